@@ -1,0 +1,1 @@
+"""Element Shapley Values of video models."""

@@ -1,0 +1,296 @@
+"""Plans: the fixed linear operators that turn values on a lattice into ESVs. Shape only, cached.
+
+A plan depends on (n, estimator, the model's n_max) and on nothing a video brings; it is built once and applied to
+every video of that length. For both estimators here the ESV of element i is
+
+    sum over s of  a[s, i] * (sum of v over looked-at X, |X| = s, that contain i)
+                 - b[s, i] * (sum of v over looked-at X, |X| = s, that do not),
+
+with a and b one over counts (Price & Damen 2020, Eq. 4 to 6 and Algorithm 1).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from threading import Lock
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from esv_ray.core.keyed import derive_key
+from esv_ray.core.lattice import Lattice, full_lattice, full_size, membership, sampled_lattice
+from esv_ray.errors import SpecError
+
+Kind = Literal["auto", "exact", "algorithm1"]
+
+# Recursion, softmax and operators of one subsequence beside one head evaluation: 0.5 at D = H = 256, C = 174
+# (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
+_COST_BESIDE_HEADS = 0.5
+
+_CACHE_BYTES = 256 * 2**20
+_MEMBERSHIP_BYTES = 32 * 2**20  # a plan keeps its membership matrices up to this size, else makes them by chunks
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How ESVs are to be computed.
+
+    Attributes:
+        kind: `exact`, `algorithm1`, or `auto`: exact where it costs no more than sampling, else sampled.
+        m: most subsequences sampled per scale.
+        iterations: independent repetitions of the sampling, pooled.
+        seed: of the sampling.
+    """
+
+    kind: Kind = "auto"
+    m: int = 1024
+    iterations: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "exact", "algorithm1"):
+            raise SpecError(f"estimator: expected auto, exact or algorithm1, got {self.kind!r}")
+        if self.m < 1 or self.iterations < 1:
+            raise SpecError(
+                f"estimator: m and iterations are at least 1, got m = {self.m}, iterations = {self.iterations}"
+            )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Coefficients of the sums over a lattice.
+
+    Attributes:
+        within: (n + 1, n), ``within[s, i]`` of the sum of values of length s with element i.
+        without: (n + 1, n), ``without[s, i]`` of the sum without element i; row 0 is the empty sequence.
+    """
+
+    within: Tensor
+    without: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything of an attribution that does not depend on a video.
+
+    Attributes:
+        n: number of elements.
+        exact: whether every subsequence is looked at.
+        lattices: one an iteration; a single full one where exact.
+        pooled: operator over the sums pooled over iterations.
+        single: operator of each iteration alone, for the spread between them; empty for one iteration.
+        memberships: per iteration and scale the (n + 1, N_s) matrices, or None: made chunk by chunk.
+    """
+
+    n: int
+    exact: bool
+    lattices: tuple[Lattice, ...]
+    pooled: Weights
+    single: tuple[Weights, ...]
+    memberships: tuple[tuple[Tensor, ...], ...] | None
+
+    def evaluations(self, n_max: int | None) -> int:
+        """Head evaluations that a video costs, for a model whose longest head is n_max (None: any length)."""
+        return sum(len(scale) for lattice in self.lattices for scale in lattice.scales[:n_max])
+
+    def nbytes(self) -> int:
+        """Bytes held by its tensors."""
+        total = sum(lattice.nbytes() for lattice in self.lattices)
+        return total + sum(part.nbytes for per_scale in self.memberships or () for part in per_scale)
+
+    def membership(self, iteration: int, s: int, start: int, stop: int) -> Tensor:
+        """(n + 1, stop - start) membership of some subsequences of length s; the last row is ones."""
+        if self.memberships is not None:
+            return self.memberships[iteration][s - 1][:, start:stop]
+        masks = self.lattices[iteration].scales[s - 1].masks[start:stop]
+        return membership(masks, self.n, self.pooled.within.dtype)
+
+
+def resolve(estimator: Estimator, n: int, n_max: int | None) -> Literal["exact", "algorithm1"]:
+    """What an estimator comes down to for n elements: `exact` where every subsequence would be looked at anyway."""
+    if estimator.kind == "exact" or estimator.m >= comb(n, n // 2):
+        return "exact"
+    if estimator.kind == "algorithm1":
+        return "algorithm1"
+    sizes = [comb(n, s) for s in range(1, n + 1)]
+    # All n singletons are always looked at, whatever m is.
+    sampled = [sizes[0], *(min(size, estimator.m) for size in sizes[1:])]
+    heads = n if n_max is None else n_max
+    cost_exact = sum(sizes[:heads]) + _COST_BESIDE_HEADS * sum(sizes)
+    cost_sampled = estimator.iterations * (sum(sampled[:heads]) + _COST_BESIDE_HEADS * sum(sampled))
+    return "exact" if cost_exact <= cost_sampled else "algorithm1"
+
+
+def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int) -> int:
+    """Memory, in bytes, that exact ESVs of one video of n elements take: plan and two scales of values."""
+    heads = n if n_max is None else min(n, n_max)
+    largest = comb(n, n // 2)
+    elements = sum(s * comb(n, s) for s in range(1, heads + 1)) * 4
+    parents = 0 if n_max is None else n * 2 ** (n - 1) * 4
+    building = 2**n * (8 + 8 + 4) + largest * n * 8 * 2  # masks, their order, ranks; positions of the largest scale
+    values = largest * n_classes * itemsize * (1 if n_max is None else 2)
+    return elements + parents + 2**n * 8 + building + values
+
+
+def check_exact_fits(n: int, *, n_max: int | None, n_classes: int, itemsize: int, memory_budget: int) -> None:
+    """Refuse exact ESVs that do not fit.
+
+    Raises:
+        SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
+    """
+
+    def fits(length: int) -> bool:
+        needed = exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize)
+        return length <= 30 and needed <= memory_budget
+
+    if fits(n):
+        return
+    needed = exact_bytes(n, n_max=n_max, n_classes=n_classes, itemsize=itemsize)
+    largest = max((length for length in range(1, min(n, 31)) if fits(length)), default=0)
+    raise SpecError(
+        f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needed)} of memory, "
+        f"{_in_words(memory_budget)} is to be had; the largest n that fits is {largest}: sample frames, or use "
+        "the estimator algorithm1 or auto"
+    )
+
+
+def plan_exact(n: int, *, n_max: int | None) -> Plan:
+    """The plan of exact ESVs: one full lattice."""
+    lattice = full_lattice(n, scales_with_elements=n if n_max is None else n_max, parents=n_max is not None)
+    return _plan((lattice,), exact=True)
+
+
+def plan_algorithm1(n: int, *, m: int, iterations: int, seed: int, n_max: int | None) -> Plan:
+    """The plan of the paper's Algorithm 1: `iterations` independently sampled lattices, sums and counts pooled."""
+    return _plan(
+        tuple(
+            sampled_lattice(
+                n,
+                m=m,
+                key=derive_key(seed, "lattice", n, iteration),
+                scales_with_elements=n if n_max is None else n_max,
+                parents=n_max is not None,
+            )
+            for iteration in range(iterations)
+        ),
+        exact=False,
+    )
+
+
+def plan_from_lattices(lattices: Sequence[Lattice]) -> Plan:
+    """The plan over given lattices of equal n, e.g. recorded ones; sums and counts are pooled over them."""
+    if not lattices or len({lattice.n for lattice in lattices}) != 1:
+        raise ValueError("a plan needs at least one lattice, all of one n")
+    return _plan(tuple(lattices), exact=len(lattices) == 1 and lattices[0].full)
+
+
+_cache: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+_cache_lock = Lock()
+
+
+def plan_for(
+    estimator: Estimator, n: int, *, n_max: int | None, dtype: torch.dtype, device: torch.device
+) -> Plan:
+    """The plan of an estimator for n elements, on a device, cached (least recently used first out, by bytes)."""
+    kind = resolve(estimator, n, n_max)
+    sampling = () if kind == "exact" else (estimator.m, estimator.iterations, estimator.seed)
+    key = (kind, n, n_max if n_max is None else min(n, n_max), n_max is None, *sampling, dtype, device)
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    if kind == "exact":
+        plan = plan_exact(n, n_max=n_max)
+    else:
+        m, iterations, seed = estimator.m, estimator.iterations, estimator.seed
+        plan = plan_algorithm1(n, m=m, iterations=iterations, seed=seed, n_max=n_max)
+    plan = plan_to(plan, dtype=dtype, device=device)
+    with _cache_lock:
+        _cache[key] = plan
+        while len(_cache) > 1 and sum(kept.nbytes() for kept in _cache.values()) > _CACHE_BYTES:
+            _cache.popitem(last=False)
+    return plan
+
+
+def plan_to(plan: Plan, *, dtype: torch.dtype, device: torch.device) -> Plan:
+    """The same plan in a dtype on a device, with its membership matrices where they are small."""
+
+    def move(weights: Weights) -> Weights:
+        return Weights(weights.within.to(device, dtype), weights.without.to(device, dtype))
+
+    lattices = tuple(lattice.to(device, dtype) for lattice in plan.lattices)
+    cells = (plan.n + 1) * sum(len(scale) for lattice in lattices for scale in lattice.scales)
+    memberships = None
+    if cells * torch.empty((), dtype=dtype).element_size() <= _MEMBERSHIP_BYTES:
+        memberships = tuple(
+            tuple(membership(scale.masks, plan.n, dtype) for scale in lattice.scales) for lattice in lattices
+        )
+    single = tuple(move(weights) for weights in plan.single)
+    return Plan(plan.n, plan.exact, lattices, move(plan.pooled), single, memberships)
+
+
+def _plan(lattices: tuple[Lattice, ...], *, exact: bool) -> Plan:
+    n = lattices[0].n
+    if exact:
+        sizes = torch.tensor([comb(n, s) for s in range(n + 1)], dtype=torch.float64)[:, None].expand(n + 1, n)
+        share = torch.arange(n + 1, dtype=torch.float64)[:, None] / n
+        counts = [torch.stack([sizes * share, sizes * (1 - share)])]
+    else:
+        counts = [_counts(lattice) for lattice in lattices]
+    single = tuple(_weights(count) for count in counts) if len(counts) > 1 else ()
+    return Plan(n, exact, lattices, _weights(torch.stack(counts).sum(dim=0)), single, None)
+
+
+def _counts(lattice: Lattice) -> Tensor:
+    """(2, n + 1, n): how many subsequences of each length hold, and do not hold, each element."""
+    n = lattice.n
+    counts = torch.zeros((2, n + 1, n), dtype=torch.float64)
+    counts[1, 0] = 1  # the empty sequence holds no element
+    for s, scale in enumerate(lattice.scales, start=1):
+        counts[0, s] = membership(scale.masks, n, torch.float32)[:n].sum(dim=1, dtype=torch.float64)
+        counts[1, s] = len(scale) - counts[0, s]
+    return counts
+
+
+def _weights(counts: Tensor) -> Weights:
+    """Coefficients from counts (2, n + 1, n).
+
+    A scale whose "with" or "without" group is empty for an element says nothing about it and is left out of that
+    element's mean; counted as zero it would bias the ESV.
+    """
+    held, missed = counts
+    known = (held[1:] > 0) & (missed[:-1] > 0)  # (n, n): scale s = 1..n says something about element i
+    share = known / known.sum(dim=0)  # (n, n)
+    within, without = torch.zeros_like(held), torch.zeros_like(missed)
+    within[1:] = torch.where(known, share / held[1:].clamp(min=1), 0.0)
+    without[:-1] = torch.where(known, share / missed[:-1].clamp(min=1), 0.0)
+    return Weights(within, without)
+
+
+def _in_words(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000 or unit == "PB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+__all__ = [
+    "Estimator",
+    "Kind",
+    "Plan",
+    "Weights",
+    "check_exact_fits",
+    "exact_bytes",
+    "full_size",
+    "plan_algorithm1",
+    "plan_exact",
+    "plan_for",
+    "plan_from_lattices",
+    "plan_to",
+    "resolve",
+]

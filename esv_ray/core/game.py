@@ -1,0 +1,121 @@
+"""Games without fixed scales: models of any length (TSN and the like) and any characteristic function.
+
+Like `heads.MultiScale` these are scorers (`model.Scorer`): they turn subsequences of one length into class scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
+    """Subsequences of videos.
+
+    Args:
+        features: (B, n, D).
+        elements: (R, 1 or B, s) positions.
+
+    Returns:
+        (R * B, s, D), the videos of a subsequence side by side.
+    """
+    batch, _, dim = features.shape
+    rows, _, s = elements.shape
+    video = torch.arange(batch, device=features.device)[None, :, None]
+    return features[video, elements.long()].reshape(rows * batch, s, dim)
+
+
+class Average(nn.Module):
+    """TSN (Wang et al. 2016): mean over elements of a linear classifier.
+
+    f(X) = mean over x in X of (weight @ relu(x) + bias), the ReLU where `input_relu`.
+    """
+
+    n_max: int | None = None
+    softmax = True
+    ordered = False
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, input_relu: bool) -> None:
+        """Weight (C, D), bias (C,)."""
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.input_relu = input_relu
+
+    def width(self, s: int) -> int:
+        """No room beside the scores."""
+        del s
+        return 0
+
+    def prepare(self, features: Tensor, s: int) -> Tensor:
+        """Class scores of each element over s, (n, B, C): a subsequence's scores are their sum."""
+        elements = features.relu() if self.input_relu else features
+        return F.linear(elements, self.weight, self.bias) / s
+
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
+        """(R, B, C) from the elements' shares and membership (n + 1, R)."""
+        del elements
+        n, batch, classes = prepared.shape
+        return (member[:n].t() @ prepared.reshape(n, batch * classes)).view(-1, batch, classes)
+
+
+class VariableLength(nn.Module):
+    """Any module (N, s, D) -> (N, C) logits that takes every s from 1 to n."""
+
+    n_max: int | None = None
+    softmax = True
+    ordered = True
+
+    def __init__(self, module: nn.Module, *, feature_dim: int) -> None:
+        super().__init__()
+        self.module = module.eval()
+        self.feature_dim = feature_dim
+
+    def width(self, s: int) -> int:
+        """The gathered features."""
+        return s * self.feature_dim
+
+    def prepare(self, features: Tensor, s: int) -> Tensor:
+        """(B, n, D)."""
+        del s
+        return features.transpose(0, 1)
+
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
+        """(R, B, C) by running the module on the gathered subsequences."""
+        del member
+        assert elements is not None, "an ordered game is asked with positions"
+        out: Tensor = self.module(gather_subsequences(prepared, elements))
+        return out.view(elements.shape[0], prepared.shape[0], -1)
+
+
+class CharacteristicFunction(nn.Module):
+    """Any game v: {subsequences} -> R^C, given as a function of element positions; features are not looked at."""
+
+    n_max: int | None = None
+    softmax = False
+    ordered = True
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """A function from positions (N, s) int64, ascending in each row, to values (N, C)."""
+        super().__init__()
+        self.function = function
+
+    def width(self, s: int) -> int:
+        """The positions."""
+        return 2 * s
+
+    def prepare(self, features: Tensor, s: int) -> Tensor:
+        """The features, for their batch size only: (B, n, D)."""
+        del s
+        return features.transpose(0, 1)
+
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
+        """(R, B, C) values."""
+        del member
+        assert elements is not None, "an ordered game is asked with positions"
+        batch, (rows, _, s) = prepared.shape[0], elements.shape
+        positions = elements.long().expand(rows, batch, s).reshape(rows * batch, s)
+        return self.function(positions).to(prepared).view(rows, batch, -1)

@@ -1,0 +1,45 @@
+"""Keyed hashing: the only source of randomness of the mathematics.
+
+A plan and the relabelling of a video must be the same on every machine, with every version of numpy and torch,
+for ever: results depend on (spec, seed, video_id, features) alone. Library generators do not promise that for
+derived streams, so sampling ranks hashed keys instead: the k smallest hashes of distinct keys are a uniform
+sample without replacement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+UInt64Array = npt.NDArray[np.uint64]
+
+
+def mix64(keys: UInt64Array) -> UInt64Array:
+    """Finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit words.
+
+    Args:
+        keys: uint64 of any shape.
+
+    Returns:
+        Hashes of the same shape; distinct keys have distinct hashes.
+    """
+    x = keys + np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def derive_key(*parts: int | str) -> np.uint64:
+    """One 64-bit key from numbers and names, e.g. ``derive_key(seed, "relabel", video_id)``."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def permutation(key: np.uint64, n: int) -> npt.NDArray[np.int64]:
+    """A uniformly random permutation of 0..n-1, (n,), fixed by its key."""
+    return np.argsort(mix64(np.arange(n, dtype=np.uint64) ^ key), kind="stable")
