@@ -109,7 +109,7 @@ def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]
     ]
     for service, port in service_ports.items():
         command += [f"-{service}.port={port}", f"-{service}.port.grpc={port + GRPC_OFFSET}"]
-    environment = {  # nothing of the developer's: it reads HOME/.seaweedfs and AWS_*, S3_* and WEED_* variables
+    environment = {  # nothing of the developer's: it reads HOME/.seaweedfs and AWS_*, S3_*, WEED_* variables
         "AWS_ACCESS_KEY_ID": server.key,
         "AWS_SECRET_ACCESS_KEY": server.secret,
         "HOME": str(folder),
@@ -133,7 +133,7 @@ def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         for service, port in service_ports.items():
-            # The one thing it puts elsewhere: these paths are fixed in the binary, and a kill leaves them behind.
+            # All it puts outside `folder`: these paths are fixed in the binary, and a kill leaves them.
             Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 

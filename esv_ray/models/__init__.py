@@ -1,0 +1,1 @@
+"""Model bundles: load, save, import, train; and ESVs of sequences in memory."""

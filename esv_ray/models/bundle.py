@@ -1,0 +1,369 @@
+"""Model bundles on storage: a folder with model.json, the heads' weights, prior.csv and, optionally, classes.csv."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import io
+import json
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from torch import Tensor, nn
+
+from esv_ray import storage
+from esv_ray.core.game import Average
+from esv_ray.core.heads import MlpHead
+from esv_ray.core.model import VideoModel, check_prior, multiscale_model, variable_length_model
+from esv_ray.errors import ModelError
+
+_MOST_MANIFEST_BYTES = 10_000_000
+
+
+class Manifest(BaseModel):
+    """model.json.
+
+    Attributes:
+        format: 1.
+        kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory makes the modules.
+        feature_dim: D.
+        n_classes: C.
+        n_max: longest head; null for a model of any length.
+        heads: file names, head of scale 1 first; the one of a TSN; none for `python`.
+        batch_norm, norm_eps, input_relu: of the heads.
+        factory: ``package.module:function`` of a `python` model.
+        arguments: keyword arguments of the factory.
+        training: how it was made; for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1]
+    kind: Literal["multiscale", "average", "python"]
+    feature_dim: Annotated[StrictInt, Field(ge=1)]
+    n_classes: Annotated[StrictInt, Field(ge=1)]
+    n_max: Annotated[StrictInt, Field(ge=1)] | None = None
+    heads: tuple[str, ...] = ()
+    batch_norm: bool = False
+    norm_eps: float = 1e-5
+    input_relu: bool = False
+    factory: str | None = None
+    arguments: dict[str, Any] = {}
+    training: dict[str, Any] | None = None
+
+
+def load_model(url: str) -> VideoModel:
+    """A model bundle, on the CPU; ``model.to("cuda")`` moves it.
+
+    Args:
+        url: location of the bundle's folder.
+
+    Raises:
+        ModelError: a file is missing, broken, or disagrees with model.json; says which, expected, got.
+        DataError: the storage refuses.
+    """
+    manifest, digest = _read_manifest(url)
+    files = {name: _read(url, _plain_name(url, name)) for name in manifest.heads}
+    files["prior.csv"] = _read(url, "prior.csv")
+    with _in_file(url, "prior.csv"):
+        prior = parse_prior(files["prior.csv"], manifest.n_classes)
+    classes: tuple[str, ...] | None = None
+    if "classes.csv" in storage.list_names(url, "list the model"):
+        files["classes.csv"] = _read(url, "classes.csv")
+        with _in_file(url, "classes.csv"):
+            classes = parse_classes(files["classes.csv"], manifest.n_classes)
+    for name, data in sorted(files.items()):
+        digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
+    model = _build(url, manifest, [files[name] for name in manifest.heads], prior)
+    return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
+
+
+def save_heads(
+    url: str,
+    heads: Mapping[int, MlpHead],
+    prior: Tensor,
+    *,
+    classes: tuple[str, ...] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a bundle of MLP heads f^1 .. f^n_max; model.json last.
+
+    Raises:
+        ModelError: there is a bundle already.
+        DataError: it cannot be written.
+    """
+    first = heads[1]
+    linear = first.linears[0]
+    assert isinstance(linear, nn.Linear)
+    manifest = {
+        "format": 1,
+        "kind": "multiscale",
+        "feature_dim": linear.in_features,
+        "n_classes": len(prior),
+        "n_max": max(heads),
+        "heads": [f"head-{s:02d}.safetensors" for s in sorted(heads)],
+        "batch_norm": first.norms is not None,
+        "norm_eps": first.norms[0].eps if first.norms is not None else 1e-5,
+        "input_relu": first.input_relu,
+    }
+    weights = {f"head-{s:02d}.safetensors": head.state_dict() for s, head in heads.items()}
+    _save(url, manifest, weights, prior, classes, training)
+
+
+def save_average(
+    url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None
+) -> None:
+    """Write a bundle of a TSN; errors as `save_heads`."""
+    manifest = {
+        "format": 1,
+        "kind": "average",
+        "feature_dim": model.weight.shape[1],
+        "n_classes": len(prior),
+        "n_max": None,
+        "heads": ["head-01.safetensors"],
+        "input_relu": model.input_relu,
+    }
+    _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
+
+
+def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
+    """(C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
+
+    Raises:
+        ModelError: it is anything else.
+    """
+    values = _by_class(data, "class", "prior", n_classes)
+    try:
+        prior = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    except ValueError as error:
+        raise ModelError(f"expected numbers in the column prior: {error}") from None
+    return check_prior(prior)
+
+
+def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
+    """Class names by id from a CSV with header name,id: every id 0..C-1 once.
+
+    Raises:
+        ModelError: it is anything else.
+    """
+    return tuple(_by_class(data, "id", "name", n_classes))
+
+
+def exists_bundle(url: str) -> bool:
+    """Whether a whole bundle lies there (model.json is written last)."""
+    return storage.exists(storage.join(url, "model.json"))
+
+
+def _by_class(data: bytes, key: str, column: str, n_classes: int | None) -> list[str]:
+    """The values of a column in the order of the class ids 0..C-1 in another."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+        ids = [int(row[key]) for row in rows]
+        values = {int(row[key]): row[column] for row in rows}
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ModelError(f"expected a CSV with the columns {key} (0..C-1) and {column}") from None
+    expected = n_classes if n_classes is not None else len(rows)
+    if sorted(ids) != list(range(expected)) or None in values.values():
+        raise ModelError(f"expected one row for every class 0..{expected - 1}, got {len(rows)} rows")
+    return [values[index] for index in range(expected)]
+
+
+def _read_manifest(url: str) -> tuple[Manifest, hashlib._Hash]:
+    where = storage.join(url, "model.json")
+    if not storage.exists(where):
+        raise ModelError(f"{url}: expected a model bundle, but there is no model.json; check `model`")
+    data = _read(url, "model.json")
+    if len(data) > _MOST_MANIFEST_BYTES:
+        raise ModelError(f"{where}: expected a page of JSON, got {len(data)} bytes")
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{where}: {key}: {first['msg']}, got {first['input']!r:.80}") from None
+    digest = hashlib.sha256()
+    # How it was trained is told to people; it changes no number.
+    digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
+    return manifest, digest
+
+
+def _read(url: str, name: str) -> bytes:
+    return storage.read_bytes(storage.join(url, name), "read the model")
+
+
+def _plain_name(url: str, name: str) -> str:
+    """A file name that cannot leave the bundle."""
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+        raise ModelError(f"{storage.join(url, 'model.json')}: heads: expected plain file names, got {name!r}")
+    return name
+
+
+def _build(url: str, manifest: Manifest, files: list[bytes], prior: Tensor) -> VideoModel:
+    if manifest.kind == "python":
+        with _in_file(url, "model.json"):
+            return _from_factory(manifest, prior)
+    expected = 1 if manifest.kind == "average" else manifest.n_max
+    if len(files) != expected:
+        with _in_file(url, "model.json"):
+            raise ModelError(f"heads: expected {expected} files (n_max), got {len(files)}")
+    heads: dict[int, nn.Module] = {}
+    for s, (name, data) in enumerate(zip(manifest.heads, files, strict=True), start=1):
+        with _in_file(url, name):
+            state = _tensors(data)
+            if manifest.kind == "average":
+                return VideoModel(_average(manifest, state), prior, manifest.feature_dim)
+            heads[s] = head_from_state(
+                state,
+                scale=s,
+                feature_dim=manifest.feature_dim,
+                n_classes=manifest.n_classes,
+                input_relu=manifest.input_relu,
+                norm_eps=manifest.norm_eps,
+            )
+    return multiscale_model(heads, prior, feature_dim=manifest.feature_dim)
+
+
+@contextmanager
+def _in_file(url: str, name: str) -> Iterator[None]:
+    """Name the file in a `ModelError` raised inside."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{storage.join(url, name)}: {error}") from None
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"expected a safetensors file: {error}") from None
+
+
+def head_from_state(
+    state: Mapping[str, Tensor],
+    *,
+    scale: int,
+    feature_dim: int,
+    n_classes: int,
+    input_relu: bool,
+    norm_eps: float,
+) -> MlpHead:
+    """An `MlpHead` with the weights of a state dict named as its own (``linears.I.*``, ``norms.I.*``).
+
+    Raises:
+        ModelError: layers are missing or do not fit each other, D, C or the scale.
+    """
+    weights = [state[f"linears.{i}.weight"] for i in range(len(state)) if f"linears.{i}.weight" in state]
+    if not weights or any(weight.ndim != 2 for weight in weights):
+        raise ModelError(f"expected linears.0.weight, linears.1.weight, ..., got {sorted(state)[:4]}")
+    if weights[0].shape[1] != scale * feature_dim:
+        raise ModelError(
+            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs "
+            f"(s * feature_dim), got {weights[0].shape[1]}"
+        )
+    if weights[-1].shape[0] != n_classes:
+        raise ModelError(f"head of scale {scale}: expected {n_classes} classes, got {weights[-1].shape[0]}")
+    head = MlpHead(
+        scale=scale,
+        feature_dim=feature_dim,
+        hidden_dims=[len(weight) for weight in weights[:-1]],
+        n_classes=n_classes,
+        batch_norm="norms.0.weight" in state,
+        input_relu=input_relu,
+    )
+    if head.norms is not None:
+        for norm in head.norms:
+            assert isinstance(norm, nn.BatchNorm1d)
+            norm.eps = norm_eps
+    try:
+        head.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise ModelError(" ".join(str(error).split())) from None
+    _check_finite(state)
+    return head.eval()
+
+
+def _average(manifest: Manifest, state: Mapping[str, Tensor]) -> Average:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {"weight": (manifest.n_classes, manifest.feature_dim), "bias": (manifest.n_classes,)}
+    if shapes != expected:
+        raise ModelError(f"expected {expected}, got {shapes}")
+    _check_finite(state)
+    return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu)
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{name}: expected finite weights, got NaN or infinity")
+
+
+def _from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
+    """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
+    package, colon, name = (manifest.factory or "").partition(":")
+    if not colon or not package or not name:
+        raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r}")
+    try:
+        factory = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"factory: cannot import {manifest.factory}: {error}; is it installed where the job runs?"
+        ) from error
+    made = factory(**manifest.arguments)
+    if isinstance(made, Mapping):
+        model = multiscale_model(dict(made), prior, feature_dim=manifest.feature_dim)
+        if manifest.n_max is not None and model.n_max != manifest.n_max:
+            raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
+    elif isinstance(made, nn.Module):
+        model = variable_length_model(made, prior, feature_dim=manifest.feature_dim)
+    else:
+        raise ModelError(
+            f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}"
+        )
+    with torch.no_grad():
+        probe = torch.zeros((2, 1, manifest.feature_dim), dtype=model.dtype)
+        module = made[1] if isinstance(made, Mapping) else made
+        shape = tuple(module(probe).shape)
+    if shape != (2, manifest.n_classes):
+        raise ModelError(
+            f"factory: expected logits (N, {manifest.n_classes}) for features (N, 1, "
+            f"{manifest.feature_dim}), got shape {shape} for N = 2"
+        )
+    return model
+
+
+def _save(
+    url: str,
+    manifest: Mapping[str, Any],
+    weights: Mapping[str, Mapping[str, Tensor]],
+    prior: Tensor,
+    classes: tuple[str, ...] | None,
+    training: Mapping[str, Any] | None,
+) -> None:
+    if exists_bundle(url):
+        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
+    files = {
+        name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
+        for name, state in weights.items()
+    }
+    files["prior.csv"] = _csv("class,prior", ((str(i), repr(float(p))) for i, p in enumerate(prior)))
+    if classes is not None:
+        files["classes.csv"] = _csv("name,id", ((name, str(i)) for i, name in enumerate(classes)))
+    manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
+    files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with it is whole
+    for name, data in files.items():
+        storage.replace(storage.join(url, name), data, "write the model")
+
+
+def _csv(header: str, rows: Iterable[tuple[str, str]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header.split(","))
+    writer.writerows(rows)
+    return out.getvalue().encode()

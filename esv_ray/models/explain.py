@@ -1,0 +1,163 @@
+"""ESVs of sequences in memory: the Python face, without Ray or tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from esv_ray.core.attribution import attribute_videos
+from esv_ray.core.estimator import Estimator, Kind
+from esv_ray.core.model import VideoModel
+from esv_ray.errors import DataError
+
+Sequence2d = Tensor | npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """ESVs of one sequence of n elements.
+
+    Attributes:
+        esv: (n, C) how much each element contributed to each class score, in probability.
+        stderr: (n, C) standard errors over iterations; None when exact or from a single iteration.
+        scores: (C,) class probabilities of the full sequence.
+        prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
+        evaluations: head evaluations spent.
+        exact: whether every subsequence was looked at.
+    """
+
+    esv: Tensor
+    stderr: Tensor | None
+    scores: Tensor
+    prior: Tensor
+    evaluations: int
+    exact: bool
+
+
+@overload
+def explain(
+    model: VideoModel,
+    features: Sequence2d,
+    *,
+    estimator: Kind = ...,
+    m: int = ...,
+    iterations: int = ...,
+    seed: int = ...,
+    video_id: str = ...,
+    video_ids: None = ...,
+    output: Literal["probability"] = ...,
+    batch: int | None = ...,
+    memory_budget: int | None = ...,
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    model: VideoModel,
+    features: Sequence[Sequence2d],
+    *,
+    estimator: Kind = ...,
+    m: int = ...,
+    iterations: int = ...,
+    seed: int = ...,
+    video_id: str = ...,
+    video_ids: Sequence[str] | None = ...,
+    output: Literal["probability"] = ...,
+    batch: int | None = ...,
+    memory_budget: int | None = ...,
+) -> list[Explanation]: ...
+
+
+def explain(
+    model: VideoModel,
+    features: Sequence2d | Sequence[Sequence2d],
+    *,
+    estimator: Kind = "auto",
+    m: int = 1024,
+    iterations: int = 4,
+    seed: int = 0,
+    video_id: str = "",
+    video_ids: Sequence[str] | None = None,
+    output: Literal["probability"] = "probability",
+    batch: int | None = None,
+    memory_budget: int | None = None,
+) -> Explanation | list[Explanation]:
+    """ESVs of one sequence, or of a list of sequences of any lengths; every element is used as it is.
+
+    Args:
+        model: a loaded model (`load_model`); its device and dtype are followed.
+        features: (n, D) array or tensor, or a list of them.
+        estimator: `exact`; `algorithm1`, the paper's sampling; `auto`: exact where it costs no more.
+        m: most subsequences sampled per scale.
+        iterations: independent repetitions of the sampling.
+        seed: of the sampling.
+        video_id: names the sequence: with the seed it fixes what is sampled for it.
+        video_ids: the same for a list; default: its positions "0", "1", ...
+        output: what the ESVs divide: class probabilities.
+        batch: sequences of equal length computed together; None: chosen by the length. Changes rounding only.
+        memory_budget: bytes that exact ESVs may take; None: what the machine or device has to spare.
+
+    Raises:
+        DataError: features that are not finite (n, D) with n >= 1.
+        SpecError: exact ESVs of that many elements do not fit in memory.
+    """
+    if output != "probability":
+        raise ValueError(f"output: expected 'probability', got {output!r}")
+    single = isinstance(features, Tensor | np.ndarray)
+    many: Sequence[Sequence2d] = [features] if single else features  # type: ignore[assignment,list-item]
+    ids = [video_id] if single else [str(i) for i in range(len(many))] if video_ids is None else list(video_ids)
+    if len(ids) != len(many):
+        raise ValueError(f"video_ids: expected {len(many)}, one a sequence, got {len(ids)}")
+    sequences = [_checked(index, sequence, model) for index, sequence in enumerate(many)]
+    results: dict[int, Explanation] = {}
+    for indices, found in attribute_videos(
+        model,
+        sequences,
+        ids,
+        Estimator(estimator, m, iterations, seed),
+        memory_budget=memory_budget if memory_budget is not None else spare_memory(model.device),
+        batch=batch,
+    ):
+        prior = model.prior.to(found.scores)
+        for row, index in enumerate(indices):
+            results[index] = Explanation(
+                found.esv[row],
+                None if found.stderr is None else found.stderr[row],
+                found.scores[row],
+                prior,
+                found.evaluations,
+                found.exact,
+            )
+    ordered = [results[index] for index in range(len(many))]
+    return ordered[0] if single else ordered
+
+
+def spare_memory(device: torch.device) -> int:
+    """Bytes that a computation may take on a device: most of what is free."""
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as file:  # noqa: PTH123
+            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return int(0.8 * available)
+
+
+def _checked(index: int, sequence: Sequence2d, model: VideoModel) -> Tensor:
+    tensor = torch.as_tensor(sequence)
+    if tensor.ndim != 2 or len(tensor) < 1 or tensor.shape[1] != model.feature_dim:
+        raise DataError(
+            f"sequence {index}: features must be (n, {model.feature_dim}) with n >= 1, got {tuple(tensor.shape)}"
+        )
+    tensor = tensor.to(model.device, model.dtype)
+    if not tensor.isfinite().all():
+        raise DataError(f"sequence {index}: features must be finite, got NaN or infinity")
+    return tensor

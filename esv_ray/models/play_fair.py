@@ -1,0 +1,155 @@
+"""The authors' released checkpoints (willprice/play-fair) as model bundles.
+
+Only tensors are ever unpickled (``weights_only=True``). An MLP's keys are ``model.<i>.weight/bias`` with i counting the
+places of [ReLU,] dropout, linear, [batch norm,] ReLU, ..., linear; a TSN's are ``classifier.weight/bias``; a joint
+multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from esv_ray import storage
+from esv_ray.core.game import Average
+from esv_ray.core.heads import MlpHead
+from esv_ray.errors import ModelError
+from esv_ray.models.bundle import head_from_state, parse_classes, parse_prior, save_average, save_heads
+
+_NORM_EPS = 1e-5  # torch's default, which the authors use
+_JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\.\d+\..+)")
+_PLACE = re.compile(r"model\.(\d+)\.(\w+)")
+
+
+def import_play_fair(
+    checkpoints: Sequence[str], *, prior: str, out: str, classes: str | None = None, input_relu: bool = True
+) -> str:
+    """Write a bundle from the authors' checkpoints.
+
+    Args:
+        checkpoints: locations: one TSN, one joint multi-scale checkpoint, or single-scale MLPs of scales 1..n_max in
+            any order.
+        prior: location of the class prior's CSV (class,prior).
+        out: folder of the bundle.
+        classes: location of the class names' CSV (name,id), or None.
+        input_relu: of a TSN, whose checkpoint does not tell (the authors' have it); an MLP's layers do tell.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        ModelError: a checkpoint is no such thing, or scales are missing; says which.
+    """
+    states = {url: _state(url) for url in checkpoints}
+    prior_values = parse_prior(storage.read_bytes(prior, "read the prior"))
+    names = None
+    if classes is not None:
+        names = parse_classes(storage.read_bytes(classes, "read the classes"), len(prior_values))
+    (url, state), *others = states.items()
+    if "classifier.weight" in state:
+        if others:
+            raise ModelError(f"{url} is a TSN, which is a model by itself; got {len(states)} checkpoints")
+        average = _average(url, state, len(prior_values), input_relu)
+        save_average(out, average, prior_values, classes=names)
+        return f"TSN, D = {average.weight.shape[1]}, C = {len(prior_values)}"
+    heads = _heads(states, len(prior_values))
+    save_heads(out, heads, prior_values, classes=names)
+    first = heads[1].linears[0].weight.shape[1]
+    return f"multi-scale model, n_max = {max(heads)}, D = {first}, C = {len(prior_values)}"
+
+
+def _state(url: str) -> dict[str, Tensor]:
+    """The state dict of a checkpoint; nothing but tensors and plain values is unpickled."""
+    data = storage.read_bytes(url, "read the checkpoint")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{url}: expected a checkpoint of tensors only, got other objects, which are not unpickled since they "
+            f"could run code ({' '.join(str(error).split())[:120]}); save its state dict alone"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"{url}: expected a torch checkpoint: {' '.join(str(error).split())[:200]}") from None
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
+    return {
+        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)
+    }
+
+
+def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: bool) -> Average:
+    weight, bias = state["classifier.weight"].float(), state.get("classifier.bias")
+    if weight.ndim != 2 or bias is None or len(weight) != n_classes or bias.shape != weight.shape[:1]:
+        raise ModelError(
+            f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), the prior having "
+            f"{n_classes} classes; got weight {tuple(weight.shape)}"
+        )
+    return Average(weight, bias.float(), input_relu=input_relu)
+
+
+def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[int, MlpHead]:
+    """Heads by scale, the scale told by the number of inputs: s * D."""
+    parts: list[tuple[str, dict[str, Tensor]]] = []
+    for url, state in states.items():
+        joint: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            found = _JOINT.fullmatch(key)
+            if found:
+                joint.setdefault(found[1], {})[found[2]] = tensor
+        parts += [(f"{url}, scale {int(index) + 1}", part) for index, part in joint.items()]
+        if not joint:
+            parts.append((url, dict(state)))
+    layers = {where: _mlp(where, state) for where, state in parts}
+    inputs = {where: state["linears.0.weight"].shape[1] for where, (state, _) in layers.items()}
+    feature_dim = min(inputs.values())
+    if sorted(inputs.values()) != [s * feature_dim for s in range(1, len(inputs) + 1)]:
+        raise ModelError(
+            "expected single-scale checkpoints of every scale 1..n_max, with D, 2 D, 3 D, ... inputs; got "
+            + ", ".join(f"{where}: {count} inputs" for where, count in inputs.items())
+        )
+    heads = {}
+    for where, (state, relu) in layers.items():
+        scale = inputs[where] // feature_dim
+        try:
+            heads[scale] = head_from_state(
+                state,
+                scale=scale,
+                feature_dim=feature_dim,
+                n_classes=n_classes,
+                input_relu=relu,
+                norm_eps=_NORM_EPS,
+            )
+        except ModelError as error:
+            raise ModelError(f"{where}: {error} (the prior has {n_classes} classes)") from None
+    if len({(head.input_relu, head.norms is None) for head in heads.values()}) != 1:
+        raise ModelError("expected heads of one kind, got some with and some without input ReLU or batch norm")
+    return dict(sorted(heads.items()))
+
+
+def _mlp(where: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The authors' places as our names, and whether a ReLU stands first (the first linear is at place 2, not 1)."""
+    places: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        found = _PLACE.fullmatch(key)
+        if not found:
+            raise ModelError(f"{where}: expected keys model.<i>.weight/bias, or those of a TSN; got {key!r}")
+        places.setdefault(int(found[1]), {})[found[2]] = tensor
+    renamed: dict[str, Tensor] = {}
+    linears = norms = 0
+    for _, tensors in sorted(places.items()):
+        norm = "running_mean" in tensors
+        prefix = f"norms.{norms}" if norm else f"linears.{linears}"
+        linears, norms = (linears, norms + 1) if norm else (linears + 1, norms)
+        renamed.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
+    if "linears.0.weight" not in renamed or min(places) not in (1, 2):
+        raise ModelError(f"{where}: expected a linear layer at place 1 or 2, got places {sorted(places)}")
+    return renamed, min(places) == 2

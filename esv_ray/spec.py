@@ -1,0 +1,285 @@
+"""What a job or a training is asked to do: YAML in, frozen and validated specs out.
+
+Only `load_spec` and `load_train_spec` build specs; nothing behind them checks again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from esv_ray import storage
+from esv_ray.errors import SpecError
+
+Positive = Annotated[StrictInt, Field(ge=1)]
+
+
+def _one_or_many(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EstimatorSpec(_Frozen):
+    """How ESVs are computed (`core.estimator.Estimator`)."""
+
+    kind: Literal["auto", "exact", "algorithm1"] = "auto"
+    m: Positive = 1024
+    iterations: Positive = 4
+    seed: StrictInt = 0
+    output: Literal["probability"] = "probability"
+
+
+class ComputeSpec(_Frozen):
+    """What fixes the bits of a result beside the mathematics; another value changes rounding only.
+
+    Attributes:
+        dtype: of the computation; tables are float32.
+        batch: videos of equal length computed together; `auto`: by the length.
+        threads: torch threads of an actor.
+        unit: rows of a unit, the piece of work that is committed whole; `auto`: by the size of the table.
+    """
+
+    dtype: Literal["float32", "float64"] = "float32"
+    batch: Positive | Literal["auto"] = "auto"
+    threads: Positive = 1
+    unit: Positive | Literal["auto"] = "auto"
+
+
+class ClusterSpec(_Frozen):
+    """Where it runs; no result depends on it.
+
+    Attributes:
+        address: null: this machine; `auto` or an address: a running Ray cluster.
+        actors: `auto`: one a GPU, or a core where there is none; 0: in this process, without Ray.
+    """
+
+    address: str | None = None
+    actors: Annotated[StrictInt, Field(ge=0)] | Literal["auto"] = "auto"
+
+
+ClassChoice = StrictInt | str
+
+
+class JobSpec(_Frozen):
+    """One attribution job. Keys as in the job spec of the documentation."""
+
+    features: str
+    model: str
+    output: str
+    frames: Literal["all"] | tuple[Positive, ...] = "all"
+    short: Literal["all", "skip"] = "all"
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    classes: Annotated[tuple[ClassChoice, ...], BeforeValidator(_one_or_many)] = ("label", "predicted")
+    estimator: EstimatorSpec = EstimatorSpec()
+    compute: ComputeSpec = ComputeSpec()
+    cluster: ClusterSpec = ClusterSpec()
+
+    @field_validator("frames", mode="before")
+    @classmethod
+    def _frames(cls, value: object) -> object:
+        if value == "all":
+            return value
+        many = _one_or_many(value)
+        if not isinstance(many, list | tuple) or not many:
+            raise ValueError("expected a number of frames, `all`, or a list of numbers")
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in many):
+            raise ValueError("expected numbers of frames >= 1, `all`, or a list of numbers")
+        return tuple(sorted(set(many)))
+
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _classes(cls, value: tuple[ClassChoice, ...]) -> tuple[ClassChoice, ...]:
+        if not value:
+            raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
+        for choice in value:
+            if isinstance(choice, int):
+                if choice < 0:
+                    raise ValueError(f"a class id is >= 0, got {choice}")
+            elif choice not in ("label", "predicted", "all") and top_k(choice) is None:
+                raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r}")
+        return value
+
+
+def top_k(choice: str) -> int | None:
+    """K of a class choice ``top:K``, or None."""
+    head, _, count = choice.partition(":")
+    return int(count) if head == "top" and count.isdecimal() and int(count) >= 1 else None
+
+
+class TrainSpec(_Frozen):
+    """One training of multi-scale MLP heads.
+
+    Attributes:
+        features: feature table with labels.
+        output: where the model bundle goes.
+        validation: another feature table, or the share of the training videos to hold out.
+        classes: CSV (header name,id) with the class names; null: none.
+        n_classes: C; null: as many as `classes` names, else the largest label plus one.
+        n_max: longest head.
+        hidden: width of each hidden layer.
+        hidden_layers, batch_norm, input_relu, dropout: of the heads, as in the paper's models.
+        epochs: most passes over the training videos.
+        patience: epochs without a better validation loss after which a head's training stops.
+        batch, learning_rate, weight_decay: of AdamW.
+        seed: fixes split, initial weights and the subsequences drawn.
+        threads: torch threads.
+    """
+
+    features: str
+    output: str
+    validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
+    classes: str | None = None
+    n_classes: Positive | None = None
+    n_max: Positive = 8
+    hidden: Positive = 256
+    hidden_layers: Annotated[StrictInt, Field(ge=0)] = 1
+    batch_norm: StrictBool = False
+    input_relu: StrictBool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    epochs: Positive = 100
+    patience: Positive = 10
+    batch: Positive = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    seed: StrictInt = 0
+    threads: Positive = 1
+
+
+_Spec = TypeVar("_Spec", bound=_Frozen)
+Source = str | Mapping[str, Any] | None
+
+# A spec is a page of text. YAML aliases could blow a small file up, so those are refused too.
+_MOST_BYTES = 1_000_000
+
+
+def load_spec(source: Source = None, overrides: Iterable[str] = ()) -> JobSpec:
+    """A job spec, validated.
+
+    Args:
+        source: location of a YAML file, or its content as a mapping, or None for overrides alone.
+        overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML.
+
+    Raises:
+        SpecError: a key is unknown, missing, or its value is not to be had; one line with the nearest valid key.
+        DataError: the file cannot be read.
+    """
+    spec = _load(JobSpec, source, overrides)
+    return spec.model_copy(
+        update={key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
+    )
+
+
+def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
+    """A training spec, validated; arguments and errors as for `load_spec`."""
+    return _load(TrainSpec, source, overrides)
+
+
+def job_keys(spec: JobSpec) -> dict[str, object]:
+    """The keys of a job on which its results depend, flat: {"estimator.m": 1024, ...}.
+
+    The model counts by the hash of its bundle (the caller adds it), not by where it lies; where the output goes, how
+    many failures are borne and where the job runs change no result.
+    """
+    free = {"model", "output", "max_failed", "cluster"}
+    values = spec.model_dump(mode="json")
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if key not in free:
+            inner = value if isinstance(value, dict) else None
+            flat.update({f"{key}.{name}": item for name, item in inner.items()} if inner else {key: value})
+    return flat
+
+
+def fingerprint(keys: Mapping[str, object]) -> str:
+    """Hash of everything that results depend on."""
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
+    where = source if isinstance(source, str) else "spec"
+    values: dict[str, Any] = {}
+    if isinstance(source, str):
+        values = _read_yaml(source)
+    elif source is not None:
+        values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
+    for override in overrides:
+        _set(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_in_words(kind, error.errors()[0])}") from None
+
+
+def _read_yaml(url: str) -> dict[str, Any]:
+    data = storage.read_bytes(url, "read the spec")
+    if len(data) > _MOST_BYTES:
+        raise SpecError(f"{url}: a spec is a page of YAML, got {len(data)} bytes")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader)):
+            raise SpecError(f"{url}: a spec has no YAML aliases (*name); write the value out")
+        values = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise SpecError(f"{url}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SpecError(f"{url}: expected `key: value` lines, got {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise SpecError(f"--set: expected key=value, e.g. estimator.m=256, got {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {key}: not a YAML value: {' '.join(str(error).split())}") from None
+    inner = values
+    for name in names[:-1]:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise SpecError(f"--set {key}: {name!r} has no keys below it")
+    inner[names[-1]] = value
+
+
+def _in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
+    """One validation error in one line: where, expected, got, and the nearest valid key."""
+    names = [str(part) for part in error["loc"] if not str(part).startswith(("constrained", "literal", "function", "int", "str"))]
+    where = ".".join(names)
+    if error["type"] == "extra_forbidden":
+        fields = _fields(kind, error["loc"][:-1])
+        near = difflib.get_close_matches(names[-1], fields, n=1, cutoff=0.5)
+        known = f"did you mean {'.'.join([*names[:-1], near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
+        return f"unknown key {where!r}; {known}"
+    if error["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if message.startswith(("expected", "a class id")) else f"expected {message}"
+    got = "" if ", got " in expected else f", got {error['input']!r}"
+    return f"{where}: {expected}{got}"
+
+
+def _fields(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    for name in loc:
+        inner = kind.model_fields[str(name)].annotation
+        kind = cast("type[BaseModel]", inner)
+    return list(kind.model_fields)
