@@ -1,1 +1,37 @@
-"""Element Shapley Values of video models."""
+"""Element Shapley Values of video models, for whole data sets: exact or sampled, on a laptop or a Ray cluster.
+
+Public names: `load_model`, `explain`, `load_spec`, `run`. Importing this package imports neither torch nor Ray; a name
+is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esv_ray.cluster.driver import run_job as run
+    from esv_ray.models.bundle import load_model
+    from esv_ray.models.explain import explain
+    from esv_ray.spec import load_spec
+
+__all__ = ["explain", "load_model", "load_spec", "run"]
+
+_HOMES = {
+    "explain": ("esv_ray.models.explain", "explain"),
+    "load_model": ("esv_ray.models.bundle", "load_model"),
+    "load_spec": ("esv_ray.spec", "load_spec"),
+    "run": ("esv_ray.cluster.driver", "run_job"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'esv_ray' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -263,7 +263,11 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 def _in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
     """One validation error in one line: where, expected, got, and the nearest valid key."""
-    names = [str(part) for part in error["loc"] if not str(part).startswith(("constrained", "literal", "function", "int", "str"))]
+    names = [
+        str(part)
+        for part in error["loc"]
+        if not str(part).startswith(("constrained", "literal", "function", "int", "str"))
+    ]
     where = ".".join(names)
     if error["type"] == "extra_forbidden":
         fields = _fields(kind, error["loc"][:-1])

@@ -36,9 +36,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     except ImportError as error:
         raise SpecError(f"{url}: {error}") from error
     except ValueError as error:
-        raise SpecError(
-            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {error}"
-        ) from error
+        raise SpecError(f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {error}") from error
     return fs, path
 
 

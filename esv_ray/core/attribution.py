@@ -82,12 +82,21 @@ def attribute(
 
     for iteration in range(len(plan.lattices)):
         walk = _values(
-            scorer, elements_first, len(prior), plan, iteration, relabelling=relabelling, working_set=working_set
+            scorer,
+            elements_first,
+            len(prior),
+            plan,
+            iteration,
+            relabelling=relabelling,
+            working_set=working_set,
         )
         for s, sums in enumerate(walk, start=1):
             within = sums[:n]  # (n, B * C) sums of the values with each element
             without = sums[n] - within
-            operators = [(pooled, plan.pooled), *([(single[iteration], plan.single[iteration])] if single else [])]
+            operators = [
+                (pooled, plan.pooled),
+                *([(single[iteration], plan.single[iteration])] if single else []),
+            ]
             for esv, weights in operators:
                 esv += weights.within[s][:, None] * within
                 esv -= weights.without[s][:, None] * without
@@ -137,14 +146,7 @@ def attribute_videos(
         by_length.setdefault(len(sequence), []).append(index)
     device, dtype = model.device, model.dtype
     for n in by_length:
-        if resolve(estimator, n, model.n_max) == "exact":
-            check_exact_fits(
-                n,
-                n_max=model.n_max,
-                n_classes=model.n_classes,
-                itemsize=dtype.itemsize,
-                memory_budget=memory_budget,
-            )
+        check_fits(model, estimator, n, memory_budget)
     for n, members in sorted(by_length.items()):
         plan = plan_for(estimator, n, n_max=model.n_max, dtype=dtype, device=device)
         size = batch or default_batch(n, plan)
@@ -156,6 +158,22 @@ def attribute_videos(
                 labels = [permutation(derive_key(estimator.seed, "relabel", video_ids[i]), n) for i in chosen]
                 relabelling = torch.from_numpy(np.stack(labels).astype(np.int32)).to(device)
             yield chosen, attribute(model, features, plan, relabelling=relabelling)
+
+
+def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: int) -> None:
+    """Refuse what does not fit in memory: exact ESVs of too many elements.
+
+    Raises:
+        SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
+    """
+    if resolve(estimator, n, model.n_max) == "exact":
+        check_exact_fits(
+            n,
+            n_max=model.n_max,
+            n_classes=model.n_classes,
+            itemsize=model.dtype.itemsize,
+            memory_budget=memory_budget,
+        )
 
 
 def default_batch(n: int, plan: Plan) -> int:
@@ -215,14 +233,10 @@ def _values(
         yield sums
 
 
-def _elements(
-    scale: Scale, start: int, stop: int, n: int, s: int, relabelling: Tensor | None
-) -> Tensor:
+def _elements(scale: Scale, start: int, stop: int, n: int, s: int, relabelling: Tensor | None) -> Tensor:
     """Positions of some subsequences in time order, (R, 1 or B, s) int32."""
-    if scale.elements is None:
-        positions = elements_of(scale.masks[start:stop], n, s)
-    else:
-        positions = scale.elements[start:stop]  # (R, s)
+    stored = scale.elements
+    positions = elements_of(scale.masks[start:stop], n, s) if stored is None else stored[start:stop]  # (R, s)
     if relabelling is None:
         return positions[:, None]
     return relabelling[:, positions.long()].sort(dim=-1).values.transpose(0, 1)

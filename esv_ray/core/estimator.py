@@ -130,10 +130,10 @@ def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int) -> 
     heads = n if n_max is None else min(n, n_max)
     largest = comb(n, n // 2)
     elements = sum(s * comb(n, s) for s in range(1, heads + 1)) * 4
-    parents = 0 if n_max is None else n * 2 ** (n - 1) * 4
-    building = 2**n * (8 + 8 + 4) + largest * n * 8 * 2  # masks, their order, ranks; positions of the largest scale
+    parents = 0 if n_max is None else n * (1 << (n - 1)) * 4
+    building = (1 << n) * (8 + 8 + 4) + largest * n * 8 * 2  # masks, their order, ranks; positions of the largest scale
     values = largest * n_classes * itemsize * (1 if n_max is None else 2)
-    return elements + parents + 2**n * 8 + building + values
+    return elements + parents + (1 << n) * 8 + building + values
 
 
 def check_exact_fits(n: int, *, n_max: int | None, n_classes: int, itemsize: int, memory_budget: int) -> None:
@@ -192,9 +192,7 @@ _cache: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 _cache_lock = Lock()
 
 
-def plan_for(
-    estimator: Estimator, n: int, *, n_max: int | None, dtype: torch.dtype, device: torch.device
-) -> Plan:
+def plan_for(estimator: Estimator, n: int, *, n_max: int | None, dtype: torch.dtype, device: torch.device) -> Plan:
     """The plan of an estimator for n elements, on a device, cached (least recently used first out, by bytes)."""
     kind = resolve(estimator, n, n_max)
     sampling = () if kind == "exact" else (estimator.m, estimator.iterations, estimator.seed)

@@ -8,6 +8,7 @@ s * D inputs. Position k of s can only hold elements k .. n - s + k, so the tabl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,12 @@ class MlpHead(nn.Module):
         super().__init__()
         dims = [scale * feature_dim, *hidden_dims, n_classes]
         self.scale = scale
+        self.feature_dim = feature_dim
         self.input_relu = input_relu
         self.dropout = dropout
         self.linears = nn.ModuleList(
             nn.Linear(before, after, bias=not batch_norm or after_index == len(dims) - 1)
-            for after_index, (before, after) in enumerate(zip(dims, dims[1:], strict=False), start=1)
+            for after_index, (before, after) in enumerate(pairwise(dims), start=1)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for dim in hidden_dims) if batch_norm else None
 

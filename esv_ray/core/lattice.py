@@ -106,7 +106,7 @@ def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
 
 def full_size(n: int) -> int:
     """Number of non-empty subsequences of n elements."""
-    return 2**n - 1
+    return int(2**n) - 1
 
 
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
@@ -137,9 +137,7 @@ def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> 
     return Lattice(n, True, tuple(scales))
 
 
-def sampled_lattice(
-    n: int, *, m: int, key: np.uint64, scales_with_elements: int, parents: bool = True
-) -> Lattice:
+def sampled_lattice(n: int, *, m: int, key: np.uint64, scales_with_elements: int, parents: bool = True) -> Lattice:
     """One iteration of the paper's Algorithm 1.
 
     All singletons; then, scale by scale, at most m drawn uniformly without replacement from the distinct
@@ -266,9 +264,7 @@ def _smallest_distinct(values: UInt64Array, m: int) -> np.uint64:
         take = min(len(values), 2 * take)
 
 
-def _padded(
-    row: Int64Array, value: Int64Array, n_rows: int, *, missing: int
-) -> tuple[Int32Array, Int64Array]:
+def _padded(row: Int64Array, value: Int64Array, n_rows: int, *, missing: int) -> tuple[Int32Array, Int64Array]:
     """Ragged lists as a matrix: values (K,) that belong to rows (K,) -> (n_rows, longest), and each row's count."""
     counts = np.bincount(row, minlength=n_rows)
     order = np.argsort(row, kind="stable")

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -99,12 +100,10 @@ def save_heads(
         DataError: it cannot be written.
     """
     first = heads[1]
-    linear = first.linears[0]
-    assert isinstance(linear, nn.Linear)
     manifest = {
         "format": 1,
         "kind": "multiscale",
-        "feature_dim": linear.in_features,
+        "feature_dim": first.feature_dim,
         "n_classes": len(prior),
         "n_max": max(heads),
         "heads": [f"head-{s:02d}.safetensors" for s in sorted(heads)],
@@ -116,9 +115,7 @@ def save_heads(
     _save(url, manifest, weights, prior, classes, training)
 
 
-def save_average(
-    url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None
-) -> None:
+def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None) -> None:
     """Write a bundle of a TSN; errors as `save_heads`."""
     manifest = {
         "format": 1,
@@ -323,9 +320,7 @@ def _from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
     elif isinstance(made, nn.Module):
         model = variable_length_model(made, prior, feature_dim=manifest.feature_dim)
     else:
-        raise ModelError(
-            f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}"
-        )
+        raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
     with torch.no_grad():
         probe = torch.zeros((2, 1, manifest.feature_dim), dtype=model.dtype)
         module = made[1] if isinstance(made, Mapping) else made

@@ -59,8 +59,7 @@ def import_play_fair(
         return f"TSN, D = {average.weight.shape[1]}, C = {len(prior_values)}"
     heads = _heads(states, len(prior_values))
     save_heads(out, heads, prior_values, classes=names)
-    first = heads[1].linears[0].weight.shape[1]
-    return f"multi-scale model, n_max = {max(heads)}, D = {first}, C = {len(prior_values)}"
+    return f"multi-scale model, n_max = {max(heads)}, D = {heads[1].feature_dim}, C = {len(prior_values)}"
 
 
 def _state(url: str) -> dict[str, Tensor]:
@@ -81,9 +80,7 @@ def _state(url: str) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
-    return {
-        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)
-    }
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: bool) -> Average:

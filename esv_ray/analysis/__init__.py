@@ -1,0 +1,1 @@
+"""What attribution tables say."""

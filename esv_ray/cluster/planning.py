@@ -1,0 +1,128 @@
+"""What is checked and fixed before any work: a job is planned once, and every later run must want the same."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from esv_ray import storage
+from esv_ray.cluster.worker import job_estimator
+from esv_ray.core.attribution import check_fits
+from esv_ray.core.model import VideoModel
+from esv_ray.errors import DataError, JobError, ModelError, SpecError
+from esv_ray.models.bundle import load_model
+from esv_ray.models.explain import spare_memory
+from esv_ray.spec import JobSpec, fingerprint, job_keys
+from esv_ray.tables.manifest import (
+    Manifest,
+    check_same_job,
+    commit_manifest,
+    committed_names,
+    read_manifest,
+)
+from esv_ray.tables.units import InputFile, Unit, feature_dim_of, has_labels, list_files, plan_units
+
+# Another number here says that the same spec now gives other values; an old output is then refused.
+RESULTS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job whose run.json is on storage.
+
+    Attributes:
+        manifest: the plan.
+        pending: units not yet committed, in plan order.
+    """
+
+    manifest: Manifest
+    pending: tuple[Unit, ...]
+
+
+def plan_job(spec: JobSpec) -> PlannedJob:
+    """Check a job, plan it or find its plan, and see what is left to do. Writes run.json and nothing else.
+
+    Raises:
+        EsvError: the request is wrong or another job's output is in the way; nothing is written then.
+    """
+    _check_places(spec)
+    model = load_model(spec.model)
+    _check_classes(spec, model)
+    files = list_files(spec.features)
+    keys = {**job_keys(spec), "model": model.digest, "results_version": RESULTS_VERSION}
+    manifest = read_manifest(spec.output)
+    if manifest is None:
+        manifest = _new_manifest(spec, model, files, keys)
+        if not commit_manifest(spec.output, manifest):  # another driver was first
+            manifest = read_manifest(spec.output)
+            assert manifest is not None, "a create-only put was refused, so it is there"
+    check_same_job(manifest, keys, files, spec.output)
+    done = committed_names(spec.output)
+    return PlannedJob(manifest, tuple(unit for unit in manifest.units if unit.name not in done))
+
+
+def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], keys: dict[str, object]) -> Manifest:
+    if committed_names(spec.output):
+        raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
+    units, _ = plan_units(files, spec.compute.unit)
+    _check_features(spec, model, files)
+    return Manifest(
+        spec=spec.model_dump(mode="json"),
+        keys=keys,
+        fingerprint=fingerprint(keys),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("esv-ray", "torch", "ray", "pyarrow", "numpy")},
+        },
+        model={
+            "digest": model.digest,
+            "feature_dim": model.feature_dim,
+            "n_classes": model.n_classes,
+            "n_max": model.n_max,
+            "classes": model.classes,
+            "prior": model.prior.tolist(),
+        },
+        files=tuple(files),
+        units=tuple(units),
+    )
+
+
+def _check_places(spec: JobSpec) -> None:
+    if spec.output == spec.features or spec.output.startswith(spec.features.rstrip("/") + "/"):
+        raise SpecError(
+            f"output {spec.output} lies inside features {spec.features}; it would be read as input: put it elsewhere"
+        )
+    private = [url for url in (spec.features, spec.model, spec.output) if storage.in_this_process(url)]
+    if private and spec.cluster.actors not in ("auto", 0):
+        raise SpecError(
+            f"{private[0]} lives in the memory of this process, where no actor sees it; set cluster.actors to 0"
+        )
+
+
+def _check_classes(spec: JobSpec, model: VideoModel) -> None:
+    for choice in spec.classes:
+        count = choice if isinstance(choice, int) else -1
+        if count >= model.n_classes:
+            raise SpecError(
+                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; check `model`"
+            )
+
+
+def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]) -> None:
+    """What can be told before any row is computed."""
+    dim = feature_dim_of(files)
+    if dim is not None and dim != model.feature_dim:
+        raise ModelError(
+            f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
+            f"(T, {dim}); check `model` and `features`"
+        )
+    if spec.classes == ("label",) and not has_labels(files):
+        raise DataError(
+            f"{spec.features}: classes asks for `label` alone, but the table has no column label; "
+            "ask for predicted, top:K, all or class ids"
+        )
+    lengths = () if spec.frames == "all" else spec.frames
+    for n in lengths:
+        check_fits(model, job_estimator(spec), n, spare_memory(model.device))

@@ -1,0 +1,1 @@
+"""Tables over pyarrow and fsspec: features in, attributions out; units, create-only commit, manifest."""

@@ -1,0 +1,80 @@
+"""The end of a job: what is committed is counted against the plan, then _SUCCESS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError
+from esv_ray.tables.manifest import Manifest, commit_success, committed_names, read_success, videos_url
+from esv_ray.tables.results import NO_COUNTS, UnitCounts, counts_of
+from esv_ray.tables.units import Unit
+
+_READERS = 16  # footers are small: latency, not bandwidth
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """What is committed: counts, and (video_id, reason) of the first failed videos."""
+
+    counts: UnitCounts
+    failed: tuple[tuple[str, str], ...]
+
+
+def finish_job(output: str, manifest: Manifest) -> JobCounts:
+    """Count what is committed; publish _SUCCESS if that is everything.
+
+    Raises:
+        JobError: counts disagree with the plan or with an earlier _SUCCESS.
+        DataError: the storage refuses.
+    """
+    done = committed_names(output)
+    units = [unit for unit in manifest.units if unit.name in done]
+    with ThreadPoolExecutor(_READERS) as readers:
+        per_unit = list(readers.map(lambda unit: _counts(output, unit), units))
+    total = NO_COUNTS
+    for unit, counts in zip(units, per_unit, strict=True):
+        if counts.rows != unit.rows:
+            raise JobError(
+                f"{videos_url(output, unit)}: expected {unit.rows} input rows by the plan, got {counts.rows}; "
+                "move the file aside and run again"
+            )
+        total += counts
+    if len(units) == len(manifest.units):
+        earlier = read_success(output)
+        if earlier is None:
+            commit_success(output, total, len(units))
+        elif earlier != {"units": len(units), **total.asdict()}:
+            raise JobError(f"{output}: _SUCCESS disagrees with the tables; run `esv verify {output}`")
+    suspects = [unit for unit, counts in zip(units, per_unit, strict=True) if counts.failed]
+    return JobCounts(total, _first_failed(output, suspects))
+
+
+def _counts(output: str, unit: Unit) -> UnitCounts:
+    where = videos_url(output, unit)
+    fs, path = storage.open_location(where)
+    with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
+        try:
+            return counts_of(pq.read_metadata(file), where)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{where}: expected a Parquet file: {error}") from None
+
+
+def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
+    named: list[tuple[str, str]] = []
+    for unit in units:
+        if len(named) >= _NAMED:
+            break
+        where = videos_url(output, unit)
+        fs, path = storage.open_location(where)
+        with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
+            table = pq.read_table(file, columns=["video_id", "status", "reason"])
+        rows = [row for row in table.to_pylist() if row["status"] == "failed"]
+        named += [(row["video_id"], row["reason"]) for row in rows]
+    return tuple(named[:_NAMED])

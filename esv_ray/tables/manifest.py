@@ -1,0 +1,167 @@
+"""The output of a job on storage: run.json, the committed units, _SUCCESS.
+
+One unit commits one file to each folder, attributions first; the videos file is the mark that the unit is done.
+Everything is create-only, so that two drivers on one output are harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError
+from esv_ray.tables.results import UnitCounts
+from esv_ray.tables.units import InputFile, Unit
+
+FORMAT = 1
+_RUN = "run.json"
+_SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """run.json.
+
+    Attributes:
+        spec: the job spec as it was given.
+        keys: everything that results depend on, flat, the model's hash among them.
+        fingerprint: hash of the keys.
+        versions: of the software that planned the job; for people.
+        model: what the bundle is: kind of numbers, n_max, classes.
+        files: of the feature table.
+        units: the partition plan.
+    """
+
+    spec: Mapping[str, Any]
+    keys: Mapping[str, Any]
+    fingerprint: str
+    versions: Mapping[str, str]
+    model: Mapping[str, Any]
+    files: tuple[InputFile, ...]
+    units: tuple[Unit, ...]
+
+    @property
+    def rows(self) -> int:
+        """Input rows of all units."""
+        return sum(unit.rows for unit in self.units)
+
+
+def attributions_url(output: str, unit: Unit) -> str:
+    """Where a unit's attributions are committed."""
+    return storage.join(output, "attributions", unit.name)
+
+
+def videos_url(output: str, unit: Unit) -> str:
+    """Where a unit's videos are committed: the mark that it is done."""
+    return storage.join(output, "videos", unit.name)
+
+
+def commit_unit(output: str, unit: Unit, attributions: bytes, videos: bytes) -> None:
+    """Publish a unit's two files, the mark last.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    storage.commit_new(attributions_url(output, unit), attributions, "write the attributions")
+    storage.commit_new(videos_url(output, unit), videos, "write the videos table")
+
+
+def committed_names(output: str) -> set[str]:
+    """Names of the units that are done."""
+    return set(storage.list_names(storage.join(output, "videos"), "list the output"))
+
+
+def read_manifest(output: str) -> Manifest | None:
+    """run.json of an output, or None where there is none yet.
+
+    Raises:
+        DataError: it is there and is not ours.
+    """
+    where = storage.join(output, _RUN)
+    if not storage.exists(where):
+        return None
+    data = storage.read_bytes(where, "read the job's manifest")
+    try:
+        raw = json.loads(data)
+        if raw["format"] != FORMAT:
+            raise DataError(f"{where}: expected format {FORMAT}, got {raw['format']}; use the version that wrote it")
+        files = tuple(InputFile(*entry) for entry in raw["files"])
+        units = tuple(Unit(i, files[entry[0]], *entry[1:]) for i, entry in enumerate(raw["units"]))
+        return Manifest(raw["spec"], raw["keys"], raw["fingerprint"], raw["versions"], raw["model"], files, units)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{where}: expected a job's manifest, got something else ({error!r})") from None
+
+
+def commit_manifest(output: str, manifest: Manifest) -> bool:
+    """Publish run.json; False if another driver was first."""
+    number = {file: index for index, file in enumerate(manifest.files)}
+    content = {
+        "format": FORMAT,
+        "spec": manifest.spec,
+        "keys": manifest.keys,
+        "fingerprint": manifest.fingerprint,
+        "versions": manifest.versions,
+        "model": manifest.model,
+        "files": [[file.url, file.size, file.version] for file in manifest.files],
+        "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
+    }
+    return storage.commit_new(storage.join(output, _RUN), _json(content), "write the job's manifest")
+
+
+def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
+    """Refuse another job, or a changed feature table, over an old output.
+
+    Raises:
+        JobError: names the keys that differ, with both values, or the files.
+    """
+    differ = [key for key in sorted({*found.keys, *keys}) if found.keys.get(key) != keys.get(key)]
+    if differ:
+        shown = "; ".join(
+            f"{key}: expected {_short(found.keys.get(key))}, got {_short(keys.get(key))}" for key in differ
+        )
+        raise JobError(
+            f"{output} holds another job's results; {shown}. Use another output, or give the same spec to resume"
+        )
+    if set(found.files) != set(files):
+        changed = sorted({file.url for file in set(found.files) ^ set(files)})
+        raise JobError(
+            f"{output}: the feature table changed since this job was planned: {_listed(changed)} "
+            "(added, removed or rewritten); put it back, or use another output"
+        )
+
+
+def commit_success(output: str, counts: UnitCounts, units: int) -> None:
+    """Publish _SUCCESS: every unit is committed."""
+    storage.commit_new(storage.join(output, _SUCCESS), _json({"units": units, **counts.asdict()}), "write _SUCCESS")
+
+
+def read_success(output: str) -> Mapping[str, int] | None:
+    """Content of _SUCCESS, or None while units are missing.
+
+    Raises:
+        DataError: it is there and is not ours.
+    """
+    where = storage.join(output, _SUCCESS)
+    if not storage.exists(where):
+        return None
+    try:
+        content: Mapping[str, int] = json.loads(storage.read_bytes(where, "read _SUCCESS"))
+        return {key: int(content[key]) for key in ("units", *UnitCounts.__dataclass_fields__)}
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,238 @@
+"""The work of a job cut into units: row ranges of Parquet row groups, planned once from the files' footers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+from esv_ray.tables.features import check_schema, columns_of, repeated_rows
+
+_FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
+_MOST_ROWS, _FEWEST_ROWS = 1024, 16
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A Parquet file of the feature table, in the state in which it was planned.
+
+    Attributes:
+        url: its location.
+        size: bytes.
+        version: ETag, or time of the last change; another one means another content.
+    """
+
+    url: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The piece of work that is computed and committed whole: rows start..stop of a row group.
+
+    Attributes:
+        index: its number in the plan.
+        file: where the rows are.
+        row_group: in the file.
+        start, stop: rows within the row group.
+        first_row: the row of the file that `start` is.
+    """
+
+    index: int
+    file: InputFile
+    row_group: int
+    start: int
+    stop: int
+    first_row: int
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        """Name of its files in the output: its number, and a hash of what it covers."""
+        what = (self.file.url, self.file.size, self.file.version, self.row_group, self.start, self.stop)
+        return f"part-{self.index:06d}-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.parquet"
+
+
+def list_files(url: str) -> list[InputFile]:
+    """The Parquet files of a feature table, in name order.
+
+    Args:
+        url: one file, a directory (searched through, names beginning with "_" or "." left out), or a glob.
+
+    Raises:
+        DataError: nothing is there, or it cannot be listed.
+    """
+    fs, path = storage.open_location(url)
+    with storage.locating(url, "list the feature table"):
+        if any(sign in path for sign in "*?["):
+            found = fs.glob(path, detail=True)
+            entries = [entry for entry in found.values() if entry["type"] == "file"]
+        else:
+            info = fs.info(path)
+            if info["type"] == "file":
+                entries = [info]
+            else:
+                entries = [
+                    entry
+                    for name, entry in fs.find(path, detail=True).items()
+                    if name.endswith((".parquet", ".pq"))
+                    and not any(part.startswith(("_", ".")) for part in name[len(path) :].strip("/").split("/"))
+                ]
+    if not entries:
+        raise DataError(f"{url}: expected Parquet files, found none; check `features`")
+    files = [InputFile(_url_of(fs, entry["name"]), int(entry["size"]), _version(entry)) for entry in entries]
+    return sorted(files, key=lambda file: file.url)
+
+
+def _url_of(fs: Any, path: str) -> str:
+    return path if storage.is_local(fs) else str(fs.unstrip_protocol(path))
+
+
+def _version(entry: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
+        if entry.get(key) is not None:
+            return str(entry[key]).strip('"')
+    return ""
+
+
+def open_parquet(file: InputFile) -> pq.ParquetFile:
+    """A Parquet file, opened for reading exact ranges.
+
+    Raises:
+        DataError: it is not there or is no Parquet file.
+    """
+    fs, path = storage.open_location(file.url)
+    with storage.locating(file.url, "read the feature table"):
+        try:
+            # Read-ahead fetched 52 MB for 9 MB wanted; pyarrow's own coalescing of ranges (pre_buffer) 9.2 MB.
+            source = fs.open(path, "rb") if storage.is_local(fs) else fs.open(path, "rb", cache_type="none")
+            return pq.ParquetFile(source, pre_buffer=True)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"{file.url}: expected a Parquet file: {_one_line(error)}") from None
+
+
+def plan_units(files: Sequence[InputFile], unit: int | Literal["auto"]) -> tuple[list[Unit], pa.Schema]:
+    """Units of a feature table from the footers of its files.
+
+    Args:
+        files: from `list_files`.
+        unit: rows of a unit; `auto`: large enough to keep commits few, small enough to share among actors.
+
+    Returns:
+        The units, and the schema of the first file.
+
+    Raises:
+        DataError: a file is unreadable or no feature table, or files disagree in D; says which.
+    """
+    groups: list[tuple[InputFile, list[int]]] = []
+    schemas: list[pa.Schema] = []
+    dims: dict[int, str] = {}
+    for file in files:
+        with open_parquet(file) as parquet:
+            schema = parquet.schema_arrow
+            dim = check_schema(schema, file.url)
+            if dim is not None:
+                dims.setdefault(dim, file.url)
+            sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+            groups.append((file, sizes))
+            schemas.append(schema)
+    if len(dims) > 1:
+        shown = ", ".join(f"{dim} in {url}" for dim, url in dims.items())
+        raise DataError(f"features: expected one feature size D in all files, got {shown}")
+    total = sum(sum(sizes) for _, sizes in groups)
+    rows = min(_MOST_ROWS, max(_FEWEST_ROWS, -(-total // _FEWEST_UNITS))) if unit == "auto" else unit
+    units: list[Unit] = []
+    for file, sizes in groups:
+        first_row = 0
+        for row_group, size in enumerate(sizes):
+            for start in range(0, size, rows):
+                stop = min(start + rows, size)
+                units.append(Unit(len(units), file, row_group, start, stop, first_row + start))
+            first_row += size
+    return units, schemas[0]
+
+
+def feature_dim_of(files: Sequence[InputFile]) -> int | None:
+    """The feature size D of a table: from the type of a file, else from its first rows; None if they are bad.
+
+    Raises:
+        DataError: a file is unreadable.
+    """
+    for file in files:
+        with open_parquet(file) as parquet:
+            dim = check_schema(parquet.schema_arrow, file.url)
+            if dim is not None:
+                return dim
+            for rows in parquet.iter_batches(batch_size=16, columns=["features"]):
+                frames = [frame for row in rows.column(0).to_pylist() for frame in row or [] if frame]
+                sizes = {len(frame) for frame in frames}
+                if len(sizes) == 1:
+                    return sizes.pop()
+                if sizes:
+                    return None
+    return None
+
+
+def has_labels(files: Sequence[InputFile]) -> bool:
+    """Whether a label column is there in any file."""
+    for file in files:
+        with open_parquet(file) as parquet:
+            if "label" in parquet.schema_arrow.names and not pa.types.is_null(parquet.schema_arrow.field("label").type):
+                return True
+    return False
+
+
+def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """The rows of a unit, and which of them (0 = first) repeat an id that stands earlier in the file.
+
+    Raises:
+        DataError: the file changed since the plan was made, or cannot be read.
+    """
+    fs, path = storage.open_location(unit.file.url)
+    with storage.locating(unit.file.url, "read the feature table"):
+        entry = fs.info(path)
+    if (int(entry["size"]), _version(entry)) != (unit.file.size, unit.file.version):
+        raise DataError(
+            f"{unit.file.url}: changed since the job was planned (expected {unit.file.size} bytes, version "
+            f"{unit.file.version}; got {entry['size']}, {_version(entry)}); put it back or use a new output"
+        )
+    repeated = _repeated(unit.file)
+    own = repeated[(repeated >= unit.first_row) & (repeated < unit.first_row + unit.rows)]
+    return _row_group(unit.file, unit.row_group).slice(unit.start, unit.rows), own - unit.first_row
+
+
+# Units of a row group follow one another, so that the last one read serves them all.
+@lru_cache(maxsize=2)
+def _row_group(file: InputFile, row_group: int) -> pa.Table:
+    with open_parquet(file) as parquet, storage.locating(file.url, f"read row group {row_group}"):
+        try:
+            return parquet.read_row_group(row_group, columns=columns_of(parquet.schema_arrow))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"{file.url}, row group {row_group}: {_one_line(error)}") from None
+
+
+@lru_cache(maxsize=8)
+def _repeated(file: InputFile) -> npt.NDArray[np.int64]:
+    with open_parquet(file) as parquet, storage.locating(file.url, "read the ids"):
+        try:
+            return repeated_rows(parquet.read(columns=["video_id"]).column("video_id"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"{file.url}: {_one_line(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
