@@ -25,6 +25,7 @@ from esv_ray.tables.results import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
 
 MOST_FAILED_STARTS = 5
+HOPELESS_AFTER = 4
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
 
 
@@ -68,6 +69,7 @@ class JobResult:
         counts: of all committed units, of this and earlier runs.
         failed: (video_id, reason) of the first failed videos.
         quarantined: units that could not be committed, and why.
+        given_up: whether the run stopped early, every unit so far having failed.
         max_failed: share of failed videos that the spec bears.
         units, resumed_units: of the job, and of them those that earlier runs had committed.
         seconds: of this run.
@@ -77,6 +79,7 @@ class JobResult:
     counts: UnitCounts
     failed: tuple[tuple[str, str], ...]
     quarantined: Mapping[str, str]
+    given_up: bool
     max_failed: float
     units: int
     resumed_units: int
@@ -121,6 +124,7 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None) -> JobResult:
         counts=ended.counts,
         failed=ended.failed,
         quarantined=names,
+        given_up=run.hopeless,
         max_failed=spec.max_failed,
         units=len(job.manifest.units),
         resumed_units=len(job.manifest.units) - len(job.pending),
@@ -141,6 +145,11 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler.of(unit.index for unit in self.job.pending)
+
+    @property
+    def hopeless(self) -> bool:
+        """The first units all failed: whatever it is, it will fail the others too."""
+        return not self.scheduler.done and len(self.scheduler.quarantined) >= HOPELESS_AFTER
 
     def unit(self, index: int) -> Unit:
         return self.job.manifest.units[index]
@@ -177,12 +186,12 @@ def _run_here(run: _Run) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         place = open_workplace(run.spec, run.job.manifest.model["digest"], device)
         run.scheduler.worker_ready("here")
-        while not run.scheduler.finished:
+        while not (run.scheduler.finished or run.hopeless):
             for worker, index in run.scheduler.assign():
                 run.tick(actors=1)
                 try:
                     run.done(worker, index, run_unit(place, run.unit(index)))
-                except EsvError as error:
+                except Exception as error:
                     run.failed(worker, index, error)
         run.tick(actors=1)
     finally:
@@ -198,6 +207,7 @@ def _cluster(spec: JobSpec) -> Iterator[None]:
     # Set before Ray reads them. Without a mode, a local start writes a token to the home folder.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # calls of an actor that was given up; we tell ourselves
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if spec.cluster.address is None:
@@ -274,9 +284,8 @@ class _Pool:
                 self.lose(worker, cause, started=False)
                 return
             self.run.failed(worker, index, cause)
-            if not isinstance(cause, EsvError):
-                # Whatever it was may have left the process or its device in a bad state.
-                self.lose(worker, cause)
+            if self.device != "cpu" and not isinstance(cause, EsvError):
+                self.lose(worker, cause)  # after an error of the device nothing on it can be trusted
         except RayError as error:
             self.lose(worker, error, started=index is not None)
         else:
@@ -321,7 +330,7 @@ def _run_on_actors(run: _Run) -> None:
     )
     pool = _Pool(run, wanted, "cuda" if gpus else "cpu", actor_class)
     try:
-        while not run.scheduler.finished:
+        while not (run.scheduler.finished or run.hopeless):
             pool.start_missing()
             pool.give_out()
             run.tick(len(pool.ready))

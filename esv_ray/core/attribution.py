@@ -76,10 +76,10 @@ def attribute(
     single = [torch.zeros_like(pooled) for _ in plan.single]
     scores = features.new_zeros((batch, len(prior)))
     empty = prior.repeat(batch)  # (B * C,)
-    pooled -= plan.pooled.without[0][:, None] * empty * len(plan.lattices)
-    for esv, weights in zip(single, plan.single, strict=True):
-        esv -= weights.without[0][:, None] * empty
+    for esv, weights in [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]:
+        esv += weights.constant[0][:, None] * empty
 
+    baselines: list[Tensor] = []
     for iteration in range(len(plan.lattices)):
         walk = _values(
             scorer,
@@ -87,21 +87,22 @@ def attribute(
             len(prior),
             plan,
             iteration,
+            baselines=baselines,
             relabelling=relabelling,
             working_set=working_set,
         )
+        operators = [(pooled, plan.pooled), *([(single[iteration], plan.single[iteration])] if single else [])]
         for s, sums in enumerate(walk, start=1):
-            within = sums[:n]  # (n, B * C) sums of the values with each element
+            within = sums[:n]  # (n, B * C) sums of the values, less their baseline, with each element
             without = sums[n] - within
-            operators = [
-                (pooled, plan.pooled),
-                *([(single[iteration], plan.single[iteration])] if single else []),
-            ]
             for esv, weights in operators:
                 esv += weights.within[s][:, None] * within
                 esv -= weights.without[s][:, None] * without
             if s == n:
-                scores += sums[n].view_as(scores) / len(plan.lattices)
+                scores += (sums[n] + baselines[-1]).view_as(scores) / len(plan.lattices)
+    for s, baseline in enumerate(baselines, start=1):
+        for esv, weights in [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]:
+            esv += weights.constant[s][:, None] * baseline
 
     stderr = None
     if single:
@@ -192,10 +193,15 @@ def _values(
     plan: Plan,
     iteration: int,
     *,
+    baselines: list[Tensor],
     relabelling: Tensor | None,
     working_set: int,
 ) -> Iterator[Tensor]:
     """For s = 1..n the sums of values (n + 1, B * C): over the subsequences with each element, and over all.
+
+    Values are summed less a baseline (B * C,) of their scale, the mean of a few of them, which the first iteration
+    appends to `baselines`: a class that is nearly sure has thousands of values near one, whose float32 sums all round
+    in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with it).
 
     With n_max the multi-scale score F of Eq. 9 is carried as G_s = min(s, n_max) F, for which
     G_s = f^s + mean over parents of G_{s-1} up to n_max, and the mean alone beyond.
@@ -228,7 +234,10 @@ def _values(
             if scorer.softmax:
                 averaged = 1 if scorer.n_max is None else min(s, scorer.n_max)
                 out = torch.softmax(out / averaged if averaged > 1 else out, dim=-1)
-            sums.addmm_(member, out.view(stop - start, -1))
+            values = out.view(stop - start, -1)  # (R, B * C)
+            if len(baselines) < s:
+                baselines.append(values[:: max(1, len(values) // 16)].mean(dim=0))
+            sums.addmm_(member, values - baselines[s - 1])
         previous = current
         yield sums
 

@@ -67,10 +67,17 @@ class Weights:
     Attributes:
         within: (n + 1, n), ``within[s, i]`` of the sum of values of length s with element i.
         without: (n + 1, n), ``without[s, i]`` of the sum without element i; row 0 is the empty sequence.
+        constant: (n + 1, n), what a value that is the same for all subsequences of length s adds: a pair of means
+            cancels it, so it is zero but for the full and the empty sequence and for scales that are left out.
     """
 
     within: Tensor
     without: Tensor
+    constant: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Weights:
+        """The same coefficients on a device in a dtype."""
+        return Weights(*(part.to(device, dtype) for part in (self.within, self.without, self.constant)))
 
 
 @dataclass(frozen=True)
@@ -217,9 +224,6 @@ def plan_for(estimator: Estimator, n: int, *, n_max: int | None, dtype: torch.dt
 def plan_to(plan: Plan, *, dtype: torch.dtype, device: torch.device) -> Plan:
     """The same plan in a dtype on a device, with its membership matrices where they are small."""
 
-    def move(weights: Weights) -> Weights:
-        return Weights(weights.within.to(device, dtype), weights.without.to(device, dtype))
-
     lattices = tuple(lattice.to(device, dtype) for lattice in plan.lattices)
     cells = (plan.n + 1) * sum(len(scale) for lattice in lattices for scale in lattice.scales)
     memberships = None
@@ -227,8 +231,8 @@ def plan_to(plan: Plan, *, dtype: torch.dtype, device: torch.device) -> Plan:
         memberships = tuple(
             tuple(membership(scale.masks, plan.n, dtype) for scale in lattice.scales) for lattice in lattices
         )
-    single = tuple(move(weights) for weights in plan.single)
-    return Plan(plan.n, plan.exact, lattices, move(plan.pooled), single, memberships)
+    single = tuple(weights.to(device, dtype) for weights in plan.single)
+    return Plan(plan.n, plan.exact, lattices, plan.pooled.to(device, dtype), single, memberships)
 
 
 def _plan(lattices: tuple[Lattice, ...], *, exact: bool) -> Plan:
@@ -266,7 +270,7 @@ def _weights(counts: Tensor) -> Weights:
     within, without = torch.zeros_like(held), torch.zeros_like(missed)
     within[1:] = torch.where(known, share / held[1:].clamp(min=1), 0.0)
     without[:-1] = torch.where(known, share / missed[:-1].clamp(min=1), 0.0)
-    return Weights(within, without)
+    return Weights(within, without, within * held - without * missed)
 
 
 def _in_words(size: float) -> str:

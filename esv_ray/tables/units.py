@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.features import check_schema, columns_of, repeated_rows
+from esv_ray.tables.features import INT32_MAX, Video, check_schema, columns_of, decode, repeated_rows
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
 _MOST_ROWS, _FEWEST_ROWS = 1024, 16
@@ -236,3 +236,27 @@ def _repeated(file: InputFile) -> npt.NDArray[np.int64]:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def read_videos(url: str, n_classes: int | None = None) -> tuple[list[Video], int]:
+    """All good rows of a feature table, in memory, and how many rows break the contract.
+
+    Args:
+        url: the table; its D is that of its type or of its first rows.
+        n_classes: C; None: any label from 0 up.
+
+    Raises:
+        DataError: it is unreadable or no feature table.
+    """
+    files = list_files(url)
+    dim = feature_dim_of(files)
+    if dim is None:
+        raise DataError(f"{url}: expected features (T, D), found no row with frames of one size D")
+    videos: list[Video] = []
+    bad = 0
+    for unit in plan_units(files, _MOST_ROWS)[0]:
+        table, repeated = read_unit(unit)
+        good, broken = decode(table, feature_dim=dim, n_classes=n_classes or INT32_MAX, repeated=repeated.tolist())
+        videos += good
+        bad += len(broken)
+    return videos, bad

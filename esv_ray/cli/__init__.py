@@ -1,0 +1,41 @@
+"""The command `esv`: one module a group of commands, no logic."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from esv_ray.cli.attribute import attribute, verify
+from esv_ray.cli.bench import bench
+from esv_ray.cli.demo import demo
+from esv_ray.cli.models import import_, train
+from esv_ray.errors import EsvError
+
+WRONG_REQUEST, INTERRUPTED = 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="esv-ray", prog_name="esv")
+def cli() -> None:
+    """Element Shapley Values of video models: how much each frame contributed to each class score."""
+
+
+for command in (demo, attribute, verify, train, import_, bench):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The one place where errors become exit codes: 0 done, 1 incomplete, 2 wrong request, 130 interrupted."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except EsvError as error:
+        click.echo(f"esv: {error}", err=True)
+        code = WRONG_REQUEST
+    except click.ClickException as error:
+        error.show()
+        code = WRONG_REQUEST
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("esv: interrupted; run the same command again to go on", err=True)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,119 @@
+"""esv demo: the main job on real data, with one command."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+_SPEC = """\
+# The job that `esv demo` ran. Change a key, give another output, and run: esv attribute {path}
+features: {folder}/data/test.parquet
+model: {folder}/model
+output: {folder}/esv
+frames: all             # every element; or a number to sample, or a list to sweep
+classes: [label, predicted]
+estimator:
+  kind: auto            # exact where short, sampled where long
+  m: 1024
+  iterations: 4
+"""
+
+
+@click.command()
+@click.argument("folder", default="esv-demo", metavar="[DIR]")
+@click.pass_context
+def demo(context: click.Context, folder: str) -> None:
+    """Train a small model on real data and compute the ESVs of 370 sequences, in DIR (default: esv-demo).
+
+    JapaneseVowels: nine speakers say two vowels; 7 to 29 frames of 12 coefficients (UCI, CC BY 4.0). A second run
+    resumes at once.
+    """
+    from esv_ray.cli.attribute import tell
+    from esv_ray.cli.models import tell_training
+    from esv_ray.cli.progress import job_progress, train_progress
+    from esv_ray.models.bundle import exists_bundle
+    from esv_ray.models.train import train
+    from esv_ray.spec import load_spec, load_train_spec
+
+    begun = time.monotonic()
+    home = Path(folder)
+    data, model = home / "data", str(home / "model")
+    _copy_data(data)
+    if exists_bundle(model):
+        click.echo(f"model: {model} (trained by an earlier run)")
+    else:
+        click.echo("1. Training nine-class heads f^1 .. f^8 on 270 sequences")
+        wanted = load_train_spec(
+            {"features": str(data / "train.parquet"), "classes": str(data / "classes.csv"), "output": model}
+        )
+        with train_progress() as report_training:
+            tell_training(train(wanted, report_training))
+    spec = home / "attribute.yaml"
+    if not spec.exists():
+        spec.write_text(_SPEC.format(folder=folder, path=spec))
+    click.echo("2. Computing Element Shapley Values of 370 test sequences")
+    from esv_ray.cluster.driver import run_job
+
+    with job_progress() as report:
+        result = run_job(load_spec(str(spec)), report)
+    tell(result)
+    if not result.counts.ok:
+        context.exit(result.exit_code)
+    click.echo("3. What they say")
+    _tell_summary(result.output)
+    click.echo(f"\nAll in {time.monotonic() - begun:.0f} s. Next:")
+    click.echo(f"  esv verify {folder}/esv                  # counts, ids, efficiency of every row")
+    click.echo(f"  esv attribute {spec} --set output={folder}/esv-8 --set frames=8    # the same with 8 frames")
+    click.echo(
+        f"  python -c \"import pyarrow.parquet as pq; print(pq.read_table('{folder}/esv/attributions').slice(0, 9))\""
+    )
+    context.exit(result.exit_code)
+
+
+def _copy_data(target: Path) -> None:
+    """The demo's data beside its results: from the installed package, or from the checkout that it is run from."""
+    package = Path(__file__).parents[1]
+    installed = package / "_demo"
+    source = installed if installed.is_dir() else package.parent / "jobs" / "demo"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("train.parquet", "test.parquet", "classes.csv", "README.md"):
+        if not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def _tell_summary(output: str) -> None:
+    from esv_ray.analysis.summary import summarize
+
+    found = summarize(output)
+    click.echo("Means of the labelled class's score: it is the prior, plus what supporting elements (ESV > 0)")
+    click.echo("add, less what distracting ones (ESV <= 0) take.")
+    table = Table()
+    for column in ("class", "videos", "right", "prior", "supporting", "distracting", "score", "support"):
+        table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
+    for one in found.classes:
+        table.add_row(
+            one.name,
+            str(one.videos),
+            f"{100 * one.accuracy:.0f} %",
+            f"{one.prior:.3f}",
+            f"{one.supporting:+.3f}",
+            f"{one.distracting:+.3f}",
+            f"{one.score:.3f}",
+            f"{100 * one.supporting_share:.0f} %",
+        )
+    console = Console()
+    console.print(table)
+    sampled = found.videos - found.exact
+    console.print("support: share of the elements that support.", highlight=False)
+    console.print(f"accuracy {100 * found.accuracy:.1f} % of {found.labelled} sequences", highlight=False)
+    console.print(
+        f"{found.exact} sequences exact (efficiency gap at most {found.worst_exact_gap:.0e}), {sampled} sampled "
+        f"(median efficiency gap {found.median_sampled_gap:.1e}, median standard error of an ESV "
+        f"{found.median_stderr:.1e})",
+        highlight=False,
+    )

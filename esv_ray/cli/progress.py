@@ -1,0 +1,121 @@
+"""Progress of a job and of a training: a bar on a terminal, a line every ten seconds elsewhere. On standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from esv_ray.cluster.driver import Progress as JobProgress
+    from esv_ray.models.train import TrainProgress
+
+_EVERY_S = 10.0
+
+
+@contextmanager
+def job_progress() -> Iterator[Callable[[JobProgress], None]]:
+    """A callback for `run_job`."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _job_lines()
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None, figures="")
+
+        def report(now: JobProgress) -> None:
+            started = now.actors > 0 or now.counts.rows > 0
+            bar.update(
+                task,
+                description="attributing" if started else "starting actors",
+                total=now.total,
+                completed=now.resumed + now.counts.rows,
+                figures=_figures(now),
+            )
+
+        yield report
+
+
+def _job_lines() -> Callable[[JobProgress], None]:
+    last = time.monotonic()
+
+    def report(now: JobProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY_S:
+            last = time.monotonic()
+            done = now.resumed + now.counts.rows
+            print(f"{done}/{now.total} videos, {_figures(now)}", file=sys.stderr, flush=True)
+
+    return report
+
+
+def _figures(now: JobProgress) -> str:
+    left = now.total - now.resumed - now.counts.rows
+    eta = f"ETA {_clock(left / now.rate)}" if now.rate > 0 else "ETA -"
+    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {now.actors} actors, {eta}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+@contextmanager
+def train_progress() -> Iterator[Callable[[TrainProgress], None]]:
+    """A callback for `train`."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _train_lines()
+        return
+    bar = Progress(
+        TextColumn("training head {task.fields[scale]}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}, validation loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("", total=None, scale="1", epoch=0, loss=float("nan"))
+
+        def report(now: TrainProgress) -> None:
+            bar.update(
+                task,
+                total=now.n_max * now.epochs,
+                completed=(now.scale - 1) * now.epochs + now.epoch,
+                scale=f"{now.scale}/{now.n_max}",
+                epoch=now.epoch,
+                loss=now.validation_loss,
+            )
+
+        yield report
+
+
+def _train_lines() -> Callable[[TrainProgress], None]:
+    last = time.monotonic()
+
+    def report(now: TrainProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY_S:
+            last = time.monotonic()
+            print(
+                f"head {now.scale}/{now.n_max}, epoch {now.epoch}, validation loss {now.validation_loss:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return report

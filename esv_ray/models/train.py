@@ -1,0 +1,290 @@
+"""Training of multi-scale MLP heads on a feature table, in one process.
+
+Each head f^s learns the class of random ordered subsequences of s frames (cross entropy), as in the paper; heads are
+independent of each other. The prior is the labels' frequency in the training set.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from esv_ray import storage
+from esv_ray.core.heads import MlpHead
+from esv_ray.core.keyed import derive_key
+from esv_ray.errors import DataError, ModelError
+from esv_ray.models.bundle import exists_bundle, parse_classes, save_heads
+from esv_ray.spec import TrainSpec
+from esv_ray.tables.features import Video
+from esv_ray.tables.units import read_videos
+
+_LOOKS = 8  # subsequences of each validation video by which a head is judged
+_LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video is estimated
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a training stands: epochs of all heads, and the last head's validation loss."""
+
+    scale: int
+    n_max: int
+    epoch: int
+    epochs: int
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What was trained.
+
+    Attributes:
+        output: the bundle.
+        accuracy: of each head on random subsequences of its scale, validation videos; None where all are shorter.
+        accuracy_f: of the multi-scale model F on full validation videos.
+        epochs: each head's, up to its best.
+        videos, validation_videos: used.
+        left_out: rows that broke the feature table's contract or had no label.
+    """
+
+    output: str
+    accuracy: dict[int, float | None]
+    accuracy_f: float
+    epochs: dict[int, int]
+    videos: int
+    validation_videos: int
+    left_out: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Set:
+    """Videos laid end to end."""
+
+    frames: Tensor  # (sum of T, D)
+    first: Tensor  # (V,) row of each video's first frame
+    lengths: Tensor  # (V,)
+    labels: Tensor  # (V,)
+
+    @classmethod
+    def of(cls, videos: Sequence[Video]) -> _Set:
+        lengths = torch.tensor([len(video.features) for video in videos])
+        return cls(
+            torch.from_numpy(np.concatenate([video.features for video in videos])),
+            lengths.cumsum(0) - lengths,
+            lengths,
+            torch.tensor([video.label for video in videos]),
+        )
+
+    def draw(self, videos: Tensor, s: int, generator: torch.Generator) -> Tensor:
+        """(len(videos), s, D): of each video a random subsequence of s frames in time order; all have T >= s."""
+        longest = int(self.lengths[videos].max())
+        keys = torch.rand((len(videos), longest), generator=generator)
+        keys[torch.arange(longest) >= self.lengths[videos][:, None]] = -1  # beyond the video's end
+        positions = keys.topk(s, dim=1).indices.sort(dim=1).values
+        return self.frames[self.first[videos][:, None] + positions]
+
+
+def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda progress: None) -> TrainResult:
+    """Train heads f^1 .. f^n_max and write a model bundle.
+
+    Args:
+        spec: what (`load_train_spec`).
+        report: called after every epoch of every head.
+
+    Raises:
+        DataError: no usable labelled videos, or too few that are long enough for n_max.
+        ModelError: a bundle is there already.
+    """
+    if exists_bundle(spec.output):
+        raise ModelError(f"{spec.output}: there is a model bundle already; choose another output or remove it")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(spec.threads)
+    try:
+        return _train(spec, report)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:
+    names = None if spec.classes is None else parse_classes(storage.read_bytes(spec.classes, "read the classes"))
+    videos, left_out = _labelled(spec.features)
+    if isinstance(spec.validation, str):
+        held, held_left_out = _labelled(spec.validation)
+        left_out += held_left_out
+    else:
+        videos, held = _split(videos, spec.validation, spec.seed)
+    n_classes = _n_classes(spec, names, [*videos, *held])
+    _check_lengths(spec, videos)
+    training, validation = _Set.of(videos), _Set.of(held)
+    if training.frames.shape[1] != validation.frames.shape[1]:
+        raise DataError(
+            f"{spec.validation}: features must be (T, {training.frames.shape[1]}) as in {spec.features}, got "
+            f"(T, {validation.frames.shape[1]})"
+        )
+    counts = torch.bincount(training.labels, minlength=n_classes).double()
+    prior = counts / counts.sum()
+    heads, epochs = {}, {}
+    for s in range(1, spec.n_max + 1):
+        heads[s], epochs[s] = _train_head(spec, s, n_classes, training, validation, report)
+    accuracy = {s: _accuracy(head, s, validation, spec.seed) for s, head in heads.items()}
+    accuracy_f = _accuracy_of_f(heads, validation, n_classes, spec.seed)
+    told = {
+        "features": spec.features,
+        "seed": spec.seed,
+        "videos": len(videos),
+        "validation_videos": len(held),
+        "accuracy": accuracy,
+        "accuracy_f": accuracy_f,
+    }
+    save_heads(spec.output, heads, prior, classes=names, training=told)
+    return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), left_out)
+
+
+def _labelled(url: str) -> tuple[list[Video], int]:
+    """The usable videos of a table that have a label, and how many rows are not usable."""
+    videos, bad = read_videos(url)
+    usable = [video for video in videos if video.label is not None]
+    if not usable:
+        raise DataError(f"{url}: expected videos with labels to train on, found none in {len(videos) + bad} rows")
+    return usable, bad + len(videos) - len(usable)
+
+
+def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
+    """Hold out a share of every class, at least one video in all."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(videos))
+    by_class: dict[int, list[int]] = {}
+    for index in order:
+        by_class.setdefault(videos[index].label or 0, []).append(int(index))
+    held: set[int] = set()
+    for members in by_class.values():
+        held.update(members[: round(share * len(members))])
+    if not held:
+        held = {int(order[0])}
+    if len(held) == len(videos):
+        raise DataError(f"expected at least two labelled videos, to hold out one for validation; got {len(videos)}")
+    return (
+        [video for index, video in enumerate(videos) if index not in held],
+        [video for index, video in enumerate(videos) if index in held],
+    )
+
+
+def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video]) -> int:
+    largest = max(video.label or 0 for video in videos)
+    n_classes = spec.n_classes or (len(names) if names else largest + 1)
+    if names is not None and len(names) != n_classes:
+        raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
+    if largest >= n_classes:
+        raise DataError(f"{spec.features}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {largest}")
+    return n_classes
+
+
+def _check_lengths(spec: TrainSpec, videos: Sequence[Video]) -> None:
+    longest = max(len(video.features) for video in videos)
+    if longest < spec.n_max:
+        raise DataError(
+            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of as many frames, the longest has "
+            f"{longest}; set n_max to at most {longest}"
+        )
+
+
+def _train_head(
+    spec: TrainSpec,
+    s: int,
+    n_classes: int,
+    training: _Set,
+    validation: _Set,
+    report: Callable[[TrainProgress], None],
+) -> tuple[MlpHead, int]:
+    """The head of one scale at its best validation loss, and the epoch of that."""
+    # Weights and dropout come from torch's global generator: fixed for each head, and given back.
+    state = torch.random.get_rng_state()
+    torch.manual_seed(_seed(spec.seed, s))
+    try:
+        head = MlpHead(
+            scale=s,
+            feature_dim=training.frames.shape[1],
+            hidden_dims=[spec.hidden] * spec.hidden_layers,
+            n_classes=n_classes,
+            batch_norm=spec.batch_norm,
+            input_relu=spec.input_relu,
+            dropout=spec.dropout,
+        )
+        return _fit(spec, s, head, training, validation, report)
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def _fit(
+    spec: TrainSpec,
+    s: int,
+    head: MlpHead,
+    training: _Set,
+    validation: _Set,
+    report: Callable[[TrainProgress], None],
+) -> tuple[MlpHead, int]:
+    generator = torch.Generator().manual_seed(_seed(spec.seed, s))
+    # Validation videos may all be shorter than s; then the head is judged on training videos.
+    judged = validation if bool((validation.lengths >= s).any()) else training
+    optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), float("inf"), 0
+    long_enough = torch.nonzero(training.lengths >= s)[:, 0]
+    for epoch in range(1, spec.epochs + 1):
+        head.train()
+        order = long_enough[torch.randperm(len(long_enough), generator=generator)]
+        for videos in torch.split(order, spec.batch):
+            if spec.batch_norm and len(videos) == 1 and len(order) > 1:
+                continue  # one row has no variance
+            optimizer.zero_grad()
+            loss = F.cross_entropy(head(training.draw(videos, s, generator)), training.labels[videos])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        logits, labels = _look(head, s, judged, spec.seed)
+        validation_loss = float(F.cross_entropy(logits, labels))
+        report(TrainProgress(s, spec.n_max, epoch, spec.epochs, validation_loss))
+        if validation_loss < best_loss:
+            best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), validation_loss, epoch
+        elif epoch - best_epoch >= spec.patience:
+            break
+    head.load_state_dict(best)
+    return head.eval(), best_epoch
+
+
+@torch.no_grad()
+def _look(head: MlpHead, s: int, videos: _Set, seed: int) -> tuple[Tensor, Tensor]:
+    """Logits and labels of the same random subsequences at every call: `_LOOKS` of each video with T >= s."""
+    generator = torch.Generator().manual_seed(_seed(seed, 1000 + s))
+    chosen = torch.nonzero(videos.lengths >= s)[:, 0].repeat(_LOOKS)
+    head.eval()
+    return head(videos.draw(chosen, s, generator)), videos.labels[chosen]
+
+
+def _accuracy(head: MlpHead, s: int, videos: _Set, seed: int) -> float | None:
+    if not bool((videos.lengths >= s).any()):
+        return None
+    logits, labels = _look(head, s, videos, seed)
+    return float((logits.argmax(dim=1) == labels).double().mean())
+
+
+@torch.no_grad()
+def _accuracy_of_f(heads: dict[int, MlpHead], videos: _Set, n_classes: int, seed: int) -> float:
+    """Accuracy of F on full videos by Eq. 8: the mean over scales s <= min(T, n_max) of the mean over subsequences,
+    here over a random `_LOOKS_OF_F` of them.
+    """
+    generator = torch.Generator().manual_seed(_seed(seed, 2000))
+    total = torch.zeros((len(videos.lengths), n_classes))
+    for s, head in heads.items():
+        chosen = torch.nonzero(videos.lengths >= s)[:, 0]
+        for videos_part in torch.split(chosen, 256):
+            logits = head(videos.draw(videos_part.repeat_interleave(_LOOKS_OF_F), s, generator))
+            total[videos_part] += logits.view(len(videos_part), _LOOKS_OF_F, -1).mean(dim=1)
+    # Eq. 8 divides by min(T, n_max), which moves no argmax.
+    return float((total.argmax(dim=1) == videos.labels).double().mean())
+
+
+def _seed(seed: int, part: int) -> int:
+    return int(derive_key(seed, "train", part)) >> 1

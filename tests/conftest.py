@@ -1,0 +1,99 @@
+"""Parts that many tests share: the recorded cases, small models and tables, one S3 server, one Ray runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from esv_ray.core.heads import MlpHead
+from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.models.bundle import save_heads
+from tests.s3_server import S3Server, s3_server
+
+REFERENCE = Path(__file__).parent / "reference"
+FILES = REFERENCE / "play_fair_files"
+
+
+def make_heads(
+    *, feature_dim: int = 4, hidden: int = 8, n_classes: int = 3, n_max: int = 3, seed: int = 0, gain: float = 2.0
+) -> dict[int, MlpHead]:
+    """Random heads whose outputs are far enough from zero that classes differ."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = {}
+    for s in range(1, n_max + 1):
+        head = MlpHead(scale=s, feature_dim=feature_dim, hidden_dims=[hidden], n_classes=n_classes)
+        with torch.no_grad():
+            for parameter in head.parameters():
+                fan_in = parameter.shape[-1] if parameter.ndim > 1 else 25
+                parameter.copy_(gain * torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
+        heads[s] = head.eval()
+    return heads
+
+
+def make_prior(n_classes: int) -> torch.Tensor:
+    """A prior that is not uniform."""
+    prior = torch.arange(1, n_classes + 1, dtype=torch.float64)
+    return prior / prior.sum()
+
+
+def make_model(*, feature_dim: int = 4, n_classes: int = 3, n_max: int = 3, seed: int = 0) -> VideoModel:
+    """A small multi-scale model."""
+    heads = make_heads(feature_dim=feature_dim, n_classes=n_classes, n_max=n_max, seed=seed)
+    return multiscale_model(heads, make_prior(n_classes), feature_dim=feature_dim)
+
+
+def make_table(
+    lengths: list[int], *, feature_dim: int = 4, n_classes: int | None = 3, seed: int = 0, prefix: str = "v"
+) -> pa.Table:
+    """A feature table of random videos; without labels if n_classes is None."""
+    rng = np.random.default_rng(seed)
+    frames = [rng.standard_normal((length, feature_dim)).astype(np.float32) for length in lengths]
+    columns = {
+        "video_id": pa.array([f"{prefix}{index}" for index in range(len(lengths))]),
+        "features": pa.array([list(video) for video in frames], pa.list_(pa.list_(pa.float32(), feature_dim))),
+    }
+    if n_classes is not None:
+        columns["label"] = pa.array([index % n_classes for index in range(len(lengths))], pa.int32())
+    return pa.table(columns)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    """A small model bundle: D = 4, C = 3, n_max = 3."""
+    url = str(tmp_path / "model")
+    save_heads(url, make_heads(), make_prior(3), classes=("one", "two", "three"))
+    return url
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> str:
+    """A feature table of 40 videos of 1 to 9 frames, in two files and several row groups."""
+    folder = tmp_path / "features"
+    folder.mkdir()
+    lengths = [1 + index % 9 for index in range(20)]
+    pq.write_table(make_table(lengths, prefix="a"), folder / "part-0.parquet", row_group_size=8)
+    pq.write_table(make_table(lengths, seed=1, prefix="b"), folder / "part-1.parquet", row_group_size=20)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, its credentials in the environment."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_ray() -> None:
+    """No usage report, no token in the home folder."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
