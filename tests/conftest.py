@@ -97,3 +97,9 @@ def _quiet_ray() -> None:
     """No usage report, no token in the home folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small tensors: a second thread costs more than it brings."""
+    torch.set_num_threads(1)

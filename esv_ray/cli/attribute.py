@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.driver import JobResult
+    from esv_ray.cluster.state import JobResult
 
 
 @click.command()
@@ -36,8 +36,11 @@ def attribute(
       esv attribute job.yaml --set estimator.m=256 --set classes=[label,top:3]
 
     \b
-    Exit codes: 0 done; 1 too many videos failed or a unit could not be committed (run again to go on);
-    2 the request is wrong; 130 interrupted (run again to go on).
+    Exit codes:
+      0    done
+      1    too many videos failed, or a unit could not be committed (run again to go on)
+      2    the request is wrong
+      130  interrupted (run again to go on)
     """
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.driver import Progress as JobProgress
+    from esv_ray.cluster.state import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 
 _EVERY_S = 10.0

@@ -266,7 +266,7 @@ def _weights(counts: Tensor) -> Weights:
     """
     held, missed = counts
     known = (held[1:] > 0) & (missed[:-1] > 0)  # (n, n): scale s = 1..n says something about element i
-    share = known / known.sum(dim=0)  # (n, n)
+    share = known.double() / known.sum(dim=0)  # (n, n)
     within, without = torch.zeros_like(held), torch.zeros_like(missed)
     within[1:] = torch.where(known, share / held[1:].clamp(min=1), 0.0)
     without[:-1] = torch.where(known, share / missed[:-1].clamp(min=1), 0.0)

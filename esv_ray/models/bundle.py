@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -21,8 +19,9 @@ from torch import Tensor, nn
 from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, check_prior, multiscale_model, variable_length_model
+from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
+from esv_ray.models.class_tables import classes_csv, parse_classes, parse_prior, prior_csv
 
 _MOST_MANIFEST_BYTES = 10_000_000
 
@@ -129,46 +128,9 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
     _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
 
 
-def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
-    """(C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
-
-    Raises:
-        ModelError: it is anything else.
-    """
-    values = _by_class(data, "class", "prior", n_classes)
-    try:
-        prior = torch.tensor([float(value) for value in values], dtype=torch.float64)
-    except ValueError as error:
-        raise ModelError(f"expected numbers in the column prior: {error}") from None
-    return check_prior(prior)
-
-
-def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
-    """Class names by id from a CSV with header name,id: every id 0..C-1 once.
-
-    Raises:
-        ModelError: it is anything else.
-    """
-    return tuple(_by_class(data, "id", "name", n_classes))
-
-
 def exists_bundle(url: str) -> bool:
     """Whether a whole bundle lies there (model.json is written last)."""
     return storage.exists(storage.join(url, "model.json"))
-
-
-def _by_class(data: bytes, key: str, column: str, n_classes: int | None) -> list[str]:
-    """The values of a column in the order of the class ids 0..C-1 in another."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
-        ids = [int(row[key]) for row in rows]
-        values = {int(row[key]): row[column] for row in rows}
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise ModelError(f"expected a CSV with the columns {key} (0..C-1) and {column}") from None
-    expected = n_classes if n_classes is not None else len(rows)
-    if sorted(ids) != list(range(expected)) or None in values.values():
-        raise ModelError(f"expected one row for every class 0..{expected - 1}, got {len(rows)} rows")
-    return [values[index] for index in range(expected)]
 
 
 def _read_manifest(url: str) -> tuple[Manifest, hashlib._Hash]:
@@ -347,18 +309,10 @@ def _save(
         name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
         for name, state in weights.items()
     }
-    files["prior.csv"] = _csv("class,prior", ((str(i), repr(float(p))) for i, p in enumerate(prior)))
+    files["prior.csv"] = prior_csv(prior)
     if classes is not None:
-        files["classes.csv"] = _csv("name,id", ((name, str(i)) for i, name in enumerate(classes)))
+        files["classes.csv"] = classes_csv(classes)
     manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
     files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with it is whole
     for name, data in files.items():
         storage.replace(storage.join(url, name), data, "write the model")
-
-
-def _csv(header: str, rows: Iterable[tuple[str, str]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header.split(","))
-    writer.writerows(rows)
-    return out.getvalue().encode()

@@ -19,7 +19,8 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
-from esv_ray.models.bundle import head_from_state, parse_classes, parse_prior, save_average, save_heads
+from esv_ray.models.bundle import head_from_state, save_average, save_heads
+from esv_ray.models.class_tables import parse_classes, parse_prior
 
 _NORM_EPS = 1e-5  # torch's default, which the authors use
 _JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\.\d+\..+)")

@@ -19,7 +19,8 @@ from esv_ray import storage
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import DataError, ModelError
-from esv_ray.models.bundle import exists_bundle, parse_classes, save_heads
+from esv_ray.models.bundle import exists_bundle, save_heads
+from esv_ray.models.class_tables import parse_classes
 from esv_ray.spec import TrainSpec
 from esv_ray.tables.features import Video
 from esv_ray.tables.units import read_videos

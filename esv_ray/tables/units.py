@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -104,8 +105,11 @@ def _url_of(fs: Any, path: str) -> str:
 
 def _version(entry: dict[str, Any]) -> str:
     for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
-        if entry.get(key) is not None:
-            return str(entry[key]).strip('"')
+        value = entry.get(key)
+        if isinstance(value, datetime):
+            value = value.timestamp()  # some stores give a number in listings and a date for a single file
+        if value is not None:
+            return str(value).strip('"')
     return ""
 
 

@@ -1,0 +1,35 @@
+"""The summary adds up: prior + supporting + distracting = score, and accuracy is what the videos table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from esv_ray.analysis.summary import summarize
+from esv_ray.errors import DataError
+from tests.cluster.test_worker import run
+
+
+def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "estimator.kind=exact")
+    found = summarize(str(out))
+    videos = pq.read_table(out / "videos").to_pylist()
+    assert (found.videos, found.labelled, found.exact) == (40, 40, 40)
+    assert found.accuracy == pytest.approx(sum(row["label"] == row["predicted"] for row in videos) / 40)
+    assert [one.name for one in found.classes] == ["one", "two", "three"]
+    assert sum(one.videos for one in found.classes) == 40
+    for index, one in enumerate(found.classes):
+        own = [row["scores"][index] for row in videos if row["label"] == index]
+        assert one.score == pytest.approx(sum(own) / len(own), abs=1e-6)
+        assert one.prior + one.supporting + one.distracting == pytest.approx(one.score, abs=1e-5)
+        assert one.supporting >= 0 >= one.distracting
+        assert 0 <= one.supporting_share <= 1
+    assert found.worst_exact_gap < 1e-5
+
+
+def test_no_output(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found no run\.json"):
+        summarize(str(tmp_path))

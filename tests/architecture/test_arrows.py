@@ -1,0 +1,41 @@
+"""The house: rooms, import arrows, and what importing the package costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_import_arrows() -> None:
+    """The contracts in pyproject.toml: rooms import one way, core knows no I/O, only cluster imports ray."""
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import esv_ray, sys; print(sorted({'ray', 'torch', 'pyarrow', 'numpy'} & set(sys.modules)), dir(esv_ray))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] ")
+    assert all(name in done.stdout for name in ("explain", "load_model", "load_spec", "run"))
+
+
+def test_explaining_imports_no_ray() -> None:
+    code = "import esv_ray, sys; esv_ray.explain; esv_ray.load_model; esv_ray.load_spec; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_top_level() -> None:
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    allowed = {"esv_ray", "jobs", "tests", "k8s", "pyproject.toml", "README.md", "constraints.txt", "LICENSE"}
+    assert found - {"esv-demo"} == allowed, "esv-demo is what the README's command makes, ignored by git"
+
+
+def test_every_package_has_its_tests() -> None:
+    rooms = {path.name for path in (ROOT / "esv_ray").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == {"core", "models", "tables", "cluster", "analysis", "cli"}
+    assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)

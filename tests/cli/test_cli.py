@@ -1,0 +1,173 @@
+"""The command `esv`: help, exit codes, one line for every wrong request; whole ways through it in this process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from esv_ray import cli
+from tests.conftest import FILES, make_table
+
+HERE = ["--set", "cluster.actors=0"]
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `esv ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["esv", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code, told.out, told.err
+
+
+@pytest.fixture
+def esv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """`esv("attribute", ...)` -> (code, out, err)."""
+    return lambda *arguments: run(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["demo"],
+        ["attribute"],
+        ["verify"],
+        ["train"],
+        ["import"],
+        ["import", "model"],
+        ["import", "features"],
+        ["bench"],
+    ],
+)
+def test_help(words: list[str]) -> None:
+    done = CliRunner().invoke(cli.cli, [*words, "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+    assert all(len(line) <= 100 for line in done.output.splitlines())
+
+
+def test_the_installed_command() -> None:
+    script = Path(sys.executable).with_name("esv")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("esv, version ")
+
+
+def test_attribute_and_verify(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = str(tmp_path / "out")
+    spec = tmp_path / "job.yaml"
+    spec.write_text(f"features: {features}\nmodel: {bundle}\noutput: {out}\nframes: [2, 5]\n")
+    code, told, _ = esv("attribute", str(spec), *HERE)
+    assert code == 0
+    assert "40 videos: 40 ok, 0 skipped, 0 failed" in told
+    assert f"tables: {out}" in told
+    code, told, _ = esv("attribute", str(spec), *HERE)
+    assert (code, "units resumed" in told) == (0, True)
+    code, told, _ = esv("verify", out)
+    assert (code, "no problems" in told) == (0, True)
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    code, told, err = esv("verify", out)
+    assert (code, "1 problems" in told) == (1, True)
+    assert "_SUCCESS is missing" in err
+
+
+def test_options_take_the_place_of_a_spec(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "it's: here"
+    code, _, err = esv("attribute", "--features", features, "--model", bundle, "--output", str(out), *HERE)
+    assert (code, err) == (0, "")
+    assert (out / "_SUCCESS").exists()
+
+
+def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    table = make_table([3] * 4, n_classes=3)
+    pq.write_table(table.set_column(0, "video_id", [["a", "b", "a", None]]), tmp_path / "f.parquet")
+    places = ["--features", str(tmp_path / "f.parquet"), "--model", bundle, "--output", str(tmp_path / "out")]
+    code, told, err = esv("attribute", *places, *HERE)
+    assert code == 1
+    assert "failed: a: video_id is repeated" in told
+    assert "failed: (no id): video_id is null or empty" in told
+    assert "more than max_failed = 0.01" in err
+    assert esv("attribute", *places, *HERE, "--set", "max_failed=0.5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (["--set", "estimator.kin=exact"], "unknown key 'estimator.kin'; did you mean 'estimator.kind'?"),
+        (["--set", "frames=none"], "frames: expected"),
+        (["--set", "nonsense"], "expected key=value"),
+        (["--features", "/nowhere/at/all"], "/nowhere/at/all was not found"),
+        (["--model", "/nowhere"], "no model.json"),
+        (["--features", "zz://x"], "Protocol not known: zz"),
+        (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
+    ],
+)
+def test_wrong_requests_get_one_line_and_code_2(  # type: ignore[no-untyped-def]
+    esv, extra: list[str], expected: str, features: str, bundle: str, tmp_path: Path
+) -> None:
+    places = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out")]
+    code, told, err = esv("attribute", *places, *HERE, *extra)
+    assert code == 2
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+    assert "password" not in err
+    assert told == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_options_and_files(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = esv("attribute", "--features", "x")
+    assert (code, "missing --model, --output" in err) == (2, True)
+    code, _, err = esv("attribute", str(tmp_path / "none.yaml"))
+    assert (code, "none.yaml was not found" in err) == (2, True)
+    code, _, err = esv("verify", str(tmp_path))
+    assert (code, "found no run.json" in err) == (2, True)
+    assert esv("atribute")[0] == 2
+
+
+def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pq.write_table(make_table([5] * 30), tmp_path / "f.parquet")
+    options = ["--set", "n_max=2", "--set", "hidden=8", "--set", "epochs=3"]
+    places = ["--features", str(tmp_path / "f.parquet"), "--output", str(tmp_path / "model")]
+    code, told, _ = esv("train", *places, *options)
+    assert code == 0
+    assert "F (all scales)" in told
+    code, _, err = esv("train", *places, *options)
+    assert (code, "there is a model bundle already" in err) == (2, True)
+
+
+def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = str(tmp_path / "model")
+    prior, classes = str(FILES / "class-priors.csv"), str(FILES / "classes.csv")
+    options = ["--from", "play-fair", "--out", out, "--prior", prior, "--classes", classes]
+    code, told, _ = esv("import", "model", *options, *(str(FILES / f"trn_{s}_frames.pth") for s in (1, 2, 3, 4)))
+    assert (code, "n_max = 4, D = 16, C = 7" in told) == (0, True)
+    code, told, _ = esv(
+        "import", "features", str(FILES / "features.hdf"), "--from", "play-fair", "--out", str(tmp_path / "f")
+    )
+    assert (code, "6 videos" in told) == (0, True)
+    places = ["--features", str(tmp_path / "f"), "--model", out, "--output", str(tmp_path / "esv")]
+    assert esv("attribute", *places, *HERE, "--set", "frames=5")[0] == 0
+
+
+def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    small = ["--feature-dim", "8", "--hidden", "8", "--classes", "5", "--repeats", "1"]
+    file = tmp_path / "bench.json"
+    code, told, _ = esv("bench", *small, "-n", "4", "-n", "6", "-m", "5", "--json", str(file))
+    assert (code, "x bare" in told) == (0, True)
+    found = json.loads(file.read_text())["measurements"]
+    assert [(one["n"], one["estimator"]) for one in found] == [
+        (4, "exact"),
+        (6, "exact"),
+        (4, "algorithm1 m=5 x1"),
+        (6, "algorithm1 m=5 x1"),
+    ]
+    assert all(one["video_ms"] > 0 for one in found)

@@ -1,0 +1,50 @@
+"""esv demo: the main job on its real data, and a second run that resumes at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from esv_ray.tables.verify import verify_output
+
+DATA = Path(__file__).parents[2] / "jobs" / "demo"
+
+
+def demo(folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "esv_ray", "demo", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_demo_from_end_to_end(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    told = demo(folder)
+    assert "370 videos: 370 ok, 0 skipped, 0 failed" in told
+    assert all(f"speaker {speaker}" in told for speaker in range(1, 10))
+    accuracy = float(told.partition("accuracy ")[2].split("accuracy ")[-1].split("%")[0])
+    assert accuracy > 95, "published accuracies on this data are 94 to 99 %"
+    found = verify_output(str(folder / "esv"))
+    assert found.problems == ()
+    assert found.worst_gap < 1e-5
+    videos = pq.read_table(folder / "esv" / "videos")
+    assert {True, False} == set(videos.column("exact").to_pylist()), "exact where short, sampled where long"
+    assert videos.column("n_elements").to_pylist() == videos.column("n_frames").to_pylist(), "all their frames"
+    begun = time.monotonic()
+    again = demo(folder)
+    assert "24 of 24 units resumed" in again
+    assert time.monotonic() - begun < 60, "no actor was started"
+
+
+def test_the_data_are_what_they_are_said_to_be() -> None:
+    train, test = (pq.read_table(DATA / f"{name}.parquet") for name in ("train", "test"))
+    assert (train.num_rows, test.num_rows) == (270, 370)
+    lengths = [len(row) for row in test.column("features").to_pylist()]
+    assert (min(lengths), max(lengths)) == (7, 29)
+    assert set(train.column("label").to_pylist()) == set(range(9))
+    assert "CC BY 4.0" in (DATA / "README.md").read_text()

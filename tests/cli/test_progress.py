@@ -1,0 +1,28 @@
+"""Progress elsewhere than on a terminal: a line every ten seconds, with rate, counts and the time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from esv_ray.cli import progress as module
+from esv_ray.cluster.state import Progress
+from esv_ray.tables.results import UnitCounts
+
+
+def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr("esv_ray.cli.progress.time.monotonic", lambda: now[0])
+    counts = UnitCounts(rows=50, ok=48, skipped=0, failed=2, video_rows=50, attribution_rows=1)
+    with module.job_progress() as report:
+        for second in range(35):
+            now[0] = float(second)
+            report(Progress(total=1000, resumed=100, counts=counts, actors=2, seconds=10.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["150/1000 videos, 5.0 videos/s, 2 failed, 2 actors, ETA 0:02:50"] * 3
+
+
+def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "_EVERY_S", -1.0)
+    with module.job_progress() as report:
+        report(Progress(total=10, resumed=0))
+    assert capsys.readouterr().err == "0/10 videos, 0.0 videos/s, 0 failed, 0 actors, ETA -\n"

@@ -1,0 +1,202 @@
+"""Jobs on real Ray: same bits for any number of actors, deaths of actors, poison, a killed driver, a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from esv_ray.cluster.driver import JobResult, Progress, run_job
+from esv_ray.errors import JobError
+from esv_ray.spec import load_spec
+from esv_ray.tables.verify import verify_output
+from tests.cluster.test_worker import files_of
+from tests.conftest import make_table
+from tests.s3_server import S3Server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime() -> Iterator[None]:
+    """One Ray runtime on loopback for the jobs of this module that run in this process."""
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+def run(features: str, bundle: str, output: Path, *overrides: str) -> JobResult:
+    return run_job(load_spec({"features": features, "model": bundle, "output": str(output)}, overrides))
+
+
+def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_path: Path) -> None:
+    options = ("compute.unit=4", "estimator.m=6", "frames=[2,6,9]")
+    for actors in (0, 1, 4):
+        result = run(features, bundle, tmp_path / str(actors), f"cluster.actors={actors}", *options)
+        assert (result.counts.rows, result.exit_code) == (40, 0)
+    clean = files_of(tmp_path / "0")
+    assert len(clean) == 2 * result.units
+    assert files_of(tmp_path / "1") == clean
+    assert files_of(tmp_path / "4") == clean
+    assert verify_output(str(tmp_path / "4")).problems == ()
+
+
+def python_bundle(folder: Path, factory: str) -> str:
+    folder.mkdir()
+    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
+    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
+    (folder / "model.json").write_text(json.dumps({**manifest, "factory": f"tests.cluster.factories:{factory}"}))
+    return str(folder)
+
+
+def poisoned_table(path: Path, rows: int, bad: int) -> str:
+    table = make_table([3] * rows)
+    features = table.column("features").to_pylist()
+    features[bad][1] = [666.0] * 4
+    column = pa.array(features, table.schema.field("features").type)
+    pq.write_table(table.set_column(1, "features", column), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("factory", ["deadly", "raising"])
+def test_poison_costs_its_unit_and_nothing_else(factory: str, tmp_path: Path) -> None:
+    """A video that kills its process, or raises: the job goes on, the unit is named, the next run tries it again."""
+    bundle = python_bundle(tmp_path / "model", factory)
+    features = poisoned_table(tmp_path / "f.parquet", 20, bad=9)
+    result = run(features, bundle, tmp_path / "out", "compute.unit=2", "cluster.actors=2")
+    assert [name.split("-")[1] for name in result.quarantined] == ["000004"]
+    assert result.counts.rows == 18
+    assert result.exit_code == 1
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert run(features, bundle, tmp_path / "out", "compute.unit=2", "cluster.actors=2").resumed_units == 9
+
+
+def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path) -> None:
+    options = ("compute.unit=2", "frames=[4,9]", "estimator.m=8")
+    run(features, bundle, tmp_path / "clean", "cluster.actors=0", *options)
+    killed: set[int] = set()
+
+    def kill(progress: Progress) -> None:
+        if len(killed) < 3 and progress.counts.rows > 4 * len(killed):
+            for pid in _actor_pids() - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+                break
+
+    spec = load_spec(
+        {"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["cluster.actors=2", *options]
+    )
+    result = run_job(spec, kill)
+    assert killed
+    assert result.exit_code == 0
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "clean")
+
+
+def _actor_pids() -> set[int]:
+    """Processes of this machine that are unit actors."""
+    pids = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                title = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            if title.startswith(b"ray::UnitActor"):
+                pids.add(int(entry.name))
+    return pids
+
+
+def test_a_model_that_changes_after_planning_is_refused_by_the_actors(
+    features: str, bundle: str, tmp_path: Path
+) -> None:
+    changed = Path(bundle) / "prior.csv"
+
+    def change(progress: Progress) -> None:
+        changed.write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
+
+    spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["cluster.actors=1"])
+    with pytest.raises(JobError, match="the model changed since the job was planned"):
+        run_job(spec, change)
+
+
+# ---------------------------------------------------------------- the command, in its own process
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "esv_ray", *arguments]
+
+
+def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Path) -> None:
+    """SIGKILL in the middle, then SIGTERM, then to the end: same bits as an undisturbed run, committed units kept."""
+    options = ["--set", "compute.unit=1", "--set", "frames=9", "--set", "cluster.actors=2"]
+    options += ["--features", features, "--model", bundle]
+    run(features, bundle, tmp_path / "clean", "compute.unit=1", "frames=9", "cluster.actors=0")
+    out = tmp_path / "out"
+    kept: dict[str, int] = {}
+    for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        driver = subprocess.Popen(command("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
+        before = len(kept)
+        deadline = time.monotonic() + 60
+        while len(list(out.glob("videos/part-*"))) < before + 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        driver.send_signal(sign)
+        _, told = driver.communicate(timeout=60)
+        assert driver.returncode == code, told
+        for name, when in kept.items():
+            assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
+        kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
+        assert len(kept) >= before + 3
+        assert not list(out.glob("*/.*.tmp")) or sign == signal.SIGKILL
+    assert b"run the same command again to go on" in told
+    done = subprocess.run(
+        command("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(kept)} of 40 units resumed" in done.stdout
+    assert files_of(out) == files_of(tmp_path / "clean")
+
+
+def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str, tmp_path: Path) -> None:
+    """Features, model and output on S3, in a process of its own whose environment has the credentials."""
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    root = f"{s3.bucket}/job"
+    fs.put(features + "/", f"{root}/features/", recursive=True)
+    fs.put(bundle + "/", f"{root}/model/", recursive=True)
+    places = {"features": f"s3://{root}/features/*.parquet", "model": f"s3://{root}/model"}
+    options = ["--set", "compute.unit=8", "--set", "cluster.actors=2", "--output", f"s3://{root}/out"]
+    options += [part for key, url in places.items() for part in (f"--{key}", url)]
+    done = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "40 videos: 40 ok" in done.stdout
+    assert s3.secret not in fs.cat_file(f"{root}/out/run.json").decode()
+    fs.get(f"{root}/out", str(tmp_path / "out"), recursive=True)
+    run(features, bundle, tmp_path / "clean", "compute.unit=8", "cluster.actors=0")
+    # Names hold a hash of where the input lies; contents do not.
+    from_s3, local = files_of(tmp_path / "out"), files_of(tmp_path / "clean")
+    assert [from_s3[name] for name in sorted(from_s3)] == [local[name] for name in sorted(local)]
+    again = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False)
+    assert (again.returncode, "units resumed" in again.stdout) == (0, True)
+    verified = subprocess.run(command("verify", f"s3://{root}/out"), capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stderr
+    assert "no problems" in verified.stdout
+    wrong = {**os.environ, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    denied = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False, env=wrong)
+    assert denied.returncode == 2
+    assert "check the credentials" in denied.stderr
+    assert len(denied.stderr.strip().splitlines()) == 1

@@ -1,0 +1,256 @@
+"""One unit as a plain function: what becomes of good, short and bad rows; jobs in this process, without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import esv_ray
+from esv_ray.cluster.driver import JobResult, run_job
+from esv_ray.cluster.worker import requested_lengths, sample_frames
+from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
+from esv_ray.models.bundle import load_model, save_heads
+from esv_ray.spec import load_spec
+from esv_ray.tables.units import read_videos
+from tests.conftest import make_heads, make_prior, make_table
+
+
+def run(features: str, bundle: str, output: Path | str, *overrides: str) -> JobResult:
+    spec = {"features": features, "model": bundle, "output": str(output)}
+    return run_job(load_spec(spec, ["cluster.actors=0", *overrides]))
+
+
+def videos_of(output: Path | str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(f"{output}/videos").to_pylist()
+    return rows
+
+
+def files_of(output: Path) -> dict[str, bytes]:
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in output.glob("*/part-*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("t", "n"), [(10, 4), (7, 7), (29, 8), (1, 1), (1000, 16)])
+def test_frames_are_sampled_at_the_middles_of_segments(t: int, n: int) -> None:
+    assert sample_frames(t, n).tolist() == [int(np.floor((i + 0.5) * t / n)) for i in range(n)]
+
+
+def test_requested_lengths(features: str, bundle: str) -> None:
+    base = {"features": features, "model": bundle, "output": "out"}
+    sweep = load_spec(base, ["frames=[1,2,4,8]"])
+    assert requested_lengths(sweep, 3) == [1, 2, 3], "lengths above T collapse into one row"
+    assert requested_lengths(load_spec(base, ["frames=[1,2,4,8]", "short=skip"]), 3) == [1, 2, 4, 8]
+    assert requested_lengths(load_spec(base), 5) == [5]
+
+
+def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path) -> None:
+    result = run(features, bundle, tmp_path / "out", "classes=all", "estimator.m=10", "estimator.iterations=2")
+    assert (result.counts.ok, result.exit_code) == (40, 0)
+    table = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
+    model = load_model(bundle)
+    for video in read_videos(features)[0]:
+        expected = esv_ray.explain(model, video.features, m=10, iterations=2, video_id=video.video_id)
+        mine = [row for row in table if row["video_id"] == video.video_id]
+        assert len(mine) == expected.esv.numel()
+        for row in mine:
+            assert row["esv"] == pytest.approx(float(expected.esv[row["element"], row["class"]]), abs=1e-6)
+            if expected.exact:
+                assert row["stderr"] is None
+            elif expected.stderr is not None:
+                assert row["stderr"] == pytest.approx(float(expected.stderr[row["element"], row["class"]]), abs=1e-6)
+    assert {row["exact"] for row in videos_of(tmp_path / "out")} == {True, False}
+
+
+def test_sweep_skip_and_frame_numbers(bundle: str, tmp_path: Path) -> None:
+    table = make_table([3, 8]).append_column(
+        "frame_index", pa.array([[10, 20, 30], list(range(100, 108))], pa.list_(pa.int64()))
+    )
+    pq.write_table(table, tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "frames=[2,4]", "short=skip")
+    assert result.counts.skipped == 1
+    rows = videos_of(tmp_path / "out")
+    assert [(r["video_id"], r["n_elements"], r["status"]) for r in rows] == [
+        ("v0", 2, "ok"),
+        ("v0", 4, "skipped"),
+        ("v1", 2, "ok"),
+        ("v1", 4, "ok"),
+    ]
+    assert rows[1]["reason"] == "3 frames, 4 asked for"
+    attributions = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
+    frames = {(r["video_id"], r["n_elements"], r["element"]): r["frame_index"] for r in attributions}
+    assert [frames["v0", 2, i] for i in range(2)] == [10, 30]
+    assert [frames["v1", 4, i] for i in range(4)] == [101, 103, 105, 107]
+
+
+def test_bad_rows_fail_with_their_reason_and_the_rest_completes(bundle: str, tmp_path: Path) -> None:
+    good = make_table([4, 5, 6])
+    bad = make_table([4, 4, 4], seed=3).to_pylist()
+    bad[0]["features"][1][2] = float("nan")
+    bad[1]["label"] = 99
+    bad[2]["features"] = []
+    table = pa.concat_tables([good, pa.Table.from_pylist(bad, schema=good.schema)])
+    ids = pa.array(["v0", "v1", "v2", "nan", "label", "v1"])
+    pq.write_table(table.set_column(0, "video_id", ids), tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "frames=3")
+    assert (result.counts.ok, result.counts.failed, result.exit_code) == (3, 3, 1)
+    reasons = {row["video_id"]: row["reason"] for row in videos_of(tmp_path / "out") if row["status"] == "failed"}
+    assert "frame 1" in str(reasons["nan"])
+    assert "label 99 is out of range" in str(reasons["label"])
+    assert "repeated" in str(reasons["v1"])
+    assert dict(result.failed) == reasons
+    assert (tmp_path / "out" / "_SUCCESS").exists(), "every unit is committed"
+    assert run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "frames=3", "max_failed=0.5").exit_code == 0
+
+
+def test_exact_that_does_not_fit_fails_its_videos_only(bundle: str, tmp_path: Path) -> None:
+    pq.write_table(make_table([3, 35, 4]), tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "estimator.kind=exact", "max_failed=1")
+    assert (result.counts.ok, result.counts.failed) == (2, 1)
+    assert "exact ESVs of 35 elements do not fit" in result.failed[0][1]
+    with pytest.raises(SpecError, match="n = 35"):
+        run(str(tmp_path / "f.parquet"), bundle, tmp_path / "other", "estimator.kind=exact", "frames=35")
+    assert not (tmp_path / "other").exists()
+
+
+def test_same_bits_whatever_the_order_and_the_number_of_tries(features: str, bundle: str, tmp_path: Path) -> None:
+    options = ("compute.unit=3", "estimator.m=6", "frames=[2,6,9]")
+    run(features, bundle, tmp_path / "a", *options)
+    run(features, bundle, tmp_path / "b", *options)
+    whole = files_of(tmp_path / "a")
+    assert whole == files_of(tmp_path / "b")
+    assert len(whole) == 2 * 14 + 2
+    # Lose some of the work, marks and attributions, and run again.
+    (tmp_path / "b" / "_SUCCESS").unlink()
+    for path in sorted((tmp_path / "b" / "videos").iterdir())[::2]:
+        path.unlink()
+    for path in sorted((tmp_path / "b" / "attributions").iterdir())[::4]:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "b" / "videos").iterdir())}
+    result = run(features, bundle, tmp_path / "b", *options)
+    assert result.resumed_units == len(kept)
+    assert files_of(tmp_path / "b") == whole
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "what is committed is not redone"
+
+
+def test_another_batch_size_changes_rounding_only(features: str, bundle: str, tmp_path: Path) -> None:
+    run(features, bundle, tmp_path / "a", "classes=all")
+    run(features, bundle, tmp_path / "b", "classes=all", "compute.batch=1")
+    run(features, bundle, tmp_path / "c", "classes=all", "compute.dtype=float64")
+    a, b, c = (pq.read_table(tmp_path / x / "attributions").column("esv").to_numpy() for x in "abc")
+    assert np.abs(a - b).max() < 1e-6
+    assert np.abs(a - c).max() < 1e-6
+
+
+def test_jobs_in_memory(bundle: str, tmp_path: Path) -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    pq.write_table(make_table([3, 4]), tmp_path / "f.parquet")
+    fs.put(str(tmp_path / "f.parquet"), "/jobs-in-memory/in/f.parquet")
+    spec = {"features": "memory://jobs-in-memory/in", "model": bundle, "output": "memory://jobs-in-memory/out"}
+    assert run_job(load_spec(spec)).counts.ok == 2
+    assert run_job(load_spec(spec)).resumed_units == 1
+    with pytest.raises(SpecError, match=r"where no actor sees it; set cluster\.actors to 0"):
+        run_job(load_spec(spec, ["cluster.actors=2"]))
+    fs.rm("/jobs-in-memory", recursive=True)
+
+
+# ---------------------------------------------------------------- requests that are wrong
+
+
+def refused(kind: type[EsvError], match: str, features: str, bundle: str, output: Path, *overrides: str) -> None:
+    with pytest.raises(kind, match=match) as caught:
+        run(features, bundle, output, *overrides)
+    assert "\n" not in str(caught.value)
+    assert not output.exists(), "nothing is half-written"
+
+
+def test_wrong_requests(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(DataError, "not found", str(tmp_path / "nothing"), bundle, out)
+    refused(ModelError, r"no model\.json; check `model`", features, str(tmp_path / "nothing"), out)
+    (tmp_path / "empty").mkdir()
+    refused(DataError, "found none; check `features`", str(tmp_path / "empty"), bundle, out)
+    (tmp_path / "bad.parquet").write_bytes(b"no parquet at all")
+    refused(DataError, r"bad\.parquet: expected a Parquet file", str(tmp_path / "bad.parquet"), bundle, out)
+    refused(SpecError, r"classes: expected ids 0\.\.2", features, bundle, out, "classes=[3]")
+    refused(SpecError, "lies inside features", features, bundle, Path(features) / "out")
+    wide = str(tmp_path / "wide")
+    save_heads(wide, make_heads(feature_dim=7), make_prior(3))
+    refused(ModelError, r"features must be \(T, 7\).*got \(T, 4\)", features, wide, out)
+    loose = pa.table({"video_id": ["a"], "features": pa.array([[[1.0, 2.0]]], pa.list_(pa.list_(pa.float64())))})
+    pq.write_table(loose, tmp_path / "loose.parquet")
+    refused(ModelError, r"got \(T, 2\)", str(tmp_path / "loose.parquet"), bundle, out)
+    pq.write_table(make_table([3], n_classes=None), tmp_path / "unlabelled.parquet")
+    refused(DataError, "asks for `label` alone", str(tmp_path / "unlabelled.parquet"), bundle, out, "classes=label")
+
+
+def test_an_unlabelled_table_has_no_label_rows(bundle: str, tmp_path: Path) -> None:
+    pq.write_table(make_table([3, 4], n_classes=None), tmp_path / "f.parquet")
+    assert run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out").counts.attribution_rows == 7
+    assert {row["label"] for row in videos_of(tmp_path / "out")} == {None}
+
+
+def test_another_job_over_an_old_output_is_refused(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=3")
+    before = files_of(out)
+    with pytest.raises(JobError, match=r"estimator\.m: expected 1024, got 5; frames: expected \[3\], got \[4\]"):
+        run(features, bundle, out, "frames=4", "estimator.m=5")
+    other = str(tmp_path / "other")
+    save_heads(other, make_heads(seed=9), make_prior(3))
+    with pytest.raises(JobError, match="model: expected"):
+        run(features, other, out, "frames=3")
+    same = str(tmp_path / "same")
+    save_heads(same, make_heads(), make_prior(3), classes=("one", "two", "three"))
+    assert run(features, same, out, "frames=3").exit_code == 0, "the same model elsewhere is the same model"
+    pq.write_table(make_table([5], prefix="new"), Path(features) / "part-2.parquet")
+    with pytest.raises(JobError, match=r"changed since this job was planned: .*part-2\.parquet"):
+        run(features, bundle, out, "frames=3")
+    assert files_of(out) == before
+    stray = tmp_path / "stray"
+    (stray / "videos").mkdir(parents=True)
+    (stray / "videos" / "part-0.parquet").write_bytes(b"")
+    with pytest.raises(JobError, match=r"found results without a run\.json"):
+        run(features, bundle, stray)
+
+
+def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_path: Path) -> None:
+    """The unit is not committed, the rest is; the reason says what to do."""
+    from esv_ray.cluster import driver
+
+    spec = load_spec(
+        {"features": features, "model": bundle, "output": str(tmp_path / "out")},
+        ["cluster.actors=0", "compute.unit=20"],
+    )
+    changed = Path(features) / "part-1.parquet"
+
+    def change(progress: driver.Progress) -> None:
+        if progress.counts.rows and changed.stat().st_size:
+            changed.write_bytes(b"")
+
+    result = run_job(spec, change)
+    assert result.exit_code == 1
+    assert any("changed since the job was planned" in why for why in result.quarantined.values())
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -> None:
+    import json
+
+    folder = tmp_path / "python"
+    folder.mkdir()
+    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
+    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
+    (folder / "model.json").write_text(json.dumps({**manifest, "factory": "tests.cluster.factories:raising"}))
+    table = make_table([2] * 40)
+    poisoned = pa.array([[[666.0] * 4] * 2] * 40, table.schema.field("features").type)
+    pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), str(folder), tmp_path / "out", "compute.unit=2")
+    assert result.given_up
+    assert result.exit_code == 1
+    assert len(result.quarantined) < 10
+    assert all(why == "RuntimeError: poison" for why in result.quarantined.values())

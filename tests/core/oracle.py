@@ -1,0 +1,54 @@
+"""Slow and plain: ESVs by their definition over all orders, and F by Eq. 8, sharing no code with the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import combinations, permutations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Array = npt.NDArray[np.float64]
+Game = Callable[[tuple[int, ...]], Array]
+
+
+def esv_by_orders(game: Game, n: int) -> Array:
+    """(n, C): the mean over all n! orders of what each element adds when it joins those before it."""
+    values = {x: game(x) for s in range(n + 1) for x in combinations(range(n), s)}
+    total = np.zeros((n, len(values[()])))
+    orders = list(permutations(range(n)))
+    for order in orders:
+        for place, element in enumerate(order):
+            before = tuple(sorted(order[:place]))
+            total[element] += values[tuple(sorted(order[: place + 1]))] - values[before]
+    return total / len(orders)
+
+
+def multiscale_game(heads: Mapping[int, nn.Module], features: Tensor, prior: Tensor) -> Game:
+    """v(X) = softmax of F(X) by Eq. 8: the mean over scales of the mean over subsequences of X."""
+
+    @torch.no_grad()
+    def value(x: tuple[int, ...]) -> Array:
+        if not x:
+            return np.asarray(prior.double().numpy())
+        scales = range(1, min(len(x), max(heads)) + 1)
+        means = [
+            heads[s](torch.stack([features[list(t)] for t in combinations(x, s)])).double().mean(dim=0) for s in scales
+        ]
+        return np.asarray(torch.softmax(torch.stack(means).mean(dim=0), dim=0).numpy())
+
+    return value
+
+
+def module_game(module: nn.Module, features: Tensor, prior: Tensor) -> Game:
+    """v(X) = softmax of a module of any length."""
+
+    @torch.no_grad()
+    def value(x: tuple[int, ...]) -> Array:
+        if not x:
+            return np.asarray(prior.double().numpy())
+        return np.asarray(torch.softmax(module(features[list(x)][None])[0].double(), dim=0).numpy())
+
+    return value
