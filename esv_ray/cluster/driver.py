@@ -8,7 +8,6 @@ import torch
 
 from esv_ray import storage
 from esv_ray.cluster.planning import plan_job
-from esv_ray.cluster.pool import run_on_actors
 from esv_ray.cluster.runtime import ray_runtime, sigterm_interrupts
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.worker import open_workplace, run_unit
@@ -47,6 +46,8 @@ def _run_job(spec: JobSpec, report: Report) -> JobResult:
             _run_here(run)
         else:
             with ray_runtime(spec):
+                from esv_ray.cluster.pool import run_on_actors  # imports Ray, which must find its environment set
+
                 run_on_actors(run)
     ended = finish_job(spec.output, job.manifest)
     names = {job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()}

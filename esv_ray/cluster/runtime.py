@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
-
-import ray
 
 from esv_ray.cluster.state import one_line
 from esv_ray.errors import JobError
 from esv_ray.spec import JobSpec
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
+
+# Ray keeps the first token that a process used, so that every runtime of this process has the same.
+_TOKEN = secrets.token_hex(32)
+
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # calls of an actor that was given up; we tell of them ourselves
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# A local runtime listens on loopback alone, and wants a token even there; without one in the environment Ray would
+# write it to the home folder. The first name is the switch by which Ray keeps to loopback on desktops.
+_LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": _TOKEN,
+}
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -38,36 +54,54 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextmanager
 def ray_runtime(spec: JobSpec) -> Iterator[None]:
-    """A Ray runtime: the one that is there, the one at the address, or a new one on this machine alone."""
-    if ray.is_initialized():
-        yield
-        return
-    # Set before Ray reads them. Without a mode, a local start writes a token to the home folder.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # calls of an actor that was given up; we tell ourselves
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if spec.cluster.address is None:
-        wished = spec.cluster.actors
-        cpus = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-        options |= {
-            "address": "local",
-            "num_cpus": max(cpus or 1, 0 if wished == "auto" else wished * spec.compute.threads),
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",  # nothing listens beyond loopback unless asked
-        }
-    else:
-        options["address"] = spec.cluster.address
-    try:
-        ray.init(**options)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray installs one of its own, which exits at once
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = spec.cluster.address or "this machine"
-        raise JobError(f"cluster.address: cannot start or reach Ray at {where}: {one_line(error)}") from error
+    """A Ray runtime: the one that is there, the one at the address, or a new one on this machine alone.
+
+    Raises:
+        JobError: none can be reached or started.
+    """
+    local = spec.cluster.address is None
+    with _environment({**_ALWAYS, **(_LOCAL if local else {})}):
+        import ray  # not before: it reads some of these when it is imported
+
+        if ray.is_initialized():
+            yield
+            return
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **(_local(spec) if local else _remote(spec)))
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = spec.cluster.address or "this machine"
+            raise JobError(f"cluster.address: cannot start or reach Ray at {where}: {one_line(error)}") from error
+        try:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, _interrupt)  # again: Ray installs one of its own, which exits at once
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _local(spec: JobSpec) -> dict[str, Any]:
+    wished = spec.cluster.actors
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "address": "local",
+        "num_cpus": max(cpus, 0 if wished == "auto" else wished * spec.compute.threads),
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+    }
+
+
+def _remote(spec: JobSpec) -> dict[str, Any]:
+    return {"address": spec.cluster.address}
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while; what the user set stays as it is."""
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:
-        ray.shutdown()
+        for name in missing:
+            os.environ.pop(name, None)

@@ -15,9 +15,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from esv_ray.cluster.driver import JobResult, Progress, run_job
+from esv_ray.cluster.runtime import ray_runtime
 from esv_ray.errors import JobError
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
@@ -28,17 +28,35 @@ from tests.s3_server import S3Server
 
 @pytest.fixture(scope="module", autouse=True)
 def runtime() -> Iterator[None]:
-    """One Ray runtime on loopback for the jobs of this module that run in this process."""
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
+    """One Ray runtime, as a job starts it, for the jobs of this module that run in this process."""
+    spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["cluster.actors=4"])
+    before, home = _listening(), Path.home() / ".ray"
+    had_home = home.exists()
+    with ray_runtime(spec):
+        assert _listening() - before, "Ray listens somewhere"
+        assert {address for address in _listening() - before if not _loopback(address)} == set()
+        assert home.exists() == had_home, "no token is left in the home folder"
+        yield
+
+
+def _listening() -> set[tuple[str, str]]:
+    """(address, port) of all listening sockets of this machine, in the kernel's hexadecimal."""
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A":
+                address, _, port = local.partition(":")
+                found.add((address, port))
+    return found
+
+
+def _loopback(socket: tuple[str, str]) -> bool:
+    """127.x.x.x, also mapped into IPv6, or ::1; the kernel writes words in host order."""
+    address = socket[0]
+    mapped = "0000000000000000FFFF0000"
+    ipv4 = address if len(address) == 8 else address.removeprefix(mapped) if address.startswith(mapped) else None
+    return ipv4.endswith("7F") if ipv4 else address == "00000000000000000000000001000000"
 
 
 def run(features: str, bundle: str, output: Path, *overrides: str) -> JobResult:
