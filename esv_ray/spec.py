@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
     StrictInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -32,6 +33,27 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 
 def _one_or_many(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
+
+
+def _section(value: object) -> object:
+    """A section whose keys are all left out, or commented out, is empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping | BaseModel):
+        raise ValueError(f"expected keys below it, got {value!r:.60}")
+    return value
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {value}")
+    return value
+
+
+def _or_auto(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"expected a whole number or auto, got {value!r:.60}")
 
 
 class _Frozen(BaseModel):
@@ -59,9 +81,9 @@ class ComputeSpec(_Frozen):
     """
 
     dtype: Literal["float32", "float64"] = "float32"
-    batch: Positive | Literal["auto"] = "auto"
+    batch: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
     threads: Positive = 1
-    unit: Positive | Literal["auto"] = "auto"
+    unit: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
 
 
 class ClusterSpec(_Frozen):
@@ -73,7 +95,7 @@ class ClusterSpec(_Frozen):
     """
 
     address: str | None = None
-    actors: Annotated[StrictInt, Field(ge=0)] | Literal["auto"] = "auto"
+    actors: Annotated[Annotated[StrictInt, Field(ge=0)] | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
 
 
 ClassChoice = StrictInt | str
@@ -87,11 +109,11 @@ class JobSpec(_Frozen):
     output: str
     frames: Literal["all"] | tuple[Positive, ...] = "all"
     short: Literal["all", "skip"] = "all"
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
-    classes: Annotated[tuple[ClassChoice, ...], BeforeValidator(_one_or_many)] = ("label", "predicted")
-    estimator: EstimatorSpec = EstimatorSpec()
-    compute: ComputeSpec = ComputeSpec()
-    cluster: ClusterSpec = ClusterSpec()
+    max_failed: Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_bool)] = 0.01
+    classes: tuple[ClassChoice, ...] = ("label", "predicted")
+    estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
+    compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
+    cluster: Annotated[ClusterSpec, BeforeValidator(_section)] = ClusterSpec()
 
     @field_validator("frames", mode="before")
     @classmethod
@@ -105,24 +127,28 @@ class JobSpec(_Frozen):
             raise ValueError("expected numbers of frames >= 1, `all`, or a list of numbers")
         return tuple(sorted(set(many)))
 
-    @field_validator("classes", mode="after")
+    @field_validator("classes", mode="before")
     @classmethod
-    def _classes(cls, value: tuple[ClassChoice, ...]) -> tuple[ClassChoice, ...]:
-        if not value:
+    def _classes(cls, value: object) -> object:
+        choices = _one_or_many(value)
+        assert isinstance(choices, list | tuple)
+        for choice in choices:
+            number = isinstance(choice, int) and not isinstance(choice, bool)
+            if number and choice < 0:
+                raise ValueError(f"a class id is >= 0, got {choice}")
+            known = isinstance(choice, str) and (choice in ("label", "predicted", "all") or top_k(choice) is not None)
+            if not number and not known:
+                raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}")
+        if not choices:
             raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
-        for choice in value:
-            if isinstance(choice, int):
-                if choice < 0:
-                    raise ValueError(f"a class id is >= 0, got {choice}")
-            elif choice not in ("label", "predicted", "all") and top_k(choice) is None:
-                raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r}")
-        return value
+        return tuple(choices)
 
 
 def top_k(choice: str) -> int | None:
     """K of a class choice ``top:K``, or None."""
     head, _, count = choice.partition(":")
-    return int(count) if head == "top" and count.isdecimal() and int(count) >= 1 else None
+    fits = count.isascii() and count.isdecimal() and len(count) <= 9
+    return int(count) if head == "top" and fits and int(count) >= 1 else None
 
 
 class TrainSpec(_Frozen):
@@ -158,17 +184,25 @@ class TrainSpec(_Frozen):
     epochs: Positive = 100
     patience: Positive = 10
     batch: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     seed: StrictInt = 0
     threads: Positive = 1
+
+    @model_validator(mode="after")
+    def _batches_of_one(self) -> Self:
+        if self.batch_norm and self.batch == 1:
+            raise ValueError("batch: expected at least 2 with batch_norm, for which one row has no variance, got 1")
+        return self
 
 
 _Spec = TypeVar("_Spec", bound=_Frozen)
 Source = str | Mapping[str, Any] | None
 
-# A spec is a page of text. YAML aliases could blow a small file up, so those are refused too.
+# A spec is a page of text. YAML aliases and deep nesting could blow a small file up, so those are refused too.
 _MOST_BYTES = 1_000_000
+_DEEPEST = 20
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
 
 
 def load_spec(source: Source = None, overrides: Iterable[str] = ()) -> JobSpec:
@@ -234,14 +268,24 @@ def _read_yaml(url: str) -> dict[str, Any]:
     if len(data) > _MOST_BYTES:
         raise SpecError(f"{url}: a spec is a page of YAML, got {len(data)} bytes")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader)):
-            raise SpecError(f"{url}: a spec has no YAML aliases (*name); write the value out")
-        values = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise SpecError(f"{url}: not valid YAML: {' '.join(str(error).split())}") from None
+        values = _plain_yaml(data)
+    except _NOT_YAML as error:
+        raise SpecError(f"{url}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SpecError(f"{url}: expected `key: value` lines, got {type(values).__name__}")
     return values
+
+
+def _plain_yaml(data: bytes | str) -> Any:
+    """A YAML value without aliases, not nested deeply; `_NOT_YAML` otherwise."""
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("a spec has no YAML aliases (*name); write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"a spec is nested at most {_DEEPEST} levels deep")
+    return yaml.safe_load(data)
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -250,40 +294,46 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not all(names):
         raise SpecError(f"--set: expected key=value, e.g. estimator.m=256, got {override!r}")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {key}: not a YAML value: {' '.join(str(error).split())}") from None
+        value = _plain_yaml(text)
+    except _NOT_YAML as error:
+        raise SpecError(f"--set {key!r}: not a YAML value: {' '.join(str(error).split())[:200]}") from None
     inner = values
     for name in names[:-1]:
-        inner = inner.setdefault(name, {})
+        if inner.get(name) is None:
+            inner[name] = {}
+        inner = inner[name]
         if not isinstance(inner, dict):
-            raise SpecError(f"--set {key}: {name!r} has no keys below it")
+            raise SpecError(f"--set {key!r}: {name!r} has no keys below it")
     inner[names[-1]] = value
 
 
 def _in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
     """One validation error in one line: where, expected, got, and the nearest valid key."""
-    names = [
-        str(part)
-        for part in error["loc"]
-        if not str(part).startswith(("constrained", "literal", "function", "int", "str"))
-    ]
-    where = ".".join(names)
+    parts = [str(part) for part in error["loc"]]
+    where = ".".join(parts)
     if error["type"] == "extra_forbidden":
-        fields = _fields(kind, error["loc"][:-1])
-        near = difflib.get_close_matches(names[-1], fields, n=1, cutoff=0.5)
-        known = f"did you mean {'.'.join([*names[:-1], near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
+        *above, name = parts
+        fields = _fields(kind, above)
+        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+        known = f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
         return f"unknown key {where!r}; {known}"
     if error["type"] == "missing":
         return f"key {where!r} is missing"
+    # Beyond the key itself, the location names the branch of a union that was tried.
+    while parts and parts[-1] not in _fields(kind, parts[:-1]):
+        parts.pop()
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = message if message.startswith(("expected", "a class id")) else f"expected {message}"
-    got = "" if ", got " in expected else f", got {error['input']!r}"
-    return f"{where}: {expected}{got}"
+    expected = message if "expected" in message or message.startswith("a class id") else f"expected {message}"
+    got = "" if ", got " in expected else f", got {error['input']!r:.80}"
+    return f"{'.'.join(parts)}: {expected}{got}" if parts else f"{expected}{got}"
 
 
-def _fields(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    for name in loc:
-        inner = kind.model_fields[str(name)].annotation
-        kind = cast("type[BaseModel]", inner)
+def _fields(kind: type[BaseModel], names: Sequence[str]) -> list[str]:
+    """The keys below a key; none where it has none."""
+    for name in names:
+        field = kind.model_fields.get(name)
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
     return list(kind.model_fields)

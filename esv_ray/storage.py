@@ -26,17 +26,19 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     Raises:
         SpecError: no such protocol, or its client is not installed.
     """
-    if urlsplit(url).password is not None:
-        raise SpecError(
-            f"a location holds no credentials, got {without_credentials(url)}: give them through the "
-            "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
-        )
     try:
+        if urlsplit(url).password is not None:
+            raise SpecError(
+                f"a location holds no credentials, got {without_credentials(url)}: give them through the "
+                "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+            )
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         raise SpecError(f"{url}: {error}") from error
-    except ValueError as error:
-        raise SpecError(f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise SpecError(
+            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {_short(error)}"
+        ) from error
     return fs, path
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 if TYPE_CHECKING:
     from esv_ray.cluster.state import Progress as JobProgress
@@ -27,24 +28,20 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
         return
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=14),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         console=console,
     )
     with bar:
-        task = bar.add_task("starting", total=None, figures="")
+        task = bar.add_task("starting", total=None)
 
         def report(now: JobProgress) -> None:
             started = now.actors > 0 or now.counts.rows > 0
             bar.update(
                 task,
-                description="attributing" if started else "starting actors",
+                description=f"{_done(now)}, {_figures(now)}" if started else f"{_done(now)}, starting actors",
                 total=now.total,
                 completed=now.resumed + now.counts.rows,
-                figures=_figures(now),
             )
 
         yield report
@@ -57,10 +54,13 @@ def _job_lines() -> Callable[[JobProgress], None]:
         nonlocal last
         if time.monotonic() - last >= _EVERY_S:
             last = time.monotonic()
-            done = now.resumed + now.counts.rows
-            print(f"{done}/{now.total} videos, {_figures(now)}", file=sys.stderr, flush=True)
+            print(f"{_done(now)} videos, {_figures(now)}", file=sys.stderr, flush=True)
 
     return report
+
+
+def _done(now: JobProgress) -> str:
+    return f"{now.resumed + now.counts.rows}/{now.total}"
 
 
 def _figures(now: JobProgress) -> str:

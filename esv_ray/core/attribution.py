@@ -174,6 +174,8 @@ def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: i
             n_classes=model.n_classes,
             itemsize=model.dtype.itemsize,
             memory_budget=memory_budget,
+            # Sampling with an m that holds every subsequence is exact, too.
+            instead="the estimator algorithm1 or auto" if estimator.kind == "exact" else "a smaller m",
         )
 
 

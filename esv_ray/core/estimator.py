@@ -143,7 +143,15 @@ def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int) -> 
     return elements + parents + (1 << n) * 8 + building + values
 
 
-def check_exact_fits(n: int, *, n_max: int | None, n_classes: int, itemsize: int, memory_budget: int) -> None:
+def check_exact_fits(
+    n: int,
+    *,
+    n_max: int | None,
+    n_classes: int,
+    itemsize: int,
+    memory_budget: int,
+    instead: str = "the estimator algorithm1 or auto",
+) -> None:
     """Refuse exact ESVs that do not fit.
 
     Raises:
@@ -161,7 +169,7 @@ def check_exact_fits(n: int, *, n_max: int | None, n_classes: int, itemsize: int
     raise SpecError(
         f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needed)} of memory, "
         f"{_in_words(memory_budget)} is to be had; the largest n that fits is {largest}: sample frames, or use "
-        "the estimator algorithm1 or auto"
+        f"{instead}"
     )
 
 

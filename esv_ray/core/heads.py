@@ -37,6 +37,7 @@ class MlpHead(nn.Module):
     ) -> None:
         super().__init__()
         dims = [scale * feature_dim, *hidden_dims, n_classes]
+        batch_norm = batch_norm and len(hidden_dims) > 0
         self.scale = scale
         self.feature_dim = feature_dim
         self.input_relu = input_relu

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 from torch import Tensor, nn
 
 from esv_ray import storage
@@ -21,7 +22,7 @@ from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
-from esv_ray.models.class_tables import classes_csv, parse_classes, parse_prior, prior_csv
+from esv_ray.models.class_tables import classes_csv, in_file, parse_classes, parse_prior, prior_csv
 
 _MOST_MANIFEST_BYTES = 10_000_000
 
@@ -44,6 +45,16 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _misspelled(cls, values: object) -> object:
+        """Further keys are for others; one that is nearly ours would be a silent mistake."""
+        for key in values if isinstance(values, dict) else ():
+            near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.8)
+            if near and key not in cls.model_fields:
+                raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
+        return values
+
     format: Literal[1]
     kind: Literal["multiscale", "average", "python"]
     feature_dim: Annotated[StrictInt, Field(ge=1)]
@@ -51,7 +62,7 @@ class Manifest(BaseModel):
     n_max: Annotated[StrictInt, Field(ge=1)] | None = None
     heads: tuple[str, ...] = ()
     batch_norm: bool = False
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     input_relu: bool = False
     factory: str | None = None
     arguments: dict[str, Any] = {}
@@ -65,8 +76,8 @@ def load_model(url: str) -> VideoModel:
         url: location of the bundle's folder.
 
     Raises:
-        ModelError: a file is missing, broken, or disagrees with model.json; says which, expected, got.
-        DataError: the storage refuses.
+        ModelError: model.json is missing, or a file is broken or disagrees with it; says which, expected, got.
+        DataError: another file is missing, or the storage refuses.
     """
     manifest, digest = _read_manifest(url)
     files = {name: _read(url, _plain_name(url, name)) for name in manifest.heads}
@@ -144,8 +155,9 @@ def _read_manifest(url: str) -> tuple[Manifest, hashlib._Hash]:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{where}: {key}: {first['msg']}, got {first['input']!r:.80}") from None
+        key = "".join(f"{part}: " for part in first["loc"])
+        got = "" if first["type"] == "json_invalid" else f", got {first['input']!r:.80}"
+        raise ModelError(f"{where}: {key}{first['msg']}{got}") from None
     digest = hashlib.sha256()
     # How it was trained is told to people; it changes no number.
     digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
@@ -158,7 +170,7 @@ def _read(url: str, name: str) -> bytes:
 
 def _plain_name(url: str, name: str) -> str:
     """A file name that cannot leave the bundle."""
-    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", "..") or not name.isprintable():
         raise ModelError(f"{storage.join(url, 'model.json')}: heads: expected plain file names, got {name!r}")
     return name
 
@@ -167,17 +179,19 @@ def _build(url: str, manifest: Manifest, files: list[bytes], prior: Tensor) -> V
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
             return _from_factory(manifest, prior)
-    expected = 1 if manifest.kind == "average" else manifest.n_max
-    if len(files) != expected:
-        with _in_file(url, "model.json"):
-            raise ModelError(f"heads: expected {expected} files (n_max), got {len(files)}")
+    with _in_file(url, "model.json"):
+        if manifest.kind == "multiscale" and manifest.n_max is None:
+            raise ModelError("n_max: expected the longest head's scale, got null")
+        expected = manifest.n_max if manifest.kind == "multiscale" else 1
+        if len(files) != expected:
+            raise ModelError(f"heads: expected {expected} files, got {len(files)}")
     heads: dict[int, nn.Module] = {}
     for s, (name, data) in enumerate(zip(manifest.heads, files, strict=True), start=1):
         with _in_file(url, name):
             state = _tensors(data)
             if manifest.kind == "average":
                 return VideoModel(_average(manifest, state), prior, manifest.feature_dim)
-            heads[s] = head_from_state(
+            head = head_from_state(
                 state,
                 scale=s,
                 feature_dim=manifest.feature_dim,
@@ -185,16 +199,14 @@ def _build(url: str, manifest: Manifest, files: list[bytes], prior: Tensor) -> V
                 input_relu=manifest.input_relu,
                 norm_eps=manifest.norm_eps,
             )
+            if head.norms is not None and not manifest.batch_norm:
+                raise ModelError("holds batch norm (norms.*), but model.json says batch_norm false")
+            heads[s] = head
     return multiscale_model(heads, prior, feature_dim=manifest.feature_dim)
 
 
-@contextmanager
-def _in_file(url: str, name: str) -> Iterator[None]:
-    """Name the file in a `ModelError` raised inside."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{storage.join(url, name)}: {error}") from None
+def _in_file(url: str, name: str) -> AbstractContextManager[None]:
+    return in_file(storage.join(url, name))
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -219,8 +231,9 @@ def head_from_state(
         ModelError: layers are missing or do not fit each other, D, C or the scale.
     """
     weights = [state[f"linears.{i}.weight"] for i in range(len(state)) if f"linears.{i}.weight" in state]
-    if not weights or any(weight.ndim != 2 for weight in weights):
+    if not weights or any(weight.ndim != 2 or 0 in weight.shape for weight in weights):
         raise ModelError(f"expected linears.0.weight, linears.1.weight, ..., got {sorted(state)[:4]}")
+    check_weights(state)
     if weights[0].shape[1] != scale * feature_dim:
         raise ModelError(
             f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs "
@@ -244,7 +257,6 @@ def head_from_state(
         head.load_state_dict(dict(state))
     except RuntimeError as error:
         raise ModelError(" ".join(str(error).split())) from None
-    _check_finite(state)
     return head.eval()
 
 
@@ -253,46 +265,74 @@ def _average(manifest: Manifest, state: Mapping[str, Tensor]) -> Average:
     expected = {"weight": (manifest.n_classes, manifest.feature_dim), "bias": (manifest.n_classes,)}
     if shapes != expected:
         raise ModelError(f"expected {expected}, got {shapes}")
-    _check_finite(state)
+    check_weights(state)
     return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu)
 
 
-def _check_finite(state: Mapping[str, Tensor]) -> None:
+def check_weights(state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that cannot be meant.
+
+    Raises:
+        ModelError: a tensor is no floating-point one, not finite in float32, or a negative variance; says which.
+    """
     for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise ModelError(f"{name}: expected finite weights, got NaN or infinity")
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point():
+            raise ModelError(f"{name}: expected floating-point weights, got {str(tensor.dtype).removeprefix('torch.')}")
+        if not tensor.float().isfinite().all():
+            raise ModelError(f"{name}: expected weights that are finite in float32, got NaN or infinity")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ModelError(f"{name}: expected variances >= 0, got {float(tensor.min()):.3g}")
 
 
 def _from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
     """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
     package, colon, name = (manifest.factory or "").partition(":")
-    if not colon or not package or not name:
+    if not colon or not package or not name or package.startswith("."):
         raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r}")
     try:
-        factory = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError) as error:
+        made = getattr(importlib.import_module(package), name)(**manifest.arguments)
+    except Exception as error:
         raise ModelError(
-            f"factory: cannot import {manifest.factory}: {error}; is it installed where the job runs?"
+            f"factory: cannot make the model with {manifest.factory}: {_one_line(error)}; is it installed where the "
+            "job runs, and do `arguments` fit it?"
         ) from error
-    made = factory(**manifest.arguments)
-    if isinstance(made, Mapping):
-        model = multiscale_model(dict(made), prior, feature_dim=manifest.feature_dim)
+    dim = manifest.feature_dim
+    if isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):
+        model = multiscale_model(dict(made), prior, feature_dim=dim)
         if manifest.n_max is not None and model.n_max != manifest.n_max:
             raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
+        probes = [(s, module) for s, module in sorted(made.items())]
     elif isinstance(made, nn.Module):
-        model = variable_length_model(made, prior, feature_dim=manifest.feature_dim)
+        model = variable_length_model(made, prior, feature_dim=dim)
+        probes = [(1, made), (2, made)]
     else:
         raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
-    with torch.no_grad():
-        probe = torch.zeros((2, 1, manifest.feature_dim), dtype=model.dtype)
-        module = made[1] if isinstance(made, Mapping) else made
-        shape = tuple(module(probe).shape)
+    for s, module in probes:
+        _probe(module, s, model, manifest)
+    return model
+
+
+@torch.no_grad()
+def _probe(module: nn.Module, s: int, model: VideoModel, manifest: Manifest) -> None:
+    """Two sequences of zeros through a module of the user's: what it takes and gives is known before any job starts."""
+    try:
+        out = module(torch.zeros((2, s, manifest.feature_dim), dtype=model.dtype))
+    except Exception as error:
+        raise ModelError(
+            f"factory: the module of scale {s} fails on features (2, {s}, {manifest.feature_dim}): {_one_line(error)}"
+        ) from error
+    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
     if shape != (2, manifest.n_classes):
         raise ModelError(
-            f"factory: expected logits (N, {manifest.n_classes}) for features (N, 1, "
-            f"{manifest.feature_dim}), got shape {shape} for N = 2"
+            f"factory: expected logits (N, {manifest.n_classes}) for features (N, {s}, {manifest.feature_dim}), got "
+            f"{shape} for N = 2"
         )
-    return model
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _save(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from esv_ray import storage
 from esv_ray.core.model import check_prior
 from esv_ray.errors import ModelError
 
@@ -36,6 +38,29 @@ def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
     return tuple(_by_class(data, "id", "name", n_classes))
 
 
+def read_prior(url: str) -> Tensor:
+    """`parse_prior` of a file; its errors name it."""
+    data = storage.read_bytes(url, "read the prior")
+    with in_file(url):
+        return parse_prior(data)
+
+
+def read_classes(url: str, n_classes: int | None = None) -> tuple[str, ...]:
+    """`parse_classes` of a file; its errors name it."""
+    data = storage.read_bytes(url, "read the classes")
+    with in_file(url):
+        return parse_classes(data, n_classes)
+
+
+@contextmanager
+def in_file(url: str) -> Iterator[None]:
+    """Name the file in a `ModelError` raised inside."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{url}: {error}") from None
+
+
 def prior_csv(prior: Tensor) -> bytes:
     """A prior as `parse_prior` reads it, to the last bit."""
     return _csv(["class", "prior"], [[str(index), repr(float(value))] for index, value in enumerate(prior)])
@@ -55,7 +80,7 @@ def _by_class(data: bytes, key: str, column: str, n_classes: int | None) -> list
     except (KeyError, TypeError, ValueError, csv.Error):
         raise ModelError(f"expected a CSV with the columns {key} (0..C-1) and {column}") from None
     expected = n_classes if n_classes is not None else len(rows)
-    if sorted(ids) != list(range(expected)) or None in values.values():
+    if len(ids) != expected or sorted(ids) != list(range(expected)) or None in values.values():
         raise ModelError(f"expected one row for every class 0..{expected - 1}, got {len(rows)} rows")
     return [values[index] for index in range(expected)]
 

@@ -27,7 +27,7 @@ class Explanation:
     Attributes:
         esv: (n, C) how much each element contributed to each class score, in probability.
         stderr: (n, C) standard errors over iterations; None when exact or from a single iteration.
-        scores: (C,) class probabilities of the full sequence.
+        scores: (C,) class probabilities of the full sequence; where sampled an estimate, the mean over iterations.
         prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
         evaluations: head evaluations spent.
         exact: whether every subsequence was looked at.
@@ -110,8 +110,15 @@ def explain(
     """
     if output != "probability":
         raise ValueError(f"output: expected 'probability', got {output!r}")
+    for name, value in (("m", m), ("iterations", iterations), ("seed", seed), ("batch", batch or 0)):
+        if not isinstance(value, int):
+            raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch: expected a whole number >= 1 or None, got {batch}")
     single = isinstance(features, Tensor | np.ndarray)
     many: Sequence[Sequence2d] = [features] if single else features  # type: ignore[assignment,list-item]
+    if video_id and not single:
+        raise ValueError("video_id names one sequence; a list of sequences takes video_ids")
     ids = [video_id] if single else [str(i) for i in range(len(many))] if video_ids is None else list(video_ids)
     if len(ids) != len(many):
         raise ValueError(f"video_ids: expected {len(many)}, one a sequence, got {len(ids)}")
@@ -125,13 +132,12 @@ def explain(
         memory_budget=memory_budget if memory_budget is not None else spare_memory(model.device),
         batch=batch,
     ):
-        prior = model.prior.to(found.scores)
         for row, index in enumerate(indices):
             results[index] = Explanation(
                 found.esv[row],
                 None if found.stderr is None else found.stderr[row],
                 found.scores[row],
-                prior,
+                model.prior.to(found.scores, copy=True),
                 found.evaluations,
                 found.exact,
             )
@@ -152,7 +158,16 @@ def spare_memory(device: torch.device) -> int:
 
 
 def _checked(index: int, sequence: Sequence2d, model: VideoModel) -> Tensor:
-    tensor = torch.as_tensor(sequence)
+    if isinstance(sequence, Tensor):
+        tensor = sequence
+        if tensor.is_complex():
+            raise DataError(f"sequence {index}: features must be real numbers, got {tensor.dtype}")
+    else:
+        array = np.asarray(sequence)
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"sequence {index}: features must be real numbers, got {array.dtype}")
+        # A copy in this machine's byte order: torch takes neither negative strides nor foreign order.
+        tensor = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     if tensor.ndim != 2 or len(tensor) < 1 or tensor.shape[1] != model.feature_dim:
         raise DataError(
             f"sequence {index}: features must be (n, {model.feature_dim}) with n >= 1, got {tuple(tensor.shape)}"

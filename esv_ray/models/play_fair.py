@@ -19,11 +19,12 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
-from esv_ray.models.bundle import head_from_state, save_average, save_heads
-from esv_ray.models.class_tables import parse_classes, parse_prior
+from esv_ray.models.bundle import check_weights, head_from_state, save_average, save_heads
+from esv_ray.models.class_tables import read_classes, read_prior
 
 _NORM_EPS = 1e-5  # torch's default, which the authors use
 _JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\.\d+\..+)")
+_NAMED_SCALE = re.compile(r", scale (\d+)$|_(\d+)_frames(?:\.\w+)*$")
 _PLACE = re.compile(r"model\.(\d+)\.(\w+)")
 
 
@@ -47,10 +48,10 @@ def import_play_fair(
         ModelError: a checkpoint is no such thing, or scales are missing; says which.
     """
     states = {url: _state(url) for url in checkpoints}
-    prior_values = parse_prior(storage.read_bytes(prior, "read the prior"))
-    names = None
-    if classes is not None:
-        names = parse_classes(storage.read_bytes(classes, "read the classes"), len(prior_values))
+    if not states:
+        raise ModelError("expected at least one checkpoint, got none")
+    prior_values = read_prior(prior)
+    names = None if classes is None else read_classes(classes, len(prior_values))
     (url, state), *others = states.items()
     if "classifier.weight" in state:
         if others:
@@ -70,8 +71,8 @@ def _state(url: str) -> dict[str, Tensor]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{url}: expected a checkpoint of tensors only, got other objects, which are not unpickled since they "
-            f"could run code ({' '.join(str(error).split())[:120]}); save its state dict alone"
+            f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
+            f"run code ({' '.join(str(error).split())[:120]}); save its state dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(f"{url}: expected a torch checkpoint: {' '.join(str(error).split())[:200]}") from None
@@ -91,6 +92,10 @@ def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: 
             f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), the prior having "
             f"{n_classes} classes; got weight {tuple(weight.shape)}"
         )
+    try:
+        check_weights({"classifier.weight": weight, "classifier.bias": bias.float()})
+    except ModelError as error:
+        raise ModelError(f"{url}: {error}") from None
     return Average(weight, bias.float(), input_relu=input_relu)
 
 
@@ -103,6 +108,9 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
             found = _JOINT.fullmatch(key)
             if found:
                 joint.setdefault(found[1], {})[found[2]] = tensor
+        stray = sorted(set(state) - {key for key in state if _JOINT.fullmatch(key)})
+        if joint and stray:
+            raise ModelError(f"{url}: expected single_scale_models.<s - 1>.model.<i>... alone, got {stray[0]!r} too")
         parts += [(f"{url}, scale {int(index) + 1}", part) for index, part in joint.items()]
         if not joint:
             parts.append((url, dict(state)))
@@ -117,6 +125,13 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
     heads = {}
     for where, (state, relu) in layers.items():
         scale = inputs[where] // feature_dim
+        named = _NAMED_SCALE.search(where)
+        # Widths alone cannot tell scales 2 and 4 of D from scales 1 and 2 of 2 D; the authors' names can.
+        if named and int(named[1] or named[2]) != scale:
+            raise ModelError(
+                f"{where}: by its name a head of scale {named[1] or named[2]}, by its {inputs[where]} inputs one of "
+                f"scale {scale} (D = {feature_dim}, the fewest inputs given); give all scales 1..n_max"
+            )
         try:
             heads[scale] = head_from_state(
                 state,
@@ -148,6 +163,9 @@ def _mlp(where: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bo
         prefix = f"norms.{norms}" if norm else f"linears.{linears}"
         linears, norms = (linears, norms + 1) if norm else (linears + 1, norms)
         renamed.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
+    bad = [key for key, tensor in renamed.items() if re.fullmatch(r"linears\.\d+\.weight", key) and tensor.ndim != 2]
+    if bad:
+        raise ModelError(f"{where}: expected weights (outputs, inputs), got shape {tuple(renamed[bad[0]].shape)}")
     if "linears.0.weight" not in renamed or min(places) not in (1, 2):
         raise ModelError(f"{where}: expected a linear layer at place 1 or 2, got places {sorted(places)}")
     return renamed, min(places) == 2

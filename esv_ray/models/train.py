@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray import storage
 from esv_ray.core.heads import MlpHead
-from esv_ray.core.keyed import derive_key
+from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import exists_bundle, save_heads
-from esv_ray.models.class_tables import parse_classes
+from esv_ray.models.class_tables import read_classes
 from esv_ray.spec import TrainSpec
 from esv_ray.tables.features import Video
 from esv_ray.tables.units import read_videos
 
 _LOOKS = 8  # subsequences of each validation video by which a head is judged
+MOST_INFERRED_CLASSES = 100_000
 _LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video is estimated
 
 
@@ -112,14 +112,14 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
 
 
 def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:
-    names = None if spec.classes is None else parse_classes(storage.read_bytes(spec.classes, "read the classes"))
+    names = None if spec.classes is None else read_classes(spec.classes)
     videos, left_out = _labelled(spec.features)
     if isinstance(spec.validation, str):
         held, held_left_out = _labelled(spec.validation)
         left_out += held_left_out
     else:
         videos, held = _split(videos, spec.validation, spec.seed)
-    n_classes = _n_classes(spec, names, [*videos, *held])
+    n_classes = _n_classes(spec, names, videos, held)
     _check_lengths(spec, videos)
     training, validation = _Set.of(videos), _Set.of(held)
     if training.frames.shape[1] != validation.frames.shape[1]:
@@ -157,7 +157,7 @@ def _labelled(url: str) -> tuple[list[Video], int]:
 
 def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
     """Hold out a share of every class, at least one video in all."""
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(videos))
+    order = permutation(derive_key(seed, "split"), len(videos))
     by_class: dict[int, list[int]] = {}
     for index in order:
         by_class.setdefault(videos[index].label or 0, []).append(int(index))
@@ -167,20 +167,28 @@ def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], l
     if not held:
         held = {int(order[0])}
     if len(held) == len(videos):
-        raise DataError(f"expected at least two labelled videos, to hold out one for validation; got {len(videos)}")
+        raise DataError(
+            f"validation: a share of {share:g} holds out all of the {len(videos)} labelled videos; give more videos, a "
+            "smaller share, or another table"
+        )
     return (
         [video for index, video in enumerate(videos) if index not in held],
         [video for index, video in enumerate(videos) if index in held],
     )
 
 
-def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video]) -> int:
-    largest = max(video.label or 0 for video in videos)
+def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video], held: Sequence[Video]) -> int:
+    largest = max(video.label or 0 for video in [*videos, *held])
+    if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
+        raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
     n_classes = spec.n_classes or (len(names) if names else largest + 1)
     if names is not None and len(names) != n_classes:
         raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
-    if largest >= n_classes:
-        raise DataError(f"{spec.features}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {largest}")
+    for url, part in ((spec.features, videos), (spec.validation, held)):
+        beyond = max(video.label or 0 for video in part)
+        if beyond >= n_classes:
+            where = url if isinstance(url, str) else spec.features
+            raise DataError(f"{where}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {beyond}")
     return n_classes
 
 
@@ -203,9 +211,8 @@ def _train_head(
 ) -> tuple[MlpHead, int]:
     """The head of one scale at its best validation loss, and the epoch of that."""
     # Weights and dropout come from torch's global generator: fixed for each head, and given back.
-    state = torch.random.get_rng_state()
-    torch.manual_seed(_seed(spec.seed, s))
-    try:
+    with torch.random.fork_rng():
+        torch.manual_seed(_seed(spec.seed, s))
         head = MlpHead(
             scale=s,
             feature_dim=training.frames.shape[1],
@@ -216,8 +223,6 @@ def _train_head(
             dropout=spec.dropout,
         )
         return _fit(spec, s, head, training, validation, report)
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def _fit(
@@ -234,12 +239,17 @@ def _fit(
     optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
     best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), float("inf"), 0
     long_enough = torch.nonzero(training.lengths >= s)[:, 0]
+    if spec.batch_norm and spec.hidden_layers and len(long_enough) < 2:
+        raise DataError(
+            f"{spec.features}: batch_norm needs at least two videos of {s} frames or more, got {len(long_enough)}; "
+            "set batch_norm to false or lower n_max"
+        )
     for epoch in range(1, spec.epochs + 1):
         head.train()
         order = long_enough[torch.randperm(len(long_enough), generator=generator)]
         for videos in torch.split(order, spec.batch):
-            if spec.batch_norm and len(videos) == 1 and len(order) > 1:
-                continue  # one row has no variance
+            if spec.batch_norm and len(videos) == 1:
+                continue  # the last batch: one row has no variance
             optimizer.zero_grad()
             loss = F.cross_entropy(head(training.draw(videos, s, generator)), training.labels[videos])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -251,6 +261,11 @@ def _fit(
             best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), validation_loss, epoch
         elif epoch - best_epoch >= spec.patience:
             break
+    if best_epoch == 0:
+        raise DataError(
+            f"training of the head of scale {s} diverged: expected a finite validation loss, got {validation_loss} "
+            "after every epoch; lower learning_rate, or scale the features"
+        )
     head.load_state_dict(best)
     return head.eval(), best_epoch
 
@@ -280,6 +295,8 @@ def _accuracy_of_f(heads: dict[int, MlpHead], videos: _Set, n_classes: int, seed
     total = torch.zeros((len(videos.lengths), n_classes))
     for s, head in heads.items():
         chosen = torch.nonzero(videos.lengths >= s)[:, 0]
+        if not len(chosen):
+            break  # longer scales find no video either
         for videos_part in torch.split(chosen, 256):
             logits = head(videos.draw(videos_part.repeat_interleave(_LOOKS_OF_F), s, generator))
             total[videos_part] += logits.view(len(videos_part), _LOOKS_OF_F, -1).mean(dim=1)

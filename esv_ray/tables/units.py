@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -20,6 +22,7 @@ from esv_ray.tables.features import INT32_MAX, Video, check_schema, columns_of, 
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
 _MOST_ROWS, _FEWEST_ROWS = 1024, 16
+_READERS = 16  # footers are small: latency, not bandwidth
 
 
 @dataclass(frozen=True)
@@ -142,36 +145,44 @@ def plan_units(files: Sequence[InputFile], unit: int | Literal["auto"]) -> tuple
     Raises:
         DataError: a file is unreadable or no feature table, or files disagree in D; says which.
     """
-    groups: list[tuple[InputFile, list[int]]] = []
-    schemas: list[pa.Schema] = []
+    footers = _footers(files)
     dims: dict[int, str] = {}
-    for file in files:
-        with open_parquet(file) as parquet:
-            schema = parquet.schema_arrow
-            dim = check_schema(schema, file.url)
-            if dim is not None:
-                dims.setdefault(dim, file.url)
-            sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
-            groups.append((file, sizes))
-            schemas.append(schema)
+    for file, (schema, _) in zip(files, footers, strict=True):
+        dim = check_schema(schema, file.url)
+        if dim is not None:
+            dims.setdefault(dim, file.url)
     if len(dims) > 1:
         shown = ", ".join(f"{dim} in {url}" for dim, url in dims.items())
         raise DataError(f"features: expected one feature size D in all files, got {shown}")
-    total = sum(sum(sizes) for _, sizes in groups)
+    total = sum(sum(sizes) for _, sizes in footers)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, -(-total // _FEWEST_UNITS))) if unit == "auto" else unit
     units: list[Unit] = []
-    for file, sizes in groups:
+    for file, (_, sizes) in zip(files, footers, strict=True):
         first_row = 0
         for row_group, size in enumerate(sizes):
             for start in range(0, size, rows):
                 stop = min(start + rows, size)
                 units.append(Unit(len(units), file, row_group, start, stop, first_row + start))
             first_row += size
-    return units, schemas[0]
+    return units, footers[0][0]
+
+
+def _footers(files: Sequence[InputFile]) -> list[tuple[pa.Schema, list[int]]]:
+    """Schema and row-group sizes of each file."""
+
+    def read(file: InputFile) -> tuple[pa.Schema, list[int]]:
+        with open_parquet(file) as parquet:
+            groups = range(parquet.metadata.num_row_groups)
+            return parquet.schema_arrow, [parquet.metadata.row_group(index).num_rows for index in groups]
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(read, files))
 
 
 def feature_dim_of(files: Sequence[InputFile]) -> int | None:
-    """The feature size D of a table: from the type of a file, else from its first rows; None if they are bad.
+    """The feature size D of a table: from the type of a file, else the most frequent of its first good rows.
+
+    Returns None if no row has frames of one size.
 
     Raises:
         DataError: a file is unreadable.
@@ -182,22 +193,17 @@ def feature_dim_of(files: Sequence[InputFile]) -> int | None:
             if dim is not None:
                 return dim
             for rows in parquet.iter_batches(batch_size=16, columns=["features"]):
-                frames = [frame for row in rows.column(0).to_pylist() for frame in row or [] if frame]
-                sizes = {len(frame) for frame in frames}
-                if len(sizes) == 1:
-                    return sizes.pop()
+                frames = [{len(frame or ()) for frame in row or ()} for row in rows.column(0).to_pylist()]
+                sizes = Counter(size.pop() for size in frames if len(size) == 1 and size != {0})
                 if sizes:
-                    return None
+                    return sizes.most_common(1)[0][0]
     return None
 
 
 def has_labels(files: Sequence[InputFile]) -> bool:
     """Whether a label column is there in any file."""
-    for file in files:
-        with open_parquet(file) as parquet:
-            if "label" in parquet.schema_arrow.names and not pa.types.is_null(parquet.schema_arrow.field("label").type):
-                return True
-    return False
+    schemas = [schema for schema, _ in _footers(files)]
+    return any("label" in schema.names and not pa.types.is_null(schema.field("label").type) for schema in schemas)
 
 
 def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:

@@ -1,0 +1,712 @@
+"""Model bundles: what is saved is what is loaded, and everything else is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from itertools import combinations
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from esv_ray import storage
+from esv_ray.core.game import Average
+from esv_ray.core.heads import MlpHead
+from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.errors import EsvError, ModelError
+from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
+from esv_ray.models.class_tables import parse_classes, parse_prior
+from esv_ray.models.explain import Explanation, explain
+from tests.conftest import make_heads, make_prior
+from tests.core.oracle import Game, esv_by_orders, module_game, multiscale_game
+from tests.models import factories
+from tests.s3_server import S3Server
+
+HEAD = "head-02.safetensors"
+NAMES = ("one", "two", "three")
+
+
+def sequential(
+    scale: int, *, feature_dim: int, hidden_dims: list[int], n_classes: int, batch_norm: bool, input_relu: bool
+) -> nn.Sequential:
+    """A head as torch's own modules, the layers that `MlpHead` promises, with random weights and statistics."""
+    generator = torch.Generator().manual_seed(100 + scale)
+    layers: list[nn.Module] = [nn.Flatten(), *([nn.ReLU()] if input_relu else []), nn.Dropout(0.3)]
+    width = scale * feature_dim
+    for dim in hidden_dims:
+        layers.append(nn.Linear(width, dim, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(dim, eps=1e-3))
+        layers.append(nn.ReLU())
+        width = dim
+    layers.append(nn.Linear(width, n_classes))
+    with torch.no_grad():
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                layer.weight.copy_(2 * torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
+                if layer.bias is not None:
+                    layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator))
+            if isinstance(layer, nn.BatchNorm1d):
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
+                layer.weight.copy_(0.5 + torch.rand(layer.weight.shape, generator=generator))
+                layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator))
+                layer.running_mean.copy_(torch.randn(layer.running_mean.shape, generator=generator))
+                layer.running_var.copy_(0.25 + torch.rand(layer.running_var.shape, generator=generator))
+    return nn.Sequential(*layers).eval()
+
+
+def head_like(module: nn.Sequential, **shape: Any) -> MlpHead:
+    """An `MlpHead` with the weights of torch's own modules."""
+    head = MlpHead(**shape)
+    linears = [layer for layer in module if isinstance(layer, nn.Linear)]
+    norms = [layer for layer in module if isinstance(layer, nn.BatchNorm1d)]
+    for own, given in zip(head.linears, linears, strict=True):
+        own.load_state_dict(given.state_dict())
+    for own, norm in zip(head.norms or [], norms, strict=True):
+        assert isinstance(own, nn.BatchNorm1d)
+        own.load_state_dict(norm.state_dict())
+        own.eps = norm.eps
+    return head.eval()
+
+
+def logits(model: VideoModel, features: Tensor, s: int) -> tuple[Tensor, Tensor]:
+    """Of every subsequence of s elements: its logits (R, C) by the model's scorer, and itself (R, s, D)."""
+    n = len(features)
+    chosen = torch.tensor(list(combinations(range(n), s)), dtype=torch.int32)
+    prepared = model.scorer.prepare(features[:, None], s)
+    out = model.scorer.scores(prepared, chosen[:, None], torch.zeros(n + 1, len(chosen)))
+    return out[:, 0], features[chosen.long()]
+
+
+def assert_plays(result: Explanation, game: Game) -> None:
+    n = len(result.esv)
+    assert result.exact
+    assert np.allclose(result.scores.numpy(), game(tuple(range(n))), rtol=0, atol=1e-5)
+    assert np.allclose(result.esv.numpy(), esv_by_orders(game, n), rtol=0, atol=1e-5)
+
+
+def saved(folder: Path, **shape: Any) -> str:
+    url = str(folder / "model")
+    save_heads(url, make_heads(**shape), make_prior(3), classes=NAMES, training={"seed": 1})
+    return url
+
+
+def edit(url: str, **keys: Any) -> None:
+    """Put other values into model.json."""
+    path = Path(url, "model.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def edit_tensors(url: str, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], name: str = HEAD) -> None:
+    path = Path(url, name)
+    path.write_bytes(safetensors.torch.save(change(safetensors.torch.load(path.read_bytes()))))
+
+
+def with_value(name: str, value: float) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state[name].view(-1)[0] = value
+        return state
+
+    return change
+
+
+def refusal(url: str, kind: type[EsvError] = ModelError) -> str:
+    """The message, one line, with which a bundle is refused."""
+    with pytest.raises(EsvError) as caught:
+        load_model(url)
+    text = str(caught.value)
+    assert text.splitlines() == [text], text
+    assert type(caught.value) is kind, repr(caught.value)
+    return text
+
+
+def python_bundle(folder: Path, factory: object, *, n_classes: int = 3, **keys: Any) -> str:
+    folder.mkdir(exist_ok=True)
+    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": n_classes, "factory": factory, **keys}
+    (folder / "model.json").write_text(json.dumps(manifest))
+    rows = [f"{index},{p}" for index, p in enumerate(make_prior(n_classes).tolist())]
+    (folder / "prior.csv").write_text("\n".join(["class,prior", *rows]) + "\n")
+    return str(folder)
+
+
+# --- what is saved is what is loaded
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden_dims": [8]},
+        {"hidden_dims": []},
+        {"hidden_dims": [], "input_relu": True},
+        {"hidden_dims": [8, 5, 6]},
+        {"hidden_dims": [8], "batch_norm": True},
+        {"hidden_dims": [8, 5], "batch_norm": True, "input_relu": True},
+    ],
+)
+def test_saved_weights_keep_their_bits_and_the_loaded_model_computes_as_torch(
+    tmp_path: Path, shape: dict[str, Any]
+) -> None:
+    full: dict[str, Any] = {"feature_dim": 4, "n_classes": 3, "batch_norm": False, "input_relu": False, **shape}
+    modules = {s: sequential(s, **full) for s in (1, 2, 3)}
+    heads = {s: head_like(module, scale=s, **full) for s, module in modules.items()}
+    url, prior = str(tmp_path / "model"), make_prior(3)
+    save_heads(url, heads, prior)
+
+    for s, head in heads.items():
+        stored = safetensors.torch.load((tmp_path / "model" / f"head-{s:02d}.safetensors").read_bytes())
+        assert set(stored) == set(head.state_dict())
+        for name, tensor in head.state_dict().items():
+            assert stored[name].dtype == tensor.dtype
+            assert torch.equal(stored[name], tensor), name
+
+    model = load_model(url)
+    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, None)
+    assert model.dtype == torch.float32
+    assert torch.equal(model.prior, prior)
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(3))
+    for s, module in modules.items():
+        found, subsequences = logits(model, features, s)
+        with torch.no_grad():
+            assert torch.allclose(found, module(subsequences), rtol=0, atol=1e-5)
+    result = explain(model, features, estimator="exact")
+    assert_plays(result, multiscale_game(modules, features, prior))
+
+
+def test_a_loaded_model_gives_the_bits_of_the_model_in_memory(bundle: str) -> None:
+    features = torch.randn((6, 4), generator=torch.Generator().manual_seed(1))
+    model = multiscale_model(make_heads(), make_prior(3), feature_dim=4)
+    assert torch.equal(explain(load_model(bundle), features).esv, explain(model, features).esv)
+
+
+def test_names_of_any_spelling_and_any_prior_come_back(tmp_path: Path) -> None:
+    names = ('a, b and "c"', "Doing [something]\nover two lines", "  élan ", "")
+    prior = torch.tensor([1 / 3, 0, 1e-17, 2 / 3], dtype=torch.float64)
+    url = str(tmp_path / "model")
+    save_heads(url, make_heads(n_classes=4), prior, classes=names)
+    model = load_model(url)
+    assert model.classes == names
+    assert torch.equal(model.prior, prior)
+
+
+def test_classes_are_optional_and_a_slash_at_the_end_does_not_matter(bundle: str) -> None:
+    assert load_model(bundle + "/").digest == load_model(bundle).digest
+    assert load_model(bundle).classes == NAMES
+    Path(bundle, "classes.csv").unlink()
+    assert load_model(bundle).classes is None
+
+
+@pytest.mark.parametrize("input_relu", [True, False])
+def test_an_average_model(tmp_path: Path, input_relu: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn((3, 4), generator=generator), torch.randn(3, generator=generator)
+    url, prior = str(tmp_path / "tsn"), make_prior(3)
+    save_average(url, Average(weight, bias, input_relu=input_relu), prior, classes=NAMES)
+    stored = safetensors.torch.load((tmp_path / "tsn" / "head-01.safetensors").read_bytes())
+    assert torch.equal(stored["weight"], weight)
+    assert torch.equal(stored["bias"], bias)
+
+    model = load_model(url)
+    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (None, 3, 4, NAMES)
+    features = torch.randn((5, 4), generator=generator)
+    linear = nn.Linear(4, 3)
+    linear.load_state_dict({"weight": weight, "bias": bias})
+
+    class Tsn(nn.Module):
+        def forward(self, subsequences: Tensor) -> Tensor:
+            out: Tensor = linear(subsequences.relu() if input_relu else subsequences).mean(dim=1)
+            return out
+
+    assert_plays(explain(model, features), module_game(Tsn(), features, prior))
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda state: {**state, "weight": torch.zeros(3, 5)}, ("(3, 4)", "(3, 5)")),
+        (lambda state: {"weight": state["weight"]}, ("bias",)),
+        (lambda state: {**state, "more": torch.zeros(1)}, ("more",)),
+        (with_value("weight", float("nan")), ("weight", "finite", "NaN")),
+    ],
+)
+def test_a_broken_average_model_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], parts: tuple[str, ...]
+) -> None:
+    url = str(tmp_path / "tsn")
+    save_average(url, Average(torch.ones(3, 4), torch.zeros(3), input_relu=True), make_prior(3))
+    edit_tensors(url, change, "head-01.safetensors")
+    text = refusal(url)
+    assert text.startswith(f"{url}/head-01.safetensors: ")
+    assert all(part in text for part in parts), text
+
+
+# --- the digest
+
+
+def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    url = saved(tmp_path)
+    digest = load_model(url).digest
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert load_model(url).digest == digest
+    shutil.copytree(url, tmp_path / "elsewhere")
+    assert load_model(str(tmp_path / "elsewhere")).digest == digest
+    assert load_model(saved(tmp_path / "again")).digest == digest
+
+
+def test_notes_on_the_training_and_the_spelling_of_the_json_leave_the_digest(tmp_path: Path) -> None:
+    url = saved(tmp_path)
+    digest = load_model(url).digest
+    edit(url, training={"accuracy": 0.5, "by": "somebody else"})
+    assert load_model(url).digest == digest
+    manifest = json.loads(Path(url, "model.json").read_text())
+    del manifest["training"]
+    Path(url, "model.json").write_text(json.dumps(dict(reversed(manifest.items())), indent=7))
+    assert load_model(url).digest == digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: edit_tensors(url, with_value("linears.0.weight", 0.125), "head-01.safetensors"),
+        lambda url: edit_tensors(url, with_value("linears.1.bias", 0.125), "head-03.safetensors"),
+        lambda url: Path(url, "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n"),
+        lambda url: Path(url, "classes.csv").write_text("name,id\none,0\ntwo,1\nfour,2\n"),
+        lambda url: Path(url, "classes.csv").unlink(),
+        lambda url: edit(url, input_relu=True),
+        lambda url: edit(url, norm_eps=1e-4),
+    ],
+    ids=["first head", "last head", "prior", "class name", "no classes", "input_relu", "norm_eps"],
+)
+def test_any_other_change_changes_the_digest(tmp_path: Path, change: Callable[[str], object]) -> None:
+    url = saved(tmp_path)
+    digest = load_model(url).digest
+    change(url)
+    assert load_model(url).digest != digest
+
+
+# --- saving
+
+
+def test_a_bundle_is_not_written_over_another(bundle: str) -> None:
+    before = {path.name: path.read_bytes() for path in Path(bundle).iterdir()}
+    average = Average(torch.ones(3, 4), torch.zeros(3), input_relu=True)
+    with pytest.raises(ModelError) as caught:
+        save_heads(bundle, make_heads(seed=1), make_prior(3))
+    assert re.fullmatch(f"{bundle}: there is a model bundle already.*", str(caught.value))
+    with pytest.raises(ModelError) as caught:
+        save_average(bundle, average, make_prior(3))
+    assert re.fullmatch(f"{bundle}: there is a model bundle already.*", str(caught.value))
+    assert {path.name: path.read_bytes() for path in Path(bundle).iterdir()} == before
+
+
+def test_model_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    replace = storage.replace
+
+    def recorded(url: str, data: bytes, doing: str) -> None:
+        written.append(url.rpartition("/")[2])
+        replace(url, data, doing)
+
+    monkeypatch.setattr(storage, "replace", recorded)
+    url = saved(tmp_path)
+    assert written[-1] == "model.json"
+    assert sorted(written) == sorted(path.name for path in Path(url).iterdir())
+    assert exists_bundle(url)
+
+
+def test_an_unfinished_bundle_is_none_and_may_be_written_again(tmp_path: Path) -> None:
+    url = saved(tmp_path)
+    digest = load_model(url).digest
+    Path(url, "model.json").unlink()
+    assert not exists_bundle(url)
+    assert load_model(saved(tmp_path)).digest == digest
+
+
+# --- elsewhere than on a disk
+
+
+def test_a_bundle_in_memory(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/model"
+    try:
+        save_heads(url, make_heads(), make_prior(3), classes=NAMES)
+        model = load_model(url)
+        assert model.digest == load_model(saved(tmp_path)).digest
+        assert model.classes == NAMES
+        with pytest.raises(ModelError, match="already"):
+            save_heads(url, make_heads(), make_prior(3))
+        refused = refusal(f"memory://{tmp_path.name}/none")
+        assert "model.json" in refused
+        assert f"memory://{tmp_path.name}/none" in refused
+    finally:
+        fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_a_bundle_on_s3(tmp_path: Path, s3: S3Server) -> None:
+    url = f"s3://{s3.bucket}/{tmp_path.name}/model"
+    assert not exists_bundle(url)
+    save_heads(url, make_heads(), make_prior(3), classes=NAMES)
+    assert exists_bundle(url)
+    local = load_model(saved(tmp_path))
+    for spelled in (url, url + "/"):
+        model = load_model(spelled)
+        assert model.digest == local.digest
+        assert model.classes == NAMES
+    features = torch.randn((4, 4), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(explain(model, features).esv, explain(local, features).esv)
+    with pytest.raises(ModelError, match="already"):
+        save_heads(url, make_heads(), make_prior(3))
+
+    fs = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    fs.pipe_file(f"{s3.bucket}/{tmp_path.name}/model/{HEAD}", b"garbage" * 20)
+    assert refusal(url).startswith(f"{url}/{HEAD}: expected a safetensors file")
+    fs.rm_file(f"{s3.bucket}/{tmp_path.name}/model/model.json")
+    assert refusal(url).startswith(f"{url}: expected a model bundle")
+
+
+# --- models made by a factory
+
+
+def test_a_factory_that_gives_heads(tmp_path: Path) -> None:
+    url = python_bundle(tmp_path / "model", "tests.models.factories:heads", arguments={"n_max": 3}, n_max=3)
+    (tmp_path / "model" / "classes.csv").write_text("name,id\nthree,2\none,0\ntwo,1\n")
+    model = load_model(url)
+    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, NAMES)
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
+    expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
+    result = explain(model, features)
+    assert torch.allclose(result.esv, expected.esv, rtol=0, atol=1e-5)
+    assert torch.allclose(result.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+def test_a_factory_that_gives_mlp_heads_takes_the_fast_path(tmp_path: Path) -> None:
+    url = python_bundle(tmp_path / "model", "tests.models.factories:mlp_heads")
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
+    expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
+    assert torch.equal(explain(load_model(url), features).esv, expected.esv)
+
+
+def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
+    model = load_model(python_bundle(tmp_path / "model", "tests.models.factories:variable"))
+    assert (model.n_max, model.n_classes, model.feature_dim) == (None, 3, 4)
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
+    assert factories.variable().training
+    assert_plays(explain(model, features), module_game(factories.variable().eval(), features, make_prior(3)))
+
+
+def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
+    digests = {
+        load_model(python_bundle(tmp_path / str(index), f"tests.models.factories:{name}", arguments=arguments)).digest
+        for index, (name, arguments) in enumerate(
+            [("variable", {}), ("variable", {"n_classes": 3}), ("heads", {}), ("heads", {"n_max": 2})]
+        )
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("factory", "keys", "parts"),
+    [
+        (None, {}, ("package.module:function", "None")),
+        ("tests.models.factories", {}, ("package.module:function", "'tests.models.factories'")),
+        (":heads", {}, ("package.module:function", "':heads'")),
+        ("tests.models.factories:", {}, ("package.module:function",)),
+        ("no_such_package:heads", {}, ("no_such_package:heads", "installed")),
+        ("tests.models.factories:no_such", {}, ("tests.models.factories:no_such", "no attribute")),
+        ("tests.models.factories:nothing", {}, ("mapping", "module", "NoneType")),
+        ("tests.models.factories:as_list", {}, ("mapping", "module", "list")),
+        ("tests.models.factories:empty", {}, ("every scale", "[]")),
+        ("tests.models.factories:gap", {}, ("every scale", "[1, 3]", "[2] missing")),
+        ("tests.models.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
+        ("tests.models.factories:heads", {"n_classes": 5}, ("(N, 5)", "(2, 3)")),
+        ("tests.models.factories:variable", {"n_classes": 5}, ("(N, 5)", "(2, 3)")),
+        ("tests.models.factories:heads", {"arguments": [1]}, ("arguments", "[1]")),
+        *(
+            pytest.param(f"tests.models.factories:{name}", keys, parts, id=name)
+            for name, keys, parts in [
+                ("second_head_wrong_classes", {}, ("5",)),
+                ("second_head_wrong_inputs", {}, ()),
+                ("variable", {"feature_dim": 5}, ()),
+                ("pair", {}, ("tuple",)),
+                ("string_keys", {}, ()),
+                ("functions", {}, ()),
+                ("failing", {}, ("weights.bin",)),
+                ("not_a_function", {}, ()),
+                ("heads", {"arguments": {"n": 1}}, ()),
+            ]
+        ),
+        (".factories:heads", {}, ()),
+    ],
+)
+def test_a_factory_that_gives_no_model_is_refused(
+    tmp_path: Path, factory: object, keys: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    url = python_bundle(tmp_path / "model", factory, **keys)
+    text = refusal(url)
+    assert text.startswith(f"{url}/model.json: ")
+    assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("code", ["raise ValueError('needs a licence')", "def broken(:"])
+def test_a_factory_whose_module_cannot_be_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "esv_broken_factory.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "esv_broken_factory:heads" in refusal(python_bundle(tmp_path / "model", "esv_broken_factory:heads"))
+
+
+# --- refusals
+
+
+def _write(name: str, content: str | bytes) -> Callable[[str], object]:
+    data = content.encode() if isinstance(content, str) else content
+    return lambda url: Path(url, name).write_bytes(data)
+
+
+def _keys(**keys: Any) -> Callable[[str], object]:
+    return lambda url: edit(url, **keys)
+
+
+def _prior(*rows: str) -> Callable[[str], object]:
+    return _write("prior.csv", "\n".join(["class,prior", *rows]) + "\n")
+
+
+def _tensors(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Callable[[str], object]:
+    return lambda url: edit_tensors(url, change)
+
+
+def _cut(url: str) -> None:
+    Path(url, HEAD).write_bytes(Path(url, HEAD).read_bytes()[:-8])
+
+
+def _two_classes(url: str) -> None:
+    edit(url, n_classes=2)
+    _prior("0,0.5", "1,0.5")(url)
+    Path(url, "classes.csv").unlink()
+
+
+REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
+    "broken JSON": (_write("model.json", "{"), "model.json", ("JSON",)),
+    "empty JSON": (_write("model.json", ""), "model.json", ("JSON",)),
+    "not text": (_write("model.json", b"\xff\xfe\x00"), "model.json", ("JSON",)),
+    "deep JSON": (_write("model.json", "[" * 100_000), "model.json", ("JSON",)),
+    "JSON list": (_write("model.json", "[]"), "model.json", ("object", "[]")),
+    "format 2": (_keys(format=2), "model.json", ("format", "1", "got 2")),
+    "kind": (_keys(kind="tran"), "model.json", ("kind", "'multiscale'", "'tran'")),
+    "feature_dim 0": (_keys(feature_dim=0), "model.json", ("feature_dim", "got 0")),
+    "feature_dim text": (_keys(feature_dim="4"), "model.json", ("feature_dim", "'4'")),
+    "n_classes true": (_keys(n_classes=True), "model.json", ("n_classes", "True")),
+    "input_relu": (_keys(input_relu="may\nbe"), "model.json", ("input_relu", "boolean")),
+    "too few heads": (_keys(heads=["head-01.safetensors"]), "model.json", ("heads", "expected 3", "got 1")),
+    "no heads": (_keys(heads=[]), "model.json", ("heads", "expected 3", "got 0")),
+    "n_max": (_keys(n_max=2), "model.json", ("heads", "expected 2", "got 3")),
+    "heads swapped": (
+        _keys(heads=["head-02.safetensors", "head-01.safetensors", "head-03.safetensors"]),
+        "head-02.safetensors",
+        ("1 x 4 = 4", "got 8"),
+    ),
+    "D": (_keys(feature_dim=5), "head-01.safetensors", ("1 x 5 = 5", "got 4")),
+    "C": (
+        _two_classes,
+        "head-01.safetensors",
+        ("2 classes", "got 3"),
+    ),
+    "no prior rows": (_prior(), "prior.csv", ("0..2", "got 0")),
+    "empty prior": (_write("prior.csv", ""), "prior.csv", ("0..2", "got 0")),
+    "prior of too few": (_prior("0,0.5", "1,0.5"), "prior.csv", ("0..2", "got 2")),
+    "prior of too many": (_prior("0,0.25", "1,0.25", "2,0.25", "3,0.25"), "prior.csv", ("0..2", "got 4")),
+    "prior twice": (_prior("0,0.5", "0,0.25", "1,0.25"), "prior.csv", ("0..2",)),
+    "prior sum": (_prior("0,0.5", "1,0.5", "2,0.5"), "prior.csv", ("sum to 1", "1.5")),
+    "prior NaN": (_prior("0,nan", "1,0.5", "2,0.5"), "prior.csv", ("prior",)),
+    "prior inf": (_prior("0,inf", "1,0.5", "2,0.5"), "prior.csv", ("prior",)),
+    "prior below 0": (_prior("0,-0.5", "1,1", "2,0.5"), "prior.csv", ("prior",)),
+    "prior of words": (_prior("0,x", "1,0.5", "2,0.5"), "prior.csv", ("numbers", "'x'")),
+    "prior without value": (_prior("0", "1,0.5", "2,0.5"), "prior.csv", ("prior",)),
+    "prior columns": (_write("prior.csv", "a,b\n0,1\n"), "prior.csv", ("class", "prior")),
+    "prior binary": (_write("prior.csv", b"\xff\xfe\x00"), "prior.csv", ("CSV",)),
+    "classes of too few": (_write("classes.csv", "name,id\none,0\n"), "classes.csv", ("0..2", "got 1")),
+    "classes columns": (_write("classes.csv", "a,b\none,0\n"), "classes.csv", ("name", "id")),
+    "classes twice": (_write("classes.csv", "name,id\na,0\nb,0\nc,1\n"), "classes.csv", ("0..2",)),
+    "garbage": (_write(HEAD, b"garbage" * 100), HEAD, ("safetensors",)),
+    "nothing": (_write(HEAD, b""), HEAD, ("safetensors",)),
+    "cut short": (_cut, HEAD, ("safetensors",)),
+    "NaN": (_tensors(with_value("linears.1.weight", float("nan"))), HEAD, ("linears.1.weight", "finite", "NaN")),
+    "infinity": (_tensors(with_value("linears.0.bias", float("inf"))), HEAD, ("linears.0.bias", "finite", "infinity")),
+    "no tensors": (_tensors(lambda state: {}), HEAD, ("linears.0.weight", "[]")),
+    "other tensors": (_tensors(lambda state: {"fc.weight": torch.ones(1)}), HEAD, ("linears.0.weight", "fc.weight")),
+    "one more tensor": (_tensors(lambda state: {**state, "a\nb": torch.ones(1)}), HEAD, ("a b",)),
+    "no bias": (
+        _tensors(lambda state: {name: state[name] for name in state if name != "linears.1.bias"}),
+        HEAD,
+        ("linears.1.bias",),
+    ),
+    "flat weight": (_tensors(lambda state: {**state, "linears.0.weight": torch.ones(64)}), HEAD, ("linears.0.weight",)),
+    "layers that do not fit": (
+        _tensors(lambda state: {**state, "linears.1.weight": torch.ones(3, 9)}),
+        HEAD,
+        ("linears.1.weight", "[3, 9]", "[3, 8]"),
+    ),
+    "half a batch norm": (
+        _tensors(lambda state: {**state, "norms.0.weight": torch.ones(8)}),
+        HEAD,
+        ("norms.0.running_mean",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_broken_bundle_is_refused(bundle: str, case: str) -> None:
+    change, name, parts = REFUSED[case]
+    change(bundle)
+    text = refusal(bundle)
+    assert text.startswith(f"{bundle}/{name}: "), text
+    assert all(part in text for part in parts), text
+
+
+def test_no_bundle_is_refused(tmp_path: Path) -> None:
+    for url in (str(tmp_path), str(tmp_path / "none")):
+        text = refusal(url)
+        assert text.startswith(f"{url}: ")
+        assert "model.json" in text
+
+
+@pytest.mark.parametrize("name", [HEAD, "prior.csv"])
+def test_a_missing_file_is_refused(bundle: str, name: str) -> None:
+    Path(bundle, name).unlink()
+    with pytest.raises(EsvError) as caught:
+        load_model(bundle)
+    assert f"{bundle}/{name}" in str(caught.value)
+    assert "not found" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["head", "/abs", "../", "../..", "a/../b", ".", "..", "", "a\\b", "s3://a/b", "a/"])
+def test_file_names_cannot_leave_the_bundle(tmp_path: Path, kind: str) -> None:
+    """The file is there and good: what is refused is the name."""
+    url = saved(tmp_path)
+    outside = tmp_path / "outside.safetensors"
+    shutil.copy(Path(url, "head-01.safetensors"), outside)
+    if kind == "head":
+        name = str(outside)
+    elif kind == "../":
+        name = "../outside.safetensors"
+    else:
+        name = kind
+    edit(url, heads=[name, "head-02.safetensors", "head-03.safetensors"])
+    text = refusal(url)
+    assert text.startswith(f"{url}/model.json: heads: ")
+    assert "plain file names" in text
+    assert repr(name) in text
+
+
+def test_a_file_name_with_a_null_is_refused(bundle: str) -> None:
+    edit(bundle, heads=["a\0b", "head-02.safetensors", "head-03.safetensors"])
+    assert "plain file names" in refusal(bundle)
+
+
+def test_rows_in_any_order_are_taken(bundle: str) -> None:
+    Path(bundle, "prior.csv").write_bytes(b"\xef\xbb\xbfclass,prior\r\n2,0.5\r\n0,0.125\r\n1,0.375\r\n")
+    Path(bundle, "classes.csv").write_text("name,id\nc,2\na,0\nb,1\n")
+    model = load_model(bundle)
+    assert model.prior.tolist() == [0.125, 0.375, 0.5]
+    assert model.classes == ("a", "b", "c")
+
+
+def test_further_columns_and_tensors_of_other_precision_are_taken(bundle: str) -> None:
+    """Weights in float16, as a converter may leave them, count as the float32 numbers they are."""
+    Path(bundle, "prior.csv").write_text("class,prior,count\n0,0.125,1\n1,0.375,3\n2,0.5,4\n")
+    for s in (1, 2, 3):
+        name = f"head-{s:02d}.safetensors"
+        edit_tensors(bundle, lambda state: {key: tensor.half() for key, tensor in state.items()}, name)
+    model = load_model(bundle)
+    assert model.dtype == torch.float32
+    heads = make_heads()
+    for head in heads.values():
+        head.load_state_dict({key: tensor.half().float() for key, tensor in head.state_dict().items()})
+    features = torch.randn((4, 4), generator=torch.Generator().manual_seed(0))
+    expected = multiscale_model(heads, torch.tensor([0.125, 0.375, 0.5]), feature_dim=4)
+    assert torch.equal(explain(model, features).esv, explain(expected, features).esv)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        pytest.param(
+            _tensors(lambda state: {name: tensor.double() * 1e300 for name, tensor in state.items()}),
+            HEAD,
+            id="beyond float32",
+        ),
+        pytest.param(
+            _tensors(lambda state: {name: tensor.to(torch.int8) for name, tensor in state.items()}),
+            HEAD,
+            id="int8",
+        ),
+        pytest.param(
+            _tensors(
+                lambda state: {
+                    "linears.0.weight": torch.ones(0, 8),
+                    "linears.0.bias": torch.ones(0),
+                    "linears.1.weight": torch.ones(3, 0),
+                    "linears.1.bias": torch.ones(3),
+                }
+            ),
+            HEAD,
+            marks=[
+                pytest.mark.filterwarnings("ignore:Initializing zero-element"),
+            ],
+            id="hidden layer of width 0",
+        ),
+        pytest.param(_keys(norm_eps=float("nan")), "model.json", id="norm_eps NaN"),
+        pytest.param(_keys(norm_eps=-1), "model.json", id="norm_eps below 0"),
+        pytest.param(_keys(n_max=None), "model.json", id="multiscale without n_max"),
+        pytest.param(_write("model.json", "{"), "model.json", id="no empty key"),
+    ],
+)
+def test_what_would_compute_nonsense_is_refused(bundle: str, change: Callable[[str], object], name: str) -> None:
+    change(bundle)
+    text = refusal(bundle)
+    assert text.startswith(f"{bundle}/{name}: "), text
+    assert ": : " not in text
+    assert "None files" not in text
+
+
+def test_batch_norm_with_a_negative_variance_is_refused(tmp_path: Path) -> None:
+    url = str(tmp_path / "model")
+    head = MlpHead(scale=1, feature_dim=4, hidden_dims=[8], n_classes=3, batch_norm=True)
+    save_heads(url, {1: head}, make_prior(3))
+    edit_tensors(url, with_value("norms.0.running_var", -1.0), "head-01.safetensors")
+    refusal(url)
+
+
+def test_an_absurd_number_of_classes_is_refused(bundle: str) -> None:
+    edit(bundle, n_classes=10**17)  # no machine has the addresses
+    refusal(bundle)
+
+
+# --- the CSV files by themselves
+
+
+def test_the_authors_csv_files() -> None:
+    folder = Path(__file__).parent.parent / "reference" / "play_fair_files"
+    prior = parse_prior((folder / "class-priors.csv").read_bytes())
+    names = parse_classes((folder / "classes.csv").read_bytes())
+    assert prior.dtype == torch.float64
+    assert len(prior) == len(names) == 7
+    assert abs(float(prior.sum()) - 1) < 1e-9
+    assert names[3] == "Doing thing 3, with [something]"
+
+
+def test_a_prior_that_sums_to_one_but_for_rounding_is_taken() -> None:
+    assert parse_prior(b"class,prior\n0,0.333333\n1,0.333333\n2,0.333333\n").tolist() == [0.333333] * 3
+    with pytest.raises(ModelError, match="sum to 1"):
+        parse_prior(b"class,prior\n0,0.3333\n1,0.3333\n2,0.3330\n")
+    assert prod(parse_prior(b"class,prior\n0,1\n", 1).tolist()) == 1

@@ -1,0 +1,386 @@
+"""Training: on videos that are easy to tell apart, and on what cannot be trained on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from esv_ray.errors import DataError, EsvError, ModelError, SpecError
+from esv_ray.models.bundle import load_model
+from esv_ray.models.explain import explain
+from esv_ray.models.train import TrainProgress, TrainResult, train
+from esv_ray.spec import load_train_spec
+from tests.conftest import make_table
+
+LENGTHS = [3 + index % 4 for index in range(60)]
+
+
+def separable(
+    lengths: Sequence[int], labels: Sequence[int | None] | None = None, *, noise: float = 0.3, seed: int = 0
+) -> pa.Table:
+    """Videos whose frames lie about a point of their class; the 3 classes in turn unless told."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * np.random.default_rng(9).standard_normal((3, 4))
+    given = [index % 3 for index in range(len(lengths))] if labels is None else labels
+    frames = [
+        (centres[(label or 0) % 3] + noise * rng.standard_normal((length, 4))).astype(np.float32)
+        for label, length in zip(given, lengths, strict=True)
+    ]
+    return pa.table(
+        {
+            "video_id": [f"v{index}" for index in range(len(lengths))],
+            "features": pa.array([list(video) for video in frames], pa.list_(pa.list_(pa.float32()))),
+            "label": pa.array(given, pa.int64()),
+        }
+    )
+
+
+class Study:
+    """Trainings in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.numbers = itertools.count()
+
+    def write(self, table: pa.Table) -> str:
+        path = self.folder / f"table-{next(self.numbers)}.parquet"
+        pq.write_table(table, path)
+        return str(path)
+
+    def keys(self, table: pa.Table, **keys: Any) -> dict[str, Any]:
+        output = str(self.folder / f"model-{next(self.numbers)}")
+        small = {"n_max": 3, "hidden": 16, "epochs": 12, "batch": 16, "learning_rate": 0.01}
+        return {"features": self.write(table), "output": output, **small, **keys}
+
+    def train(self, table: pa.Table, reports: list[TrainProgress] | None = None, **keys: Any) -> TrainResult:
+        report = (lambda progress: None) if reports is None else reports.append
+        return train(load_train_spec(self.keys(table, **keys)), report)
+
+    def refusal(self, table: pa.Table, kind: type[EsvError] = DataError, **keys: Any) -> str:
+        """The message, one line, with which a training is refused, no bundle having been written."""
+        asked = self.keys(table, **keys)
+        with pytest.raises(EsvError) as caught:
+            train(load_train_spec(asked))
+        text = str(caught.value)
+        assert text.splitlines() == [text], text
+        assert type(caught.value) is kind, repr(caught.value)
+        assert not Path(asked["output"]).exists()
+        return text
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def files(url: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(url).iterdir()}
+
+
+def heads(url: str) -> list[bytes]:
+    return [data for name, data in sorted(files(url).items()) if name.startswith("head-")]
+
+
+# --- what is trained
+
+
+def test_classes_that_are_easy_to_tell_apart_are_learnt(study: Study) -> None:
+    reports: list[TrainProgress] = []
+    result = study.train(separable(LENGTHS), reports)
+    assert result.accuracy_f > 0.95
+    assert result.accuracy.keys() == result.epochs.keys() == {1, 2, 3}
+    assert all(accuracy is not None and accuracy > 0.95 for accuracy in result.accuracy.values())
+    assert (result.videos, result.validation_videos, result.left_out) == (54, 6, 0)
+    assert [(report.scale, report.epoch) for report in reports] == [(s, e) for s in (1, 2, 3) for e in range(1, 13)]
+    assert {(report.n_max, report.epochs) for report in reports} == {(3, 12)}
+    assert reports[11].validation_loss < reports[0].validation_loss
+
+    model = load_model(result.output)
+    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, None)
+    right = 0
+    for row in separable([5] * 12, seed=1).to_pylist():
+        found = explain(model, np.array(row["features"], np.float32))
+        assert torch.allclose(found.esv.sum(dim=0), found.scores - found.prior, rtol=0, atol=1e-5)
+        right += int(found.scores.argmax()) == row["label"]
+    assert right == 12
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden_layers": 0},
+        {"hidden_layers": 2, "input_relu": True},
+        {"batch_norm": True},
+        {"batch_norm": True, "hidden_layers": 2, "dropout": 0},
+        {"batch_norm": True, "batch": 53},
+    ],
+)
+def test_every_kind_of_head_is_trained(study: Study, shape: dict[str, Any]) -> None:
+    result = study.train(separable(LENGTHS), epochs=25, **shape)
+    assert result.accuracy_f == 1
+    assert all(epoch > 1 for epoch in result.epochs.values())
+    assert load_model(result.output).n_max == 3
+
+
+def test_the_head_that_is_kept_is_the_best_one(study: Study) -> None:
+    """Its accuracy and epoch are those of the least validation loss."""
+    reports: list[TrainProgress] = []
+    result = study.train(separable(LENGTHS, noise=3), reports, epochs=40)
+    for s, best in result.epochs.items():
+        losses = [report.validation_loss for report in reports if report.scale == s]
+        assert losses.index(min(losses)) + 1 == best
+
+
+def test_training_stops_when_it_gets_no_better(study: Study) -> None:
+    reports: list[TrainProgress] = []
+    result = study.train(separable(LENGTHS, noise=5), reports, epochs=200, patience=3)
+    for s, best in result.epochs.items():
+        last = max(report.epoch for report in reports if report.scale == s)
+        assert last == best + 3 < 200
+
+
+def test_the_prior_is_the_frequency_of_the_training_labels(study: Study) -> None:
+    labels = [0] * 30 + [1] * 12 + [2] * 18
+    table = separable([4] * 60, labels)
+    result = study.train(table, validation=study.write(separable([4] * 9, seed=1)), epochs=1)
+    assert load_model(result.output).prior.tolist() == [30 / 60, 12 / 60, 18 / 60]
+    held_out = study.train(table, validation=0.5, epochs=1)  # half of every class
+    assert (held_out.videos, held_out.validation_videos) == (30, 30)
+    assert load_model(held_out.output).prior.tolist() == [15 / 30, 6 / 30, 9 / 30]
+
+
+def test_validation_by_a_table_or_a_share(study: Study) -> None:
+    table = study.train(separable(LENGTHS), validation=study.write(separable([4] * 12, seed=1)), epochs=1)
+    assert (table.videos, table.validation_videos) == (60, 12)
+    share = study.train(separable(LENGTHS), validation=0.2, epochs=1)
+    assert (share.videos, share.validation_videos) == (48, 12)
+    tiny = study.train(separable(LENGTHS), validation=0.001, epochs=1)  # one video at least
+    assert (tiny.videos, tiny.validation_videos) == (59, 1)
+
+
+def test_class_names_and_classes_without_videos(study: Study, tmp_path: Path) -> None:
+    names = tmp_path / "classes.csv"
+    names.write_text('name,id\n"b, second",1\na,0\nc,2\nd,3\n')
+    named = load_model(study.train(separable(LENGTHS), classes=str(names), epochs=1).output)
+    assert named.classes == ("a", "b, second", "c", "d")
+    assert named.n_classes == 4
+    assert float(named.prior[3]) == 0
+    told = load_model(study.train(separable(LENGTHS), n_classes=5, epochs=1).output)
+    assert (told.n_classes, told.classes) == (5, None)
+    assert told.prior.tolist()[3:] == [0, 0]
+
+
+def test_broken_and_unlabelled_rows_are_left_out_and_counted(study: Study) -> None:
+    rows = separable(LENGTHS).to_pylist()
+    rows[0]["features"][1][2] = float("nan")
+    rows[20]["features"][1] = [1.0]
+    rows[2]["features"] = []
+    rows[3]["video_id"] = rows[4]["video_id"]
+    rows[5]["video_id"] = ""
+    rows[6]["label"] = None
+    rows[7]["label"] = -1
+    table = pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema)
+    result = study.train(table, epochs=1)
+    assert result.left_out == 7
+    assert result.videos + result.validation_videos == 53
+    both = study.train(separable(LENGTHS), validation=study.write(table), epochs=1)
+    assert (both.videos, both.validation_videos, both.left_out) == (60, 53, 7)
+
+
+# --- what fixes the result, and what is left alone
+
+
+def test_the_seed_fixes_every_bit(study: Study) -> None:
+    table = separable(LENGTHS)
+    first = study.train(table, epochs=3, dropout=0.3)
+    torch.manual_seed(1234)
+    torch.rand(7)
+    again = study.train(table, epochs=3, dropout=0.3)
+    assert heads(again.output) == heads(first.output)
+    assert len(heads(first.output)) == 3
+    assert files(again.output)["prior.csv"] == files(first.output)["prior.csv"]
+    assert load_model(again.output).digest == load_model(first.output).digest
+    assert (again.accuracy, again.accuracy_f, again.epochs) == (first.accuracy, first.accuracy_f, first.epochs)
+    other = study.train(table, epochs=3, dropout=0.3, seed=1)
+    assert not set(heads(other.output)) & set(heads(first.output))
+
+
+def test_a_head_does_not_depend_on_the_longest(study: Study) -> None:
+    table = separable(LENGTHS)
+    three, two = study.train(table, epochs=2), study.train(table, epochs=2, n_max=2)
+    assert heads(two.output) == heads(three.output)[:2]
+
+
+def test_random_numbers_and_threads_are_given_back(study: Study) -> None:
+    torch.manual_seed(77)
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    seen: set[int] = set()
+
+    def look(progress: TrainProgress) -> None:
+        seen.add(torch.get_num_threads())
+        if progress.scale == 2:
+            raise KeyboardInterrupt
+
+    study.train(separable(LENGTHS), epochs=2, threads=threads + 1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    with pytest.raises(KeyboardInterrupt):
+        train(load_train_spec(study.keys(separable(LENGTHS), epochs=2, threads=threads + 1)), look)
+    assert seen == {threads + 1}
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_an_interrupted_training_writes_nothing(study: Study) -> None:
+    def stop(progress: TrainProgress) -> None:
+        if progress.scale == 3:
+            raise KeyboardInterrupt
+
+    keys = study.keys(separable(LENGTHS), epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(load_train_spec(keys), stop)
+    assert not Path(keys["output"]).exists()
+
+
+# --- what is refused
+
+
+def test_a_bundle_is_not_trained_over(study: Study, bundle: str) -> None:
+    before = files(bundle)
+    keys = {"features": str(study.folder / "none.parquet"), "output": bundle}  # said before anything is read
+    with pytest.raises(ModelError) as caught:
+        train(load_train_spec(keys))
+    assert str(caught.value).startswith(f"{bundle}: there is a model bundle already")
+    assert files(bundle) == before
+
+
+def test_heads_longer_than_every_video_are_refused(study: Study) -> None:
+    text = study.refusal(separable(LENGTHS), n_max=7)
+    assert all(part in text for part in ("n_max = 7", "the longest has 6", "at most 6"))
+    assert study.train(separable(LENGTHS), n_max=6, epochs=1).accuracy.keys() == set(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [make_table(LENGTHS, n_classes=None), separable(LENGTHS, [None] * 60)],
+    ids=["no column", "nulls"],
+)
+def test_videos_without_labels_are_refused(study: Study, table: pa.Table) -> None:
+    text = study.refusal(table)
+    assert "expected videos with labels" in text
+    assert "60 rows" in text
+    assert "table-" in text
+    assert "expected videos with labels" in study.refusal(separable(LENGTHS), validation=study.write(table))
+
+
+def test_labels_beyond_the_classes_are_refused(study: Study, tmp_path: Path) -> None:
+    text = study.refusal(separable(LENGTHS), n_classes=2)
+    assert "labels 0..1" in text
+    assert "got 2" in text
+    names = tmp_path / "classes.csv"
+    names.write_text("name,id\na,0\nb,1\n")
+    assert "labels 0..1" in study.refusal(separable(LENGTHS), classes=str(names))
+    four = study.refusal(separable(LENGTHS), classes=str(names), n_classes=4)
+    assert all(part in four for part in (str(names), "expected 4 class names", "got 2"))
+
+
+def test_what_is_missing_is_named(study: Study) -> None:
+    none = str(study.folder / "none")
+    assert none in study.refusal(separable(LENGTHS), features=none)
+    assert none in study.refusal(separable(LENGTHS), validation=none)
+    assert none in study.refusal(separable(LENGTHS), classes=none)
+
+
+def test_a_validation_table_of_other_features_is_refused(study: Study) -> None:
+    other = study.write(make_table(LENGTHS, feature_dim=5))
+    text = study.refusal(separable(LENGTHS), validation=other)
+    assert all(part in text for part in (other, "(T, 4)", "(T, 5)"))
+
+
+def test_one_video_cannot_be_split(study: Study) -> None:
+    text = study.refusal(separable([4]))
+    assert "holds out all of the 1 labelled videos" in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "parts"),
+    [
+        ({"epoch": 3}, ("'epoch'", "'epochs'")),
+        ({"dropout": 1}, ("dropout", "less than 1", "got 1")),
+        ({"n_max": 0}, ("n_max", "greater than or equal to 1", "got 0")),
+        ({"learning_rate": 0}, ("learning_rate", "greater than 0", "got 0")),
+        ({"validation": 1.5}, ("validation", "less than 1", "1.5")),
+        ({"batch_norm": "yes"}, ("batch_norm", "'yes'")),
+        ({"features": None}, ("features", "None")),
+    ],
+)
+def test_specs_that_are_none_are_refused(study: Study, keys: dict[str, Any], parts: tuple[str, ...]) -> None:
+    text = study.refusal(separable(LENGTHS), kind=SpecError, **keys)
+    assert all(part in text for part in parts), text
+
+
+# --- trainings that cannot be done as asked
+
+
+def test_batch_norm_without_hidden_layers(study: Study) -> None:
+    assert study.train(separable(LENGTHS), hidden_layers=0, batch_norm=True, epochs=1).videos == 54
+
+
+@pytest.mark.parametrize("validation_lengths", [[1] * 12, [2] * 12])
+def test_validation_videos_may_be_shorter_than_the_longest_head(study: Study, validation_lengths: list[int]) -> None:
+    short = study.write(separable(validation_lengths, seed=1))
+    result = study.train(separable(LENGTHS), validation=short)
+    assert result.accuracy[3] is None
+    assert result.accuracy_f > 0.9
+
+
+def test_a_seed_below_zero_is_a_seed(study: Study) -> None:
+    """As it is in a job."""
+    assert study.train(separable(LENGTHS), seed=-1, epochs=1).videos == 54
+
+
+def test_batch_norm_with_a_single_video_that_is_long_enough_is_told(study: Study) -> None:
+    study.refusal(separable([1] * 20 + [3]), batch_norm=True, validation=study.write(separable([3] * 3, seed=1)))
+
+
+def test_batch_norm_with_batches_of_one_is_told(study: Study) -> None:
+    asked = study.keys(separable(LENGTHS), batch_norm=True, batch=1)
+    with pytest.raises(EsvError, match="batch"):
+        train(load_train_spec(asked))
+
+
+def test_a_training_that_diverges_is_told(study: Study) -> None:
+    asked = study.keys(separable(LENGTHS), learning_rate=1e30)
+    with pytest.raises(EsvError, match="learning_rate"):
+        train(load_train_spec(asked))
+
+
+def test_broken_class_names_are_named(study: Study) -> None:
+    broken = study.folder / "classes.csv"
+    broken.write_text("a,b\nc,0\n")
+    assert str(broken) in study.refusal(separable(LENGTHS), kind=ModelError, classes=str(broken))
+
+
+def test_the_table_with_the_label_beyond_is_named(study: Study) -> None:
+    held = study.write(separable([4] * 6, [0, 1, 2, 3, 4, 5]))
+    assert held in study.refusal(separable(LENGTHS), n_classes=3, validation=held)
+
+
+def test_a_share_that_leaves_nothing_is_told(study: Study) -> None:
+    assert "at least two" not in study.refusal(separable(LENGTHS), validation=0.99)
+
+
+@pytest.mark.parametrize("broken", [[1.0], [1.0, 2.0, 3.0, 4.0, 5.0]])
+def test_a_broken_row_among_the_first_is_left_out(study: Study, broken: list[float]) -> None:
+    rows = separable(LENGTHS).to_pylist()
+    rows[3]["features"][1] = broken
+    table = pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema)
+    assert study.train(table, epochs=1).left_out == 1

@@ -1,0 +1,577 @@
+"""esv verify: real outputs are found clean, and whatever is tampered with is reported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from esv_ray.cluster.driver import JobResult, run_job
+from esv_ray.errors import DataError
+from esv_ray.models.bundle import save_heads
+from esv_ray.spec import load_spec
+from esv_ray.tables.results import unit_tables
+from esv_ray.tables.verify import verify_output
+from tests.conftest import make_heads, make_prior, make_table
+
+Tables = tuple[pa.Table, pa.Table]
+
+
+def run(folder: Path, tables: dict[str, pa.Table], **spec: Any) -> JobResult:
+    """Attribute tables, in this process; the output lies in folder/out."""
+    save_heads(str(folder / "model"), make_heads(), make_prior(3))
+    (folder / "features").mkdir()
+    for name, table in tables.items():
+        pq.write_table(table, folder / "features" / f"{name}.parquet")
+    places = {"features": str(folder / "features"), "model": str(folder / "model"), "output": str(folder / "out")}
+    result = run_job(load_spec({**places, "cluster": {"actors": 0}, "max_failed": 1.0, **spec}))
+    assert result.quarantined == {}
+    return result
+
+
+def with_defects(table: pa.Table) -> pa.Table:
+    """The table with its second id missing, its third video null, and the fourth without a label."""
+    rows = table.to_pylist()
+    rows[1]["video_id"], rows[2]["features"], rows[3]["label"] = "", None, None
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
+    """An exact job over two files, five units; some videos failed, some skipped."""
+    folder = tmp_path_factory.mktemp("exact")
+    tables = {
+        "a": with_defects(make_table([3, 4, 5, 6, 1, 2, 9, 8, 4, 5], prefix="a")),
+        "b": make_table([2, 3, 4, 5, 6, 7, 1], seed=1, prefix="b"),
+    }
+    return folder / "out", run(folder, tables, frames=[2, 4], short="skip", compute={"unit": 4})
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
+    """A job of which no result is exact."""
+    folder = tmp_path_factory.mktemp("sampled")
+    estimator = {"kind": "algorithm1", "m": 4, "iterations": 2}
+    return folder / "out", run(folder, {"a": make_table([7, 8, 9])}, estimator=estimator, classes="all")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A copy of an output, to be tampered with."""
+
+    folder: Path
+
+    def part(self, kind: str, number: int = 0) -> Path:
+        return sorted((self.folder / kind).iterdir())[number]
+
+    def problems(self) -> tuple[str, ...]:
+        found = verify_output(str(self.folder)).problems
+        assert not any("\n" in problem for problem in found)
+        return found
+
+    def rewrite(self, kind: str, change: Callable[[pa.Table], pa.Table], number: int = 0) -> None:
+        """Change a part's rows and leave its footer, as far as it is ours, as it is."""
+        path = self.part(kind, number)
+        footer = pq.read_metadata(path).metadata or {}
+        table = change(pq.read_table(path))
+        pq.write_table(table.replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"}), path)
+
+    def write_counts(self, number: int = 0, **counts: object) -> None:
+        """Change the counts in a footer."""
+        path = self.part("videos", number)
+        found = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata({"esv_ray": json.dumps({**found, **counts})}), path)
+
+    def write_success(self, **counts: int) -> None:
+        path = self.folder / "_SUCCESS"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **counts}))
+
+
+@pytest.fixture
+def output(done: tuple[Path, JobResult], tmp_path: Path) -> Output:
+    """The exact job's output."""
+    return Output(Path(shutil.copytree(done[0], tmp_path / "out")))
+
+
+@pytest.fixture
+def sampled_output(sampled: tuple[Path, JobResult], tmp_path: Path) -> Output:
+    """The sampled job's output."""
+    return Output(Path(shutil.copytree(sampled[0], tmp_path / "out")))
+
+
+def setting(column: str, change: Callable[[list[Any]], list[Any]]) -> Callable[[pa.Table], pa.Table]:
+    """A change of the values of one column."""
+
+    def changed(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(column)
+        field = table.schema.field(place)
+        return table.set_column(place, field, pa.array(change(table.column(place).to_pylist()), field.type))
+
+    return changed
+
+
+def at_first(value: object) -> Callable[[list[Any]], list[Any]]:
+    """Another value in the first row."""
+    return lambda values: [value, *values[1:]]
+
+
+# Good outputs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_output_is_clean(done: tuple[Path, JobResult]) -> None:
+    folder, result = done
+    found = verify_output(str(folder))
+    assert found.problems == ()
+    assert found.counts == result.counts
+    assert (found.units, found.committed) == (5, 5)
+    assert (found.counts.ok, found.counts.skipped, found.counts.failed) == (9, 6, 2)
+    assert 0 < found.worst_gap < 1e-6
+
+
+def test_a_real_sampled_output_is_clean(sampled: tuple[Path, JobResult]) -> None:
+    folder, result = sampled
+    assert not any(pq.read_table(folder / "videos").column("exact").to_pylist())
+    found = verify_output(str(folder))
+    assert found.problems == ()
+    assert found.counts == result.counts
+    assert found.worst_gap == 0.0
+
+
+def test_videos_without_labels_have_no_attributions_where_labels_are_asked_for(tmp_path: Path) -> None:
+    table = make_table([2, 3, 4, 5])
+    rows = table.to_pylist()
+    rows[1]["label"] = None
+    run(tmp_path, {"a": pa.Table.from_pylist(rows, schema=table.schema)}, classes="label")
+    assert verify_output(str(tmp_path / "out")).problems == ()
+
+
+def test_an_output_of_failures_alone_is_clean(tmp_path: Path) -> None:
+    table = make_table([2, 3])
+    rows = [{**row, "features": None} for row in table.to_pylist()]
+    run(tmp_path, {"a": pa.Table.from_pylist(rows, schema=table.schema)})
+    found = verify_output(str(tmp_path / "out"))
+    assert found.problems == ()
+    assert found.counts.failed == 2
+
+
+def test_an_output_without_rows_is_clean(tmp_path: Path) -> None:
+    run(tmp_path, {"a": make_table([2]).slice(0, 0)})
+    found = verify_output(str(tmp_path / "out"))
+    assert (found.problems, found.units) == ((), 0)
+
+
+def test_an_output_in_memory(done: tuple[Path, JobResult]) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.put(str(done[0]), "/verify-copy", recursive=True)
+    assert verify_output("memory://verify-copy").problems == ()
+    fs.rm("/verify-copy/_SUCCESS")
+    assert len(verify_output("memory://verify-copy").problems) == 1
+
+
+def test_rewriting_changes_nothing_by_itself(output: Output) -> None:
+    """Or what follows would prove nothing."""
+    for number in range(5):
+        output.rewrite("videos", lambda table: table, number)
+        output.rewrite("attributions", lambda table: table, number)
+        output.write_counts(number)
+    output.write_success()
+    assert output.problems() == ()
+
+
+# Missing and broken files ---------------------------------------------------------------------------------------------
+
+
+def test_where_there_is_no_output(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(DataError) as caught:
+            verify_output(str(folder))
+        assert str(caught.value) == f"{folder}: expected a job's output, found no run.json; check the location"
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_unit_that_is_not_committed(output: Output, number: int) -> None:
+    output.part("videos", number).unlink()
+    assert output.problems() == (
+        "1 of 5 units are not committed; run the job again to go on",
+        "_SUCCESS is there although units are missing",
+    )
+    (output.folder / "_SUCCESS").unlink()
+    assert output.problems() == ("1 of 5 units are not committed; run the job again to go on",)
+    assert verify_output(str(output.folder)).committed == 4
+
+
+def test_no_unit_committed(output: Output) -> None:
+    shutil.rmtree(output.folder / "videos")
+    (output.folder / "_SUCCESS").unlink()
+    assert output.problems() == ("5 of 5 units are not committed; run the job again to go on",)
+
+
+def test_without_its_mark(output: Output) -> None:
+    (output.folder / "_SUCCESS").unlink()
+    assert output.problems() == ("_SUCCESS is missing although every unit is committed; run the job again",)
+
+
+def test_attributions_that_are_gone(output: Output) -> None:
+    path = output.part("attributions", 2)
+    path.unlink()
+    first, second = output.problems()
+    assert f"attributions/{path.name} was not found" in first
+    assert second.startswith("_SUCCESS says {")
+
+
+@pytest.mark.parametrize("kind", ["videos", "attributions"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data[:4] + b"\xff" * 40 + data[44:],
+        lambda data: b"not Parquet",
+    ],
+    ids=["empty", "half", "all but a byte", "garbage in the first page", "text"],
+)
+def test_a_damaged_file(output: Output, kind: str, damage: Callable[[bytes], bytes]) -> None:
+    path = output.part(kind, 1)
+    path.write_bytes(damage(path.read_bytes()))
+    first, second = output.problems()
+    assert first.startswith(f"{kind}/{path.name}: not readable as Parquet: ")
+    assert second.startswith("_SUCCESS says {")
+
+
+def test_a_part_that_is_not_in_the_plan(output: Output) -> None:
+    stray = "part-000009-0123456789abcdef.parquet"
+    shutil.copy(output.part("videos"), output.folder / "videos" / stray)
+    assert output.problems() == (f"videos/{stray}: not in the plan",)
+
+
+def test_a_unit_of_another_plan(output: Output) -> None:
+    """Renamed, it is one too many and one too few."""
+    path = output.part("videos", 4)
+    path.rename(path.with_name(path.name.replace("part-000004", "part-000003")))
+    assert len(output.problems()) == 3
+
+
+# The tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("attributions", lambda table: table.set_column(5, "esv", table.column("esv").cast(pa.float64()))),
+        ("attributions", lambda table: table.set_column(2, "class", table.column("class").cast(pa.int64()))),
+        ("attributions", lambda table: table.drop_columns(["stderr"])),
+        ("attributions", lambda table: table.append_column("more", pa.nulls(table.num_rows, pa.int8()))),
+        ("attributions", lambda table: table.rename_columns({"esv": "value"})),
+        ("attributions", lambda table: table.select(table.column_names[::-1])),
+        ("attributions", lambda table: pa.table(dict(zip(table.column_names, table.columns, strict=True)))),
+        ("videos", lambda table: table.set_column(1, "label", table.column("label").cast(pa.int64()))),
+        ("videos", lambda table: table.drop_columns(["reason"])),
+        ("videos", lambda table: table.append_column("more", pa.nulls(table.num_rows, pa.int8()))),
+        ("videos", lambda table: table.rename_columns({"status": "state"})),
+    ],
+    ids=[
+        "type of esv",
+        "type of class",
+        "no stderr",
+        "one more",
+        "esv renamed",
+        "order",
+        "nullable",
+        "type of label",
+        "no reason",
+        "one more video column",
+        "status renamed",
+    ],
+)
+def test_another_schema(output: Output, kind: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    output.rewrite(kind, change)
+    first, *others = output.problems()
+    assert first.startswith(f"{kind}/{output.part(kind).name}: expected the columns ['video_id', ")
+    assert all(other.startswith("_SUCCESS says") for other in others)
+
+
+@pytest.mark.parametrize("change", [2e-4, -2e-4, 0.5, 100.0])
+def test_an_altered_esv(output: Output, change: float) -> None:
+    output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + change, *esvs[1:]]))
+    row = pq.read_table(output.part("attributions")).to_pylist()[0]
+    name = f"video {row['video_id']!r} at {row['n_elements']} elements, class {row['class']}"
+    (problem,) = output.problems()
+    assert problem == (
+        f"attributions/{output.part('attributions').name}: {name}: "
+        f"efficiency gap {abs(change):.2g}, expected at most 0.0001"
+    )
+    assert verify_output(str(output.folder)).worst_gap == pytest.approx(abs(change), abs=1e-5)
+
+
+def test_a_deviation_within_the_tolerance(output: Output) -> None:
+    output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 5e-5, *esvs[1:]]))
+    assert output.problems() == ()
+
+
+def test_altered_scores(output: Output) -> None:
+    output.rewrite("videos", setting("scores", at_first([0.9, 0.05, 0.05])))
+    assert any("efficiency gap" in problem for problem in output.problems())
+
+
+@pytest.mark.parametrize("column", ["class", "n_elements", "video_id"])
+def test_an_attribution_of_another_group(output: Output, column: str) -> None:
+    other = "nobody" if column == "video_id" else 3 if column == "n_elements" else 2
+    before = pq.read_table(output.part("attributions")).column(column)[0].as_py()
+    assert before != other
+    output.rewrite("attributions", setting(column, at_first(other)))
+    assert len(output.problems()) >= 2
+
+
+def test_dropped_attributions(output: Output) -> None:
+    output.rewrite("attributions", lambda table: table.slice(1))
+    first, *others = output.problems()
+    assert first.startswith(f"videos/{output.part('videos').name}: expected ")
+    assert first.endswith(" by its footer, got " + first.rpartition("got ")[2])
+    assert any("expected one row for each element 0..1, got 1 rows" in other for other in others)
+
+
+def test_dropped_attributions_that_the_footer_does_not_know_of(output: Output) -> None:
+    output.rewrite("attributions", lambda table: table.slice(1))
+    rows = pq.read_table(output.part("attributions")).num_rows
+    output.write_counts(attribution_rows=rows)
+    output.write_success(attribution_rows=json.loads((output.folder / "_SUCCESS").read_text())["attribution_rows"] - 1)
+    (problem,) = output.problems()
+    assert "expected one row for each element 0..1, got 1 rows" in problem
+
+
+def test_a_doubled_attribution(output: Output) -> None:
+    output.rewrite("attributions", lambda table: pa.concat_tables([table.slice(0, 1), table]))
+    assert any("expected one row for each element 0..1, got 3 rows" in problem for problem in output.problems())
+
+
+@pytest.mark.parametrize("elements", [[1, 1], [0, 0], [2, 1], [0, 2], [-1, 1], [0, -1]])
+def test_an_element_of_another_number(output: Output, elements: list[int]) -> None:
+    output.rewrite("attributions", setting("element", lambda found: [*elements, *found[2:]]))
+    (problem,) = output.problems()
+    assert "expected one row for each element 0..1, got 2 rows" in problem
+
+
+def test_a_video_without_attributions(output: Output) -> None:
+    def without_first(table: pa.Table) -> pa.Table:
+        return table.filter(pc.not_equal(table.column("video_id"), table.column("video_id")[0]))
+
+    name = pq.read_table(output.part("attributions")).column("video_id")[0].as_py()
+    before = pq.read_table(output.part("attributions")).num_rows
+    output.rewrite("attributions", without_first)
+    lost = before - pq.read_table(output.part("attributions")).num_rows
+    output.write_counts(attribution_rows=before - lost)
+    total = json.loads((output.folder / "_SUCCESS").read_text())["attribution_rows"]
+    output.write_success(attribution_rows=total - lost)
+    assert output.problems() == (
+        f"attributions/{output.part('attributions').name}: video {name!r} at 2 elements: no attributions",
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_esvs_that_are_not_finite(sampled_output: Output, value: float) -> None:
+    sampled_output.rewrite("attributions", setting("esv", at_first(value)))
+    name = sampled_output.part("attributions").name
+    assert sampled_output.problems() == (f"attributions/{name}: ESVs are not finite",)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-3])
+def test_impossible_standard_errors(sampled_output: Output, value: float) -> None:
+    sampled_output.rewrite("attributions", setting("stderr", at_first(value)))
+    name = sampled_output.part("attributions").name
+    assert sampled_output.problems() == (f"attributions/{name}: standard errors are not finite and >= 0",)
+
+
+@pytest.mark.parametrize("gap", [2e-4, float("nan"), float("inf")])
+def test_a_recorded_gap(output: Output, gap: float) -> None:
+    output.rewrite("videos", setting("efficiency_gap", at_first(gap)))
+    (problem,) = output.problems()
+    assert "efficiency_gap of exact rows: expected at most 0.0001, got " in problem
+
+
+def test_an_unknown_status(output: Output) -> None:
+    output.rewrite("videos", setting("status", at_first("done")))
+    assert (
+        f"videos/{output.part('videos').name}: expected status ok, skipped or failed, got ['done']" in output.problems()
+    )
+
+
+def test_a_failure_without_a_reason(output: Output) -> None:
+    output.rewrite("videos", setting("reason", lambda reasons: [None] * len(reasons)))
+    (problem,) = output.problems()
+    assert problem == f"videos/{output.part('videos').name}: 5 videos that are not ok have no reason"
+
+
+def test_attributions_of_a_video_that_failed(output: Output) -> None:
+    output.rewrite("videos", setting("status", at_first("failed")))
+    output.rewrite("videos", setting("reason", at_first("a reason")))
+    found = output.problems()
+    assert found
+    assert all("attributions without an `ok` row in videos" in problem for problem in found)
+
+
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["units", "rows", "ok", "skipped", "failed", "video_rows", "attribution_rows"])
+def test_counts_of_the_mark(output: Output, key: str) -> None:
+    output.write_success(**{key: json.loads((output.folder / "_SUCCESS").read_text())[key] + 1})
+    (problem,) = output.problems()
+    assert problem.startswith("_SUCCESS says {")
+    assert "the tables say {" in problem
+
+
+@pytest.mark.parametrize("key", ["rows", "ok", "skipped", "failed", "video_rows", "attribution_rows"])
+def test_counts_of_a_footer(output: Output, key: str) -> None:
+    path = output.part("videos")
+    count = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])[key]
+    output.write_counts(**{key: count + 1})
+    first, *others = output.problems()
+    assert first.startswith(f"videos/{path.name}: expected ")
+    assert others[-1].startswith("_SUCCESS says {")
+
+
+def test_a_footer_that_agrees_with_itself_and_not_with_the_plan(output: Output) -> None:
+    found = json.loads(pq.read_metadata(output.part("videos")).metadata[b"esv_ray"])
+    output.write_counts(rows=found["rows"] + 1, ok=found["ok"] + 1)
+    first, second = output.problems()
+    assert "expected 4 input rows by the plan, got {'rows': 5" in first
+    assert second.startswith("_SUCCESS says {")
+
+
+def test_a_footer_without_counts(output: Output) -> None:
+    path = output.part("videos")
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert output.problems()[0] == (f"videos/{path.name}: expected a videos file of esv_ray, its footer has no counts")
+
+
+def test_a_dropped_video(output: Output) -> None:
+    output.rewrite("videos", lambda table: table.slice(1))
+    assert any("by its footer, got 7 and " in problem for problem in output.problems())
+
+
+# Videos that stand twice ----------------------------------------------------------------------------------------------
+
+
+def test_a_unit_in_the_place_of_another(output: Output) -> None:
+    """Both have four input rows, so only their videos tell."""
+    for kind in ("videos", "attributions"):
+        shutil.copy(output.part(kind, 3), output.part(kind, 1))
+    found = output.problems()
+    first, second = (f"videos/{output.part('videos', number).name}" for number in (1, 3))
+    for name, n in [(f"b{row}", n) for row in range(4) for n in (2, 4)]:
+        assert f"{second}: video {name!r} at {n} elements stands in {first} too" in found
+
+
+def test_an_id_in_two_files(tmp_path: Path) -> None:
+    tables = {"a": make_table([2, 3, 4]), "b": make_table([5, 6], prefix="w"), "c": make_table([7], seed=5)}
+    run(tmp_path, tables, frames=2)
+    output = Output(tmp_path / "out")
+    assert output.problems() == (
+        f"videos/{output.part('videos', 2).name}: video 'v0' at 2 elements stands in "
+        f"videos/{output.part('videos', 0).name} too",
+    )
+
+
+def test_an_id_repeated_in_one_file_is_a_failure_and_no_more(tmp_path: Path) -> None:
+    run(tmp_path, {"a": pa.concat_tables([make_table([2, 3]), make_table([2])])}, frames=2)
+    found = verify_output(str(tmp_path / "out"))
+    assert found.problems == ()
+    assert found.counts.failed == 1
+
+
+# Known defects --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="defect: ids are compared together with their lengths")
+@pytest.mark.parametrize("frames", ["all", 16])
+def test_an_id_in_two_files_whose_videos_differ_in_length(tmp_path: Path, frames: str | int) -> None:
+    run(tmp_path, {"a": make_table([2, 3, 4]), "b": make_table([7], seed=5)}, frames=frames)
+    (problem,) = Output(tmp_path / "out").problems()
+    assert "'v0'" in problem
+
+
+@pytest.mark.xfail(strict=True, reason="defect: a failed video's id is not compared")
+def test_an_id_in_two_files_of_which_one_failed(tmp_path: Path) -> None:
+    table = make_table([2, 3])
+    broken = pa.Table.from_pylist([{**row, "features": None} for row in table.to_pylist()[:1]], schema=table.schema)
+    run(tmp_path, {"a": table, "b": broken}, frames=2)
+    (problem,) = Output(tmp_path / "out").problems()
+    assert "'v0'" in problem
+
+
+@pytest.mark.xfail(strict=True, reason="defect: only videos/ is compared with the plan")
+def test_attributions_that_are_not_in_the_plan(output: Output) -> None:
+    stray = "part-000009-0123456789abcdef.parquet"
+    shutil.copy(output.part("attributions"), output.folder / "attributions" / stray)
+    assert output.problems() == (f"attributions/{stray}: not in the plan",)
+
+
+@pytest.mark.xfail(strict=True, reason="defect: values are used before they are checked, or not checked")
+@pytest.mark.parametrize(
+    ("kind", "column", "change"),
+    [
+        ("attributions", "class", lambda values: [99] * len(values)),
+        ("attributions", "class", lambda values: [value - 3 for value in values]),
+        ("videos", "scores", at_first(None)),
+        ("videos", "scores", lambda values: [value and [*value, 0.5] for value in values]),
+        ("videos", "scores", at_first([float("nan")] * 3)),
+        ("videos", "efficiency_gap", at_first(None)),
+        ("videos", "predicted", lambda values: [None if value is None else (value + 1) % 3 for value in values]),
+        ("attributions", "stderr", lambda values: [0.1] * len(values)),
+    ],
+    ids=[
+        "class 99",
+        "class below 0",
+        "no scores",
+        "a score too many",
+        "NaN scores",
+        "no efficiency_gap",
+        "another class predicted",
+        "stderr of an exact row",
+    ],
+)
+def test_values_that_cannot_be(
+    output: Output, kind: str, column: str, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    output.rewrite(kind, setting(column, change))
+    assert output.problems()
+
+
+@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="defect: _read lets what is no UTF-8 through")
+@pytest.mark.parametrize(("kind", "name"), [("videos", b"n_frames"), ("attributions", b"element")])
+def test_a_flipped_byte_in_a_column_name(output: Output, kind: str, name: bytes) -> None:
+    path = output.part(kind)
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    assert output.problems()[0].startswith(f"{kind}/{path.name}: ")
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="defect: counts of a footer may be of any type")
+@pytest.mark.parametrize("value", ["4", None, [4]])
+def test_counts_that_are_no_numbers(output: Output, value: object) -> None:
+    output.write_counts(rows=value)
+    assert f"videos/{output.part('videos').name}: expected a videos file of esv_ray" in output.problems()[0]
+
+
+@pytest.mark.xfail(strict=True, raises=DataError, reason="defect: a broken _SUCCESS hides every other problem")
+def test_a_mark_that_is_broken(output: Output) -> None:
+    (output.folder / "_SUCCESS").write_text("")
+    output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 1, *esvs[1:]]))
+    assert len(output.problems()) == 2
+
+
+def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
+    """The schemas here come from files; they are those that the program writes."""
+    attributions, videos, _ = unit_tables([])
+    for kind, data in (("attributions", attributions), ("videos", videos)):
+        assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)

@@ -1,0 +1,670 @@
+"""Job and training specs: what is taken, what it becomes, and in which words the rest is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from esv_ray.errors import DataError, EsvError, SpecError
+from esv_ray.spec import (
+    ClusterSpec,
+    ComputeSpec,
+    EstimatorSpec,
+    JobSpec,
+    TrainSpec,
+    fingerprint,
+    job_keys,
+    load_spec,
+    load_train_spec,
+    top_k,
+)
+
+NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}
+TEXT = "features: /data/f\nmodel: /data/m\noutput: /data/o\n"
+SECTIONS: Mapping[str, type[BaseModel]] = {"estimator": EstimatorSpec, "compute": ComputeSpec, "cluster": ClusterSpec}
+
+
+def refusal(source: str | Mapping[str, Any] | None, *overrides: str, kind: type[EsvError] = SpecError) -> str:
+    """The message, one line, with which a job spec is refused."""
+    with pytest.raises(EsvError) as caught:
+        load_spec(source, overrides)
+    text = str(caught.value)
+    assert text.splitlines() == [text], text
+    assert type(caught.value) is kind, repr(caught.value)
+    return text
+
+
+def at(spec: object, key: str) -> object:
+    """The value of a dotted key."""
+    for name in key.split("."):
+        spec = getattr(spec, name)
+    return spec
+
+
+# --- what is taken
+
+
+def test_defaults() -> None:
+    spec = load_spec(NEEDED)
+    assert spec.model_dump() == {
+        **NEEDED,
+        "frames": "all",
+        "short": "all",
+        "max_failed": 0.01,
+        "classes": ("label", "predicted"),
+        "estimator": {"kind": "auto", "m": 1024, "iterations": 4, "seed": 0, "output": "probability"},
+        "compute": {"dtype": "float32", "batch": "auto", "threads": 1, "unit": "auto"},
+        "cluster": {"address": None, "actors": "auto"},
+    }
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    spec = load_spec(NEEDED)
+    with pytest.raises(ValidationError):
+        spec.frames = (1,)
+    with pytest.raises(ValidationError):
+        spec.estimator.m = 1
+
+
+OVERRIDES: list[tuple[str, str, object]] = [
+    ("features", "/a/b c", "/a/b c"),
+    ("model", "s3://bucket/model", "s3://bucket/model"),
+    ("output", "/o", "/o"),
+    ("frames", "all", "all"),
+    ("frames", "16", (16,)),
+    ("frames", "[8]", (8,)),
+    ("frames", "[4, 1, 2, 4]", (1, 2, 4)),
+    ("short", "skip", "skip"),
+    ("max_failed", "0", 0.0),
+    ("max_failed", "1", 1.0),
+    ("max_failed", "1e-3", 0.001),
+    ("classes", "all", ("all",)),
+    ("classes", "label", ("label",)),
+    ("classes", "predicted", ("predicted",)),
+    ("classes", "top:5", ("top:5",)),
+    ("classes", "7", (7,)),
+    ("classes", "[0, label, top:3, 7]", (0, "label", "top:3", 7)),
+    ("estimator.kind", "exact", "exact"),
+    ("estimator.kind", "algorithm1", "algorithm1"),
+    ("estimator.m", "1", 1),
+    ("estimator.iterations", "9", 9),
+    ("estimator.seed", "-3", -3),
+    ("estimator.output", "probability", "probability"),
+    ("compute.dtype", "float64", "float64"),
+    ("compute.batch", "4", 4),
+    ("compute.batch", "auto", "auto"),
+    ("compute.threads", "2", 2),
+    ("compute.unit", "100", 100),
+    ("cluster.address", "ray://head:10001", "ray://head:10001"),
+    ("cluster.address", "null", None),
+    ("cluster.actors", "3", 3),
+    ("cluster.actors", "0", 0),
+    ("cluster.actors", "auto", "auto"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "value"), OVERRIDES)
+def test_every_key_can_be_set(key: str, text: str, value: object) -> None:
+    spec = load_spec(NEEDED, [f"{key}={text}"])
+    assert at(spec, key) == value
+    assert type(at(spec, key)) is type(value)
+
+
+def test_every_key_is_among_those_set_above() -> None:
+    keys = {key for key in JobSpec.model_fields if key not in SECTIONS}
+    keys |= {f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind.model_fields}
+    assert keys == {key for key, _, _ in OVERRIDES}
+
+
+def test_overrides_alone_make_a_spec() -> None:
+    assert load_spec(None, [f"{key}={value}" for key, value in NEEDED.items()]) == load_spec(NEEDED)
+
+
+def test_overrides_go_before_the_file_and_later_ones_before_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(TEXT + "frames: 8\nestimator:\n  m: 64\n  seed: 5\n")
+    spec = load_spec(str(path), ["estimator.m=1", " estimator.m = 2 ", "frames=[3]", "features=/x=y"])
+    assert (spec.estimator.m, spec.estimator.seed, spec.frames, spec.features) == (2, 5, (3,), "/x=y")
+    whole = load_spec(str(path), ["estimator={kind: exact}", "estimator.iterations=2"])
+    assert whole.estimator == EstimatorSpec(kind="exact", iterations=2)
+
+
+def test_a_mapping_is_left_as_it_is() -> None:
+    source = {**NEEDED, "estimator": {"m": 3}}
+    assert load_spec(source, ["estimator.m=4", "frames=2", "compute.unit=7"]).estimator.m == 4
+    assert source == {**NEEDED, "estimator": {"m": 3}}
+
+
+@pytest.mark.parametrize("frames", [4, [4], (4,), [4, 4]])
+def test_forms_of_frames(frames: object) -> None:
+    assert load_spec({**NEEDED, "frames": frames}).frames == (4,)
+
+
+# --- files
+
+
+@pytest.mark.parametrize("text", [TEXT, "\ufeff" + TEXT, TEXT.replace("\n", "\r\n"), "# a job\n---\n" + TEXT])
+def test_a_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(text.encode())
+    assert load_spec(str(path)) == load_spec(NEEDED)
+
+
+def test_a_file_elsewhere(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}.yaml", TEXT.encode())
+    try:
+        assert load_spec(f"memory://{tmp_path.name}.yaml") == load_spec(NEEDED)
+    finally:
+        fsspec.filesystem("memory").rm(f"/{tmp_path.name}.yaml")
+
+
+def test_the_specs_that_come_with_the_project() -> None:
+    found = sorted((Path(__file__).parents[1] / "jobs").glob("**/*.yaml"))
+    assert found
+    for path in found:
+        keys = yaml.safe_load(path.read_text())
+        assert load_spec(str(path)).model_dump().keys() >= keys.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (TEXT + "classes: [label\n", ("not valid YAML", "line 5")),
+        ("\tfeatures: f\n", ("not valid YAML", "line 1")),
+        (TEXT + "---\n" + TEXT, ("not valid YAML", "document")),
+        ("a\0b", ("not valid YAML",)),
+        (b"\xff\xfe\x00", ("not valid YAML",)),
+        ("features: !!python/object/apply:os.getcwd []\n", ("not valid YAML", "python/object/apply")),
+        ("frames: 2020-99-99\n", ("not valid YAML",)),
+        ("features: " + "[" * 1100 + "]" * 1100, ("not valid YAML",)),
+        ("frames: " + "9" * 5000, ("not valid YAML",)),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", ("aliases", "*name")),
+        ("- features\n", ("key: value", "list")),
+        ("features", ("key: value", "str")),
+        ("", ("key: value", "NoneType")),
+        ("1: 2\n", ("key: value",)),
+        ("# " + "x" * 1_000_000, ("a page of YAML", "1000002 bytes")),
+    ],
+)
+def test_files_that_are_no_spec_are_refused(tmp_path: Path, content: str | bytes, parts: tuple[str, ...]) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    text = refusal(str(path))
+    assert text.startswith(f"{path}: ")
+    assert all(part in text for part in parts), text
+
+
+def test_an_alias_bomb_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]" for i in range(1, 30)]
+    path.write_text("\n".join(lines))
+    assert "aliases" in refusal(str(path))
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    none = str(tmp_path / "none.yaml")
+    text = refusal(none, kind=DataError)
+    assert none in text
+    assert "not found" in text
+    assert str(tmp_path) in refusal(str(tmp_path), kind=DataError)
+
+
+def test_the_file_is_named_in_every_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(TEXT + "frames: 0\n")
+    assert refusal(str(path)).startswith(f"{path}: frames: ")
+
+
+# --- where things lie
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = load_spec({"features": "a/*.parquet", "model": "./b/", "output": "o"})
+    assert spec.features == f"{tmp_path}/a/*.parquet"
+    assert Path(spec.model) == tmp_path / "b"
+    assert spec.output == f"{tmp_path}/o"
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load_spec({**NEEDED, "model": "~/m"}).model == "/home/someone/m"
+    assert load_spec({**NEEDED, "model": f"file://{tmp_path}/m"}).model == f"{tmp_path}/m"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a/b", "memory://a/b", "s3://bucket/a/*.parquet"])
+def test_other_locations_lose_a_slash_at_the_end_only(url: str) -> None:
+    spec = load_spec({"features": url, "model": f"{url}/", "output": f"{url}//"})
+    assert spec.features == spec.model == spec.output == url
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("nosuch://a/b", ("nosuch", "path or an fsspec URL")),
+        ("s3://key:secret@host/a", ("credentials", "environment")),
+        pytest.param(
+            "s3://[bucket/a",
+            (),
+        ),
+        pytest.param(
+            "github://a",
+            (),
+        ),
+        pytest.param(
+            "zip://a",
+            (),
+        ),
+    ],
+)
+def test_locations_that_are_none_are_refused(url: str, parts: tuple[str, ...]) -> None:
+    for key in ("features", "model", "output"):
+        text = refusal({**NEEDED, key: url})
+        assert "secret" not in text
+        assert all(part in text for part in parts), text
+
+
+# --- keys
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("feature", "features"),
+        ("frame", "frames"),
+        ("modle", "model"),
+        ("outputs", "output"),
+        ("max_fail", "max_failed"),
+        ("class", "classes"),
+        ("estimtor", "estimator"),
+        ("clusters", "cluster"),
+        ("estimator.mm", "estimator.m"),
+        ("estimator.kinds", "estimator.kind"),
+        ("estimator.iteration", "estimator.iterations"),
+        ("estimator.sed", "estimator.seed"),
+        ("compute.dtyp", "compute.dtype"),
+        ("compute.thread", "compute.threads"),
+        ("cluster.adress", "cluster.address"),
+        ("cluster.actor", "cluster.actors"),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest(key: str, meant: str) -> None:
+    text = refusal(NEEDED, f"{key}=1")
+    assert f"unknown key {key!r}" in text
+    assert f"did you mean {meant!r}?" in text
+
+
+def test_an_unknown_key_like_no_other_is_told_all() -> None:
+    text = refusal(NEEDED, "xyzzy=1")
+    assert "unknown key 'xyzzy'" in text
+    assert all(key in text for key in JobSpec.model_fields)
+    text = refusal(NEEDED, "compute.xyzzy=1")
+    assert "unknown key 'compute.xyzzy'" in text
+    assert all(key in text for key in ComputeSpec.model_fields)
+
+
+@pytest.mark.parametrize("key", ["int", "str_key", "literal", "function", "constrained", "estimator.int"])
+def test_an_unknown_key_may_have_any_name(key: str) -> None:
+    assert f"unknown key {key!r}" in refusal(NEEDED, f"{key}=1")
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_missing_key_is_named(key: str) -> None:
+    assert f"key {key!r} is missing" in refusal({name: url for name, url in NEEDED.items() if name != key})
+
+
+def test_keys_that_are_no_text_are_refused() -> None:
+    wrong: list[dict[Any, Any]] = [{1: 2}, {"estimator": {1: 2}}, {"estimator": {None: 2}}]
+    for keys in wrong:
+        assert "string" in refusal(NEEDED | keys)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("frames", ("key=value", "'frames'")),
+        ("", ("key=value", "''")),
+        ("=3", ("key=value", "'=3'")),
+        ("a..b=3", ("key=value", "'a..b=3'")),
+        ("estimator.m=[", ("estimator.m", "not a YAML value")),
+        ("estimator.m=*a", ("estimator.m", "not a YAML value")),
+        ("features=!!python/name:os.system", ("features", "not a YAML value")),
+        ("features.x=3", ("features", "'features'", "below")),
+        pytest.param(
+            "a\rb=[",
+            (),
+        ),
+        pytest.param(
+            "frames=2020-13-99",
+            ("frames",),
+        ),
+        pytest.param(
+            "frames=!!int x",
+            ("frames",),
+        ),
+        pytest.param(
+            "frames=" + "9" * 5000,
+            ("frames",),
+        ),
+        pytest.param(
+            "frames=" + "[" * 1100,
+            ("frames",),
+        ),
+    ],
+)
+def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ...]) -> None:
+    text = refusal(NEEDED, override)
+    assert text.startswith("--set")
+    assert all(part in text for part in parts), text
+
+
+# --- values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("features", 5, "string"),
+        ("features", None, "string"),
+        ("model", ["a"], "string"),
+        ("output", {"a": 1}, "string"),
+        ("frames", 0, ">= 1"),
+        ("frames", -2, ">= 1"),
+        ("frames", 1.5, "numbers"),
+        ("frames", True, "numbers"),
+        ("frames", None, "numbers"),
+        ("frames", "16", "numbers"),
+        ("frames", "ALL", "`all`"),
+        ("frames", [], "list of numbers"),
+        ("frames", [4, 0], ">= 1"),
+        ("frames", [4, "all"], "numbers"),
+        ("frames", {"n": 4}, "numbers"),
+        ("short", "keep", "'all' or 'skip'"),
+        ("short", False, "'all' or 'skip'"),
+        ("max_failed", 1.5, "less than or equal to 1"),
+        ("max_failed", -0.1, "greater than or equal to 0"),
+        ("max_failed", float("nan"), "1"),
+        ("max_failed", "few", "number"),
+        ("max_failed", None, "number"),
+        ("classes", [], "at least one of label, predicted, top:K, all, or class ids"),
+        ("classes", "labels", "label, predicted, top:K, all, or class ids"),
+        ("classes", ["label", "top:0"], "label, predicted, top:K, all, or class ids"),
+        ("classes", "top:x", "top:K"),
+        ("classes", "top:", "top:K"),
+        ("classes", "3", "class ids"),
+        ("classes", -1, ">= 0"),
+        ("estimator.kind", "adjust", "'auto', 'exact' or 'algorithm1'"),
+        ("estimator.m", 0, "greater than or equal to 1"),
+        ("estimator.m", 2.0, "integer"),
+        ("estimator.m", "2", "integer"),
+        ("estimator.m", True, "integer"),
+        ("estimator.m", None, "integer"),
+        ("estimator.iterations", 0, "greater than or equal to 1"),
+        ("estimator.seed", 1.5, "integer"),
+        ("estimator.output", "odds", "'probability'"),
+        ("compute.dtype", "float16", "'float32' or 'float64'"),
+        ("compute.batch", 0, "greater than or equal to 1"),
+        ("compute.threads", 0, "greater than or equal to 1"),
+        ("compute.unit", -5, "greater than or equal to 1"),
+        ("cluster.address", 5, "string"),
+        ("cluster.actors", -1, "greater than or equal to 0"),
+        ("cluster.actors", 1.5, "a whole number or auto"),
+        pytest.param(
+            "max_failed",
+            True,
+            "number",
+        ),
+        pytest.param(
+            "compute.batch",
+            "all",
+            "auto",
+        ),
+        pytest.param(
+            "cluster.actors",
+            "many",
+            "auto",
+        ),
+        pytest.param(
+            "classes",
+            None,
+            "label",
+        ),
+        pytest.param(
+            "classes",
+            [True],
+            "label",
+        ),
+        pytest.param(
+            "classes",
+            "top:" + "9" * 20,
+            "top:K",
+        ),
+    ],
+)
+def test_a_value_that_is_none_is_told_where_what_and_instead_of_what(key: str, value: object, expected: str) -> None:
+    section, _, name = key.rpartition(".")
+    source: dict[str, Any] = {**NEEDED, section: {name: value}} if section else {**NEEDED, name: value}
+    text = refusal(source)
+    where, _, rest = text.removeprefix("spec: ").partition(": ")
+    assert where.split(".")[: key.count(".") + 1] == key.split(".")
+    assert rest.startswith(("expected ", "a class id is "))
+    assert expected in rest
+    got = value[-1] if isinstance(value, list) and key == "classes" and value else value
+    assert f"got {got!r}" in rest or f"got {value!r}" in rest
+
+
+@pytest.mark.parametrize("value", ["exact", 5, []])
+def test_a_section_that_is_none_is_told_in_words_of_the_spec(value: object) -> None:
+    text = refusal({**NEEDED, "estimator": value})
+    assert "estimator" in text
+    assert "EstimatorSpec" not in text
+
+
+def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(TEXT + "estimator:\n#  m: 1024\n")
+    assert load_spec(str(path)) == load_spec(NEEDED)
+    assert load_spec(str(path), ["estimator.m=3"]).estimator.m == 3
+
+
+@pytest.mark.parametrize(
+    ("choice", "count"),
+    [
+        ("top:1", 1),
+        ("top:12", 12),
+        *(
+            (text, None)
+            for text in ("top:0", "top:", "top:-1", "top:1.5", "top", "top:3:4", "top: 3", "top:²", "label")
+        ),
+    ],
+)
+def test_top_k(choice: str, count: int | None) -> None:
+    assert top_k(choice) == count
+
+
+# --- what results depend on
+
+
+def keys_of(*overrides: str) -> dict[str, object]:
+    return job_keys(load_spec(NEEDED, overrides))
+
+
+def test_the_keys_of_a_job_are_flat_and_plain() -> None:
+    keys = keys_of("frames=[4, 2]", "classes=[label, 3]")
+    assert keys == {
+        "features": "/data/f",
+        "frames": [2, 4],
+        "short": "all",
+        "classes": ["label", 3],
+        "estimator.kind": "auto",
+        "estimator.m": 1024,
+        "estimator.iterations": 4,
+        "estimator.seed": 0,
+        "estimator.output": "probability",
+        "compute.dtype": "float32",
+        "compute.batch": "auto",
+        "compute.threads": 1,
+        "compute.unit": "auto",
+    }
+    assert json.loads(json.dumps(keys)) == keys
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "features=/other",
+        "frames=8",
+        "short=skip",
+        "classes=all",
+        "estimator.kind=exact",
+        "estimator.m=7",
+        "estimator.iterations=2",
+        "estimator.seed=1",
+        "compute.dtype=float64",
+        "compute.batch=2",
+        "compute.threads=2",
+        "compute.unit=9",
+    ],
+)
+def test_what_results_depend_on_changes_the_fingerprint(override: str) -> None:
+    changed, keys = keys_of(override), keys_of()
+    assert fingerprint(changed) != fingerprint(keys)
+    assert {key for key in keys if changed[key] != keys[key]} == {override.partition("=")[0]}
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["output=/other", "model=/other", "max_failed=1", "cluster.actors=3", "cluster.address=ray://head:10001"],
+)
+def test_what_no_result_depends_on_leaves_it(override: str) -> None:
+    assert fingerprint(keys_of(override)) == fingerprint(keys_of())
+
+
+def test_another_spelling_leaves_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fingerprint(keys_of("frames=4")) == fingerprint(keys_of("frames=[4, 4]"))
+    assert fingerprint(keys_of("classes=label")) == fingerprint(keys_of("classes=[label]"))
+    assert fingerprint(keys_of("features=/data/f/")) == fingerprint(keys_of())
+    assert fingerprint(keys_of("estimator.m=1024")) == fingerprint(keys_of())
+    monkeypatch.chdir(tmp_path)
+    assert fingerprint(keys_of("features=f")) == fingerprint(keys_of(f"features={tmp_path}/f"))
+
+
+def test_a_fingerprint_is_a_hash_of_the_keys_in_any_order() -> None:
+    keys = keys_of()
+    assert fingerprint(dict(reversed(keys.items()))) == fingerprint(keys)
+    assert fingerprint({**keys, "model": "hash"}) != fingerprint(keys)
+    assert len(fingerprint(keys)) == 32
+    # Recorded: a change here makes every old output a foreign one.
+    assert fingerprint({"estimator.m": 1024, "frames": [8]}) == "0f216fe7105f0d5a8e5c26191fc13d99"
+
+
+# --- trainings
+
+
+def test_a_training_spec() -> None:
+    spec = load_train_spec(
+        {"features": "f", "output": "o"}, ["validation=v.parquet", "hidden=64", "learning_rate=1e-4"]
+    )
+    assert spec == TrainSpec(features="f", output="o", validation="v.parquet", hidden=64, learning_rate=1e-4)
+    assert load_train_spec({"features": "f", "output": "o"}).validation == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("epoch=3", ("unknown key 'epoch'", "did you mean 'epochs'?")),
+        ("model=x", ("unknown key 'model'",)),
+        ("hidden_layers=-1", ("hidden_layers", "greater than or equal to 0", "-1")),
+        ("validation=1.0", ("validation", "less than 1", "1.0")),
+        ("validation=0", ("validation", "greater than 0", "0")),
+        ("dropout=1", ("dropout", "less than 1")),
+        ("input_relu=1", ("input_relu", "boolean")),
+        ("n_classes=0", ("n_classes", "greater than or equal to 1")),
+        pytest.param(
+            "learning_rate=.inf",
+            ("learning_rate",),
+        ),
+        pytest.param(
+            "weight_decay=.inf",
+            ("weight_decay",),
+        ),
+    ],
+)
+def test_training_specs_that_are_none_are_refused(override: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_train_spec({"features": "f", "output": "o"}, [override])
+    assert str(caught.value).splitlines() == [str(caught.value)]
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+# --- anything at all
+
+KEYS = [*JobSpec.model_fields, *(key for kind in SECTIONS.values() for key in kind.model_fields)]
+WORDS = [
+    "all",
+    "label",
+    "predicted",
+    "top:3",
+    "auto",
+    "exact",
+    "skip",
+    "probability",
+    "float64",
+    "s3://b/k",
+    "~/x",
+    ".",
+]
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.binary(max_size=4),
+    st.dates(),
+    st.sampled_from(WORDS),
+)
+names = st.one_of(st.sampled_from(KEYS), st.sampled_from(KEYS).map(lambda key: key + "s"), st.text(max_size=8))
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(names, st.integers(), st.none()), inner, max_size=4),
+        st.frozensets(st.integers(), max_size=3),
+    ),
+    max_leaves=8,
+)
+specs = st.builds(
+    lambda needed, rest: {**needed, **rest},
+    st.sampled_from([{}, NEEDED]),
+    st.dictionaries(st.one_of(names, st.integers()), values, max_size=5),
+)
+
+
+def outcome(source: Mapping[str, Any], overrides: list[str]) -> JobSpec | EsvError:
+    try:
+        return load_spec(source, overrides)
+    except EsvError as error:
+        return error
+
+
+@settings(max_examples=150, deadline=None)
+@given(specs, st.lists(st.tuples(names, scalars), max_size=2))
+@example({**NEEDED, "estimator": None}, [])
+@example({**NEEDED, "frames": [True]}, [])
+@example({**NEEDED, "classes": {"label"}}, [])
+@example({**NEEDED, "features": b"bytes"}, [])
+def test_anything_is_a_spec_or_refused_in_one_line(source: dict[Any, Any], more: list[tuple[str, object]]) -> None:
+    found = outcome(source, [f"{name}={value}" for name, value in more])
+    if isinstance(found, EsvError):
+        assert len(str(found).splitlines()) == 1
+    else:
+        assert len(fingerprint(job_keys(found))) == 32
+        assert load_spec(found.model_dump()) == found
