@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, EsvError, SpecError
+
+# user:password@ after ://, whatever signs the password holds; host:port/ is none.
+_CREDENTIALS = re.compile(r"://[^/@:]*:(?!\d+(?:/|$))[^@]*@")
 
 
 def open_location(url: str) -> tuple[AbstractFileSystem, str]:
@@ -27,7 +30,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         SpecError: no such protocol, or its client is not installed.
     """
     try:
-        if urlsplit(url).password is not None:
+        if _CREDENTIALS.search(url):
             raise SpecError(
                 f"a location holds no credentials, got {without_credentials(url)}: give them through the "
                 "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
@@ -35,7 +38,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         raise SpecError(f"{url}: {error}") from error
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, EOFError) as error:
         raise SpecError(
             f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {_short(error)}"
         ) from error
@@ -44,8 +47,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
 
 def without_credentials(url: str) -> str:
     """The URL as it may be printed."""
-    parts = urlsplit(url)
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl() if parts.password else url
+    return _CREDENTIALS.sub("://***@", url)
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
@@ -144,7 +146,9 @@ def list_names(url: str, doing: str) -> list[str]:
             entries = fs.ls(path, detail=False)
         except FileNotFoundError:
             return []
-    return sorted({entry.rstrip("/").rpartition("/")[2] for entry in entries} - {""})
+    # A file is given as its own content, and so is a folder whose last object was deleted.
+    inside = [entry.rstrip("/") for entry in entries if entry.rstrip("/").lstrip("/") != path.strip("/")]
+    return sorted({entry.rpartition("/")[2] for entry in inside} - {""})
 
 
 def commit_new(url: str, data: bytes, doing: str) -> bool:
@@ -172,6 +176,9 @@ def commit_new(url: str, data: bytes, doing: str) -> bool:
             fs.pipe_file(path, data)
         except OSError as error:
             # Some servers' refusal of a second create lacks its reason and arrives as a bare "invalid argument".
+            if error.errno == errno.ENOSYS:
+                fs.pipe_file(path, data)  # as above
+                return True
             if error.errno != errno.EINVAL or not fs.exists(path):
                 raise
             return False
@@ -216,9 +223,12 @@ def _link_new(path: Path, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
                 raise
-            # A file system without hard links: the rename is atomic, and contents are deterministic.
+            # A file system without hard links: the rename is atomic; should another driver be quicker in between, it
+            # is replaced by the same content.
+            if path.exists():
+                return False
             temporary.rename(path)
         return True
     finally:

@@ -460,7 +460,6 @@ def test_an_error_of_the_server_is_one_line(s3_as: Callable[..., None]) -> None:
     assert stored == {}
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="defect: S3's NotImplemented arrives as OSError(ENOSYS)")
 def test_a_store_without_conditional_puts(s3_as: Callable[..., None]) -> None:
     """Such stores are overwritten, as the docstring says: contents are deterministic."""
     with refusing_server(501, "NotImplemented", condition=True) as (endpoint, stored):
@@ -529,7 +528,6 @@ def test_a_client_that_connects_at_once() -> None:
 # Known defects --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a secret with / ? or # in it, or behind a chain, is not recognised")
 @pytest.mark.parametrize(
     "url",
     [
@@ -544,7 +542,6 @@ def test_credentials_of_other_shapes_are_refused_too(url: str) -> None:
     assert "sh@" not in message
 
 
-@pytest.mark.xfail(strict=True, reason="defect: s3fs gives a folder without objects as its own content")
 def test_an_emptied_folder_is_empty(s3: S3Server) -> None:
     """SeaweedFS keeps the folder, and the consoles of other stores make such: an output there is refused."""
     place = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
@@ -554,13 +551,11 @@ def test_an_emptied_folder_is_empty(s3: S3Server) -> None:
     assert storage.list_names(f"{place}/videos", "list") == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: an object is given as its own content")
 def test_an_object_is_no_folder(place: str) -> None:
     storage.commit_new(f"{place}/object", b"x", "write")
     assert storage.list_names(f"{place}/object", "list") == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: without hard links the rename overwrites, and ENOSYS is not known")
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
 def test_the_first_stays_without_hard_links_too(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, target: object) -> None:

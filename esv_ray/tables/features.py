@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 
 INT32_MAX = 2**31 - 1
+COLUMNS = ("video_id", "features", "label", "frame_index")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +56,13 @@ def check_schema(schema: pa.Schema, where: str) -> int | None:
     Raises:
         DataError: a column is missing or of another type; says which, expected, got.
     """
-    for name in ("video_id", "features"):
-        if name not in schema.names:
-            raise DataError(f"{where}: expected a column {name!r}, got columns {schema.names}")
-    type_of = {name: schema.field(name).type for name in schema.names}
+    names = names_of(schema, where)
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise DataError(f"{where}: expected one column {name!r}, got {names.count(name)}")
+        if name in ("video_id", "features") and name not in names:
+            raise DataError(f"{where}: expected a column {name!r}, got columns {names}")
+    type_of = {name: schema.field(name).type for name in COLUMNS if name in names}
     if not (pa.types.is_string(type_of["video_id"]) or pa.types.is_large_string(type_of["video_id"])):
         raise DataError(f"{where}: column video_id: expected string, got {type_of['video_id']}")
     features = type_of["features"]
@@ -77,9 +81,21 @@ def check_schema(schema: pa.Schema, where: str) -> int | None:
     return int(frame.list_size) if frame is not None and pa.types.is_fixed_size_list(frame) else None
 
 
+def names_of(schema: pa.Schema, where: str) -> list[str]:
+    """The columns of a file.
+
+    Raises:
+        DataError: a name is no text.
+    """
+    try:
+        return list(schema.names)
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: expected column names in UTF-8") from None
+
+
 def columns_of(schema: pa.Schema) -> list[str]:
     """The columns of a feature table that are read; others are ignored."""
-    return [name for name in ("video_id", "features", "label", "frame_index") if name in schema.names]
+    return [name for name in COLUMNS if name in schema.names]
 
 
 def decode(
@@ -103,7 +119,7 @@ def decode(
         Good rows and bad rows, each in table order.
     """
     count = table.num_rows
-    ids, missing_id = _ids(table)
+    ids, id_faults = _ids(table)
     labels, label_faults = _labels(table, n_classes)
     rows = _RowFeatures.read(_one_chunk(table, "features"), feature_dim, dtype)
     again = set(repeated)
@@ -113,7 +129,7 @@ def decode(
     for row in range(count):
         n_frames = int(rows.n_frames[row])
         reason = (
-            ("video_id is null or empty" if missing_id[row] else None)
+            id_faults.get(row)
             or ("video_id is repeated: it stands earlier in the same file" if row in again else None)
             or rows.fault(row)
             or label_faults.get(row)
@@ -231,10 +247,20 @@ class _FrameIndices:
         return self.values[self.offsets[row] : self.offsets[row + 1]].astype(np.int32)
 
 
-def _ids(table: pa.Table) -> tuple[list[str], npt.NDArray[np.bool_]]:
-    column = _one_chunk(table, "video_id")
-    ids: list[str] = column.fill_null("").to_pylist()
-    return ids, np.array([not video_id for video_id in ids], dtype=bool)
+def _ids(table: pa.Table) -> tuple[list[str], dict[int, str]]:
+    """The ids, "" where there is none, and why there is none."""
+    # As bytes: not every writer of Parquet checks that its strings are UTF-8, and one that is not would break them all.
+    given = _one_chunk(table, "video_id").cast(pa.large_binary()).to_pylist()
+    ids, faults = [""] * len(given), {}
+    for row, video_id in enumerate(given):
+        try:
+            ids[row] = (video_id or b"").decode()
+        except UnicodeDecodeError:
+            faults[row] = "video_id is not UTF-8"
+            continue
+        if not video_id:
+            faults[row] = "video_id is null or empty"
+    return ids, faults
 
 
 def _labels(table: pa.Table, n_classes: int) -> tuple[list[int | None], dict[int, str]]:
@@ -267,9 +293,10 @@ def _is_any_list(kind: pa.DataType) -> bool:
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Rows of a file whose id stands earlier in it, ascending; nulls and empty ids are no repetition."""
-    filled = pa.array(pc.fill_null(ids, "").to_numpy(), pa.large_string())
+    filled = pa.chunked_array(ids.cast(pa.large_binary()).chunks, pa.large_binary()).combine_chunks()
+    filled = pc.fill_null(filled, b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     again = np.ones(len(codes), dtype=bool)
     again[first] = False
-    return np.flatnonzero(again & pc.not_equal(filled, "").to_numpy(zero_copy_only=False))
+    return np.flatnonzero(again & pc.not_equal(filled, b"").to_numpy(zero_copy_only=False))

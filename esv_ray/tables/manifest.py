@@ -9,16 +9,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.tables.results import UnitCounts
 from esv_ray.tables.units import InputFile, Unit
 
+Count = Annotated[StrictInt, Field(ge=0)]
+
 FORMAT = 1
 _RUN = "run.json"
 _SUCCESS = "_SUCCESS"
+
+
+class _Written(BaseModel):
+    """run.json as it is written: what outsiders may have changed is checked when it is read."""
+
+    model_config = ConfigDict(strict=True)
+
+    spec: dict[str, Any]
+    keys: dict[str, Any]
+    fingerprint: str
+    versions: dict[str, str]
+    model: dict[str, Any]
+    files: list[Annotated[tuple[str, Count, str], Field(strict=False)]]
+    units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
 
 
 @dataclass(frozen=True)
@@ -69,9 +87,9 @@ def commit_unit(output: str, unit: Unit, attributions: bytes, videos: bytes) -> 
     storage.commit_new(videos_url(output, unit), videos, "write the videos table")
 
 
-def committed_names(output: str) -> set[str]:
-    """Names of the units that are done."""
-    return set(storage.list_names(storage.join(output, "videos"), "list the output"))
+def committed_names(output: str, folder: str = "videos") -> set[str]:
+    """Names of the units that are done: the files in `videos`; or, of those begun, in `attributions`."""
+    return set(storage.list_names(storage.join(output, folder), "list the output"))
 
 
 def read_manifest(output: str) -> Manifest | None:
@@ -88,11 +106,19 @@ def read_manifest(output: str) -> Manifest | None:
         raw = json.loads(data)
         if raw["format"] != FORMAT:
             raise DataError(f"{where}: expected format {FORMAT}, got {raw['format']}; use the version that wrote it")
-        files = tuple(InputFile(*entry) for entry in raw["files"])
-        units = tuple(Unit(i, files[entry[0]], *entry[1:]) for i, entry in enumerate(raw["units"]))
-        return Manifest(raw["spec"], raw["keys"], raw["fingerprint"], raw["versions"], raw["model"], files, units)
+        written = _Written.model_validate(raw)
+        files = tuple(InputFile(*entry) for entry in written.files)
+        units = tuple(
+            Unit(index, files[file], row_group, start, stop, first_row)
+            for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
+            if start < stop
+        )
+        if len(units) != len(written.units):
+            raise ValueError("a unit without rows")
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{where}: expected a job's manifest, got something else ({error!r})") from None
+        what = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: expected a job's manifest, got something else ({what})") from None
+    return Manifest(written.spec, written.keys, written.fingerprint, written.versions, written.model, files, units)
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:

@@ -49,7 +49,13 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
                 raise
             raise DataError(f"{source}: expected an HDF5 file: {' '.join(str(error).split())[:200]}") from None
         with opened as hdf:
-            return _write(_group(hdf, split, source), source, out)
+            try:
+                return _write(_group(hdf, split, source), source, out)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
+                raise DataError(
+                    f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
+                    f"structure ({' '.join(str(error).split())[:200]})"
+                ) from None
 
 
 def _group(hdf: Any, split: str, source: str) -> Any:
@@ -67,8 +73,12 @@ def _group(hdf: Any, split: str, source: str) -> Any:
 
 def _write(group: Any, source: str, out: str) -> int:
     dim = int(group["features"].attrs["feature_dim"])
-    uids = [uid.decode() if isinstance(uid, bytes) else str(uid) for uid in group["uids"][:]]
+    if dim < 1 or group["features"].ndim != 1 or group["uids"].ndim != 1:
+        raise ValueError(f"feature_dim {dim}, features {group['features'].shape}, uids {group['uids'].shape}")
+    uids = [uid.decode() for uid in group["uids"][:]]
     labels = np.asarray(group["labels/action"][:])
+    if labels.ndim != 1:
+        raise ValueError(f"labels {labels.shape}")
     count = len(uids)
     if not np.issubdtype(labels.dtype, np.integer) or len(labels) != count or len(group["features"]) != count:
         raise DataError(

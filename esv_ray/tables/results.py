@@ -149,7 +149,10 @@ def counts_of(metadata: pq.FileMetaData, where: str) -> UnitCounts:
         DataError: the file is not one of ours.
     """
     try:
-        return UnitCounts(**json.loads((metadata.metadata or {})[_FOOTER_KEY]))
+        counts = UnitCounts(**json.loads((metadata.metadata or {})[_FOOTER_KEY]))
+        if not all(type(count) is int and count >= 0 for count in counts.astuple()):
+            raise ValueError(counts)
+        return counts
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -82,7 +83,7 @@ def list_files(url: str) -> list[InputFile]:
     """
     fs, path = storage.open_location(url)
     with storage.locating(url, "list the feature table"):
-        if any(sign in path for sign in "*?["):
+        if any(sign in path for sign in "*?[") and not fs.exists(path):
             found = fs.glob(path, detail=True)
             entries = [entry for entry in found.values() if entry["type"] == "file"]
         else:
@@ -123,13 +124,10 @@ def open_parquet(file: InputFile) -> pq.ParquetFile:
         DataError: it is not there or is no Parquet file.
     """
     fs, path = storage.open_location(file.url)
-    with storage.locating(file.url, "read the feature table"):
-        try:
-            # Read-ahead fetched 52 MB for 9 MB wanted; pyarrow's own coalescing of ranges (pre_buffer) 9.2 MB.
-            source = fs.open(path, "rb") if storage.is_local(fs) else fs.open(path, "rb", cache_type="none")
-            return pq.ParquetFile(source, pre_buffer=True)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{file.url}: expected a Parquet file: {_one_line(error)}") from None
+    with storage.locating(file.url, "read the feature table"), _readable(file.url):
+        # Read-ahead fetched 52 MB for 9 MB wanted; pyarrow's own coalescing of ranges (pre_buffer) 9.2 MB.
+        source = fs.open(path, "rb") if storage.is_local(fs) else fs.open(path, "rb", cache_type="none")
+        return pq.ParquetFile(source, pre_buffer=True)
 
 
 def plan_units(files: Sequence[InputFile], unit: int | Literal["auto"]) -> tuple[list[Unit], pa.Schema]:
@@ -171,7 +169,7 @@ def _footers(files: Sequence[InputFile]) -> list[tuple[pa.Schema, list[int]]]:
     """Schema and row-group sizes of each file."""
 
     def read(file: InputFile) -> tuple[pa.Schema, list[int]]:
-        with open_parquet(file) as parquet:
+        with open_parquet(file) as parquet, _readable(file.url):
             groups = range(parquet.metadata.num_row_groups)
             return parquet.schema_arrow, [parquet.metadata.row_group(index).num_rows for index in groups]
 
@@ -192,12 +190,22 @@ def feature_dim_of(files: Sequence[InputFile]) -> int | None:
             dim = check_schema(parquet.schema_arrow, file.url)
             if dim is not None:
                 return dim
-            for rows in parquet.iter_batches(batch_size=16, columns=["features"]):
-                frames = [{len(frame or ()) for frame in row or ()} for row in rows.column(0).to_pylist()]
-                sizes = Counter(size.pop() for size in frames if len(size) == 1 and size != {0})
-                if sizes:
-                    return sizes.most_common(1)[0][0]
+            with storage.locating(file.url, "read the feature table"), _readable(file.url):
+                for rows in parquet.iter_batches(batch_size=16, columns=["features"]):
+                    frames = [{len(frame or ()) for frame in row or ()} for row in rows.column(0).to_pylist()]
+                    sizes = Counter(size.pop() for size in frames if len(size) == 1 and size != {0})
+                    if sizes:
+                        return sizes.most_common(1)[0][0]
     return None
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turn what Arrow says of broken Parquet into a `DataError`."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: expected a Parquet file: {' '.join(str(error).split())[:300]}") from None
 
 
 def has_labels(files: Sequence[InputFile]) -> bool:
@@ -228,24 +236,15 @@ def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
 # Units of a row group follow one another, so that the last one read serves them all.
 @lru_cache(maxsize=2)
 def _row_group(file: InputFile, row_group: int) -> pa.Table:
-    with open_parquet(file) as parquet, storage.locating(file.url, f"read row group {row_group}"):
-        try:
-            return parquet.read_row_group(row_group, columns=columns_of(parquet.schema_arrow))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{file.url}, row group {row_group}: {_one_line(error)}") from None
+    where = f"{file.url}, row group {row_group}"
+    with open_parquet(file) as parquet, storage.locating(file.url, f"read row group {row_group}"), _readable(where):
+        return parquet.read_row_group(row_group, columns=columns_of(parquet.schema_arrow))
 
 
 @lru_cache(maxsize=8)
 def _repeated(file: InputFile) -> npt.NDArray[np.int64]:
-    with open_parquet(file) as parquet, storage.locating(file.url, "read the ids"):
-        try:
-            return repeated_rows(parquet.read(columns=["video_id"]).column("video_id"))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{file.url}: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    with open_parquet(file) as parquet, storage.locating(file.url, "read the ids"), _readable(file.url):
+        return repeated_rows(parquet.read(columns=["video_id"]).column("video_id"))
 
 
 def read_videos(url: str, n_classes: int | None = None) -> tuple[list[Video], int]:

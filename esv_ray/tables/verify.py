@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.tables.features import names_of
 from esv_ray.tables.manifest import Manifest, attributions_url, committed_names, read_manifest, read_success, videos_url
 from esv_ray.tables.results import ATTRIBUTIONS, NO_COUNTS, VIDEOS, UnitCounts, counts_of
 from esv_ray.tables.units import Unit
@@ -49,9 +50,11 @@ def verify_output(output: str) -> Verification:
     done = committed_names(output)
     problems: list[str] = []
     total, worst = NO_COUNTS, 0.0
-    seen: dict[tuple[str, int], str] = {}
+    seen = _Seen({}, {})
     planned = {unit.name for unit in manifest.units}
-    problems += [f"videos/{name}: not in the plan" for name in sorted(done - planned) if name.endswith(".parquet")]
+    for folder, names in (("videos", done), ("attributions", committed_names(output, "attributions"))):
+        strays = sorted(name for name in names - planned if name.endswith(".parquet"))
+        problems += [f"{folder}/{name}: not in the plan" for name in strays]
     units = [unit for unit in manifest.units if unit.name in done]
     missing = len(manifest.units) - len(units)
     for unit in units:
@@ -63,7 +66,16 @@ def verify_output(output: str) -> Verification:
         problems += found
         total += counts
         worst = max(worst, gap)
-    success = read_success(output)
+    problems += _success_problems(output, manifest, total, missing)
+    return Verification(tuple(problems), total, len(manifest.units), len(units), worst)
+
+
+def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missing: int) -> list[str]:
+    problems = []
+    try:
+        success = read_success(output)
+    except DataError as error:
+        return [str(error)]
     if missing:
         problems.append(f"{missing} of {len(manifest.units)} units are not committed; run the job again to go on")
         if success is not None:
@@ -72,28 +84,44 @@ def verify_output(output: str) -> Verification:
         problems.append("_SUCCESS is missing although every unit is committed; run the job again")
     elif success != {"units": len(manifest.units), **total.asdict()}:
         problems.append(f"_SUCCESS says {dict(success)}, the tables say {total.asdict()}")
-    return Verification(tuple(problems), total, len(manifest.units), len(units), worst)
+    return problems
 
 
-def _verify_unit(
-    output: str, manifest: Manifest, unit: Unit, seen: dict[tuple[str, int], str]
-) -> tuple[UnitCounts, float, list[str]]:
+def _verify_unit(output: str, manifest: Manifest, unit: Unit, seen: _Seen) -> tuple[UnitCounts, float, list[str]]:
     where = f"videos/{unit.name}"
     videos, metadata = _read(videos_url(output, unit), VIDEOS, where)
     rows, _ = _read(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
     counts = counts_of(metadata, where)
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, counts, videos, rows)]
-    status = videos.column("status").to_pylist()
-    keys = list(zip(videos.column("video_id").to_pylist(), videos.column("n_elements").to_pylist(), strict=True))
-    for key, state in zip(keys, status, strict=True):
-        if state == "failed":
-            continue  # a repeated or missing id is a failed row of its own
-        if key in seen:
-            problems.append(f"{where}: video {key[0]!r} at {key[1]} elements stands in {seen[key]} too")
-        seen[key] = where
+    problems += [f"{where}: {problem}" for problem in _id_problems(unit, videos, where, seen)]
     good = videos.filter(pc.equal(videos.column("status"), "ok"))
     gaps, found = _value_problems(good, rows, manifest)
     return counts, gaps, [*problems, *(f"attributions/{unit.name}: {problem}" for problem in found)]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Ids met so far: the input file and the unit that each comes from, and where each (id, length) not failed stands."""
+
+    files: dict[str, tuple[str, str]]
+    places: dict[tuple[str, int], str]
+
+
+def _id_problems(unit: Unit, videos: pa.Table, where: str, seen: _Seen) -> Iterator[str]:
+    """Every video once. Within its file a repeated id is a failed row of its own; in another file it is found here."""
+    columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
+    told = set()
+    for video_id, n, status in zip(*columns, strict=True):
+        own = (unit.file.url, where)
+        file, place = seen.files.setdefault(video_id, own) if video_id else own
+        if status != "failed" and (video_id, n) in seen.places:
+            yield f"video {video_id!r} at {n} elements stands in {seen.places[video_id, n]} too"
+            told.add(video_id)
+        elif file != unit.file.url and video_id not in told:
+            told.add(video_id)
+            yield f"video {video_id!r} stands in {place} too: it is in two files of the feature table"
+        if status != "failed":
+            seen.places[video_id, n] = where
 
 
 def _count_problems(unit: Unit, counts: UnitCounts, videos: pa.Table, rows: pa.Table) -> Iterator[str]:
@@ -130,9 +158,18 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
         )
     }
     groups = rows.group_by(["video_id", "n_elements", "class"], use_threads=False).aggregate(
-        [("esv", "sum"), ("element", "count_distinct"), ("element", "min"), ("element", "max"), ("element", "count")]
+        [
+            ("esv", "sum"),
+            ("element", "count_distinct"),
+            ("element", "min"),
+            ("element", "max"),
+            ("element", "count"),
+            ("stderr", "count"),
+        ]
     )
     exact, scores = good.column("exact").to_pylist(), good.column("scores").to_pylist()
+    odd = _score_problems(good, len(prior))
+    problems += odd.values()
     worst = 0.0
     attributed = set()
     for group in groups.to_pylist():
@@ -142,10 +179,15 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
         if index is None:
             problems.append(f"{name}: attributions without an `ok` row in videos")
             continue
+        if not 0 <= group["class"] < len(prior):
+            problems.append(f"{name}: expected classes 0..{len(prior) - 1}")
+            continue
+        if exact[index] and group["stderr_count"]:
+            problems.append(f"{name}: exact ESVs have no standard errors")
         shape = tuple(group[f"element_{what}"] for what in ("count", "count_distinct", "min", "max"))
         if shape != (n, n, 0, n - 1):
             problems.append(f"{name}: expected one row for each element 0..{n - 1}, got {shape[0]} rows")
-        elif exact[index]:
+        elif exact[index] and index not in odd:
             gap = abs(group["esv_sum"] - (scores[index][group["class"]] - prior[group["class"]]))
             worst = max(worst, gap)
             if gap > MOST_GAP:
@@ -153,10 +195,27 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
     if any(choice != "label" for choice in manifest.spec["classes"]):
         lost = [key for key, index in place.items() if index not in attributed]
         problems += [f"video {key[0]!r} at {key[1]} elements: no attributions" for key in lost]
+    if good.column("efficiency_gap").null_count:
+        problems.append("videos that are ok have no efficiency_gap")
     recorded = [gap for gap, sure in zip(good.column("efficiency_gap").to_pylist(), exact, strict=True) if sure]
-    if any(gap is None or not gap <= MOST_GAP for gap in recorded):
-        problems.append(f"efficiency_gap of exact rows: expected at most {MOST_GAP:g}, got {max(recorded)}")
+    beyond = [gap for gap in recorded if gap is not None and not gap <= MOST_GAP]
+    if beyond:
+        problems.append(f"efficiency_gap of exact rows: expected at most {MOST_GAP:g}, got {max(beyond)}")
     return max([float(worst), *(gap for gap in recorded if gap is not None)]), problems
+
+
+def _score_problems(good: pa.Table, n_classes: int) -> dict[int, str]:
+    """What is wrong with scores and predicted classes, by row of the good videos."""
+    found = {}
+    rows = (good.column(name).to_pylist() for name in ("video_id", "n_elements", "scores", "predicted"))
+    for index, (video_id, n, scores, predicted) in enumerate(zip(*rows, strict=True)):
+        values = np.array([np.nan if score is None else score for score in scores or ()], dtype=np.float64)
+        name = f"video {video_id!r} at {n} elements"
+        if len(values) != n_classes or not np.isfinite(values).all() or abs(values.sum() - 1) > 1e-3:
+            found[index] = f"{name}: expected {n_classes} scores that sum to 1"
+        elif predicted != int(np.argmax(values)):
+            found[index] = f"{name}: expected the class of the largest score as predicted, got {predicted}"
+    return found
 
 
 def _read(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData]:
@@ -165,12 +224,11 @@ def _read(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMet
         try:
             parquet = pq.ParquetFile(file)
             table = parquet.read()
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
             if isinstance(error, FileNotFoundError | PermissionError):
                 raise
             raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
+        names = names_of(table.schema, where)
         if not table.schema.equals(schema, check_metadata=False):
-            raise DataError(
-                f"{where}: expected the columns {schema.names} of the contract's types, got {table.schema.names}"
-            )
+            raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {names}")
         return table, parquet.metadata

@@ -288,7 +288,6 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
 # Known defects --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="defect: only the outline of run.json is checked")
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -239,7 +239,6 @@ def _fixed_width(path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the file's structure is trusted; these are no DataError")
 @pytest.mark.parametrize(
     "make",
     [

@@ -476,7 +476,6 @@ def test_one_ragged_row_is_not_fatal(tmp_path: Path) -> None:
 # Known defects --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="defect: feature_dim_of reads rows outside storage.locating")
 def test_a_broken_page_where_the_feature_size_is_looked_for(tmp_path: Path) -> None:
     url = tmp_path / "a.parquet"
     url.write_bytes(with_a_broken_page(SIZELESS, "features"))
@@ -484,7 +483,6 @@ def test_a_broken_page_where_the_feature_size_is_looked_for(tmp_path: Path) -> N
         feature_dim_of(list_files(str(url)))
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="defect: a column name that is no UTF-8")
 def test_a_column_name_that_is_not_text(tmp_path: Path) -> None:
     sink = io.BytesIO()
     table = make_table([1]).append_column("NOTE", pa.array([1]))
@@ -495,7 +493,6 @@ def test_a_column_name_that_is_not_text(tmp_path: Path) -> None:
         plan_units(list_files(str(url)), "auto")
 
 
-@pytest.mark.xfail(strict=True, raises=pa.ArrowException, reason="defect: an id that is no UTF-8 breaks every unit")
 def test_an_id_that_is_not_text_leaves_the_other_rows_readable(tmp_path: Path) -> None:
     ids = pa.Array.from_buffers(
         pa.string(), 2, [None, pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"\xff\xfev1")]
@@ -506,7 +503,6 @@ def test_an_id_that_is_not_text_leaves_the_other_rows_readable(tmp_path: Path) -
     assert bad == 1
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="defect: a literal [ in a path is taken for a pattern")
 def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     put(str(tmp_path / "clips [1]" / "a.parquet"), tiny(2))
     assert len(list_files(str(tmp_path / "clips [1]"))) == 1

@@ -493,7 +493,6 @@ def test_an_id_repeated_in_one_file_is_a_failure_and_no_more(tmp_path: Path) -> 
 # Known defects --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="defect: ids are compared together with their lengths")
 @pytest.mark.parametrize("frames", ["all", 16])
 def test_an_id_in_two_files_whose_videos_differ_in_length(tmp_path: Path, frames: str | int) -> None:
     run(tmp_path, {"a": make_table([2, 3, 4]), "b": make_table([7], seed=5)}, frames=frames)
@@ -501,7 +500,6 @@ def test_an_id_in_two_files_whose_videos_differ_in_length(tmp_path: Path, frames
     assert "'v0'" in problem
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a failed video's id is not compared")
 def test_an_id_in_two_files_of_which_one_failed(tmp_path: Path) -> None:
     table = make_table([2, 3])
     broken = pa.Table.from_pylist([{**row, "features": None} for row in table.to_pylist()[:1]], schema=table.schema)
@@ -510,14 +508,12 @@ def test_an_id_in_two_files_of_which_one_failed(tmp_path: Path) -> None:
     assert "'v0'" in problem
 
 
-@pytest.mark.xfail(strict=True, reason="defect: only videos/ is compared with the plan")
 def test_attributions_that_are_not_in_the_plan(output: Output) -> None:
     stray = "part-000009-0123456789abcdef.parquet"
     shutil.copy(output.part("attributions"), output.folder / "attributions" / stray)
     assert output.problems() == (f"attributions/{stray}: not in the plan",)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: values are used before they are checked, or not checked")
 @pytest.mark.parametrize(
     ("kind", "column", "change"),
     [
@@ -548,7 +544,6 @@ def test_values_that_cannot_be(
     assert output.problems()
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="defect: _read lets what is no UTF-8 through")
 @pytest.mark.parametrize(("kind", "name"), [("videos", b"n_frames"), ("attributions", b"element")])
 def test_a_flipped_byte_in_a_column_name(output: Output, kind: str, name: bytes) -> None:
     path = output.part(kind)
@@ -556,14 +551,12 @@ def test_a_flipped_byte_in_a_column_name(output: Output, kind: str, name: bytes)
     assert output.problems()[0].startswith(f"{kind}/{path.name}: ")
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="defect: counts of a footer may be of any type")
 @pytest.mark.parametrize("value", ["4", None, [4]])
 def test_counts_that_are_no_numbers(output: Output, value: object) -> None:
     output.write_counts(rows=value)
     assert f"videos/{output.part('videos').name}: expected a videos file of esv_ray" in output.problems()[0]
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="defect: a broken _SUCCESS hides every other problem")
 def test_a_mark_that_is_broken(output: Output) -> None:
     (output.folder / "_SUCCESS").write_text("")
     output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 1, *esvs[1:]]))
