@@ -101,7 +101,7 @@ def _verify_unit(output: str, manifest: Manifest, unit: Unit, seen: _Seen) -> tu
 
 @dataclass(frozen=True)
 class _Seen:
-    """Ids met so far: the input file and the unit that each comes from, and where each (id, length) not failed stands."""
+    """Ids met so far: the file and the unit that each comes from, and where each (id, length) not failed stands."""
 
     files: dict[str, tuple[str, str]]
     places: dict[tuple[str, int], str]
