@@ -5,13 +5,11 @@ Only `load_spec` and `load_train_spec` build specs; nothing behind them checks a
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,10 +21,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
+from esv_ray.spec_text import apply_override, in_words, read_yaml
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 
@@ -199,11 +197,6 @@ class TrainSpec(_Frozen):
 _Spec = TypeVar("_Spec", bound=_Frozen)
 Source = str | Mapping[str, Any] | None
 
-# A spec is a page of text. YAML aliases and deep nesting could blow a small file up, so those are refused too.
-_MOST_BYTES = 1_000_000
-_DEEPEST = 20
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
-
 
 def load_spec(source: Source = None, overrides: Iterable[str] = ()) -> JobSpec:
     """A job spec, validated.
@@ -252,88 +245,12 @@ def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
     where = source if isinstance(source, str) else "spec"
     values: dict[str, Any] = {}
     if isinstance(source, str):
-        values = _read_yaml(source)
+        values = read_yaml(source)
     elif source is not None:
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
     for override in overrides:
-        _set(values, override)
+        apply_override(values, override)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SpecError(f"{where}: {_in_words(kind, error.errors()[0])}") from None
-
-
-def _read_yaml(url: str) -> dict[str, Any]:
-    data = storage.read_bytes(url, "read the spec")
-    if len(data) > _MOST_BYTES:
-        raise SpecError(f"{url}: a spec is a page of YAML, got {len(data)} bytes")
-    try:
-        values = _plain_yaml(data)
-    except _NOT_YAML as error:
-        raise SpecError(f"{url}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise SpecError(f"{url}: expected `key: value` lines, got {type(values).__name__}")
-    return values
-
-
-def _plain_yaml(data: bytes | str) -> Any:
-    """A YAML value without aliases, not nested deeply; `_NOT_YAML` otherwise."""
-    depth = 0
-    for event in yaml.parse(data, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("a spec has no YAML aliases (*name); write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"a spec is nested at most {_DEEPEST} levels deep")
-    return yaml.safe_load(data)
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names):
-        raise SpecError(f"--set: expected key=value, e.g. estimator.m=256, got {override!r}")
-    try:
-        value = _plain_yaml(text)
-    except _NOT_YAML as error:
-        raise SpecError(f"--set {key!r}: not a YAML value: {' '.join(str(error).split())[:200]}") from None
-    inner = values
-    for name in names[:-1]:
-        if inner.get(name) is None:
-            inner[name] = {}
-        inner = inner[name]
-        if not isinstance(inner, dict):
-            raise SpecError(f"--set {key!r}: {name!r} has no keys below it")
-    inner[names[-1]] = value
-
-
-def _in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
-    """One validation error in one line: where, expected, got, and the nearest valid key."""
-    parts = [str(part) for part in error["loc"]]
-    where = ".".join(parts)
-    if error["type"] == "extra_forbidden":
-        *above, name = parts
-        fields = _fields(kind, above)
-        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-        known = f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
-        return f"unknown key {where!r}; {known}"
-    if error["type"] == "missing":
-        return f"key {where!r} is missing"
-    # Beyond the key itself, the location names the branch of a union that was tried.
-    while parts and parts[-1] not in _fields(kind, parts[:-1]):
-        parts.pop()
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = message if "expected" in message or message.startswith("a class id") else f"expected {message}"
-    got = "" if ", got " in expected else f", got {error['input']!r:.80}"
-    return f"{'.'.join(parts)}: {expected}{got}" if parts else f"{expected}{got}"
-
-
-def _fields(kind: type[BaseModel], names: Sequence[str]) -> list[str]:
-    """The keys below a key; none where it has none."""
-    for name in names:
-        field = kind.model_fields.get(name)
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
+        raise SpecError(f"{where}: {in_words(kind, error.errors()[0])}") from None

@@ -525,7 +525,7 @@ def test_a_client_that_connects_at_once() -> None:
     assert url in message_of(EsvError, lambda: storage.exists(url))
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def _tell_summary(output: str) -> None:
     click.echo("Means of the labelled class's score: it is the prior, plus what supporting elements (ESV > 0)")
     click.echo("add, less what distracting ones (ESV <= 0) take.")
     table = Table()
-    for column in ("class", "videos", "right", "prior", "supporting", "distracting", "score", "support"):
+    for column in ("class", "videos", "right", "prior", "support", "distract", "score", "share"):
         table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
     for one in found.classes:
         table.add_row(
@@ -109,7 +109,7 @@ def _tell_summary(output: str) -> None:
     console = Console()
     console.print(table)
     sampled = found.videos - found.exact
-    console.print("support: share of the elements that support.", highlight=False)
+    console.print("share: of the elements, those that support.", highlight=False)
     console.print(f"accuracy {100 * found.accuracy:.1f} % of {found.labelled} sequences", highlight=False)
     console.print(
         f"{found.exact} sequences exact (efficiency gap at most {found.worst_exact_gap:.0e}), {sampled} sampled "

@@ -647,7 +647,7 @@ def test_random_tables_against_the_oracle(
                 assert bad_at[place].label is None
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 
 def test_two_ignored_columns_of_one_name() -> None:

@@ -285,7 +285,7 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
     assert str(caught.value) == f"{output}/_SUCCESS: expected the mark of a finished job, got something else"
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

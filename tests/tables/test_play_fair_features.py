@@ -226,7 +226,7 @@ def test_a_folder_that_holds_other_things_will_do(tmp_path: Path) -> None:
     assert_recorded(str(tmp_path))
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 Broken = Callable[[Path], str]
 

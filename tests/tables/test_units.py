@@ -473,7 +473,7 @@ def test_one_ragged_row_is_not_fatal(tmp_path: Path) -> None:
     assert (len(videos), bad) == (9, 1)
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 
 def test_a_broken_page_where_the_feature_size_is_looked_for(tmp_path: Path) -> None:

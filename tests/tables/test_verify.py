@@ -490,7 +490,7 @@ def test_an_id_repeated_in_one_file_is_a_failure_and_no_more(tmp_path: Path) -> 
     assert found.counts.failed == 1
 
 
-# Known defects --------------------------------------------------------------------------------------------------------
+# Found and mended -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("frames", ["all", 16])
