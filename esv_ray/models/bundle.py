@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
+from esv_ray.core.model import VideoModel, multiscale_model
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, in_file, parse_classes, parse_prior, prior_csv
+from esv_ray.models.factory import model_from_factory
+from esv_ray.models.manifest import Manifest
 
 _MOST_MANIFEST_BYTES = 10_000_000
-
-
-class Manifest(BaseModel):
-    """model.json.
-
-    Attributes:
-        format: 1.
-        kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory makes the modules.
-        feature_dim: D.
-        n_classes: C.
-        n_max: longest head; null for a model of any length.
-        heads: file names, head of scale 1 first; the one of a TSN; none for `python`.
-        batch_norm, norm_eps, input_relu: of the heads.
-        factory: ``package.module:function`` of a `python` model.
-        arguments: keyword arguments of the factory.
-        training: how it was made; for people.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _misspelled(cls, values: object) -> object:
-        """Further keys are for others; one that is nearly ours would be a silent mistake."""
-        for key in values if isinstance(values, dict) else ():
-            near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.8)
-            if near and key not in cls.model_fields:
-                raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
-        return values
-
-    format: Literal[1]
-    kind: Literal["multiscale", "average", "python"]
-    feature_dim: Annotated[StrictInt, Field(ge=1)]
-    n_classes: Annotated[StrictInt, Field(ge=1)]
-    n_max: Annotated[StrictInt, Field(ge=1)] | None = None
-    heads: tuple[str, ...] = ()
-    batch_norm: bool = False
-    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
-    input_relu: bool = False
-    factory: str | None = None
-    arguments: dict[str, Any] = {}
-    training: dict[str, Any] | None = None
 
 
 def load_model(url: str) -> VideoModel:
@@ -178,7 +135,7 @@ def _plain_name(url: str, name: str) -> str:
 def _build(url: str, manifest: Manifest, files: list[bytes], prior: Tensor) -> VideoModel:
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
-            return _from_factory(manifest, prior)
+            return model_from_factory(manifest, prior)
     with _in_file(url, "model.json"):
         if manifest.kind == "multiscale" and manifest.n_max is None:
             raise ModelError("n_max: expected the longest head's scale, got null")
@@ -284,55 +241,6 @@ def check_weights(state: Mapping[str, Tensor]) -> None:
             raise ModelError(f"{name}: expected weights that are finite in float32, got NaN or infinity")
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise ModelError(f"{name}: expected variances >= 0, got {float(tensor.min()):.3g}")
-
-
-def _from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
-    """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
-    package, colon, name = (manifest.factory or "").partition(":")
-    if not colon or not package or not name or package.startswith("."):
-        raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r}")
-    try:
-        made = getattr(importlib.import_module(package), name)(**manifest.arguments)
-    except Exception as error:
-        raise ModelError(
-            f"factory: cannot make the model with {manifest.factory}: {_one_line(error)}; is it installed where the "
-            "job runs, and do `arguments` fit it?"
-        ) from error
-    dim = manifest.feature_dim
-    if isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):
-        model = multiscale_model(dict(made), prior, feature_dim=dim)
-        if manifest.n_max is not None and model.n_max != manifest.n_max:
-            raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
-        probes = [(s, module) for s, module in sorted(made.items())]
-    elif isinstance(made, nn.Module):
-        model = variable_length_model(made, prior, feature_dim=dim)
-        probes = [(1, made), (2, made)]
-    else:
-        raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
-    for s, module in probes:
-        _probe(module, s, model, manifest)
-    return model
-
-
-@torch.no_grad()
-def _probe(module: nn.Module, s: int, model: VideoModel, manifest: Manifest) -> None:
-    """Two sequences of zeros through a module of the user's: what it takes and gives is known before any job starts."""
-    try:
-        out = module(torch.zeros((2, s, manifest.feature_dim), dtype=model.dtype))
-    except Exception as error:
-        raise ModelError(
-            f"factory: the module of scale {s} fails on features (2, {s}, {manifest.feature_dim}): {_one_line(error)}"
-        ) from error
-    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-    if shape != (2, manifest.n_classes):
-        raise ModelError(
-            f"factory: expected logits (N, {manifest.n_classes}) for features (N, {s}, {manifest.feature_dim}), got "
-            f"{shape} for N = 2"
-        )
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _save(
