@@ -19,8 +19,10 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, EsvError, SpecError
 
-# user:password@ after ://, whatever signs the password holds; host:port/ is none.
-_CREDENTIALS = re.compile(r"://[^/@:]*:(?!\d+(?:/|$))[^@]*@")
+# user:password@ after ://, whatever signs the password holds. A web host may have a port, an access point is an ARN.
+_CREDENTIALS = re.compile(
+    r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
+)
 
 
 def open_location(url: str) -> tuple[AbstractFileSystem, str]:
@@ -63,7 +65,7 @@ def in_this_process(url: str) -> bool:
 def absolute(url: str) -> str:
     """The location spelled so that it means the same from any working folder: a local path made absolute."""
     fs, path = open_location(url)
-    return path if is_local(fs) else url.rstrip("/")
+    return str(Path(os.path.normpath(path))) if is_local(fs) else url.rstrip("/")
 
 
 def join(url: str, *names: str) -> str:
@@ -171,14 +173,15 @@ def commit_new(url: str, data: bytes, doing: str) -> bool:
             fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
-        except NotImplementedError:
-            # A store without a conditional put: overwriting is safe, contents are deterministic.
-            fs.pipe_file(path, data)
-        except OSError as error:
-            # Some servers' refusal of a second create lacks its reason and arrives as a bare "invalid argument".
-            if error.errno == errno.ENOSYS:
-                fs.pipe_file(path, data)  # as above
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, NotImplementedError) or error.errno == errno.ENOSYS:
+                # A store without a conditional put. Should another driver be quicker in between, it is replaced by
+                # the same content.
+                if fs.exists(path):
+                    return False
+                fs.pipe_file(path, data)
                 return True
+            # Some servers' refusal of a second create lacks its reason and arrives as a bare "invalid argument".
             if error.errno != errno.EINVAL or not fs.exists(path):
                 raise
             return False

@@ -566,3 +566,23 @@ def test_the_first_stays_without_hard_links_too(number: int, tmp_path: Path, mon
     assert storage.commit_new(url, b"first", "write")
     assert not storage.commit_new(url, b"second", "write")
     assert storage.read_bytes(url, "read") == b"first"
+
+
+# What a fault hunt found --------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_that_begins_like_a_port() -> None:
+    message = message_of(SpecError, lambda: storage.open_location("s3://AKIAKEY:12/hush@bucket/key"))
+    assert "hush" not in message
+
+
+def test_an_access_point_is_no_credentials() -> None:
+    storage.open_location("s3://arn:aws:s3:us-west-2:123456789012:accesspoint/name/clips@50fps")
+
+
+def test_the_first_stays_without_conditional_puts_too(s3_as: Callable[..., None]) -> None:
+    with refusing_server(501, "NotImplemented", condition=True) as (endpoint, stored):
+        s3_as(AWS_ENDPOINT_URL=endpoint)
+        assert storage.commit_new("s3://bucket/object", b"first", "write")
+        assert not storage.commit_new("s3://bucket/object", b"second", "write")
+    assert stored == {"/bucket/object": b"first"}

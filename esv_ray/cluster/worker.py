@@ -96,7 +96,7 @@ def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> U
     read = perf_counter()
     outcomes = _on(compute, lambda: compute_outcomes(place, videos, bad, unit.rows))
     computed = perf_counter()
-    attributions, rows, counts = unit_tables(outcomes)
+    attributions, rows, counts = unit_tables(outcomes, unit.covers)
     commit_unit(place.spec.output, unit, attributions, rows)
     done = perf_counter()
     failures = [one for row in outcomes for one in row if one.status == "failed"]

@@ -39,12 +39,7 @@ def finish_job(output: str, manifest: Manifest) -> JobCounts:
     with ThreadPoolExecutor(_READERS) as readers:
         per_unit = list(readers.map(lambda unit: _counts(output, unit), units))
     total = NO_COUNTS
-    for unit, counts in zip(units, per_unit, strict=True):
-        if counts.rows != unit.rows:
-            raise JobError(
-                f"{videos_url(output, unit)}: expected {unit.rows} input rows by the plan, got {counts.rows}; "
-                "move the file aside and run again"
-            )
+    for counts in per_unit:
         total += counts
     if len(units) == len(manifest.units):
         earlier = read_success(output)
@@ -61,9 +56,15 @@ def _counts(output: str, unit: Unit) -> UnitCounts:
     fs, path = storage.open_location(where)
     with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
         try:
-            return counts_of(pq.read_metadata(file), where)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{where}: expected a Parquet file: {error}") from None
+            counts, covers = counts_of(pq.read_metadata(file), where)
+        except pa.ArrowException as error:
+            raise DataError(f"{where}: expected a Parquet file: {' '.join(str(error).split())[:200]}") from None
+    if counts.rows != unit.rows or covers != unit.covers:
+        raise JobError(
+            f"{where}: expected {unit.rows} input rows, {unit.covers} (file, group, start, stop) of the plan, got "
+            f"{counts.rows}, {covers}; move the file aside and run again"
+        )
+    return counts
 
 
 def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
@@ -74,7 +75,10 @@ def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], 
         where = videos_url(output, unit)
         fs, path = storage.open_location(where)
         with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
-            table = pq.read_table(file, columns=["video_id", "status", "reason"])
+            try:
+                table = pq.read_table(file, columns=["video_id", "status", "reason"])
+            except pa.ArrowException as error:
+                raise DataError(f"{where}: not readable: {' '.join(str(error).split())[:200]}") from None
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
         named += [(row["video_id"], row["reason"]) for row in rows]
     return tuple(named[:_NAMED])

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
@@ -25,6 +25,16 @@ _RUN = "run.json"
 _SUCCESS = "_SUCCESS"
 
 
+class _Model(BaseModel):
+    """What run.json says of the model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    digest: str
+    prior: list[float]
+    classes: list[str] | None = None
+
+
 class _Written(BaseModel):
     """run.json as it is written: what outsiders may have changed is checked when it is read."""
 
@@ -34,7 +44,7 @@ class _Written(BaseModel):
     keys: dict[str, Any]
     fingerprint: str
     versions: dict[str, str]
-    model: dict[str, Any]
+    model: _Model
     files: list[Annotated[tuple[str, Count, str], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
 
@@ -115,10 +125,16 @@ def read_manifest(output: str) -> Manifest | None:
         )
         if len(units) != len(written.units):
             raise ValueError("a unit without rows")
+        if not isinstance(written.spec.get("classes"), list):
+            raise ValueError("spec.classes is missing")
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        what = " ".join(str(error).split())[:200]
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        told = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        what = " ".join(told.split())[:200]
         raise DataError(f"{where}: expected a job's manifest, got something else ({what})") from None
-    return Manifest(written.spec, written.keys, written.fingerprint, written.versions, written.model, files, units)
+    return Manifest(
+        written.spec, written.keys, written.fingerprint, written.versions, written.model.model_dump(), files, units
+    )
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:

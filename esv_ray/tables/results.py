@@ -115,11 +115,12 @@ class UnitCounts:
 NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
 
 
-def unit_tables(outcomes: Sequence[Sequence[Outcome]]) -> tuple[bytes, bytes, UnitCounts]:
+def unit_tables(outcomes: Sequence[Sequence[Outcome]], covers: Sequence[int] = ()) -> tuple[bytes, bytes, UnitCounts]:
     """The two files of a unit.
 
     Args:
         outcomes: for each input row its outcomes by length.
+        covers: which rows of the plan they are (`Unit.covers`); stands in the footer of the videos file.
 
     Returns:
         The attributions file, the videos file, and their counts. The same outcomes give the same bytes.
@@ -137,22 +138,23 @@ def unit_tables(outcomes: Sequence[Sequence[Outcome]]) -> tuple[bytes, bytes, Un
         video_rows=len(flat),
         attribution_rows=attributions.num_rows,
     )
-    footer = {_FOOTER_KEY: json.dumps(counts.asdict()).encode()}
+    footer = {_FOOTER_KEY: json.dumps({"counts": counts.asdict(), "covers": list(covers)}).encode()}
     videos = _videos(flat).replace_schema_metadata(footer)
     return _serialised(attributions), _serialised(videos), counts
 
 
-def counts_of(metadata: pq.FileMetaData, where: str) -> UnitCounts:
-    """The counts in a videos file's footer.
+def counts_of(metadata: pq.FileMetaData, where: str) -> tuple[UnitCounts, tuple[int, ...]]:
+    """The counts in a videos file's footer, and which rows of the plan they are of.
 
     Raises:
         DataError: the file is not one of ours.
     """
     try:
-        counts = UnitCounts(**json.loads((metadata.metadata or {})[_FOOTER_KEY]))
-        if not all(type(count) is int and count >= 0 for count in counts.astuple()):
-            raise ValueError(counts)
-        return counts
+        footer = json.loads((metadata.metadata or {})[_FOOTER_KEY])
+        counts, covers = UnitCounts(**footer["counts"]), tuple(footer["covers"])
+        if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *covers)):
+            raise ValueError(footer)
+        return counts, covers
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
 

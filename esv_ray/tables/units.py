@@ -66,6 +66,11 @@ class Unit:
         return self.stop - self.start
 
     @property
+    def covers(self) -> tuple[int, ...]:
+        """Which rows of the plan it is, wherever the input lies: index, row group, start, stop."""
+        return self.index, self.row_group, self.start, self.stop
+
+    @property
     def name(self) -> str:
         """Name of its files in the output: its number, and a hash of what it covers."""
         what = (self.file.url, self.file.size, self.file.version, self.row_group, self.start, self.stop)

@@ -91,7 +91,11 @@ def _verify_unit(output: str, manifest: Manifest, unit: Unit, seen: _Seen) -> tu
     where = f"videos/{unit.name}"
     videos, metadata = _read(videos_url(output, unit), VIDEOS, where)
     rows, _ = _read(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
-    counts = counts_of(metadata, where)
+    counts, covers = counts_of(metadata, where)
+    if covers != unit.covers:
+        raise DataError(
+            f"{where}: expected the rows {unit.covers} of the plan (file, group, start, stop), got {covers}"
+        )
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, counts, videos, rows)]
     problems += [f"{where}: {problem}" for problem in _id_problems(unit, videos, where, seen)]
     good = videos.filter(pc.equal(videos.column("status"), "ok"))
@@ -224,7 +228,7 @@ def _read(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMet
         try:
             parquet = pq.ParquetFile(file)
             table = parquet.read()
-        except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             if isinstance(error, FileNotFoundError | PermissionError):
                 raise
             raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None

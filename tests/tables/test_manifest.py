@@ -95,11 +95,11 @@ def test_the_contract_of_run_json(output: str) -> None:
 
 WHOLE = {
     "format": 1,
-    "spec": {},
+    "spec": {"classes": ["label"]},
     "keys": {},
     "fingerprint": "",
     "versions": {},
-    "model": {},
+    "model": {"digest": "d", "prior": [0.5, 0.5]},
     "files": [["a", 1, "v"]],
     "units": [[0, 0, 0, 5, 0]],
 }
