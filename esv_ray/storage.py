@@ -19,9 +19,11 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, EsvError, SpecError
 
-# user:password@ after ://, whatever signs the password holds. A web host may have a port, an access point is an ARN.
+# user:password@ after ://, whatever signs the password holds. The host of the web may have a port instead, and an access
+# point of S3 is an ARN.
 _CREDENTIALS = re.compile(
-    r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
+    r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
+    r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
 )
 
 

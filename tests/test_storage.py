@@ -568,7 +568,7 @@ def test_the_first_stays_without_hard_links_too(number: int, tmp_path: Path, mon
     assert storage.read_bytes(url, "read") == b"first"
 
 
-# What a fault hunt found --------------------------------------------------------------------------------------------------------
+# What a fault hunt found
 
 
 def test_a_secret_that_begins_like_a_port() -> None:

@@ -570,7 +570,7 @@ def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)
 
 
-# What a fault hunt found --------------------------------------------------------------------------------------------------------
+# What a fault hunt found
 
 
 @pytest.mark.parametrize("key", ["spec", "model"])
