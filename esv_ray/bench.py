@@ -37,7 +37,7 @@ class Measurement:
 
     Attributes:
         n: elements.
-        estimator: `exact` or `algorithm1`.
+        estimator: `exact`, or m and iterations of Algorithm 1.
         batch: videos computed together.
         evaluations: head evaluations a video.
         plan_s: seconds to build the plan.
@@ -122,7 +122,7 @@ def _measure(n: int, estimator: Estimator, dimensions: Dimensions, model: VideoM
             bare.append(bare_seconds / batch * 1e3)
     return Measurement(
         n=n,
-        estimator="exact" if plan.exact else f"algorithm1 m={estimator.m} x{estimator.iterations}",
+        estimator="exact" if plan.exact else f"m={estimator.m} x{estimator.iterations}",
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,

@@ -1,7 +1,8 @@
 """The errors a user can meet. Each message says what, where, expected, got, and how to go on.
 
-Three voices: `EsvError` for the user's input, `ValueError` for misuse of a function, `assert` for the
-impossible. The command line turns an `EsvError` into one line and exit code 2; nothing else catches broadly.
+Three voices: `EsvError` for the user's input, `ValueError` for misuse of a function, `assert` for the impossible. The
+command line turns an `EsvError` into one line and exit code 2 (1 for an `IncompleteError`); nothing else catches
+broadly.
 """
 
 from __future__ import annotations
@@ -25,3 +26,7 @@ class ModelError(EsvError):
 
 class JobError(EsvError):
     """A job that cannot start or cannot be finished as asked."""
+
+
+class IncompleteError(JobError):
+    """A job that began and could not be finished; what is committed stays, and running it again goes on."""

@@ -76,12 +76,14 @@ class ComputeSpec(_Frozen):
         batch: videos of equal length computed together; `auto`: by the length.
         threads: torch threads of an actor.
         unit: rows of a unit, the piece of work that is committed whole; `auto`: by the size of the table.
+        memory_budget: bytes that exact ESVs may take in one actor; a video that would take more fails.
     """
 
     dtype: Literal["float32", "float64"] = "float32"
     batch: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
     threads: Positive = 1
     unit: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    memory_budget: Positive = 4_000_000_000
 
 
 class ClusterSpec(_Frozen):
@@ -139,7 +141,7 @@ class JobSpec(_Frozen):
                 raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}")
         if not choices:
             raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
-        return tuple(choices)
+        return tuple(dict.fromkeys(choices))
 
 
 def top_k(choice: str) -> int | None:

@@ -19,8 +19,8 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, EsvError, SpecError
 
-# user:password@ after ://, whatever signs the password holds. The host of the web may have a port instead, and an access
-# point of S3 is an ARN.
+# user:password@ after ://, whatever signs the password holds. A host of the web may have a port instead, and an
+# access point of S3 is an ARN.
 _CREDENTIALS = re.compile(
     r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
     r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"

@@ -115,3 +115,8 @@ def test_dockerfile_copies_what_is_there() -> None:
     assert sources
     assert all((ROOT / source).exists() for source in sources)
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_figure_is_left_open(page: Path) -> None:
+    assert "BENCH" not in page.read_text()

@@ -10,9 +10,9 @@ from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.demo import demo
 from esv_ray.cli.models import import_, train
-from esv_ray.errors import EsvError
+from esv_ray.errors import EsvError, IncompleteError
 
-WRONG_REQUEST, INTERRUPTED = 2, 130
+INCOMPLETE, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,7 +31,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except EsvError as error:
         click.echo(f"esv: {error}", err=True)
-        code = WRONG_REQUEST
+        code = INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
     except click.ClickException as error:
         error.show()
         code = WRONG_REQUEST

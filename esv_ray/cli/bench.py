@@ -52,9 +52,13 @@ def bench(
     if estimator in ("algorithm1", "both"):
         sampled = Estimator("algorithm1", m, iterations)
         found += measure(lengths or (16,), sampled, dimensions, device=device, threads=threads, repeats=repeats)
-    table = Table(title=f"D = {feature_dim}, H = {hidden}, C = {classes}, n_max = {n_max}, {device}, {threads} threads")
-    for column in ("n", "estimator", "batch", "plan s", "ms/video", "range", "videos/s", "x bare", "peak MB"):
-        table.add_column(column, justify="left" if column == "estimator" else "right")
+    click.echo(f"D = {feature_dim}, H = {hidden}, C = {classes}, n_max = {n_max}, {device}, {threads} thread(s)")
+    click.echo(
+        "ms: a video, median of the repeats, and their range; bare: in units of the bare products; MB: peak memory"
+    )
+    table = Table()
+    for column in ("n", "estimator", "batch", "plan s", "ms", "range", "per s", "bare", "MB"):
+        table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
     for one in found:
         table.add_row(
             str(one.n),
@@ -62,7 +66,7 @@ def bench(
             str(one.batch),
             f"{one.plan_s:.3f}",
             f"{one.video_ms:.2f}",
-            f"{one.video_ms_min:.2f}-{one.video_ms_max:.2f}",
+            f"{one.video_ms_min:.3g}-{one.video_ms_max:.3g}",
             f"{1e3 / one.video_ms:.1f}",
             f"{one.video_ms / one.bare_ms:.2f}",
             str(one.peak_mb),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+import shlex
 import time
 from pathlib import Path
 
 import click
+import yaml
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray import storage
+
 _SPEC = """\
 # The job that `esv demo` ran. Change a key, give another output, and run: esv attribute {path}
-features: {folder}/data/test.parquet
-model: {folder}/model
-output: {folder}/esv
+features: {features}
+model: {model}
+output: {output}
 frames: all             # every element; or a number to sample, or a list to sweep
 classes: [label, predicted]
 estimator:
@@ -55,7 +58,15 @@ def demo(context: click.Context, folder: str) -> None:
             tell_training(train(wanted, report_training))
     spec = home / "attribute.yaml"
     if not spec.exists():
-        spec.write_text(_SPEC.format(folder=folder, path=spec))
+        there = {
+            "features": str((data / "test.parquet").absolute()),
+            "model": str(Path(model).absolute()),
+            "output": str((home / "esv").absolute()),
+        }
+        quoted = {
+            key: yaml.safe_dump(value, width=10_000).partition("\n...")[0].strip() for key, value in there.items()
+        }
+        spec.write_text(_SPEC.format(path=shlex.quote(str(spec)), **quoted))
     click.echo("2. Computing Element Shapley Values of 370 test sequences")
     from esv_ray.cluster.driver import run_job
 
@@ -67,11 +78,12 @@ def demo(context: click.Context, folder: str) -> None:
     click.echo("3. What they say")
     _tell_summary(result.output)
     click.echo(f"\nAll in {time.monotonic() - begun:.0f} s. Next:")
-    click.echo(f"  esv verify {folder}/esv                  # counts, ids, efficiency of every row")
-    click.echo(f"  esv attribute {spec} --set output={folder}/esv-8 --set frames=8    # the same with 8 frames")
+    click.echo(f"  esv verify {shlex.quote(str(home / 'esv'))}    # counts, ids, efficiency of every row")
     click.echo(
-        f"  python -c \"import pyarrow.parquet as pq; print(pq.read_table('{folder}/esv/attributions').slice(0, 9))\""
+        f"  esv attribute {shlex.quote(str(spec))} --output {shlex.quote(str(home / 'esv-8'))} --set frames=8"
+        "    # the same with 8 frames"
     )
+    click.echo(f"and read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or whatever reads Parquet.")
     context.exit(result.exit_code)
 
 
@@ -83,7 +95,7 @@ def _copy_data(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("train.parquet", "test.parquet", "classes.csv", "README.md"):
         if not (target / name).exists():
-            shutil.copyfile(source / name, target / name)
+            storage.replace(str((target / name).absolute()), (source / name).read_bytes(), "write the demo's data")
 
 
 def _tell_summary(output: str) -> None:

@@ -11,6 +11,7 @@ from esv_ray.cluster.planning import plan_job
 from esv_ray.cluster.runtime import ray_runtime, sigterm_interrupts
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.worker import open_workplace, run_unit
+from esv_ray.errors import EsvError, IncompleteError, SpecError
 from esv_ray.spec import JobSpec
 from esv_ray.tables.finish import finish_job
 
@@ -40,16 +41,13 @@ def _run_job(spec: JobSpec, report: Report) -> JobResult:
     resumed = sum(unit.rows for unit in job.manifest.units) - sum(unit.rows for unit in job.pending)
     run = Run(spec, job, Progress(job.manifest.rows, resumed), report)
     report(run.progress)
-    if job.pending:
-        private = any(storage.in_this_process(url) for url in (spec.features, spec.model, spec.output))
-        if private or spec.cluster.actors == 0:
-            _run_here(run)
-        else:
-            with ray_runtime(spec):
-                from esv_ray.cluster.pool import run_on_actors  # imports Ray, which must find its environment set
-
-                run_on_actors(run)
-    ended = finish_job(spec.output, job.manifest)
+    try:
+        _run_pending(run)
+        ended = finish_job(spec.output, job.manifest)
+    except SpecError:
+        raise  # a cluster that cannot do what is asked of it
+    except EsvError as error:  # the request was right: it is what was met on the way
+        raise IncompleteError(f"{error}; run again to go on") from error
     names = {job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()}
     return JobResult(
         output=spec.output,
@@ -62,6 +60,21 @@ def _run_job(spec: JobSpec, report: Report) -> JobResult:
         resumed_units=len(job.manifest.units) - len(job.pending),
         seconds=time.monotonic() - begun,
     )
+
+
+def _run_pending(run: Run) -> None:
+    spec = run.spec
+    if not run.job.pending:
+        return
+    if spec.cluster.actors == 0 or any(
+        storage.in_this_process(url) for url in (spec.features, spec.model, spec.output)
+    ):
+        _run_here(run)
+        return
+    with ray_runtime(spec):
+        from esv_ray.cluster.pool import run_on_actors  # imports Ray, which must find its environment set
+
+        run_on_actors(run)
 
 
 def _run_here(run: Run) -> None:

@@ -13,7 +13,6 @@ from esv_ray.core.attribution import check_fits
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
-from esv_ray.models.explain import spare_memory
 from esv_ray.spec import JobSpec, fingerprint, job_keys
 from esv_ray.tables.manifest import (
     Manifest,
@@ -120,9 +119,10 @@ def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]
         )
     if spec.classes == ("label",) and not has_labels(files):
         raise DataError(
-            f"{spec.features}: classes asks for `label` alone, but the table has no column label; "
+            f"{spec.features}: classes asks for `label` alone, but the table has no labels; "
             "ask for predicted, top:K, all or class ids"
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:
-        check_fits(model, job_estimator(spec), n, spare_memory(model.device))
+        batch = None if spec.compute.batch == "auto" else spec.compute.batch
+        check_fits(model, job_estimator(spec), n, spec.compute.memory_budget, batch)

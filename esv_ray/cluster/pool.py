@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from esv_ray import storage
 from esv_ray.cluster.state import Run, one_line
 from esv_ray.cluster.worker import UnitActor
-from esv_ray.errors import EsvError, JobError
+from esv_ray.errors import EsvError, JobError, SpecError
 from esv_ray.tables.manifest import videos_url
 
 MOST_FAILED_STARTS = 5
@@ -44,9 +44,7 @@ class _Pool:
         while len(self.handles) < useful:
             worker = f"actor-{self.started}"
             self.started += 1
-            handle = self.actor_class.remote(
-                self.run.spec, self.run.job.manifest.model["digest"], self.device, self.wanted
-            )
+            handle = self.actor_class.remote(self.run.spec, self.run.job.manifest.model["digest"], self.device)
             self.handles[worker] = handle
             self.pending[handle.ready.remote()] = (worker, None)
 
@@ -91,14 +89,14 @@ class _Pool:
         if not started:
             self.failed_starts += 1
             self.next_start = time.monotonic() + 0.2 * 2**self.failed_starts
-            if self.failed_starts >= MOST_FAILED_STARTS and not self.handles:
-                raise JobError(f"no actor can be started ({self.failed_starts} tries): {one_line(error)}")
         preempted = isinstance(error, RayActorError) and bool(getattr(error, "preempted", False))
         charged = isinstance(error, RayError) and not preempted
         for index in self.run.scheduler.worker_lost(worker, one_line(error), charged=charged):
             # An actor thought dead may have finished: look before doing it again.
             if storage.exists(videos_url(self.run.spec.output, self.run.unit(index))):
                 self.run.scheduler.already_done(index)
+        if self.failed_starts >= MOST_FAILED_STARTS and not self.handles:
+            raise JobError(f"no actor can be started ({self.failed_starts} tries): {one_line(error)}")
 
 
 def run_on_actors(run: Run) -> None:
@@ -111,6 +109,11 @@ def run_on_actors(run: Run) -> None:
     threads = run.spec.compute.threads
     resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = int(resources.get("GPU", 0))
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)  # type: ignore[no-untyped-call]
+    if threads > largest:
+        raise SpecError(
+            f"compute.threads: expected at most {largest}, the cores of the largest node of the cluster, got {threads}"
+        )
     fitting = gpus or max(1, int(resources.get("CPU", 1)) // threads)
     wanted = fitting if run.spec.cluster.actors == "auto" else run.spec.cluster.actors
     actor_class = ray.remote(UnitActor).options(

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from esv_ray.cluster.state import one_line
-from esv_ray.errors import JobError
+from esv_ray.errors import JobError, SpecError
 from esv_ray.spec import JobSpec
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
@@ -57,7 +57,8 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
     """A Ray runtime: the one that is there, the one at the address, or a new one on this machine alone.
 
     Raises:
-        JobError: none can be reached or started.
+        SpecError: none can be reached at the address.
+        JobError: none can be started here.
     """
     local = spec.cluster.address is None
     with _environment({**_ALWAYS, **(_LOCAL if local else {})}):
@@ -69,8 +70,11 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **(_local(spec) if local else _remote(spec)))
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = spec.cluster.address or "this machine"
-            raise JobError(f"cluster.address: cannot start or reach Ray at {where}: {one_line(error)}") from error
+            if local:
+                raise JobError(f"cannot start Ray on this machine: {one_line(error)}") from error
+            raise SpecError(
+                f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
+            ) from error
         try:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, _interrupt)  # again: Ray installs one of its own, which exits at once
@@ -84,7 +88,7 @@ def _local(spec: JobSpec) -> dict[str, Any]:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "address": "local",
-        "num_cpus": max(cpus, 0 if wished == "auto" else wished * spec.compute.threads),
+        "num_cpus": max(cpus, spec.compute.threads * (1 if wished == "auto" else wished)),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",

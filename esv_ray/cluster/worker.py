@@ -18,7 +18,6 @@ from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import JobError, SpecError
 from esv_ray.models.bundle import load_model
-from esv_ray.models.explain import spare_memory
 from esv_ray.spec import JobSpec
 from esv_ray.tables.features import BadRow, Video, decode
 from esv_ray.tables.manifest import commit_unit
@@ -51,17 +50,15 @@ class Workplace:
 
     spec: JobSpec
     model: VideoModel
-    memory_budget: int
 
 
-def open_workplace(spec: JobSpec, digest: str, device: str, sharing: int = 1) -> Workplace:
+def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     """Load the model once.
 
     Args:
         spec: the job.
         digest: the model's hash in the plan.
         device: torch device of this worker.
-        sharing: workers among which the device's memory is shared.
 
     Raises:
         JobError: the bundle changed since the job was planned.
@@ -69,8 +66,7 @@ def open_workplace(spec: JobSpec, digest: str, device: str, sharing: int = 1) ->
     model = load_model(spec.model)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
-    model = model.to(device, getattr(torch, spec.compute.dtype))
-    return Workplace(spec, model, spare_memory(model.device) // sharing)
+    return Workplace(spec, model.to(device, getattr(torch, spec.compute.dtype)))
 
 
 def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> UnitReport:
@@ -155,24 +151,21 @@ def _attributed(place: Workplace, wanted: list[tuple[Video, npt.NDArray[np.int64
     estimator = job_estimator(spec)
     out: list[tuple[Video, Outcome]] = []
     fitting: list[tuple[Video, npt.NDArray[np.int64]]] = []
-    refused = {n for n in {len(frames) for _, frames in wanted} if not _fits(place, estimator, n)}
+    # By the job's budget, not by this machine's memory: the bytes of a table depend on the job alone.
+    refusals = {n: _refusal(place, estimator, n) for n in {len(frames) for _, frames in wanted}}
     for video, frames in wanted:
-        if len(frames) in refused:
-            # No figures of this machine: the bytes of a table depend on the job alone.
-            reason = (
-                f"exact ESVs of {len(frames)} elements do not fit in memory; sample fewer frames, or use the "
-                "estimator auto or algorithm1"
-            )
-            out.append((video, _outcome(video, frames, reason)))
-        else:
+        refusal = refusals[len(frames)]
+        if refusal is None:
             fitting.append((video, frames))
+        else:
+            out.append((video, _outcome(video, frames, refusal)))
     batches = attribute_videos(
         model,
         [torch.from_numpy(video.features[frames]) for video, frames in fitting],
         [video.video_id for video, _ in fitting],
         estimator,
-        memory_budget=place.memory_budget,
-        batch=None if spec.compute.batch == "auto" else spec.compute.batch,
+        memory_budget=spec.compute.memory_budget,
+        batch=_batch(spec),
     )
     for indices, found in batches:
         chosen = [fitting[index] for index in indices]
@@ -187,25 +180,34 @@ def job_estimator(spec: JobSpec) -> Estimator:
     return Estimator(asked.kind, asked.m, asked.iterations, asked.seed)
 
 
-def _fits(place: Workplace, estimator: Estimator, n: int) -> bool:
+def _batch(spec: JobSpec) -> int | None:
+    return None if spec.compute.batch == "auto" else spec.compute.batch
+
+
+def _refusal(place: Workplace, estimator: Estimator, n: int) -> str | None:
+    """Why n elements cannot be attributed within the job's budget; None if they can."""
     try:
-        check_fits(place.model, estimator, n, place.memory_budget)
-    except SpecError:
-        return False
-    return True
+        check_fits(place.model, estimator, n, place.spec.compute.memory_budget, _batch(place.spec))
+    except SpecError as error:
+        return str(error)
+    return None
 
 
 def _computed(
     place: Workplace, chosen: list[tuple[Video, npt.NDArray[np.int64]]], found: Attribution
-) -> list[Computed]:
-    """The classes asked for of one batch."""
+) -> list[Computed | str]:
+    """The classes asked for of one batch; of a video whose values are not finite, the reason."""
     prior = place.model.prior.to(found.scores)
     gaps = (found.esv.sum(dim=1) - (found.scores - prior)).abs().amax(dim=1).cpu().numpy()  # (B,)
     scores = found.scores.float().cpu().numpy()  # (B, C)
     esv = found.esv.float().cpu().numpy()  # (B, n, C)
     stderr = None if found.stderr is None else found.stderr.float().cpu().numpy()
-    out = []
+    finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))  # (B,)
+    out: list[Computed | str] = []
     for row, (video, frames) in enumerate(chosen):
+        if not finite[row]:
+            out.append("the model's scores are not finite: features or weights are too large")
+            continue
         classes = choose_classes(place.spec.classes, scores[row], video.label)
         out.append(
             Computed(
@@ -242,9 +244,9 @@ class UnitActor:
     Torch work spread over an actor's threads would give each its own thread pool, and results that depend on which.
     """
 
-    def __init__(self, spec: JobSpec, digest: str, device: str, sharing: int) -> None:
+    def __init__(self, spec: JobSpec, digest: str, device: str) -> None:
         """Take what `open_workplace` wants; nothing is loaded yet, so that errors reach the caller whole."""
-        self._wanted = (spec, digest, device, sharing)
+        self._wanted = (spec, digest, device)
         self._compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(spec.compute.threads,))
         self._place: Workplace | None = None
 

@@ -147,7 +147,7 @@ def attribute_videos(
         by_length.setdefault(len(sequence), []).append(index)
     device, dtype = model.device, model.dtype
     for n in by_length:
-        check_fits(model, estimator, n, memory_budget)
+        check_fits(model, estimator, n, memory_budget, batch)
     for n, members in sorted(by_length.items()):
         plan = plan_for(estimator, n, n_max=model.n_max, dtype=dtype, device=device)
         size = batch or default_batch(n, plan)
@@ -161,7 +161,7 @@ def attribute_videos(
             yield chosen, attribute(model, features, plan, relabelling=relabelling)
 
 
-def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: int) -> None:
+def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: int, batch: int | None = None) -> None:
     """Refuse what does not fit in memory: exact ESVs of too many elements.
 
     Raises:
@@ -174,6 +174,7 @@ def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: i
             n_classes=model.n_classes,
             itemsize=model.dtype.itemsize,
             memory_budget=memory_budget,
+            batch=batch or _batch_of(comb(n, n // 2)),
             # Sampling with an m that holds every subsequence is exact, too.
             instead="the estimator algorithm1 or auto" if estimator.kind == "exact" else "a smaller m",
         )
@@ -185,6 +186,11 @@ def default_batch(n: int, plan: Plan) -> int:
     A function of the shape alone, never of the machine: with it results have the same bits everywhere.
     """
     largest = comb(n, n // 2) if plan.exact else max(len(s) for lattice in plan.lattices for s in lattice.scales)
+    return _batch_of(largest)
+
+
+def _batch_of(largest: int) -> int:
+    """Videos in a batch whose largest scale has so many subsequences."""
     return max(1, min(64, 4096 // largest))
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.lattice import Lattice, full_lattice, full_size, membership, sampled_lattice
+from esv_ray.core.lattice import Lattice, full_lattice, membership, sampled_lattice
 from esv_ray.errors import SpecError
 
 Kind = Literal["auto", "exact", "algorithm1"]
@@ -132,14 +132,14 @@ def resolve(estimator: Estimator, n: int, n_max: int | None) -> Literal["exact",
     return "exact" if cost_exact <= cost_sampled else "algorithm1"
 
 
-def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int) -> int:
-    """Memory, in bytes, that exact ESVs of one video of n elements take: plan and two scales of values."""
+def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int, batch: int = 1) -> int:
+    """Memory, in bytes, that exact ESVs of a batch of videos of n elements take: plan and two scales of values."""
     heads = n if n_max is None else min(n, n_max)
     largest = comb(n, n // 2)
     elements = sum(s * comb(n, s) for s in range(1, heads + 1)) * 4
     parents = 0 if n_max is None else n * (1 << (n - 1)) * 4
     building = (1 << n) * (8 + 8 + 4) + largest * n * 8 * 2  # masks, their order, ranks; positions of the largest scale
-    values = largest * n_classes * itemsize * (1 if n_max is None else 2)
+    values = batch * largest * n_classes * itemsize * (1 if n_max is None else 2)
     return elements + parents + (1 << n) * 8 + building + values
 
 
@@ -150,6 +150,7 @@ def check_exact_fits(
     n_classes: int,
     itemsize: int,
     memory_budget: int,
+    batch: int = 1,
     instead: str = "the estimator algorithm1 or auto",
 ) -> None:
     """Refuse exact ESVs that do not fit.
@@ -159,12 +160,12 @@ def check_exact_fits(
     """
 
     def fits(length: int) -> bool:
-        needed = exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize)
+        needed = exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=batch)
         return length <= 30 and needed <= memory_budget
 
     if fits(n):
         return
-    needed = exact_bytes(n, n_max=n_max, n_classes=n_classes, itemsize=itemsize)
+    needed = exact_bytes(n, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=batch)
     largest = max((length for length in range(1, min(n, 31)) if fits(length)), default=0)
     raise SpecError(
         f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needed)} of memory, "
@@ -287,20 +288,3 @@ def _in_words(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     raise AssertionError
-
-
-__all__ = [
-    "Estimator",
-    "Kind",
-    "Plan",
-    "Weights",
-    "check_exact_fits",
-    "exact_bytes",
-    "full_size",
-    "plan_algorithm1",
-    "plan_exact",
-    "plan_for",
-    "plan_from_lattices",
-    "plan_to",
-    "resolve",
-]

@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from esv_ray.core.model import VideoModel, multiscale_model
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, in_file, parse_classes, parse_prior, prior_csv
 from esv_ray.models.factory import model_from_factory
-from esv_ray.models.manifest import Manifest
+from esv_ray.models.manifest import BundleManifest
 
 _MOST_MANIFEST_BYTES = 10_000_000
 
@@ -49,6 +50,11 @@ def load_model(url: str) -> VideoModel:
     for name, data in sorted(files.items()):
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
     model = _build(url, manifest, [files[name] for name in manifest.heads], prior)
+    if manifest.kind == "python":
+        # Its weights are in no file of the bundle; its code counts by what package.module:function names.
+        for name, tensor in model.scorer.state_dict().items():
+            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{hashlib.sha256(data).hexdigest()}\n".encode())
     return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
 
 
@@ -101,7 +107,7 @@ def exists_bundle(url: str) -> bool:
     return storage.exists(storage.join(url, "model.json"))
 
 
-def _read_manifest(url: str) -> tuple[Manifest, hashlib._Hash]:
+def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     where = storage.join(url, "model.json")
     if not storage.exists(where):
         raise ModelError(f"{url}: expected a model bundle, but there is no model.json; check `model`")
@@ -109,7 +115,7 @@ def _read_manifest(url: str) -> tuple[Manifest, hashlib._Hash]:
     if len(data) > _MOST_MANIFEST_BYTES:
         raise ModelError(f"{where}: expected a page of JSON, got {len(data)} bytes")
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = BundleManifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = "".join(f"{part}: " for part in first["loc"])
@@ -132,7 +138,7 @@ def _plain_name(url: str, name: str) -> str:
     return name
 
 
-def _build(url: str, manifest: Manifest, files: list[bytes], prior: Tensor) -> VideoModel:
+def _build(url: str, manifest: BundleManifest, files: list[bytes], prior: Tensor) -> VideoModel:
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior)
@@ -217,7 +223,7 @@ def head_from_state(
     return head.eval()
 
 
-def _average(manifest: Manifest, state: Mapping[str, Tensor]) -> Average:
+def _average(manifest: BundleManifest, state: Mapping[str, Tensor]) -> Average:
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     expected = {"weight": (manifest.n_classes, manifest.feature_dim), "bias": (manifest.n_classes,)}
     if shapes != expected:

@@ -133,6 +133,10 @@ def explain(
         batch=batch,
     ):
         for row, index in enumerate(indices):
+            if not bool(found.scores[row].isfinite().all() and found.esv[row].isfinite().all()):
+                raise DataError(
+                    f"sequence {index}: the model's scores are not finite: features or weights are too large"
+                )
             results[index] = Explanation(
                 found.esv[row],
                 None if found.stderr is None else found.stderr[row],

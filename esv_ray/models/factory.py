@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
-from esv_ray.models.manifest import Manifest
+from esv_ray.models.manifest import BundleManifest
 
 
-def model_from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
+def model_from_factory(manifest: BundleManifest, prior: Tensor) -> VideoModel:
     """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
     package, colon, name = (manifest.factory or "").partition(":")
     if not colon or not package or not name or package.startswith("."):
@@ -42,7 +42,7 @@ def model_from_factory(manifest: Manifest, prior: Tensor) -> VideoModel:
 
 
 @torch.no_grad()
-def _probe(module: nn.Module, s: int, model: VideoModel, manifest: Manifest) -> None:
+def _probe(module: nn.Module, s: int, model: VideoModel, manifest: BundleManifest) -> None:
     """Two sequences of zeros through a module of the user's: what it takes and gives is known before any job starts."""
     try:
         out = module(torch.zeros((2, s, manifest.feature_dim), dtype=model.dtype))

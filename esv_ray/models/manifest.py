@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 
-class Manifest(BaseModel):
+class BundleManifest(BaseModel):
     """model.json.
 
     Attributes:

@@ -63,7 +63,9 @@ def check_schema(schema: pa.Schema, where: str) -> int | None:
         if name in ("video_id", "features") and name not in names:
             raise DataError(f"{where}: expected a column {name!r}, got columns {names}")
     type_of = {name: schema.field(name).type for name in COLUMNS if name in names}
-    if not (pa.types.is_string(type_of["video_id"]) or pa.types.is_large_string(type_of["video_id"])):
+    id_type = type_of["video_id"]
+    text = id_type.value_type if pa.types.is_dictionary(id_type) else id_type
+    if not (pa.types.is_string(text) or pa.types.is_large_string(text)):
         raise DataError(f"{where}: column video_id: expected string, got {type_of['video_id']}")
     features = type_of["features"]
     frame = features.value_type if _is_list(features) else None
@@ -250,7 +252,7 @@ class _FrameIndices:
 def _ids(table: pa.Table) -> tuple[list[str], dict[int, str]]:
     """The ids, "" where there is none, and why there is none."""
     # As bytes: not every writer of Parquet checks that its strings are UTF-8, and one that is not would break them all.
-    given = _one_chunk(table, "video_id").cast(pa.large_binary()).to_pylist()
+    given = [video_id for chunk in _plain(table.column("video_id")).chunks for video_id in chunk.to_pylist()]
     ids, faults = [""] * len(given), {}
     for row, video_id in enumerate(given):
         try:
@@ -291,10 +293,15 @@ def _is_any_list(kind: pa.DataType) -> bool:
     return _is_list(kind) or bool(pa.types.is_fixed_size_list(kind))
 
 
+def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids as bytes, decoded where they are dictionary-encoded (categories)."""
+    chunks = [chunk.dictionary_decode() if pa.types.is_dictionary(ids.type) else chunk for chunk in ids.chunks]
+    return pa.chunked_array([chunk.cast(pa.large_binary()) for chunk in chunks], pa.large_binary())
+
+
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Rows of a file whose id stands earlier in it, ascending; nulls and empty ids are no repetition."""
-    filled = pa.chunked_array(ids.cast(pa.large_binary()).chunks, pa.large_binary()).combine_chunks()
-    filled = pc.fill_null(filled, b"")
+    filled = pc.fill_null(_plain(ids).combine_chunks(), b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     again = np.ones(len(codes), dtype=bool)

@@ -87,16 +87,19 @@ def _write(group: Any, source: str, out: str) -> int:
             f"{source}: expected {count} whole-number labels and {count} feature rows, one a uid; got "
             f"{len(labels)} labels ({labels.dtype}) and {len(group['features'])} rows"
         )
+    if not count:
+        raise DataError(f"{source}: expected videos, found none")
+    # All of them before anything is written: a part of a table reads as a whole one.
+    for uid, row in zip(uids, group["features"], strict=True):
+        if len(row) % dim:
+            raise DataError(f"{source}, video {uid}: expected T * {dim} numbers, got {len(row)}")
     tables: list[pa.Table] = []
     held = files = start = 0
     while start < count:
         rows: list[Any] = []
         stop = start
         while stop < count and sum(row.nbytes for row in rows) < _GROUP_BYTES:
-            row = np.asarray(group["features"][stop], dtype=np.float32)
-            if len(row) % dim:
-                raise DataError(f"{source}, video {uids[stop]}: expected T * {dim} numbers, got {len(row)}")
-            rows.append(row)
+            rows.append(np.asarray(group["features"][stop], dtype=np.float32))
             stop += 1
         tables.append(_table(uids[start:stop], rows, labels[start:stop], dim))
         held += tables[-1].nbytes

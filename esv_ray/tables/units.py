@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.tables.features import INT32_MAX, Video, check_schema, columns_of, decode, repeated_rows
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
@@ -89,7 +90,10 @@ def list_files(url: str) -> list[InputFile]:
     fs, path = storage.open_location(url)
     with storage.locating(url, "list the feature table"):
         if any(sign in path for sign in "*?[") and not fs.exists(path):
-            found = fs.glob(path, detail=True)
+            try:
+                found = fs.glob(path, detail=True)
+            except ValueError as error:
+                raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
             entries = [entry for entry in found.values() if entry["type"] == "file"]
         else:
             info = fs.info(path)
@@ -214,9 +218,18 @@ def _readable(where: str) -> Iterator[None]:
 
 
 def has_labels(files: Sequence[InputFile]) -> bool:
-    """Whether a label column is there in any file."""
-    schemas = [schema for schema, _ in _footers(files)]
-    return any("label" in schema.names and not pa.types.is_null(schema.field("label").type) for schema in schemas)
+    """Whether any row may have a label: there is such a column, and the footers do not say that it is all null."""
+
+    def labelled(file: InputFile) -> bool:
+        with open_parquet(file) as parquet, _readable(file.url):
+            names = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
+            if "label" not in names or pa.types.is_null(parquet.schema_arrow.field("label").type):
+                return False
+            groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+            known = [(group.num_rows, group.column(names.index("label")).statistics) for group in groups]
+            return any(told is None or not told.has_null_count or told.null_count < rows for rows, told in known)
+
+    return any(labelled(file) for file in files)
 
 
 def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
@@ -238,9 +251,17 @@ def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     return _row_group(unit.file, unit.row_group).slice(unit.start, unit.rows), own - unit.first_row
 
 
-# Units of a row group follow one another, so that the last one read serves them all.
-@lru_cache(maxsize=2)
+_reading = Lock()
+
+
 def _row_group(file: InputFile, row_group: int) -> pa.Table:
+    with _reading:  # two units in flight would read their row group twice
+        return _read_row_group(file, row_group)
+
+
+# Units of a row group follow one another, so that the last one read serves them all.
+@lru_cache(maxsize=1)
+def _read_row_group(file: InputFile, row_group: int) -> pa.Table:
     where = f"{file.url}, row group {row_group}"
     with open_parquet(file) as parquet, storage.locating(file.url, f"read row group {row_group}"), _readable(where):
         return parquet.read_row_group(row_group, columns=columns_of(parquet.schema_arrow))

@@ -28,7 +28,7 @@ class Verification:
         problems: one line each; none for a good output.
         counts: of all committed units.
         units, committed: of the plan, and of them there.
-        worst_gap: largest efficiency gap of an exact row.
+        worst_gap: largest efficiency gap of an exact row, 0 without any.
     """
 
     problems: tuple[str, ...]

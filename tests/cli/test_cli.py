@@ -162,12 +162,14 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     small = ["--feature-dim", "8", "--hidden", "8", "--classes", "5", "--repeats", "1"]
     file = tmp_path / "bench.json"
     code, told, _ = esv("bench", *small, "-n", "4", "-n", "6", "-m", "5", "--json", str(file))
-    assert (code, "x bare" in told) == (0, True)
+    assert (code, "bare" in told) == (0, True)
+    assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
+    assert "…" not in told
     found = json.loads(file.read_text())["measurements"]
     assert [(one["n"], one["estimator"]) for one in found] == [
         (4, "exact"),
         (6, "exact"),
-        (4, "algorithm1 m=5 x1"),
-        (6, "algorithm1 m=5 x1"),
+        (4, "m=5 x1"),
+        (6, "m=5 x1"),
     ]
     assert all(one["video_ms"] > 0 for one in found)

@@ -27,6 +27,7 @@ def test_demo_from_end_to_end(tmp_path: Path) -> None:
     told = demo(folder)
     assert "370 videos: 370 ok, 0 skipped, 0 failed" in told
     assert all(f"speaker {speaker}" in told for speaker in range(1, 10))
+    assert "…" not in told, "nothing is cut off at 80 columns"
     accuracy = float(told.partition("accuracy ")[2].split("accuracy ")[-1].split("%")[0])
     assert accuracy > 95, "published accuracies on this data are 94 to 99 %"
     found = verify_output(str(folder / "esv"))

@@ -38,3 +38,10 @@ def deadly() -> nn.Module:
 def raising() -> nn.Module:
     """Raises."""
     return Linear(deadly=False)
+
+
+def unseeded() -> nn.Module:
+    """Other weights at every call."""
+    made = Linear(deadly=False)
+    nn.init.normal_(made.inner.weight)
+    return made

@@ -12,7 +12,7 @@ import pytest
 import esv_ray
 from esv_ray.cluster.driver import JobResult, run_job
 from esv_ray.cluster.worker import requested_lengths, sample_frames
-from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
+from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.spec import load_spec
 from esv_ray.tables.units import read_videos
@@ -109,7 +109,7 @@ def test_exact_that_does_not_fit_fails_its_videos_only(bundle: str, tmp_path: Pa
     pq.write_table(make_table([3, 35, 4]), tmp_path / "f.parquet")
     result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "estimator.kind=exact", "max_failed=1")
     assert (result.counts.ok, result.counts.failed) == (2, 1)
-    assert "exact ESVs of 35 elements do not fit" in result.failed[0][1]
+    assert "exact ESVs of n = 35 elements" in result.failed[0][1]
     with pytest.raises(SpecError, match="n = 35"):
         run(str(tmp_path / "f.parquet"), bundle, tmp_path / "other", "estimator.kind=exact", "frames=35")
     assert not (tmp_path / "other").exists()
@@ -254,3 +254,51 @@ def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -
     assert result.exit_code == 1
     assert len(result.quarantined) < 10
     assert all(why == "RuntimeError: poison" for why in result.quarantined.values())
+
+
+def test_values_that_are_not_finite_fail_their_video(bundle: str, tmp_path: Path) -> None:
+    """Finite features that overflow in the model."""
+    table = make_table([3, 3])
+    rows = table.column("features").to_pylist()
+    rows[1] = [[3e38, -3e38, 3e38, -3e38]] * 3
+    column = pa.array(rows, table.schema.field("features").type)
+    pq.write_table(table.set_column(1, "features", column), tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
+    assert result.failed == (("v1", "the model's scores are not finite: features or weights are too large"),)
+    assert result.counts.ok == 1
+
+
+def test_what_is_met_on_the_way_is_no_wrong_request(features: str, bundle: str, tmp_path: Path) -> None:
+    """The model is gone when the work begins: run again when it is back."""
+
+    def remove(progress: object) -> None:
+        (Path(bundle) / "prior.csv").unlink(missing_ok=True)
+
+    spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["cluster.actors=0"])
+    with pytest.raises(IncompleteError, match="run again to go on"):
+        run_job(spec, remove)
+
+
+def test_no_labels_but_a_column_for_them(bundle: str, tmp_path: Path) -> None:
+    table = make_table([3, 4], n_classes=None).append_column("label", pa.array([None, None], pa.int32()))
+    pq.write_table(table, tmp_path / "f.parquet")
+    refused(
+        DataError,
+        "the table has no labels",
+        str(tmp_path / "f.parquet"),
+        bundle,
+        tmp_path / "out",
+        "classes=[label,label]",
+    )
+
+
+def test_a_factory_that_makes_other_weights_each_time_is_refused(features: str, tmp_path: Path) -> None:
+    import json
+
+    folder = tmp_path / "python"
+    folder.mkdir()
+    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
+    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
+    (folder / "model.json").write_text(json.dumps({**manifest, "factory": "tests.cluster.factories:unseeded"}))
+    with pytest.raises(IncompleteError, match="the model changed since the job was planned"):
+        run(features, str(folder), tmp_path / "out")
