@@ -57,13 +57,12 @@ def bench(
         "ms: a video, median of the repeats, and their range; bare: in units of the bare products; MB: peak memory"
     )
     table = Table()
-    for column in ("n", "estimator", "batch", "plan s", "ms", "range", "per s", "bare", "MB"):
+    for column in ("n", "estimator", "plan s", "ms", "range", "per s", "bare", "MB"):
         table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
     for one in found:
         table.add_row(
             str(one.n),
             one.estimator,
-            str(one.batch),
             f"{one.plan_s:.3f}",
             f"{one.video_ms:.2f}",
             f"{one.video_ms_min:.3g}-{one.video_ms_max:.3g}",

@@ -132,6 +132,11 @@ def resolve(estimator: Estimator, n: int, n_max: int | None) -> Literal["exact",
     return "exact" if cost_exact <= cost_sampled else "algorithm1"
 
 
+def batch_of(largest: int) -> int:
+    """Videos in a batch, by the subsequences of its largest scale."""
+    return max(1, min(64, 4096 // largest))
+
+
 def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int, batch: int = 1) -> int:
     """Memory, in bytes, that exact ESVs of a batch of videos of n elements take: plan and two scales of values."""
     heads = n if n_max is None else min(n, n_max)
@@ -150,25 +155,27 @@ def check_exact_fits(
     n_classes: int,
     itemsize: int,
     memory_budget: int,
-    batch: int = 1,
+    batch: int | None = 1,
     instead: str = "the estimator algorithm1 or auto",
 ) -> None:
-    """Refuse exact ESVs that do not fit.
+    """Refuse exact ESVs of a batch (None: as many videos as go together by default) that do not fit.
 
     Raises:
         SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
     """
 
+    def needs(length: int) -> int:
+        together = batch or batch_of(comb(length, length // 2))
+        return exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=together)
+
     def fits(length: int) -> bool:
-        needed = exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=batch)
-        return length <= 30 and needed <= memory_budget
+        return length <= 30 and needs(length) <= memory_budget
 
     if fits(n):
         return
-    needed = exact_bytes(n, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=batch)
     largest = max((length for length in range(1, min(n, 31)) if fits(length)), default=0)
     raise SpecError(
-        f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needed)} of memory, "
+        f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needs(n))} of memory, "
         f"{_in_words(memory_budget)} is to be had; the largest n that fits is {largest}: sample frames, or use "
         f"{instead}"
     )
