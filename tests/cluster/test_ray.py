@@ -180,7 +180,6 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
         assert len(kept) >= before + 3
-        assert not list(out.glob("*/.*.tmp")) or sign == signal.SIGKILL
     assert b"run the same command again to go on" in told
     done = subprocess.run(
         command("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False
@@ -188,6 +187,10 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} of 40 units resumed" in done.stdout
     assert files_of(out) == files_of(tmp_path / "clean")
+    # A kill may leave a hidden temporary file behind; whoever reads the folder as a table passes over it.
+    (out / "videos" / ".part-000000.parquet.killed.tmp").write_bytes(b"torn")
+    assert pq.read_table(out / "videos").num_rows == 40
+    assert verify_output(str(out)).problems == ()
 
 
 def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str, tmp_path: Path) -> None:
