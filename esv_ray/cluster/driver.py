@@ -8,7 +8,7 @@ import torch
 
 from esv_ray import storage
 from esv_ray.cluster.planning import plan_job
-from esv_ray.cluster.runtime import ray_runtime, sigterm_interrupts
+from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.worker import open_workplace, run_unit
 from esv_ray.errors import EsvError, IncompleteError, SpecError
@@ -37,6 +37,7 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None) -> JobResult:
 
 def _run_job(spec: JobSpec, report: Report) -> JobResult:
     begun = time.monotonic()
+    check_address(spec)
     job = plan_job(spec)
     resumed = sum(unit.rows for unit in job.manifest.units) - sum(unit.rows for unit in job.pending)
     run = Run(spec, job, Progress(job.manifest.rows, resumed), report)

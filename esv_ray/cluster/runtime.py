@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,23 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_address(spec: JobSpec) -> None:
+    """Knock at a given cluster's door before anything is planned: Ray itself tries for minutes.
+
+    Raises:
+        SpecError: nobody answers.
+    """
+    host, colon, port = (spec.cluster.address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # this machine, `auto`, or a form that Ray judges itself
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise SpecError(
+            f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}; is the cluster up?"
+        ) from error
 
 
 @contextmanager

@@ -33,12 +33,10 @@ class UnitReport:
 
     Attributes:
         counts: of its rows.
-        failed: (video_id, reason) of the first failed videos.
         read_s, compute_s, commit_s: seconds of each stage.
     """
 
     counts: UnitCounts
-    failed: tuple[tuple[str, str], ...]
     read_s: float
     compute_s: float
     commit_s: float
@@ -95,14 +93,7 @@ def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> U
     attributions, rows, counts = unit_tables(outcomes, unit.covers)
     commit_unit(place.spec.output, unit, attributions, rows)
     done = perf_counter()
-    failures = [one for row in outcomes for one in row if one.status == "failed"]
-    return UnitReport(
-        counts,
-        tuple((one.video_id, one.reason or "") for one in failures[:10]),
-        read - begun,
-        computed - read,
-        done - computed,
-    )
+    return UnitReport(counts, read - begun, computed - read, done - computed)
 
 
 def _on(compute: Executor | None, work: Callable[[], _T]) -> _T:

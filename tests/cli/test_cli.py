@@ -107,6 +107,7 @@ def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -
         (["--features", "/nowhere/at/all"], "/nowhere/at/all was not found"),
         (["--model", "/nowhere"], "no model.json"),
         (["--features", "zz://x"], "Protocol not known: zz"),
+        (["--set", "cluster.address=127.0.0.1:1"], "cannot reach Ray at 127.0.0.1:1"),
         (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
     ],
 )
