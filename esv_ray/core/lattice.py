@@ -104,11 +104,6 @@ def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
     return bits.nonzero()[:, 1].view(-1, s).int()
 
 
-def full_size(n: int) -> int:
-    """Number of non-empty subsequences of n elements."""
-    return int(2**n) - 1
-
-
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
     """All 2^n - 1 subsequences, each scale in the order of its masks.
 
