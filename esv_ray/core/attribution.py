@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from esv_ray.core.estimator import Estimator, Plan, batch_of, check_exact_fits, plan_for, resolve
 from esv_ray.core.keyed import derive_key, permutation
-from esv_ray.core.lattice import Scale, elements_of
+from esv_ray.core.lattice import Lattice
 from esv_ray.core.model import Scorer, VideoModel
 
 # Bytes of the hidden layer and scores of a chunk. Paper's dimensions, one core, ms a video with 1, 2, 4, 8 MiB:
@@ -66,16 +66,17 @@ def attribute(
     batch, n, _ = features.shape
     if n != plan.n:
         raise ValueError(f"the plan is for {plan.n} elements, got features of {n}")
-    scorer, prior = model.scorer, model.prior.to(features)
+    scorer, n_classes = model.scorer, model.n_classes
     if relabelling is not None and not scorer.ordered:
         features = features.take_along_dim(relabelling[:, :, None].long(), dim=1)
     elements_first = features.transpose(0, 1).contiguous()  # (n, B, D)
 
-    columns = batch * len(prior)
-    pooled = features.new_zeros((n, columns))
+    # Columns of the scorer: classes, then idle ones, which stay zero from here on.
+    prior = F.pad(model.prior.to(features), (0, scorer.columns(n_classes) - n_classes))
+    pooled = features.new_zeros((n, batch * len(prior)))
     single = [torch.zeros_like(pooled) for _ in plan.single]
     scores = features.new_zeros((batch, len(prior)))
-    empty = prior.repeat(batch)  # (B * C,)
+    empty = prior.repeat(batch)  # (B * columns,)
     for esv, weights in [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]:
         esv += weights.constant[0][:, None] * empty
 
@@ -93,7 +94,7 @@ def attribute(
         )
         operators = [(pooled, plan.pooled), *([(single[iteration], plan.single[iteration])] if single else [])]
         for s, sums in enumerate(walk, start=1):
-            within = sums[:n]  # (n, B * C) sums of the values, less their baseline, with each element
+            within = sums[:n]  # (n, B * columns) sums of the values, less their baseline, with each element
             without = sums[n] - within
             for esv, weights in operators:
                 esv += weights.within[s][:, None] * within
@@ -107,11 +108,11 @@ def attribute(
     stderr = None
     if single:
         spread = torch.stack(single).std(dim=0) / len(single) ** 0.5
-        stderr = _per_video(spread, batch, relabelling)
+        stderr = _per_video(spread, batch, n_classes, relabelling)
     return Attribution(
-        esv=_per_video(pooled, batch, relabelling),
+        esv=_per_video(pooled, batch, n_classes, relabelling),
         stderr=stderr,
-        scores=scores,
+        scores=scores[:, :n_classes].contiguous(),
         evaluations=plan.evaluations(scorer.n_max),
         exact=plan.exact,
     )
@@ -192,7 +193,7 @@ def default_batch(n: int, plan: Plan) -> int:
 def _values(
     scorer: Scorer,
     features: Tensor,
-    n_classes: int,
+    columns: int,
     plan: Plan,
     iteration: int,
     *,
@@ -200,44 +201,41 @@ def _values(
     relabelling: Tensor | None,
     working_set: int,
 ) -> Iterator[Tensor]:
-    """For s = 1..n the sums of values (n + 1, B * C): over the subsequences with each element, and over all.
+    """For s = 1..n the sums of values (n + 1, B * columns): over the subsequences with each element, and over all.
 
-    Values are summed less a baseline (B * C,) of their scale, the mean of a few of them, which the first iteration
-    appends to `baselines`: a class that is nearly sure has thousands of values near one, whose float32 sums all round
-    in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with it).
+    Values are summed less a baseline (B * columns,) of their scale, the mean of a few of them, which the first
+    iteration appends to `baselines`: a class that is nearly sure has thousands of values near one, whose float32 sums
+    all round in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with it).
 
-    With n_max the multi-scale score F of Eq. 9 is carried as G_s = min(s, n_max) F, for which
-    G_s = f^s + mean over parents of G_{s-1} up to n_max, and the mean alone beyond.
+    The multi-scale score F of Eq. 9 is built in place: heads write their share f^s / s, then comes that of the parents.
     """
     n, batch, _ = features.shape
+    lattice = plan.lattices[iteration]
     previous: Tensor | None = None
-    for s, scale in enumerate(plan.lattices[iteration].scales, start=1):
+    for s, scale in enumerate(lattice.scales, start=1):
         scored = scorer.n_max is None or s <= scorer.n_max
         prepared = scorer.prepare(features, s) if scored else None
+        # F of the whole scale where the next one asks for it, with one row more than there are subsequences: zeros,
+        # for parents that were not sampled.
         carries = scorer.n_max is not None and s < n
-        # One row more than there are subsequences: zeros, for parents that were not sampled.
-        current = features.new_empty((len(scale) + 1, batch, n_classes)) if carries else None
+        current = features.new_empty((len(scale) + 1, batch, columns)) if carries else None
         if current is not None:
             current[len(scale)] = 0
-        sums = features.new_zeros((n + 1, batch * n_classes))
-        per_row = batch * (n_classes + scorer.width(s)) * features.element_size()
-        rows = max(1, working_set // per_row)
+        sums = features.new_zeros((n + 1, batch * columns))
+        rows = max(1, working_set // (batch * (columns + scorer.width(s)) * features.element_size()))
         for start in range(0, len(scale), rows):
             stop = min(start + rows, len(scale))
             member = plan.membership(iteration, s, start, stop)
-            out: Tensor | None = None
+            out = features.new_empty((stop - start, batch, columns)) if current is None else current[start:stop]
             if prepared is not None:
-                elements = _elements(scale, start, stop, n, s, relabelling) if scorer.ordered else None
-                out = scorer.scores(prepared, elements, member)  # (R, B, C)
+                elements = _elements(lattice, s, start, stop, relabelling) if scorer.ordered else None
+                scorer.scores(prepared, elements, member, out)
             if previous is not None:
-                out = _add_parents(out, previous, scale, start, stop)
-            assert out is not None, "a scale without head has parents"
-            if current is not None:
-                current[start:stop] = out
+                share = (s - 1) / s if scored else 1.0
+                _add_parents(out, previous, lattice, s, start, stop, share=share, alone=not scored)
             if scorer.softmax:
-                averaged = 1 if scorer.n_max is None else min(s, scorer.n_max)
-                out = torch.softmax(out / averaged if averaged > 1 else out, dim=-1)
-            values = out.view(stop - start, -1)  # (R, B * C)
+                out = torch.softmax(out, dim=-1)
+            values = out.view(stop - start, -1)  # (R, B * columns)
             if len(baselines) < s:
                 baselines.append(values[:: max(1, len(values) // 16)].mean(dim=0))
             # In place where the values are the softmax's own: half the memory traffic of this line.
@@ -247,32 +245,39 @@ def _values(
         yield sums
 
 
-def _elements(scale: Scale, start: int, stop: int, n: int, s: int, relabelling: Tensor | None) -> Tensor:
+def _elements(lattice: Lattice, s: int, start: int, stop: int, relabelling: Tensor | None) -> Tensor:
     """Positions of some subsequences in time order, (R, 1 or B, s) int32."""
-    stored = scale.elements
-    positions = elements_of(scale.masks[start:stop], n, s) if stored is None else stored[start:stop]  # (R, s)
+    positions = lattice.elements(s, start, stop)  # (R, s)
     if relabelling is None:
         return positions[:, None]
     return relabelling[:, positions.long()].sort(dim=-1).values.transpose(0, 1)
 
 
-def _add_parents(out: Tensor | None, previous: Tensor, scale: Scale, start: int, stop: int) -> Tensor:
-    """G of a chunk: f^s (R, B, C), or None beyond n_max, plus the mean over sampled parents."""
-    _, batch, n_classes = previous.shape
-    assert scale.parents is not None
-    assert scale.parent_share is not None
-    parents = scale.parents[start:stop]  # (R, P)
+def _add_parents(
+    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, *, share: float, alone: bool
+) -> None:
+    """Add to (or, alone, put into) out (R, B, columns) the share of the mean F over the parents."""
+    batch, columns = out.shape[1:]
+    parents = lattice.parents(s, start, stop)  # (R, P)
     if batch > 1:
         video = torch.arange(batch, dtype=torch.int32, device=parents.device)[:, None]
-        parents = (parents[:, None] * batch + video).view(-1, parents.shape[1])  # (R * B, P)
-    total = F.embedding_bag(parents, previous.view(-1, n_classes), mode="sum").view(-1, batch, n_classes)
-    share = scale.parent_share[start:stop, None]  # (R, 1, 1)
-    return total * share if out is None else out.addcmul_(total, share)
+        parents = torch.add(video, parents[:, None], alpha=batch).view(-1, parents.shape[1])  # (R * B, P)
+    total = F.embedding_bag(parents, previous.view(-1, columns), mode="sum").view_as(out)
+    counted = lattice.scales[s - 1].parent_share
+    if counted is None:  # all s parents are there
+        if alone:
+            torch.mul(total, share / s, out=out)
+        else:
+            out.add_(total, alpha=share / s)
+    elif alone:
+        torch.mul(total, counted[start:stop, None], out=out)
+    else:
+        out.addcmul_(total, counted[start:stop, None], value=share)
 
 
-def _per_video(columns: Tensor, batch: int, relabelling: Tensor | None) -> Tensor:
-    """(n, B * C) by the plan's elements -> (B, n, C) by the video's own."""
-    esv = columns.view(len(columns), batch, -1).transpose(0, 1)  # (B, n, C)
+def _per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
+    """(n, B * columns) by the plan's elements -> (B, n, C) by the video's own."""
+    esv = columns.view(len(columns), batch, -1)[..., :n_classes].transpose(0, 1)  # (B, n, C)
     if relabelling is None:
         return esv.contiguous()
     own = torch.empty_like(esv, memory_format=torch.contiguous_format)

@@ -45,21 +45,25 @@ class Average(nn.Module):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.input_relu = input_relu
 
+    def columns(self, n_classes: int) -> int:
+        """As wide as there are classes."""
+        return n_classes
+
     def width(self, s: int) -> int:
         """No room beside the scores."""
         del s
         return 0
 
     def prepare(self, features: Tensor, s: int) -> Tensor:
-        """Class scores of each element over s, (n, B, C): a subsequence's scores are their sum."""
+        """Class scores of each element over s, (n, B, C), contiguous: a subsequence's scores are their sum."""
         elements = features.relu() if self.input_relu else features
-        return F.linear(elements, self.weight, self.bias) / s
+        return F.linear(elements, self.weight, self.bias).div_(s)
 
-    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
-        """(R, B, C) from the elements' shares and membership (n + 1, R)."""
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
+        """Into out (R, B, C) from the elements' shares and membership (n + 1, R)."""
         del elements
-        n, batch, classes = prepared.shape
-        return (member[:n].t() @ prepared.reshape(n, batch * classes)).view(-1, batch, classes)
+        n = len(prepared)
+        torch.mm(member[:n].t(), prepared.view(n, -1), out=out.view(len(out), -1))
 
 
 class VariableLength(nn.Module):
@@ -74,6 +78,10 @@ class VariableLength(nn.Module):
         self.module = module.eval()
         self.feature_dim = feature_dim
 
+    def columns(self, n_classes: int) -> int:
+        """As wide as there are classes."""
+        return n_classes
+
     def width(self, s: int) -> int:
         """The gathered features."""
         return s * self.feature_dim
@@ -83,12 +91,11 @@ class VariableLength(nn.Module):
         del s
         return features.transpose(0, 1)
 
-    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
-        """(R, B, C) by running the module on the gathered subsequences."""
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
+        """Into out (R, B, C) by running the module on the gathered subsequences."""
         del member
         assert elements is not None, "an ordered game is asked with positions"
-        out: Tensor = self.module(gather_subsequences(prepared, elements))
-        return out.view(elements.shape[0], prepared.shape[0], -1)
+        out.copy_(self.module(gather_subsequences(prepared, elements)).view_as(out))
 
 
 class CharacteristicFunction(nn.Module):
@@ -103,6 +110,10 @@ class CharacteristicFunction(nn.Module):
         super().__init__()
         self.function = function
 
+    def columns(self, n_classes: int) -> int:
+        """As wide as there are classes."""
+        return n_classes
+
     def width(self, s: int) -> int:
         """The positions."""
         return 2 * s
@@ -112,10 +123,10 @@ class CharacteristicFunction(nn.Module):
         del s
         return features.transpose(0, 1)
 
-    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor) -> Tensor:
-        """(R, B, C) values."""
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
+        """Values into out (R, B, C)."""
         del member
         assert elements is not None, "an ordered game is asked with positions"
         batch, (rows, _, s) = prepared.shape[0], elements.shape
         positions = elements.long().expand(rows, batch, s).reshape(rows * batch, s)
-        return self.function(positions).to(prepared).view(rows, batch, -1)
+        out.copy_(self.function(positions).view_as(out))

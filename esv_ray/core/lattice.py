@@ -19,6 +19,8 @@ from torch import Tensor
 from esv_ray.core.keyed import UInt64Array, derive_key, mix64
 
 WORD_BITS = 62  # int64 without the sign bit, and one spare
+MOST_FULL = 30  # elements of a full lattice
+_ROWS_AT_ONCE = 2**16  # of a full lattice while it is built: bounds the memory beside the result
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -30,9 +32,10 @@ class Scale:
 
     Attributes:
         masks: (N_s, W) int64 words.
-        parents: (N_s, P) int32 indices into the previous scale; the value N_{s-1} stands for "none". None at s = 1.
-        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None at s = 1.
-        elements: (N_s, s) int32, ascending, of the scales whose heads are evaluated; None where not asked for.
+        parents: (N_s, P) int32 indices into the previous scale; the value N_{s-1} stands for "none". None at s = 1,
+            where nobody asks, and where a full lattice makes them when asked (`Lattice.parents`).
+        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None where all s are there.
+        elements: (N_s, s) int32, ascending, of the scales whose heads are evaluated; None where not kept.
     """
 
     masks: Tensor
@@ -42,6 +45,10 @@ class Scale:
 
     def __len__(self) -> int:
         return self.masks.shape[0]
+
+    def tensors(self) -> list[Tensor]:
+        """Those that it has."""
+        return [part for part in (self.masks, self.parents, self.parent_share, self.elements) if part is not None]
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,23 @@ class Lattice:
 
     def nbytes(self) -> int:
         """Bytes held by all of its tensors."""
-        return sum(
-            tensor.nbytes
-            for scale in self.scales
-            for tensor in (scale.masks, scale.parents, scale.parent_share, scale.elements)
-            if tensor is not None
-        )
+        return sum(tensor.nbytes for scale in self.scales for tensor in scale.tensors())
+
+    def elements(self, s: int, start: int, stop: int) -> Tensor:
+        """Positions of some subsequences of length s, ascending: (R, s) int32."""
+        scale = self.scales[s - 1]
+        if scale.elements is not None:
+            return scale.elements[start:stop]
+        return elements_of(scale.masks[start:stop], self.n, s)
+
+    def parents(self, s: int, start: int, stop: int) -> Tensor:
+        """Parents of some subsequences of length s, (R, P) int32 as in `Scale.parents`."""
+        scale = self.scales[s - 1]
+        if scale.parents is not None:
+            return scale.parents[start:stop]
+        if not self.full:
+            raise ValueError("this lattice was made without parents")
+        return full_parents(self.elements(s, start, stop))
 
 
 def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
@@ -104,31 +122,54 @@ def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
     return bits.nonzero()[:, 1].view(-1, s).int()
 
 
+def full_parents(elements: Tensor) -> Tensor:
+    """Parents in a full lattice, by arithmetic.
+
+    Ascending masks of one length are in colexicographic order, in which {e_0 < ... < e_(s-1)} has the rank
+    sum over k of C(e_k, k + 1); without e_j the later elements move down one place.
+
+    Args:
+        elements: (R, s) int32, ascending in each row.
+
+    Returns:
+        (R, s) int32: column j is the index, among all subsequences of length s - 1, of the row without element j.
+    """
+    s = elements.shape[1]
+    table = torch.tensor([[comb(e, k) for k in range(s + 1)] for e in range(MOST_FULL)], device=elements.device)
+    places = torch.arange(s, device=elements.device)
+    kept, moved = table[elements.long(), places + 1], table[elements.long(), places]  # (R, s)
+    before = kept.cumsum(dim=1) - kept
+    after = moved.sum(dim=1, keepdim=True) - moved.cumsum(dim=1)
+    return (before + after).int()
+
+
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
     """All 2^n - 1 subsequences, each scale in the order of its masks.
 
     Args:
         n: elements, 1..30 (2^n words are built; whether that fits is the caller's check).
-        scales_with_elements: store element positions for the scales s up to this one.
-        parents: whether parents are needed (the recursion over scales of Eq. 9).
+        scales_with_elements: keep element positions for the scales s up to this one.
+        parents: keep the parents; else they are made when asked for.
     """
-    if not 1 <= n <= 30:
-        raise ValueError(f"a full lattice has 1 to 30 elements, got {n}")
-    masks = np.arange(1, 2**n, dtype=np.int64)
-    size = np.bitwise_count(masks)
-    masks = masks[np.argsort(size, kind="stable")]
-    rank = np.empty(2**n, dtype=np.int32)
+    if not 1 <= n <= MOST_FULL:
+        raise ValueError(f"a full lattice has 1 to {MOST_FULL} elements, got {n}")
+    by_size = [np.zeros(1, dtype=np.int64)]  # subsets of the first e elements, ascending, for each size
+    for e in range(n):
+        grown = [masks | np.int64(1 << e) for masks in by_size]
+        both = [np.concatenate(pair) for pair in zip(by_size[1:], grown[:-1], strict=True)]
+        by_size = [by_size[0], *both, grown[-1]]
     scales = []
-    start = 0
     for s in range(1, n + 1):
-        chosen = masks[start : start + comb(n, s)]  # (N_s,)
-        start += len(chosen)
-        positions = _bits(chosen[:, None], n).nonzero()[1].reshape(-1, s)  # (N_s, s)
-        parent_rows = None
-        if parents and s > 1:
-            parent_rows = rank[chosen[:, None] ^ (np.int64(1) << positions)]  # (N_s, s)
-        rank[chosen] = np.arange(len(chosen), dtype=np.int32)
-        scales.append(_scale(chosen[:, None], parent_rows, None, positions if s <= scales_with_elements else None))
+        masks = torch.from_numpy(by_size[s][:, None])
+        elements = torch.empty((len(masks), s), dtype=torch.int32)
+        parent_rows = torch.empty_like(elements) if parents and s > 1 else None
+        if parent_rows is not None or s <= scales_with_elements:
+            for start in range(0, len(masks), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                elements[part] = elements_of(masks[part], n, s)
+                if parent_rows is not None:
+                    parent_rows[part] = full_parents(elements[part])
+        scales.append(Scale(masks, parent_rows, None, elements if s <= scales_with_elements else None))
     return Lattice(n, True, tuple(scales))
 
 
@@ -211,15 +252,10 @@ def lattice_from_subsequences(n: int, subsequences: Sequence[npt.ArrayLike]) -> 
 def _scale(
     masks: Int64Array, parents: Int32Array | None, counts: Int64Array | None, elements: Int64Array | None
 ) -> Scale:
-    share = None
-    if parents is not None:
-        if counts is None:  # full lattice: all parents are there
-            counts = np.full(len(parents), parents.shape[1])
-        share = torch.from_numpy(1.0 / counts)[:, None]
     return Scale(
         torch.from_numpy(masks),
         None if parents is None else torch.from_numpy(parents),
-        share,
+        None if counts is None else torch.from_numpy(1.0 / counts)[:, None],
         None if elements is None else torch.from_numpy(elements.astype(np.int32)),
     )
 

