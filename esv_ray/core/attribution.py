@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from esv_ray.core.estimator import Estimator, Plan, batch_of, check_exact_fits, plan_for, resolve
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.core.lattice import Lattice
+from esv_ray.core.memory import Workspace, counting
 from esv_ray.core.model import Scorer, VideoModel
 
 # Bytes of the hidden layer and scores of a chunk. Paper's dimensions, one core, ms a video with 1, 2, 4, 8 MiB:
@@ -52,6 +53,7 @@ def attribute(
     *,
     relabelling: Tensor | None = None,
     working_set: int = WORKING_SET,
+    workspace: Workspace | None = None,
 ) -> Attribution:
     """ESVs of a batch of videos of equal length.
 
@@ -62,7 +64,9 @@ def attribute(
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: as they stand.
         working_set: bytes of a chunk's intermediate results.
+        workspace: memory to work in, kept from batch to batch; None: new.
     """
+    workspace = workspace or Workspace(features.device, features.dtype)
     batch, n, _ = features.shape
     if n != plan.n:
         raise ValueError(f"the plan is for {plan.n} elements, got features of {n}")
@@ -73,37 +77,28 @@ def attribute(
 
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
     prior = F.pad(model.prior.to(features), (0, scorer.columns(n_classes) - n_classes))
-    pooled = features.new_zeros((n, batch * len(prior)))
+    columns = batch * len(prior)
+    pooled = features.new_zeros((n, columns))
     single = [torch.zeros_like(pooled) for _ in plan.single]
     scores = features.new_zeros((batch, len(prior)))
-    empty = prior.repeat(batch)  # (B * columns,)
-    for esv, weights in [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]:
-        esv += weights.constant[0][:, None] * empty
+    operators = [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]
+    for esv, weights in operators:
+        esv += weights.constant[0][:, None] * prior.repeat(batch)
 
-    baselines: list[Tensor] = []
+    baselines = [prior.repeat(batch)]  # (B * columns,) of each scale, from s = 1
     for iteration in range(len(plan.lattices)):
-        walk = _values(
-            scorer,
-            elements_first,
-            len(prior),
-            plan,
-            iteration,
-            baselines=baselines,
-            relabelling=relabelling,
-            working_set=working_set,
-        )
-        operators = [(pooled, plan.pooled), *([(single[iteration], plan.single[iteration])] if single else [])]
-        for s, sums in enumerate(walk, start=1):
-            within = sums[:n]  # (n, B * columns) sums of the values, less their baseline, with each element
-            without = sums[n] - within
-            for esv, weights in operators:
-                esv += weights.within[s][:, None] * within
-                esv -= weights.without[s][:, None] * without
+        walk = _Walk(scorer, elements_first, len(prior), plan, iteration, relabelling, working_set, workspace)
+        used = [operators[0], *operators[iteration + 1 : iteration + 2]]
+        for s, sums in enumerate(walk.scales(baselines), start=1):
+            for esv, weights in used:
+                # within * (sum with the element) - without * (total - sum with the element)
+                esv.addcmul_(sums[:n], (weights.within[s] + weights.without[s])[:, None])
+                esv.addcmul_(sums[n], weights.without[s][:, None], value=-1)
             if s == n:
-                scores += (sums[n] + baselines[-1]).view_as(scores) / len(plan.lattices)
-    for s, baseline in enumerate(baselines, start=1):
-        for esv, weights in [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]:
-            esv += weights.constant[s][:, None] * baseline
+                scores += (sums[n] + baselines[n - 1]).view_as(scores) / len(plan.lattices)
+    for s, baseline in enumerate(baselines[:n], start=1):
+        for esv, weights in operators:
+            esv.addcmul_(baseline, weights.constant[s][:, None])
 
     stderr = None
     if single:
@@ -147,6 +142,7 @@ def attribute_videos(
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)
     device, dtype = model.device, model.dtype
+    workspace = Workspace(device, dtype)
     for n in by_length:
         check_fits(model, estimator, n, memory_budget, batch)
     for n, members in sorted(by_length.items()):
@@ -159,7 +155,7 @@ def attribute_videos(
             if not plan.exact:
                 labels = [permutation(derive_key(estimator.seed, "relabel", video_ids[i]), n) for i in chosen]
                 relabelling = torch.from_numpy(np.stack(labels).astype(np.int32)).to(device)
-            yield chosen, attribute(model, features, plan, relabelling=relabelling)
+            yield chosen, attribute(model, features, plan, relabelling=relabelling, workspace=workspace)
 
 
 def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: int, batch: int | None = None) -> None:
@@ -190,59 +186,82 @@ def default_batch(n: int, plan: Plan) -> int:
     return batch_of(largest)
 
 
-def _values(
-    scorer: Scorer,
-    features: Tensor,
-    columns: int,
-    plan: Plan,
-    iteration: int,
-    *,
-    baselines: list[Tensor],
-    relabelling: Tensor | None,
-    working_set: int,
-) -> Iterator[Tensor]:
-    """For s = 1..n the sums of values (n + 1, B * columns): over the subsequences with each element, and over all.
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """One lattice of a plan, walked scale by scale."""
 
-    Values are summed less a baseline (B * columns,) of their scale, the mean of a few of them, which the first
-    iteration appends to `baselines`: a class that is nearly sure has thousands of values near one, whose float32 sums
-    all round in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with it).
+    scorer: Scorer
+    features: Tensor  # (n, B, D)
+    columns: int
+    plan: Plan
+    iteration: int
+    relabelling: Tensor | None
+    working_set: int
+    workspace: Workspace
 
-    The multi-scale score F of Eq. 9 is built in place: heads write their share f^s / s, then comes that of the parents.
-    """
-    n, batch, _ = features.shape
-    lattice = plan.lattices[iteration]
-    previous: Tensor | None = None
-    for s, scale in enumerate(lattice.scales, start=1):
-        scored = scorer.n_max is None or s <= scorer.n_max
-        prepared = scorer.prepare(features, s) if scored else None
-        # F of the whole scale where the next one asks for it, with one row more than there are subsequences: zeros,
-        # for parents that were not sampled.
-        carries = scorer.n_max is not None and s < n
-        current = features.new_empty((len(scale) + 1, batch, columns)) if carries else None
-        if current is not None:
-            current[len(scale)] = 0
-        sums = features.new_zeros((n + 1, batch * columns))
-        rows = max(1, working_set // (batch * (columns + scorer.width(s)) * features.element_size()))
-        for start in range(0, len(scale), rows):
-            stop = min(start + rows, len(scale))
-            member = plan.membership(iteration, s, start, stop)
-            out = features.new_empty((stop - start, batch, columns)) if current is None else current[start:stop]
-            if prepared is not None:
-                elements = _elements(lattice, s, start, stop, relabelling) if scorer.ordered else None
-                scorer.scores(prepared, elements, member, out)
-            if previous is not None:
-                share = (s - 1) / s if scored else 1.0
-                _add_parents(out, previous, lattice, s, start, stop, share=share, alone=not scored)
-            if scorer.softmax:
-                out = torch.softmax(out, dim=-1)
-            values = out.view(stop - start, -1)  # (R, B * columns)
-            if len(baselines) < s:
-                baselines.append(values[:: max(1, len(values) // 16)].mean(dim=0))
-            # In place where the values are the softmax's own: half the memory traffic of this line.
-            less = values.sub_(baselines[s - 1]) if scorer.softmax else values - baselines[s - 1]
-            sums.addmm_(member, less)
-        previous = current
-        yield sums
+    def scales(self, baselines: list[Tensor]) -> Iterator[Tensor]:
+        """For s = 1..n the sums of values (n + 1, B * columns): over the subsequences with each element, and over all.
+
+        Values are summed less a baseline (B * columns,) of their scale, the mean value of the scale before, which
+        the first iteration appends to `baselines`: a class that is nearly sure has thousands of values near one, whose
+        float32 sums all round in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with).
+        """
+        n, batch, _ = self.features.shape
+        previous: Tensor | None = None
+        for s, scale in enumerate(self.plan.lattices[self.iteration].scales, start=1):
+            # F of the whole scale where the next one asks for it, with one row more than there are subsequences:
+            # zeros, for parents that were not sampled.
+            current = None
+            if self.scorer.n_max is not None and s < n:
+                current = self.workspace.take(f"scale {s % 2}", (len(scale) + 1, batch, self.columns))
+                current[len(scale)] = 0
+            sums = self._sums(s, previous, current, baselines[s - 1])
+            if len(baselines) == s:
+                baselines.append(sums[n] / len(scale) + baselines[s - 1])
+            previous = current
+            yield sums
+
+    def _sums(self, s: int, previous: Tensor | None, current: Tensor | None, baseline: Tensor) -> Tensor:
+        """Sums of one scale; F of its subsequences goes into `current`, if it is asked for."""
+        n, batch, _ = self.features.shape
+        scorer, count = self.scorer, len(self.plan.lattices[self.iteration].scales[s - 1])
+        prepared = scorer.prepare(self.features, s, self.workspace) if scorer.n_max is None or s <= scorer.n_max else None
+        rows = max(1, self.working_set // (batch * (self.columns + scorer.width(s)) * self.features.element_size()))
+        sums = self.features.new_zeros((n + 1, batch * self.columns))
+        for start in range(0, count, rows):
+            self._add_chunk(s, start, min(start + rows, count), prepared, previous, current, baseline, sums)
+        return sums
+
+    def _add_chunk(
+        self,
+        s: int,
+        start: int,
+        stop: int,
+        prepared: Tensor | None,
+        previous: Tensor | None,
+        current: Tensor | None,
+        baseline: Tensor,
+        sums: Tensor,
+    ) -> None:
+        """Add values of subsequences start..stop of a scale to `sums`.
+
+        The multi-scale score F of Eq. 9 is built in place: heads write their share f^s / s, then comes the parents'.
+        """
+        size = (stop - start, self.features.shape[1], self.columns)
+        scorer, lattice = self.scorer, self.plan.lattices[self.iteration]
+        member = self.plan.membership(self.iteration, s, start, stop)
+        out = self.workspace.take("scores", size) if current is None else current[start:stop]
+        if prepared is not None:
+            elements = _elements(lattice, s, start, stop, self.relabelling) if scorer.ordered else None
+            scorer.scores(prepared, elements, member, out)
+        if previous is not None:
+            _add_parents(out, previous, lattice, s, start, stop, alone=prepared is None)
+        if scorer.softmax:
+            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", size)).view(len(out), -1)
+            values.sub_(baseline)
+        else:
+            values = out.view(len(out), -1) - baseline
+        sums.addmm_(member, values)
 
 
 def _elements(lattice: Lattice, s: int, start: int, stop: int, relabelling: Tensor | None) -> Tensor:
@@ -254,25 +273,24 @@ def _elements(lattice: Lattice, s: int, start: int, stop: int, relabelling: Tens
 
 
 def _add_parents(
-    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, *, share: float, alone: bool
+    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, *, alone: bool
 ) -> None:
-    """Add to (or, alone, put into) out (R, B, columns) the share of the mean F over the parents."""
+    """Add to out (R, B, columns), or put there, the share of the parents in F: (s - 1) / s of their mean, or all."""
     batch, columns = out.shape[1:]
     parents = lattice.parents(s, start, stop)  # (R, P)
     if batch > 1:
-        video = torch.arange(batch, dtype=torch.int32, device=parents.device)[:, None]
-        parents = torch.add(video, parents[:, None], alpha=batch).view(-1, parents.shape[1])  # (R * B, P)
-    total = F.embedding_bag(parents, previous.view(-1, columns), mode="sum").view_as(out)
+        parents = torch.add(counting(batch, parents.device)[:, None], parents[:, None], alpha=batch)
+    total = F.embedding_bag(parents.view(-1, parents.shape[-1]), previous.view(-1, columns), mode="sum").view_as(out)
     counted = lattice.scales[s - 1].parent_share
     if counted is None:  # all s parents are there
         if alone:
-            torch.mul(total, share / s, out=out)
+            torch.mul(total, 1 / s, out=out)
         else:
-            out.add_(total, alpha=share / s)
+            out.add_(total, alpha=(s - 1) / s**2)
     elif alone:
         torch.mul(total, counted[start:stop, None], out=out)
     else:
-        out.addcmul_(total, counted[start:stop, None], value=share)
+        out.addcmul_(total, counted[start:stop, None], value=(s - 1) / s)
 
 
 def _per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esv_ray.core.memory import Workspace
+
 
 def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
     """Subsequences of videos.
@@ -54,8 +56,9 @@ class Average(nn.Module):
         del s
         return 0
 
-    def prepare(self, features: Tensor, s: int) -> Tensor:
+    def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """Class scores of each element over s, (n, B, C), contiguous: a subsequence's scores are their sum."""
+        del workspace
         elements = features.relu() if self.input_relu else features
         return F.linear(elements, self.weight, self.bias).div_(s)
 
@@ -86,9 +89,9 @@ class VariableLength(nn.Module):
         """The gathered features."""
         return s * self.feature_dim
 
-    def prepare(self, features: Tensor, s: int) -> Tensor:
+    def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """(B, n, D)."""
-        del s
+        del s, workspace
         return features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
@@ -118,9 +121,9 @@ class CharacteristicFunction(nn.Module):
         """The positions."""
         return 2 * s
 
-    def prepare(self, features: Tensor, s: int) -> Tensor:
+    def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """The features, for their batch size only: (B, n, D)."""
-        del s
+        del s, workspace
         return features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:

@@ -8,6 +8,7 @@ s * D inputs. Position k of s can only hold elements k .. n - s + k, so the tabl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esv_ray.core.game import gather_subsequences
+from esv_ray.core.memory import Workspace, counting
 from esv_ray.errors import ModelError
 
 
@@ -102,7 +104,7 @@ class _GatherHead(nn.Module):
             self.register_buffer(f"weight_{index}", weight.t().contiguous())  # (in, out)
             self.register_buffer(f"bias_{index}", bias)
 
-    def table(self, features: Tensor) -> Tensor:
+    def table(self, features: Tensor, workspace: Workspace) -> Tensor:
         """First-layer table of features (n, B, D): (s, n - s + 1, B, H); the bias is in its first position."""
         first = self.get_buffer("first")
         n, batch, dim = features.shape
@@ -110,17 +112,17 @@ class _GatherHead(nn.Module):
         elements = features.relu() if self.input_relu else features
         # Windows of the same memory: position k sees elements k .. k + places - 1.
         windows = elements.as_strided((self.scale, places * batch, dim), (batch * dim, dim, 1))
-        table = torch.bmm(windows, first)
+        table = workspace.take("table", (self.scale, places * batch, first.shape[2]))
+        torch.bmm(windows, first, out=table)
         table[0] += self.get_buffer("first_bias")
         return table.view(self.scale, places, batch, -1)
 
     def scores(self, table: Tensor, elements: Tensor, out: Tensor) -> None:
         """From the table and positions (R, 1 or B, s) int32 into out (R * B, columns)."""
         s, places, batch, hidden = table.shape
-        position = torch.arange(s, dtype=torch.int32, device=table.device)
-        video = torch.arange(batch, dtype=torch.int32, device=table.device)[:, None]
-        # Row of (position k, element e, video b): (k * places + (e - k)) * B + b.
-        rows = torch.add(video, elements + position * (places - 1), alpha=batch)  # (R, B, s)
+        rows = elements + _row_starts(s, places, table.device)
+        if batch > 1:
+            rows = torch.add(counting(batch, table.device)[:, None], rows, alpha=batch)  # (R, B, s)
         held = F.embedding_bag(rows.reshape(-1, s), table.view(-1, hidden), mode="sum")  # (R * B, H)
         for index in range(self.n_rest - 1):
             held = torch.addmm(self.get_buffer(f"bias_{index}"), held.relu_(), self.get_buffer(f"weight_{index}"))
@@ -129,6 +131,12 @@ class _GatherHead(nn.Module):
             torch.addmm(self.get_buffer(f"bias_{last}"), held.relu_(), self.get_buffer(f"weight_{last}"), out=out)
         else:
             out.copy_(held)
+
+
+@lru_cache(maxsize=1024)
+def _row_starts(s: int, places: int, device: torch.device) -> Tensor:
+    """(s,) int32: element e at position k of s stands in row k * places + (e - k) of the table, which is e + this."""
+    return counting(s, device) * (places - 1)
 
 
 def _columns(n_classes: int) -> int:
@@ -189,10 +197,10 @@ class MultiScale(nn.Module):
         head = self.heads[s - 1]
         return int(head.widest) if isinstance(head, _GatherHead) else s * self.feature_dim
 
-    def prepare(self, features: Tensor, s: int) -> Tensor:
+    def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """First-layer table of an MLP head, else the features (B, n, D); features are (n, B, D), contiguous."""
         head = self.heads[s - 1]
-        return head.table(features) if isinstance(head, _GatherHead) else features.transpose(0, 1)
+        return head.table(features, workspace) if isinstance(head, _GatherHead) else features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
         """f^s / s into out (R, B, columns), s being the length of the given positions (R, 1 or B, s)."""
