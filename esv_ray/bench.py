@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from esv_ray.core.attribution import attribute, default_batch
+from esv_ray.core.attribution import attribute
 from esv_ray.core.estimator import Estimator, plan_for
 from esv_ray.core.heads import MlpHead
+from esv_ray.core.memory import default_batch
 from esv_ray.core.model import VideoModel, multiscale_model
 
 
@@ -95,7 +96,7 @@ def _measure(n: int, estimator: Estimator, dimensions: Dimensions, model: VideoM
     begun = time.perf_counter()
     plan = plan_for(estimator, n, n_max=model.n_max, dtype=model.dtype, device=model.device)
     plan_s = time.perf_counter() - begun
-    batch = default_batch(n, plan)
+    batch = default_batch(plan.largest(), model.device)
     generator = torch.Generator().manual_seed(n)
     features = torch.randn((batch, n, dimensions.feature_dim), generator=generator).to(model.device)
     relabelling = None

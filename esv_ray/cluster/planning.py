@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from esv_ray import storage
-from esv_ray.cluster.worker import job_estimator
-from esv_ray.core.attribution import check_fits
+from esv_ray.cluster.worker import job_engine
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
@@ -124,5 +123,4 @@ def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:
-        batch = None if spec.compute.batch == "auto" else spec.compute.batch
-        check_fits(model, job_estimator(spec), n, spec.compute.memory_budget, batch)
+        job_engine(spec, model).check(n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esv_ray.core.attribution import Attribution, attribute_videos, check_fits
+from esv_ray.cluster.wanted import Wanted, requested
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.engine import Engine, fetched
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import JobError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec
-from esv_ray.tables.features import BadRow, Video, decode
+from esv_ray.tables.features import FeatureRows, decode_rows
 from esv_ray.tables.manifest import commit_unit
-from esv_ray.tables.results import Computed, Outcome, UnitCounts, choose_classes, unit_tables
+from esv_ray.tables.results import Computed, InputRows, Missing, UnitCounts, choose_classes, unit_tables
 from esv_ray.tables.units import Unit, read_unit
 
 _T = TypeVar("_T")
@@ -47,7 +49,12 @@ class Workplace:
     """What an actor holds for all of its units: the job and the loaded model, on its device."""
 
     spec: JobSpec
-    model: VideoModel
+    engine: Engine
+
+    @property
+    def model(self) -> VideoModel:
+        """The model at work."""
+        return self.engine.model
 
 
 def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
@@ -64,7 +71,7 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     model = load_model(spec.model)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
-    return Workplace(spec, model.to(device, getattr(torch, spec.compute.dtype)))
+    return Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
 
 
 def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> UnitReport:
@@ -78,91 +85,93 @@ def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> U
     Raises:
         EsvError: the input changed, or the storage refuses; nothing of the unit is marked done.
     """
+    spec = place.spec
     begun = perf_counter()
     table, repeated = read_unit(unit)
-    videos, bad = decode(
+    rows = decode_rows(
         table,
         feature_dim=place.model.feature_dim,
         n_classes=place.model.n_classes,
-        dtype=np.dtype(place.spec.compute.dtype),
+        dtype=np.dtype(spec.compute.dtype),
         repeated=repeated.tolist(),
     )
+    wanted, missing = requested(spec, rows)
     read = perf_counter()
-    outcomes = _on(compute, lambda: compute_outcomes(place, videos, bad, unit.rows))
+    # Nothing but the device's work happens on the thread of `compute`.
+    found, refused, computing = _on(compute, lambda: _attribute(place, rows, wanted))
     computed = perf_counter()
-    attributions, rows, counts = unit_tables(outcomes, unit.covers)
-    commit_unit(place.spec.output, unit, attributions, rows)
-    done = perf_counter()
-    return UnitReport(counts, read - begun, computed - read, done - computed)
+    results, not_finite = _results(spec, rows, wanted, found)
+    inputs = InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames)
+    attributions, videos, counts = unit_tables(inputs, results, missing + refused + not_finite, unit.covers)
+    commit_unit(spec.output, unit, attributions, videos)
+    return UnitReport(counts, read - begun, computing, perf_counter() - computed)
 
 
 def _on(compute: Executor | None, work: Callable[[], _T]) -> _T:
     return work() if compute is None else compute.submit(work).result()
 
 
-def compute_outcomes(place: Workplace, videos: list[Video], bad: list[BadRow], n_rows: int) -> list[list[Outcome]]:
-    """What becomes of the rows of a unit: for each input row its outcomes, lengths ascending."""
-    spec = place.spec
-    outcomes: list[list[Outcome]] = [[] for _ in range(n_rows)]
-    for row in bad:
-        asked = (row.n_frames,) if spec.frames == "all" else spec.frames
-        outcomes[row.row] = [Outcome(row.video_id, row.label, row.n_frames, n, "failed", row.reason) for n in asked]
-    wanted: list[tuple[Video, npt.NDArray[np.int64]]] = []
-    for video in videos:
-        n_frames = len(video.features)
-        for n in requested_lengths(spec, n_frames):
-            if n <= n_frames:
-                wanted.append((video, sample_frames(n_frames, n)))
-            else:
-                reason = f"{n_frames} frames, {n} asked for"
-                outcomes[video.row].append(Outcome(video.video_id, video.label, n_frames, n, "skipped", reason))
-    for video, outcome in _attributed(place, wanted):
-        outcomes[video.row].append(outcome)
-    return [sorted(row, key=lambda outcome: outcome.n_elements) for row in outcomes]
-
-
-def requested_lengths(spec: JobSpec, n_frames: int) -> list[int]:
-    """The lengths at which a video of T frames is attributed (or, where longer than T, skipped), ascending.
-
-    With `short: all`, lengths above T collapse into one: all T frames.
-    """
-    if spec.frames == "all":
-        return [n_frames]
-    return sorted({min(n, n_frames) for n in spec.frames} if spec.short == "all" else spec.frames)
-
-
-def sample_frames(n_frames: int, n: int) -> npt.NDArray[np.int64]:
-    """n of T frames, uniformly: floor((i + 0.5) * T / n), in whole numbers. (n,), for n <= T."""
-    return (2 * np.arange(n, dtype=np.int64) + 1) * n_frames // (2 * n)
-
-
-def _attributed(place: Workplace, wanted: list[tuple[Video, npt.NDArray[np.int64]]]) -> list[tuple[Video, Outcome]]:
-    """Outcomes of sampled videos; those whose exact ESVs do not fit in memory fail with the reason."""
-    spec, model = place.spec, place.model
-    estimator = job_estimator(spec)
-    out: list[tuple[Video, Outcome]] = []
-    fitting: list[tuple[Video, npt.NDArray[np.int64]]] = []
+def _attribute(
+    place: Workplace, rows: FeatureRows, wanted: Wanted
+) -> tuple[list[tuple[npt.NDArray[np.int64], Attribution]], list[Missing], float]:
+    """Attributions in host memory, each of some of `wanted`; what does not fit in memory; and seconds."""
+    begun = perf_counter()
+    engine, refusals = place.engine, {}
     # By the job's budget, not by this machine's memory: the bytes of a table depend on the job alone.
-    refusals = {n: _refusal(place, estimator, n) for n in {len(frames) for _, frames in wanted}}
-    for video, frames in wanted:
-        refusal = refusals[len(frames)]
-        if refusal is None:
-            fitting.append((video, frames))
-        else:
-            out.append((video, _outcome(video, frames, refusal)))
-    batches = attribute_videos(
-        model,
-        [torch.from_numpy(video.features[frames]) for video, frames in fitting],
-        [video.video_id for video, _ in fitting],
-        estimator,
-        memory_budget=spec.compute.memory_budget,
-        batch=_batch(spec),
-    )
-    for indices, found in batches:
-        chosen = [fitting[index] for index in indices]
-        for (video, frames), computed in zip(chosen, _computed(place, chosen, found), strict=True):
-            out.append((video, _outcome(video, frames, computed)))
-    return out
+    for n in np.unique(wanted.lengths).tolist():
+        try:
+            engine.check(n)
+        except SpecError as error:
+            refusals[n] = str(error)
+    refused = [
+        Missing(row, n, "failed", refusals[n])
+        for row, n in zip(wanted.rows.tolist(), wanted.lengths.tolist(), strict=True)
+        if n in refusals
+    ]
+    fitting = np.flatnonzero(~np.isin(wanted.lengths, list(refusals)))
+
+    def features(some: Sequence[int]) -> torch.Tensor:
+        chosen = fitting[some]
+        return torch.from_numpy(rows.features(wanted.rows[chosen], wanted.places(chosen, rows.n_frames)))
+
+    ids = [rows.ids[row] for row in wanted.rows[fitting].tolist()]
+    batches = fetched(engine.attributions(wanted.lengths[fitting].tolist(), ids, features))
+    found = [(fitting[indices], attribution) for indices, attribution in batches]
+    return found, refused, perf_counter() - begun
+
+
+def _results(
+    spec: JobSpec, rows: FeatureRows, wanted: Wanted, found: Sequence[tuple[npt.NDArray[np.int64], Attribution]]
+) -> tuple[list[Computed], list[Missing]]:
+    """The classes asked for; and the videos whose values are not finite."""
+    results, missing = [], []
+    for some, attribution in found:
+        esv, scores = attribution.esv.float().numpy(), attribution.scores.float().numpy()  # (B, n, C), (B, C)
+        finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))
+        for index in some[~finite].tolist():
+            why = "the model's scores are not finite: features or weights are too large"
+            missing.append(Missing(int(wanted.rows[index]), int(wanted.lengths[index]), "failed", why))
+        kept = some[finite]
+        if not len(kept):
+            continue
+        rows_of = wanted.rows[kept]
+        pairs = choose_classes(spec.classes, scores[finite], rows.labels[rows_of], rows.labelled[rows_of])
+        video, chosen = np.flatnonzero(finite)[pairs[:, 0]], pairs[:, 1]
+        stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, chosen]
+        results.append(
+            Computed(
+                rows=rows_of,
+                scores=scores[finite],
+                gaps=attribution.gaps.float().numpy()[finite],
+                frame_index=rows.frame_index(rows_of, wanted.places(kept, rows.n_frames)),
+                pairs=pairs,
+                esv=esv[video, :, chosen],
+                stderr=stderr,
+                exact=attribution.exact,
+                evaluations=attribution.evaluations,
+            )
+        )
+    return results, missing
 
 
 def job_estimator(spec: JobSpec) -> Estimator:
@@ -171,62 +180,10 @@ def job_estimator(spec: JobSpec) -> Estimator:
     return Estimator(asked.kind, asked.m, asked.iterations, asked.seed)
 
 
-def _batch(spec: JobSpec) -> int | None:
-    return None if spec.compute.batch == "auto" else spec.compute.batch
-
-
-def _refusal(place: Workplace, estimator: Estimator, n: int) -> str | None:
-    """Why n elements cannot be attributed within the job's budget; None if they can."""
-    try:
-        check_fits(place.model, estimator, n, place.spec.compute.memory_budget, _batch(place.spec))
-    except SpecError as error:
-        return str(error)
-    return None
-
-
-def _computed(
-    place: Workplace, chosen: list[tuple[Video, npt.NDArray[np.int64]]], found: Attribution
-) -> list[Computed | str]:
-    """The classes asked for of one batch; of a video whose values are not finite, the reason."""
-    prior = place.model.prior.to(found.scores)
-    gaps = (found.esv.sum(dim=1) - (found.scores - prior)).abs().amax(dim=1).cpu().numpy()  # (B,)
-    scores = found.scores.float().cpu().numpy()  # (B, C)
-    esv = found.esv.float().cpu().numpy()  # (B, n, C)
-    stderr = None if found.stderr is None else found.stderr.float().cpu().numpy()
-    finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))  # (B,)
-    out: list[Computed | str] = []
-    for row, (video, frames) in enumerate(chosen):
-        if not finite[row]:
-            out.append("the model's scores are not finite: features or weights are too large")
-            continue
-        classes = choose_classes(place.spec.classes, scores[row], video.label)
-        out.append(
-            Computed(
-                scores=scores[row],
-                classes=classes,
-                esv=esv[row][:, classes],
-                stderr=None if stderr is None else stderr[row][:, classes],
-                frame_index=video.frame_index[frames],
-                exact=found.exact,
-                evaluations=found.evaluations,
-                efficiency_gap=float(gaps[row]),
-            )
-        )
-    return out
-
-
-def _outcome(video: Video, frames: npt.NDArray[np.int64], result: Computed | str) -> Outcome:
-    """What was computed, or the reason why not."""
-    computed, reason = (result, None) if isinstance(result, Computed) else (None, result)
-    return Outcome(
-        video.video_id,
-        video.label,
-        len(video.features),
-        len(frames),
-        "ok" if computed else "failed",
-        reason,
-        computed,
-    )
+def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
+    """A model at work as a job asks for it."""
+    batch = None if spec.compute.batch == "auto" else spec.compute.batch
+    return Engine(model, job_estimator(spec), memory_budget=spec.compute.memory_budget, batch=batch)
 
 
 class UnitActor:

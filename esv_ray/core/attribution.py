@@ -6,24 +6,18 @@ scale by scale in chunks of subsequences that stay in the cache, and only two sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import comb
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.estimator import Estimator, Plan, batch_of, check_exact_fits, plan_for, resolve
-from esv_ray.core.keyed import derive_key, permutation
+from esv_ray.core.estimator import Plan
 from esv_ray.core.lattice import Lattice
-from esv_ray.core.memory import Workspace, counting
+from esv_ray.core.memory import default_working_set
 from esv_ray.core.model import Scorer, VideoModel
-
-# Bytes of the hidden layer and scores of a chunk. Paper's dimensions, one core, ms a video with 1, 2, 4, 8 MiB:
-# n = 8: 1.00, 1.07, 1.14, 1.41; n = 12: 14.3, 12.4, 12.8, 15.0; n = 16: 157, 161, 165, 213.
-WORKING_SET = 2 * 2**20
+from esv_ray.core.workspace import Workspace, counting
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,7 @@ class Attribution:
         esv: (B, n, C) Element Shapley Values, in probability.
         stderr: (B, n, C) standard errors over iterations; None where exact or from a single iteration.
         scores: (B, C) values of the full sequence; the mean over iterations where sampled.
+        gaps: (B,) efficiency gaps: largest over classes of |sum of ESVs - (scores - prior)|.
         evaluations: head evaluations spent on each video.
         exact: whether every subsequence was looked at.
     """
@@ -41,6 +36,7 @@ class Attribution:
     esv: Tensor
     stderr: Tensor | None
     scores: Tensor
+    gaps: Tensor
     evaluations: int
     exact: bool
 
@@ -52,7 +48,7 @@ def attribute(
     plan: Plan,
     *,
     relabelling: Tensor | None = None,
-    working_set: int = WORKING_SET,
+    working_set: int | None = None,
     workspace: Workspace | None = None,
 ) -> Attribution:
     """ESVs of a batch of videos of equal length.
@@ -63,10 +59,11 @@ def attribute(
         plan: for n elements (`estimator.plan_for`).
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: as they stand.
-        working_set: bytes of a chunk's intermediate results.
+        working_set: bytes of a chunk's intermediate results; None: by the device.
         workspace: memory to work in, kept from batch to batch; None: new.
     """
     workspace = workspace or Workspace(features.device, features.dtype)
+    working_set = working_set or default_working_set(features.device)
     batch, n, _ = features.shape
     if n != plan.n:
         raise ValueError(f"the plan is for {plan.n} elements, got features of {n}")
@@ -104,86 +101,15 @@ def attribute(
     if single:
         spread = torch.stack(single).std(dim=0) / len(single) ** 0.5
         stderr = _per_video(spread, batch, n_classes, relabelling)
+    gaps = pooled.sum(dim=0).view_as(scores) - (scores - prior)  # (B, columns)
     return Attribution(
         esv=_per_video(pooled, batch, n_classes, relabelling),
         stderr=stderr,
         scores=scores[:, :n_classes].contiguous(),
+        gaps=gaps.abs().amax(dim=1),
         evaluations=plan.evaluations(scorer.n_max),
         exact=plan.exact,
     )
-
-
-def attribute_videos(
-    model: VideoModel,
-    sequences: Sequence[Tensor],
-    video_ids: Sequence[str],
-    estimator: Estimator,
-    *,
-    memory_budget: int,
-    batch: int | None = None,
-) -> Iterator[tuple[list[int], Attribution]]:
-    """ESVs of videos of any lengths, those of equal length together.
-
-    Args:
-        model: a loaded model.
-        sequences: for each video its elements (n, D), n >= 1.
-        video_ids: for each video the name that, with the seed, fixes its relabelling of a sampled plan.
-        estimator: how.
-        memory_budget: bytes that exact ESVs may take.
-        batch: videos of equal length that are computed together; None: chosen by n. Changes rounding only.
-
-    Yields:
-        Indices into `sequences`, and their attribution, lengths ascending.
-
-    Raises:
-        SpecError: exact ESVs of a length would not fit the budget.
-    """
-    by_length: dict[int, list[int]] = {}
-    for index, sequence in enumerate(sequences):
-        by_length.setdefault(len(sequence), []).append(index)
-    device, dtype = model.device, model.dtype
-    workspace = Workspace(device, dtype)
-    for n in by_length:
-        check_fits(model, estimator, n, memory_budget, batch)
-    for n, members in sorted(by_length.items()):
-        plan = plan_for(estimator, n, n_max=model.n_max, dtype=dtype, device=device)
-        size = batch or default_batch(n, plan)
-        for start in range(0, len(members), size):
-            chosen = members[start : start + size]
-            features = torch.stack([sequences[index] for index in chosen]).to(device, dtype)
-            relabelling = None
-            if not plan.exact:
-                labels = [permutation(derive_key(estimator.seed, "relabel", video_ids[i]), n) for i in chosen]
-                relabelling = torch.from_numpy(np.stack(labels).astype(np.int32)).to(device)
-            yield chosen, attribute(model, features, plan, relabelling=relabelling, workspace=workspace)
-
-
-def check_fits(model: VideoModel, estimator: Estimator, n: int, memory_budget: int, batch: int | None = None) -> None:
-    """Refuse what does not fit in memory: exact ESVs of too many elements.
-
-    Raises:
-        SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
-    """
-    if resolve(estimator, n, model.n_max) == "exact":
-        check_exact_fits(
-            n,
-            n_max=model.n_max,
-            n_classes=model.n_classes,
-            itemsize=model.dtype.itemsize,
-            memory_budget=memory_budget,
-            batch=batch,
-            # Sampling with an m that holds every subsequence is exact, too.
-            instead="the estimator algorithm1 or auto" if estimator.kind == "exact" else "a smaller m",
-        )
-
-
-def default_batch(n: int, plan: Plan) -> int:
-    """Videos of n elements computed together: enough to share the reading of weights, few enough to stay in cache.
-
-    A function of the shape alone, never of the machine: with it results have the same bits everywhere.
-    """
-    largest = comb(n, n // 2) if plan.exact else max(len(s) for lattice in plan.lattices for s in lattice.scales)
-    return batch_of(largest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +151,9 @@ class _Walk:
         """Sums of one scale; F of its subsequences goes into `current`, if it is asked for."""
         n, batch, _ = self.features.shape
         scorer, count = self.scorer, len(self.plan.lattices[self.iteration].scales[s - 1])
-        prepared = scorer.prepare(self.features, s, self.workspace) if scorer.n_max is None or s <= scorer.n_max else None
+        prepared = (
+            scorer.prepare(self.features, s, self.workspace) if scorer.n_max is None or s <= scorer.n_max else None
+        )
         rows = max(1, self.working_set // (batch * (self.columns + scorer.width(s)) * self.features.element_size()))
         sums = self.features.new_zeros((n + 1, batch * self.columns))
         for start in range(0, count, rows):

@@ -12,9 +12,9 @@ with a and b one over counts (Price & Damen 2020, Eq. 4 to 6 and Algorithm 1).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import comb, inf
 from threading import Lock
 from typing import Literal
 
@@ -30,6 +30,8 @@ Kind = Literal["auto", "exact", "algorithm1"]
 # Recursion, softmax and operators of one subsequence beside one head evaluation: 0.5 at D = H = 256, C = 174
 # (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
 _COST_BESIDE_HEADS = 0.5
+
+_COUNTABLE = 100  # elements; of more there are beyond 10^28 subsequences
 
 _CACHE_BYTES = 256 * 2**20
 _MEMBERSHIP_BYTES = 32 * 2**20  # a plan keeps its membership matrices up to this size, else makes them by chunks
@@ -104,6 +106,10 @@ class Plan:
         """Head evaluations that a video costs, for a model whose longest head is n_max (None: any length)."""
         return sum(len(scale) for lattice in self.lattices for scale in lattice.scales[:n_max])
 
+    def largest(self) -> int:
+        """Subsequences of its largest scale."""
+        return max(len(scale) for lattice in self.lattices for scale in lattice.scales)
+
     def nbytes(self) -> int:
         """Bytes held by its tensors."""
         total = sum(lattice.nbytes() for lattice in self.lattices)
@@ -117,11 +123,16 @@ class Plan:
         return membership(masks, self.n, self.pooled.within.dtype)
 
 
+def widest_scale(n: int) -> float:
+    """Subsequences of the largest scale of n elements; infinite where counting them takes long."""
+    return comb(n, n // 2) if n <= _COUNTABLE else inf
+
+
 def resolve(estimator: Estimator, n: int, n_max: int | None) -> Literal["exact", "algorithm1"]:
     """What an estimator comes down to for n elements: `exact` where every subsequence would be looked at anyway."""
-    if estimator.kind == "exact" or estimator.m >= comb(n, n // 2):
+    if estimator.kind == "exact" or estimator.m >= widest_scale(n):
         return "exact"
-    if estimator.kind == "algorithm1":
+    if estimator.kind == "algorithm1" or n > _COUNTABLE:
         return "algorithm1"
     sizes = [comb(n, s) for s in range(1, n + 1)]
     # All n singletons are always looked at, whatever m is.
@@ -132,76 +143,68 @@ def resolve(estimator: Estimator, n: int, n_max: int | None) -> Literal["exact",
     return "exact" if cost_exact <= cost_sampled else "algorithm1"
 
 
-def batch_of(largest: int) -> int:
-    """Videos in a batch, by the subsequences of its largest scale."""
-    return max(1, min(64, 4096 // largest))
+@dataclass(frozen=True)
+class Recipe:
+    """All that the lattices of a plan depend on.
 
-
-def exact_bytes(n: int, *, n_max: int | None, n_classes: int, itemsize: int, batch: int = 1) -> int:
-    """Memory, in bytes, that exact ESVs of a batch of videos of n elements take: plan and two scales of values."""
-    heads = n if n_max is None else min(n, n_max)
-    largest = comb(n, n // 2)
-    elements = sum(s * comb(n, s) for s in range(1, heads + 1)) * 4
-    parents = 0 if n_max is None else n * (1 << (n - 1)) * 4
-    building = (1 << n) * (8 + 8 + 4) + largest * n * 8 * 2  # masks, their order, ranks; positions of the largest scale
-    values = batch * largest * n_classes * itemsize * (1 if n_max is None else 2)
-    return elements + parents + (1 << n) * 8 + building + values
-
-
-def check_exact_fits(
-    n: int,
-    *,
-    n_max: int | None,
-    n_classes: int,
-    itemsize: int,
-    memory_budget: int,
-    batch: int | None = 1,
-    instead: str = "the estimator algorithm1 or auto",
-) -> None:
-    """Refuse exact ESVs of a batch (None: as many videos as go together by default) that do not fit.
-
-    Raises:
-        SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
+    Attributes:
+        n: elements.
+        heads: element positions are kept for the scales up to this one.
+        recursion: whether parents are needed.
+        stored: whether a full lattice keeps its indices.
+        sampling: m, iterations, seed of Algorithm 1; None: exact.
     """
 
-    def needs(length: int) -> int:
-        together = batch or batch_of(comb(length, length // 2))
-        return exact_bytes(length, n_max=n_max, n_classes=n_classes, itemsize=itemsize, batch=together)
+    n: int
+    heads: int
+    recursion: bool
+    stored: bool
+    sampling: tuple[int, int, int] | None
 
-    def fits(length: int) -> bool:
-        return length <= 30 and needs(length) <= memory_budget
+    @property
+    def exact(self) -> bool:
+        """Whether every subsequence is looked at."""
+        return self.sampling is None
 
-    if fits(n):
-        return
-    largest = max((length for length in range(1, min(n, 31)) if fits(length)), default=0)
-    raise SpecError(
-        f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take {_in_words(needs(n))} of memory, "
-        f"{_in_words(memory_budget)} is to be had; the largest n that fits is {largest}: sample frames, or use "
-        f"{instead}"
+
+Build = Callable[[Recipe], tuple[Lattice, ...]]
+
+
+def recipe_for(estimator: Estimator, n: int, *, n_max: int | None, stored: bool = True) -> Recipe:
+    """What to build for an estimator."""
+    exact = resolve(estimator, n, n_max) == "exact"
+    sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
+    return Recipe(n, n if n_max is None else min(n, n_max), n_max is not None, stored or not exact, sampling)
+
+
+def build_lattices(recipe: Recipe) -> tuple[Lattice, ...]:
+    """One full lattice where exact; else one an iteration, independently sampled."""
+    if recipe.sampling is None:
+        parents = recipe.recursion and recipe.stored
+        heads = recipe.heads if recipe.stored else 0
+        return (full_lattice(recipe.n, scales_with_elements=heads, parents=parents),)
+    m, iterations, seed = recipe.sampling
+    return tuple(
+        sampled_lattice(
+            recipe.n,
+            m=m,
+            key=derive_key(seed, "lattice", recipe.n, iteration),
+            scales_with_elements=recipe.heads,
+            parents=recipe.recursion,
+        )
+        for iteration in range(iterations)
     )
 
 
-def plan_exact(n: int, *, n_max: int | None) -> Plan:
+def plan_exact(n: int, *, n_max: int | None, stored: bool = True) -> Plan:
     """The plan of exact ESVs: one full lattice."""
-    lattice = full_lattice(n, scales_with_elements=n if n_max is None else n_max, parents=n_max is not None)
-    return _plan((lattice,), exact=True)
+    return _plan(build_lattices(recipe_for(Estimator("exact"), n, n_max=n_max, stored=stored)), exact=True)
 
 
 def plan_algorithm1(n: int, *, m: int, iterations: int, seed: int, n_max: int | None) -> Plan:
     """The plan of the paper's Algorithm 1: `iterations` independently sampled lattices, sums and counts pooled."""
-    return _plan(
-        tuple(
-            sampled_lattice(
-                n,
-                m=m,
-                key=derive_key(seed, "lattice", n, iteration),
-                scales_with_elements=n if n_max is None else n_max,
-                parents=n_max is not None,
-            )
-            for iteration in range(iterations)
-        ),
-        exact=False,
-    )
+    heads = n if n_max is None else min(n, n_max)
+    return _plan(build_lattices(Recipe(n, heads, n_max is not None, True, (m, iterations, seed))), exact=False)
 
 
 def plan_from_lattices(lattices: Sequence[Lattice]) -> Plan:
@@ -215,21 +218,34 @@ _cache: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 _cache_lock = Lock()
 
 
-def plan_for(estimator: Estimator, n: int, *, n_max: int | None, dtype: torch.dtype, device: torch.device) -> Plan:
-    """The plan of an estimator for n elements, on a device, cached (least recently used first out, by bytes)."""
-    kind = resolve(estimator, n, n_max)
-    sampling = () if kind == "exact" else (estimator.m, estimator.iterations, estimator.seed)
-    key = (kind, n, n_max if n_max is None else min(n, n_max), n_max is None, *sampling, dtype, device)
+def plan_for(
+    estimator: Estimator,
+    n: int,
+    *,
+    n_max: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    stored: bool = True,
+    build: Build | None = None,
+) -> Plan:
+    """The plan of an estimator for n elements, on a device, cached (least recently used first out, by bytes).
+
+    Args:
+        estimator: how; a kind of `auto` is resolved by its cost.
+        n: elements.
+        n_max: the model's longest head, or None.
+        dtype: the model's.
+        device: the model's.
+        stored: whether a full lattice keeps its indices.
+        build: makes the lattices; None: `build_lattices`.
+    """
+    recipe = recipe_for(estimator, n, n_max=n_max, stored=stored)
+    key = (recipe, dtype, device)
     with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-    if kind == "exact":
-        plan = plan_exact(n, n_max=n_max)
-    else:
-        m, iterations, seed = estimator.m, estimator.iterations, estimator.seed
-        plan = plan_algorithm1(n, m=m, iterations=iterations, seed=seed, n_max=n_max)
-    plan = plan_to(plan, dtype=dtype, device=device)
+    plan = plan_to(_plan((build or build_lattices)(recipe), exact=recipe.exact), dtype=dtype, device=device)
     with _cache_lock:
         _cache[key] = plan
         while len(_cache) > 1 and sum(kept.nbytes() for kept in _cache.values()) > _CACHE_BYTES:
@@ -287,11 +303,3 @@ def _weights(counts: Tensor) -> Weights:
     within[1:] = torch.where(known, share / held[1:].clamp(min=1), 0.0)
     without[:-1] = torch.where(known, share / missed[:-1].clamp(min=1), 0.0)
     return Weights(within, without, within * held - without * missed)
-
-
-def _in_words(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if size < 1000 or unit == "PB":
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError

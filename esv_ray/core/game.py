@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esv_ray.core.memory import Workspace
+from esv_ray.core.workspace import Workspace
 
 
 def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:

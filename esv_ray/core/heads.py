@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esv_ray.core.game import gather_subsequences
-from esv_ray.core.memory import Workspace, counting
+from esv_ray.core.workspace import Workspace, counting
 from esv_ray.errors import ModelError
 
 

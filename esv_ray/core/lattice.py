@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -20,7 +21,7 @@ from esv_ray.core.keyed import UInt64Array, derive_key, mix64
 
 WORD_BITS = 62  # int64 without the sign bit, and one spare
 MOST_FULL = 30  # elements of a full lattice
-_ROWS_AT_ONCE = 2**16  # of a full lattice while it is built: bounds the memory beside the result
+_ROWS_AT_ONCE = 2**14  # of a full lattice while it is built: bounds the memory beside the result
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -135,12 +136,17 @@ def full_parents(elements: Tensor) -> Tensor:
         (R, s) int32: column j is the index, among all subsequences of length s - 1, of the row without element j.
     """
     s = elements.shape[1]
-    table = torch.tensor([[comb(e, k) for k in range(s + 1)] for e in range(MOST_FULL)], device=elements.device)
+    table = _binomials(elements.device)
     places = torch.arange(s, device=elements.device)
     kept, moved = table[elements.long(), places + 1], table[elements.long(), places]  # (R, s)
     before = kept.cumsum(dim=1) - kept
     after = moved.sum(dim=1, keepdim=True) - moved.cumsum(dim=1)
     return (before + after).int()
+
+
+@lru_cache(maxsize=8)
+def _binomials(device: torch.device) -> Tensor:
+    return torch.tensor([[comb(e, k) for k in range(MOST_FULL + 1)] for e in range(MOST_FULL)], device=device)
 
 
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:

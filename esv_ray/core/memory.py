@@ -1,35 +1,112 @@
-"""What an attribution works in: buffers that are used again."""
+"""How much memory an attribution takes, in bytes: what decides about exactness, batches and chunks."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import prod
+from collections.abc import Callable
+from math import comb
 
 import torch
-from torch import Tensor
+
+from esv_ray.core.estimator import widest_scale
+from esv_ray.core.lattice import MOST_FULL, WORD_BITS
+from esv_ray.core.model import VideoModel
+
+# Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
+# 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
+_CPU_WORKING_SET = 2 * 2**20
+_MOST_CPU_WORKING_SET = 16 * 2**20
+# Half of the second-level cache of a data-centre GPU (not measured).
+_CUDA_WORKING_SET = 32 * 2**20
+
+# Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
+# 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
+_CPU_ROWS, _MOST_CPU_BATCH = 2**14, 256
+_CUDA_ROWS, _MOST_CUDA_BATCH = 2**18, 4096  # not measured
+
+_PARENTS_GUESS = 8  # that were sampled, of a subsequence of a long sequence; most have one to three
 
 
-@lru_cache(maxsize=64)
-def counting(count: int, device: torch.device) -> Tensor:
-    """0, 1, .. count - 1 as int32, made once."""
-    return torch.arange(count, dtype=torch.int32, device=device)
+def default_working_set(device: torch.device) -> int:
+    """Bytes of a chunk's intermediate results on a device."""
+    if device.type == "cuda":
+        return _CUDA_WORKING_SET
+    return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * torch.get_num_threads())
 
 
-class Workspace:
-    """Buffers that are used again for every chunk and batch; each grows to the largest that was asked of it.
+def default_batch(largest: int, device: torch.device) -> int:
+    """Videos computed together, by the subsequences of the largest scale: enough to share the reading of weights.
 
-    Fresh memory costs a page fault for every 4 kB: a third of the time of the second-layer products of exact n = 16.
+    A function of shape and kind of device alone: with it results have the same bits on all machines of a kind.
     """
+    rows, most = (_CUDA_ROWS, _MOST_CUDA_BATCH) if device.type == "cuda" else (_CPU_ROWS, _MOST_CPU_BATCH)
+    return max(1, min(most, rows // largest))
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._buffers: dict[str, Tensor] = {}
-        self._device, self._dtype = device, dtype
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A tensor in the buffer of a name, its content left over; good until the name is taken again."""
-        size = prod(shape)
-        buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < size:
-            self._buffers.pop(name, None)  # freed before the larger one is made
-            buffer = self._buffers[name] = torch.empty(size, dtype=self._dtype, device=self._device)
-        return buffer[:size].view(shape)
+def exact_bytes(model: VideoModel, n: int, *, batch: int, working_set: int, stored: bool) -> int:
+    """Memory that exact ESVs of a batch of videos of n elements take.
+
+    Args:
+        model: its sizes count.
+        n: elements.
+        batch: videos.
+        working_set: of a chunk.
+        stored: whether the lattice's indices are kept, not made chunk by chunk.
+    """
+    heads = n if model.n_max is None else min(n, model.n_max)
+    masks = 2 * 8 * (1 << n)  # and once more while they are made
+    kept = index_bytes(n, model.n_max) if stored else 0
+    return masks + kept + _working_bytes(model, n, heads, comb(n, n // 2), batch, working_set)
+
+
+def index_bytes(n: int, n_max: int | None) -> int:
+    """Memory of the parents and elements of a full lattice."""
+    heads = n if n_max is None else min(n, n_max)
+    parents = 0 if n_max is None else n * (1 << (n - 1))
+    return 4 * (parents + sum(s * comb(n, s) for s in range(1, heads + 1)))
+
+
+def sampled_bytes(model: VideoModel, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
+    """Memory that sampled ESVs of a batch take: plan, the making of one lattice, and the work."""
+    heads = n if model.n_max is None else min(n, model.n_max)
+    rows = max(n, int(min(m, widest_scale(n))))  # all singletons are looked at, whatever m is
+    words = -(-n // WORD_BITS)
+    parents = 0 if model.n_max is None else 4 * min(n, _PARENTS_GUESS) * n
+    lattice = rows * (8 * words * n + parents + 4 * heads * (heads + 1) // 2)
+    making = rows * n * 48  # all one-element extensions of a scale: their parts, hashes and order
+    weights = 3 * 8 * (n + 1) * n * (iterations + 1)
+    return iterations * lattice + making + weights + _working_bytes(model, n, heads, rows, batch, working_set)
+
+
+def _working_bytes(model: VideoModel, n: int, heads: int, largest: int, batch: int, working_set: int) -> int:
+    columns, itemsize = model.scorer.columns(model.n_classes), model.dtype.itemsize
+    scales = 0 if model.n_max is None else 2 * (largest + 1) * columns
+    widest = max(model.scorer.width(s) for s in range(1, heads + 1))
+    chunk = min(largest, max(1, working_set // (batch * (columns + widest) * itemsize))) * (3 * columns + 2 * widest)
+    table = max(s * (n - s + 1) * model.scorer.width(s) for s in range(1, heads + 1)) if model.n_max is not None else 0
+    results = 6 * n * columns + 3 * n * model.feature_dim
+    return batch * (scales + chunk + table + results) * itemsize
+
+
+def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
+    """The largest of 1..most whose needs, which grow, are within the budget; 0 if none is."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if needs(middle) <= budget else (low, middle)
+    return low
+
+
+def longest_exact(model: VideoModel, budget: int, *, working_set: int) -> int:
+    """The largest n whose exact ESVs, one video at a time, fit."""
+    return largest_fitting(
+        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MOST_FULL
+    )
+
+
+def in_words(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000 or unit == "PB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError

@@ -15,8 +15,8 @@ from esv_ray.errors import ModelError
 # A scorer has: `n_max`, its longest head (None: it scores every length itself, no average over scales); `softmax`,
 # whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the
 # width of its scores, classes first; `width(s)`, numbers held for a subsequence beside its scores;
-# `prepare(features (n, B, D), s, workspace)`, made once a scale and batch; `scores(prepared, elements (R, 1 or B, s), member
-# (n + 1, R), out (R, B, columns))` writes scores, of heads f^s the share f^s / s that Eq. 9 gives them.
+# `prepare(features (n, B, D), s, workspace)`, made once a scale and batch; `scores(prepared, elements (R, 1 or B, s),
+# member (n + 1, R), out (R, B, columns))` writes scores, of heads f^s the share f^s / s that Eq. 9 gives them.
 Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
 
 
@@ -60,7 +60,7 @@ class VideoModel:
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
         """The model on another device or in another floating dtype; its modules are moved, not copied."""
-        return replace(self, scorer=self.scorer.to(device=device, dtype=dtype))
+        return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
 
     def _anchor(self) -> Tensor:
         for tensor in (*self.scorer.parameters(), *self.scorer.buffers()):

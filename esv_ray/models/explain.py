@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -12,10 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import attribute_videos
+from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError
+from esv_ray.machine import spare_memory
 
 Sequence2d = Tensor | npt.NDArray[np.floating]
 
@@ -101,12 +101,13 @@ def explain(
         video_id: names the sequence: with the seed it fixes what is sampled for it.
         video_ids: the same for a list; default: its positions "0", "1", ...
         output: what the ESVs divide: class probabilities.
-        batch: sequences of equal length computed together; None: chosen by the length. Changes rounding only.
-        memory_budget: bytes that exact ESVs may take; None: what the machine or device has to spare.
+        batch: most sequences of equal length computed together; None: chosen by the length. Changes rounding only.
+        memory_budget: bytes that the work may take; None: what the machine or device has to spare. `auto` samples
+            what does not fit.
 
     Raises:
         DataError: features that are not finite (n, D) with n >= 1.
-        SpecError: exact ESVs of that many elements do not fit in memory.
+        SpecError: the ESVs of that many elements do not fit in memory.
     """
     if output != "probability":
         raise ValueError(f"output: expected 'probability', got {output!r}")
@@ -124,14 +125,10 @@ def explain(
         raise ValueError(f"video_ids: expected {len(many)}, one a sequence, got {len(ids)}")
     sequences = [_checked(index, sequence, model) for index, sequence in enumerate(many)]
     results: dict[int, Explanation] = {}
-    for indices, found in attribute_videos(
-        model,
-        sequences,
-        ids,
-        Estimator(estimator, m, iterations, seed),
-        memory_budget=memory_budget if memory_budget is not None else spare_memory(model.device),
-        batch=batch,
-    ):
+    budget = memory_budget if memory_budget is not None else spare_memory(model.device)
+    engine = Engine(model, Estimator(estimator, m, iterations, seed), memory_budget=budget, batch=batch)
+    lengths = [len(sequence) for sequence in sequences]
+    for indices, found in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
         for row, index in enumerate(indices):
             if not bool(found.scores[row].isfinite().all() and found.esv[row].isfinite().all()):
                 raise DataError(
@@ -147,18 +144,6 @@ def explain(
             )
     ordered = [results[index] for index in range(len(many))]
     return ordered[0] if single else ordered
-
-
-def spare_memory(device: torch.device) -> int:
-    """Bytes that a computation may take on a device: most of what is free."""
-    if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo") as file:  # noqa: PTH123
-            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return int(0.8 * available)
 
 
 def _checked(index: int, sequence: Sequence2d, model: VideoModel) -> Tensor:

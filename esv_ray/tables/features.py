@@ -1,4 +1,4 @@
-"""Feature tables: from Parquet rows to checked (T, D) arrays, vectorised from Arrow buffers.
+"""Feature tables: from Parquet rows to checked frames, vectorised from Arrow buffers.
 
 A row that breaks the contract becomes a `BadRow` with its reason; a file that cannot be read as a feature table is a
 `DataError`.
@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
+from esv_ray.tables.frames import INT32_MAX, FrameColumn, NumberColumn, is_any_list, is_list
 
-INT32_MAX = 2**31 - 1
 COLUMNS = ("video_id", "features", "label", "frame_index")
 
 
@@ -27,7 +27,7 @@ class Video:
     Attributes:
         row: its place among the rows that were decoded.
         video_id: unique in its file.
-        features: (T, D), finite, in the dtype asked for.
+        features: (T, D), finite, in the dtype asked for; it may be a view of the table's memory.
         label: class id, or None.
         frame_index: (T,) int32, the number of each frame in its video.
     """
@@ -50,6 +50,44 @@ class BadRow:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Rows of a feature table by columns.
+
+    Attributes:
+        ids: of each row, "" where it has none.
+        labels: (rows,) int32.
+        labelled: (rows,) whether there is a label, one that an int32 holds.
+        n_frames: (rows,) int32.
+        faults: rows that break the contract, and why.
+    """
+
+    ids: list[str]
+    labels: npt.NDArray[np.int32]
+    labelled: npt.NDArray[np.bool_]
+    n_frames: npt.NDArray[np.int32]
+    faults: dict[int, str]
+    _frames: FrameColumn
+    _numbers: NumberColumn
+
+    @property
+    def good(self) -> npt.NDArray[np.int64]:
+        """The rows that keep the contract, ascending."""
+        return np.delete(np.arange(len(self.ids)), list(self.faults))
+
+    def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """(K, n, D): of good rows (K,) the frames at places (K, n)."""
+        return self._frames.take(rows, places)
+
+    def frame_index(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """(K, n): of good rows (K,) the numbers of the frames at places (K, n)."""
+        return self._numbers.take(rows, places)
+
+    def label(self, row: int) -> int | None:
+        """Class id of a row, or None."""
+        return int(self.labels[row]) if self.labelled[row] else None
+
+
 def check_schema(schema: pa.Schema, where: str) -> int | None:
     """The feature size D that a file's schema promises; None where the type leaves it to the rows.
 
@@ -68,8 +106,8 @@ def check_schema(schema: pa.Schema, where: str) -> int | None:
     if not (pa.types.is_string(text) or pa.types.is_large_string(text)):
         raise DataError(f"{where}: column video_id: expected string, got {type_of['video_id']}")
     features = type_of["features"]
-    frame = features.value_type if _is_list(features) else None
-    value = frame.value_type if frame is not None and _is_any_list(frame) else None
+    frame = features.value_type if is_list(features) else None
+    value = frame.value_type if frame is not None and is_any_list(frame) else None
     if value is None or not pa.types.is_floating(value):
         raise DataError(
             f"{where}: column features: expected list<fixed_size_list<float16/32/64, D>> or list<list<float>>, "
@@ -78,7 +116,7 @@ def check_schema(schema: pa.Schema, where: str) -> int | None:
     if "label" in type_of and not (pa.types.is_integer(type_of["label"]) or pa.types.is_null(type_of["label"])):
         raise DataError(f"{where}: column label: expected an integer, got {type_of['label']}")
     index = type_of.get("frame_index")
-    if index is not None and not (_is_any_list(index) and pa.types.is_integer(index.value_type)):
+    if index is not None and not (is_any_list(index) and pa.types.is_integer(index.value_type)):
         raise DataError(f"{where}: column frame_index: expected list<int>, got {index}")
     return int(frame.list_size) if frame is not None and pa.types.is_fixed_size_list(frame) else None
 
@@ -100,6 +138,35 @@ def columns_of(schema: pa.Schema) -> list[str]:
     return [name for name in COLUMNS if name in schema.names]
 
 
+def decode_rows(
+    table: pa.Table,
+    *,
+    feature_dim: int,
+    n_classes: int,
+    dtype: npt.DTypeLike = np.float32,
+    repeated: Sequence[int] = (),
+) -> FeatureRows:
+    """Rows of a feature table by columns; no Python object per frame is made, nor memory copied that needs not be.
+
+    Args:
+        table: columns as `columns_of`, of a schema that passed `check_schema`.
+        feature_dim: D that the model takes.
+        n_classes: C; labels are 0..C-1.
+        dtype: of the features.
+        repeated: rows of `table` whose id stands earlier in the same file.
+    """
+    ids, id_faults = _ids(table)
+    labels, labelled, label_faults = _labels(table, n_classes)
+    frames = FrameColumn.read(_one_chunk(table, "features"), feature_dim, dtype)
+    given = _one_chunk(table, "frame_index") if "frame_index" in table.column_names else None
+    numbers = NumberColumn.read(given, frames.n_frames)
+    again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
+    # Of several faults the first that a reader would meet is told.
+    faults = {**numbers.faults, **label_faults, **frames.faults, **again, **id_faults}
+    n_frames = frames.n_frames.astype(np.int32)
+    return FeatureRows(ids, labels, labelled, n_frames, dict(sorted(faults.items())), frames, numbers)
+
+
 def decode(
     table: pa.Table,
     *,
@@ -108,145 +175,17 @@ def decode(
     dtype: npt.DTypeLike = np.float32,
     repeated: Sequence[int] = (),
 ) -> tuple[list[Video], list[BadRow]]:
-    """Rows of a feature table as arrays.
-
-    Args:
-        table: columns as `columns_of`, of a schema that passed `check_schema`.
-        feature_dim: D that the model takes.
-        n_classes: C; labels are 0..C-1.
-        dtype: of the features returned.
-        repeated: rows of `table` whose id stands earlier in the same file.
-
-    Returns:
-        Good rows and bad rows, each in table order.
-    """
-    count = table.num_rows
-    ids, id_faults = _ids(table)
-    labels, label_faults = _labels(table, n_classes)
-    rows = _RowFeatures.read(_one_chunk(table, "features"), feature_dim, dtype)
-    again = set(repeated)
-    indices = _FrameIndices.read(table)
-    videos: list[Video] = []
-    bad: list[BadRow] = []
-    for row in range(count):
-        n_frames = int(rows.n_frames[row])
-        reason = (
-            id_faults.get(row)
-            or ("video_id is repeated: it stands earlier in the same file" if row in again else None)
-            or rows.fault(row)
-            or label_faults.get(row)
-            or indices.fault(row, n_frames)
-        )
-        if reason is not None:
-            bad.append(BadRow(row, ids[row], labels[row], n_frames, reason))
-        else:
-            videos.append(Video(row, ids[row], rows.of(row), labels[row], indices.of(row, n_frames)))
+    """Rows of a feature table one by one, good rows and bad rows, each in table order; arguments as `decode_rows`."""
+    rows = decode_rows(table, feature_dim=feature_dim, n_classes=n_classes, dtype=dtype, repeated=repeated)
+    videos = []
+    for row in rows.good.tolist():
+        one, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
+        numbers = rows.frame_index(one, places)[0]
+        videos.append(Video(row, rows.ids[row], rows.features(one, places)[0], rows.label(row), numbers))
+    bad = [
+        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
+    ]
     return videos, bad
-
-
-@dataclass(frozen=True, eq=False)
-class _RowFeatures:
-    """The features column taken apart once: offsets, flat values, and what is wrong per row."""
-
-    feature_dim: int
-    offsets: npt.NDArray[np.int64]  # (rows + 1,) frames
-    n_frames: npt.NDArray[np.int64]  # (rows,)
-    values: npt.NDArray[np.floating]  # flat, where every frame of a good row has D values
-    value_start: npt.NDArray[np.int64]  # (frames + 1,) first value of each frame
-    faults: dict[int, str]
-
-    @classmethod
-    def read(cls, column: pa.Array, feature_dim: int, dtype: npt.DTypeLike) -> _RowFeatures:
-        offsets = column.offsets.to_numpy().astype(np.int64)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
-        n_frames = np.where(lost, 0, np.diff(offsets))
-        # Only what these rows span: a unit is a slice of a row group.
-        frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        offsets -= offsets[0]
-        if pa.types.is_fixed_size_list(frames.type):
-            size = frames.type.list_size
-            # .values ignores the slice of its array
-            value_start = (np.arange(len(frames) + 1, dtype=np.int64) + frames.offset) * size
-        else:
-            value_start = frames.offsets.to_numpy().astype(np.int64)
-        lengths = np.diff(value_start)
-        raw = frames.values.slice(value_start[0], value_start[-1] - value_start[0])
-        value_start -= value_start[0]
-        values = raw.to_numpy(zero_copy_only=False)  # null becomes NaN
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
-            values = values.astype(dtype, copy=not values.flags.writeable)
-        lost_frame = frames.is_null().to_numpy(zero_copy_only=False)
-
-        bad_value = np.concatenate([[0], np.cumsum(~np.isfinite(values))])
-        wrong = np.concatenate([[0], np.cumsum(lost_frame | (lengths != feature_dim))])
-        faults = {int(row): "features is null" for row in np.flatnonzero(lost)}
-        faults |= {int(row): "no frames" for row in np.flatnonzero(~lost & (n_frames == 0))}
-        first, last = offsets[:-1], offsets[1:]
-        for row in np.flatnonzero(~lost & (wrong[last] > wrong[first])):
-            own = slice(first[row], last[row])
-            faults[int(row)] = _frame_fault(lost_frame[own], lengths[own], feature_dim)
-        unseen = np.array([row not in faults for row in range(len(n_frames))], dtype=bool)
-        begin, end = value_start[first], value_start[np.maximum(last, first)]
-        for row in np.flatnonzero(unseen & (bad_value[end] > bad_value[begin])):
-            where = int(np.flatnonzero(~np.isfinite(values[begin[row] : end[row]]))[0]) // feature_dim
-            faults[int(row)] = f"features are not finite: NaN, infinity or null in frame {where}"
-        return cls(feature_dim, offsets, n_frames, values, value_start, faults)
-
-    def fault(self, row: int) -> str | None:
-        return self.faults.get(row)
-
-    def of(self, row: int) -> npt.NDArray[np.floating]:
-        begin, end = self.value_start[self.offsets[row]], self.value_start[self.offsets[row + 1]]
-        return self.values[begin:end].reshape(-1, self.feature_dim)
-
-
-def _frame_fault(lost: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64], feature_dim: int) -> str:
-    if lost.any():
-        return f"frame {int(np.flatnonzero(lost)[0])} is null"
-    sizes = np.unique(lengths)
-    if len(sizes) > 1:
-        return f"features are ragged: frames of {int(sizes[0])} to {int(sizes[-1])} values, expected {feature_dim}"
-    return f"features must be (T, {feature_dim}), got ({len(lengths)}, {int(sizes[0])})"
-
-
-@dataclass(frozen=True, eq=False)
-class _FrameIndices:
-    """The frame_index column taken apart once; absent: 0..T-1."""
-
-    offsets: npt.NDArray[np.int64] | None
-    lost: npt.NDArray[np.bool_]
-    values: npt.NDArray[np.int64]
-    bad: npt.NDArray[np.bool_]  # null or beyond int32
-
-    @classmethod
-    def read(cls, table: pa.Table) -> _FrameIndices:
-        nothing = np.zeros(0, dtype=np.int64)
-        if "frame_index" not in table.column_names:
-            return cls(None, nothing.astype(bool), nothing, nothing.astype(bool))
-        column = _one_chunk(table, "frame_index")
-        if pa.types.is_fixed_size_list(column.type):
-            column = column.cast(pa.list_(column.type.value_type))
-        offsets = column.offsets.to_numpy().astype(np.int64)
-        raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        null = raw.is_null().to_numpy(zero_copy_only=False)
-        values = raw.fill_null(0).to_numpy(zero_copy_only=False)
-        bad = null | (values > INT32_MAX) | (values < -INT32_MAX)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
-        return cls(offsets - offsets[0], lost, values, bad)
-
-    def fault(self, row: int, n_frames: int) -> str | None:
-        if self.offsets is None or self.lost[row]:
-            return None
-        own = slice(self.offsets[row], self.offsets[row + 1])
-        count = int(own.stop - own.start)
-        if count != n_frames:
-            return f"frame_index has {count} entries, features has {n_frames} frames"
-        return "frame_index holds a null or a number beyond 32 bits" if self.bad[own].any() else None
-
-    def of(self, row: int, n_frames: int) -> npt.NDArray[np.int32]:
-        if self.offsets is None or self.lost[row]:
-            return np.arange(n_frames, dtype=np.int32)
-        return self.values[self.offsets[row] : self.offsets[row + 1]].astype(np.int32)
 
 
 def _ids(table: pa.Table) -> tuple[list[str], dict[int, str]]:
@@ -265,17 +204,21 @@ def _ids(table: pa.Table) -> tuple[list[str], dict[int, str]]:
     return ids, faults
 
 
-def _labels(table: pa.Table, n_classes: int) -> tuple[list[int | None], dict[int, str]]:
-    """Labels that may stand in an int32 column, and what is wrong with the others."""
-    if "label" not in table.column_names:
-        return [None] * table.num_rows, {}
-    given: list[int | None] = _one_chunk(table, "label").to_pylist()
+def _labels(table: pa.Table, n_classes: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], dict[int, str]]:
+    """Labels that may stand in an int32 column, which rows have one, and what is wrong with the others."""
+    nothing = np.zeros(table.num_rows, dtype=np.int32)
+    if "label" not in table.column_names or pa.types.is_null(table.schema.field("label").type):
+        return nothing, nothing.astype(bool), {}
+    column = _one_chunk(table, "label")
+    given = column.fill_null(0).to_numpy(zero_copy_only=False)
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    wrong = known & ((given < 0) | (given >= n_classes))
     faults = {
-        row: f"label {label} is out of range: the model has classes 0..{n_classes - 1}"
-        for row, label in enumerate(given)
-        if label is not None and not 0 <= label < n_classes
+        int(row): f"label {given[row]} is out of range: the model has classes 0..{n_classes - 1}"
+        for row in np.flatnonzero(wrong)
     }
-    return [label if label is not None and abs(label) <= INT32_MAX else None for label in given], faults
+    fits = known & (given <= INT32_MAX) & (given >= -INT32_MAX)
+    return np.where(fits, given, 0).astype(np.int32), fits, faults
 
 
 def _one_chunk(table: pa.Table, name: str) -> pa.Array:
@@ -283,14 +226,6 @@ def _one_chunk(table: pa.Table, name: str) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _is_any_list(kind: pa.DataType) -> bool:
-    return _is_list(kind) or bool(pa.types.is_fixed_size_list(kind))
 
 
 def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:

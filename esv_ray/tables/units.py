@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
-from esv_ray.tables.features import INT32_MAX, Video, check_schema, columns_of, decode, repeated_rows
+from esv_ray.tables.features import Video, check_schema, columns_of, decode, repeated_rows
+from esv_ray.tables.frames import INT32_MAX
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
 _MOST_ROWS, _FEWEST_ROWS = 1024, 16

@@ -11,10 +11,11 @@ import pytest
 
 import esv_ray
 from esv_ray.cluster.driver import JobResult, run_job
-from esv_ray.cluster.worker import requested_lengths, sample_frames
+from esv_ray.cluster.wanted import requested, sample_frames
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.spec import load_spec
+from esv_ray.tables.features import decode_rows
 from esv_ray.tables.units import read_videos
 from tests.conftest import make_heads, make_prior, make_table
 
@@ -35,15 +36,24 @@ def files_of(output: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("t", "n"), [(10, 4), (7, 7), (29, 8), (1, 1), (1000, 16)])
 def test_frames_are_sampled_at_the_middles_of_segments(t: int, n: int) -> None:
-    assert sample_frames(t, n).tolist() == [int(np.floor((i + 0.5) * t / n)) for i in range(n)]
+    assert sample_frames(np.array([t, t]), n).tolist() == [[int(np.floor((i + 0.5) * t / n)) for i in range(n)]] * 2
 
 
 def test_requested_lengths(features: str, bundle: str) -> None:
     base = {"features": features, "model": bundle, "output": "out"}
-    sweep = load_spec(base, ["frames=[1,2,4,8]"])
-    assert requested_lengths(sweep, 3) == [1, 2, 3], "lengths above T collapse into one row"
-    assert requested_lengths(load_spec(base, ["frames=[1,2,4,8]", "short=skip"]), 3) == [1, 2, 4, 8]
-    assert requested_lengths(load_spec(base), 5) == [5]
+    rows = decode_rows(make_table([3, 9, 2]), feature_dim=4, n_classes=3, repeated=[2])
+
+    def asked(*overrides: str) -> tuple[list[tuple[int, int]], list[tuple[int, int, str]]]:
+        wanted, missing = requested(load_spec(base, overrides), rows)
+        pairs = list(zip(wanted.rows.tolist(), wanted.lengths.tolist(), strict=True))
+        return pairs, [(one.row, one.n_elements, one.status) for one in missing]
+
+    failed = [(2, n, "failed") for n in (1, 2, 4, 8)]
+    sweep = [(1, 1), (1, 2), (1, 4), (1, 8)]
+    assert asked("frames=[1,2,4,8]") == ([(0, 1), (0, 2), (0, 3), *sweep], failed), "lengths above T collapse"
+    skipped = [(0, 4, "skipped"), (0, 8, "skipped")]
+    assert asked("frames=[1,2,4,8]", "short=skip") == ([(0, 1), (0, 2), *sweep], [*failed, *skipped])
+    assert asked() == ([(0, 3), (1, 9)], [(2, 2, "failed")])
 
 
 def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.attribution import Attribution, attribute, attribute_videos
-from esv_ray.core.estimator import Estimator, Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
+from esv_ray.core.attribution import Attribution, attribute
+from esv_ray.core.estimator import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead, MultiScale
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattice import elements_of, lattice_from_subsequences, sampled_lattice
 from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
-from esv_ray.errors import ModelError, SpecError
+from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior
 from tests.core.oracle import esv_by_orders, module_game, multiscale_game
 from tests.reference.inputs import average_case, multiscale_case
@@ -377,47 +377,6 @@ def test_long_sequences(n: int) -> None:
     )
     assert heads.esv.shape == (1, n, 3)
     assert heads.esv.isfinite().all()
-
-
-# ---------------------------------------------------------------- many videos
-
-
-def test_videos_of_mixed_lengths_keep_their_places() -> None:
-    model = make_model()
-    lengths = [3, 9, 1, 3, 15, 9, 9]
-    sequences = [random_features(1, n, seed=i)[0] for i, n in enumerate(lengths)]
-    ids = [f"video {i}" for i in range(len(lengths))]
-    estimator = Estimator("algorithm1", m=20, iterations=2, seed=3)
-    seen: dict[int, Tensor] = {}
-    for indices, found in attribute_videos(model, sequences, ids, estimator, memory_budget=2**30, batch=2):
-        assert len({lengths[index] for index in indices}) == 1
-        seen.update(zip(indices, found.esv, strict=True))
-    assert sorted(seen) == list(range(len(lengths)))
-    for index, sequence in enumerate(sequences):
-        (_, alone), *_ = attribute_videos(model, [sequence], [ids[index]], estimator, memory_budget=2**30)
-        assert (alone.esv[0] - seen[index]).abs().max() < 1e-6, "a video's result does not depend on its company"
-
-
-def test_sampling_errors_of_videos_are_independent() -> None:
-    """One plan serves many videos; were its labels shared, the mean over equal videos would keep the error of one."""
-    model = make_model(n_max=4)
-    features = random_features(1, 12, seed=8)
-    truth = exact(model, features).esv[0]
-    count = 64
-    estimator = Estimator("algorithm1", m=24, iterations=1, seed=0)
-    parts = attribute_videos(
-        model, [features[0]] * count, [f"copy {i}" for i in range(count)], estimator, memory_budget=2**30
-    )
-    esv = torch.cat([found.esv for _, found in parts])
-    one = (esv - truth).pow(2).mean().sqrt()
-    mean = (esv.mean(dim=0) - truth).pow(2).mean().sqrt()
-    # Independent errors shrink 8-fold but for the bias of Algorithm 1 at small m; shared ones would not shrink at all.
-    assert mean < one / 3
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(SpecError, match="n = 28"):
-        list(attribute_videos(make_model(), [random_features(1, 28)[0]], [""], Estimator("exact"), memory_budget=2**20))
 
 
 def test_misuse() -> None:

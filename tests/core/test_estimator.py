@@ -10,8 +10,6 @@ import torch
 from esv_ray.core import estimator as module
 from esv_ray.core.estimator import (
     Estimator,
-    check_exact_fits,
-    exact_bytes,
     plan_algorithm1,
     plan_exact,
     plan_for,
@@ -61,25 +59,6 @@ def test_auto_takes_what_costs_less() -> None:
     assert resolve(Estimator("algorithm1", m=comb(10, 5)), 10, 3) == "exact", "nothing is left to sample"
     assert resolve(Estimator("algorithm1", m=comb(10, 5) - 1), 10, 3) == "algorithm1"
     assert resolve(Estimator("exact", m=1), 25, 8) == "exact"
-
-
-def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
-    with pytest.raises(SpecError) as caught:
-        check_exact_fits(40, n_max=8, n_classes=174, itemsize=4, memory_budget=2**31)
-    text = str(caught.value)
-    assert "n = 40" in text
-    assert "TB" in text
-    assert "algorithm1 or auto" in text
-    largest = int(text.partition("largest n that fits is ")[2].partition(":")[0])
-    check_exact_fits(largest, n_max=8, n_classes=174, itemsize=4, memory_budget=2**31)
-    with pytest.raises(SpecError):
-        check_exact_fits(largest + 1, n_max=8, n_classes=174, itemsize=4, memory_budget=2**31)
-
-
-def test_memory_estimate_covers_the_plan() -> None:
-    for n in (8, 14, 18):
-        plan = plan_exact(n, n_max=8)
-        assert plan.nbytes() <= exact_bytes(n, n_max=8, n_classes=1, itemsize=4)
 
 
 def test_plans_are_cached_by_what_they_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.core.workspace import Workspace
 from esv_ray.errors import EsvError, ModelError
 from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
 from esv_ray.models.class_tables import parse_classes, parse_prior
@@ -83,9 +84,11 @@ def logits(model: VideoModel, features: Tensor, s: int) -> tuple[Tensor, Tensor]
     """Of every subsequence of s elements: its logits (R, C) by the model's scorer, and itself (R, s, D)."""
     n = len(features)
     chosen = torch.tensor(list(combinations(range(n), s)), dtype=torch.int32)
-    prepared = model.scorer.prepare(features[:, None], s)
-    out = model.scorer.scores(prepared, chosen[:, None], torch.zeros(n + 1, len(chosen)))
-    return out[:, 0], features[chosen.long()]
+    prepared = model.scorer.prepare(features[:, None], s, Workspace(features.device, features.dtype))
+    out = torch.empty(len(chosen), 1, model.scorer.columns(model.n_classes))
+    model.scorer.scores(prepared, chosen[:, None], torch.zeros(n + 1, len(chosen)), out)
+    # A head of a multi-scale model gives its share of Eq. 9.
+    return out[:, 0, : model.n_classes] * (s if model.n_max else 1), features[chosen.long()]
 
 
 def assert_plays(result: Explanation, game: Game) -> None:

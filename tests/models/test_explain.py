@@ -16,7 +16,7 @@ from torch import Tensor
 
 from esv_ray.core.model import VideoModel, variable_length_model
 from esv_ray.errors import DataError, SpecError
-from esv_ray.models.explain import Explanation, explain, spare_memory
+from esv_ray.models.explain import Explanation, explain
 from tests.conftest import make_model, make_prior
 from tests.models import factories
 
@@ -329,8 +329,7 @@ def test_memory_is_that_which_is_given(model: VideoModel) -> None:
     assert explain(model, features[:largest], estimator="exact", memory_budget=100_000).exact
     with pytest.raises(SpecError):
         explain(model, features[: largest + 1], estimator="exact", memory_budget=100_000)
-    assert explain(model, sequence(40), m=8, memory_budget=0).exact is False
-    assert spare_memory(torch.device("cpu")) > 10_000_000
+    assert explain(model, sequence(40), m=8, memory_budget=10**6).exact is False
 
 
 def test_one_sequence_too_long_refuses_the_list_before_anything_is_computed(model: VideoModel) -> None:

@@ -1,10 +1,9 @@
-"""The two tables of a unit: the contract's schemas, the same bytes for the same outcomes, counts in the footer."""
+"""The two tables of a unit: the contract's schemas, the same bytes for the same results, counts in the footer."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from esv_ray.errors import DataError
 from esv_ray.tables.results import (
     NO_COUNTS,
     Computed,
-    Outcome,
+    InputRows,
+    Missing,
     UnitCounts,
     choose_classes,
     counts_of,
@@ -29,35 +29,57 @@ from esv_ray.tables.results import (
 C = 4
 
 
-def computed(n: int, classes: Sequence[int], *, seed: int = 0, exact: bool = True) -> Computed:
-    """Random numbers in the shape of a result."""
-    rng = np.random.default_rng(seed)
-    return Computed(
-        scores=rng.random(C).astype(np.float32),
-        classes=np.array(classes, np.int32),
-        esv=rng.standard_normal((n, len(classes))).astype(np.float32),
-        stderr=None if exact else rng.random((n, len(classes))).astype(np.float32),
-        frame_index=np.arange(n, dtype=np.int32) * 3 + 1,
-        exact=exact,
-        evaluations=2**n - 1,
-        efficiency_gap=float(np.float32(1e-7)),
+Results = tuple[InputRows, list[Computed], list[Missing]]
+
+
+def inputs(ids: Sequence[str], labels: Sequence[int | None], n_frames: Sequence[int]) -> InputRows:
+    return InputRows(
+        ids,
+        np.array([label or 0 for label in labels], np.int32),
+        np.array([label is not None for label in labels], bool),
+        np.array(n_frames, np.int32),
     )
 
 
-def some_outcomes() -> list[list[Outcome]]:
-    """A good video at two lengths, a failed one, one skipped at a length, one without kept classes."""
-    return [
+def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, seed: int, stderr: bool) -> Computed:
+    """Random numbers in the shape of a result: of each row the kept classes."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array([(b, c) for b, kept in enumerate(classes) for c in kept], np.int64).reshape(-1, 2)
+    return Computed(
+        rows=np.array(rows, np.int64),
+        scores=rng.random((len(rows), C)).astype(np.float32),
+        gaps=rng.random(len(rows)).astype(np.float32) * np.float32(1e-6),
+        frame_index=np.arange(n, dtype=np.int32) * 3 + np.arange(len(rows), dtype=np.int32)[:, None],
+        pairs=pairs,
+        esv=rng.standard_normal((len(pairs), n)).astype(np.float32),
+        stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
+        exact=not stderr,
+        evaluations=2**n - 1,
+    )
+
+
+IDS = ("a", "", "b", "ü")
+
+
+def some_results(seed: int = 0) -> Results:
+    """A good video at two lengths, a failed one, one skipped at a length, one without kept classes; out of order."""
+    return (
+        inputs(IDS, [2, None, None, None], [9, 0, 2, 3]),
         [
-            Outcome("a", 2, 9, 2, "ok", computed=computed(2, [0, 2], seed=1)),
-            Outcome("a", 2, 9, 5, "ok", computed=computed(5, [0, 2], seed=2, exact=False)),
+            computed(5, [0], [[0, 2]], seed=seed, stderr=True),
+            computed(3, [3], [[]], seed=seed + 1, stderr=False),
+            computed(2, [2, 0], [[3], [0, 2]], seed=seed + 2, stderr=False),
         ],
-        [Outcome("", None, 0, n, "failed", "no frames") for n in (2, 5)],
         [
-            Outcome("b", None, 2, 2, "ok", computed=computed(2, [3], seed=3)),
-            Outcome("b", None, 2, 5, "skipped", "2 frames, 5 asked for"),
+            Missing(2, 5, "skipped", "2 frames, 5 asked for"),
+            Missing(1, 5, "failed", "no frames"),
+            Missing(1, 2, "failed", "no frames"),
         ],
-        [Outcome("ü", None, 3, 3, "ok", computed=computed(3, [], seed=4))],
-    ]
+    )
+
+
+NONE: Results = (inputs([], [], []), [], [])
+FAILED: Results = (inputs(["x"], [None], [0]), [], [Missing(0, 1, "failed", "no frames")])
 
 
 def read(data: bytes) -> pa.Table:
@@ -92,18 +114,17 @@ ATTRIBUTION_FIELDS = [
     ("stderr", "float", True),
 ]
 
-FAILED = [[Outcome("x", None, 0, 1, "failed", "no frames")]]
 
-
-@pytest.mark.parametrize("outcomes", [some_outcomes(), [], FAILED], ids=["some", "none", "all failed"])
-def test_the_schemas_of_the_contract(outcomes: list[list[Outcome]]) -> None:
-    attributions, videos, _ = unit_tables(outcomes)
+@pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
+def test_the_schemas_of_the_contract(results: Results) -> None:
+    attributions, videos, _ = unit_tables(*results)
     assert [(n, t.replace("item", "element"), null) for n, t, null in fields(videos)] == VIDEO_FIELDS
     assert fields(attributions) == ATTRIBUTION_FIELDS
 
 
 def test_the_videos_table() -> None:
-    rows = read(unit_tables(some_outcomes())[1]).to_pylist()
+    _, batches, _ = some_results()
+    rows = read(unit_tables(*some_results())[1]).to_pylist()
     assert [(row["video_id"], row["n_elements"], row["status"], row["reason"]) for row in rows] == [
         ("a", 2, "ok", None),
         ("a", 5, "ok", None),
@@ -117,78 +138,78 @@ def test_the_videos_table() -> None:
     assert [row["n_frames"] for row in rows] == [9, 9, 0, 0, 2, 2, 3]
     assert [row["exact"] for row in rows] == [True, False, False, False, True, False, True]
     assert [row["evaluations"] for row in rows] == [3, 31, 0, 0, 3, 0, 7]
-    done = [outcome.computed for row in some_outcomes() for outcome in row]
-    for row, one in zip(rows, done, strict=True):
-        if one is None:
+    done = {
+        (IDS[row], one.n): (one.scores[b], one.gaps[b]) for one in batches for b, row in enumerate(one.rows.tolist())
+    }
+    for row in rows:
+        if row["status"] != "ok":
             assert (row["scores"], row["predicted"], row["efficiency_gap"]) == (None, None, None)
         else:
-            assert row["scores"] == one.scores.tolist()
+            scores, gap = done[row["video_id"], row["n_elements"]]
+            assert row["scores"] == scores.tolist()
             assert row["predicted"] == row["scores"].index(max(row["scores"]))
-            assert row["efficiency_gap"] == one.efficiency_gap
+            assert row["efficiency_gap"] == gap
 
 
 def test_the_attributions_table() -> None:
     """One row for each (video, n_elements, class, element), in that order."""
-    rows = read(unit_tables(some_outcomes())[0]).to_pylist()
-    expected: list[dict[str, Any]] = []
-    for outcome in (outcome for row in some_outcomes() for outcome in row):
-        one = outcome.computed
-        if one is None:
-            continue
-        for column, kept in enumerate(one.classes.tolist()):
+    _, batches, _ = some_results()
+    rows = read(unit_tables(*some_results())[0]).to_pylist()
+    expected: list[tuple[int, dict[str, Any]]] = []
+    for one in batches:
+        for pair, (b, kept) in enumerate(one.pairs.tolist()):
             expected += [
-                {
-                    "video_id": outcome.video_id,
-                    "n_elements": outcome.n_elements,
-                    "class": kept,
-                    "element": element,
-                    "frame_index": int(one.frame_index[element]),
-                    "esv": float(one.esv[element, column]),
-                    "stderr": None if one.stderr is None else float(one.stderr[element, column]),
-                }
-                for element in range(outcome.n_elements)
+                (
+                    int(one.rows[b]),
+                    {
+                        "video_id": IDS[one.rows[b]],
+                        "n_elements": one.n,
+                        "class": kept,
+                        "element": element,
+                        "frame_index": int(one.frame_index[b, element]),
+                        "esv": float(one.esv[pair, element]),
+                        "stderr": None if one.stderr is None else float(one.stderr[pair, element]),
+                    },
+                )
+                for element in range(one.n)
             ]
-    assert rows == expected
+    expected.sort(key=lambda item: (item[0], item[1]["n_elements"], item[1]["class"], item[1]["element"]))
+    assert rows == [row for _, row in expected]
     assert len(rows) == 2 * 2 + 2 * 5 + 2
 
 
 def test_stderr_is_null_exactly_where_there_is_none() -> None:
-    rows = read(unit_tables(some_outcomes())[0]).to_pylist()
+    rows = read(unit_tables(*some_results())[0]).to_pylist()
     assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is None} == {("a", 2), ("b", 2)}
     assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is not None} == {("a", 5)}
 
 
-def test_an_estimate_without_stderr_has_none() -> None:
-    one = replace(computed(3, [1]), exact=False)
-    rows = read(unit_tables([[Outcome("a", None, 3, 3, "ok", computed=one)]])[0])
-    assert rows.column("stderr").to_pylist() == [None] * 3
+def test_the_same_results_give_the_same_bytes() -> None:
+    assert unit_tables(*some_results()) == unit_tables(*some_results())
+    rows, batches, missing = some_results()
+    assert unit_tables(rows, batches[::-1], missing[::-1]) == unit_tables(*some_results()), "in any order"
 
 
-def test_the_same_outcomes_give_the_same_bytes() -> None:
-    assert unit_tables(some_outcomes()) == unit_tables(some_outcomes())
+def test_other_results_give_other_bytes() -> None:
+    attributions, videos, counts = unit_tables(*some_results(seed=9))
+    assert attributions != unit_tables(*some_results())[0]
+    assert videos != unit_tables(*some_results())[1]
+    assert counts == unit_tables(*some_results())[2]
 
 
-def test_other_outcomes_give_other_bytes() -> None:
-    changed = some_outcomes()
-    changed[2][0] = Outcome("b", None, 2, 2, "ok", computed=computed(2, [3], seed=9))
-    attributions, videos, counts = unit_tables(changed)
-    assert attributions != unit_tables(some_outcomes())[0]
-    assert videos != unit_tables(some_outcomes())[1]
-    assert counts == unit_tables(some_outcomes())[2]
-
-
-@pytest.mark.parametrize("outcomes", [[], [[]]], ids=["no rows", "a row without lengths"])
-def test_without_outcomes(outcomes: list[list[Outcome]]) -> None:
-    attributions, videos, counts = unit_tables(outcomes)
+@pytest.mark.parametrize("results", [NONE, (inputs(["x"], [1], [3]), [], [])], ids=["no rows", "without lengths"])
+def test_without_results(results: Results) -> None:
+    attributions, videos, counts = unit_tables(*results)
     assert (read(attributions).num_rows, read(videos).num_rows) == (0, 0)
-    assert counts == UnitCounts(len(outcomes), len(outcomes), 0, 0, 0, 0)
+    rows = len(results[0].ids)
+    assert counts == UnitCounts(rows, rows, 0, 0, 0, 0)
 
 
 def test_where_every_row_failed() -> None:
-    attributions, videos, counts = unit_tables(FAILED * 3)
+    attributions, videos, counts = unit_tables(*FAILED)
     assert read(attributions).num_rows == 0
-    assert read(videos).column("scores").null_count == 3
-    assert counts == UnitCounts(3, 0, 0, 3, 3, 0)
+    assert read(videos).column("scores").null_count == 1
+    assert counts == UnitCounts(1, 0, 0, 1, 1, 0)
 
 
 # Counts ---------------------------------------------------------------------------------------------------------------
@@ -196,16 +217,17 @@ def test_where_every_row_failed() -> None:
 
 def test_the_counts_of_a_unit() -> None:
     """A row counts once: failed if it failed at any length, else skipped if it was skipped at any, else ok."""
-    outcomes = some_outcomes()
-    outcomes.append([Outcome("c", None, 9, n, s, "why") for n, s in ((2, "skipped"), (5, "failed"))])  # type: ignore[arg-type]
-    assert unit_tables(outcomes)[2] == UnitCounts(
+    _, batches, missing = some_results()
+    rows = inputs([*IDS, "c"], [2, None, None, None, None], [9, 0, 2, 3, 9])
+    missing += [Missing(4, 2, "skipped", "why"), Missing(4, 5, "failed", "why")]
+    assert unit_tables(rows, batches, missing)[2] == UnitCounts(
         rows=5, ok=2, skipped=1, failed=2, video_rows=9, attribution_rows=2 * 2 + 2 * 5 + 2
     )
 
 
-@pytest.mark.parametrize("outcomes", [some_outcomes(), [], FAILED], ids=["some", "none", "all failed"])
-def test_counts_come_back_from_the_footer(outcomes: list[list[Outcome]]) -> None:
-    _, videos, counts = unit_tables(outcomes, covers=(3, 1, 0, 5))
+@pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
+def test_counts_come_back_from_the_footer(results: Results) -> None:
+    _, videos, counts = unit_tables(*results, covers=(3, 1, 0, 5))
     assert counts_of(pq.read_metadata(io.BytesIO(videos)), "here") == (counts, (3, 1, 0, 5))
 
 
@@ -231,6 +253,15 @@ def test_a_file_without_counts_is_not_ours(footer: dict[str, str] | None) -> Non
 # Classes --------------------------------------------------------------------------------------------------------------
 
 SCORES = np.array([0.1, 0.4, 0.1, 0.3, 0.1], np.float32)
+
+
+def chosen(choices: Sequence[int | str], scores: npt.NDArray[np.float32], label: int | None) -> list[int]:
+    """The classes kept of a video, which stands between two others."""
+    three = np.stack([np.full_like(scores, 1), scores, scores[::-1]])
+    labels, labelled = np.array([0, label or 0, 0], np.int32), np.array([True, label is not None, False])
+    pairs = choose_classes(choices, three, labels, labelled)
+    assert pairs.tolist() == sorted(pairs.tolist())
+    return [int(kept) for video, kept in pairs.tolist() if video == 1]
 
 
 @pytest.mark.parametrize(
@@ -259,14 +290,12 @@ SCORES = np.array([0.1, 0.4, 0.1, 0.3, 0.1], np.float32)
     ],
 )
 def test_choose_classes(choices: list[int | str], label: int | None, expected: list[int]) -> None:
-    chosen = choose_classes(choices, SCORES, label)
-    assert chosen.dtype == np.int32
-    assert chosen.tolist() == expected
+    assert chosen(choices, SCORES, label) == expected
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5], [0.2, 0.4, 0.4], [0.25] * 4])
 def test_of_equal_scores_the_first_is_predicted(scores: list[float]) -> None:
-    found = [choose_classes([choice], np.array(scores, np.float32), None).tolist() for choice in ("predicted", "top:1")]
+    found = [chosen([choice], np.array(scores, np.float32), None) for choice in ("predicted", "top:1")]
     assert found == [[scores.index(max(scores))]] * 2
 
 
@@ -282,4 +311,4 @@ def test_the_best_classes(scores: list[int], k: int, choices: list[str], label: 
     best = sorted(range(len(scores)), key=lambda one: (-scores[one], one))[:k]
     given_label = {label} if label is not None and "label" in choices else set()
     expected = sorted({*best, *given_label, *([best[0]] if "predicted" in choices else [])})
-    assert choose_classes([*choices, f"top:{k}"], array, label).tolist() == expected
+    assert chosen([*choices, f"top:{k}"], array, label) == expected

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from esv_ray.cluster.driver import JobResult, run_job
 from esv_ray.errors import DataError
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
-from esv_ray.tables.results import unit_tables
+from esv_ray.tables.results import InputRows, unit_tables
 from esv_ray.tables.verify import verify_output
 from tests.conftest import make_heads, make_prior, make_table
 
@@ -565,7 +566,8 @@ def test_a_mark_that_is_broken(output: Output) -> None:
 
 def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
     """The schemas here come from files; they are those that the program writes."""
-    attributions, videos, _ = unit_tables([])
+    none = np.zeros(0, np.int32)
+    attributions, videos, _ = unit_tables(InputRows([], none, none.astype(bool), none), [], [])
     for kind, data in (("attributions", attributions), ("videos", videos)):
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)
 

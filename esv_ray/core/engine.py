@@ -1,0 +1,235 @@
+"""A model at work: many videos of any lengths through plans, batches and memory, without a pause of the device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esv_ray.core.attribution import Attribution, attribute
+from esv_ray.core.estimator import Build, Estimator, Plan, build_lattices, plan_for, resolve, widest_scale
+from esv_ray.core.keyed import derive_key, permutation
+from esv_ray.core.lattice import MOST_FULL
+from esv_ray.core.memory import (
+    default_batch,
+    default_working_set,
+    exact_bytes,
+    in_words,
+    index_bytes,
+    largest_fitting,
+    longest_exact,
+    sampled_bytes,
+)
+from esv_ray.core.model import VideoModel
+from esv_ray.core.workspace import Workspace
+from esv_ray.errors import SpecError
+
+_LONGEST = 2**24  # elements that anybody may ask about
+
+
+class Engine:
+    """A loaded model with an estimator, a memory budget and the buffers that it works in.
+
+    The budget decides whether exact ESVs are affordable, how many videos go together and how much of a lattice is kept
+    or made again. Where it is ample, as by default, batches depend on the shape alone, so that bits do not depend on
+    the machine. When the device is out of memory after all, the batch is halved and that is remembered.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        estimator: Estimator,
+        *,
+        memory_budget: int,
+        batch: int | None = None,
+        build: Build = build_lattices,
+    ) -> None:
+        """Take what all attributions have in common.
+
+        Args:
+            model: on its device, in its dtype.
+            estimator: how.
+            memory_budget: bytes that the work may take.
+            batch: most videos of equal length computed together; None: chosen by the shape. Changes rounding only.
+            build: makes lattices; for callers who keep them.
+        """
+        self.model = model
+        self.estimator = estimator
+        self.memory_budget = memory_budget
+        self._batch = batch
+        self._build = build
+        self._ceilings: dict[int, int] = {}  # n -> the batch that is left after the device ran out of memory
+        self._working_set = max(2**16, min(default_working_set(model.device), memory_budget // 16))
+        self._workspace = Workspace(model.device, model.dtype)
+
+    def kind(self, n: int) -> Literal["exact", "algorithm1"]:
+        """`exact` or `algorithm1`: what the estimator comes down to; `auto` is exact only where that fits."""
+        asked = self.estimator
+        kind = resolve(asked, n, self.model.n_max)
+        if kind == "exact" and asked.kind == "auto" and asked.m < widest_scale(n) and not self._fits(n, "exact"):
+            return "algorithm1"
+        return kind
+
+    def check(self, n: int) -> None:
+        """Refuse what does not fit in memory, before any work.
+
+        Raises:
+            SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
+        """
+        kind = self.kind(n)
+        if self._fits(n, kind):
+            return
+        have = f"{in_words(self.memory_budget)} is to be had"
+        if kind == "exact":
+            # Sampling with an m that holds every subsequence is exact, too.
+            instead = "the estimator algorithm1 or auto" if self.estimator.kind == "exact" else "a smaller m"
+            longest = longest_exact(self.model, self.memory_budget, working_set=self._working_set)
+            raise SpecError(
+                f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take "
+                f"{in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is {min(longest, n)}: "
+                f"sample frames, or use {instead}"
+            )
+        longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, _LONGEST)
+        raise SpecError(
+            f"sampling subsequences of n = {n} elements with m = {self.estimator.m} and {self.estimator.iterations} "
+            f"iteration(s) takes {in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is "
+            f"{min(longest, n)}: sample frames, or use a smaller m"
+        )
+
+    def batch(self, n: int, plan: Plan) -> int:
+        """Videos of n elements that are computed together."""
+        wanted = self._batch or default_batch(plan.largest(), self.model.device)
+        kind = "exact" if plan.exact else "algorithm1"
+        fitting = largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted)
+        return min(max(1, fitting), self._ceilings.get(n, wanted))
+
+    def plan(self, n: int) -> Plan:
+        """The plan for n elements on the model's device."""
+        model, kind = self.model, self.kind(n)
+        return plan_for(
+            replace(self.estimator, kind=kind),
+            n,
+            n_max=model.n_max,
+            dtype=model.dtype,
+            device=model.device,
+            stored=self._stored(n),
+            build=self._build,
+        )
+
+    def attributions(
+        self, lengths: Sequence[int], video_ids: Sequence[str], features: Callable[[list[int]], Tensor]
+    ) -> Iterator[tuple[list[int], Attribution]]:
+        """ESVs of videos of any lengths, those of equal length together.
+
+        Args:
+            lengths: for each video its number of elements n >= 1.
+            video_ids: for each video the name that, with the seed, fixes its relabelling of a sampled plan.
+            features: gives (B, n, D), on any device, of the videos of these numbers, which are of equal length.
+
+        Yields:
+            Numbers of videos, and their attribution on the model's device, lengths ascending.
+
+        Raises:
+            SpecError: a length does not fit the budget (`check`).
+        """
+        by_length: dict[int, list[int]] = {}
+        for index, n in enumerate(lengths):
+            by_length.setdefault(n, []).append(index)
+        for n in by_length:
+            self.check(n)
+        for n, members in sorted(by_length.items()):
+            plan, start = self.plan(n), 0
+            while start < len(members):
+                chosen = members[start : start + self.batch(n, plan)]
+                try:
+                    found = self._attribute(plan, features(chosen), [video_ids[index] for index in chosen])
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if len(chosen) == 1 or not _out_of_memory(error):
+                        raise
+                    self._ceilings[n] = len(chosen) // 2
+                    self._workspace.clear()
+                    if self.model.device.type == "cuda":
+                        torch.cuda.empty_cache()
+                    continue
+                yield chosen, found
+                start += len(chosen)
+
+    def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
+        device, seed = self.model.device, self.estimator.seed
+        features = _sent(features, device).to(self.model.dtype)
+        relabelling = None
+        if not plan.exact:
+            labels = [permutation(derive_key(seed, "relabel", video_id), plan.n) for video_id in video_ids]
+            relabelling = _sent(torch.from_numpy(np.stack(labels).astype(np.int32)), device)
+        return attribute(
+            self.model,
+            features,
+            plan,
+            relabelling=relabelling,
+            working_set=self._working_set,
+            workspace=self._workspace,
+        )
+
+    def _needs(self, n: int, kind: str, batch: int = 1) -> int:
+        model, asked, chunk = self.model, self.estimator, self._working_set
+        if kind != "exact":
+            return sampled_bytes(model, n, m=asked.m, iterations=asked.iterations, batch=batch, working_set=chunk)
+        n = min(n, 64)  # beyond 2^64 the number alone tells enough
+        return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self._stored(n))
+
+    def _stored(self, n: int) -> bool:
+        """Whether a full lattice keeps its indices; else they are made for every chunk, which takes longer."""
+        if n > MOST_FULL or 4 * index_bytes(n, self.model.n_max) > self.memory_budget:
+            return False
+        return exact_bytes(self.model, n, batch=1, working_set=self._working_set, stored=True) <= self.memory_budget
+
+    def _fits(self, n: int, kind: str) -> bool:
+        return (kind != "exact" or n <= MOST_FULL) and self._needs(n, kind) <= self.memory_budget
+
+
+def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
+    """The same attributions in host memory, each copied while the device computes the next."""
+    waiting: deque[tuple[list[int], Attribution, torch.cuda.Event | None]] = deque()
+    for indices, found in batches:
+        waiting.append((indices, *_fetch(found)))
+        if waiting[0][2] is None or len(waiting) > 1:
+            yield _arrived(*waiting.popleft())
+    while waiting:
+        yield _arrived(*waiting.popleft())
+
+
+def _fetch(found: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
+    if found.esv.device.type != "cuda":
+        return found, None
+
+    def copy(tensor: Tensor) -> Tensor:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+    stderr = None if found.stderr is None else copy(found.stderr)
+    here = replace(found, esv=copy(found.esv), scores=copy(found.scores), gaps=copy(found.gaps), stderr=stderr)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return here, event
+
+
+def _arrived(indices: list[int], found: Attribution, event: torch.cuda.Event | None) -> tuple[list[int], Attribution]:
+    if event is not None:
+        event.synchronize()
+    return indices, found
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, from pinned memory, so that nobody waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch has no class of its own for a CPU that is out of memory.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,58 @@
+"""What this machine, or the container it is in, has: memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_SHARE = 0.8  # of what is free: the rest is for what else goes on
+_CGROUPS = (  # limit and use, version 2 and 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def spare_memory(device: torch.device) -> int:
+    """Bytes that a computation may take on a device now: most of what is free."""
+    if device.type == "cuda":
+        import torch
+
+        return int(_SHARE * torch.cuda.mem_get_info(device)[0])
+    limits = [limit - used for limit, used in _container_limits()]
+    return max(0, int(_SHARE * min([_available(), *limits])))
+
+
+def memory_per_actor(actors: int) -> int:
+    """Bytes that each of several actors on this machine may take, whatever goes on now: a function of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(_SHARE * torch.cuda.mem_get_info()[1])
+    total = min([_physical(), *(limit for limit, _ in _container_limits())])
+    return int(_SHARE * total) // max(1, actors)
+
+
+def _physical() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return _physical() // 2
+
+
+def _container_limits() -> list[tuple[int, int]]:
+    """Limit and use of the container, where one is set."""
+    for limit, used in _CGROUPS:
+        try:
+            return [(int(Path(limit).read_text()), int(Path(used).read_text()))]
+        except (OSError, ValueError):  # no such file; "max": no limit
+            continue
+    return []
