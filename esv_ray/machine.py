@@ -1,4 +1,4 @@
-"""What this machine, or the container it is in, has: memory."""
+"""What this machine, or the container it is in, has: processors and memory."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def memory_per_actor(actors: int) -> int:
         return int(_SHARE * torch.cuda.mem_get_info()[1])
     total = min([_physical(), *(limit for limit, _ in _container_limits())])
     return int(_SHARE * total) // max(1, actors)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _physical() -> int:

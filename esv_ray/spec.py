@@ -76,14 +76,18 @@ class ComputeSpec(_Frozen):
         batch: videos of equal length computed together; `auto`: by the length.
         threads: torch threads of an actor.
         unit: rows of a unit, the piece of work that is committed whole; `auto`: by the size of the table.
-        memory_budget: bytes that exact ESVs may take in one actor; a video that would take more fails.
+        memory_budget: bytes that the work of an actor may take; a video that would take more is sampled where the
+            estimator is `auto`, else fails. `auto`: by the machine or device that plans the job.
+        matmul: precision of matrix products on GPUs that have a faster one: torch's `highest` (float32), `high`
+            (TF32) or `medium` (bfloat16).
     """
 
     dtype: Literal["float32", "float64"] = "float32"
     batch: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
     threads: Positive = 1
     unit: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
-    memory_budget: Positive = 4_000_000_000
+    memory_budget: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    matmul: Literal["highest", "high", "medium"] = "highest"
 
 
 class ClusterSpec(_Frozen):
@@ -220,6 +224,11 @@ def load_spec(source: Source = None, overrides: Iterable[str] = ()) -> JobSpec:
 def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
     """A training spec, validated; arguments and errors as for `load_spec`."""
     return _load(TrainSpec, source, overrides)
+
+
+def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
+    """The spec with its memory budget fixed, in bytes."""
+    return spec.model_copy(update={"compute": spec.compute.model_copy(update={"memory_budget": size})})
 
 
 def job_keys(spec: JobSpec) -> dict[str, object]:

@@ -62,7 +62,14 @@ def test_defaults() -> None:
         "max_failed": 0.01,
         "classes": ("label", "predicted"),
         "estimator": {"kind": "auto", "m": 1024, "iterations": 4, "seed": 0, "output": "probability"},
-        "compute": {"dtype": "float32", "batch": "auto", "threads": 1, "unit": "auto", "memory_budget": 4_000_000_000},
+        "compute": {
+            "dtype": "float32",
+            "batch": "auto",
+            "threads": 1,
+            "unit": "auto",
+            "memory_budget": "auto",
+            "matmul": "highest",
+        },
         "cluster": {"address": None, "actors": "auto"},
     }
 
@@ -105,6 +112,8 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("compute.threads", "2", 2),
     ("compute.unit", "100", 100),
     ("compute.memory_budget", "1000000", 1_000_000),
+    ("compute.memory_budget", "auto", "auto"),
+    ("compute.matmul", "medium", "medium"),
     ("cluster.address", "ray://head:10001", "ray://head:10001"),
     ("cluster.address", "null", None),
     ("cluster.actors", "3", 3),
@@ -513,7 +522,8 @@ def test_the_keys_of_a_job_are_flat_and_plain() -> None:
         "compute.batch": "auto",
         "compute.threads": 1,
         "compute.unit": "auto",
-        "compute.memory_budget": 4_000_000_000,
+        "compute.memory_budget": "auto",
+        "compute.matmul": "highest",
     }
     assert json.loads(json.dumps(keys)) == keys
 
@@ -534,6 +544,7 @@ def test_the_keys_of_a_job_are_flat_and_plain() -> None:
         "compute.threads=2",
         "compute.unit=9",
         "compute.memory_budget=5",
+        "compute.matmul=high",
     ],
 )
 def test_what_results_depend_on_changes_the_fingerprint(override: str) -> None:

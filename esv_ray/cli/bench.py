@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+from esv_ray.errors import SpecError
+
+if TYPE_CHECKING:
+    from esv_ray.bench import Ceilings, Measurement, Setting
 
 
 @click.command()
@@ -21,8 +27,21 @@ from rich.table import Table
 @click.option("--n-max", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1), help="Most videos computed together. [default: as in a job]")
+@click.option(
+    "--matmul",
+    type=click.Choice(["highest", "high", "medium"]),
+    default="highest",
+    show_default=True,
+    help="Precision of products on a GPU: float32, TF32, bfloat16.",
+)
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--host/--no-host", default=True, show_default=True, help="Look at reading and writing, too.")
+@click.option("--mixed", metavar="A-B", help="Also: what mixed lengths from A to B cost, sampled at m.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@click.option(
+    "--compare", type=click.Path(dir_okay=False, path_type=Path), help="An earlier --json: show ratios against it."
+)
 def bench(
     lengths: tuple[int, ...],
     estimator: str,
@@ -34,42 +53,89 @@ def bench(
     n_max: int,
     device: str,
     threads: int,
+    batch: int | None,
+    matmul: str,
     repeats: int,
+    host: bool,
+    mixed: str | None,
     file: Path | None,
+    compare: Path | None,
 ) -> None:
     """Time the engine on random videos, the paper's dimensions by default.
 
-    "bare" is the time of nothing but the heads' second-layer products, measured in turn with the whole.
+    /2nd is the time in units of the bare second-layer products of the heads (all of a scale and batch at once), /both
+    in units of both layers' products, both measured in turn with the whole; "of peak" is the share of the speed of a
+    large square product; "moved" that of a large copy; "host" the share of a job's unit that is not compute; "error"
+    the largest difference from float64.
     """
-    from esv_ray.bench import Dimensions, as_json, measure
+    import torch
+
+    from esv_ray.bench import Dimensions, Setting, as_json, ceilings, measure, measure_mixed, read_measurements
     from esv_ray.core.estimator import Estimator
 
-    dimensions = Dimensions(feature_dim, hidden, classes, n_max)
-    found = []
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SpecError("--device cuda: torch sees no NVIDIA device here; install a CUDA build of torch, or use cpu")
+    earlier = {} if compare is None else read_measurements(compare)
+    shortest, longest = _range(mixed) if mixed is not None else (0, 0)
+    setting = Setting(Dimensions(feature_dim, hidden, classes, n_max), device, threads, repeats, batch, matmul, host)
+    exact, sampled = Estimator("exact", m, iterations), Estimator("algorithm1", m, iterations)
+    ceiling = ceilings(setting)
+    found: list[Measurement] = []
     if estimator in ("exact", "both"):
-        exact = Estimator("exact", m, iterations)
-        found += measure(lengths or (8, 12, 16), exact, dimensions, device=device, threads=threads, repeats=repeats)
+        found += measure(lengths or (8, 12, 16), exact, setting)
     if estimator in ("algorithm1", "both"):
-        sampled = Estimator("algorithm1", m, iterations)
-        found += measure(lengths or (16,), sampled, dimensions, device=device, threads=threads, repeats=repeats)
-    click.echo(f"D = {feature_dim}, H = {hidden}, C = {classes}, n_max = {n_max}, {device}, {threads} thread(s)")
+        found += measure(lengths or (16,), sampled, setting)
+    _show(found, ceiling, setting, earlier)
+    if mixed is not None:
+        videos = 16 * (longest - shortest + 1)
+        loss = measure_mixed(shortest, longest, videos, sampled, setting)
+        click.echo(
+            f"mixed lengths: {videos} videos of {shortest} to {longest} elements, m = {m} x{iterations}: ", nl=False
+        )
+        click.echo(f"{loss:+.0%} time against full batches of each length")
+    if file is not None:
+        file.write_text(json.dumps(as_json(found, ceiling, setting), indent=1) + "\n")
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal()) or not 1 <= int(first) <= int(last):
+        raise SpecError(f"--mixed: expected A-B, two lengths such as 8-64, got {text!r}")
+    return int(first), int(last)
+
+
+def _show(
+    found: list[Measurement], ceiling: Ceilings, setting: Setting, earlier: dict[tuple[int, str], Measurement]
+) -> None:
+    d = setting.dimensions
     click.echo(
-        "ms: a video, median of the repeats, and their range; bare: in units of the bare products; MB: peak memory"
+        f"D = {d.feature_dim}, H = {d.hidden}, C = {d.n_classes}, n_max = {d.n_max}, {setting.device}, "
+        f"{setting.threads} thread(s), products in {setting.matmul} precision"
     )
+    click.echo(f"peaks here: square product {ceiling.gflops:.0f} GFLOP/s, copy {ceiling.gbytes_s:.1f} GB/s")
     table = Table()
-    for column in ("n", "estimator", "plan s", "ms", "range", "per s", "bare", "MB"):
+    columns = ["n", "estimator", "batch", "plan s", "ms", "range", "per s", "/2nd", "/both", "GFLOP/s", "of peak"]
+    columns += ["moved", "MB", "host", "error", *(["against"] if earlier else [])]
+    for column in columns:
         table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
     for one in found:
+        before = earlier.get((one.n, one.estimator))
         table.add_row(
             str(one.n),
             one.estimator,
-            f"{one.plan_s:.3f}",
+            str(one.batch),
+            f"{one.plan_s:.2f}",
             f"{one.video_ms:.2f}",
             f"{one.video_ms_min:.3g}-{one.video_ms_max:.3g}",
-            f"{1e3 / one.video_ms:.1f}",
-            f"{one.video_ms / one.bare_ms:.2f}",
+            f"{1e3 / one.video_ms:.0f}" if one.video_ms < 100 else f"{1e3 / one.video_ms:.2f}",
+            f"{one.over_second:.2f}",
+            f"{one.over_both:.2f}",
+            f"{one.gflops:.0f}",
+            f"{one.gflops / ceiling.gflops:.0%}",
+            f"{one.gbytes_s / ceiling.gbytes_s:.0%}",
             str(one.peak_mb),
+            "-" if one.host is None else f"{one.host:.0%}",
+            "-" if one.error is None else f"{one.error:.0e}",
+            *([] if not earlier else ["-" if before is None else f"{one.video_ms / before.video_ms:.2f} x"]),
         )
-    Console().print(table)
-    if file is not None:
-        file.write_text(json.dumps(as_json(found, dimensions, device=device, threads=threads), indent=1) + "\n")
+    Console(width=None if Console().is_terminal else 160).print(table)

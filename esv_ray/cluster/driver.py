@@ -40,7 +40,7 @@ def _run_job(spec: JobSpec, report: Report) -> JobResult:
     check_address(spec)
     job = plan_job(spec)
     resumed = sum(unit.rows for unit in job.manifest.units) - sum(unit.rows for unit in job.pending)
-    run = Run(spec, job, Progress(job.manifest.rows, resumed), report)
+    run = Run(job.spec, job, Progress(job.manifest.rows, resumed), report)
     report(run.progress)
     try:
         _run_pending(run)
@@ -80,7 +80,7 @@ def _run_pending(run: Run) -> None:
 
 def _run_here(run: Run) -> None:
     """All units in this process, one after another, without Ray."""
-    threads = torch.get_num_threads()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(run.spec.compute.threads)
     try:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,3 +96,4 @@ def _run_here(run: Run) -> None:
         run.tick(actors=1)
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)

@@ -11,8 +11,9 @@ from esv_ray import storage
 from esv_ray.cluster.worker import job_engine
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
+from esv_ray.machine import cores, memory_per_actor
 from esv_ray.models.bundle import load_model
-from esv_ray.spec import JobSpec, fingerprint, job_keys
+from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 from esv_ray.tables.manifest import (
     Manifest,
     check_same_job,
@@ -23,7 +24,7 @@ from esv_ray.tables.manifest import (
 from esv_ray.tables.units import InputFile, Unit, feature_dim_of, has_labels, list_files, plan_units
 
 # Another number here says that the same spec now gives other values; an old output is then refused.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class PlannedJob:
     """A job whose run.json is on storage.
 
     Attributes:
+        spec: the job, with the memory budget that its plan fixed.
         manifest: the plan.
         pending: units not yet committed, in plan order.
     """
 
+    spec: JobSpec
     manifest: Manifest
     pending: tuple[Unit, ...]
 
@@ -58,15 +61,18 @@ def plan_job(spec: JobSpec) -> PlannedJob:
             assert manifest is not None, "a create-only put was refused, so it is there"
     check_same_job(manifest, keys, files, spec.output)
     done = committed_names(spec.output)
-    return PlannedJob(manifest, tuple(unit for unit in manifest.units if unit.name not in done))
+    spec = with_memory_budget(spec, manifest.memory_budget or _memory_budget(spec))
+    return PlannedJob(spec, manifest, tuple(unit for unit in manifest.units if unit.name not in done))
 
 
 def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], keys: dict[str, object]) -> Manifest:
     if committed_names(spec.output):
         raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
     units, _ = plan_units(files, spec.compute.unit)
-    _check_features(spec, model, files)
+    budget = _memory_budget(spec)
+    _check_features(with_memory_budget(spec, budget), model, files)
     return Manifest(
+        memory_budget=budget,
         spec=spec.model_dump(mode="json"),
         keys=keys,
         fingerprint=fingerprint(keys),
@@ -85,6 +91,15 @@ def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], 
         files=tuple(files),
         units=tuple(units),
     )
+
+
+def _memory_budget(spec: JobSpec) -> int:
+    """Bytes for each actor: what the job asks for, else by this machine."""
+    asked = spec.compute.memory_budget
+    if asked != "auto":
+        return asked
+    actors = spec.cluster.actors
+    return memory_per_actor(cores() // spec.compute.threads if actors == "auto" else actors)
 
 
 def _check_places(spec: JobSpec) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from esv_ray.cluster.state import one_line
 from esv_ray.errors import JobError, SpecError
+from esv_ray.machine import cores
 from esv_ray.spec import JobSpec
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
@@ -103,10 +104,9 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
 
 def _local(spec: JobSpec) -> dict[str, Any]:
     wished = spec.cluster.actors
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "address": "local",
-        "num_cpus": max(cpus, spec.compute.threads * (1 if wished == "auto" else wished)),
+        "num_cpus": max(cores(), spec.compute.threads * (1 if wished == "auto" else wished)),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",

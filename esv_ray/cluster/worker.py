@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from esv_ray.cluster.lattice_store import shared_lattices
 from esv_ray.cluster.wanted import Wanted, requested
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine, fetched
@@ -58,7 +59,7 @@ class Workplace:
 
 
 def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
-    """Load the model once.
+    """Load the model once, and set the precision of this process's matrix products.
 
     Args:
         spec: the job.
@@ -68,6 +69,7 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     Raises:
         JobError: the bundle changed since the job was planned.
     """
+    torch.set_float32_matmul_precision(spec.compute.matmul)
     model = load_model(spec.model)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
@@ -183,7 +185,9 @@ def job_estimator(spec: JobSpec) -> Estimator:
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     """A model at work as a job asks for it."""
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
-    return Engine(model, job_estimator(spec), memory_budget=spec.compute.memory_budget, batch=batch)
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "planning fixes it"
+    return Engine(model, job_estimator(spec), memory_budget=budget, batch=batch, build=shared_lattices)
 
 
 class UnitActor:

@@ -47,6 +47,7 @@ class _Written(BaseModel):
     model: _Model
     files: list[Annotated[tuple[str, Count, str], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
+    memory_budget: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Manifest:
         model: what the bundle is: kind of numbers, n_max, classes.
         files: of the feature table.
         units: the partition plan.
+        memory_budget: bytes that the work of an actor may take, as it was fixed when the job was planned.
     """
 
     spec: Mapping[str, Any]
@@ -70,6 +72,7 @@ class Manifest:
     model: Mapping[str, Any]
     files: tuple[InputFile, ...]
     units: tuple[Unit, ...]
+    memory_budget: int | None = None
 
     @property
     def rows(self) -> int:
@@ -133,7 +136,14 @@ def read_manifest(output: str) -> Manifest | None:
         what = " ".join(told.split())[:200]
         raise DataError(f"{where}: expected a job's manifest, got something else ({what})") from None
     return Manifest(
-        written.spec, written.keys, written.fingerprint, written.versions, written.model.model_dump(), files, units
+        written.spec,
+        written.keys,
+        written.fingerprint,
+        written.versions,
+        written.model.model_dump(),
+        files,
+        units,
+        written.memory_budget,
     )
 
 
@@ -147,6 +157,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "fingerprint": manifest.fingerprint,
         "versions": manifest.versions,
         "model": manifest.model,
+        "memory_budget": manifest.memory_budget,
         "files": [[file.url, file.size, file.version] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
