@@ -66,7 +66,7 @@ def bench(
     /2nd is the time in units of the bare second-layer products of the heads (all of a scale and batch at once), /both
     in units of both layers' products, both measured in turn with the whole; "of peak" is the share of the speed of a
     large square product; "moved" that of a large copy; "host" the share of a job's unit that is not compute; "error"
-    the largest difference from float64.
+    the largest difference from float64 over the largest ESV.
     """
     import torch
 
@@ -89,10 +89,8 @@ def bench(
     if mixed is not None:
         videos = 16 * (longest - shortest + 1)
         loss = measure_mixed(shortest, longest, videos, sampled, setting)
-        click.echo(
-            f"mixed lengths: {videos} videos of {shortest} to {longest} elements, m = {m} x{iterations}: ", nl=False
-        )
-        click.echo(f"{loss:+.0%} time against full batches of each length")
+        what = f"{videos} videos of {shortest} to {longest} elements, m = {m} x{iterations}"
+        click.echo(f"mixed lengths: {what}: {loss:+.0%} time against full batches of each length")
     if file is not None:
         file.write_text(json.dumps(as_json(found, ceiling, setting), indent=1) + "\n")
 
