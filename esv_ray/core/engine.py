@@ -61,11 +61,13 @@ class Engine:
         self.model = model
         self.estimator = estimator
         self.memory_budget = memory_budget
+        # Kept: a module is searched for them at every question.
+        self._device, self._dtype = model.device, model.dtype
         self._batch = batch
         self._build = build
         self._ceilings: dict[int, int] = {}  # n -> the batch that is left after the device ran out of memory
-        self._working_set = max(2**16, min(default_working_set(model.device), memory_budget // 16))
-        self._workspace = Workspace(model.device, model.dtype)
+        self._working_set = max(2**16, min(default_working_set(self._device), memory_budget // 16))
+        self._workspace = Workspace(self._device, self._dtype)
 
     def kind(self, n: int) -> Literal["exact", "algorithm1"]:
         """`exact` or `algorithm1`: what the estimator comes down to; `auto` is exact only where that fits."""
@@ -103,7 +105,7 @@ class Engine:
 
     def batch(self, n: int, plan: Plan) -> int:
         """Videos of n elements that are computed together."""
-        wanted = self._batch or default_batch(plan.largest(), self.model.device)
+        wanted = self._batch or default_batch(plan.largest(), self._device)
         kind = "exact" if plan.exact else "algorithm1"
         fitting = largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted)
         return min(max(1, fitting), self._ceilings.get(n, wanted))
@@ -115,8 +117,8 @@ class Engine:
             replace(self.estimator, kind=kind),
             n,
             n_max=model.n_max,
-            dtype=model.dtype,
-            device=model.device,
+            dtype=self._dtype,
+            device=self._device,
             stored=self._stored(n),
             build=self._build,
         )
@@ -153,15 +155,15 @@ class Engine:
                         raise
                     self._ceilings[n] = len(chosen) // 2
                     self._workspace.clear()
-                    if self.model.device.type == "cuda":
+                    if self._device.type == "cuda":
                         torch.cuda.empty_cache()
                     continue
                 yield chosen, found
                 start += len(chosen)
 
     def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
-        device, seed = self.model.device, self.estimator.seed
-        features = _sent(features, device).to(self.model.dtype)
+        device, seed = self._device, self.estimator.seed
+        features = _sent(features, device).to(self._dtype)
         relabelling = None
         if not plan.exact:
             labels = [permutation(derive_key(seed, "relabel", video_id), plan.n) for video_id in video_ids]

@@ -33,7 +33,7 @@ _COST_BESIDE_HEADS = 0.5
 
 _COUNTABLE = 100  # elements; of more there are beyond 10^28 subsequences
 
-_CACHE_BYTES = 256 * 2**20
+_CACHE_BYTES = 512 * 2**20
 _MEMBERSHIP_BYTES = 32 * 2**20  # a plan keeps its membership matrices up to this size, else makes them by chunks
 
 
@@ -92,7 +92,8 @@ class Plan:
         lattices: one an iteration; a single full one where exact.
         pooled: operator over the sums pooled over iterations.
         single: operator of each iteration alone, for the spread between them; empty for one iteration.
-        memberships: per iteration and scale the (n + 1, N_s) matrices, or None: made chunk by chunk.
+        memberships: per iteration and scale the (n + 1, N_s) matrices, as uint8: a fourth of the memory, so that the
+            plans of all lengths of a table stay; or None: made chunk by chunk.
     """
 
     n: int
@@ -117,10 +118,10 @@ class Plan:
 
     def membership(self, iteration: int, s: int, start: int, stop: int) -> Tensor:
         """(n + 1, stop - start) membership of some subsequences of length s; the last row is ones."""
+        dtype = self.pooled.within.dtype
         if self.memberships is not None:
-            return self.memberships[iteration][s - 1][:, start:stop]
-        masks = self.lattices[iteration].scales[s - 1].masks[start:stop]
-        return membership(masks, self.n, self.pooled.within.dtype)
+            return self.memberships[iteration][s - 1][:, start:stop].to(dtype)
+        return membership(self.lattices[iteration].scales[s - 1].masks[start:stop], self.n, dtype)
 
 
 def widest_scale(n: int) -> float:
@@ -259,9 +260,9 @@ def plan_to(plan: Plan, *, dtype: torch.dtype, device: torch.device) -> Plan:
     lattices = tuple(lattice.to(device, dtype) for lattice in plan.lattices)
     cells = (plan.n + 1) * sum(len(scale) for lattice in lattices for scale in lattice.scales)
     memberships = None
-    if cells * torch.empty((), dtype=dtype).element_size() <= _MEMBERSHIP_BYTES:
+    if cells <= _MEMBERSHIP_BYTES:
         memberships = tuple(
-            tuple(membership(scale.masks, plan.n, dtype) for scale in lattice.scales) for lattice in lattices
+            tuple(membership(scale.masks, plan.n, torch.uint8) for scale in lattice.scales) for lattice in lattices
         )
     single = tuple(weights.to(device, dtype) for weights in plan.single)
     return Plan(plan.n, plan.exact, lattices, plan.pooled.to(device, dtype), single, memberships)
