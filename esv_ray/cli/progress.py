@@ -66,7 +66,8 @@ def _done(now: JobProgress) -> str:
 def _figures(now: JobProgress) -> str:
     left = now.total - now.resumed - now.counts.rows
     eta = f"ETA {_clock(left / now.rate)}" if now.rate > 0 else "ETA -"
-    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {now.actors} actors, {eta}"
+    actors = f"{now.actors} actors {now.busy:.0%} busy"
+    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {eta}"
 
 
 def _clock(seconds: float) -> str:

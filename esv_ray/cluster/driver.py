@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 
 from esv_ray import storage
 from esv_ray.cluster.planning import plan_job
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
+from esv_ray.cluster.scheduler import MOST_IN_FLIGHT
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
-from esv_ray.cluster.worker import open_workplace, run_unit
+from esv_ray.cluster.worker import UnitActor, UnitReport
 from esv_ray.errors import EsvError, IncompleteError, SpecError
 from esv_ray.spec import JobSpec
 from esv_ray.tables.finish import finish_job
@@ -79,21 +81,27 @@ def _run_pending(run: Run) -> None:
 
 
 def _run_here(run: Run) -> None:
-    """All units in this process, one after another, without Ray."""
+    """All units in this process without Ray: the actor as a plain object, its threads in place of Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(run.spec.compute.threads)
-    try:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        place = open_workplace(run.spec, run.job.manifest.model["digest"], device)
-        run.scheduler.worker_ready("here")
-        while not (run.scheduler.finished or run.hopeless):
-            for worker, index in run.scheduler.assign():
+    actor = UnitActor(run.spec, run.job.manifest.model["digest"], "cuda" if torch.cuda.is_available() else "cpu")
+    with ThreadPoolExecutor(MOST_IN_FLIGHT, "esv-unit") as pool:
+        try:
+            actor.ready()
+            run.scheduler.worker_ready("here")
+            running: dict[Future[UnitReport], tuple[str, int]] = {}
+            while not (run.scheduler.finished or run.hopeless):
+                for worker, index in run.scheduler.assign():
+                    running[pool.submit(actor.run, run.unit(index))] = (worker, index)
                 run.tick(actors=1)
-                try:
-                    run.done(worker, index, run_unit(place, run.unit(index)))
-                except Exception as error:
-                    run.failed(worker, index, error)
-        run.tick(actors=1)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+                for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                    worker, index = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        run.done(worker, index, future.result())
+                    else:
+                        run.failed(worker, index, error)
+            run.tick(actors=1)
+        finally:
+            actor.close()
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)

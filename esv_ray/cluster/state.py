@@ -44,6 +44,12 @@ class Progress:
         """Videos a second in this run."""
         return self.counts.rows / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def busy(self) -> float:
+        """Share of the actors' time in which their devices computed; units count when they are committed."""
+        whole = self.seconds * self.actors
+        return min(1.0, self.compute_s / whole) if whole > 0 else 0.0
+
 
 Report = Callable[[Progress], None]
 

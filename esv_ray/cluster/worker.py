@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from time import perf_counter
 from typing import TypeVar
 
@@ -47,10 +48,11 @@ class UnitReport:
 
 @dataclass(frozen=True, eq=False)
 class Workplace:
-    """What an actor holds for all of its units: the job and the loaded model, on its device."""
+    """What an actor holds for all of its units: the job, the loaded model on its device, and whether to stop."""
 
     spec: JobSpec
     engine: Engine
+    stopped: Event = field(default_factory=Event)
 
     @property
     def model(self) -> VideoModel:
@@ -138,7 +140,11 @@ def _attribute(
 
     ids = [rows.ids[row] for row in wanted.rows[fitting].tolist()]
     batches = fetched(engine.attributions(wanted.lengths[fitting].tolist(), ids, features))
-    found = [(fitting[indices], attribution) for indices, attribution in batches]
+    found = []
+    for indices, attribution in batches:
+        if place.stopped.is_set():
+            raise JobError("stopped")
+        found.append((fitting[indices], attribution))
     return found, refused, perf_counter() - begun
 
 
@@ -211,3 +217,9 @@ class UnitActor:
         """One unit, after `ready`."""
         assert self._place is not None, "the driver gives work to ready actors only"
         return run_unit(self._place, unit, self._compute)
+
+    def close(self) -> None:
+        """Stop after the batch that is being computed; what waits is dropped."""
+        if self._place is not None:
+            self._place.stopped.set()
+        self._compute.shutdown(cancel_futures=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner
 
 from esv_ray import cli
@@ -163,7 +164,7 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     small = ["--feature-dim", "8", "--hidden", "8", "--classes", "5", "--repeats", "1"]
     file = tmp_path / "bench.json"
     code, told, _ = esv("bench", *small, "-n", "4", "-n", "6", "-m", "5", "--json", str(file))
-    assert (code, "bare" in told) == (0, True)
+    assert (code, "square product" in told) == (0, True)
     assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
     assert "…" not in told
     found = json.loads(file.read_text())["measurements"]
@@ -173,4 +174,27 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         (4, "m=5 x1"),
         (6, "m=5 x1"),
     ]
-    assert all(one["video_ms"] > 0 for one in found)
+    for one in found:
+        assert 0 < one["video_ms_min"] <= one["video_ms"] <= one["video_ms_max"]
+        assert 0 < one["host"] < 1
+        assert one["error"] < 1e-4
+    code, told, _ = esv("bench", *small, "-n", "4", "-m", "5", "--no-host", "--compare", str(file), "--mixed", "3-5")
+    assert code == 0
+    assert len([line for line in told.splitlines() if line.rstrip().endswith("x │")]) == 2
+    assert "48 videos of 3 to 5 elements, m = 5 x1: " in told
+    assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
+
+
+def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "other.json").write_text('{"format": 1}')
+    for options, expected in (
+        (["--compare", str(tmp_path / "none.json")], "expected a file that `esv bench --json` wrote"),
+        (["--compare", str(tmp_path / "other.json")], "expected measurements of format 2, got 1"),
+        (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
+        (["--mixed", "9-8"], "--mixed: expected A-B"),
+        (["-n", "40", "--estimator", "exact"], "n = 40 elements look at 2^40 - 1 subsequences"),
+    ):
+        code, _, err = esv("bench", *options)
+        assert (code, expected in err, err.count("\n")) == (2, True, 1), err
+    if not torch.cuda.is_available():
+        assert "torch sees no NVIDIA device" in esv("bench", "--device", "cuda")[2]

@@ -16,13 +16,13 @@ def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with module.job_progress() as report:
         for second in range(35):
             now[0] = float(second)
-            report(Progress(total=1000, resumed=100, counts=counts, actors=2, seconds=10.0))
+            report(Progress(total=1000, resumed=100, counts=counts, actors=2, seconds=10.0, compute_s=18.0))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["150/1000 videos, 5.0 videos/s, 2 failed, 2 actors, ETA 0:02:50"] * 3
+    assert lines == ["150/1000 videos, 5.0 videos/s, 2 failed, 2 actors 90% busy, ETA 0:02:50"] * 3
 
 
 def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(module, "_EVERY_S", -1.0)
     with module.job_progress() as report:
         report(Progress(total=10, resumed=0))
-    assert capsys.readouterr().err == "0/10 videos, 0.0 videos/s, 0 failed, 0 actors, ETA -\n"
+    assert capsys.readouterr().err == "0/10 videos, 0.0 videos/s, 0 failed, 0 actors 0% busy, ETA -\n"

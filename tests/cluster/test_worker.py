@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import esv_ray
-from esv_ray.cluster.driver import JobResult, run_job
+from esv_ray.cluster.driver import JobResult, Progress, run_job
 from esv_ray.cluster.wanted import requested, sample_frames
+from esv_ray.core import attribution, engine
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.spec import load_spec
@@ -152,6 +155,36 @@ def test_another_batch_size_changes_rounding_only(features: str, bundle: str, tm
     a, b, c = (pq.read_table(tmp_path / x / "attributions").column("esv").to_numpy() for x in "abc")
     assert np.abs(a - b).max() < 1e-6
     assert np.abs(a - c).max() < 1e-6
+
+
+def test_an_interrupted_run_stops_after_the_batch_and_goes_on_later(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first unit of many is being computed when Ctrl-C comes: hundreds of batches are left of it."""
+    pq.write_table(make_table([9] * 600), tmp_path / "f.parquet")
+    options = ["cluster.actors=0", "compute.batch=1", "compute.unit=300"]
+    places = {"features": str(tmp_path / "f.parquet"), "model": bundle, "output": str(tmp_path / "out")}
+    spec = load_spec(places, options)
+    batches = []
+    real = attribution.attribute
+
+    def attribute(*args: Any, **options: Any) -> Any:
+        batches.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(engine, "attribute", attribute)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.actors:
+            while not batches:
+                time.sleep(0.001)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(spec, interrupt)
+    assert len(batches) < 300
+    assert not files_of(tmp_path / "out")
+    assert run_job(spec).counts.ok == 600
 
 
 def test_jobs_in_memory(bundle: str, tmp_path: Path) -> None:
