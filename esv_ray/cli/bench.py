@@ -64,7 +64,7 @@ def bench(
     """Time the engine on random videos, the paper's dimensions by default.
 
     /2nd is the time in units of the bare second-layer products of the heads (all of a scale and batch at once), /both
-    in units of both layers' products, both measured in turn with the whole; "of peak" is the share of the speed of a
+    in units of both layers' products, both measured in turn with the whole; "peak" is the share (of GFLOP/s) of the speed of a
     large square product; "moved" that of a large copy; "host" the share of a job's unit that is not compute; "error"
     the largest difference from float64 over the largest ESV.
     """
@@ -112,7 +112,7 @@ def _show(
     )
     click.echo(f"peaks here: square product {ceiling.gflops:.0f} GFLOP/s, copy {ceiling.gbytes_s:.1f} GB/s")
     speed = _table("n", "estimator", "ms", "range", "per s", "/2nd", "/both", *(["against"] if earlier else []))
-    use = _table("n", "estimator", "batch", "plan s", "GFLOP/s", "of peak", "moved", "MB", "host", "error")
+    use = _table("n", "estimator", "batch", "plan s", "GF/s", "peak", "moved", "MB", "host", "error")
     for one in found:
         before = earlier.get((one.n, one.estimator))
         speed.add_row(

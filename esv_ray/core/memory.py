@@ -15,8 +15,8 @@ from esv_ray.core.model import VideoModel
 # 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
 _CPU_WORKING_SET = 2 * 2**20
 _MOST_CPU_WORKING_SET = 16 * 2**20
-# Half of the second-level cache of a data-centre GPU (not measured).
-_CUDA_WORKING_SET = 32 * 2**20
+# On a GPU launches cost more than traffic: enough rows that a chunk takes as long as its launches (not measured).
+_CUDA_WORKING_SET = 128 * 2**20
 
 # Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
 # 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
