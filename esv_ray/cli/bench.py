@@ -64,9 +64,9 @@ def bench(
     """Time the engine on random videos, the paper's dimensions by default.
 
     /2nd is the time in units of the bare second-layer products of the heads (all of a scale and batch at once), /both
-    in units of both layers' products, both measured in turn with the whole; "peak" is the share (of GFLOP/s) of the speed of a
-    large square product; "moved" that of a large copy; "host" the share of a job's unit that is not compute; "error"
-    the largest difference from float64 over the largest ESV.
+    in units of both layers' products, both measured in turn with the whole; "peak" is the share of the speed of a
+    large square product that GF/s are; "moved" the same of a large copy; "host" the share of a job's unit that is not
+    compute; "error" the largest difference from float64 over the largest ESV.
     """
     import torch
 

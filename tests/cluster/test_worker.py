@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import esv_ray
+from esv_ray.cluster import planning
 from esv_ray.cluster.driver import JobResult, Progress, run_job
+from esv_ray.cluster.planning import plan_job
 from esv_ray.cluster.wanted import requested, sample_frames
 from esv_ray.core import attribution, engine
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
@@ -126,6 +129,34 @@ def test_exact_that_does_not_fit_fails_its_videos_only(bundle: str, tmp_path: Pa
     with pytest.raises(SpecError, match="n = 35"):
         run(str(tmp_path / "f.parquet"), bundle, tmp_path / "other", "estimator.kind=exact", "frames=35")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_memory_budget_is_fixed_by_the_plan(
+    features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine that goes on decides as the one that planned the job did."""
+    out = tmp_path / "out"
+    monkeypatch.setattr(planning, "memory_per_actor", lambda actors: 123_456_789)
+    run(features, bundle, out, "compute.unit=20")
+    manifest = json.loads((out / "run.json").read_text())
+    assert (manifest["memory_budget"], manifest["spec"]["compute"]["memory_budget"]) == (123_456_789, "auto")
+    monkeypatch.setattr(planning, "memory_per_actor", lambda actors: 1)
+    (out / "_SUCCESS").unlink()
+    next(iter((out / "videos").iterdir())).unlink()
+    assert run(features, bundle, out, "compute.unit=20").counts.ok == 40
+    asked = load_spec({"features": features, "model": bundle, "output": str(out)}, ["compute.unit=20"])
+    assert plan_job(asked).spec.compute.memory_budget == 123_456_789
+
+
+def test_auto_samples_what_does_not_fit_and_says_so(tmp_path: Path) -> None:
+    wide, features = str(tmp_path / "wide"), str(tmp_path / "f.parquet")
+    save_heads(wide, make_heads(n_classes=400), make_prior(400))
+    pq.write_table(make_table([9, 16]), features)
+    sampling = ("estimator.m=2000", "estimator.iterations=5")
+    assert run(features, wide, tmp_path / "ample", *sampling, "compute.memory_budget=1000000000").counts.ok == 2
+    assert [row["exact"] for row in videos_of(tmp_path / "ample")] == [True, True]
+    assert run(features, wide, tmp_path / "scarce", *sampling, "compute.memory_budget=20000000").counts.ok == 2
+    assert [row["exact"] for row in videos_of(tmp_path / "scarce")] == [True, False]
 
 
 def test_same_bits_whatever_the_order_and_the_number_of_tries(features: str, bundle: str, tmp_path: Path) -> None:
