@@ -13,7 +13,8 @@ from rich.table import Table
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
-    from esv_ray.bench import Ceilings, Measurement, Setting
+    from esv_ray.bench.measure import Ceilings, Measurement
+    from esv_ray.bench.setting import Setting
 
 
 @click.command()
@@ -70,7 +71,9 @@ def bench(
     """
     import torch
 
-    from esv_ray.bench import Dimensions, Setting, as_json, ceilings, measure, measure_mixed, read_measurements
+    from esv_ray.bench.measure import ceilings, measure, measure_mixed
+    from esv_ray.bench.report import as_json, read_measurements
+    from esv_ray.bench.setting import Dimensions, Setting
     from esv_ray.core.estimator import Estimator
 
     if device == "cuda" and not torch.cuda.is_available():

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.lattice import Lattice, full_lattice, membership, sampled_lattice
+from esv_ray.core.lattice import Lattice, full_lattice, membership
+from esv_ray.core.sampling import sampled_lattice
 from esv_ray.errors import SpecError
 
 Kind = Literal["auto", "exact", "algorithm1"]

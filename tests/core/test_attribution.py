@@ -17,8 +17,9 @@ from esv_ray.core.estimator import Plan, plan_algorithm1, plan_exact, plan_from_
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead, MultiScale
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.lattice import elements_of, lattice_from_subsequences, sampled_lattice
+from esv_ray.core.lattice import elements_of
 from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
+from esv_ray.core.sampling import lattice_from_subsequences, sampled_lattice
 from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior
 from tests.core.oracle import esv_by_orders, module_game, multiscale_game

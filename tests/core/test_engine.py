@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esv_ray.bench import Dimensions, random_model
+from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core import engine as module
 from esv_ray.core.attribution import Attribution, attribute
 from esv_ray.core.engine import Engine, fetched
@@ -179,7 +179,7 @@ def test_the_largest_that_fits() -> None:
 PEAK = """
 import sys, torch
 from pathlib import Path
-from esv_ray.bench import Dimensions, random_model
+from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 

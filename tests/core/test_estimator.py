@@ -16,7 +16,7 @@ from esv_ray.core.estimator import (
     plan_from_lattices,
     resolve,
 )
-from esv_ray.core.lattice import lattice_from_subsequences
+from esv_ray.core.sampling import lattice_from_subsequences
 from esv_ray.errors import SpecError
 
 CPU = torch.device("cpu")

@@ -16,10 +16,9 @@ from esv_ray.core.lattice import (
     Lattice,
     elements_of,
     full_lattice,
-    lattice_from_subsequences,
     membership,
-    sampled_lattice,
 )
+from esv_ray.core.sampling import lattice_from_subsequences, sampled_lattice
 
 
 def sets_of(lattice: Lattice, s: int) -> list[frozenset[int]]:

@@ -1,0 +1,45 @@
+"""Measurements in a file, to compare a later run with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esv_ray.bench.measure import Ceilings, Measurement
+from esv_ray.bench.setting import Setting
+from esv_ray.errors import DataError
+
+FORMAT = 2
+
+
+def as_json(measurements: Sequence[Measurement], found: Ceilings, setting: Setting) -> dict[str, Any]:
+    """What a run measured, for a file."""
+    return {
+        "format": FORMAT,
+        "setting": asdict(setting),
+        "device": torch.cuda.get_device_name() if setting.device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "ceilings": asdict(found),
+        "measurements": [asdict(one) for one in measurements],
+    }
+
+
+def read_measurements(path: Path) -> dict[tuple[int, str], Measurement]:
+    """The measurements in a file of `as_json`, by n and estimator.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise DataError(f"{path}: expected measurements of format {FORMAT}, got {content['format']}; measure again")
+        found = [Measurement(**one) for one in content["measurements"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected a file that `esv bench --json` wrote ({type(error).__name__})") from None
+    return {(one.n, one.estimator): one for one in found}

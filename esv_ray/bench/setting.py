@@ -1,0 +1,99 @@
+"""What a benchmark runs on: a random model of given sizes, a device, threads, and how time is taken."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from esv_ray.core.heads import MlpHead
+from esv_ray.core.model import VideoModel, multiscale_model
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """A model's sizes; defaults are the paper's."""
+
+    feature_dim: int = 256
+    hidden: int = 256
+    n_classes: int = 174
+    n_max: int = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run is about.
+
+    Attributes:
+        dimensions: of the random model.
+        device: `cpu` or `cuda`.
+        threads: torch threads.
+        repeats: timed, after one that is not.
+        batch: most videos computed together; None: as in a job.
+        matmul: precision of products (`torch.set_float32_matmul_precision`).
+        host: whether to look at reading, decoding and writing, too.
+    """
+
+    dimensions: Dimensions = Dimensions()
+    device: str = "cpu"
+    threads: int = 1
+    repeats: int = 7
+    batch: int | None = None
+    matmul: str = "highest"
+    host: bool = True
+
+
+def random_heads(dimensions: Dimensions, *, seed: int = 0) -> dict[int, MlpHead]:
+    """Random heads of one hidden layer, n_max of them."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    d = dimensions
+    heads = {
+        s: MlpHead(scale=s, feature_dim=d.feature_dim, hidden_dims=[d.hidden], n_classes=d.n_classes).eval()
+        for s in range(1, d.n_max + 1)
+    }
+    torch.random.set_rng_state(state)
+    return heads
+
+
+def random_model(dimensions: Dimensions, *, device: str = "cpu", seed: int = 0) -> VideoModel:
+    """A multi-scale model with random heads of one hidden layer, and a uniform prior."""
+    prior = torch.full((dimensions.n_classes,), 1 / dimensions.n_classes)
+    return multiscale_model(random_heads(dimensions, seed=seed), prior, feature_dim=dimensions.feature_dim).to(device)
+
+
+def with_settings(setting: Setting, work: Callable[[], _T]) -> _T:
+    """What `work` gives with the threads and the precision of products of a setting."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(setting.threads)
+    torch.set_float32_matmul_precision(setting.matmul)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+
+def timed(work: Callable[[], object], model: VideoModel) -> float:
+    """Seconds of some work on the model's device."""
+    begun = time.perf_counter()
+    work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter() - begun
+
+
+def peak_mb(device: str) -> int:
+    """Largest memory so far: resident of the process, or allocated on the GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 2**20 if sys.platform == "darwin" else peak // 2**10

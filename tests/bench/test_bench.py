@@ -1,0 +1,73 @@
+"""What a benchmark counts is right, whatever the clock says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from esv_ray.bench.host import host_share
+from esv_ray.bench.measure import Measurement, _moved, ceilings, measure, measure_mixed
+from esv_ray.bench.report import as_json, read_measurements
+from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
+from esv_ray.core.estimator import Estimator, plan_algorithm1, plan_exact
+from esv_ray.errors import DataError
+
+SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)
+
+
+def test_measurements() -> None:
+    exact, *_ = measure([5], Estimator("exact"), SMALL)
+    assert (exact.n, exact.estimator, exact.evaluations, exact.batch) == (5, "exact", 5 + 10, 256)
+    # Second layer: 15 rows of 4 x 3; first layer: 1 x 5 + 2 x 4 pairs of 4 x 4.
+    assert exact.gflops == pytest.approx(2e-9 * (15 * 12 + 13 * 16) / (exact.video_ms / 1e3))
+    assert exact.over_second > exact.over_both > 0
+    assert exact.error is not None
+    assert exact.error < 1e-4
+    sampled, *_ = measure([5], Estimator("algorithm1", m=4, iterations=2), SMALL)
+    assert (sampled.estimator, sampled.evaluations) == ("m=4 x2", 2 * (5 + 4))
+
+
+def test_what_must_be_moved() -> None:
+    d = Dimensions(4, 4, 3, 2)
+    rows = sum(count * (1 + parents) for count, parents in ((4, 0), (6, 2), (4, 3), (1, 4)))
+    assert _moved(plan_exact(4, n_max=2), d) == _moved(plan_exact(4, n_max=2, stored=False), d) == 4 * 3 * rows
+    plan = plan_algorithm1(6, m=3, iterations=2, seed=0, n_max=2)
+    assert 0 < _moved(plan, d) <= 4 * 3 * 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
+
+
+def test_settings_are_for_a_while() -> None:
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    inside = with_settings(
+        Setting(threads=1, matmul="high"), lambda: (torch.get_num_threads(), torch.get_float32_matmul_precision())
+    )
+    assert inside == (1, "high")
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+
+
+def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -> None:
+    state = torch.random.get_rng_state()
+    one, other = (dict(random_model(SMALL.dimensions).scorer.named_buffers()) for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_shares() -> None:
+    assert 0 < host_share(4, Estimator("exact"), SMALL, 1e-3) < 1
+    assert measure_mixed(2, 4, 12, Estimator("algorithm1", m=4), SMALL) > -1
+    found = ceilings(SMALL)
+    assert found.gflops > 0
+    assert found.gbytes_s > 0
+
+
+def test_a_file_of_measurements(tmp_path: Path) -> None:
+    found = measure([3, 4], Estimator("exact"), SMALL)
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    back: dict[tuple[int, str], Measurement] = read_measurements(path)
+    assert list(back.values()) == found
+    path.write_text("[]")
+    with pytest.raises(DataError, match="expected a file that `esv bench --json` wrote"):
+        read_measurements(path)
