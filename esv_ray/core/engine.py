@@ -16,6 +16,7 @@ from esv_ray.core.estimator import Build, Estimator, Plan, build_lattices, plan_
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.core.lattice import MOST_FULL
 from esv_ray.core.memory import (
+    Sizes,
     default_batch,
     default_working_set,
     exact_bytes,
@@ -63,6 +64,7 @@ class Engine:
         self.memory_budget = memory_budget
         # Kept: a module is searched for them at every question.
         self._device, self._dtype = model.device, model.dtype
+        self._sizes = Sizes.of(model)
         self._batch = batch
         self._build = build
         self._ceilings: dict[int, int] = {}  # n -> the batch that is left after the device ran out of memory
@@ -90,7 +92,7 @@ class Engine:
         if kind == "exact":
             # Sampling with an m that holds every subsequence is exact, too.
             instead = "the estimator algorithm1 or auto" if self.estimator.kind == "exact" else "a smaller m"
-            longest = longest_exact(self.model, self.memory_budget, working_set=self._working_set)
+            longest = longest_exact(self._sizes, self.memory_budget, working_set=self._working_set)
             raise SpecError(
                 f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take "
                 f"{in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is {min(longest, n)}: "
@@ -178,7 +180,7 @@ class Engine:
         )
 
     def _needs(self, n: int, kind: str, batch: int = 1) -> int:
-        model, asked, chunk = self.model, self.estimator, self._working_set
+        model, asked, chunk = self._sizes, self.estimator, self._working_set
         if kind != "exact":
             return sampled_bytes(model, n, m=asked.m, iterations=asked.iterations, batch=batch, working_set=chunk)
         n = min(n, 64)  # beyond 2^64 the number alone tells enough
@@ -186,9 +188,9 @@ class Engine:
 
     def _stored(self, n: int) -> bool:
         """Whether a full lattice keeps its indices; else they are made for every chunk, which takes longer."""
-        if n > MOST_FULL or 4 * index_bytes(n, self.model.n_max) > self.memory_budget:
+        if n > MOST_FULL or 4 * index_bytes(n, self._sizes.n_max) > self.memory_budget:
             return False
-        return exact_bytes(self.model, n, batch=1, working_set=self._working_set, stored=True) <= self.memory_budget
+        return exact_bytes(self._sizes, n, batch=1, working_set=self._working_set, stored=True) <= self.memory_budget
 
     def _fits(self, n: int, kind: str) -> bool:
         return (kind != "exact" or n <= MOST_FULL) and self._needs(n, kind) <= self.memory_budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import comb
 
 import torch
@@ -42,7 +43,34 @@ def default_batch(largest: int, device: torch.device) -> int:
     return max(1, min(most, rows // largest))
 
 
-def exact_bytes(model: VideoModel, n: int, *, batch: int, working_set: int, stored: bool) -> int:
+@dataclass(frozen=True)
+class Sizes:
+    """What of a model counts for memory, looked up once: a module is searched for it.
+
+    Attributes:
+        n_max: longest head, or None.
+        columns: width of scores.
+        itemsize: bytes of a number.
+        feature_dim: D.
+        widths: numbers held for a subsequence beside its scores, for each head; without heads for one of one element,
+            in proportion to which longer ones hold theirs.
+    """
+
+    n_max: int | None
+    columns: int
+    itemsize: int
+    feature_dim: int
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: VideoModel) -> Sizes:
+        """Those of a model."""
+        scorer = model.scorer
+        widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
+        return cls(model.n_max, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
+
+
+def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: bool) -> int:
     """Memory that exact ESVs of a batch of videos of n elements take.
 
     Args:
@@ -65,7 +93,7 @@ def index_bytes(n: int, n_max: int | None) -> int:
     return 4 * (parents + sum(s * comb(n, s) for s in range(1, heads + 1)))
 
 
-def sampled_bytes(model: VideoModel, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
+def sampled_bytes(model: Sizes, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
     """Memory that sampled ESVs of a batch take: plan, the making of one lattice, and the work."""
     heads = n if model.n_max is None else min(n, model.n_max)
     rows = max(n, int(min(m, widest_scale(n))))  # all singletons are looked at, whatever m is
@@ -77,26 +105,29 @@ def sampled_bytes(model: VideoModel, n: int, *, m: int, iterations: int, batch: 
     return iterations * lattice + making + weights + _working_bytes(model, n, heads, rows, batch, working_set)
 
 
-def _working_bytes(model: VideoModel, n: int, heads: int, largest: int, batch: int, working_set: int) -> int:
-    columns, itemsize = model.scorer.columns(model.n_classes), model.dtype.itemsize
+def _working_bytes(model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int) -> int:
+    columns, itemsize = model.columns, model.itemsize
     scales = 0 if model.n_max is None else 2 * (largest + 1) * columns
-    widest = max(model.scorer.width(s) for s in range(1, heads + 1))
+    widest = heads * model.widths[0] if model.n_max is None else max(model.widths[:heads])
     chunk = min(largest, max(1, working_set // (batch * (columns + widest) * itemsize))) * (3 * columns + 2 * widest)
-    table = max(s * (n - s + 1) * model.scorer.width(s) for s in range(1, heads + 1)) if model.n_max is not None else 0
+    tables = [s * (n - s + 1) * width for s, width in enumerate(model.widths[:heads], start=1)]
+    table = 0 if model.n_max is None else max(tables)
     results = 6 * n * columns + 3 * n * model.feature_dim
     return batch * (scales + chunk + table + results) * itemsize
 
 
 def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
     """The largest of 1..most whose needs, which grow, are within the budget; 0 if none is."""
-    low, high = 0, most + 1
+    if needs(most) <= budget:
+        return most
+    low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if needs(middle) <= budget else (low, middle)
     return low
 
 
-def longest_exact(model: VideoModel, budget: int, *, working_set: int) -> int:
+def longest_exact(model: Sizes, budget: int, *, working_set: int) -> int:
     """The largest n whose exact ESVs, one video at a time, fit."""
     return largest_fitting(
         lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MOST_FULL

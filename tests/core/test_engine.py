@@ -16,7 +16,7 @@ from esv_ray.core import engine as module
 from esv_ray.core.attribution import Attribution, attribute
 from esv_ray.core.engine import Engine, fetched
 from esv_ray.core.estimator import Estimator, plan_exact, plan_to
-from esv_ray.core.memory import default_batch, exact_bytes, index_bytes, largest_fitting
+from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import SpecError
 from tests.conftest import make_model
@@ -211,7 +211,7 @@ def test_the_estimate_of_memory_is_a_measured_peak(n: int, budget: int, stored: 
 
 def test_estimates_grow() -> None:
     model = make_model(n_max=4)
-    sizes = [exact_bytes(model, n, batch=1, working_set=2**20, stored=False) for n in range(1, 31)]
+    sizes = [exact_bytes(Sizes.of(model), n, batch=1, working_set=2**20, stored=False) for n in range(1, 31)]
     assert sizes == sorted(sizes)
 
 
