@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 _SHARE = 0.8  # of what is free: the rest is for what else goes on
-_CGROUPS = (  # limit and use, version 2 and 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_CGROUPS = (  # limit, use, and what the use is made of, version 2 and 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
 )
 
 
@@ -54,10 +58,12 @@ def _available() -> int:
 
 
 def _container_limits() -> list[tuple[int, int]]:
-    """Limit and use of the container, where one is set."""
-    for limit, used in _CGROUPS:
+    """Limit and use of the container, where one is set; files that are cached do not count as used."""
+    for limit, used, made_of in _CGROUPS:
         try:
-            return [(int(Path(limit).read_text()), int(Path(used).read_text()))]
+            lines = dict(line.split() for line in Path(made_of).read_text().splitlines())
+            cached = sum(int(lines.get(name, 0)) for name in ("inactive_file", "active_file"))
+            return [(int(Path(limit).read_text()), max(0, int(Path(used).read_text()) - cached))]
         except (OSError, ValueError):  # no such file; "max": no limit
             continue
     return []

@@ -91,7 +91,7 @@ class ComputeSpec(_Frozen):
 
 
 class ClusterSpec(_Frozen):
-    """Where it runs; no result depends on it.
+    """Where it runs; no result depends on it, but that the default memory budget is shared by a machine's actors.
 
     Attributes:
         address: null: this machine; `auto` or an address: a running Ray cluster.

@@ -22,14 +22,15 @@ def test_memory_is_some_of_what_there_is() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the memory of the device counts there")
-@pytest.mark.parametrize(("limit", "used", "expected"), [("1000000000", "250000000", 0.6e9), ("max", "1", None)])
+@pytest.mark.parametrize(("limit", "used", "expected"), [("1000000000", "400000000", 0.6e9), ("max", "1", None)])
 def test_a_container_limits_it(
     limit: str, used: str, expected: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free, total = machine.spare_memory(CPU), machine.memory_per_actor(1)
     (tmp_path / "max").write_text(f"{limit}\n")
     (tmp_path / "current").write_text(f"{used}\n")
-    monkeypatch.setattr(machine, "_CGROUPS", ((str(tmp_path / "max"), str(tmp_path / "current")),))
+    (tmp_path / "stat").write_text("anon 1\nactive_file 100000000\ninactive_file 50000000\n")
+    monkeypatch.setattr(machine, "_CGROUPS", (tuple(str(tmp_path / name) for name in ("max", "current", "stat")),))
     if expected is None:
         assert machine.spare_memory(CPU) == pytest.approx(free, rel=0.2)
         assert machine.memory_per_actor(1) >= total

@@ -82,7 +82,14 @@ class Measurement:
 
 
 def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> list[Measurement]:
-    """Time an estimator at several lengths."""
+    """Time an estimator at several lengths.
+
+    Raises:
+        SpecError: a length does not fit in memory; nothing is timed then.
+    """
+    engine = _engine(random_model(setting.dimensions, device=setting.device), estimator, setting)
+    for n in lengths:
+        engine.check(n)
     return with_settings(setting, lambda: [_measure(n, estimator, setting) for n in lengths])
 
 
@@ -177,7 +184,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
         gbytes_s=_moved(plan, d) / video_s / 1e9,
         peak_mb=peak_mb(setting.device),
-        host=host_share(n, estimator, setting, video_s) if setting.host else None,
+        host=host_share(n, estimator, setting, video_s) if setting.host and video_s < 0.5 else None,
         error=_error(model, estimator, setting, n) if video_s < 1 else None,
     )
 
@@ -206,7 +213,7 @@ def _bare_products(
     table = torch.empty((max(tables), d.hidden), device=device)
 
     def first() -> None:
-        for count in tables * len(plan.lattices):
+        for count in tables:  # once, however many iterations there are
             torch.mm(frames[:count], first_weight, out=table[:count])
 
     return second, first

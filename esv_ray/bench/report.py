@@ -15,6 +15,7 @@ from esv_ray.bench.setting import Setting
 from esv_ray.errors import DataError
 
 FORMAT = 2
+_MUST_AGREE = ("dimensions", "device", "threads", "matmul")
 
 
 def as_json(measurements: Sequence[Measurement], found: Ceilings, setting: Setting) -> dict[str, Any]:
@@ -29,17 +30,20 @@ def as_json(measurements: Sequence[Measurement], found: Ceilings, setting: Setti
     }
 
 
-def read_measurements(path: Path) -> dict[tuple[int, str], Measurement]:
+def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Measurement]:
     """The measurements in a file of `as_json`, by n and estimator.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is no such file, or of a run with other sizes, device or threads.
     """
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise DataError(f"{path}: expected measurements of format {FORMAT}, got {content['format']}; measure again")
         found = [Measurement(**one) for one in content["measurements"]]
+        differ = [name for name in _MUST_AGREE if content["setting"][name] != asdict(setting)[name]]
+        if differ or not all(one.video_ms > 0 for one in found):
+            raise DataError(f"{path}: expected a run with the same {', '.join(differ) or 'units'}; measure again")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a file that `esv bench --json` wrote ({type(error).__name__})") from None
     return {(one.n, one.estimator): one for one in found}

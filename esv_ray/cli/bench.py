@@ -78,9 +78,11 @@ def bench(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise SpecError("--device cuda: torch sees no NVIDIA device here; install a CUDA build of torch, or use cpu")
-    earlier = {} if compare is None else read_measurements(compare)
+    if file is not None and not file.parent.is_dir():
+        raise SpecError(f"--json {file}: there is no folder {file.parent}; make it first")
     shortest, longest = _range(mixed) if mixed is not None else (0, 0)
     setting = Setting(Dimensions(feature_dim, hidden, classes, n_max), device, threads, repeats, batch, matmul, host)
+    earlier = {} if compare is None else read_measurements(compare, setting)
     exact, sampled = Estimator("exact", m, iterations), Estimator("algorithm1", m, iterations)
     ceiling = ceilings(setting)
     found: list[Measurement] = []

@@ -6,9 +6,9 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -18,6 +18,7 @@ from esv_ray.core.lattice import Lattice, Scale
 _FORMAT = 1  # another number here: lattices of the same recipe are others now
 _CHEAP = 100_000  # subsequences times elements that are built in less time than a file takes
 _KEPT_BYTES = 2 * 2**30
+_STALE_S = 3600.0
 _PARTS = ("masks", "parents", "parent_share", "elements")
 
 
@@ -29,19 +30,20 @@ def shared_lattices(recipe: Recipe) -> tuple[Lattice, ...]:
     """
     if _work(recipe) <= _CHEAP:
         return build_lattices(recipe)
+    built: tuple[Lattice, ...] | None = None
     try:
         folder = store_folder()
-    except OSError:  # no room, or not ours: nobody shares
-        return build_lattices(recipe)
-    path = folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
-    with (folder / f"{path.stem}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
-        found = _load(path, recipe)
-        if found is not None:
-            return found
-        built = build_lattices(recipe)
-        _save(path, built)
-    return built
+        path = folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
+        with (folder / f"{path.stem}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
+            found = _load(path, recipe)
+            if found is not None:
+                return found
+            built = build_lattices(recipe)
+            _save(path, built)
+    except OSError:
+        pass  # no room, no locks, or not ours: nobody shares, nothing is lost
+    return built or build_lattices(recipe)
 
 
 def store_folder() -> Path:
@@ -65,6 +67,19 @@ def _work(recipe: Recipe) -> int:
     return recipe.n * m * iterations
 
 
+def _names(recipe: Recipe, count: int) -> set[str]:
+    """The tensors of the lattices of a recipe."""
+
+    def has(name: str, s: int) -> bool:
+        if name == "elements":
+            return s <= recipe.heads
+        recursion = recipe.recursion and s > 1
+        return name == "masks" or (recursion and (name == "parents" or not recipe.exact))
+
+    scales = range(1, recipe.n + 1)
+    return {f"{i}.{s}.{name}" for i in range(count) for s in scales for name in _PARTS if has(name, s)}
+
+
 def _save(path: Path, lattices: tuple[Lattice, ...]) -> None:
     tensors = {
         f"{index}.{s}.{name}": tensor.contiguous()
@@ -73,21 +88,34 @@ def _save(path: Path, lattices: tuple[Lattice, ...]) -> None:
         for name in _PARTS
         if (tensor := getattr(scale, name)) is not None
     }
+    if sum(tensor.nbytes for tensor in tensors.values()) > _KEPT_BYTES // 2:
+        return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary)
         temporary.replace(path)
-    except (OSError, SafetensorError):  # a full disk: nobody shares, nothing is lost
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(str(error)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        return
     _tidy(path)
 
 
 def _tidy(newest: Path) -> None:
-    files = sorted(newest.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+    """Remove the oldest beyond what is kept, and what killed processes left. Others may do the same meanwhile."""
+    found = []
+    for file in newest.parent.iterdir():
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            continue
+        if file.suffix == ".safetensors":
+            found.append((status.st_mtime, status.st_size, file))
+        elif file.suffix == ".tmp" and time.time() - status.st_mtime > _STALE_S:
+            file.unlink(missing_ok=True)
     held = 0
-    for file in files:
-        held += file.stat().st_size
+    for _, size, file in sorted(found, reverse=True):
+        held += size
         if held > _KEPT_BYTES and file != newest:
             file.unlink(missing_ok=True)  # who has it mapped keeps it
 
@@ -99,12 +127,15 @@ def _load(path: Path, recipe: Recipe) -> tuple[Lattice, ...] | None:
     except (OSError, SafetensorError):  # not there yet, or broken
         return None
 
+    count = 1 if recipe.sampling is None else recipe.sampling[1]
+    if set(tensors) != _names(recipe, count):
+        return None  # not what was saved
+
     def scale(index: int, s: int) -> Scale:
         masks, *others = (tensors.get(f"{index}.{s}.{name}") for name in _PARTS)
-        assert isinstance(masks, torch.Tensor)
+        assert masks is not None, "it is among the names"
         return Scale(masks, *others)
 
-    count = 1 if recipe.sampling is None else recipe.sampling[1]
     return tuple(
         Lattice(recipe.n, recipe.exact, tuple(scale(index, s) for s in range(1, recipe.n + 1)))
         for index in range(count)

@@ -101,7 +101,7 @@ def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> U
     )
     wanted, missing = requested(spec, rows)
     read = perf_counter()
-    # Nothing but the device's work happens on the thread of `compute`.
+    # On the thread of `compute` frames are gathered and the device works; classes and tables are made here.
     found, refused, computing = _on(compute, lambda: _attribute(place, rows, wanted))
     computed = perf_counter()
     results, not_finite = _results(spec, rows, wanted, found)
@@ -193,7 +193,14 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
     budget = spec.compute.memory_budget
     assert budget != "auto", "planning fixes it"
-    return Engine(model, job_estimator(spec), memory_budget=budget, batch=batch, build=shared_lattices)
+    return Engine(
+        model,
+        job_estimator(spec),
+        memory_budget=budget,
+        batch=batch,
+        threads=spec.compute.threads,
+        build=shared_lattices,
+    )
 
 
 class UnitActor:

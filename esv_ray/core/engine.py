@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.estimator import Build, Estimator, Plan, build_lattices, plan_for, resolve, widest_scale
+from esv_ray.core.estimator import Build, Estimator, Plan, build_lattices, forget_plans, plan_for, resolve, widest_scale
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.core.lattice import MOST_FULL
 from esv_ray.core.memory import (
@@ -30,6 +30,7 @@ from esv_ray.core.model import VideoModel
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import SpecError
 
+_PLANS_BYTES = 512 * 2**20  # of a process
 _LONGEST = 2**24  # elements that anybody may ask about
 
 
@@ -48,6 +49,7 @@ class Engine:
         *,
         memory_budget: int,
         batch: int | None = None,
+        threads: int | None = None,
         build: Build = build_lattices,
     ) -> None:
         """Take what all attributions have in common.
@@ -57,6 +59,7 @@ class Engine:
             estimator: how.
             memory_budget: bytes that the work may take.
             batch: most videos of equal length computed together; None: chosen by the shape. Changes rounding only.
+            threads: of a CPU, by which chunks are cut; None: torch's.
             build: makes lattices; for callers who keep them.
         """
         self.model = model
@@ -68,7 +71,7 @@ class Engine:
         self._batch = batch
         self._build = build
         self._ceilings: dict[int, int] = {}  # n -> the batch that is left after the device ran out of memory
-        self._working_set = max(2**16, min(default_working_set(self._device), memory_budget // 16))
+        self._working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
         self._workspace = Workspace(self._device, self._dtype)
 
     def kind(self, n: int) -> Literal["exact", "algorithm1"]:
@@ -123,6 +126,7 @@ class Engine:
             device=self._device,
             stored=self._stored(n),
             build=self._build,
+            cache_bytes=min(_PLANS_BYTES, self.memory_budget // 4),
         )
 
     def attributions(
@@ -150,18 +154,25 @@ class Engine:
             plan, start = self.plan(n), 0
             while start < len(members):
                 chosen = members[start : start + self.batch(n, plan)]
+                found: Attribution | None = None
                 try:
                     found = self._attribute(plan, features(chosen), [video_ids[index] for index in chosen])
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if len(chosen) == 1 or not _out_of_memory(error):
                         raise
+                if found is None:  # here the error is gone, and with it what it held on to
                     self._ceilings[n] = len(chosen) // 2
-                    self._workspace.clear()
-                    if self._device.type == "cuda":
-                        torch.cuda.empty_cache()
+                    self._make_room()
                     continue
                 yield chosen, found
                 start += len(chosen)
+
+    def _make_room(self) -> None:
+        """Give back all memory that is only kept for speed."""
+        self._workspace.clear()
+        forget_plans()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         device, seed = self._device, self.estimator.seed
@@ -235,5 +246,6 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # torch has no class of its own for a CPU that is out of memory.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # torch has no class of its own for a CPU, pinned memory or a library of a GPU that is out of memory.
+    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)

@@ -27,11 +27,11 @@ _CUDA_ROWS, _MOST_CUDA_BATCH = 2**18, 4096  # not measured
 _PARENTS_GUESS = 8  # that were sampled, of a subsequence of a long sequence; most have one to three
 
 
-def default_working_set(device: torch.device) -> int:
-    """Bytes of a chunk's intermediate results on a device."""
+def default_working_set(device: torch.device, threads: int | None = None) -> int:
+    """Bytes of a chunk's intermediate results on a device, or on threads of a CPU (None: torch's)."""
     if device.type == "cuda":
         return _CUDA_WORKING_SET
-    return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * torch.get_num_threads())
+    return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
 
 
 def default_batch(largest: int, device: torch.device) -> int:

@@ -111,11 +111,18 @@ def explain(
     """
     if output != "probability":
         raise ValueError(f"output: expected 'probability', got {output!r}")
-    for name, value in (("m", m), ("iterations", iterations), ("seed", seed), ("batch", batch or 0)):
-        if not isinstance(value, int):
+    for name, value in (
+        ("m", m),
+        ("iterations", iterations),
+        ("seed", seed),
+        ("batch", batch or 0),
+        ("memory_budget", memory_budget or 0),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{name}: expected a whole number, got {value!r}")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch: expected a whole number >= 1 or None, got {batch}")
+    for name, given in (("batch", batch), ("memory_budget", memory_budget)):
+        if given is not None and given < 1:
+            raise ValueError(f"{name}: expected a whole number >= 1 or None, got {given}")
     single = isinstance(features, Tensor | np.ndarray)
     many: Sequence[Sequence2d] = [features] if single else features  # type: ignore[assignment,list-item]
     if video_id and not single:

@@ -66,8 +66,11 @@ def test_a_file_of_measurements(tmp_path: Path) -> None:
     found = measure([3, 4], Estimator("exact"), SMALL)
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
-    back: dict[tuple[int, str], Measurement] = read_measurements(path)
+    back: dict[tuple[int, str], Measurement] = read_measurements(path, SMALL)
     assert list(back.values()) == found
     path.write_text("[]")
     with pytest.raises(DataError, match="expected a file that `esv bench --json` wrote"):
-        read_measurements(path)
+        read_measurements(path, SMALL)
+    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    with pytest.raises(DataError, match="expected a run with the same dimensions, threads; measure again"):
+        read_measurements(path, Setting(threads=2))

@@ -190,6 +190,7 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
     for options, expected in (
         (["--compare", str(tmp_path / "none.json")], "expected a file that `esv bench --json` wrote"),
         (["--compare", str(tmp_path / "other.json")], "expected measurements of format 2, got 1"),
+        (["--json", str(tmp_path / "no" / "x.json")], "there is no folder"),
         (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
         (["--mixed", "9-8"], "--mixed: expected A-B"),
         (["-n", "40", "--estimator", "exact"], "n = 40 elements look at 2^40 - 1 subsequences"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from esv_ray.cluster import lattice_store
 from esv_ray.cluster.lattice_store import shared_lattices, store_folder
@@ -68,6 +69,13 @@ def test_broken_files_and_full_disks_lose_nothing(monkeypatch: pytest.MonkeyPatc
     files()[0].write_bytes(files()[0].read_bytes()[:100])
     assert same(shared_lattices(SAMPLED), expected)
     assert same(shared_lattices(SAMPLED), expected)
+    tensors = load_file(files()[0])
+    save_file({name: tensor for name, tensor in tensors.items() if "parents" not in name}, files()[0])
+    assert same(shared_lattices(SAMPLED), expected), "a file without some of its tensors is built again"
+    (store_folder() / f"{files()[0].stem}.lock").unlink()
+    (store_folder() / f"{files()[0].stem}.lock").mkdir()
+    assert same(shared_lattices(SAMPLED), expected), "no lock to be had"
+    (store_folder() / f"{files()[0].stem}.lock").rmdir()
     files()[0].unlink()
 
     def full(*_: object) -> None:
@@ -79,10 +87,16 @@ def test_broken_files_and_full_disks_lose_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lattice_store, "_KEPT_BYTES", 1)
     shared_lattices(SAMPLED)
-    shared_lattices(EXACT)
+    monkeypatch.setattr(lattice_store, "_KEPT_BYTES", 37 * files()[0].stat().st_size // 20)
+    monkeypatch.setattr(lattice_store, "_STALE_S", -1.0)
+    (store_folder() / "killed.1.tmp").touch()
+    shared_lattices(Recipe(30, 8, True, True, (180, 3, 6)))
     assert len(files()) == 1
+    assert not list(store_folder().glob("*.tmp"))
+    monkeypatch.setattr(lattice_store, "_KEPT_BYTES", 1)
+    shared_lattices(EXACT)
+    assert len(files()) == 1, "what is too large to keep is not written"
 
 
 def test_a_folder_that_others_can_enter_is_not_used() -> None:
@@ -97,6 +111,8 @@ def test_a_folder_that_others_can_enter_is_not_used() -> None:
 ASK = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
+from safetensors.torch import load_file, save_file
+
 from esv_ray.cluster import lattice_store
 from esv_ray.core.estimator import Recipe, build_lattices
 lattice_store._CHEAP = 0

@@ -129,7 +129,14 @@ def test_making_indices_anew_changes_no_bit() -> None:
     assert torch.equal(kept.esv, made.esv)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
 def test_out_of_memory_halves_the_batch_and_remembers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     model, sizes = make_model(), []
     real = attribute

@@ -71,8 +71,7 @@ def test_plans_are_cached_by_what_they_depend_on(monkeypatch: pytest.MonkeyPatch
     sampled = Estimator("algorithm1", m=20, iterations=2, seed=1)
     kept = plan_for(sampled, 9, n_max=4, dtype=torch.float32, device=CPU)
     assert plan_for(Estimator("algorithm1", 20, 2, 2), 9, n_max=4, dtype=torch.float32, device=CPU) is not kept
-    monkeypatch.setattr(module, "_CACHE_BYTES", 1)
-    last = plan_for(exact, 10, n_max=4, dtype=torch.float32, device=CPU)
+    last = plan_for(exact, 10, n_max=4, dtype=torch.float32, device=CPU, cache_bytes=1)
     assert list(module._cache.values()) == [last], "least recently used go first, the one in use stays"
 
 
