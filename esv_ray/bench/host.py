@@ -42,7 +42,12 @@ def host_share(n: int, estimator: Estimator, setting: Setting, video_s: float) -
                 "output": f"{folder}/out",
                 "frames": n,
                 "estimator": {"kind": estimator.kind, "m": estimator.m, "iterations": estimator.iterations},
-                "compute": {"threads": setting.threads, "unit": videos, "matmul": setting.matmul},
+                "compute": {
+                    "threads": setting.threads,
+                    "unit": videos,
+                    "matmul": setting.matmul,
+                    "batch": setting.batch or "auto",
+                },
                 "cluster": {"actors": 0},
             }
         )

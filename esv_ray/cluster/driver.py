@@ -90,9 +90,9 @@ def _run_here(run: Run) -> None:
             run.scheduler.worker_ready("here")
             running: dict[Future[UnitReport], tuple[str, int]] = {}
             while not (run.scheduler.finished or run.hopeless):
+                run.tick(actors=1)
                 for worker, index in run.scheduler.assign():
                     running[pool.submit(actor.run, run.unit(index))] = (worker, index)
-                run.tick(actors=1)
                 for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
                     worker, index = running.pop(future)
                     error = future.exception()

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -30,20 +31,20 @@ def shared_lattices(recipe: Recipe) -> tuple[Lattice, ...]:
     """
     if _work(recipe) <= _CHEAP:
         return build_lattices(recipe)
-    built: tuple[Lattice, ...] | None = None
-    try:
-        folder = store_folder()
-        path = folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
-        with (folder / f"{path.stem}.lock").open("w") as lock:
+    with ExitStack() as stack:
+        try:
+            folder = store_folder()
+            path = folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
+            lock = stack.enter_context((folder / f"{path.stem}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
-            found = _load(path, recipe)
-            if found is not None:
-                return found
-            built = build_lattices(recipe)
-            _save(path, built)
-    except OSError:
-        pass  # no room, no locks, or not ours: nobody shares, nothing is lost
-    return built or build_lattices(recipe)
+        except OSError:  # no room, no locks, or not ours: nobody shares
+            return build_lattices(recipe)
+        found = _load(path, recipe)
+        if found is None:
+            found = build_lattices(recipe)
+            with suppress(OSError):  # a full disk: the next one builds its own, nothing is lost
+                _save(path, found)
+        return found
 
 
 def store_folder() -> Path:

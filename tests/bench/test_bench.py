@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from esv_ray.bench import measure as module
 from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, _moved, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
 from esv_ray.core.estimator import Estimator, plan_algorithm1, plan_exact
+from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)
@@ -54,12 +57,18 @@ def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_shares() -> None:
+def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < host_share(4, Estimator("exact"), SMALL, 1e-3) < 1
-    assert measure_mixed(2, 4, 12, Estimator("algorithm1", m=4), SMALL) > -1
-    found = ceilings(SMALL)
-    assert found.gflops > 0
-    assert found.gbytes_s > 0
+
+    def a_second(work: Callable[[], object], model: VideoModel) -> float:
+        work()
+        return 1.0
+
+    monkeypatch.setattr(module, "timed", a_second)
+    # Alone 256 videos of each length take a second, together 12 of all lengths do.
+    assert measure_mixed(2, 4, 12, Estimator("algorithm1", m=4), SMALL) == pytest.approx(256 / 12 - 1)
+    assert ceilings(SMALL).gflops == pytest.approx(2e-9 * 1536**3)
+    assert ceilings(SMALL).gbytes_s == pytest.approx(8e-9 * 2**24)
 
 
 def test_a_file_of_measurements(tmp_path: Path) -> None:

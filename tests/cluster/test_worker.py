@@ -31,6 +31,16 @@ def run(features: str, bundle: str, output: Path | str, *overrides: str) -> JobR
     return run_job(load_spec(spec, ["cluster.actors=0", *overrides]))
 
 
+def python_bundle(tmp_path: Path, factory: str) -> str:
+    """A model made by a function of `factories`."""
+    folder = tmp_path / "python"
+    folder.mkdir()
+    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
+    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
+    (folder / "model.json").write_text(json.dumps({**manifest, "factory": f"tests.cluster.factories:{factory}"}))
+    return str(folder)
+
+
 def videos_of(output: Path | str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = pq.read_table(f"{output}/videos").to_pylist()
     return rows
@@ -201,20 +211,20 @@ def test_an_interrupted_run_stops_after_the_batch_and_goes_on_later(
 
     def attribute(*args: Any, **options: Any) -> Any:
         batches.append(args)
+        time.sleep(0.01)
         return real(*args, **options)
 
     monkeypatch.setattr(engine, "attribute", attribute)
 
     def interrupt(progress: Progress) -> None:
-        if progress.actors:
-            while not batches:
-                time.sleep(0.001)
+        if batches:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_job(spec, interrupt)
     assert len(batches) < 300
     assert not files_of(tmp_path / "out")
+    monkeypatch.undo()
     assert run_job(spec).counts.ok == 600
 
 
@@ -313,17 +323,11 @@ def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_p
 
 
 def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -> None:
-    import json
-
-    folder = tmp_path / "python"
-    folder.mkdir()
-    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
-    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
-    (folder / "model.json").write_text(json.dumps({**manifest, "factory": "tests.cluster.factories:raising"}))
+    folder = python_bundle(tmp_path, "raising")
     table = make_table([2] * 40)
     poisoned = pa.array([[[666.0] * 4] * 2] * 40, table.schema.field("features").type)
     pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")
-    result = run(str(tmp_path / "f.parquet"), str(folder), tmp_path / "out", "compute.unit=2")
+    result = run(str(tmp_path / "f.parquet"), folder, tmp_path / "out", "compute.unit=2")
     assert result.given_up
     assert result.exit_code == 1
     assert len(result.quarantined) < 10
@@ -367,12 +371,6 @@ def test_no_labels_but_a_column_for_them(bundle: str, tmp_path: Path) -> None:
 
 
 def test_a_factory_that_makes_other_weights_each_time_is_refused(features: str, tmp_path: Path) -> None:
-    import json
-
-    folder = tmp_path / "python"
-    folder.mkdir()
-    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
-    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3}
-    (folder / "model.json").write_text(json.dumps({**manifest, "factory": "tests.cluster.factories:unseeded"}))
+    folder = python_bundle(tmp_path, "unseeded")
     with pytest.raises(IncompleteError, match="the model changed since the job was planned"):
-        run(features, str(folder), tmp_path / "out")
+        run(features, folder, tmp_path / "out")
