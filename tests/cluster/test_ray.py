@@ -167,15 +167,19 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     run(features, bundle, tmp_path / "clean", "compute.unit=1", "frames=9", "cluster.actors=0")
     out = tmp_path / "out"
     kept: dict[str, int] = {}
+    others = _actor_pids()
     for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
         driver = subprocess.Popen(command("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
         before = len(kept)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # a loaded machine takes its time
         while len(list(out.glob("videos/part-*"))) < before + 3 and time.monotonic() < deadline:
             time.sleep(0.005)
         driver.send_signal(sign)
         _, told = driver.communicate(timeout=60)
         assert driver.returncode == code, told
+        # Actors outlive a killed driver by a moment and may commit still: a count before they end is too low.
+        while _actor_pids() - others and time.monotonic() < deadline:
+            time.sleep(0.05)
         for name, when in kept.items():
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
