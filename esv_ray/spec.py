@@ -61,7 +61,7 @@ class _Frozen(BaseModel):
 class EstimatorSpec(_Frozen):
     """How ESVs are computed (`core.estimator.Estimator`)."""
 
-    kind: Literal["auto", "exact", "algorithm1"] = "auto"
+    kind: Literal["auto", "exact", "algorithm1", "adjusted"] = "auto"
     m: Positive = 1024
     iterations: Positive = 4
     seed: StrictInt = 0

@@ -410,7 +410,7 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
         ("classes", "top:", "top:K"),
         ("classes", "3", "class ids"),
         ("classes", -1, ">= 0"),
-        ("estimator.kind", "adjust", "'auto', 'exact' or 'algorithm1'"),
+        ("estimator.kind", "adjust", "'auto', 'exact', 'algorithm1' or 'adjusted'"),
         ("estimator.m", 0, "greater than or equal to 1"),
         ("estimator.m", 2.0, "integer"),
         ("estimator.m", "2", "integer"),

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from esv_ray.bench.host import host_share
 from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
+from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Plan
+from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
+from esv_ray.core.plan import AnyPlan
 from esv_ray.machine import spare_memory
+
+_SHORT = {"algorithm1": "alg1", "adjusted": "adj"}
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     evaluations = plan.evaluations(model.n_max)
     return Measurement(
         n=n,
-        estimator="exact" if plan.exact else f"m={estimator.m} x{estimator.iterations}",
+        estimator="exact" if plan.exact else f"{_SHORT[engine.kind(n)]} {estimator.m}x{estimator.iterations}",
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,
@@ -189,7 +193,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
 
 
 def _bare_products(
-    plan: Plan, d: Dimensions, batch: int, device: torch.device
+    plan: AnyPlan, d: Dimensions, batch: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Nothing but the products of the second, and of the first layers, into memory that is used again."""
     generator = torch.Generator().manual_seed(0)
@@ -197,14 +201,13 @@ def _bare_products(
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device)
 
-    scales = [scale for lattice in plan.lattices for scale in lattice.scales[: d.n_max]]
-    rows = max(len(scale) for scale in scales) * batch
+    scales = plan.rows(d.n_max)
+    rows = max(scales) * batch
     hidden, weight, bias = random(rows, d.hidden), random(d.hidden, d.n_classes), random(d.n_classes)
     out = torch.empty((rows, d.n_classes), device=device)
 
     def second() -> None:
-        for scale in scales:
-            count = len(scale) * batch
+        for count in (scale * batch for scale in scales):
             torch.addmm(bias, hidden[:count], weight, out=out[:count])
 
     tables = [s * (plan.n - s + 1) * batch for s in range(1, min(d.n_max, plan.n) + 1)]
@@ -223,10 +226,12 @@ def _pairs(n: int, d: Dimensions) -> int:
     return sum(s * (n - s + 1) for s in range(1, min(d.n_max, n) + 1))
 
 
-def _moved(plan: Plan, d: Dimensions) -> int:
+def _moved(plan: AnyPlan, d: Dimensions) -> int:
     """Bytes a video that are read and written even where every chunk stays in the cache: F, once written, and read by
     those whose parent it is.
     """
+    if isinstance(plan, AdjustedPlan):
+        return 4 * d.n_classes * sum(size.count for size in plan.sizes)
     rows = 0
     for lattice in plan.lattices:
         for s, scale in enumerate(lattice.scales, start=1):

@@ -15,11 +15,20 @@ from esv_ray.errors import SpecError
 if TYPE_CHECKING:
     from esv_ray.bench.measure import Ceilings, Measurement
     from esv_ray.bench.setting import Setting
+    from esv_ray.core.estimator import Kind
 
 
 @click.command()
 @click.option("-n", "lengths", type=click.IntRange(1), multiple=True, help="Elements. Repeatable. [default: 8 12 16]")
-@click.option("--estimator", type=click.Choice(["exact", "algorithm1", "both"]), default="both", show_default=True)
+@click.option(
+    "--estimator",
+    "estimators",
+    type=click.Choice(["exact", "adjusted", "algorithm1"]),
+    multiple=True,
+    default=("exact", "adjusted", "algorithm1"),
+    show_default=True,
+    help="Repeatable.",
+)
 @click.option("-m", "m", type=click.IntRange(1), default=1024, show_default=True, help="Most subsequences a scale.")
 @click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--feature-dim", type=click.IntRange(1), default=256, show_default=True)
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
 )
 def bench(
     lengths: tuple[int, ...],
-    estimator: str,
+    estimators: tuple[Kind, ...],
     m: int,
     iterations: int,
     feature_dim: int,
@@ -83,18 +92,18 @@ def bench(
     shortest, longest = _range(mixed) if mixed is not None else (0, 0)
     setting = Setting(Dimensions(feature_dim, hidden, classes, n_max), device, threads, repeats, batch, matmul, host)
     earlier = {} if compare is None else read_measurements(compare, setting)
-    exact, sampled = Estimator("exact", m, iterations), Estimator("algorithm1", m, iterations)
     ceiling = ceilings(setting)
     found: list[Measurement] = []
-    if estimator in ("exact", "both"):
-        found += measure(lengths or (8, 12, 16), exact, setting)
-    if estimator in ("algorithm1", "both"):
-        found += measure(lengths or (16,), sampled, setting)
+    for kind in estimators:
+        found += measure(
+            lengths or ((8, 12, 16) if kind == "exact" else (16,)), Estimator(kind, m, iterations), setting
+        )
     _show(found, ceiling, setting, earlier)
     if mixed is not None:
         videos = 16 * (longest - shortest + 1)
-        loss = measure_mixed(shortest, longest, videos, sampled, setting)
-        what = f"{videos} videos of {shortest} to {longest} elements, m = {m} x{iterations}"
+        sampler: Kind = "algorithm1" if "algorithm1" in estimators else "adjusted"
+        loss = measure_mixed(shortest, longest, videos, Estimator(sampler, m, iterations), setting)
+        what = f"{sampler}, {videos} videos of {shortest} to {longest} elements, m = {m} x{iterations}"
         click.echo(f"mixed lengths: {what}: {loss:+.0%} time against full batches of each length")
     if file is not None:
         file.write_text(json.dumps(as_json(found, ceiling, setting), indent=1) + "\n")

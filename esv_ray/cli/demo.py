@@ -23,7 +23,7 @@ classes: [label, predicted]
 estimator:
   kind: auto            # exact where short, sampled where long
   m: 1024
-  iterations: 4
+  iterations: 1
 """
 
 

@@ -24,7 +24,7 @@ from esv_ray.tables.manifest import (
 from esv_ray.tables.units import InputFile, Unit, feature_dim_of, has_labels, list_files, plan_units
 
 # Another number here says that the same spec now gives other values; an old output is then refused.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from esv_ray.spec import JobSpec
 from esv_ray.tables.features import FeatureRows
+from esv_ray.tables.frames import sample_frames
 from esv_ray.tables.results import Missing
 
 
@@ -54,8 +55,3 @@ def requested(spec: JobSpec, rows: FeatureRows) -> tuple[Wanted, list[Missing]]:
         kept = np.diff(lengths, axis=1, prepend=0) > 0
     place, index = kept.nonzero()
     return Wanted(good[place], lengths[place, index]), missing
-
-
-def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    """n of T frames, uniformly: floor((i + 0.5) * T / n), in whole numbers. (K, n) from n_frames (K,), n <= T."""
-    return (2 * np.arange(n, dtype=np.int64) + 1) * n_frames[:, None] // (2 * n)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esv_ray.cluster.lattice_store import shared_lattices
+from esv_ray.cluster.plan_store import shared_blueprint
 from esv_ray.cluster.wanted import Wanted, requested
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine, fetched
@@ -199,7 +199,7 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
         memory_budget=budget,
         batch=batch,
         threads=spec.compute.threads,
-        build=shared_lattices,
+        build=shared_blueprint,
     )
 
 

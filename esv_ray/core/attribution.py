@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.estimator import Plan
 from esv_ray.core.lattice import Lattice
 from esv_ray.core.memory import default_working_set
 from esv_ray.core.model import Scorer, VideoModel
+from esv_ray.core.plan import Plan
 from esv_ray.core.workspace import Workspace, counting
 
 
@@ -56,7 +56,7 @@ def attribute(
     Args:
         model: gives values to subsequences; `features` and `plan` are on its device and in its dtype.
         features: (B, n, D).
-        plan: for n elements (`estimator.plan_for`).
+        plan: for n elements (`plan.plan_for`).
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: as they stand.
         working_set: bytes of a chunk's intermediate results; None: by the device.
@@ -100,10 +100,10 @@ def attribute(
     stderr = None
     if single:
         spread = torch.stack(single).std(dim=0) / len(single) ** 0.5
-        stderr = _per_video(spread, batch, n_classes, relabelling)
+        stderr = per_video(spread, batch, n_classes, relabelling)
     gaps = pooled.sum(dim=0).view_as(scores) - (scores - prior)  # (B, columns)
     return Attribution(
-        esv=_per_video(pooled, batch, n_classes, relabelling),
+        esv=per_video(pooled, batch, n_classes, relabelling),
         stderr=stderr,
         scores=scores[:, :n_classes].contiguous(),
         gaps=gaps.abs().amax(dim=1),
@@ -180,7 +180,7 @@ class _Walk:
         member = self.plan.membership(self.iteration, s, start, stop)
         out = self.workspace.take("scores", size) if current is None else current[start:stop]
         if prepared is not None:
-            elements = _elements(lattice, s, start, stop, self.relabelling) if scorer.ordered else None
+            elements = relabelled(lattice.elements(s, start, stop), self.relabelling) if scorer.ordered else None
             scorer.scores(prepared, elements, member, out)
         if previous is not None:
             _add_parents(out, previous, lattice, s, start, stop, alone=prepared is None)
@@ -192,9 +192,8 @@ class _Walk:
         sums.addmm_(member, values)
 
 
-def _elements(lattice: Lattice, s: int, start: int, stop: int, relabelling: Tensor | None) -> Tensor:
-    """Positions of some subsequences in time order, (R, 1 or B, s) int32."""
-    positions = lattice.elements(s, start, stop)  # (R, s)
+def relabelled(positions: Tensor, relabelling: Tensor | None) -> Tensor:
+    """Positions (R, s) of a plan's elements as those of videos, in time order: (R, 1 or B, s) int32."""
     if relabelling is None:
         return positions[:, None]
     return relabelling[:, positions.long()].sort(dim=-1).values.transpose(0, 1)
@@ -221,7 +220,7 @@ def _add_parents(
         out.addcmul_(total, counted[start:stop, None], value=(s - 1) / s)
 
 
-def _per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
+def per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
     """(n, B * columns) by the plan's elements -> (B, n, C) by the video's own."""
     esv = columns.view(len(columns), batch, -1)[..., :n_classes].transpose(0, 1)  # (B, n, C)
     if relabelling is None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from esv_ray.core.adjusted import attribute_adjusted
+from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.estimator import Build, Estimator, Plan, build_lattices, forget_plans, plan_for, resolve, widest_scale
-from esv_ray.core.keyed import derive_key, permutation
+from esv_ray.core.estimator import Estimator, Resolved, resolve, widest_scale
+from esv_ray.core.keyed import binned_permutation, derive_key, permutation
 from esv_ray.core.lattice import MOST_FULL
 from esv_ray.core.memory import (
     Sizes,
+    adjusted_bytes,
     default_batch,
     default_working_set,
     exact_bytes,
@@ -27,6 +29,7 @@ from esv_ray.core.memory import (
     sampled_bytes,
 )
 from esv_ray.core.model import VideoModel
+from esv_ray.core.plan import AnyPlan, Build, blueprint, forget_plans, plan_for
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import SpecError
 
@@ -50,7 +53,7 @@ class Engine:
         memory_budget: int,
         batch: int | None = None,
         threads: int | None = None,
-        build: Build = build_lattices,
+        build: Build = blueprint,
     ) -> None:
         """Take what all attributions have in common.
 
@@ -60,7 +63,7 @@ class Engine:
             memory_budget: bytes that the work may take.
             batch: most videos of equal length computed together; None: chosen by the shape. Changes rounding only.
             threads: of a CPU, by which chunks are cut; None: torch's.
-            build: makes lattices; for callers who keep them.
+            build: makes what of a plan takes time; for callers who keep it.
         """
         self.model = model
         self.estimator = estimator
@@ -74,12 +77,12 @@ class Engine:
         self._working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
         self._workspace = Workspace(self._device, self._dtype)
 
-    def kind(self, n: int) -> Literal["exact", "algorithm1"]:
-        """`exact` or `algorithm1`: what the estimator comes down to; `auto` is exact only where that fits."""
+    def kind(self, n: int) -> Resolved:
+        """What the estimator comes down to; `auto` is exact only where that fits."""
         asked = self.estimator
         kind = resolve(asked, n, self.model.n_max)
         if kind == "exact" and asked.kind == "auto" and asked.m < widest_scale(n) and not self._fits(n, "exact"):
-            return "algorithm1"
+            return "adjusted"
         return kind
 
     def check(self, n: int) -> None:
@@ -94,7 +97,7 @@ class Engine:
         have = f"{in_words(self.memory_budget)} is to be had"
         if kind == "exact":
             # Sampling with an m that holds every subsequence is exact, too.
-            instead = "the estimator algorithm1 or auto" if self.estimator.kind == "exact" else "a smaller m"
+            instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
             longest = longest_exact(self._sizes, self.memory_budget, working_set=self._working_set)
             raise SpecError(
                 f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take "
@@ -108,14 +111,15 @@ class Engine:
             f"{min(longest, n)}: sample frames, or use a smaller m"
         )
 
-    def batch(self, n: int, plan: Plan) -> int:
+    def batch(self, n: int, plan: AnyPlan) -> int:
         """Videos of n elements that are computed together."""
-        wanted = self._batch or default_batch(plan.largest(), self._device)
-        kind = "exact" if plan.exact else "algorithm1"
+        terms = plan.terms if isinstance(plan, AdjustedPlan) else 1
+        wanted = self._batch or default_batch(plan.largest(), self._device, terms)
+        kind = "adjusted" if isinstance(plan, AdjustedPlan) else "exact" if plan.exact else "algorithm1"
         fitting = largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted)
         return min(max(1, fitting), self._ceilings.get(n, wanted))
 
-    def plan(self, n: int) -> Plan:
+    def plan(self, n: int) -> AnyPlan:
         """The plan for n elements on the model's device."""
         model, kind = self.model, self.kind(n)
         return plan_for(
@@ -174,25 +178,27 @@ class Engine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
+    def _attribute(self, plan: AnyPlan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         device, seed = self._device, self.estimator.seed
         features = _sent(features, device).to(self._dtype)
         relabelling = None
         if not plan.exact:
-            labels = [permutation(derive_key(seed, "relabel", video_id), plan.n) for video_id in video_ids]
+            bins = plan.bins.cpu().numpy() if isinstance(plan, AdjustedPlan) else None
+            keys = [derive_key(seed, "relabel", video_id) for video_id in video_ids]
+            labels = [permutation(key, plan.n) if bins is None else binned_permutation(key, bins) for key in keys]
             relabelling = _sent(torch.from_numpy(np.stack(labels).astype(np.int32)), device)
-        return attribute(
-            self.model,
-            features,
-            plan,
-            relabelling=relabelling,
-            working_set=self._working_set,
-            workspace=self._workspace,
-        )
+        model, chunk, space = self.model, self._working_set, self._workspace
+        if isinstance(plan, AdjustedPlan):
+            return attribute_adjusted(
+                model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space
+            )
+        return attribute(model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space)
 
     def _needs(self, n: int, kind: str, batch: int = 1) -> int:
         model, asked, chunk = self._sizes, self.estimator, self._working_set
-        if kind != "exact":
+        if kind == "adjusted":
+            return adjusted_bytes(model, n, rows=asked.m * asked.iterations, batch=batch, working_set=chunk)
+        if kind == "algorithm1":
             return sampled_bytes(model, n, m=asked.m, iterations=asked.iterations, batch=batch, working_set=chunk)
         n = min(n, 64)  # beyond 2^64 the number alone tells enough
         return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self._stored(n))

@@ -43,3 +43,37 @@ def derive_key(*parts: int | str) -> np.uint64:
 def permutation(key: np.uint64, n: int) -> npt.NDArray[np.int64]:
     """A uniformly random permutation of 0..n-1, (n,), fixed by its key."""
     return np.argsort(mix64(np.arange(n, dtype=np.uint64) ^ key), kind="stable")
+
+
+def binned_permutation(key: np.uint64, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A random permutation that keeps elements of one bin together, uniform among those that take bins to bins.
+
+    Args:
+        key: fixes it.
+        bins: (n,) bin of each element, ascending.
+
+    Returns:
+        (n,): bins of one size are shuffled among each other, and the elements within each.
+    """
+    sizes = np.bincount(bins)
+    if (sizes == 1).all():
+        return permutation(key, len(bins))
+    starts = np.cumsum(sizes) - sizes
+    target = np.empty(len(sizes), dtype=np.int64)
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        target[alike] = alike[permutation(derive_key(int(key), "bins", int(size)), len(alike))]
+    within = np.argsort(mix64(np.arange(len(bins), dtype=np.uint64) ^ key), kind="stable")
+    within = within[np.argsort(bins[within], kind="stable")]  # each bin's elements, shuffled, one bin after the other
+    out = np.empty(len(bins), dtype=np.int64)
+    for bin_, to in enumerate(target):
+        out[starts[bin_] : starts[bin_] + sizes[bin_]] = within[starts[to] : starts[to] + sizes[to]]
+    return out
+
+
+def normals(key: np.uint64, count: int) -> npt.NDArray[np.float64]:
+    """Independent standard normal numbers, (count,), fixed by their key (Box and Muller 1958)."""
+    words = mix64(np.arange(2 * count, dtype=np.uint64) ^ key)
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    radius, angle = np.sqrt(-2 * np.log(uniform[:count])), 2 * np.pi * uniform[count:]
+    return np.asarray(radius * np.cos(angle))

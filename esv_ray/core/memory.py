@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb
+from math import comb, log
 
 import torch
 
+from esv_ray.core.design import nodes
 from esv_ray.core.estimator import widest_scale
 from esv_ray.core.lattice import MOST_FULL, WORD_BITS
 from esv_ray.core.model import VideoModel
+from esv_ray.core.surrogate import of_heads, of_values
 
 # Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
 # 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
@@ -22,8 +24,10 @@ _CUDA_WORKING_SET = 128 * 2**20
 # Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
 # 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
 _CPU_ROWS, _MOST_CPU_BATCH = 2**14, 256
+_CPU_TERMS = 2304  # n = 16, m = 256, 91 terms, time over Algorithm 1's with 4, 16, 64 videos: 1.75, 1.42, 1.59
 _CUDA_ROWS, _MOST_CUDA_BATCH = 2**18, 4096  # not measured
 
+_LONGEST_PLANNED = 10_000  # elements of which plans are counted, not guessed
 _PARENTS_GUESS = 8  # that were sampled, of a subsequence of a long sequence; most have one to three
 
 
@@ -34,12 +38,18 @@ def default_working_set(device: torch.device, threads: int | None = None) -> int
     return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
 
 
-def default_batch(largest: int, device: torch.device) -> int:
+def default_batch(largest: int, device: torch.device, terms: int = 1) -> int:
     """Videos computed together, by the subsequences of the largest scale: enough to share the reading of weights.
 
     A function of shape and kind of device alone: with it results have the same bits on all machines of a kind.
+
+    Args:
+        largest: subsequences of the largest scale.
+        device: where.
+        terms: coefficients of a surrogate of an adjusted plan, which should stay in a CPU's cache; 1: none.
     """
     rows, most = (_CUDA_ROWS, _MOST_CUDA_BATCH) if device.type == "cuda" else (_CPU_ROWS, _MOST_CPU_BATCH)
+    most = most if device.type == "cuda" else min(most, _CPU_TERMS // terms)
     return max(1, min(most, rows // largest))
 
 
@@ -103,6 +113,28 @@ def sampled_bytes(model: Sizes, n: int, *, m: int, iterations: int, batch: int, 
     making = rows * n * 48  # all one-element extensions of a scale: their parts, hashes and order
     weights = 3 * 8 * (n + 1) * n * (iterations + 1)
     return iterations * lattice + making + weights + _working_bytes(model, n, heads, rows, batch, working_set)
+
+
+def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: int) -> int:
+    """Memory that adjusted ESVs of a batch take: operators, the making of them, and the work.
+
+    Args:
+        model: its sizes count.
+        n: elements.
+        rows: most subsequences of a size.
+        batch: videos.
+        working_set: of a chunk.
+    """
+    heads = n if model.n_max is None else min(n, model.n_max)
+    largest = max(n, int(min(rows, widest_scale(n))))
+    few = n <= _LONGEST_PLANNED
+    terms = sum(of_values(n, rows).features.counts()) if few else n
+    kept = sum(of_heads(n, rows).features.counts()[:3]) if few else n
+    sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
+    operators = (2 * n + 9) * largest * sizes + (0 if model.n_max is None else heads * (kept + 8) * largest)
+    making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
+    means = 0 if model.n_max is None else 4 * kept * model.columns * batch * model.itemsize
+    return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
 
 
 def _working_bytes(model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int) -> int:

@@ -142,3 +142,8 @@ class NumberColumn:
             return places.astype(np.int32)
         given = self._values[np.where(first < 0, 0, first + places)]
         return np.where(first < 0, places, given).astype(np.int32)
+
+
+def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    """n of T frames, uniformly: floor((i + 0.5) * T / n), in whole numbers. (K, n) from n_frames (K,), n <= T."""
+    return (2 * np.arange(n, dtype=np.int64) + 1) * n_frames[:, None] // (2 * n)

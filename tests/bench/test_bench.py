@@ -14,8 +14,9 @@ from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, _moved, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
-from esv_ray.core.estimator import Estimator, plan_algorithm1, plan_exact
+from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
+from esv_ray.core.plan import plan_algorithm1, plan_exact
 from esv_ray.errors import DataError
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)
@@ -30,7 +31,7 @@ def test_measurements() -> None:
     assert exact.error is not None
     assert exact.error < 1e-4
     sampled, *_ = measure([5], Estimator("algorithm1", m=4, iterations=2), SMALL)
-    assert (sampled.estimator, sampled.evaluations) == ("m=4 x2", 2 * (5 + 4))
+    assert (sampled.estimator, sampled.evaluations) == ("alg1 4x2", 2 * (5 + 4))
 
 
 def test_what_must_be_moved() -> None:

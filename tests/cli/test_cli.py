@@ -171,8 +171,10 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert [(one["n"], one["estimator"]) for one in found] == [
         (4, "exact"),
         (6, "exact"),
-        (4, "m=5 x1"),
-        (6, "m=5 x1"),
+        (4, "adj 5x1"),
+        (6, "adj 5x1"),
+        (4, "alg1 5x1"),
+        (6, "alg1 5x1"),
     ]
     for one in found:
         assert 0 < one["video_ms_min"] <= one["video_ms"] <= one["video_ms_max"]
@@ -180,7 +182,7 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         assert one["error"] < 1e-4
     code, told, _ = esv("bench", *small, "-n", "4", "-m", "5", "--no-host", "--compare", str(file), "--mixed", "3-5")
     assert code == 0
-    assert len([line for line in told.splitlines() if line.rstrip().endswith("x │")]) == 2
+    assert len([line for line in told.splitlines() if line.rstrip().endswith("x │")]) == 3
     assert "48 videos of 3 to 5 elements, m = 5 x1: " in told
     assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
 

@@ -16,12 +16,13 @@ import esv_ray
 from esv_ray.cluster import planning
 from esv_ray.cluster.driver import JobResult, Progress, run_job
 from esv_ray.cluster.planning import plan_job
-from esv_ray.cluster.wanted import requested, sample_frames
+from esv_ray.cluster.wanted import requested
 from esv_ray.core import attribution, engine
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.spec import load_spec
 from esv_ray.tables.features import decode_rows
+from esv_ray.tables.frames import sample_frames
 from esv_ray.tables.units import read_videos
 from tests.conftest import make_heads, make_prior, make_table
 
@@ -160,12 +161,12 @@ def test_the_memory_budget_is_fixed_by_the_plan(
 
 def test_auto_samples_what_does_not_fit_and_says_so(tmp_path: Path) -> None:
     wide, features = str(tmp_path / "wide"), str(tmp_path / "f.parquet")
-    save_heads(wide, make_heads(n_classes=400), make_prior(400))
-    pq.write_table(make_table([9, 16]), features)
-    sampling = ("estimator.m=2000", "estimator.iterations=5")
+    save_heads(wide, make_heads(n_classes=10000), make_prior(10000))
+    pq.write_table(make_table([9, 14]), features)
+    sampling = ("estimator.m=1500", "estimator.iterations=1")
     assert run(features, wide, tmp_path / "ample", *sampling, "compute.memory_budget=1000000000").counts.ok == 2
     assert [row["exact"] for row in videos_of(tmp_path / "ample")] == [True, True]
-    assert run(features, wide, tmp_path / "scarce", *sampling, "compute.memory_budget=20000000").counts.ok == 2
+    assert run(features, wide, tmp_path / "scarce", *sampling, "compute.memory_budget=250000000").counts.ok == 2
     assert [row["exact"] for row in videos_of(tmp_path / "scarce")] == [True, False]
 
 

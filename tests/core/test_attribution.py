@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.estimator import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead, MultiScale
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattice import elements_of
 from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
+from esv_ray.core.plan import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
 from esv_ray.core.sampling import lattice_from_subsequences, sampled_lattice
 from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior

@@ -15,9 +15,11 @@ from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core import engine as module
 from esv_ray.core.attribution import Attribution, attribute
 from esv_ray.core.engine import Engine, fetched
-from esv_ray.core.estimator import Estimator, plan_exact, plan_to
+from esv_ray.core.estimator import Estimator
+from esv_ray.core.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.model import VideoModel
+from esv_ray.core.plan import Plan, plan_exact, plan_to
 from esv_ray.errors import SpecError
 from tests.conftest import make_model
 
@@ -85,7 +87,7 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
     text = str(caught.value)
     assert f"n = {n} elements" in text
     assert re.search(r"[TP]B of memory, 268 MB is to be had", text)
-    assert ("algorithm1 or auto" if kind == "exact" else "a smaller m") in text
+    assert ("adjusted or auto" if kind == "exact" else "a smaller m") in text
     longest = int(text.partition("largest n that fits is ")[2].partition(":")[0])
     assert 10 < longest < n
     engine.check(longest)
@@ -96,24 +98,30 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
 
 
 def test_auto_samples_what_does_not_fit() -> None:
-    model = random_model(Dimensions(feature_dim=4, hidden=4, n_classes=400, n_max=4))
-    features = random_features(1, 16)[0]
-    for budget, expected in ((2**30, True), (2 * 10**7, False)):
-        engine = Engine(model, Estimator("auto", m=2000, iterations=5), memory_budget=budget)
-        assert engine.kind(16) == ("exact" if expected else "algorithm1")
+    model = random_model(Dimensions(feature_dim=4, hidden=4, n_classes=10000, n_max=4))
+    features = random_features(1, 14)[0]
+    for budget, expected in ((2**30, True), (25 * 10**7, False)):
+        engine = Engine(model, Estimator("auto", m=1500, iterations=1), memory_budget=budget)
+        assert engine.kind(14) == ("exact" if expected else "adjusted")
         (_, found), *_ = attributed(engine, [features])
         assert found.exact == expected
+
+
+def lattice_of(engine: Engine) -> Lattice:
+    plan = engine.plan(12)
+    assert isinstance(plan, Plan)
+    return plan.lattices[0]
 
 
 def test_a_small_budget_makes_small_batches_and_no_stored_indices() -> None:
     model, features = make_model(n_max=4), random_features(12, 12)
     ample = Engine(model, Estimator("exact"), memory_budget=2**30)
     assert ample.batch(12, ample.plan(12)) == default_batch(924, CPU) >= 12
-    assert ample.plan(12).lattices[0].scales[5].parents is not None
+    assert lattice_of(ample).scales[5].parents is not None
     scarce = Engine(model, Estimator("exact"), memory_budget=2**18)
     assert 1 <= scarce.batch(12, scarce.plan(12)) < 12
     assert 4 * index_bytes(12, 4) > 2**18
-    assert scarce.plan(12).lattices[0].scales[5].parents is None
+    assert lattice_of(scarce).scales[5].parents is None
     wanted = exact(model, features).esv
     for engine in (ample, scarce):
         esv = torch.cat([found.esv for _, found in attributed(engine, list(features))])

@@ -7,15 +7,9 @@ from math import comb
 import pytest
 import torch
 
-from esv_ray.core import estimator as module
-from esv_ray.core.estimator import (
-    Estimator,
-    plan_algorithm1,
-    plan_exact,
-    plan_for,
-    plan_from_lattices,
-    resolve,
-)
+from esv_ray.core import plan as module
+from esv_ray.core.estimator import Estimator, resolve
+from esv_ray.core.plan import Plan, plan_algorithm1, plan_exact, plan_for, plan_from_lattices
 from esv_ray.core.sampling import lattice_from_subsequences
 from esv_ray.errors import SpecError
 
@@ -52,13 +46,15 @@ def test_auto_takes_what_costs_less() -> None:
     auto = Estimator("auto", m=1024, iterations=4)
     assert resolve(auto, 8, 8) == "exact"
     assert resolve(auto, 12, 8) == "exact"
-    assert resolve(auto, 20, 8) == "algorithm1"
-    assert resolve(auto, 300, 8) == "algorithm1"
+    assert resolve(auto, 20, 8) == "adjusted"
+    assert resolve(auto, 300, 8) == "adjusted"
     # One head only: its n evaluations are few, but 2^40 subsequences are not.
-    assert resolve(auto, 40, 1) == "algorithm1"
+    assert resolve(auto, 40, 1) == "adjusted"
     assert resolve(Estimator("algorithm1", m=comb(10, 5)), 10, 3) == "exact", "nothing is left to sample"
     assert resolve(Estimator("algorithm1", m=comb(10, 5) - 1), 10, 3) == "algorithm1"
     assert resolve(Estimator("exact", m=1), 25, 8) == "exact"
+    assert resolve(Estimator("adjusted", m=comb(10, 5) // 2, iterations=2), 10, 3) == "exact", "iterations are pooled"
+    assert resolve(Estimator("adjusted", m=comb(10, 5) // 2 - 1, iterations=2), 10, 3) == "adjusted"
 
 
 def test_plans_are_cached_by_what_they_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +63,9 @@ def test_plans_are_cached_by_what_they_depend_on(monkeypatch: pytest.MonkeyPatch
     first = plan_for(exact, 9, n_max=4, dtype=torch.float32, device=CPU)
     assert plan_for(Estimator("exact", seed=7), 9, n_max=4, dtype=torch.float32, device=CPU) is first
     assert plan_for(exact, 9, n_max=None, dtype=torch.float32, device=CPU) is not first
-    assert plan_for(exact, 9, n_max=4, dtype=torch.float64, device=CPU).pooled.within.dtype == torch.float64
+    double = plan_for(exact, 9, n_max=4, dtype=torch.float64, device=CPU)
+    assert isinstance(double, Plan)
+    assert double.pooled.within.dtype == torch.float64
     sampled = Estimator("algorithm1", m=20, iterations=2, seed=1)
     kept = plan_for(sampled, 9, n_max=4, dtype=torch.float32, device=CPU)
     assert plan_for(Estimator("algorithm1", 20, 2, 2), 9, n_max=4, dtype=torch.float32, device=CPU) is not kept
@@ -84,7 +82,7 @@ def test_iterations_are_independent_and_pooled() -> None:
 
 
 def test_misuse() -> None:
-    with pytest.raises(SpecError, match="expected auto, exact or algorithm1, got 'best'"):
+    with pytest.raises(SpecError, match="expected auto, exact, algorithm1 or adjusted, got 'best'"):
         Estimator("best")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="at least 1"):
         Estimator("auto", m=0)

@@ -1,4 +1,4 @@
-"""Lattices that take long to build, built once a machine: actors share them through files."""
+"""What of plans takes long to build, built once a machine: actors share it through files."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from esv_ray.core.estimator import Recipe, build_lattices
+from esv_ray.core.adjusted_plan import AdjustedPlan
+from esv_ray.core.estimator import Recipe
 from esv_ray.core.lattice import Lattice, Scale
+from esv_ray.core.plan import Blueprint, blueprint
 
-_FORMAT = 1  # another number here: lattices of the same recipe are others now
+_FORMAT = 2  # another number here: plans of the same recipe are others now
 _CHEAP = 100_000  # subsequences times elements that are built in less time than a file takes
+_ADJUSTED_WORK = 100  # of a subsequence of an adjusted plan beside one of Algorithm 1's
 _KEPT_BYTES = 2 * 2**30
 _STALE_S = 3600.0
 _PARTS = ("masks", "parents", "parent_share", "elements")
 
 
-def shared_lattices(recipe: Recipe) -> tuple[Lattice, ...]:
-    """The lattices of a recipe: built here where that is cheap, else by the first who asks on this machine.
+def shared_blueprint(recipe: Recipe) -> Blueprint:
+    """The blueprint of a recipe: built here where that is cheap, else by the first who asks on this machine.
 
     Others wait for it and map the same file, so that actors share its memory. The folder is the user's own, in the
     machine's temporary folder; the oldest files go when it holds more than 2 GiB.
     """
     if _work(recipe) <= _CHEAP:
-        return build_lattices(recipe)
+        return blueprint(recipe)
     with ExitStack() as stack:
         try:
             folder = store_folder()
@@ -38,10 +42,10 @@ def shared_lattices(recipe: Recipe) -> tuple[Lattice, ...]:
             lock = stack.enter_context((folder / f"{path.stem}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
         except OSError:  # no room, no locks, or not ours: nobody shares
-            return build_lattices(recipe)
+            return blueprint(recipe)
         found = _load(path, recipe)
         if found is None:
-            found = build_lattices(recipe)
+            found = blueprint(recipe)
             with suppress(OSError):  # a full disk: the next one builds its own, nothing is lost
                 _save(path, found)
         return found
@@ -65,7 +69,7 @@ def _work(recipe: Recipe) -> int:
     if recipe.sampling is None:
         return recipe.n * 2**recipe.n // 50 if recipe.stored else 0
     m, iterations, _ = recipe.sampling
-    return recipe.n * m * iterations
+    return recipe.n * m * iterations * (_ADJUSTED_WORK if recipe.kind == "adjusted" else 1)
 
 
 def _names(recipe: Recipe, count: int) -> set[str]:
@@ -81,14 +85,20 @@ def _names(recipe: Recipe, count: int) -> set[str]:
     return {f"{i}.{s}.{name}" for i in range(count) for s in scales for name in _PARTS if has(name, s)}
 
 
-def _save(path: Path, lattices: tuple[Lattice, ...]) -> None:
-    tensors = {
+def _tensors(made: Blueprint) -> dict[str, Tensor]:
+    if isinstance(made, AdjustedPlan):
+        return {name: tensor.contiguous() for name, tensor in made.tensors().items()}
+    return {
         f"{index}.{s}.{name}": tensor.contiguous()
-        for index, lattice in enumerate(lattices)
+        for index, lattice in enumerate(made)
         for s, scale in enumerate(lattice.scales, start=1)
         for name in _PARTS
         if (tensor := getattr(scale, name)) is not None
     }
+
+
+def _save(path: Path, made: Blueprint) -> None:
+    tensors = _tensors(made)
     if sum(tensor.nbytes for tensor in tensors.values()) > _KEPT_BYTES // 2:
         return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -121,12 +131,17 @@ def _tidy(newest: Path) -> None:
             file.unlink(missing_ok=True)  # who has it mapped keeps it
 
 
-def _load(path: Path, recipe: Recipe) -> tuple[Lattice, ...] | None:
+def _load(path: Path, recipe: Recipe) -> Blueprint | None:
     try:
         tensors = load_file(path)
         path.touch()
     except (OSError, SafetensorError):  # not there yet, or broken
         return None
+    if recipe.kind == "adjusted":
+        try:
+            return AdjustedPlan.from_tensors(tensors)
+        except (KeyError, ValueError):  # not what was saved
+            return None
 
     count = 1 if recipe.sampling is None else recipe.sampling[1]
     if set(tensors) != _names(recipe, count):
