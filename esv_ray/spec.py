@@ -65,7 +65,15 @@ class EstimatorSpec(_Frozen):
     m: Positive = 1024
     iterations: Positive = 4
     seed: StrictInt = 0
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_iterations: Positive = 64
     output: Literal["probability"] = "probability"
+
+    @model_validator(mode="after")
+    def _room_to_go_on(self) -> Self:
+        if self.tolerance is not None and self.max_iterations < self.iterations:
+            raise ValueError(f"max_iterations: expected at least iterations = {self.iterations}")
+        return self
 
 
 class ComputeSpec(_Frozen):

@@ -17,9 +17,10 @@ import torch
 from esv_ray.cluster.plan_store import shared_blueprint
 from esv_ray.cluster.wanted import Wanted, requested
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.engine import Engine, fetched
+from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
+from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec
@@ -139,7 +140,15 @@ def _attribute(
         return torch.from_numpy(rows.features(wanted.rows[chosen], wanted.places(chosen, rows.n_frames)))
 
     ids = [rows.ids[row] for row in wanted.rows[fitting].tolist()]
-    batches = fetched(engine.attributions(wanted.lengths[fitting].tolist(), ids, features))
+
+    def chosen(some: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+        of = wanted.rows[fitting[some]]
+        pairs = choose_classes(place.spec.classes, scores.float().cpu().numpy(), rows.labels[of], rows.labelled[of])
+        mask = torch.zeros(scores.shape, dtype=torch.bool)
+        mask[pairs[:, 0], pairs[:, 1]] = True
+        return mask.to(scores.device)
+
+    batches = fetched(engine.attributions(wanted.lengths[fitting].tolist(), ids, features, chosen))
     found = []
     for indices, attribution in batches:
         if place.stopped.is_set():
@@ -177,6 +186,8 @@ def _results(
                 stderr=stderr,
                 exact=attribution.exact,
                 evaluations=attribution.evaluations,
+                iterations=attribution.iterations,
+                met=None if attribution.met is None else attribution.met.numpy()[finite],
             )
         )
     return results, missing
@@ -185,7 +196,7 @@ def _results(
 def job_estimator(spec: JobSpec) -> Estimator:
     """The estimator that a job asks for."""
     asked = spec.estimator
-    return Estimator(asked.kind, asked.m, asked.iterations, asked.seed)
+    return Estimator(asked.kind, asked.m, asked.iterations, asked.seed, asked.tolerance, asked.max_iterations)
 
 
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:

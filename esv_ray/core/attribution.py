@@ -7,7 +7,7 @@ scale by scale in chunks of subsequences that stay in the cache, and only two sc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class Attribution:
         gaps: (B,) efficiency gaps: largest over classes of |sum of ESVs - (scores - prior)|.
         evaluations: head evaluations spent on each video.
         exact: whether every subsequence was looked at.
+        iterations: of the sampling; 0 where exact.
+        met: (B,) bool, in host memory, whether the standard errors met the estimator's tolerance; None without one.
     """
 
     esv: Tensor
@@ -39,6 +41,29 @@ class Attribution:
     gaps: Tensor
     evaluations: int
     exact: bool
+    iterations: int = 0
+    met: Tensor | None = None
+
+    def relative_stderr(self, chosen: Tensor) -> Tensor:
+        """(B,) mean standard error over mean |ESV|, elements of a class, the largest of the chosen classes (B, C)."""
+        if self.exact:
+            return self.gaps.new_zeros(len(self.gaps))
+        if self.stderr is None:
+            return self.gaps.new_full((len(self.gaps),), torch.inf)
+        share = self.stderr.mean(dim=1) / self.esv.abs().mean(dim=1)  # (B, C)
+        return torch.where(chosen, share, 0.0).amax(dim=1)
+
+    def take(self, rows: Tensor) -> Attribution:
+        """Some of the videos."""
+        at = rows.to(self.esv.device)
+        return replace(
+            self,
+            esv=self.esv[at],
+            stderr=None if self.stderr is None else self.stderr[at],
+            scores=self.scores[at],
+            gaps=self.gaps[at],
+            met=None if self.met is None else self.met[rows],
+        )
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from esv_ray.core.memory import (
 )
 from esv_ray.core.model import VideoModel
 from esv_ray.core.plan import AnyPlan, Build, blueprint, forget_plans, plan_for
+from esv_ray.core.transfer import out_of_memory, sent
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import SpecError
 
@@ -81,7 +82,8 @@ class Engine:
         """What the estimator comes down to; `auto` is exact only where that fits."""
         asked = self.estimator
         kind = resolve(asked, n, self.model.n_max)
-        if kind == "exact" and asked.kind == "auto" and asked.m < widest_scale(n) and not self._fits(n, "exact"):
+        forced = asked.kind != "auto" or asked.m * asked.iterations >= widest_scale(n)
+        if kind == "exact" and not forced and not self._fits(n, "exact"):
             return "adjusted"
         return kind
 
@@ -134,21 +136,68 @@ class Engine:
         )
 
     def attributions(
-        self, lengths: Sequence[int], video_ids: Sequence[str], features: Callable[[list[int]], Tensor]
+        self,
+        lengths: Sequence[int],
+        video_ids: Sequence[str],
+        features: Callable[[list[int]], Tensor],
+        chosen: Callable[[list[int], Tensor], Tensor] | None = None,
     ) -> Iterator[tuple[list[int], Attribution]]:
-        """ESVs of videos of any lengths, those of equal length together.
+        """ESVs of videos of any lengths, those of equal length together; with a tolerance, until it is met.
 
         Args:
             lengths: for each video its number of elements n >= 1.
             video_ids: for each video the name that, with the seed, fixes its relabelling of a sampled plan.
             features: gives (B, n, D), on any device, of the videos of these numbers, which are of equal length.
+            chosen: from numbers and scores (B, C) the classes (B, C) bool whose errors the tolerance is about; None:
+                the predicted ones.
 
         Yields:
-            Numbers of videos, and their attribution on the model's device, lengths ascending.
+            Numbers of videos, and their attribution on the model's device; lengths ascending, but for videos that
+            took more iterations, which come after the others.
 
         Raises:
             SpecError: a length does not fit the budget (`check`).
         """
+        tolerance, iterations = self.estimator.tolerance, self.estimator.iterations
+        if tolerance is None:
+            yield from self._attributions(lengths, video_ids, features)
+            return
+        pending, spent = list(range(len(lengths))), dict.fromkeys(lengths, 0)
+        while pending:
+            stage = self._with_iterations(iterations)
+            later = min(2 * iterations, self.estimator.max_iterations)
+            after = self._with_iterations(later)
+            asked, pending = pending, []
+            evaluations: dict[int, int] = {}
+            for some, found in stage._attributions(
+                [lengths[index] for index in asked],
+                [video_ids[index] for index in asked],
+                lambda some, asked=asked: features([asked[index] for index in some]),  # type: ignore[misc]
+            ):
+                indices = [asked[index] for index in some]
+                n = lengths[indices[0]]
+                evaluations[n] = spent[n] + found.evaluations
+                classes = _predicted(found.scores) if chosen is None else chosen(indices, found.scores)
+                met = (found.relative_stderr(classes) <= tolerance).cpu()
+                last = later == iterations or found.exact or not after._fits(n, after.kind(n))
+                rows = torch.arange(len(indices)) if last else met.nonzero()[:, 0]
+                if len(rows):
+                    told = replace(found, met=met, evaluations=evaluations[n])
+                    yield [indices[row] for row in rows.tolist()], told.take(rows)
+                if not last:
+                    pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
+            spent, iterations = {**spent, **evaluations}, later
+
+    def _with_iterations(self, iterations: int) -> Engine:
+        """The same at work with other iterations and no tolerance; buffers are shared."""
+        stage = copy(self)
+        stage.estimator = replace(self.estimator, iterations=iterations, tolerance=None)
+        return stage
+
+    def _attributions(
+        self, lengths: Sequence[int], video_ids: Sequence[str], features: Callable[[list[int]], Tensor]
+    ) -> Iterator[tuple[list[int], Attribution]]:
+        """As `attributions`, without a tolerance."""
         by_length: dict[int, list[int]] = {}
         for index, n in enumerate(lengths):
             by_length.setdefault(n, []).append(index)
@@ -162,13 +211,13 @@ class Engine:
                 try:
                     found = self._attribute(plan, features(chosen), [video_ids[index] for index in chosen])
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if len(chosen) == 1 or not _out_of_memory(error):
+                    if len(chosen) == 1 or not out_of_memory(error):
                         raise
                 if found is None:  # here the error is gone, and with it what it held on to
                     self._ceilings[n] = len(chosen) // 2
                     self._make_room()
                     continue
-                yield chosen, found
+                yield chosen, replace(found, iterations=0 if found.exact else self.estimator.iterations)
                 start += len(chosen)
 
     def _make_room(self) -> None:
@@ -180,13 +229,13 @@ class Engine:
 
     def _attribute(self, plan: AnyPlan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         device, seed = self._device, self.estimator.seed
-        features = _sent(features, device).to(self._dtype)
+        features = sent(features, device).to(self._dtype)
         relabelling = None
         if not plan.exact:
             bins = plan.bins.cpu().numpy() if isinstance(plan, AdjustedPlan) else None
             keys = [derive_key(seed, "relabel", video_id) for video_id in video_ids]
             labels = [permutation(key, plan.n) if bins is None else binned_permutation(key, bins) for key in keys]
-            relabelling = _sent(torch.from_numpy(np.stack(labels).astype(np.int32)), device)
+            relabelling = sent(torch.from_numpy(np.stack(labels).astype(np.int32)), device)
         model, chunk, space = self.model, self._working_set, self._workspace
         if isinstance(plan, AdjustedPlan):
             return attribute_adjusted(
@@ -213,45 +262,6 @@ class Engine:
         return (kind != "exact" or n <= MOST_FULL) and self._needs(n, kind) <= self.memory_budget
 
 
-def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
-    """The same attributions in host memory, each copied while the device computes the next."""
-    waiting: deque[tuple[list[int], Attribution, torch.cuda.Event | None]] = deque()
-    for indices, found in batches:
-        waiting.append((indices, *_fetch(found)))
-        if waiting[0][2] is None or len(waiting) > 1:
-            yield _arrived(*waiting.popleft())
-    while waiting:
-        yield _arrived(*waiting.popleft())
-
-
-def _fetch(found: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
-    if found.esv.device.type != "cuda":
-        return found, None
-
-    def copy(tensor: Tensor) -> Tensor:
-        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
-
-    stderr = None if found.stderr is None else copy(found.stderr)
-    here = replace(found, esv=copy(found.esv), scores=copy(found.scores), gaps=copy(found.gaps), stderr=stderr)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
-    return here, event
-
-
-def _arrived(indices: list[int], found: Attribution, event: torch.cuda.Event | None) -> tuple[list[int], Attribution]:
-    if event is not None:
-        event.synchronize()
-    return indices, found
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device, from pinned memory, so that nobody waits for the copy."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # torch has no class of its own for a CPU, pinned memory or a library of a GPU that is out of memory.
-    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+def _predicted(scores: Tensor) -> Tensor:
+    """(B, C) bool: the likeliest class."""
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argmax(dim=1, keepdim=True), True)

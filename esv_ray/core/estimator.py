@@ -30,12 +30,17 @@ class Estimator:
         m: most subsequences sampled per scale and iteration.
         iterations: of the sampling, pooled: independent repetitions, or for `adjusted` as many times m subsequences.
         seed: of the sampling.
+        tolerance: go on with twice the iterations until the mean standard error of the chosen classes is at most this
+            share of their mean |ESV| (the paper's relative error); None: as many as `iterations` says.
+        max_iterations: at which a video with a tolerance is given up.
     """
 
     kind: Kind = "auto"
     m: int = 1024
     iterations: int = 4
     seed: int = 0
+    tolerance: float | None = None
+    max_iterations: int = 64
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -43,6 +48,12 @@ class Estimator:
         if self.m < 1 or self.iterations < 1:
             raise SpecError(
                 f"estimator: m and iterations are at least 1, got m = {self.m}, iterations = {self.iterations}"
+            )
+        if self.tolerance is not None and not 0 < self.tolerance < inf:
+            raise SpecError(f"estimator: tolerance is a share of the ESVs above 0, such as 0.05, got {self.tolerance}")
+        if self.tolerance is not None and self.max_iterations < self.iterations:
+            raise SpecError(
+                f"estimator: max_iterations is at least iterations = {self.iterations}, got {self.max_iterations}"
             )
 
 

@@ -13,33 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
+from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
 
-VIDEOS = pa.schema(
-    [
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("label", pa.int32()),
-        pa.field("n_frames", pa.int32(), nullable=False),
-        pa.field("n_elements", pa.int32(), nullable=False),
-        pa.field("predicted", pa.int32()),
-        pa.field("scores", pa.list_(pa.float32())),
-        pa.field("exact", pa.bool_(), nullable=False),
-        pa.field("evaluations", pa.int64(), nullable=False),
-        pa.field("efficiency_gap", pa.float32()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-    ]
-)
-ATTRIBUTIONS = pa.schema(
-    [
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("n_elements", pa.int32(), nullable=False),
-        pa.field("class", pa.int32(), nullable=False),
-        pa.field("element", pa.int32(), nullable=False),
-        pa.field("frame_index", pa.int32(), nullable=False),
-        pa.field("esv", pa.float32(), nullable=False),
-        pa.field("stderr", pa.float32()),
-    ]
-)
 _FOOTER_KEY = b"esv_ray"
 
 Float32Array = npt.NDArray[np.float32]
@@ -76,6 +51,8 @@ class Computed:
         stderr: (M, n), or None.
         exact: whether every subsequence was looked at.
         evaluations: head evaluations spent on each video.
+        iterations: of the sampling; 0 where exact.
+        met: (B,) bool, whether the estimator's tolerance was met; None without one.
     """
 
     rows: npt.NDArray[np.int64]
@@ -87,6 +64,8 @@ class Computed:
     stderr: Float32Array | None
     exact: bool
     evaluations: int
+    iterations: int
+    met: npt.NDArray[np.bool_] | None
 
     @property
     def n(self) -> int:
@@ -233,6 +212,12 @@ def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[M
     scores = np.concatenate([one.scores for one in computed]) if computed else np.zeros((0, 0), np.float32)
     text = [None] * sum(sizes) + [one.reason for one in missing]
     status = ["ok"] * sum(sizes) + [one.status for one in missing]
+    asked = np.repeat([one.met is not None for one in computed], sizes).astype(bool)
+    met = _joined([np.zeros(len(one.rows), bool) if one.met is None else one.met for one in computed], np.bool_)
+    known = there.copy()
+    known[there] = asked[done]
+    met_column = np.zeros(len(order), dtype=bool)
+    met_column[there] = met[done]
     arrays = {
         "video_id": pa.array([inputs.ids[row] for row in rows.tolist()], pa.string()),
         "label": pa.array(inputs.labels[rows], pa.int32(), mask=~inputs.labelled[rows]),
@@ -251,6 +236,8 @@ def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[M
         "efficiency_gap": column("efficiency_gap", _joined([one.gaps for one in computed], np.float32)),
         "status": pa.array([status[place] for place in order.tolist()], pa.string()),
         "reason": pa.array([text[place] for place in order.tolist()], pa.string()),
+        "iterations": column("iterations", np.repeat([one.iterations for one in computed], sizes).astype(np.int32)),
+        "tolerance_met": pa.array(met_column, pa.bool_(), mask=~known),
     }
     return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS)
 

@@ -14,7 +14,8 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.features import names_of
 from esv_ray.tables.manifest import Manifest, attributions_url, committed_names, read_manifest, read_success, videos_url
-from esv_ray.tables.results import ATTRIBUTIONS, NO_COUNTS, VIDEOS, UnitCounts, counts_of
+from esv_ray.tables.results import NO_COUNTS, UnitCounts, counts_of
+from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.tables.units import Unit
 
 MOST_GAP = 1e-4  # efficiency of exact float32 ESVs: observed 3e-7 and less

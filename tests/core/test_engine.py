@@ -14,12 +14,13 @@ from torch import Tensor
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core import engine as module
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.engine import Engine, fetched
-from esv_ray.core.estimator import Estimator
+from esv_ray.core.engine import Engine
+from esv_ray.core.estimator import Estimator, Kind
 from esv_ray.core.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.model import VideoModel
 from esv_ray.core.plan import Plan, plan_exact, plan_to
+from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
 from tests.conftest import make_model
 
@@ -196,7 +197,7 @@ import sys, torch
 from pathlib import Path
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
+from esv_ray.core.estimator import Estimator, Kind
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -260,3 +261,56 @@ def test_cuda_waits_for_nothing_within_a_batch_and_agrees_with_the_cpu() -> None
         assert indices == same
         assert one.esv.device.type == "cpu"
         assert (one.esv - other.esv).abs().max() < 1e-5
+
+
+# ---------------------------------------------------------------- the stop rule
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("adjusted", 0.15), ("algorithm1", 0.4)])
+def test_a_tolerance_is_met_or_said_to_be_missed(kind: Kind, tolerance: float) -> None:
+    """Each video stops by itself, at the first doubling that is good enough, and depends on nobody beside it."""
+    model = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=5, n_max=4), seed=3)
+    features = 2 * random_features(16, 14, dim=6)
+    asked = Estimator(kind, m=16, iterations=2, tolerance=tolerance, max_iterations=32)
+    told: dict[int, tuple[int, bool, Tensor]] = {}
+    engine = Engine(model, asked, memory_budget=2**30, batch=1)
+    ids = [str(i) for i in range(16)]
+    for indices, found in engine.attributions([14] * 16, ids, lambda some: features[some]):
+        assert found.met is not None
+        share = found.relative_stderr(torch.nn.functional.one_hot(found.scores.argmax(dim=1), 5).bool())
+        for row, index in enumerate(indices):
+            told[index] = (found.iterations, bool(found.met[row]), found.esv[row])
+            assert bool(found.met[row]) == bool(share[row] <= tolerance)
+            assert found.met[row] or found.iterations == 32
+    assert sorted(told) == list(range(16))
+    assert len({iterations for iterations, _, _ in told.values()}) > 1, "not all need the same"
+    for index, (iterations, _, esv) in told.items():
+        plain = Engine(model, Estimator(kind, 16, iterations), memory_budget=2**30, batch=1)
+        ((_, alone),) = plain.attributions([14], [str(index)], features[index : index + 1].__getitem__)
+        assert torch.equal(alone.esv[0], esv)
+
+
+def test_a_tolerance_of_exact_values_is_met_at_once() -> None:
+    engine = Engine(make_model(), Estimator("auto", tolerance=0.01), memory_budget=2**30)
+    ((_, found),) = engine.attributions([6, 6], ["a", "b"], lambda some: random_features(2, 6)[some])
+    assert found.met is not None
+    assert (found.met.tolist(), found.iterations) == ([True, True], 0)
+
+
+def test_chosen_classes_are_those_that_must_be_met() -> None:
+    model = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=5, n_max=4), seed=3)
+    features = 2 * random_features(4, 14, dim=6)
+    seen = []
+
+    def all_classes(indices: list[int], scores: Tensor) -> Tensor:
+        seen.append(indices)
+        return torch.ones_like(scores, dtype=torch.bool)
+
+    asked = Estimator("adjusted", m=16, iterations=1, tolerance=0.3, max_iterations=128)
+    engine = Engine(model, asked, memory_budget=2**30)
+    for _, found in engine.attributions([14] * 4, list("abcd"), lambda some: features[some], all_classes):
+        assert found.stderr is not None
+        assert found.met is not None
+        assert found.met.all()
+        assert (found.stderr.mean(dim=1) <= 0.3 * found.esv.abs().mean(dim=1)).all()
+    assert seen[0] == [0, 1, 2, 3]

@@ -55,6 +55,8 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
         stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
         exact=not stderr,
         evaluations=2**n - 1,
+        iterations=4 if stderr else 0,
+        met=rng.random(len(rows)) < 0.5 if stderr else None,
     )
 
 
@@ -103,6 +105,8 @@ VIDEO_FIELDS = [
     ("efficiency_gap", "float", True),
     ("status", "string", False),
     ("reason", "string", True),
+    ("iterations", "int32", True),
+    ("tolerance_met", "bool", True),
 ]
 ATTRIBUTION_FIELDS = [
     ("video_id", "string", False),
@@ -138,6 +142,8 @@ def test_the_videos_table() -> None:
     assert [row["n_frames"] for row in rows] == [9, 9, 0, 0, 2, 2, 3]
     assert [row["exact"] for row in rows] == [True, False, False, False, True, False, True]
     assert [row["evaluations"] for row in rows] == [3, 31, 0, 0, 3, 0, 7]
+    assert [row["iterations"] for row in rows] == [0, 4, None, None, 0, None, 0]
+    assert [row["tolerance_met"] is None for row in rows] == [True, False, True, True, True, True, True]
     done = {
         (IDS[row], one.n): (one.scores[b], one.gaps[b]) for one in batches for b, row in enumerate(one.rows.tolist())
     }
