@@ -8,6 +8,7 @@ import click
 
 from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
+from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
 from esv_ray.cli.models import import_, train
 from esv_ray.errors import EsvError, IncompleteError
@@ -21,7 +22,7 @@ def cli() -> None:
     """Element Shapley Values of video models: how much each frame contributed to each class score."""
 
 
-for command in (demo, attribute, verify, train, import_, bench):
+for command in (demo, attribute, verify, train, import_, bench, convergence):
     cli.add_command(command)
 
 

@@ -47,6 +47,7 @@ def esv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
         ["import", "model"],
         ["import", "features"],
         ["bench"],
+        ["convergence"],
     ],
 )
 def test_help(words: list[str]) -> None:
@@ -201,3 +202,18 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
         assert (code, expected in err, err.count("\n")) == (2, True, 1), err
     if not torch.cuda.is_available():
         assert "torch sees no NVIDIA device" in esv("bench", "--device", "cuda")[2]
+
+
+def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "new" / "folder"
+    asked = ["convergence", "--features", features, "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0"]
+    code, told, _ = esv(*asked, "--videos", "4", "--output", str(out))
+    assert code == 0
+    assert all(name in told for name in ("algorithm1", "adjusted", "16 x4", "cover"))
+    assert pq.read_table(out / "convergence.parquet").num_rows == 4
+    assert (out / "convergence.html").stat().st_size > 10_000
+    code, _, told = esv(*asked, "--threshold", "2")
+    assert (code, "no video to compare" in told) == (2, True)
+    (tmp_path / "file").touch()
+    code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
+    assert (code, "cannot be made" in told) == (2, True)

@@ -1,0 +1,106 @@
+"""Convergence of sampled ESVs to exact ones: the figures of a point, which videos count, table and picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from esv_ray.analysis.convergence import Point, as_table, compare, convergence, exact_cases, grid, lad_slope
+from esv_ray.analysis.convergence_figure import write_figure
+from esv_ray.bench.setting import Dimensions, random_model
+from esv_ray.core.estimator import Estimator
+from esv_ray.errors import DataError
+from esv_ray.models.explain import explain
+from esv_ray.tables.features import Video
+
+MODEL = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=5, n_max=4), seed=3)
+BUDGET = 2**30
+
+
+def videos(count: int = 12, frames: int = 14) -> list[Video]:
+    rng = np.random.default_rng(0)
+    return [
+        Video(
+            row=i,
+            video_id=f"v{i}",
+            features=3 * rng.normal(size=(frames, 6)).astype(np.float32),
+            frame_index=np.arange(frames, dtype=np.int32),
+            label=None if i % 2 else i % 5,
+        )
+        for i in range(count)
+    ]
+
+
+def test_points_say_how_far_estimates_are() -> None:
+    cases, milliseconds, evaluations = exact_cases(MODEL, videos(), 11, most=6, threshold=0.02, memory_budget=BUDGET)
+    assert len(cases) == 6
+    point = compare(MODEL, cases, milliseconds, evaluations, Estimator("adjusted", 64, 1), memory_budget=BUDGET)
+    shares, inside = [], []
+    for case in cases:
+        found = explain(MODEL, case.features, estimator="adjusted", m=64, iterations=1, video_id=case.video_id)
+        assert found.stderr is not None
+        off = np.abs(found.esv[:, case.target].numpy() - case.esv)
+        shares.append(off.mean() / np.abs(case.esv).mean())
+        inside += (off <= 1.96 * found.stderr[:, case.target].numpy()).tolist()
+        exact = explain(MODEL, case.features, estimator="exact")
+        assert np.abs(exact.esv[:, case.target].numpy() - case.esv).max() < 1e-6
+        assert abs(float(exact.scores[case.target] - exact.prior[case.target])) >= 0.02
+    assert point.relative_error == pytest.approx(np.mean(shares), rel=1e-3)
+    assert point.coverage == pytest.approx(np.mean(inside), abs=0.02)
+    assert point.pearson > 0.95
+    assert point.share == pytest.approx(point.evaluations / evaluations)
+    assert point.video_ms > 0
+
+
+def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
+    told: list[Point] = []
+    estimators = grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
+    points = convergence(
+        MODEL, videos(), 11, estimators, most=8, threshold=0.0, memory_budget=BUDGET, report=told.append
+    )
+    assert points == told
+    assert [(p.estimator, p.m, p.iterations) for p in points[:3]] == [
+        ("algorithm1", 16, 1),
+        ("adjusted", 16, 1),
+        ("algorithm1", 16, 2),
+    ]
+    by = {(p.estimator, p.m, p.iterations): p for p in points}
+    assert all(by["adjusted", *at].relative_error < by["algorithm1", *at].relative_error for at in ((16, 1), (64, 2)))
+    assert np.isnan(by["algorithm1", 16, 1].coverage), "one iteration of Algorithm 1 has no standard errors"
+    table = as_table(points)
+    assert table.num_rows == 8
+    assert {"relative_error", "lad_slope", "pearson", "share", "video_ms"} <= set(table.column_names)
+    written = write_figure(points, tmp_path / "figure.html")
+    page = written[0].read_text()
+    assert "adjusted: error" in page
+    assert 'src="http' not in page, "it needs no network"
+
+
+def test_videos_without_evidence_or_too_short_are_left_out() -> None:
+    with pytest.raises(DataError, match="12 of 12 have 11 frames or more, and none of them a score that differs"):
+        exact_cases(MODEL, videos(), 11, most=6, threshold=1.0, memory_budget=BUDGET)
+    with pytest.raises(DataError, match="0 of 12 have 15 frames"):
+        exact_cases(MODEL, videos(), 15, most=6, threshold=0.0, memory_budget=BUDGET)
+
+
+def test_the_slope_of_least_absolute_deviations() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=400)
+    y = 0.9 * x + 0.01 * rng.normal(size=400)
+    y[:20] += 50  # outliers do not move it
+    found = lad_slope(x, y)
+    assert found == pytest.approx(0.9, abs=0.02)
+    losses = [np.abs(y - b * x).sum() for b in (found, found + 1e-3, found - 1e-3)]
+    assert losses[0] == min(losses)
+    assert np.isnan(lad_slope(np.zeros(3), np.ones(3)))
+
+
+def test_labels_beyond_the_model_are_refused() -> None:
+    one = videos(1)[0]
+    odd = Video(row=0, video_id="odd", features=one.features, frame_index=one.frame_index, label=7)
+    with pytest.raises(DataError, match="odd: expected a label below 5, got 7"):
+        exact_cases(MODEL, [odd], 11, most=1, threshold=0.0, memory_budget=BUDGET)
+    assert torch.is_tensor(exact_cases(MODEL, videos(1), 11, most=1, threshold=0, memory_budget=BUDGET)[0][0].features)
