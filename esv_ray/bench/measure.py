@@ -16,6 +16,7 @@ from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
+from esv_ray.core.logit_plan import LogitPlan
 from esv_ray.core.model import VideoModel
 from esv_ray.core.plan import AnyPlan
 from esv_ray.machine import spare_memory
@@ -232,6 +233,8 @@ def _moved(plan: AnyPlan, d: Dimensions) -> int:
     """
     if isinstance(plan, AdjustedPlan):
         return 4 * d.n_classes * sum(size.count for size in plan.sizes)
+    if isinstance(plan, LogitPlan):
+        return 4 * d.n_classes * sum(plan.rows(d.n_max))
     rows = 0
     for lattice in plan.lattices:
         for s, scale in enumerate(lattice.scales, start=1):

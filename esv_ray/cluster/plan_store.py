@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from math import comb
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,7 +18,8 @@ from torch import Tensor
 from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.estimator import Recipe
 from esv_ray.core.lattice import Lattice, Scale
-from esv_ray.core.plan import Blueprint, blueprint
+from esv_ray.core.logit_plan import LogitPlan
+from esv_ray.core.plan import Blueprint, Operators, blueprint
 
 _FORMAT = 2  # another number here: plans of the same recipe are others now
 _CHEAP = 100_000  # subsequences times elements that are built in less time than a file takes
@@ -66,6 +68,8 @@ def store_folder() -> Path:
 
 
 def _work(recipe: Recipe) -> int:
+    if recipe.closed and recipe.sampling is None:
+        return recipe.n * sum(comb(recipe.n, s) for s in range(1, recipe.heads + 1)) // 50
     if recipe.sampling is None:
         return recipe.n * 2**recipe.n // 50 if recipe.stored else 0
     m, iterations, _ = recipe.sampling
@@ -86,7 +90,7 @@ def _names(recipe: Recipe, count: int) -> set[str]:
 
 
 def _tensors(made: Blueprint) -> dict[str, Tensor]:
-    if isinstance(made, AdjustedPlan):
+    if isinstance(made, Operators):
         return {name: tensor.contiguous() for name, tensor in made.tensors().items()}
     return {
         f"{index}.{s}.{name}": tensor.contiguous()
@@ -137,9 +141,9 @@ def _load(path: Path, recipe: Recipe) -> Blueprint | None:
         path.touch()
     except (OSError, SafetensorError):  # not there yet, or broken
         return None
-    if recipe.kind == "adjusted":
+    if recipe.closed or recipe.kind == "adjusted":
         try:
-            return AdjustedPlan.from_tensors(tensors)
+            return (LogitPlan if recipe.closed else AdjustedPlan).from_tensors(tensors)
         except (KeyError, ValueError):  # not what was saved
             return None
 

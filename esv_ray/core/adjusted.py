@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esv_ray.core.adjusted_plan import AdjustedPlan, Size
-from esv_ray.core.attribution import Attribution, per_video, relabelled
+from esv_ray.core.attribution import Attribution, relabelled
 from esv_ray.core.memory import default_working_set
 from esv_ray.core.model import Scorer, VideoModel
+from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace
 
 # Of the variance, for what the surrogate leaves out of F altogether: with it nominal 95 % intervals cover 90 to 97 % on
@@ -181,20 +182,24 @@ class _Walk:
     def result(self) -> Attribution:
         """ESVs, standard errors and scores of all videos."""
         plan, shape = self.plan, (self.batch, self.columns)
-        residuals = torch.cat(self.residuals) if self.residuals else self.esv.new_zeros((0, self.esv.shape[1]))
-        variance = plan.weights @ residuals.square()
-        variance += self.response.square().mean(dim=0)
-        variance *= _CAUTION
-        if self.scorer.n_max is not None:
-            variance += (_FLOOR * self.esv.abs().mean(dim=0)).square()
         prior = self.prior
         self.esv += ((self.scores - prior) / plan.n).view(-1)
         gaps = self.esv.sum(dim=0).view(shape) - (self.scores - prior)
+        esv, spread = per_video(self.esv, self.batch, self.n_classes, self.relabelling), self._spread()
         return Attribution(
-            esv=per_video(self.esv, self.batch, self.n_classes, self.relabelling),
-            stderr=per_video(variance.sqrt_(), self.batch, self.n_classes, self.relabelling),
+            esv=esv,
+            stderr=spread.stderr(esv),
             scores=self.scores[:, : self.n_classes].contiguous(),
             gaps=gaps.abs().amax(dim=1),
             evaluations=plan.evaluations(self.scorer.n_max),
             exact=False,
+            spread=spread,
         )
+
+    def _spread(self) -> Spread:
+        """Residual contrasts by the plan's weights, and the responses to one draw of the surrogate's errors."""
+        rows = torch.cat([*self.residuals, self.response]).view(-1, self.batch, self.columns)
+        alike = self.plan.weights.new_full((self.plan.n, self.plan.n), 1 / self.plan.n)
+        weights = _CAUTION * torch.cat([self.plan.weights, alike], dim=1)
+        floor = 0.0 if self.scorer.n_max is None else _FLOOR
+        return Spread(rows[..., : self.n_classes], weights, self.relabelling, floor)

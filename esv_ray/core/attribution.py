@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esv_ray.core.estimator import Output
 from esv_ray.core.lattice import Lattice
 from esv_ray.core.memory import default_working_set
 from esv_ray.core.model import Scorer, VideoModel
 from esv_ray.core.plan import Plan
+from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace, counting
 
 
@@ -25,13 +27,14 @@ class Attribution:
     """What was computed for a batch of B videos of n elements.
 
     Attributes:
-        esv: (B, n, C) Element Shapley Values, in probability.
-        stderr: (B, n, C) standard errors over iterations; None where exact or from a single iteration.
+        esv: (B, n, C) Element Shapley Values, in probability or in logits.
+        stderr: (B, n, C) standard errors; None where exact, or from a single iteration of Algorithm 1.
         scores: (B, C) values of the full sequence; the mean over iterations where sampled.
         gaps: (B,) efficiency gaps: largest over classes of |sum of ESVs - (scores - prior)|.
         evaluations: head evaluations spent on each video.
         exact: whether every subsequence was looked at.
         iterations: of the sampling; 0 where exact.
+        spread: what the standard errors are made of; None without.
         met: (B,) bool, in host memory, whether the standard errors met the estimator's tolerance; None without one.
     """
 
@@ -42,6 +45,7 @@ class Attribution:
     evaluations: int
     exact: bool
     iterations: int = 0
+    spread: Spread | None = None
     met: Tensor | None = None
 
     def relative_stderr(self, chosen: Tensor) -> Tensor:
@@ -62,6 +66,7 @@ class Attribution:
             stderr=None if self.stderr is None else self.stderr[at],
             scores=self.scores[at],
             gaps=self.gaps[at],
+            spread=None if self.spread is None else self.spread.take(at),
             met=None if self.met is None else self.met[rows],
         )
 
@@ -72,6 +77,7 @@ def attribute(
     features: Tensor,
     plan: Plan,
     *,
+    output: Output = "probability",
     relabelling: Tensor | None = None,
     working_set: int | None = None,
     workspace: Workspace | None = None,
@@ -82,6 +88,7 @@ def attribute(
         model: gives values to subsequences; `features` and `plan` are on its device and in its dtype.
         features: (B, n, D).
         plan: for n elements (`plan.plan_for`).
+        output: the game: softmax(F), or F itself.
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: as they stand.
         working_set: bytes of a chunk's intermediate results; None: by the device.
@@ -98,7 +105,7 @@ def attribute(
     elements_first = features.transpose(0, 1).contiguous()  # (n, B, D)
 
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
-    prior = F.pad(model.prior.to(features), (0, scorer.columns(n_classes) - n_classes))
+    prior = F.pad(model.value_of_nothing(output).to(features), (0, scorer.columns(n_classes) - n_classes))
     columns = batch * len(prior)
     pooled = features.new_zeros((n, columns))
     single = [torch.zeros_like(pooled) for _ in plan.single]
@@ -109,7 +116,7 @@ def attribute(
 
     baselines = [prior.repeat(batch)]  # (B * columns,) of each scale, from s = 1
     for iteration in range(len(plan.lattices)):
-        walk = _Walk(scorer, elements_first, len(prior), plan, iteration, relabelling, working_set, workspace)
+        walk = _Walk(model, output, elements_first, len(prior), plan, iteration, relabelling, working_set, workspace)
         used = [operators[0], *operators[iteration + 1 : iteration + 2]]
         for s, sums in enumerate(walk.scales(baselines), start=1):
             for esv, weights in used:
@@ -122,26 +129,35 @@ def attribute(
         for esv, weights in operators:
             esv.addcmul_(baseline, weights.constant[s][:, None])
 
-    stderr = None
+    esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
-        spread = torch.stack(single).std(dim=0) / len(single) ** 0.5
-        stderr = per_video(spread, batch, n_classes, relabelling)
+        spread = _between(torch.stack(single), batch, n_classes, relabelling)
     gaps = pooled.sum(dim=0).view_as(scores) - (scores - prior)  # (B, columns)
     return Attribution(
-        esv=per_video(pooled, batch, n_classes, relabelling),
-        stderr=stderr,
+        esv=esv,
+        stderr=None if spread is None else spread.stderr(esv),
         scores=scores[:, :n_classes].contiguous(),
         gaps=gaps.abs().amax(dim=1),
         evaluations=plan.evaluations(scorer.n_max),
         exact=plan.exact,
+        spread=spread,
     )
+
+
+def _between(single: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Spread:
+    """Spread of the mean over T iterations (T, n, B * columns), from their deviations."""
+    times, n, columns = single.shape
+    rows = (single - single.mean(dim=0)).view(times * n, batch, columns // batch)[..., :n_classes]
+    weights = torch.eye(n, dtype=rows.dtype, device=rows.device).repeat(1, times) / (times * (times - 1))
+    return Spread(rows, weights, relabelling)
 
 
 @dataclass(frozen=True, eq=False)
 class _Walk:
     """One lattice of a plan, walked scale by scale."""
 
-    scorer: Scorer
+    model: VideoModel
+    output: Output
     features: Tensor  # (n, B, D)
     columns: int
     plan: Plan
@@ -149,6 +165,11 @@ class _Walk:
     relabelling: Tensor | None
     working_set: int
     workspace: Workspace
+
+    @property
+    def scorer(self) -> Scorer:
+        """Of the model."""
+        return self.model.scorer
 
     def scales(self, baselines: list[Tensor]) -> Iterator[Tensor]:
         """For s = 1..n the sums of values (n + 1, B * columns): over the subsequences with each element, and over all.
@@ -209,10 +230,11 @@ class _Walk:
             scorer.scores(prepared, elements, member, out)
         if previous is not None:
             _add_parents(out, previous, lattice, s, start, stop, alone=prepared is None)
-        if scorer.softmax:
+        if scorer.softmax and self.output == "probability":
             values = torch.softmax(out, dim=-1, out=self.workspace.take("values", size)).view(len(out), -1)
             values.sub_(baseline)
         else:
+            out[..., self.model.n_classes :] = 0
             values = out.view(len(out), -1) - baseline
         sums.addmm_(member, values)
 
@@ -243,12 +265,3 @@ def _add_parents(
         torch.mul(total, counted[start:stop, None], out=out)
     else:
         out.addcmul_(total, counted[start:stop, None], value=(s - 1) / s)
-
-
-def per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
-    """(n, B * columns) by the plan's elements -> (B, n, C) by the video's own."""
-    esv = columns.view(len(columns), batch, -1)[..., :n_classes].transpose(0, 1)  # (B, n, C)
-    if relabelling is None:
-        return esv.contiguous()
-    own = torch.empty_like(esv, memory_format=torch.contiguous_format)
-    return own.scatter_(1, relabelling.long()[:, :, None].expand_as(esv), esv)

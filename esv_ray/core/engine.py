@@ -13,9 +13,11 @@ from torch import Tensor
 from esv_ray.core.adjusted import attribute_adjusted
 from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.estimator import Estimator, Resolved, resolve, widest_scale
+from esv_ray.core.estimator import Estimator, Resolved, closed_form, complete, resolve, subsequences_asked
 from esv_ray.core.keyed import binned_permutation, derive_key, permutation
 from esv_ray.core.lattice import MOST_FULL
+from esv_ray.core.logit_plan import LogitPlan
+from esv_ray.core.logits import attribute_logits
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
@@ -25,6 +27,7 @@ from esv_ray.core.memory import (
     in_words,
     index_bytes,
     largest_fitting,
+    logit_bytes,
     longest_exact,
     sampled_bytes,
 )
@@ -65,7 +68,11 @@ class Engine:
             batch: most videos of equal length computed together; None: chosen by the shape. Changes rounding only.
             threads: of a CPU, by which chunks are cut; None: torch's.
             build: makes what of a plan takes time; for callers who keep it.
+
+        Raises:
+            SpecError: the model has no logits, or not for every class, and they are asked for.
         """
+        model.value_of_nothing(estimator.output)
         self.model = model
         self.estimator = estimator
         self.memory_budget = memory_budget
@@ -80,10 +87,9 @@ class Engine:
 
     def kind(self, n: int) -> Resolved:
         """What the estimator comes down to; `auto` is exact only where that fits."""
-        asked = self.estimator
-        kind = resolve(asked, n, self.model.n_max)
-        forced = asked.kind != "auto" or asked.m * asked.iterations >= widest_scale(n)
-        if kind == "exact" and not forced and not self._fits(n, "exact"):
+        asked, n_max = self.estimator, self.model.n_max
+        kind = resolve(asked, n, n_max)
+        if kind == "exact" and not complete(asked, n, n_max) and not self._fits(n, "exact"):
             return "adjusted"
         return kind
 
@@ -100,9 +106,14 @@ class Engine:
         if kind == "exact":
             # Sampling with an m that holds every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
-            longest = longest_exact(self._sizes, self.memory_budget, working_set=self._working_set)
+            if closed_form(self.estimator):
+                looked = f"{sum(subsequences_asked(n, self.model.n_max)):.3g}"
+                longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, n)
+            else:
+                looked = f"2^{n} - 1"
+                longest = longest_exact(self._sizes, self.memory_budget, working_set=self._working_set)
             raise SpecError(
-                f"exact ESVs of n = {n} elements look at 2^{n} - 1 subsequences and take "
+                f"exact ESVs of n = {n} elements look at {looked} subsequences and take "
                 f"{in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is {min(longest, n)}: "
                 f"sample frames, or use {instead}"
             )
@@ -117,7 +128,7 @@ class Engine:
         """Videos of n elements that are computed together."""
         terms = plan.terms if isinstance(plan, AdjustedPlan) else 1
         wanted = self._batch or default_batch(plan.largest(), self._device, terms)
-        kind = "adjusted" if isinstance(plan, AdjustedPlan) else "exact" if plan.exact else "algorithm1"
+        kind = self.kind(n)
         fitting = largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted)
         return min(max(1, fitting), self._ceilings.get(n, wanted))
 
@@ -241,10 +252,18 @@ class Engine:
             return attribute_adjusted(
                 model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space
             )
-        return attribute(model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space)
+        if isinstance(plan, LogitPlan):
+            return attribute_logits(model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space)
+        output = self.estimator.output
+        return attribute(
+            model, features, plan, output=output, relabelling=relabelling, working_set=chunk, workspace=space
+        )
 
     def _needs(self, n: int, kind: str, batch: int = 1) -> int:
         model, asked, chunk = self._sizes, self.estimator, self._working_set
+        if closed_form(asked):
+            rows = None if kind == "exact" else asked.m * asked.iterations
+            return logit_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
         if kind == "adjusted":
             return adjusted_bytes(model, n, rows=asked.m * asked.iterations, batch=batch, working_set=chunk)
         if kind == "algorithm1":
@@ -259,7 +278,9 @@ class Engine:
         return exact_bytes(self._sizes, n, batch=1, working_set=self._working_set, stored=True) <= self.memory_budget
 
     def _fits(self, n: int, kind: str) -> bool:
-        return (kind != "exact" or n <= MOST_FULL) and self._needs(n, kind) <= self.memory_budget
+        return (kind != "exact" or n <= MOST_FULL or closed_form(self.estimator)) and self._needs(
+            n, kind
+        ) <= self.memory_budget
 
 
 def _predicted(scores: Tensor) -> Tensor:

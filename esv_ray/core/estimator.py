@@ -10,12 +10,15 @@ from esv_ray.errors import SpecError
 
 Kind = Literal["auto", "exact", "algorithm1", "adjusted"]
 Resolved = Literal["exact", "algorithm1", "adjusted"]
+Output = Literal["probability", "logit"]
 
 # Recursion, softmax and operators of one subsequence beside one head evaluation: 0.5 at D = H = 256, C = 174
 # (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
 _COST_BESIDE_HEADS = 0.5
 # The adjusted estimator's: F from the surrogate's features, softmax, read-out; and the fit, a head evaluation.
 _ADJUSTED_BESIDE_HEADS, _ADJUSTED_FIT = 0.8, 0.3
+
+_CLOSED_BESIDE_HEADS = 0.2  # operators of the closed form, likewise
 
 _COUNTABLE = 100  # elements; of more there are beyond 10^28 subsequences
 
@@ -33,6 +36,8 @@ class Estimator:
         tolerance: go on with twice the iterations until the mean standard error of the chosen classes is at most this
             share of their mean |ESV| (the paper's relative error); None: as many as `iterations` says.
         max_iterations: at which a video with a tolerance is given up.
+        output: what ESVs divide: class probabilities, or the logits F before the softmax. Of logits `exact` and
+            `adjusted` look at subsequences up to the longest head only (`logit_plan`).
     """
 
     kind: Kind = "auto"
@@ -41,10 +46,13 @@ class Estimator:
     seed: int = 0
     tolerance: float | None = None
     max_iterations: int = 64
+    output: Output = "probability"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise SpecError(f"estimator: expected auto, exact, algorithm1 or adjusted, got {self.kind!r}")
+        if self.output not in get_args(Output):
+            raise SpecError(f"estimator: expected the output probability or logit, got {self.output!r}")
         if self.m < 1 or self.iterations < 1:
             raise SpecError(
                 f"estimator: m and iterations are at least 1, got m = {self.m}, iterations = {self.iterations}"
@@ -62,14 +70,41 @@ def widest_scale(n: int) -> float:
     return comb(n, n // 2) if n <= _COUNTABLE else inf
 
 
+def subsequences_asked(n: int, n_max: int | None) -> list[int]:
+    """Subsequences of every size that a head is asked about, s = 1..n_max (1..n without heads)."""
+    return [comb(n, s) for s in range(1, (n if n_max is None else min(n, n_max)) + 1)]
+
+
+def closed_form(estimator: Estimator) -> bool:
+    """Whether ESVs come from heads alone, without values of longer subsequences."""
+    return estimator.output == "logit" and estimator.kind != "algorithm1"
+
+
+def complete(estimator: Estimator, n: int, n_max: int | None) -> bool:
+    """Whether every subsequence is looked at whatever it costs: exact is asked for, or m leaves none out."""
+    if estimator.kind == "exact":
+        return True
+    if closed_form(estimator):
+        if n_max is None and n > _COUNTABLE:
+            return False
+        return estimator.m * estimator.iterations >= max(subsequences_asked(n, n_max))
+    looked_at = estimator.m if estimator.kind == "algorithm1" else estimator.m * estimator.iterations
+    return looked_at >= widest_scale(n)
+
+
 def resolve(estimator: Estimator, n: int, n_max: int | None) -> Resolved:
     """What an estimator comes down to for n elements: `exact` where every subsequence would be looked at anyway."""
-    m, iterations = estimator.m, estimator.iterations
-    looked_at = m if estimator.kind == "algorithm1" else m * iterations
-    if estimator.kind == "exact" or looked_at >= widest_scale(n):
+    if complete(estimator, n, n_max):
         return "exact"
     if estimator.kind == "algorithm1":
         return "algorithm1"
+    looked_at = estimator.m * estimator.iterations
+    if closed_form(estimator):
+        if estimator.kind == "adjusted" or (n_max is None and n > _COUNTABLE):
+            return "adjusted"
+        asked = subsequences_asked(n, n_max)
+        sampled_rows = sum(min(size, max(n, looked_at)) for size in asked)
+        return "exact" if sum(asked) <= (1 + _CLOSED_BESIDE_HEADS) * sampled_rows else "adjusted"
     if estimator.kind == "adjusted" or n > _COUNTABLE:
         return "adjusted"
     sizes = [comb(n, s) for s in range(1, n + 1)]
@@ -93,6 +128,7 @@ class Recipe:
         recursion: whether parents are needed.
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
+        closed: whether it is the closed form of logits.
     """
 
     kind: Resolved
@@ -101,6 +137,7 @@ class Recipe:
     recursion: bool
     stored: bool
     sampling: tuple[int, int, int] | None
+    closed: bool = False
 
     @property
     def exact(self) -> bool:
@@ -113,4 +150,5 @@ def recipe_for(estimator: Estimator, n: int, *, n_max: int | None, stored: bool 
     kind = resolve(estimator, n, n_max)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    return Recipe(kind, n, n if n_max is None else min(n, n_max), n_max is not None, stored or not exact, sampling)
+    heads, closed = n if n_max is None else min(n, n_max), closed_form(estimator)
+    return Recipe(kind, n, heads, n_max is not None, stored or not exact or closed, sampling, closed)

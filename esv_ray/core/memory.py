@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb, log
+from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.design import nodes
+from esv_ray.core.design import nodes, subsequences_of
 from esv_ray.core.estimator import widest_scale
 from esv_ray.core.lattice import MOST_FULL, WORD_BITS
+from esv_ray.core.logit_plan import expected_of_logits
 from esv_ray.core.model import VideoModel
-from esv_ray.core.surrogate import of_heads, of_values
+from esv_ray.core.surrogate import CONTRASTS, of_heads, of_values
 
 # Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
 # 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
@@ -137,11 +138,47 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
     return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
 
 
-def _working_bytes(model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int) -> int:
+def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_set: int) -> int:
+    """Memory that ESVs in logits of a batch take: subsequences, operators, the making of them, and the work.
+
+    Args:
+        model: its sizes count.
+        n: elements.
+        rows: most subsequences of a length; None: all.
+        batch: videos.
+        working_set: of a chunk.
+    """
+    heads = n if model.n_max is None else min(n, model.n_max)
+    counted = min(heads, _LONGEST_PLANNED)
+    found = [subsequences_of(n, s) for s in range(1, counted + 1)]
+    most = inf if rows is None else max(rows, n)
+    kept = [min(size, most) for size in found]
+    if max(kept) == inf:
+        return 2**62
+    counts = [int(size) for size in kept]
+    cells = sum(size * (4 * s + n + 1) for s, size in enumerate(counts, start=1))
+    # Listing them: positions, order and memberships of one length.
+    making = max(size * (14 * s + 3 * n + 40) for s, size in enumerate(counts, start=1))
+    operators = 0
+    sampled = [size for size, whole in zip(counts, found, strict=True) if size < whole]
+    if sampled:
+        few = n <= _LONGEST_PLANNED
+        features = sum(expected_of_logits(n, rows or 0).features.counts()) if few else n + 1
+        operators = sum((n + 1 + CONTRASTS) * size * (8 + model.itemsize) for size in sampled)
+        making += 8 * (4 * features * features + max(sampled) * (3 * features + 4 * n))
+    results = 2 * CONTRASTS * len(sampled) * model.columns * batch * model.itemsize
+    work = _working_bytes(model, n, heads, max(counts), batch, working_set, closed=True)
+    return (cells + operators + results) * heads // counted + making + work
+
+
+def _working_bytes(
+    model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int, *, closed: bool = False
+) -> int:
     columns, itemsize = model.columns, model.itemsize
-    scales = 0 if model.n_max is None else 2 * (largest + 1) * columns
+    scales = 0 if closed or model.n_max is None else 2 * (largest + 1) * columns
     widest = heads * model.widths[0] if model.n_max is None else max(model.widths[:heads])
-    chunk = min(largest, max(1, working_set // (batch * (columns + widest) * itemsize))) * (3 * columns + 2 * widest)
+    rows = min(largest, max(1, working_set // (batch * (columns + widest) * itemsize)))
+    chunk = rows * (3 * columns + 2 * widest)
     tables = [s * (n - s + 1) * width for s, width in enumerate(model.widths[:heads], start=1)]
     table = 0 if model.n_max is None else max(tables)
     results = 6 * n * columns + 3 * n * model.feature_dim

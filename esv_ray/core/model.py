@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from esv_ray.core.estimator import Output
 from esv_ray.core.game import Average, CharacteristicFunction, VariableLength
 from esv_ray.core.heads import MultiScale
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, SpecError
 
 # A scorer has: `n_max`, its longest head (None: it scores every length itself, no average over scales); `softmax`,
 # whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the
@@ -61,6 +62,25 @@ class VideoModel:
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
         """The model on another device or in another floating dtype; its modules are moved, not copied."""
         return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
+
+    def value_of_nothing(self, output: Output) -> Tensor:
+        """(C,) float64 value of the empty sequence: the class prior, or its logarithm.
+
+        Raises:
+            SpecError: logits are asked for, and there are none or a class has no finite one.
+        """
+        if output == "probability":
+            return self.prior
+        if not self.scorer.softmax:
+            raise SpecError("output logit: the model gives values of its own, not logits; use output probability")
+        missing = (self.prior <= 0).nonzero()[:, 0].tolist()
+        if missing:
+            told = ", ".join(str(c) for c in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise SpecError(
+                f"output logit: expected a prior above 0 for every class, since its logarithm is the value of the "
+                f"empty sequence; class {told} has 0: change the bundle's prior.csv, or use output probability"
+            )
+        return self.prior.log()
 
     def _anchor(self) -> Tensor:
         for tensor in (*self.scorer.parameters(), *self.scorer.buffers()):

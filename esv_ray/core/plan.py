@@ -7,7 +7,7 @@ every video of that length. For exact ESVs and for Algorithm 1 the ESV of elemen
                  - b[s, i] * (sum of v over looked-at X, |X| = s, that do not),
 
 with a and b one over counts (Price & Damen 2020, Eq. 4 to 6 and Algorithm 1). Plans of the adjusted estimator are in
-`adjusted_plan`.
+`adjusted_plan`, those of logits in `logit_plan`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from esv_ray.core.adjusted_plan import AdjustedPlan, build_adjusted
 from esv_ray.core.estimator import Estimator, Recipe, recipe_for
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattice import Lattice, full_lattice, membership
+from esv_ray.core.logit_plan import LogitPlan, build_logit
 from esv_ray.core.sampling import sampled_lattice
 
 _CACHE_BYTES = 512 * 2**20
@@ -99,21 +100,24 @@ class Plan:
         return membership(self.lattices[iteration].scales[s - 1].masks[start:stop], self.n, dtype)
 
 
-Blueprint = tuple[Lattice, ...] | AdjustedPlan
+Operators = AdjustedPlan | LogitPlan  # plans that are operators through and through
+Blueprint = tuple[Lattice, ...] | Operators
 Build = Callable[[Recipe], Blueprint]
 
 
 def blueprint(recipe: Recipe) -> Blueprint:
-    """What of a plan takes time: a full lattice, one an iteration for Algorithm 1, or all of an adjusted one."""
+    """What of a plan takes time: a full lattice, one an iteration for Algorithm 1, or all of the others."""
+    n_max = recipe.heads if recipe.recursion else None
+    if recipe.closed:
+        m, iterations, seed = recipe.sampling or (0, 0, 0)
+        return build_logit(recipe.n, rows=m * iterations or None, seed=seed, n_max=n_max)
     if recipe.sampling is None:
         parents = recipe.recursion and recipe.stored
         heads = recipe.heads if recipe.stored else 0
         return (full_lattice(recipe.n, scales_with_elements=heads, parents=parents),)
     m, iterations, seed = recipe.sampling
     if recipe.kind == "adjusted":
-        return build_adjusted(
-            recipe.n, rows=m * iterations, seed=seed, n_max=recipe.heads if recipe.recursion else None
-        )
+        return build_adjusted(recipe.n, rows=m * iterations, seed=seed, n_max=n_max)
     return tuple(
         sampled_lattice(
             recipe.n,
@@ -146,7 +150,7 @@ def plan_from_lattices(lattices: Sequence[Lattice]) -> Plan:
     return _plan(tuple(lattices), exact=len(lattices) == 1 and lattices[0].full)
 
 
-AnyPlan = Plan | AdjustedPlan
+AnyPlan = Plan | Operators
 
 _cache: OrderedDict[tuple[object, ...], AnyPlan] = OrderedDict()
 _cache_lock = Lock()
@@ -183,7 +187,7 @@ def plan_for(
             return _cache[key]
     made = (build or blueprint)(recipe)
     plan: AnyPlan
-    if isinstance(made, AdjustedPlan):
+    if isinstance(made, Operators):
         plan = made.to(device, dtype)
     else:
         plan = plan_to(_plan(made, exact=recipe.exact), dtype=dtype, device=device)
@@ -226,7 +230,7 @@ def plan_to(plan: Plan, *, dtype: torch.dtype, device: torch.device) -> Plan:
 
 
 def _of_lattices(made: Blueprint, *, exact: bool) -> Plan:
-    assert not isinstance(made, AdjustedPlan)
+    assert not isinstance(made, Operators)
     return _plan(made, exact=exact)
 
 

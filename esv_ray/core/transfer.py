@@ -13,7 +13,7 @@ from esv_ray.core.attribution import Attribution
 
 
 def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
-    """The same attributions in host memory, each copied while the device computes the next."""
+    """The same attributions in host memory, less their spread, each copied while the device computes the next."""
     waiting: deque[tuple[list[int], Attribution, torch.cuda.Event | None]] = deque()
     for indices, found in batches:
         waiting.append((indices, *_fetch(found)))
@@ -25,13 +25,14 @@ def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[
 
 def _fetch(found: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
     if found.esv.device.type != "cuda":
-        return found, None
+        return replace(found, spread=None), None
 
     def copy(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
     stderr = None if found.stderr is None else copy(found.stderr)
-    here = replace(found, esv=copy(found.esv), scores=copy(found.scores), gaps=copy(found.gaps), stderr=stderr)
+    esv, scores, gaps = copy(found.esv), copy(found.scores), copy(found.gaps)
+    here = replace(found, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return here, event

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, overload
+from dataclasses import dataclass, field
+from typing import NamedTuple, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,26 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
+from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.model import VideoModel
+from esv_ray.core.spread import Spread
 from esv_ray.errors import DataError
 from esv_ray.machine import spare_memory
 
 Sequence2d = Tensor | npt.NDArray[np.floating]
+
+
+class Contrast(NamedTuple):
+    """Class-contrastive ESVs of one sequence of n elements.
+
+    Attributes:
+        esv: (n,) how much more each element contributed to one class than to the other.
+        stderr: (n,) their standard errors, errors that both classes share taken into account; None when exact, or from
+            a single iteration of Algorithm 1.
+    """
+
+    esv: Tensor
+    stderr: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +39,15 @@ class Explanation:
     """ESVs of one sequence of n elements.
 
     Attributes:
-        esv: (n, C) how much each element contributed to each class score, in probability.
-        stderr: (n, C) standard errors over iterations; None when exact or from a single iteration.
-        scores: (C,) class probabilities of the full sequence; where sampled an estimate, the mean over iterations.
+        esv: (n, C) how much each element contributed to each class score, in probability or in logits.
+        stderr: (n, C) standard errors; None when exact, or from a single iteration of Algorithm 1.
+        scores: (C,) value of the full sequence, class probabilities or logits; where sampled an estimate.
         prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
         evaluations: head evaluations spent.
         exact: whether every subsequence was looked at.
+        iterations: of the sampling; 0 when exact.
+        tolerance_met: whether the predicted class met the tolerance; None without one.
+        spread: what the standard errors are made of (`contrast`); None without.
     """
 
     esv: Tensor
@@ -39,6 +56,27 @@ class Explanation:
     prior: Tensor
     evaluations: int
     exact: bool
+    iterations: int = 0
+    tolerance_met: bool | None = None
+    spread: Spread | None = field(default=None, repr=False)
+
+    def contrast(self, a: int, b: int) -> Contrast:
+        """Class-contrastive ESVs (Price & Damen 2020): those of class a less those of class b.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        n_classes = self.esv.shape[1]
+        for given in (a, b):
+            if not 0 <= given < n_classes:
+                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given}")
+        esv = self.esv[:, a] - self.esv[:, b]
+        if self.spread is None:
+            return Contrast(esv, None)
+        mix = self.esv.new_zeros((n_classes, 1))
+        mix[a] += 1
+        mix[b] -= 1
+        return Contrast(esv, self.spread.stderr(esv[None, :, None], mix)[0, :, 0])
 
 
 @overload
@@ -52,7 +90,9 @@ def explain(
     seed: int = ...,
     video_id: str = ...,
     video_ids: None = ...,
-    output: Literal["probability"] = ...,
+    tolerance: float | None = ...,
+    max_iterations: int = ...,
+    output: Output = ...,
     batch: int | None = ...,
     memory_budget: int | None = ...,
 ) -> Explanation: ...
@@ -69,7 +109,9 @@ def explain(
     seed: int = ...,
     video_id: str = ...,
     video_ids: Sequence[str] | None = ...,
-    output: Literal["probability"] = ...,
+    tolerance: float | None = ...,
+    max_iterations: int = ...,
+    output: Output = ...,
     batch: int | None = ...,
     memory_budget: int | None = ...,
 ) -> list[Explanation]: ...
@@ -85,7 +127,9 @@ def explain(
     seed: int = 0,
     video_id: str = "",
     video_ids: Sequence[str] | None = None,
-    output: Literal["probability"] = "probability",
+    tolerance: float | None = None,
+    max_iterations: int = 64,
+    output: Output = "probability",
     batch: int | None = None,
     memory_budget: int | None = None,
 ) -> Explanation | list[Explanation]:
@@ -94,13 +138,17 @@ def explain(
     Args:
         model: a loaded model (`load_model`); its device and dtype are followed.
         features: (n, D) array or tensor, or a list of them.
-        estimator: `exact`; `algorithm1`, the paper's sampling; `auto`: exact where it costs no more.
-        m: most subsequences sampled per scale.
-        iterations: independent repetitions of the sampling.
+        estimator: `exact`; `adjusted`, sampling with regression; `algorithm1`, the paper's sampling; `auto`: exact
+            where it costs no more, else adjusted.
+        m: most subsequences sampled per scale and iteration.
+        iterations: repetitions of the sampling, pooled.
         seed: of the sampling.
         video_id: names the sequence: with the seed it fixes what is sampled for it.
         video_ids: the same for a list; default: its positions "0", "1", ...
-        output: what the ESVs divide: class probabilities.
+        tolerance: double the iterations until the mean standard error of the predicted class is at most this share of
+            its mean |ESV|; None: as many as asked.
+        max_iterations: at which a sequence with a tolerance is given up.
+        output: what the ESVs divide: class probabilities, or logits before the softmax.
         batch: most sequences of equal length computed together; None: chosen by the length. Changes rounding only.
         memory_budget: bytes that the work may take; None: what the machine or device has to spare. `auto` samples
             what does not fit.
@@ -109,12 +157,13 @@ def explain(
         DataError: features that are not finite (n, D) with n >= 1.
         SpecError: the ESVs of that many elements do not fit in memory.
     """
-    if output != "probability":
-        raise ValueError(f"output: expected 'probability', got {output!r}")
+    if output not in get_args(Output):
+        raise ValueError(f"output: expected 'probability' or 'logit', got {output!r}")
     for name, value in (
         ("m", m),
         ("iterations", iterations),
         ("seed", seed),
+        ("max_iterations", max_iterations),
         ("batch", batch or 0),
         ("memory_budget", memory_budget or 0),
     ):
@@ -133,7 +182,9 @@ def explain(
     sequences = [_checked(index, sequence, model) for index, sequence in enumerate(many)]
     results: dict[int, Explanation] = {}
     budget = memory_budget if memory_budget is not None else spare_memory(model.device)
-    engine = Engine(model, Estimator(estimator, m, iterations, seed), memory_budget=budget, batch=batch)
+    asked = Estimator(estimator, m, iterations, seed, tolerance, max_iterations, output)
+    engine = Engine(model, asked, memory_budget=budget, batch=batch)
+    empty = model.value_of_nothing(output)
     lengths = [len(sequence) for sequence in sequences]
     for indices, found in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
         for row, index in enumerate(indices):
@@ -145,9 +196,12 @@ def explain(
                 found.esv[row],
                 None if found.stderr is None else found.stderr[row],
                 found.scores[row],
-                model.prior.to(found.scores, copy=True),
+                empty.to(found.scores, copy=True),
                 found.evaluations,
                 found.exact,
+                found.iterations,
+                None if found.met is None else bool(found.met[row]),
+                None if found.spread is None else found.spread.take(torch.tensor([row])),
             )
     ordered = [results[index] for index in range(len(many))]
     return ordered[0] if single else ordered

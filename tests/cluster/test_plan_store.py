@@ -13,13 +13,14 @@ from torch import Tensor
 
 from esv_ray.cluster import plan_store
 from esv_ray.cluster.plan_store import shared_blueprint, store_folder
-from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.estimator import Recipe
-from esv_ray.core.plan import Blueprint, blueprint
+from esv_ray.core.plan import Blueprint, Operators, blueprint
 
 SAMPLED = Recipe("algorithm1", 30, 8, True, True, (200, 3, 5))
 ADJUSTED = Recipe("adjusted", 30, 8, True, True, (50, 2, 5))
 EXACT = Recipe("exact", 11, 4, True, True, None)
+LOGITS = Recipe("adjusted", 20, 3, True, True, (60, 2, 5), True)
+ALL_LOGITS = Recipe("exact", 30, 3, True, True, None, True)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def files() -> list[Path]:
 
 
 def tensors(made: Blueprint) -> list[Tensor]:
-    if isinstance(made, AdjustedPlan):
+    if isinstance(made, Operators):
         return [tensor for _, tensor in sorted(made.tensors().items())]
     return [tensor for lattice in made for scale in lattice.scales for tensor in scale.tensors()]
 
@@ -44,7 +45,9 @@ def same(one: Blueprint, other: Blueprint) -> bool:
     )
 
 
-@pytest.mark.parametrize("recipe", [SAMPLED, EXACT, ADJUSTED, Recipe("algorithm1", 70, 0, False, True, (20, 1, 0))])
+@pytest.mark.parametrize(
+    "recipe", [SAMPLED, EXACT, ADJUSTED, LOGITS, ALL_LOGITS, Recipe("algorithm1", 70, 0, False, True, (20, 1, 0))]
+)
 def test_built_once_and_the_same_for_all(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = blueprint(recipe)
     assert same(shared_blueprint(recipe), expected)
@@ -119,7 +122,7 @@ from safetensors.torch import load_file, save_file
 
 from esv_ray.cluster import plan_store
 from esv_ray.core.estimator import Recipe
-from esv_ray.core.plan import blueprint
+from esv_ray.core.plan import Operators, blueprint
 plan_store._CHEAP = 0
 def told(recipe):
     print("built", flush=True)
