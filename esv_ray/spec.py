@@ -67,7 +67,7 @@ class EstimatorSpec(_Frozen):
     seed: StrictInt = 0
     tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_iterations: Positive = 64
-    output: Literal["probability"] = "probability"
+    output: Literal["probability", "logit"] = "probability"
 
     @model_validator(mode="after")
     def _room_to_go_on(self) -> Self:

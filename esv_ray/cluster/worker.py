@@ -163,7 +163,10 @@ def _results(
     """The classes asked for; and the videos whose values are not finite."""
     results, missing = [], []
     for some, attribution in found:
-        esv, scores = attribution.esv.float().numpy(), attribution.scores.float().numpy()  # (B, n, C), (B, C)
+        full = attribution.scores.float()  # (B, C)
+        if spec.estimator.output == "logit":
+            full = full.softmax(dim=1)  # tables hold probabilities
+        esv, scores = attribution.esv.float().numpy(), full.numpy()  # (B, n, C), (B, C)
         finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))
         for index in some[~finite].tolist():
             why = "the model's scores are not finite: features or weights are too large"
@@ -196,7 +199,7 @@ def _results(
 def job_estimator(spec: JobSpec) -> Estimator:
     """The estimator that a job asks for."""
     asked = spec.estimator
-    return Estimator(asked.kind, asked.m, asked.iterations, asked.seed, asked.tolerance, asked.max_iterations)
+    return Estimator(**asked.model_dump())
 
 
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:

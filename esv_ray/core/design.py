@@ -71,7 +71,12 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
     total = subsequences_of(n, k)
     if total <= max(_ENUMERATED, 2 * count):
         rows = _listed(n, k, key)
-        return rows if total <= count else _with_shifts(rows[: 2 * count])[:count]
+        if total <= count:
+            return rows
+        taken = 2 * (count // n + 1)  # mostly enough; the first rows are the same whatever is taken
+        while len(shifted := _with_shifts(rows[:taken])) < count:
+            taken *= 2
+        return shifted[:count]
     out: BoolArray = np.zeros((0, n), dtype=np.bool_)
     start = 0
     while len(out) < count:

@@ -35,6 +35,8 @@ from esv_ray.core.surrogate import CONTRASTS, Expectation, Shares, inverse, resi
 _MOST_FEATURES = 2048  # of the prior; beyond, and with fewer subsequences than features, only single elements
 _MOST_TRIPLES = 16  # elements
 _SPARE = 1.5  # subsequences for a feature
+_PER_ELEMENT = 3  # subsequences, from where an additive head (TSN) is known without error
+_KNOWN = 1e4  # prior variance of what is to be fitted whatever its size
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,12 @@ def expected_of_logits(n: int, rows: int) -> Expectation:
     """
     single = tuple(range(n))
     pairs = 1 + n + comb(n, 2)
+    additive = _KNOWN if rows >= _PER_ELEMENT * n else 0.92
     if n <= _MOST_TRIPLES and rows >= _SPARE * comb(n, 3):
-        return Expectation(Interactions(n, single, single, 3), Shares((0.92, 0.06, 0.015), 0.01))
+        return Expectation(Interactions(n, single, single, 3), Shares((additive, 0.06, 0.015), 0.01))
     if pairs <= _MOST_FEATURES and rows >= pairs / _SPARE:
-        return Expectation(Interactions(n, single, single, 2), Shares((0.92, 0.06), 0.02))
-    return Expectation(Interactions(n, single, single, 1), Shares((0.92,), 0.08))
+        return Expectation(Interactions(n, single, single, 2), Shares((additive, 0.06), 0.02))
+    return Expectation(Interactions(n, single, single, 1), Shares((additive,), 0.08))
 
 
 def _kriging(

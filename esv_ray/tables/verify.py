@@ -19,6 +19,8 @@ from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.tables.units import Unit
 
 MOST_GAP = 1e-4  # efficiency of exact float32 ESVs: observed 3e-7 and less
+_LEAST_SCORE = 1e-30  # smaller ones have lost digits in float32
+MOST_LOGIT_GAP = 1e-3  # logits are tens: observed 1e-5 and less
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,9 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
     """The worst efficiency gap of the exact rows of a unit, and what is wrong with its attributions."""
     problems = []
     prior = manifest.model["prior"]
+    in_logits = manifest.spec["estimator"]["output"] == "logit"
+    most = MOST_LOGIT_GAP if in_logits else MOST_GAP
+    shifts: dict[int, list[float]] = {}
     if not np.isfinite(rows.column("esv").to_numpy()).all():
         problems.append("ESVs are not finite")
     errors = rows.column("stderr").drop_null().to_numpy()
@@ -193,19 +198,34 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
         if shape != (n, n, 0, n - 1):
             problems.append(f"{name}: expected one row for each element 0..{n - 1}, got {shape[0]} rows")
         elif exact[index] and index not in odd:
-            gap = abs(group["esv_sum"] - (scores[index][group["class"]] - prior[group["class"]]))
+            score, before = scores[index][group["class"]], prior[group["class"]]
+            if in_logits:
+                if score > _LEAST_SCORE:
+                    shifts.setdefault(index, []).append(group["esv_sum"] + np.log(before) - np.log(score))
+                continue
+            gap = abs(group["esv_sum"] - (score - before))
             worst = max(worst, gap)
-            if gap > MOST_GAP:
-                problems.append(f"{name}: efficiency gap {gap:.2g}, expected at most {MOST_GAP:g}")
+            if gap > most:
+                problems.append(f"{name}: efficiency gap {gap:.2g}, expected at most {most:g}")
+    # Probabilities tell logits up to a number that all classes of a video share.
+    for index, found in shifts.items():
+        gap = max(found) - min(found)
+        worst = max(worst, gap)
+        if gap > most:
+            video_id = good.column("video_id")[index].as_py()
+            problems.append(
+                f"video {video_id!r} at {good.column('n_elements')[index].as_py()} elements: efficiency gap {gap:.2g} "
+                f"between classes, expected at most {most:g}"
+            )
     if any(choice != "label" for choice in manifest.spec["classes"]):
         lost = [key for key, index in place.items() if index not in attributed]
         problems += [f"video {key[0]!r} at {key[1]} elements: no attributions" for key in lost]
     if good.column("efficiency_gap").null_count:
         problems.append("videos that are ok have no efficiency_gap")
     recorded = [gap for gap, sure in zip(good.column("efficiency_gap").to_pylist(), exact, strict=True) if sure]
-    beyond = [gap for gap in recorded if gap is not None and not gap <= MOST_GAP]
+    beyond = [gap for gap in recorded if gap is not None and not gap <= most]
     if beyond:
-        problems.append(f"efficiency_gap of exact rows: expected at most {MOST_GAP:g}, got {max(beyond)}")
+        problems.append(f"efficiency_gap of exact rows: expected at most {most:g}, got {max(beyond)}")
     return max([float(worst), *(gap for gap in recorded if gap is not None)]), problems
 
 

@@ -24,6 +24,7 @@ from esv_ray.spec import load_spec
 from esv_ray.tables.features import decode_rows
 from esv_ray.tables.frames import sample_frames
 from esv_ray.tables.units import read_videos
+from esv_ray.tables.verify import verify_output
 from tests.conftest import make_heads, make_prior, make_table
 
 
@@ -89,6 +90,23 @@ def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path
             elif expected.stderr is not None:
                 assert row["stderr"] == pytest.approx(float(expected.stderr[row["element"], row["class"]]), abs=1e-6)
     assert {row["exact"] for row in videos_of(tmp_path / "out")} == {True, False}
+
+
+def test_logits_are_attributed_and_scores_stay_probabilities(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ("estimator.output=logit", "classes=all", "estimator.m=10", "estimator.iterations=1")
+    assert run(features, bundle, out, *asked).exit_code == 0
+    assert verify_output(str(out)).problems == ()
+    table, model = pq.read_table(out / "attributions").to_pylist(), load_model(bundle)
+    by_id = {str(row["video_id"]): row for row in videos_of(out)}
+    for video in read_videos(features)[0][:10]:
+        expected = esv_ray.explain(model, video.features, m=10, iterations=1, output="logit", video_id=video.video_id)
+        mine = [row for row in table if row["video_id"] == video.video_id]
+        assert len(mine) == expected.esv.numel()
+        for row in mine:
+            assert row["esv"] == pytest.approx(float(expected.esv[row["element"], row["class"]]), abs=1e-5)
+        assert by_id[video.video_id]["scores"] == pytest.approx(expected.scores.softmax(dim=0).tolist(), abs=1e-6)
+        assert by_id[video.video_id]["exact"] == expected.exact
 
 
 def test_sweep_skip_and_frame_numbers(bundle: str, tmp_path: Path) -> None:

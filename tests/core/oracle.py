@@ -26,29 +26,31 @@ def esv_by_orders(game: Game, n: int) -> Array:
     return total / len(orders)
 
 
-def multiscale_game(heads: Mapping[int, nn.Module], features: Tensor, prior: Tensor) -> Game:
-    """v(X) = softmax of F(X) by Eq. 8: the mean over scales of the mean over subsequences of X."""
+def multiscale_game(heads: Mapping[int, nn.Module], features: Tensor, prior: Tensor, *, logits: bool = False) -> Game:
+    """v(X) = softmax of F(X), or F(X), by Eq. 8: the mean over scales of the mean over subsequences of X."""
 
     @torch.no_grad()
     def value(x: tuple[int, ...]) -> Array:
         if not x:
-            return np.asarray(prior.double().numpy())
+            return np.asarray((prior.double().log() if logits else prior.double()).numpy())
         scales = range(1, min(len(x), max(heads)) + 1)
         means = [
             heads[s](torch.stack([features[list(t)] for t in combinations(x, s)])).double().mean(dim=0) for s in scales
         ]
-        return np.asarray(torch.softmax(torch.stack(means).mean(dim=0), dim=0).numpy())
+        scores = torch.stack(means).mean(dim=0)
+        return np.asarray((scores if logits else torch.softmax(scores, dim=0)).numpy())
 
     return value
 
 
-def module_game(module: nn.Module, features: Tensor, prior: Tensor) -> Game:
-    """v(X) = softmax of a module of any length."""
+def module_game(module: nn.Module, features: Tensor, prior: Tensor, *, logits: bool = False) -> Game:
+    """v(X) = softmax of a module of any length, or its logits."""
 
     @torch.no_grad()
     def value(x: tuple[int, ...]) -> Array:
         if not x:
-            return np.asarray(prior.double().numpy())
-        return np.asarray(torch.softmax(module(features[list(x)][None])[0].double(), dim=0).numpy())
+            return np.asarray((prior.double().log() if logits else prior.double()).numpy())
+        scores = module(features[list(x)][None])[0].double()
+        return np.asarray((scores if logits else torch.softmax(scores, dim=0)).numpy())
 
     return value

@@ -321,6 +321,18 @@ def test_a_deviation_within_the_tolerance(output: Output) -> None:
     assert output.problems() == ()
 
 
+def test_logits(tmp_path: Path) -> None:
+    """Probabilities tell logits up to a number a video: an ESV of one class that is altered stands out."""
+    run(tmp_path, {"a": make_table([3, 4, 5])}, estimator={"output": "logit"}, classes="all")
+    output = Output(tmp_path / "out")
+    found = verify_output(str(output.folder))
+    assert found.problems == ()
+    assert 0 < found.worst_gap < 1e-5
+    output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 0.01, *esvs[1:]]))
+    (problem,) = output.problems()
+    assert "efficiency gap 0.01 between classes, expected at most 0.001" in problem
+
+
 def test_altered_scores(output: Output) -> None:
     output.rewrite("videos", setting("scores", at_first([0.9, 0.05, 0.05])))
     assert any("efficiency gap" in problem for problem in output.problems())
