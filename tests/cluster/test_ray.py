@@ -73,6 +73,14 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
     assert files_of(tmp_path / "1") == clean
     assert files_of(tmp_path / "4") == clean
     assert verify_output(str(tmp_path / "4")).problems == ()
+    asked = ("estimator.kind=adjusted", "estimator.tolerance=0.1", "estimator.iterations=1", "estimator.output=logit")
+    for actors in (0, 2):
+        assert (
+            run(features, bundle, tmp_path / f"l{actors}", f"cluster.actors={actors}", *options, *asked).exit_code == 0
+        )
+    assert files_of(tmp_path / "l0") == files_of(tmp_path / "l2")
+    spent = pq.read_table(tmp_path / "l0" / "videos", columns=["iterations"]).column(0).to_pylist()
+    assert {0, 1} < set(spent), "some took more iterations, in whatever order"
 
 
 def python_bundle(folder: Path, factory: str) -> str:

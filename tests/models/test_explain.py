@@ -358,11 +358,29 @@ def test_estimators_that_are_none_are_refused(model: VideoModel, options: Any, p
     assert all(part in str(caught.value) for part in parts)
 
 
+def test_a_tolerance_is_met_or_given_up(model: VideoModel) -> None:
+    asked: dict[str, Any] = {"estimator": "adjusted", "m": 20, "iterations": 1}
+    once = explain(model, sequence(12), **asked)
+    met = explain(model, sequence(12), **asked, tolerance=0.02)
+    assert (once.iterations, once.tolerance_met) == (1, None)
+    assert (met.iterations > 1, met.tolerance_met) == (True, True)
+    assert met.evaluations > once.evaluations
+    for found, kept in ((once, False), (met, True)):
+        assert found.stderr is not None
+        best = int(found.scores.argmax())
+        assert bool(found.stderr[:, best].mean() <= 0.02 * found.esv[:, best].abs().mean()) == kept
+    given_up = explain(model, sequence(12), **asked, tolerance=1e-6, max_iterations=2)
+    assert (given_up.iterations, given_up.tolerance_met) == (2, False)
+    with pytest.raises(SpecError, match="tolerance is a share of the ESVs above 0"):
+        explain(model, sequence(12), **asked, tolerance=0.0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"video_ids": ["a"]},
         {"output": "odds"},
+        {"max_iterations": 2.5},
         pytest.param(
             {"batch": 0},
         ),
