@@ -70,7 +70,7 @@ class _Walk:
         terms = plan.sizes[0].scales.shape[0]
         # Of the heads so far, added up. Fresh memory of this size costs as much as the products in it.
         self.means = workspace.take("means", (terms, width)).zero_()
-        self.mean_errors = workspace.take("mean errors", (terms, width)).zero_()
+        self.unexplained: list[Tensor] = []  # residual contrasts of the heads so far
         self.esv = features.new_zeros((n, width))
         self.response = features.new_zeros((n, width))  # of the ESVs to one draw of the surrogate's errors
         self.residuals: list[Tensor] = []
@@ -111,8 +111,8 @@ class _Walk:
         self.residuals.append(gathered[n:])
         if recursive and looks is not None:
             self._respond(size, looks)
-        if found is not None and size.errors is not None:
-            self.mean_errors.addmm_(size.errors, found)
+        if found is not None:
+            self.unexplained.append(found)
 
     def _ask(self, size: Size, scale: Tensor) -> None:
         """Heads, or a model of any length, at the subsequences of a size; idle columns are put to zero."""
@@ -134,21 +134,22 @@ class _Walk:
         heads = min(size.k, self.scorer.n_max or size.k)
         scales = size.scales / heads
         weights = self.workspace.take("weights", tuple(self.means.shape))
-        if size.means is None or size.contrasts is None:
+        if size.fit is None:
             return torch.mul(self.means, scales, out=weights), None
-        asked = scale.view(size.count, -1)
-        own = self.workspace.take("own means", tuple(self.means.shape))
-        torch.mm(size.means, asked, out=own)
+        asked, terms = scale.view(size.count, -1), len(self.means)
+        own = self.workspace.take("own means", (len(size.fit), asked.shape[1]))
+        torch.mm(size.fit, asked, out=own)
         torch.mul(self.means, scales, out=weights)
         if size.borrowed:
-            weights.addcmul_(own, scales, value=-size.borrowed)
-        self.means += own
-        return weights, size.contrasts @ asked
+            weights.addcmul_(own[:terms], scales, value=-size.borrowed)
+        self.means += own[:terms]
+        return weights, own[terms:].clone() if len(own) > terms else None
 
     def _respond(self, size: Size, looks: Tensor) -> None:
         """Add how ESVs answer to an error of the surrogate at this size: the softmax's mean slope times it."""
-        heads = min(size.k, self.scorer.n_max or size.k)
-        error = (size.mean_contrasts / heads) @ self.mean_errors  # (n, B * columns), of the heads before
+        if not self.unexplained:
+            return
+        error = size.responses @ torch.cat(self.unexplained)  # (n, B * columns)
         error = error.view(self.plan.n, self.batch, self.columns)
         values = looks.view(-1, self.batch, self.columns)
         if self.scorer.softmax:

@@ -30,11 +30,12 @@ class Size:
         count: N, subsequences looked at.
         member: (n + 1, N) uint8, the last row ones.
         elements: (N, k) int32 ascending; None where no head is asked.
-        means: (P, N) from f^k / k to the means b, a, c of f^k; None without a head, or for the full sequence.
-        contrasts, errors: (L, N) and (P, L): one draw of their error (`surrogate.Fit`); None likewise.
+        fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts, of which there are none
+            where all subsequences are there; None without a head, or for the full sequence.
         readout: (n + L, N): contrasts of values by elements, then residual contrasts; none for the full sequence.
         scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), by which b, a, c are applied to sums over X.
-        mean_contrasts: (n, P) contrast over X of those means times the size's weight / n, for their errors.
+        responses: (n, L * heads): from the residual contrasts of all shorter heads that have any to one draw of the
+            error that their surrogates bring into the ESVs' part of this size, before the softmax.
         borrowed: share of the own unexplained part that is added once more.
     """
 
@@ -42,12 +43,10 @@ class Size:
     count: int
     member: Tensor
     elements: Tensor | None
-    means: Tensor | None
-    contrasts: Tensor | None
-    errors: Tensor | None
+    fit: Tensor | None
     readout: Tensor
     scales: Tensor
-    mean_contrasts: Tensor
+    responses: Tensor
     borrowed: float
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Size:
@@ -142,12 +141,10 @@ class AdjustedPlan:
                 count=parts["member"].shape[1],
                 member=parts["member"],
                 elements=parts.get("elements"),
-                means=parts.get("means"),
-                contrasts=parts.get("contrasts"),
-                errors=parts.get("errors"),
+                fit=parts.get("fit"),
                 readout=parts["readout"],
                 scales=parts["scales"],
-                mean_contrasts=parts["mean_contrasts"],
+                responses=parts["responses"],
                 borrowed=float(parts["borrowed"]),
             )
             for k, parts in sorted(found.items())
@@ -189,7 +186,7 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
     expected = of_heads(n, rows)
     means = expected.features
     pairs = means.products(2) if means.order > 1 else np.zeros((0, 2), dtype=np.int64)
-    sizes, weights = [], []
+    sizes, weights, errors = [], [], np.zeros((n + 1 + len(pairs), 0))
     for index, node in enumerate(chosen):
         fit = None
         if n_max is not None and node.k <= heads:
@@ -202,15 +199,15 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
                 count=len(node.member),
                 member=_with_ones(node.member),
                 elements=_positions(node.member) if node.k <= heads else None,
-                means=None if fit is None else _tensor(fit.means * node.k),
-                contrasts=None if fit is None else _tensor(fit.contrasts * node.k),
-                errors=None if fit is None else _tensor(fit.errors),
+                fit=None if fit is None else _tensor(np.concatenate([fit.means, fit.contrasts]) * node.k),
                 readout=_tensor(np.concatenate([readout.operators[index], rows_of])),
                 scales=_scales(n, node.k, len(pairs)),
-                mean_contrasts=_tensor(means.mean_contrasts(node.k) * node.weight / n),
+                responses=_tensor(means.mean_contrasts(node.k) @ errors * (node.weight / n / min(node.k, heads))),
                 borrowed=_BORROWED if fit is not None and node.k >= _FIRST_BORROWER and node.share < 1 else 0.0,
             )
         )
+        if fit is not None:
+            errors = np.concatenate([errors, fit.errors], axis=1)
     everything = np.ones((1, n))
     sizes.append(
         Size(
@@ -218,12 +215,10 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
             count=1,
             member=_with_ones(everything),
             elements=_positions(everything) if n <= heads else None,
-            means=None,
-            contrasts=None,
-            errors=None,
+            fit=None,
             readout=torch.zeros((n, 1), dtype=torch.float64),
             scales=_scales(n, n, len(pairs)),
-            mean_contrasts=torch.zeros((n, n + 1 + len(pairs)), dtype=torch.float64),
+            responses=torch.zeros((n, 0), dtype=torch.float64),
             borrowed=0.0,
         )
     )

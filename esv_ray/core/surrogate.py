@@ -84,8 +84,9 @@ class Fit:
 
     Attributes:
         means: (P, N) to the means b, a, c (`Interactions.to_means`).
-        contrasts: (L, N): rows whose squares have, in the mean, the variance that is left, over that of the prior.
-        errors: (P, L): applied to the contrasts, one draw of the error of the means; zero where it has none.
+        contrasts: (L, N): rows whose squares have, in the mean, the variance that is left, over that of the prior; none
+            where all subsequences are there.
+        errors: (P, L): applied to the contrasts, one draw of the error of the means.
     """
 
     means: FloatArray
@@ -112,14 +113,13 @@ def fit_head(member: FloatArray, s: int, share: float, expected: Expectation, *,
         values, prior = values[:, :kept], prior[:kept]
     noise = expected.shares.noise * max(1 - share, 0.0) + _COMPLETE_NOISE
     covariance = inverse(values.T @ values / noise + np.diag(1 / prior))
+    fitted = to_means @ (covariance[:kept] @ values.T / noise)
+    if share >= 1:
+        return Fit(fitted, np.zeros((0, len(member))), np.zeros((kept, 0)))
     key = derive_key(seed, "error", n, s)
     drawn = normals(key, kept * CONTRASTS).reshape(kept, CONTRASTS) / np.sqrt(CONTRASTS)
     root = np.linalg.cholesky(covariance[:kept, :kept] + 1e-12 * np.eye(kept))
-    return Fit(
-        means=to_means @ (covariance[:kept] @ values.T / noise),
-        contrasts=residual_contrasts(values, covariance, noise, int(key)),
-        errors=to_means @ root @ drawn * float(share < 1),
-    )
+    return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), to_means @ root @ drawn)
 
 
 def inverse(matrix: FloatArray) -> FloatArray:
