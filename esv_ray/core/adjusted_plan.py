@@ -173,7 +173,7 @@ def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> Adjust
 def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
     heads = n if n_max is None else min(n, n_max)
     looked = sorted({*nodes(n), *range(1, min(heads, n - 1) + 1 if n_max is not None else 1)})
-    quadratures = quadrature(n, looked)
+    quadratures = quadrature(n, looked, smooth_from=1 if n_max is None else min(heads, max(n - 1, 1)))
     members: dict[int, FloatArray] = {}
     for k in looked:
         if k > heads and n - k in members:

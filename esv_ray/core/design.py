@@ -35,11 +35,19 @@ def nodes(n: int) -> list[int]:
     return sorted(sizes | ({n - 1} if n > 1 else set()))
 
 
-def quadrature(n: int, sizes: list[int]) -> FloatArray:
+def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
     """Weights (len(sizes),) by which values at some sizes give the sum over all sizes 1 .. n - 1.
 
-    Each size left out is interpolated from its four nearest neighbours by a cubic in log k.
+    Each size left out is interpolated from its four nearest neighbours by a cubic in log k. F is another mean of heads
+    from size n_max on, where contrasts have a kink: n = 16, n_max = 8, error by sizes left out 0.056 and 0.022 % of the
+    mean |ESV| on two trained models with neighbours on both sides of it, 0.0017 and 0.0001 % with those on its own.
+
+    Args:
+        n: elements.
+        sizes: ascending.
+        smooth_from: size from which contrasts are smooth, which all sizes left out are beyond.
     """
+    start = next(i for i, k in enumerate(sizes) if k >= smooth_from)
     place = np.log(np.asarray(sizes, dtype=np.float64))
     weights = np.zeros(len(sizes))
     for k in range(1, n):
@@ -47,7 +55,7 @@ def quadrature(n: int, sizes: list[int]) -> FloatArray:
             weights[sizes.index(k)] += 1
             continue
         after = int(np.searchsorted(place, np.log(k)))
-        first = min(max(after - 2, 0), max(len(sizes) - 4, 0))
+        first = max(min(after - 2, len(sizes) - 4), start)
         near = range(first, min(first + 4, len(sizes)))
         for a in near:
             weights[a] += np.prod([(np.log(k) - place[b]) / (place[a] - place[b]) for b in near if b != a])

@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import pairwise
 from math import comb
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -17,11 +19,12 @@ from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.adjusted import attribute_adjusted
 from esv_ray.core.adjusted_plan import AdjustedPlan, build_adjusted
 from esv_ray.core.attribution import Attribution, attribute
+from esv_ray.core.design import nodes, quadrature
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind
 from esv_ray.core.game import VariableLength
 from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import plan_exact, plan_to
+from esv_ray.core.plan import Weights, plan_exact, plan_to
 
 CPU = torch.device("cpu")
 
@@ -159,6 +162,29 @@ def test_nominal_intervals_cover(model: VideoModel) -> None:
         assert found.stderr is not None
         inside = (found.esv - wanted.esv).abs() <= 1.96 * found.stderr
         assert 0.90 <= inside.gather(2, target).double().mean() <= 0.98, m
+
+
+@pytest.mark.parametrize(
+    "model", [temporal_model(8), temporal_model(3), mean_model()], ids=["n_max 8", "n_max 3", "mean"]
+)
+def test_sizes_left_out_cost_less_than_a_tenth_of_the_sampling_error(model: VideoModel) -> None:
+    n = 14
+    features = features_of(8, n)
+    plan = plan_to(plan_exact(n, n_max=model.n_max), dtype=model.dtype, device=CPU)
+
+    def by_sizes(weights: npt.NDArray[np.float64]) -> Tensor:
+        """ESVs less the equal share of v(all) - v(none), from exact contrasts of all sizes by weights (n - 1,)."""
+        within, without = torch.zeros((n + 1, n)), torch.zeros((n + 1, n))
+        for k, weight in enumerate(weights.tolist(), start=1):
+            within[k], without[k] = weight / comb(n - 1, k - 1) / n, weight / comb(n - 1, k) / n
+        return attribute(model, features, replace(plan, pooled=Weights(within, without, torch.zeros((n + 1, n))))).esv
+
+    some, looked = np.zeros(n - 1), nodes(n)
+    assert set(range(1, n)) - set(looked) == {9, 11}
+    some[np.array(looked) - 1] = quadrature(n, looked, smooth_from=model.n_max or 1)
+    bias = (by_sizes(some) - by_sizes(np.ones(n - 1))).abs().mean()
+    sampling = (run(model, features, 1024).esv - exact(model, features).esv).abs().mean()
+    assert bias < sampling / 10
 
 
 def test_errors_of_videos_are_independent() -> None:

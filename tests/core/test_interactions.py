@@ -111,6 +111,15 @@ def test_quadrature_is_exact_for_smooth_functions(n: int) -> None:
     assert weights @ decay[np.array(sizes) - 1] == pytest.approx(decay.sum(), rel=1e-4)
 
 
+def test_quadrature_does_not_look_across_a_kink() -> None:
+    sizes = nodes(16)
+    assert 9 not in sizes
+    values = np.where(np.arange(1, 16) < 8, 7.0, np.log(np.arange(1, 16)) ** 3)
+    weights = quadrature(16, sizes, smooth_from=8)
+    assert weights @ values[np.array(sizes) - 1] == pytest.approx(values.sum(), rel=1e-12)
+    assert quadrature(16, sizes) @ values[np.array(sizes) - 1] != pytest.approx(values.sum(), rel=1e-5)
+
+
 def test_binned_permutations_keep_bins_together() -> None:
     bins = np.array([0, 0, 1, 1, 1, 2, 2, 3])
     seen = set()
