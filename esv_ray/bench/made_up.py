@@ -1,0 +1,92 @@
+"""Made-up videos at the paper's dimensions, in which the order of events makes the class: to train a model for figures.
+
+python -m esv_ray.bench.made_up made-up/
+esv train --features made-up/train.parquet --output made-up/model --set n_max=8 --set epochs=25
+esv convergence --features made-up/test.parquet --model made-up/model -n 16
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class World:
+    """What the videos of one data set have in common.
+
+    Attributes:
+        feature_dim: D.
+        n_classes: C; class c is one ordered pair of events, of which the first fades into the second.
+        events: kinds of events; their ordered pairs are the most classes that there can be.
+        frames: fewest, and most less one.
+    """
+
+    feature_dim: int = 256
+    n_classes: int = 174
+    events: int = 24
+    frames: tuple[int, int] = (16, 40)
+
+
+Row = tuple[str, int, npt.NDArray[np.float16]]
+
+
+def made_up_videos(world: World, count: int, *, seed: int) -> Iterator[Row]:
+    """Videos (video_id, label, (T, D) features): two events, one fading into the other, a distracting third, noise."""
+    shared = np.random.default_rng(1)
+    looks = shared.standard_normal((world.events, world.feature_dim)).astype(np.float32)
+    pairs = [(a, b) for a in range(world.events) for b in range(world.events) if a != b]
+    classes = shared.permutation(pairs)[: world.n_classes]
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        label = index % world.n_classes
+        before, after = looks[classes[label]]
+        t = int(rng.integers(*world.frames))
+        place = (np.arange(t)[:, None] + 0.5) / t
+        turned = 1 / (1 + np.exp(-(place - rng.uniform(0.1, 0.9, 2).mean()) / 0.08))
+        distraction = 0.8 * np.exp(-(((place - rng.uniform()) / 0.1) ** 2)) * looks[rng.integers(world.events)]
+        shown = (1 - turned) * before + turned * after + distraction
+        shown *= 0.8 * rng.gamma(4, 0.25, size=(t, 1))
+        noise = 0.5 * rng.standard_normal((1, world.feature_dim)) + rng.standard_normal((t, world.feature_dim))
+        yield f"made-{seed}-{index:05d}", label, np.maximum(0.6 * (shown + noise), 0).astype(np.float16)
+
+
+def write_made_up(path: Path, world: World, count: int, *, seed: int) -> None:
+    """One feature table."""
+    ids, labels, features = zip(*made_up_videos(world, count, seed=seed), strict=True)
+    ends = np.cumsum([0, *map(len, features)]).astype(np.int32)
+    frames = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(features).ravel()), world.feature_dim)
+    columns = {
+        "video_id": pa.array(ids),
+        "label": pa.array(labels, pa.int32()),
+        "features": pa.ListArray.from_arrays(pa.array(ends), frames),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=1024)
+
+
+def main() -> None:
+    """Write train.parquet and test.parquet into a new folder."""
+    parser = argparse.ArgumentParser(prog="python -m esv_ray.bench.made_up", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="to write train.parquet and test.parquet to")
+    parser.add_argument("--per-class", type=int, default=40, help="videos of a class to train on (default: 40)")
+    parser.add_argument("--classes", type=int, default=World.n_classes, help="(default: 174)")
+    parser.add_argument("--feature-dim", type=int, default=World.feature_dim, help="(default: 256)")
+    asked = parser.parse_args()
+    world = World(asked.feature_dim, asked.classes)
+    most = world.events * (world.events - 1)
+    if not (1 <= world.n_classes <= most and asked.per_class >= 1 and world.feature_dim >= 1):
+        parser.error(f"expected numbers of 1 or more, and at most {most} classes")
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    write_made_up(asked.folder / "train.parquet", world, asked.per_class * world.n_classes, seed=1)
+    write_made_up(asked.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
+
+
+if __name__ == "__main__":
+    main()

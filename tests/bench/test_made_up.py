@@ -1,0 +1,34 @@
+"""Made-up videos: a feature table, and the same whoever makes it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from esv_ray.bench.made_up import World, made_up_videos
+from esv_ray.tables.units import read_videos
+
+
+def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
+    folder = tmp_path / "made-up"
+    asked = [str(folder), "--per-class", "20", "--classes", "6", "--feature-dim", "16"]
+    subprocess.run([sys.executable, "-m", "esv_ray.bench.made_up", *asked], check=True)
+    videos, _ = read_videos(str(folder / "train.parquet"))
+    assert len(videos) == 120
+    assert {video.label for video in videos} == set(range(6))
+    assert all(video.features.shape[1] == 16 and 16 <= len(video.features) < 40 for video in videos)
+    again = list(made_up_videos(World(16, 6), 120, seed=1))
+    for video, (video_id, label, features) in zip(videos, again, strict=True):
+        assert (video.video_id, video.label) == (video_id, label)
+        assert np.array_equal(video.features, features)
+    refused = subprocess.run(
+        [sys.executable, "-m", "esv_ray.bench.made_up", str(folder), "--classes", "600"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "at most 552" in refused.stderr
