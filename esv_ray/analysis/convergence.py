@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
+from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError
 from esv_ray.tables.features import Video
@@ -83,6 +83,7 @@ def exact_cases(
     most: int,
     threshold: float,
     memory_budget: int,
+    output: Output = "probability",
 ) -> tuple[list[Case], float, int]:
     """Exact ESVs of n frames of videos of at least n frames, those without evidence left out.
 
@@ -94,6 +95,7 @@ def exact_cases(
         threshold: videos whose score of the target class differs from its prior by less are left out, as in the paper:
             a relative error of next to nothing tells nothing.
         memory_budget: bytes that the work may take.
+        output: what ESVs divide.
 
     Returns:
         Cases, milliseconds a video, head evaluations of a video.
@@ -102,7 +104,7 @@ def exact_cases(
         DataError: no video is left.
         SpecError: exact ESVs of n elements do not fit.
     """
-    engine = Engine(model, Estimator("exact"), memory_budget=memory_budget)
+    engine = Engine(model, Estimator("exact", output=output), memory_budget=memory_budget)
     engine.check(n)
     long_enough = [video for video in videos if len(video.features) >= n]
     cases: list[Case] = []
@@ -114,7 +116,9 @@ def exact_cases(
         features = _features(model, chosen, n)
         begun = time.perf_counter()
         ((_, found),) = engine.attributions([n] * len(chosen), [v.video_id for v in chosen], features.__getitem__)
-        esv, scores = found.esv.double().cpu().numpy(), found.scores.double().cpu().numpy()
+        full = found.scores.double().cpu()
+        scores = (full.softmax(dim=1) if output == "logit" else full).numpy()
+        esv = found.esv.double().cpu().numpy()
         seconds, looked, evaluations = seconds + time.perf_counter() - begun, looked + len(chosen), found.evaluations
         for row, video in enumerate(chosen):
             target = int(scores[row].argmax()) if video.label is None else video.label
@@ -181,9 +185,11 @@ def compare(
     )
 
 
-def grid(kinds: Sequence[Kind], ms: Sequence[int], iterations: Sequence[int], seed: int) -> list[Estimator]:
+def grid(
+    kinds: Sequence[Kind], ms: Sequence[int], iterations: Sequence[int], seed: int, output: Output = "probability"
+) -> list[Estimator]:
     """Every estimator at every m and number of iterations, estimators of one m and number side by side."""
-    return [Estimator(kind, m, times, seed) for m in ms for times in iterations for kind in kinds]
+    return [Estimator(kind, m, times, seed, output=output) for m in ms for times in iterations for kind in kinds]
 
 
 def convergence(
@@ -197,9 +203,9 @@ def convergence(
     memory_budget: int,
     report: Callable[[Point], None] = lambda point: None,
 ) -> list[Point]:
-    """Points of all estimators; arguments as for `exact_cases`, `report` is called after each."""
+    """Points of all estimators, of one output; arguments as for `exact_cases`, `report` is called after each."""
     cases, exact_ms, evaluations = exact_cases(
-        model, videos, n, most=most, threshold=threshold, memory_budget=memory_budget
+        model, videos, n, most=most, threshold=threshold, memory_budget=memory_budget, output=estimators[0].output
     )
     points = []
     for estimator in estimators:

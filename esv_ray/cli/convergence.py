@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Leave videos out whose score differs less from its prior.",
 )
+@click.option("--logit", is_flag=True, help="ESVs in logits, not in probability.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of torch.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for table and figure.")
@@ -67,6 +68,7 @@ def convergence(
     kinds: tuple[Kind, ...],
     videos: int,
     threshold: float,
+    logit: bool,
     seed: int,
     threads: int,
     output: Path | None,
@@ -107,7 +109,7 @@ def convergence(
         loaded,
         found,
         n,
-        grid(kinds, ms, iterations, seed),
+        grid(kinds, ms, iterations, seed, "logit" if logit else "probability"),
         most=videos,
         threshold=threshold,
         memory_budget=spare_memory(loaded.device),

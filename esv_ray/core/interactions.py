@@ -114,7 +114,7 @@ class Interactions:
         """From coefficients of the features of order 0 to 2 at size s to those of means (`mean_features`).
 
         f(T) = a + mean over i in T of b_i + mean over pairs in T of c; the mean over the s-subsets T of any X is the
-        same expression with means over X (`estimators.md` of the design; Price & Damen 2020, Eq. 8).
+        same expression with means over X (Price & Damen 2020, Eq. 8).
 
         Returns:
             (n + 1 + P_2, 1 + n + P_2): rows b, a, c.

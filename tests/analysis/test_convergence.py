@@ -79,6 +79,16 @@ def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     assert 'src="http' not in page, "it needs no network"
 
 
+def test_logits_come_nearer_too() -> None:
+    estimators = grid(("algorithm1", "adjusted"), (24, 96), (1,), 0, "logit")
+    points = convergence(MODEL, videos(), 11, estimators, most=8, threshold=0.02, memory_budget=BUDGET)
+    theirs, ours, _, better = points
+    assert ours.relative_error < theirs.relative_error
+    assert better.relative_error < ours.relative_error < 0.2
+    assert better.pearson > 0.99
+    assert ours.share < 0.3, "of the subsequences up to the longest head"
+
+
 def test_videos_without_evidence_or_too_short_are_left_out() -> None:
     with pytest.raises(DataError, match="12 of 12 have 11 frames or more, and none of them a score that differs"):
         exact_cases(MODEL, videos(), 11, most=6, threshold=1.0, memory_budget=BUDGET)
