@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = {"adjusted": "#0072B2", "algorithm1": "#D55E00", "exact": "#009E73", "auto": "#CC79A7"}
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")  # by number of iterations
 
 
 def check_plotting() -> None:
@@ -29,40 +30,47 @@ def check_plotting() -> None:
 
 
 def convergence_figure(points: Sequence[Point]) -> go.Figure:
-    """Relative error, and the standard error that was claimed, by head evaluations; both axes logarithmic."""
+    """Relative error, and the standard error that was claimed, by head evaluations; both axes logarithmic.
+
+    One line an estimator and number of iterations, as in Fig. 8 of the paper: along it m grows.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for kind in dict.fromkeys(point.estimator for point in points):
-        chosen = sorted((p for p in points if p.estimator == kind), key=lambda p: p.evaluations)
-        told = [f"m = {p.m} x{p.iterations}: r = {p.pearson:.4f}, {p.video_ms:.3g} ms" for p in chosen]
+    numbers = sorted({point.iterations for point in points})
+    for kind, iterations in dict.fromkeys((point.estimator, point.iterations) for point in points):
+        chosen = sorted((p for p in points if (p.estimator, p.iterations) == (kind, iterations)), key=lambda p: p.m)
         colour = _COLOURS.get(kind, "#000000")
-        x = [p.evaluations for p in chosen]
+        symbol = _SYMBOLS[numbers.index(iterations) % len(_SYMBOLS)]
         figure.add_scatter(
-            x=x,
+            x=[p.evaluations for p in chosen],
             y=[100 * p.relative_error for p in chosen],
-            name=f"{kind}: error",
+            name=f"{kind} x{iterations}",
             mode="lines+markers",
             line={"color": colour},
-            text=told,
+            marker={"symbol": symbol, "size": 9},
+            text=[f"m = {p.m} x{p.iterations}: r = {p.pearson:.4f}, {p.video_ms:.3g} ms a video" for p in chosen],
             hovertemplate="%{y:.3g} %<br>%{text}<extra></extra>",
         )
-        claimed = [(at, 100 * p.standard_error) for at, p in zip(x, chosen, strict=True) if p.standard_error > 0]
+        claimed = [(p.evaluations, 100 * p.standard_error) for p in chosen if p.standard_error > 0]
         if claimed:
             figure.add_scatter(
                 x=[at for at, _ in claimed],
                 y=[value for _, value in claimed],
-                name=f"{kind}: its standard error",
-                mode="lines",
-                line={"color": colour, "dash": "dot"},
+                name=f"{kind} x{iterations}: its standard error",
+                mode="lines+markers",
+                line={"color": colour, "dash": "dot", "width": 1},
+                marker={"symbol": f"{symbol}-open", "size": 7},
+                hovertemplate="%{y:.3g} %<extra>its standard error</extra>",
             )
     first = points[0]
+    axis = {"type": "log", "dtick": "D2", "exponentformat": "none"}
     figure.update_layout(
         title=f"ESVs of {first.videos} videos, n = {first.n}, against exact ones",
-        xaxis={"title": "head evaluations a video", "type": "log"},
-        yaxis={"title": "relative error in %", "type": "log"},
+        xaxis={"title": "head evaluations a video", **axis},
+        yaxis={"title": "relative error in %", **axis},
         template="plotly_white",
-        width=900,
+        width=960,
         height=560,
     )
     return figure
