@@ -76,14 +76,21 @@ def convergence_figure(points: Sequence[Point]) -> go.Figure:
     return figure
 
 
-def write_figure(points: Sequence[Point], path: Path) -> list[Path]:
-    """Write an HTML page that needs no network, and a PNG beside it where an image backend (kaleido) is installed."""
+def write_figure(points: Sequence[Point], path: Path) -> tuple[list[Path], str]:
+    """Write an HTML page that needs no network, and a PNG beside it where an image backend (kaleido) is installed.
+
+    Returns:
+        What was written, and why there is no PNG, or "" if there is one or nobody asked for it.
+    """
     figure = convergence_figure(points)
     figure.write_html(path, include_plotlyjs=True)
     try:
         import kaleido  # noqa: F401
     except ImportError:
-        return [path]
+        return [path], ""
     picture = path.with_suffix(".png")
-    figure.write_image(picture, scale=2)
-    return [path, picture]
+    try:
+        figure.write_image(picture, scale=2)
+    except (RuntimeError, OSError) as error:  # it needs a browser
+        return [path], f"no {picture.name}: {' '.join(str(error).split())[:200]}"
+    return [path, picture], ""

@@ -118,8 +118,10 @@ def convergence(
     _show(points)
     if output is not None:
         pq.write_table(as_table(points), output / "convergence.parquet")
-        written = write_figure(points, output / "convergence.html")
+        written, missed = write_figure(points, output / "convergence.html")
         click.echo(f"written: {', '.join(str(path) for path in [output / 'convergence.parquet', *written])}")
+        if missed:
+            click.echo(missed, err=True)
 
 
 def _show(points: list[Point]) -> None:

@@ -73,7 +73,7 @@ def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     table = as_table(points)
     assert table.num_rows == 8
     assert {"relative_error", "lad_slope", "pearson", "share", "video_ms"} <= set(table.column_names)
-    written = write_figure(points, tmp_path / "figure.html")
+    written, _ = write_figure(points, tmp_path / "figure.html")
     page = written[0].read_text()
     assert all(name in page for name in ("adjusted x1", "algorithm1 x2: its standard error"))
     assert 'src="http' not in page, "it needs no network"
