@@ -21,7 +21,7 @@ from esv_ray.core.lattice import Lattice, Scale
 from esv_ray.core.logit_plan import LogitPlan
 from esv_ray.core.plan import Blueprint, Operators, blueprint
 
-_FORMAT = 3  # another number here: plans of the same recipe are others now
+_FORMAT = 4  # another number here: plans of the same recipe are others now
 _CHEAP = 100_000  # subsequences times elements that are built in less time than a file takes
 _ADJUSTED_WORK = 100  # of a subsequence of an adjusted plan beside one of Algorithm 1's
 _KEPT_BYTES = 2 * 2**30

@@ -118,6 +118,7 @@ def fit_head(member: FloatArray, s: int, share: float, expected: Expectation, *,
         return Fit(fitted, np.zeros((0, len(member))), np.zeros((kept, 0)))
     key = derive_key(seed, "error", n, s)
     drawn = normals(key, kept * CONTRASTS).reshape(kept, CONTRASTS) / np.sqrt(CONTRASTS)
+    drawn *= np.sqrt(1 - share)  # contrasts are over a noise that shrinks as fast as what is left of all subsequences
     root = np.linalg.cholesky(covariance[:kept, :kept] + 1e-12 * np.eye(kept))
     return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), to_means @ root @ drawn)
 
