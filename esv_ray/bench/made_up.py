@@ -26,7 +26,7 @@ class World:
         feature_dim: D.
         n_classes: C; class c is one ordered pair of events, of which the first fades into the second.
         events: kinds of events; their ordered pairs are the most classes that there can be.
-        frames: fewest, and most less one.
+        frames: fewest, and one more than most.
     """
 
     feature_dim: int = 256
@@ -72,7 +72,7 @@ def write_made_up(path: Path, world: World, count: int, *, seed: int) -> None:
 
 
 def main() -> None:
-    """Write train.parquet and test.parquet into a new folder."""
+    """Write train.parquet and test.parquet into a folder; files of these names are replaced."""
     parser = argparse.ArgumentParser(prog="python -m esv_ray.bench.made_up", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="to write train.parquet and test.parquet to")
     parser.add_argument("--per-class", type=int, default=40, help="videos of a class to train on (default: 40)")
@@ -83,9 +83,14 @@ def main() -> None:
     most = world.events * (world.events - 1)
     if not (1 <= world.n_classes <= most and asked.per_class >= 1 and world.feature_dim >= 1):
         parser.error(f"expected numbers of 1 or more, and at most {most} classes")
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    write_made_up(asked.folder / "train.parquet", world, asked.per_class * world.n_classes, seed=1)
-    write_made_up(asked.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
+    if ":/" in str(asked.folder):
+        parser.error(f"{asked.folder}: expected a folder of this machine")
+    try:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        write_made_up(asked.folder / "train.parquet", world, asked.per_class * world.n_classes, seed=1)
+        write_made_up(asked.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
+    except OSError as error:
+        parser.error(f"{asked.folder}: cannot be written: {error.strerror or error}")
 
 
 if __name__ == "__main__":

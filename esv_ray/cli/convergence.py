@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,13 +99,14 @@ def convergence(
 
     if output is not None:
         check_plotting()
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SpecError(f"--output {output}: cannot be made: {error.strerror}") from None
+        _check_output(output)
+    if threshold != threshold:
+        raise SpecError("--threshold: expected a number of 0 or more, got nan")
     torch.set_num_threads(threads)
     loaded = load_model(model)
-    found, _ = read_videos(features)
+    found, bad = read_videos(features, loaded.n_classes)
+    if bad:
+        click.echo(f"{bad} rows that break the feature table's contract are left out", err=True)
     points = run(
         loaded,
         found,
@@ -122,6 +124,25 @@ def convergence(
         click.echo(f"written: {', '.join(str(path) for path in [output / 'convergence.parquet', *written])}")
         if missed:
             click.echo(missed, err=True)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse what could not be written before anything is computed.
+
+    Raises:
+        SpecError: one line says what.
+    """
+    if "://" in str(output) or ":/" in str(output):
+        raise SpecError(f"--output {output}: expected a folder of this machine")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in ("convergence.parquet", "convergence.html", "convergence.png"):
+            if (output / name).is_dir():
+                raise SpecError(f"--output {output}: {name} in it is a folder")
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise SpecError(f"--output {output}: cannot be made or written: {error.strerror}") from None
 
 
 def _show(points: list[Point]) -> None:

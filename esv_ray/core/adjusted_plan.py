@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from esv_ray.core.design import draw, nodes, quadrature, subsequences_of
 from esv_ray.core.interactions import FloatArray
 from esv_ray.core.readout import Node, read_out
 from esv_ray.core.surrogate import fit_head, of_heads, of_values
+from esv_ray.core.threads import one_thread
 
 # Of a head's own unexplained part, that each shorter head, and every head at larger sizes, is taken to have of the same
 # sign. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260, 0.259 %, 1,024 rows
@@ -156,7 +156,7 @@ class AdjustedPlan:
 
 
 def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
-    """Build the plan; with the same bits whatever number of threads the process may use.
+    """Build the plan.
 
     Args:
         n: elements, 2 or more.
@@ -164,13 +164,8 @@ def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> Adjust
         seed: of the draws.
         n_max: the model's longest head; None for a model that scores every size itself.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its algebra is out of reach for threadpoolctl
-    try:
-        with threadpool_limits(1):
-            return _build(n, rows, seed, n_max)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        return _build(n, rows, seed, n_max)
 
 
 def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:

@@ -13,7 +13,16 @@ from torch import Tensor
 from esv_ray.core.adjusted import attribute_adjusted
 from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.estimator import Estimator, Resolved, closed_form, complete, resolve, subsequences_asked
+from esv_ray.core.estimator import (
+    LEAST_FOR_ERRORS,
+    LEAST_ITERATIONS_TO_STOP,
+    Estimator,
+    Resolved,
+    closed_form,
+    complete,
+    resolve,
+    subsequences_asked,
+)
 from esv_ray.core.keyed import binned_permutation, derive_key, permutation
 from esv_ray.core.lattice import MOST_FULL
 from esv_ray.core.logit_plan import LogitPlan
@@ -107,7 +116,8 @@ class Engine:
             # Sampling with an m that holds every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
             if closed_form(self.estimator):
-                looked = f"{sum(subsequences_asked(n, self.model.n_max)):.3g}"
+                heads = self.model.n_max
+                looked = f"2^{n} - 1" if heads is None else f"{sum(subsequences_asked(n, heads)):.3g}"
                 longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, n)
             else:
                 looked = f"2^{n} - 1"
@@ -190,6 +200,8 @@ class Engine:
                 evaluations[n] = spent[n] + found.evaluations
                 classes = _predicted(found.scores) if chosen is None else chosen(indices, found.scores)
                 met = (found.relative_stderr(classes) <= tolerance).cpu()
+                if self.estimator.kind == "algorithm1" and not found.exact:
+                    met &= found.iterations >= LEAST_ITERATIONS_TO_STOP
                 last = later == iterations or found.exact or not after._fits(n, after.kind(n))
                 rows = torch.arange(len(indices)) if last else met.nonzero()[:, 0]
                 if len(rows):
@@ -228,8 +240,17 @@ class Engine:
                     self._ceilings[n] = len(chosen) // 2
                     self._make_room()
                     continue
-                yield chosen, replace(found, iterations=0 if found.exact else self.estimator.iterations)
+                yield chosen, self._told(found)
                 start += len(chosen)
+
+    def _told(self, found: Attribution) -> Attribution:
+        """With its iterations, and without standard errors that too little is known of."""
+        asked = self.estimator
+        if found.exact:
+            return found
+        if asked.kind != "algorithm1" and asked.m * asked.iterations < LEAST_FOR_ERRORS:
+            found = replace(found, stderr=None, spread=None)
+        return replace(found, iterations=asked.iterations)
 
     def _make_room(self) -> None:
         """Give back all memory that is only kept for speed."""

@@ -31,6 +31,7 @@ from esv_ray.core.design import draw, subsequences_of
 from esv_ray.core.interactions import FloatArray, Interactions
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.surrogate import CONTRASTS, Expectation, Shares, inverse, residual_contrasts
+from esv_ray.core.threads import one_thread
 
 _MOST_FEATURES = 2048  # of the prior; beyond, and with fewer subsequences than features, only single elements
 _MOST_TRIPLES = 16  # elements
@@ -166,6 +167,11 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
         seed: of the draws.
         n_max: the model's longest head; None for a model that scores every length itself.
     """
+    with one_thread():
+        return _build(n, rows, seed, n_max)
+
+
+def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
     longest = n if n_max is None else min(n, n_max)
     scales, variances = [], []
     for s, weight in enumerate(scale_weights(n, n_max).tolist(), start=1):

@@ -134,6 +134,8 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
     operators = (2 * n + 9) * largest * sizes + (0 if model.n_max is None else heads * (kept + 8) * largest)
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
+    if model.n_max is None:  # features of the values alone make the plan: they are there twice, with their blocks
+        making = 2 * making + 2**23
     means = 0 if model.n_max is None else 4 * kept * model.columns * batch * model.itemsize
     return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
 
@@ -165,10 +167,11 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
         few = n <= _LONGEST_PLANNED
         features = sum(expected_of_logits(n, rows or 0).features.counts()) if few else n + 1
         operators = sum((n + 1 + CONTRASTS) * size * (8 + model.itemsize) for size in sampled)
-        making += 8 * (4 * features * features + max(sampled) * (3 * features + 4 * n))
+        making += 8 * (7 * features * features + max(sampled) * (3 * features + 8 * n))
     results = 2 * CONTRASTS * len(sampled) * model.columns * batch * model.itemsize
     work = _working_bytes(model, n, heads, max(counts), batch, working_set, closed=True)
-    return (cells + operators + results) * heads // counted + making + work
+    operators = operators * 3 // 2  # one more time while they are put into the model's dtype
+    return 2**22 + (cells + operators + results) * heads // counted + making + work
 
 
 def _working_bytes(

@@ -40,7 +40,8 @@ class Explanation:
 
     Attributes:
         esv: (n, C) how much each element contributed to each class score, in probability or in logits.
-        stderr: (n, C) standard errors; None when exact, or from a single iteration of Algorithm 1.
+        stderr: (n, C) standard errors; None when exact, from a single iteration of Algorithm 1, or from fewer than 16
+            subsequences a length.
         scores: (C,) value of the full sequence, class probabilities or logits; where sampled an estimate.
         prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
         evaluations: head evaluations spent.
@@ -68,8 +69,8 @@ class Explanation:
         """
         n_classes = self.esv.shape[1]
         for given in (a, b):
-            if not 0 <= given < n_classes:
-                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given}")
+            if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < n_classes:
+                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given!r}")
         esv = self.esv[:, a] - self.esv[:, b]
         if self.spread is None:
             return Contrast(esv, None)
@@ -169,6 +170,8 @@ def explain(
     ):
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, int | float)):
+        raise ValueError(f"tolerance: expected a number or None, got {tolerance!r}")
     for name, given in (("batch", batch), ("memory_budget", memory_budget)):
         if given is not None and given < 1:
             raise ValueError(f"{name}: expected a whole number >= 1 or None, got {given}")

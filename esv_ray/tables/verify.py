@@ -178,6 +178,7 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
         ]
     )
     exact, scores = good.column("exact").to_pylist(), good.column("scores").to_pylist()
+    recorded = good.column("efficiency_gap").to_pylist()
     odd = _score_problems(good, len(prior))
     problems += odd.values()
     worst = 0.0
@@ -197,36 +198,39 @@ def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple
         shape = tuple(group[f"element_{what}"] for what in ("count", "count_distinct", "min", "max"))
         if shape != (n, n, 0, n - 1):
             problems.append(f"{name}: expected one row for each element 0..{n - 1}, got {shape[0]} rows")
-        elif exact[index] and index not in odd:
+        elif index not in odd:
             score, before = scores[index][group["class"]], prior[group["class"]]
             if in_logits:
                 if score > _LEAST_SCORE:
                     shifts.setdefault(index, []).append(group["esv_sum"] + np.log(before) - np.log(score))
                 continue
             gap = abs(group["esv_sum"] - (score - before))
-            worst = max(worst, gap)
-            if gap > most:
-                problems.append(f"{name}: efficiency gap {gap:.2g}, expected at most {most:g}")
+            worst = max(worst, gap) if exact[index] else worst
+            # Sampled ESVs may miss efficiency by what their job recorded, the largest gap of all classes.
+            allowed = most + (0.0 if exact[index] else recorded[index] or 0.0)
+            if gap > allowed and np.isfinite(group["esv_sum"]):  # what is not finite was told
+                problems.append(f"{name}: efficiency gap {gap:.2g}, expected at most {allowed:g}")
     # Probabilities tell logits up to a number that all classes of a video share.
     for index, found in shifts.items():
         gap = max(found) - min(found)
-        worst = max(worst, gap)
-        if gap > most:
+        worst = max(worst, gap) if exact[index] else worst
+        allowed = most + (0.0 if exact[index] else 2 * (recorded[index] or 0.0))
+        if gap > allowed:
             video_id = good.column("video_id")[index].as_py()
             problems.append(
                 f"video {video_id!r} at {good.column('n_elements')[index].as_py()} elements: efficiency gap {gap:.2g} "
-                f"between classes, expected at most {most:g}"
+                f"between classes, expected at most {allowed:g}"
             )
     if any(choice != "label" for choice in manifest.spec["classes"]):
         lost = [key for key, index in place.items() if index not in attributed]
         problems += [f"video {key[0]!r} at {key[1]} elements: no attributions" for key in lost]
     if good.column("efficiency_gap").null_count:
         problems.append("videos that are ok have no efficiency_gap")
-    recorded = [gap for gap, sure in zip(good.column("efficiency_gap").to_pylist(), exact, strict=True) if sure]
-    beyond = [gap for gap in recorded if gap is not None and not gap <= most]
+    sure = [gap for gap, is_exact in zip(recorded, exact, strict=True) if is_exact and gap is not None]
+    beyond = [gap for gap in sure if not gap <= most]
     if beyond:
         problems.append(f"efficiency_gap of exact rows: expected at most {most:g}, got {max(beyond)}")
-    return max([float(worst), *(gap for gap in recorded if gap is not None)]), problems
+    return max([float(worst), *sure]), problems
 
 
 def _score_problems(good: pa.Table, n_classes: int) -> dict[int, str]:

@@ -24,6 +24,11 @@ def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
     for video, (video_id, label, features) in zip(videos, again, strict=True):
         assert (video.video_id, video.label) == (video_id, label)
         assert np.array_equal(video.features, features)
+    held = tmp_path / "held"
+    held.touch()
+    command = [sys.executable, "-m", "esv_ray.bench.made_up", str(held), "--classes", "6", "--per-class", "1"]
+    blocked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (blocked.returncode, "cannot be written" in blocked.stderr) == (2, True)
     refused = subprocess.run(
         [sys.executable, "-m", "esv_ray.bench.made_up", str(folder), "--classes", "600"],
         capture_output=True,

@@ -215,5 +215,9 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
     code, _, told = esv(*asked, "--threshold", "2")
     assert (code, "no video to compare" in told) == (2, True)
     (tmp_path / "file").touch()
+    (tmp_path / "held" / "convergence.html").mkdir(parents=True)
+    for place, why in (("s3://bucket/x", "a folder of this machine"), (str(tmp_path / "held"), "is a folder")):
+        code, _, told = esv(*asked, "--output", place)
+        assert (code, why in told, told.count("\n")) == (2, True, 1), told
     code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
     assert (code, "cannot be made" in told) == (2, True)

@@ -381,6 +381,8 @@ def test_a_tolerance_is_met_or_given_up(model: VideoModel) -> None:
         {"video_ids": ["a"]},
         {"output": "odds"},
         {"max_iterations": 2.5},
+        {"tolerance": "0.05"},
+        {"tolerance": True},
         pytest.param(
             {"batch": 0},
         ),

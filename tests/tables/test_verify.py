@@ -333,6 +333,17 @@ def test_logits(tmp_path: Path) -> None:
     assert "efficiency gap 0.01 between classes, expected at most 0.001" in problem
 
 
+@pytest.mark.parametrize("output_of", ["probability", "logit"])
+def test_an_altered_sampled_esv(tmp_path: Path, output_of: str) -> None:
+    estimator = {"kind": "adjusted", "m": 4, "iterations": 1, "output": output_of}
+    run(tmp_path, {"a": make_table([7, 8, 9])}, estimator=estimator, classes="all")
+    output = Output(tmp_path / "out")
+    assert verify_output(str(output.folder)).problems == ()
+    output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 0.01, *esvs[1:]]))
+    (problem,) = output.problems()
+    assert "efficiency gap 0.01" in problem
+
+
 def test_altered_scores(output: Output) -> None:
     output.rewrite("videos", setting("scores", at_first([0.9, 0.05, 0.05])))
     assert any("efficiency gap" in problem for problem in output.problems())
