@@ -80,7 +80,7 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
         )
     assert files_of(tmp_path / "l0") == files_of(tmp_path / "l2")
     spent = pq.read_table(tmp_path / "l0" / "videos", columns=["iterations"]).column(0).to_pylist()
-    assert {0, 1} < set(spent), "some took more iterations, in whatever order"
+    assert len(set(spent)) > 2, "exact, met soon, met later: in whatever order"
 
 
 def python_bundle(folder: Path, factory: str) -> str:
