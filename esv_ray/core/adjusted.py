@@ -18,7 +18,7 @@ from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace
 
 # Of the variance, for what surrogates leave out of F altogether: with it nominal 95 % intervals cover 94 to 100 % of
-# the likeliest class's values on five trained models at n = 16 (85 to 99 % at n = 20), without it 3 to 9 % fewer.
+# the likeliest class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
 _CAUTION = 1.8
 _FLOOR = 1e-3  # of the mean |ESV|, likewise: where nearly all is sampled, that is what is left
 _LOOKS = 16  # subsequences a size by whose values the softmax's slope is known

@@ -3,7 +3,7 @@
 Before looking, a function of the subsequences of one size is taken to be a sum of orders (`interactions`): most of its
 variance is additive, some lies in pairs, little in triples, the rest is noise. Shares are stated relative to a total
 variance of one, so operators are fixed by the plan and scale with what they are applied to. The shares below are those
-of trained heads, rounded; results depend on them weakly (measured: `docs/method.md`).
+of trained heads, rounded.
 """
 
 from __future__ import annotations
