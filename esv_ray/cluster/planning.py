@@ -14,6 +14,7 @@ from esv_ray.errors import DataError, JobError, ModelError, SpecError
 from esv_ray.machine import cores, memory_per_actor
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
+from esv_ray.tables.inputs import InputFile, feature_dim_of, has_labels, list_files
 from esv_ray.tables.manifest import (
     Manifest,
     check_same_job,
@@ -21,7 +22,7 @@ from esv_ray.tables.manifest import (
     committed_names,
     read_manifest,
 )
-from esv_ray.tables.units import InputFile, Unit, feature_dim_of, has_labels, list_files, plan_units
+from esv_ray.tables.units import Unit, plan_units
 
 # Another number here says that the same spec now gives other values; an old output is then refused.
 RESULTS_VERSION = 3
@@ -68,7 +69,7 @@ def plan_job(spec: JobSpec) -> PlannedJob:
 def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], keys: dict[str, object]) -> Manifest:
     if committed_names(spec.output):
         raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
-    units, _ = plan_units(files, spec.compute.unit)
+    units = plan_units(files, spec.compute.unit)
     budget = _memory_budget(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
     return Manifest(

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
+from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.results import UnitCounts
-from esv_ray.tables.units import InputFile, Unit
+from esv_ray.tables.units import Unit
 
 Count = Annotated[StrictInt, Field(ge=0)]
 

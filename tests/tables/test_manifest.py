@@ -13,6 +13,7 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.spec import fingerprint, job_keys, load_spec
+from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.manifest import (
     Manifest,
     attributions_url,
@@ -26,7 +27,7 @@ from esv_ray.tables.manifest import (
     videos_url,
 )
 from esv_ray.tables.results import UnitCounts
-from esv_ray.tables.units import InputFile, Unit
+from esv_ray.tables.units import Unit
 
 A = InputFile("s3://bucket/features/a.parquet", 1000, "etag-a")
 B = InputFile("s3://bucket/features/b.parquet", 2000, "etag-b")

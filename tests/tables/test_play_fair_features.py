@@ -16,8 +16,9 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables import play_fair
+from esv_ray.tables.inputs import feature_dim_of, list_files
 from esv_ray.tables.play_fair import import_play_fair_features
-from esv_ray.tables.units import feature_dim_of, list_files, read_videos
+from esv_ray.tables.units import read_videos
 from tests.conftest import FILES
 
 HDF = FILES / "features.hdf"

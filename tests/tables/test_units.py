@@ -19,16 +19,8 @@ from hypothesis import strategies as st
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.units import (
-    InputFile,
-    Unit,
-    feature_dim_of,
-    has_labels,
-    list_files,
-    plan_units,
-    read_unit,
-    read_videos,
-)
+from esv_ray.tables.inputs import InputFile, RowGroup, feature_dim_of, has_labels, list_files, read_footers
+from esv_ray.tables.units import Unit, plan_units, read_unit, read_videos
 from tests.conftest import make_table
 
 LIST = pa.list_(pa.list_(pa.float32()))
@@ -146,7 +138,7 @@ def test_what_is_listed_can_be_planned_and_read(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2, 3]), 2)
     put(f"{place}/b.parquet", make_table([4, 5], prefix="w"))
     for url in (place, f"{place}/*.parquet", f"{place}/a.parquet"):
-        units, _ = plan_units(list_files(url), 2)
+        units = plan_units(list_files(url), 2)
         assert sum(read_unit(unit)[0].num_rows for unit in units) == (3 if url.endswith("a.parquet") else 5)
 
 
@@ -155,8 +147,7 @@ def test_what_is_listed_can_be_planned_and_read(place: str) -> None:
 
 def test_units_cover_every_row_once(features: str) -> None:
     files = list_files(features)
-    units, schema = plan_units(files, 3)
-    assert schema.names == ["video_id", "features", "label"]
+    units = plan_units(files, 3)
     assert [unit.index for unit in units] == list(range(len(units)))
     ranges = [(unit.file.url[-9], unit.row_group, unit.start, unit.stop, unit.first_row) for unit in units]
     assert ranges == [
@@ -169,8 +160,16 @@ def test_units_cover_every_row_once(features: str) -> None:
     assert ids == [f"{prefix}{row}" for prefix in "ab" for row in range(20)]
 
 
+def test_footers_tell_rows_values_and_bytes(tmp_path: Path) -> None:
+    pq.write_table(make_table([3, 1, 4]).append_column("other", [[0.5] * 3]), tmp_path / "a.parquet", row_group_size=2)
+    (footer,) = read_footers(list_files(str(tmp_path)))
+    assert [(group.rows, group.values) for group in footer.groups] == [(2, 4 * 4), (1, 4 * 4)]
+    size = (tmp_path / "a.parquet").stat().st_size
+    assert all(isinstance(group, RowGroup) and 0 < group.compressed < size for group in footer.groups)
+
+
 def test_the_plan_is_the_same_every_time(features: str) -> None:
-    once, again = plan_units(list_files(features), 7)[0], plan_units(list_files(features), 7)[0]
+    once, again = plan_units(list_files(features), 7), plan_units(list_files(features), 7)
     assert once == again
     assert [unit.name for unit in once] == [unit.name for unit in again]
     assert len({unit.name for unit in once}) == len(once)
@@ -210,7 +209,7 @@ def test_automatic_unit_size(rows: int, expected: int, tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), tiny(rows - rows // 4))
     if rows // 4:
         put(str(tmp_path / "b.parquet"), tiny(rows // 4))
-    units, _ = plan_units(list_files(str(tmp_path)), "auto")
+    units = plan_units(list_files(str(tmp_path)), "auto")
     assert sum(unit.rows for unit in units) == rows
     assert max(unit.rows for unit in units) == min(rows, expected)
     assert [unit.rows for unit in units[:-1] if unit.stop - unit.start < expected] == (
@@ -220,9 +219,9 @@ def test_automatic_unit_size(rows: int, expected: int, tmp_path: Path) -> None:
 
 def test_a_table_without_rows_has_no_units(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), tiny(0))
-    assert plan_units(list_files(str(tmp_path)), "auto")[0] == []
+    assert plan_units(list_files(str(tmp_path)), "auto") == []
     put(str(tmp_path / "b.parquet"), tiny(2))
-    assert [unit.rows for unit in plan_units(list_files(str(tmp_path)), "auto")[0]] == [2]
+    assert [unit.rows for unit in plan_units(list_files(str(tmp_path)), "auto")] == [2]
 
 
 def test_files_that_disagree_in_size_are_refused(tmp_path: Path) -> None:
@@ -265,7 +264,7 @@ def test_units_tile_random_tables(
                 writer.write_table(table, row_group_size=max(size, 1))
                 expected += [(f"v{row % repeat}", float(row), row >= repeat) for row in range(first, first + size)]
                 first += size
-    units, _ = plan_units(list_files(str(folder)), unit)
+    units = plan_units(list_files(str(folder)), unit)
     assert [one.index for one in units] == list(range(len(units)))
     assert len({one.name for one in units}) == len(units)
     found: list[tuple[str, float, bool]] = []
@@ -286,29 +285,29 @@ def test_units_tile_random_tables(
 def test_only_the_columns_of_the_contract_are_read(tmp_path: Path) -> None:
     table = make_table([1, 2]).append_column("frame_index", pa.array([[1], [2, 3]], pa.list_(pa.int32())))
     url = put(str(tmp_path / "a.parquet"), table.append_column("note", pa.array(["x", "y"])))
-    (unit,) = plan_units(list_files(url), "auto")[0]
+    (unit,) = plan_units(list_files(url), "auto")
     assert read_unit(unit)[0].equals(table.select(["video_id", "features", "label", "frame_index"]))
 
 
 def test_an_id_repeated_in_another_row_group(tmp_path: Path) -> None:
     table = pa.concat_tables([make_table([1, 1, 1]), make_table([1, 1, 1, 1])])
     url = put(str(tmp_path / "a.parquet"), table, 2)
-    units, _ = plan_units(list_files(url), 1)
+    units = plan_units(list_files(url), 1)
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], [], [], [0], [0], [0], []]
-    units, _ = plan_units(list_files(url), 2)
+    units = plan_units(list_files(url), 2)
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], [1], [0, 1], []]
 
 
 def test_the_same_id_in_two_files_is_no_matter_of_a_unit(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2]))
     put(f"{place}/b.parquet", make_table([3, 4]))
-    units, _ = plan_units(list_files(place), "auto")
+    units = plan_units(list_files(place), "auto")
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], []]
 
 
 def test_a_file_of_another_size_is_refused(place: str) -> None:
     url = put(f"{place}/a.parquet", make_table([1, 2]))
-    (unit,) = plan_units(list_files(url), "auto")[0]
+    (unit,) = plan_units(list_files(url), "auto")
     read_unit(unit)  # what was read before is not trusted either
     put(url, make_table([1, 2, 3]))
     with pytest.raises(DataError) as caught:
@@ -321,7 +320,7 @@ def test_a_file_of_another_size_is_refused(place: str) -> None:
 def test_a_rewritten_file_of_the_same_size_is_refused(place: str) -> None:
     table = make_table([2, 2])
     url = put(f"{place}/a.parquet", table)
-    (unit,) = plan_units(list_files(url), "auto")[0]
+    (unit,) = plan_units(list_files(url), "auto")
     read_unit(unit)
     time.sleep(0.02)  # the clock of a file system ticks every few milliseconds
     changed = table.set_column(0, "video_id", pa.array(["v1", "v0"]))
@@ -333,7 +332,7 @@ def test_a_rewritten_file_of_the_same_size_is_refused(place: str) -> None:
 
 def test_a_file_that_is_gone(place: str) -> None:
     url = put(f"{place}/a.parquet", make_table([1, 2]))
-    (unit,) = plan_units(list_files(url), "auto")[0]
+    (unit,) = plan_units(list_files(url), "auto")
     fs, path = storage.open_location(url)
     fs.rm(path)
     with pytest.raises(DataError, match="was not found; check the location"):
@@ -397,7 +396,7 @@ def with_a_broken_page(data: bytes, column: str) -> bytes:
 def test_a_broken_page_is_refused_in_one_line(column: str, tmp_path: Path) -> None:
     url = tmp_path / "a.parquet"
     url.write_bytes(with_a_broken_page(file_bytes(make_table([1, 2, 3, 4]), 2), column))
-    units, _ = plan_units(list_files(str(url)), "auto")
+    units = plan_units(list_files(str(url)), "auto")
     if column != "video_id":
         assert read_unit(units[0])[0].num_rows == 2
     with pytest.raises(DataError) as caught:
