@@ -7,6 +7,8 @@ broadly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class EsvError(Exception):
     """Something the user can put right."""
@@ -20,6 +22,25 @@ class DataError(EsvError):
     """A feature table, an attribution table or the storage it lies on."""
 
 
+class StorageError(DataError):
+    """A storage that refuses or does not answer.
+
+    Attributes:
+        passing: whether it may answer later; else something must be put right first, such as room or permissions.
+    """
+
+    def __init__(self, message: str, *, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+    def __reduce__(self) -> tuple[Callable[..., StorageError], tuple[str, bool]]:
+        return _storage_error, (str(self), self.passing)
+
+
+def _storage_error(message: str, passing: bool) -> StorageError:
+    return StorageError(message, passing=passing)
+
+
 class ModelError(EsvError):
     """A model bundle, a checkpoint, or a model that disagrees with the features."""
 
@@ -30,3 +51,10 @@ class JobError(EsvError):
 
 class IncompleteError(JobError):
     """A job that began and could not be finished; what is committed stays, and running it again goes on."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line of a log or a record."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if isinstance(error, EsvError) else f"{type(error).__name__}: {text}"
+    return text if len(text) <= 400 else text[:397] + "..."

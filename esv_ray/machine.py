@@ -30,14 +30,18 @@ def spare_memory(device: torch.device) -> int:
     return max(0, int(_SHARE * min([_available(), *limits])))
 
 
+def host_memory() -> int:
+    """Bytes of main memory that one process may take, whatever goes on now: a function of the machine or container."""
+    return int(_SHARE * min([_physical(), *(limit for limit, _ in _container_limits())]))
+
+
 def memory_per_actor(actors: int) -> int:
     """Bytes that each of several actors on this machine may take, whatever goes on now: a function of the machine."""
     import torch
 
     if torch.cuda.is_available():
         return int(_SHARE * torch.cuda.mem_get_info()[1])
-    total = min([_physical(), *(limit for limit, _ in _container_limits())])
-    return int(_SHARE * total) // max(1, actors)
+    return host_memory() // max(1, actors)
 
 
 def cores() -> int:

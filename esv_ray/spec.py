@@ -24,7 +24,7 @@ from pydantic import (
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
-from esv_ray.spec_text import apply_override, in_words, read_yaml
+from esv_ray.spec_text import apply_override, check_numbers, in_words, read_yaml
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 
@@ -104,10 +104,13 @@ class ClusterSpec(_Frozen):
     Attributes:
         address: null: this machine; `auto` or an address: a running Ray cluster.
         actors: `auto`: one a GPU, or a core where there is none; 0: in this process, without Ray.
+        stall_timeout: seconds in which an actor finishes no batch of videos, after which it is ended and its units are
+            looked into; null: never.
     """
 
     address: str | None = None
     actors: Annotated[Annotated[StrictInt, Field(ge=0)] | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    stall_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_bool)] | None = 600.0
 
 
 ClassChoice = StrictInt | str
@@ -269,6 +272,7 @@ def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
     for override in overrides:
         apply_override(values, override)
+    check_numbers(where, values)
     try:
         return kind.model_validate(values)
     except ValidationError as error:

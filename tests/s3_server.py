@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import botocore.config
@@ -41,7 +41,10 @@ class S3Server:
     endpoint: str
     key: str
     secret: str
+    folder: Path
+    ports: tuple[int, ...]
     bucket: str = "esv"
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, compare=False, repr=False)
 
     def environment(self) -> dict[str, str]:
         """All a client needs, as variables, because that is how users and worker processes are given it.
@@ -58,38 +61,73 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def kill(self) -> None:
+        """End it abruptly, as a power failure would; what it stored stays."""
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._processes.clear()
+        for port in self.ports:
+            # All it puts outside `folder`: these paths are fixed in the binary, and a kill leaves them.
+            for service in SERVICES:
+                Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Start it again after `kill`: the same objects, endpoint and credentials; return when it stores objects."""
+        failure = self._started(time.monotonic() + START_SECONDS)
+        if failure is not None:
+            raise RuntimeError(f"the S3 server did not start again: {failure}\n{_tail(self.folder / 'weed.log')}")
+
+    def _started(self, deadline: float) -> str | None:
+        """Start a process and wait until it stores objects; why it does not, else."""
+        self.kill()
+        process = _process(self)
+        self._processes.append(process)
+        return _failure_to_store(self, process, deadline)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return all(process.poll() is not None for process in self._processes)
+
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Run a server that keeps everything in `folder`, and end it abruptly: its data is not needed again.
 
-    Starting over the same folder brings the objects back, under another endpoint and other credentials.
+    Starting over the same folder brings the objects back, under another endpoint and other credentials; `kill` and
+    `start` of a server, under the same ones.
+
+    The credentials are random so that a server of another test that won the race for the port cannot be taken
+    for this one.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + START_SECONDS
     for start in range(1, STARTS + 1):
-        with _running(folder) as (server, process):
-            failure = _failure_to_store(server, process, deadline)
+        ports = tuple(_free_ports(len(SERVICES) + 1))
+        endpoint = f"http://127.0.0.1:{ports[SERVICES.index('s3')]}"
+        server = S3Server(endpoint, secrets.token_hex(10), secrets.token_hex(20), folder, ports)
+        try:
+            failure = server._started(deadline)
             if failure is None:
                 yield server
                 return
-            if start == STARTS or process.poll() is None:
+            if start == STARTS or not server.ended:
                 raise RuntimeError(f"the S3 server did not start: {failure}\n{_tail(folder / 'weed.log')}")
+        finally:
+            server.kill()
 
 
-@contextmanager
-def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]:
-    """Hold one process, whether or not it ever answers.
+def _process(server: S3Server) -> subprocess.Popen[bytes]:
+    """Start one process, whether or not it ever answers.
 
-    The credentials are random so that a server of another test that won the race for the port cannot be taken
-    for this one. The working directory is `folder` and its sockets are relative to it, since the path of a
+    The working directory is the server's folder and its sockets are relative to it, since the path of a
     socket may not exceed about 100 characters. Buckets are not made on the first write, as they are not by
     other S3 services.
     """
-    ports = _free_ports(len(SERVICES) + 1)
-    service_ports = dict(zip(SERVICES, ports, strict=False))
-    server = S3Server(f"http://127.0.0.1:{service_ports['s3']}", secrets.token_hex(10), secrets.token_hex(20))
+    folder = server.folder
     command = [
         str(_binary()),
         "mini",
@@ -100,14 +138,14 @@ def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]
         "-master.telemetry=false",
         "-admin.ui=false",
         "-webdav=false",
-        f"-webdav.port={ports[-1]}",  # looked at even so
+        f"-webdav.port={server.ports[-1]}",  # looked at even so
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",
         "-s3.localSocket=s3.sock",
         "-filer.localSocket=filer.sock",
     ]
-    for service, port in service_ports.items():
+    for service, port in zip(SERVICES, server.ports, strict=False):
         command += [f"-{service}.port={port}", f"-{service}.port.grpc={port + GRPC_OFFSET}"]
     environment = {  # nothing of the developer's: it reads HOME/.seaweedfs and AWS_*, S3_*, WEED_* variables
         "AWS_ACCESS_KEY_ID": server.key,
@@ -117,7 +155,7 @@ def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]
     }
     (folder / "data").mkdir(exist_ok=True)
     with (folder / "weed.log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
@@ -126,15 +164,6 @@ def _running(folder: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        yield server, process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        for service, port in service_ports.items():
-            # All it puts outside `folder`: these paths are fixed in the binary, and a kill leaves them.
-            Path(f"/tmp/seaweedfs-{service}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
 def _failure_to_store(server: S3Server, process: subprocess.Popen[bytes], deadline: float) -> str | None:

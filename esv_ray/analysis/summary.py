@@ -147,9 +147,12 @@ def _mean(values: np.ndarray) -> float:
 
 def _read(output: str, folder: str) -> pa.Table:
     url = storage.join(output, folder)
-    fs, path = storage.open_location(url)
-    with storage.locating(url, "read the output"):
-        names = [name for name in storage.list_names(url, "list the output") if name.endswith(".parquet")]
-        if not names:
-            raise DataError(f"{url}: expected committed units, found none; run the job first")
-        return pa.concat_tables(pq.read_table(fs.open(storage.join(path, name), "rb")) for name in names)
+    names = [name for name in storage.list_names(url, "list the output") if name.endswith(".parquet")]
+    if not names:
+        raise DataError(f"{url}: expected committed units, found none; run the job first")
+    tables = []
+    for name in names:
+        where = storage.join(url, name)
+        with storage.locating(where, "read the output"), storage.reader(where, "read the output") as file:
+            tables.append(pq.read_table(file))
+    return pa.concat_tables(tables)

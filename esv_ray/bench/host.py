@@ -12,6 +12,7 @@ import torch
 
 from esv_ray.bench.setting import Setting, random_heads
 from esv_ray.cluster.planning import plan_job
+from esv_ray.cluster.scheduler import Task
 from esv_ray.cluster.worker import open_workplace, run_unit
 from esv_ray.core.estimator import Estimator
 from esv_ray.models.bundle import save_heads
@@ -53,5 +54,5 @@ def host_share(n: int, estimator: Estimator, setting: Setting, video_s: float) -
         )
         job = plan_job(spec)
         place = open_workplace(job.spec, job.manifest.model["digest"], setting.device)
-        _, *reports = [run_unit(place, unit) for unit in job.pending]  # the first warms up
+        _, *reports = [run_unit(place, unit, Task(unit.index)) for unit in job.pending]  # the first warms up
     return median(1 - one.compute_s / (one.read_s + one.compute_s + one.commit_s) for one in reports)

@@ -12,9 +12,12 @@ import torch
 
 from esv_ray.bench.measure import Ceilings, Measurement
 from esv_ray.bench.setting import Setting
+from esv_ray.cluster.pace import Figure, Figures, ModelSize
+from esv_ray.core.estimator import Resolved
 from esv_ray.errors import DataError
 
 FORMAT = 2
+_KINDS: dict[str, Resolved] = {"exact": "exact", "alg1": "algorithm1", "adj": "adjusted"}
 _MUST_AGREE = ("dimensions", "device", "threads", "matmul")
 
 
@@ -47,3 +50,31 @@ def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Mea
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a file that `esv bench --json` wrote ({type(error).__name__})") from None
     return {(one.n, one.estimator): one for one in found}
+
+
+def read_figures(path: Path) -> Figures:
+    """The measurements in a file of `as_json`, to tell what a job will take.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise DataError(f"{path}: expected measurements of format {FORMAT}, got {content['format']}; measure again")
+        setting = content["setting"]
+        found = [Measurement(**one) for one in content["measurements"]]
+        if not all(one.video_ms > 0 and one.evaluations > 0 for one in found):
+            raise ValueError("a measurement without time or evaluations")
+        return Figures(
+            tuple(
+                Figure(_KINDS[one.estimator.split()[0]], one.n, one.evaluations, one.video_ms / 1e3) for one in found
+            ),
+            f"--bench {path}",
+            str(setting["device"]),
+            int(setting["threads"]),
+            str(setting["matmul"]),
+            ModelSize(**setting["dimensions"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{path}: expected a file that `esv bench --json` wrote ({type(error).__name__})") from None

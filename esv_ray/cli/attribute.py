@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from esv_ray.cli.job_options import job_options, read_job
+
 if TYPE_CHECKING:
     from esv_ray.cluster.state import JobResult
 
 
+_NAMED = 10
+_GO_ON = "the rest is committed; run the same command again to go on"
+
+
 @click.command()
-@click.argument("spec", required=False)
-@click.option("--features", metavar="URL", help="Feature table: a Parquet file, a directory of them, or a glob.")
-@click.option("--model", metavar="URL", help="Model bundle (a directory with model.json).")
-@click.option("--output", metavar="URL", help="Where the attribution tables go.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable.")
+@job_options
+@click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
+@click.option("--log", metavar="FILE", help="Append one line of JSON for every unit to FILE; - for standard error.")
 @click.pass_context
 def attribute(
     context: click.Context,
@@ -24,6 +28,8 @@ def attribute(
     model: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    retry_failed: bool,
+    log: str | None,
 ) -> None:
     """Compute ESVs of every video of a feature table.
 
@@ -34,6 +40,7 @@ def attribute(
       esv attribute job.yaml
       esv attribute --features data/ --model models/trn --output esv/ --set frames=8
       esv attribute job.yaml --set estimator.m=256 --set classes=[label,top:3]
+      esv attribute job.yaml --retry-failed --log units.jsonl
 
     \b
     Exit codes:
@@ -42,26 +49,20 @@ def attribute(
       2    the request is wrong
       130  interrupted (run again to go on)
     """
-    from esv_ray.cli.progress import job_progress
-    from esv_ray.spec import load_spec
+    from esv_ray.cli.progress import job_progress, unit_log
 
-    places = {"features": features, "model": model, "output": output}
-    given = [f"{key}={_quoted(url)}" for key, url in places.items() if url is not None]
-    if spec is None and len(given) < len(places):
-        lacking = ", ".join(f"--{key}" for key, url in places.items() if url is None)
-        raise click.UsageError(f"expected a SPEC, or --features, --model and --output; missing {lacking}")
-    job = load_spec(spec, [*given, *overrides])
+    job = read_job(spec, features, model, output, overrides)
     from esv_ray.cluster.driver import run_job  # Ray takes a second to import: wrong requests answer at once
 
-    with job_progress() as report:
-        result = run_job(job, report)
+    with unit_log(log), job_progress() as report:
+        result = run_job(job, report, retry_failed=retry_failed)
     tell(result)
     context.exit(result.exit_code)
 
 
-def _quoted(url: str) -> str:
-    """A location as a YAML string, whatever characters it holds."""
-    return "'" + url.replace("'", "''") + "'"
+def printable(text: str) -> str:
+    """Text of a table as a terminal may be given it: control characters escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def tell(result: JobResult) -> None:
@@ -73,38 +74,61 @@ def tell(result: JobResult) -> None:
         f"{counts.attribution_rows} attributions in {result.seconds:.1f} s{resumed}"
     )
     for video_id, reason in result.failed:
-        click.echo(f"  failed: {video_id or '(no id)'}: {reason}")
+        click.echo(f"  failed: {printable(video_id) or '(no id)'}: {printable(reason)}")
     if counts.failed > len(result.failed):
         click.echo(f"  and {counts.failed - len(result.failed)} more: see status and reason in {result.output}/videos")
+        for reason, count in sorted(result.reasons.items(), key=lambda item: -item[1])[:_NAMED]:
+            click.echo(f"  {count} of this run: {printable(reason)}")
     if counts.failed > result.max_failed * counts.rows:
         click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
-    for unit, reason in result.quarantined.items():
-        click.echo(f"unit {unit} could not be committed: {reason}", err=True)
     if result.given_up:
-        click.echo("every unit so far failed: stopped", err=True)
+        click.echo(f"stopped early, {result.given_up}; {_GO_ON}", err=True)
     elif result.quarantined:
-        click.echo("the rest is committed; run the same command again to go on", err=True)
+        for unit, reason in list(result.quarantined.items())[:_NAMED]:
+            click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
+        more = len(result.quarantined) - _NAMED
+        click.echo(f"{f'and {more} more; ' if more > 0 else ''}{_GO_ON}", err=True)
     click.echo(f"tables: {result.output}")
 
 
 @click.command()
 @click.argument("output")
+@click.option(
+    "--repair", is_flag=True, help="Move what is wrong to OUTPUT/_aside, so that the same job again does it anew."
+)
 @click.pass_context
-def verify(context: click.Context, output: str) -> None:
-    """Check that an OUTPUT is whole and consistent: counts, ids, schemas, efficiency, _SUCCESS.
+def verify(context: click.Context, output: str, repair: bool) -> None:
+    """Check that an OUTPUT is whole and consistent.
 
-    Exit codes: 0 good; 1 problems were found, one line each; 2 there is no output.
+    Counts against the plan and the input's footers, ids, checksums, schemas, efficiency, standard errors, _SUCCESS.
+
+    \b
+    Exit codes:
+      0  good
+      1  problems were found, one line each, and which units are to be done again
+      2  there is no output
     """
     from esv_ray.storage import absolute
-    from esv_ray.tables.verify import verify_output
+    from esv_ray.tables.verify import repair_output, verify_output
 
-    found = verify_output(absolute(output))
-    for problem in found.problems:
-        click.echo(problem, err=True)
+    place = absolute(output)
+    found = verify_output(place)
+    for line in (*found.problems, *found.notes):
+        click.echo(printable(line), err=True)
     counts = found.counts
     click.echo(
         f"{found.committed} of {found.units} units, {counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, "
         f"{counts.failed} failed; largest efficiency gap of exact rows {found.worst_gap:.1e}; "
         + ("no problems" if not found.problems else f"{len(found.problems)} problems")
     )
+    if found.redo:
+        more = len(found.redo) - _NAMED
+        named = ", ".join(found.redo[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        click.echo(f"{len(found.redo)} units to do again: {named}")
+    if repair:
+        moved = repair_output(place, found)
+        aside = f"{len(moved)} files moved to {place}/_aside; run the job again to go on"
+        click.echo(aside if moved else "nothing to move aside")
+    elif found.redo or found.strays or found.wrong_success:
+        click.echo(f"to go on: esv verify --repair {output}, then the job again")
     context.exit(1 if found.problems else 0)

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.attribute import _quoted
+from esv_ray.cli.job_options import quoted
 
 if TYPE_CHECKING:
     from esv_ray.models.train import TrainResult
@@ -35,7 +35,7 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
     from esv_ray.spec import load_train_spec
 
     places = {"features": features, "output": output}
-    given = [f"{key}={_quoted(url)}" for key, url in places.items() if url is not None]
+    given = [f"{key}={quoted(url)}" for key, url in places.items() if url is not None]
     if spec is None and len(given) < len(places):
         raise click.UsageError("expected a SPEC, or --features and --output")
     wanted = load_train_spec(spec, [*given, *overrides])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,40 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from esv_ray.errors import SpecError
+
 if TYPE_CHECKING:
     from esv_ray.cluster.state import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 
 _EVERY_S = 10.0
+
+
+@contextmanager
+def unit_log(file: str | None) -> Iterator[None]:
+    """One line of JSON for every unit, appended to a file; "-": to standard error; None: nowhere.
+
+    Raises:
+        SpecError: the file cannot be written.
+    """
+    if file is None:
+        yield
+        return
+    logger = logging.getLogger("esv_ray.units")
+    try:
+        handler = logging.StreamHandler(sys.stderr) if file == "-" else logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"--log {file}: cannot be written: {error.strerror}") from None
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        logger.level, logger.propagate = before
 
 
 @contextmanager
@@ -64,10 +94,18 @@ def _done(now: JobProgress) -> str:
 
 
 def _figures(now: JobProgress) -> str:
-    left = now.total - now.resumed - now.counts.rows
-    eta = f"ETA {_clock(left / now.rate)}" if now.rate > 0 else "ETA -"
+    eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
     actors = f"{now.actors} actors {now.busy:.0%} busy"
-    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {eta}"
+    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{eta}"
+
+
+def _stages(now: JobProgress) -> str:
+    """Which share of the units' time each stage took."""
+    whole = now.read_s + now.compute_s + now.commit_s
+    if whole <= 0:
+        return ""
+    shares = (("read", now.read_s), ("compute", now.compute_s), ("write", now.commit_s))
+    return " ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares) + ", "
 
 
 def _clock(seconds: float) -> str:

@@ -8,24 +8,33 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import torch
 
 from esv_ray import storage
+from esv_ray.cluster.actor import UnitActor, UnitFault
 from esv_ray.cluster.planning import plan_job
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.scheduler import MOST_IN_FLIGHT
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
-from esv_ray.cluster.worker import UnitActor, UnitReport
+from esv_ray.cluster.telemetry import log_unit, progress_file
+from esv_ray.cluster.worker import UnitReport
 from esv_ray.errors import EsvError, IncompleteError, SpecError
 from esv_ray.spec import JobSpec
 from esv_ray.tables.finish import finish_job
+from esv_ray.tables.manifest import remove_success
 
 __all__ = ["JobResult", "Progress", "Report", "run_job"]
 
 
-def run_job(spec: JobSpec, report: Report = lambda progress: None) -> JobResult:
+def run_job(
+    spec: JobSpec,
+    report: Report = lambda progress: None,
+    *,
+    retry_failed: bool = False,
+) -> JobResult:
     """Attribute a feature table.
 
     Args:
         spec: the job (`load_spec`).
         report: called with the progress, often.
+        retry_failed: try the videos again that failed; what is well stays as it is.
 
     Returns:
         How it ended. Run again to go on where something is left.
@@ -34,35 +43,42 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None) -> JobResult:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
     with sigterm_interrupts():
-        return _run_job(spec, report)
+        return _run_job(spec, report, retry_failed)
 
 
-def _run_job(spec: JobSpec, report: Report) -> JobResult:
+def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
     begun = time.monotonic()
     check_address(spec)
-    job = plan_job(spec)
-    resumed = sum(unit.rows for unit in job.manifest.units) - sum(unit.rows for unit in job.pending)
-    run = Run(job.spec, job, Progress(job.manifest.rows, resumed), report)
-    report(run.progress)
-    try:
-        _run_pending(run)
-        ended = finish_job(spec.output, job.manifest)
-    except SpecError:
-        raise  # a cluster that cannot do what is asked of it
-    except EsvError as error:  # the request was right: it is what was met on the way
-        raise IncompleteError(f"{error}; run again to go on") from error
-    names = {job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()}
-    return JobResult(
-        output=spec.output,
-        counts=ended.counts,
-        failed=ended.failed,
-        quarantined=names,
-        given_up=run.hopeless,
-        max_failed=spec.max_failed,
-        units=len(job.manifest.units),
-        resumed_units=len(job.manifest.units) - len(job.pending),
-        seconds=time.monotonic() - begun,
-    )
+    job = plan_job(spec, retry_failed=retry_failed)
+    left = sum(len(job.retried.get(unit.index, range(unit.rows))) for unit in job.pending)
+    units = len(job.manifest.units)
+    progress = Progress(job.manifest.rows, job.manifest.rows - left, units, units - len(job.pending))
+    run = Run(job.spec, job, progress, report, [log_unit])
+    with progress_file(run):
+        run.tick(begun)
+        try:
+            if job.retried:
+                remove_success(spec.output)  # while tables change the job is not finished
+            _run_pending(run)
+            ended = finish_job(spec.output, job.manifest)
+        except SpecError:
+            raise  # a cluster that cannot do what is asked of it
+        except EsvError as error:  # the request was right: it is what was met on the way
+            raise IncompleteError(f"{error}; run again to go on") from error
+        result = JobResult(
+            output=spec.output,
+            counts=ended.counts,
+            failed=ended.failed,
+            reasons=run.progress.reasons,
+            quarantined={job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()},
+            given_up=run.scheduler.hopeless,
+            max_failed=spec.max_failed,
+            units=units,
+            resumed_units=units - len(job.pending),
+            seconds=time.monotonic() - begun,
+        )
+        run.ended = "incomplete" if result.units_left else "done"
+        return result
 
 
 def _run_pending(run: Run) -> None:
@@ -84,23 +100,24 @@ def _run_here(run: Run) -> None:
     """All units in this process without Ray: the actor as a plain object, its threads in place of Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     actor = UnitActor(run.spec, run.job.manifest.model["digest"], "cuda" if torch.cuda.is_available() else "cpu")
+    scheduler = run.scheduler
     with ThreadPoolExecutor(MOST_IN_FLIGHT, "esv-unit") as pool:
         try:
             actor.ready()
-            run.scheduler.worker_ready("here")
-            running: dict[Future[UnitReport], tuple[str, int]] = {}
-            while not (run.scheduler.finished or run.hopeless):
-                run.tick(actors=1)
-                for worker, index in run.scheduler.assign():
-                    running[pool.submit(actor.run, run.unit(index))] = (worker, index)
+            scheduler.worker_ready("here")
+            running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
+            while not (scheduler.finished or scheduler.hopeless):
+                now = time.monotonic()
+                run.tick(now)
+                for worker, task in scheduler.assign(now):
+                    call = pool.submit(actor.run, run.unit(task.unit), task, run.retried(task.unit))
+                    running[call] = (worker, task.unit)
+                if not running:
+                    time.sleep(min(1.0, scheduler.idle_s(now)))
                 for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
                     worker, index = running.pop(future)
-                    error = future.exception()
-                    if error is None:
-                        run.done(worker, index, future.result())
-                    else:
-                        run.failed(worker, index, error)
-            run.tick(actors=1)
+                    run.settle(worker, index, future.result(), time.monotonic())
+            run.tick(time.monotonic())
         finally:
             actor.close()
             torch.set_num_threads(threads)

@@ -40,7 +40,7 @@ def shared_blueprint(recipe: Recipe) -> Blueprint:
     with ExitStack() as stack:
         try:
             folder = store_folder()
-            path = folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
+            path = _path(folder, recipe)
             lock = stack.enter_context((folder / f"{path.stem}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
         except OSError:  # no room, no locks, or not ours: nobody shares
@@ -51,6 +51,18 @@ def shared_blueprint(recipe: Recipe) -> Blueprint:
             with suppress(OSError):  # a full disk: the next one builds its own, nothing is lost
                 _save(path, found)
         return found
+
+
+def is_kept(recipe: Recipe) -> bool:
+    """Whether the blueprint of a recipe was built and kept on this machine."""
+    try:
+        return _work(recipe) > _CHEAP and _path(store_folder(), recipe).exists()
+    except OSError:  # nobody shares
+        return False
+
+
+def _path(folder: Path, recipe: Recipe) -> Path:
+    return folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
 
 
 def store_folder() -> Path:

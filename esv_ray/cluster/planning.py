@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from esv_ray import storage
@@ -14,6 +14,7 @@ from esv_ray.errors import DataError, JobError, ModelError, SpecError
 from esv_ray.machine import cores, memory_per_actor
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
+from esv_ray.tables.finish import read_footers_of
 from esv_ray.tables.inputs import InputFile, feature_dim_of, has_labels, list_files
 from esv_ray.tables.manifest import (
     Manifest,
@@ -25,7 +26,7 @@ from esv_ray.tables.manifest import (
 from esv_ray.tables.units import Unit, plan_units
 
 # Another number here says that the same spec now gives other values; an old output is then refused.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -35,42 +36,83 @@ class PlannedJob:
     Attributes:
         spec: the job, with the memory budget that its plan fixed.
         manifest: the plan.
-        pending: units not yet committed, in plan order.
+        pending: units that are to be done, in plan order: those not yet committed, and those of `retried`.
+        retried: rows of committed units, by the unit's number, that failed and are tried again.
     """
 
     spec: JobSpec
     manifest: Manifest
     pending: tuple[Unit, ...]
+    retried: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def plan_job(spec: JobSpec) -> PlannedJob:
-    """Check a job, plan it or find its plan, and see what is left to do. Writes run.json and nothing else.
+@dataclass(frozen=True, eq=False)
+class CheckedJob:
+    """A job that could run.
+
+    Attributes:
+        model: on the CPU.
+        manifest: its plan: the one on storage, or the one that would be written.
+        planned: whether it is on storage.
+    """
+
+    model: VideoModel
+    manifest: Manifest
+    planned: bool
+
+
+def check_job(spec: JobSpec) -> CheckedJob:
+    """Check a job and find its plan, or make one. Writes nothing.
 
     Raises:
-        EsvError: the request is wrong or another job's output is in the way; nothing is written then.
+        EsvError: the request is wrong or another job's output is in the way.
     """
     _check_places(spec)
     model = load_model(spec.model)
     _check_classes(spec, model)
     files = list_files(spec.features)
     keys = {**job_keys(spec), "model": model.digest, "results_version": RESULTS_VERSION}
-    manifest = read_manifest(spec.output)
-    if manifest is None:
-        manifest = _new_manifest(spec, model, files, keys)
-        if not commit_manifest(spec.output, manifest):  # another driver was first
-            manifest = read_manifest(spec.output)
-            assert manifest is not None, "a create-only put was refused, so it is there"
-    check_same_job(manifest, keys, files, spec.output)
+    found = read_manifest(spec.output)
+    if found is None:
+        return CheckedJob(model, _new_manifest(spec, model, files, keys), planned=False)
+    check_same_job(found, keys, files, spec.output)
+    return CheckedJob(model, found, planned=True)
+
+
+def plan_job(spec: JobSpec, *, retry_failed: bool = False) -> PlannedJob:
+    """Check a job, plan it or find its plan, and see what is left to do. Writes run.json and nothing else.
+
+    Args:
+        spec: the job.
+        retry_failed: whether videos that failed are to be tried again.
+
+    Raises:
+        EsvError: the request is wrong or another job's output is in the way; nothing is written then.
+    """
+    checked = check_job(spec)
+    manifest = checked.manifest
+    if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
+        found = read_manifest(spec.output)
+        assert found is not None, "a create-only put was refused, so it is there"
+        check_same_job(found, manifest.keys, manifest.files, spec.output)
+        manifest = found
     done = committed_names(spec.output)
-    spec = with_memory_budget(spec, manifest.memory_budget or _memory_budget(spec))
-    return PlannedJob(spec, manifest, tuple(unit for unit in manifest.units if unit.name not in done))
+    spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
+    retried = _failed_rows(spec.output, [unit for unit in manifest.units if unit.name in done]) if retry_failed else {}
+    pending = tuple(unit for unit in manifest.units if unit.name not in done or unit.index in retried)
+    return PlannedJob(spec, manifest, pending, retried)
+
+
+def _failed_rows(output: str, units: Sequence[Unit]) -> dict[int, tuple[int, ...]]:
+    footers = read_footers_of(output, units)
+    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True) if footer.failed}
 
 
 def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], keys: dict[str, object]) -> Manifest:
     if committed_names(spec.output):
         raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
     units = plan_units(files, spec.compute.unit)
-    budget = _memory_budget(spec)
+    budget = memory_budget(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
     return Manifest(
         memory_budget=budget,
@@ -94,7 +136,7 @@ def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], 
     )
 
 
-def _memory_budget(spec: JobSpec) -> int:
+def memory_budget(spec: JobSpec) -> int:
     """Bytes for each actor: what the job asks for, else by this machine."""
     asked = spec.compute.memory_budget
     if asked != "auto":

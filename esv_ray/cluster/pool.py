@@ -8,95 +8,116 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from esv_ray import storage
-from esv_ray.cluster.state import Run, one_line
-from esv_ray.cluster.worker import UnitActor
-from esv_ray.errors import EsvError, JobError, SpecError
-from esv_ray.tables.manifest import videos_url
+from esv_ray.cluster.actor import UnitActor, UnitFault
+from esv_ray.cluster.metrics import JobMetrics
+from esv_ray.cluster.state import Run
+from esv_ray.errors import EsvError, JobError, SpecError, one_line
 
-MOST_FAILED_STARTS = 5
+_MOST_BETWEEN_BEATS_S = 15.0
+_TICK_S = 1.0
+
+# Reasons stand in tables, whose bytes depend on no process, host or time.
+DIED = "its process died each time it was computed alone"
+NO_MEMORY = "memory ran out each time it was computed alone"
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What an actor was asked: a unit, or (None) `ready` or `beats`."""
+
+    worker: str
+    unit: int | None = None
+    beats: bool = False
 
 
 @dataclass
 class _Pool:
-    """Actors of a run: those starting, those ready, and what each was asked last."""
+    """Actors of a run, and what each was asked last."""
 
     run: Run
     wanted: int
     device: str
     actor_class: Any
     handles: dict[str, Any] = field(default_factory=dict)
-    pending: dict[Any, tuple[str, int | None]] = field(default_factory=dict)  # ref -> (worker, unit; None: ready ping)
-    ready: set[str] = field(default_factory=set)
-    failed_starts: int = 0
-    next_start: float = 0.0
+    pending: dict[Any, _Call] = field(default_factory=dict)  # ref -> what was asked
+    beats: dict[str, int] = field(default_factory=dict)  # of each worker, when it was asked last
+    asked: set[str] = field(default_factory=set)  # workers that have not answered how they are
     started: int = 0
+    next_beats: float = 0.0
 
-    def start_missing(self) -> None:
-        """Replace what is lost, with a pause that doubles with every failed start."""
-        if time.monotonic() < self.next_start or self.failed_starts >= MOST_FAILED_STARTS:
-            return
-        scheduler = self.run.scheduler
-        busy = sum(bool(units) for units in scheduler.in_flight.values())
-        useful = min(self.wanted, busy + len(scheduler.waiting) + len(scheduler.suspects))
-        while len(self.handles) < useful:
+    def start_missing(self, now: float) -> None:
+        """Replace what is lost."""
+        for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
             handle = self.actor_class.remote(self.run.spec, self.run.job.manifest.model["digest"], self.device)
             self.handles[worker] = handle
-            self.pending[handle.ready.remote()] = (worker, None)
+            self.run.scheduler.worker_starting(worker)
+            self.pending[handle.ready.remote()] = _Call(worker)
 
-    def give_out(self) -> None:
+    def give_out(self, now: float) -> None:
         """Hand waiting units to ready actors."""
-        for worker, index in self.run.scheduler.assign():
-            self.pending[self.handles[worker].run.remote(self.run.unit(index))] = (worker, index)
+        for worker, task in self.run.scheduler.assign(now):
+            unit, retried = self.run.unit(task.unit), self.run.retried(task.unit)
+            self.pending[self.handles[worker].run.remote(unit, task, retried)] = _Call(worker, task.unit)
 
-    def settle(self, ref: Any) -> None:
+    def ask_beats(self, now: float) -> None:
+        """Ask every actor whether its work goes on, and end those whose work does not."""
+        stall = self.run.spec.cluster.stall_timeout
+        if stall is None or now < self.next_beats:
+            return
+        self.next_beats = now + min(_MOST_BETWEEN_BEATS_S, stall / 4)
+        for worker in self.run.scheduler.stalled(now):
+            self.lose(worker, f"no progress in {stall:g} s each time it was computed alone", now)
+        for worker, handle in self.handles.items():
+            if worker in self.run.scheduler.in_flight and worker not in self.asked:
+                self.asked.add(worker)
+                self.pending[handle.beats.remote()] = _Call(worker, beats=True)
+
+    def settle(self, ref: Any, now: float) -> None:
         """Take one finished call into account."""
-        worker, index = self.pending.pop(ref, (None, None))
-        if worker is None or worker not in self.handles:
+        call = self.pending.pop(ref, None)
+        if call is None or call.worker not in self.handles:
             return  # its actor was lost a moment ago
+        worker = call.worker
         try:
-            report = ray.get(ref)
-        except RayTaskError as error:
+            answer = ray.get(ref)
+        except RayTaskError as error:  # of `ready` alone: what a unit meets is no exception
             cause = error.cause if isinstance(error.cause, Exception) else error
-            if index is None:
-                if isinstance(cause, EsvError):
-                    raise cause from None
-                self.lose(worker, cause, started=False)
-                return
-            self.run.failed(worker, index, cause)
-            if self.device != "cpu" and not isinstance(cause, EsvError):
-                self.lose(worker, cause)  # after an error of the device nothing on it can be trusted
+            if isinstance(cause, EsvError):
+                raise cause from None
+            self.lose(worker, one_line(cause), now)
         except RayError as error:
-            self.lose(worker, error, started=index is not None)
+            preempted = isinstance(error, RayActorError) and bool(getattr(error, "preempted", False))
+            starting = worker in self.run.scheduler.starting
+            reason = NO_MEMORY if isinstance(error, OutOfMemoryError) else DIED
+            self.lose(worker, one_line(error) if starting else reason, now, charged=not preempted)
         else:
-            if index is None:
-                self.ready.add(worker)
-                self.failed_starts = 0
+            if call.beats:
+                self.asked.discard(worker)
+                if self.beats.get(worker) != answer:
+                    self.beats[worker] = answer
+                    self.run.scheduler.progress(worker, now)
+            elif call.unit is None:
                 self.run.scheduler.worker_ready(worker)
             else:
-                self.run.done(worker, index, report)
+                self.run.settle(worker, call.unit, answer, now)
+                if isinstance(answer, UnitFault) and answer.device_lost:
+                    # After an error of the device nothing on it can be trusted.
+                    self.lose(worker, answer.reason, now, charged=False)
 
-    def lose(self, worker: str, error: BaseException, *, started: bool = True) -> None:
+    def lose(self, worker: str, reason: str, now: float, *, charged: bool = True) -> None:
         """An actor is gone, or must go."""
-        handle = self.handles.pop(worker)
-        ray.kill(handle)
-        self.pending = {ref: what for ref, what in self.pending.items() if what[0] != worker}
-        self.ready.discard(worker)
-        if not started:
-            self.failed_starts += 1
-            self.next_start = time.monotonic() + 0.2 * 2**self.failed_starts
-        preempted = isinstance(error, RayActorError) and bool(getattr(error, "preempted", False))
-        charged = isinstance(error, RayError) and not preempted
-        for index in self.run.scheduler.worker_lost(worker, one_line(error), charged=charged):
-            # An actor thought dead may have finished: look before doing it again.
-            if storage.exists(videos_url(self.run.spec.output, self.run.unit(index))):
-                self.run.scheduler.already_done(index)
-        if self.failed_starts >= MOST_FAILED_STARTS and not self.handles:
-            raise JobError(f"no actor can be started ({self.failed_starts} tries): {one_line(error)}")
+        ray.kill(self.handles.pop(worker))
+        self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
+        self.asked.discard(worker)
+        self.beats.pop(worker, None)
+        if worker in self.run.scheduler.starting:
+            self.run.scheduler.start_failed(worker, reason, now)
+        else:
+            self.run.lost(worker, reason, now, charged=charged)
 
 
 def run_on_actors(run: Run) -> None:
@@ -106,6 +127,39 @@ def run_on_actors(run: Run) -> None:
         JobError: no actor can be started.
         EsvError: what an actor met while it loaded the model.
     """
+    pool = _pool_of(run)
+    metrics = JobMetrics()
+    run.listeners.append(metrics.unit)
+    scheduler = run.scheduler
+    try:
+        while not (scheduler.finished or scheduler.hopeless):
+            now = time.monotonic()
+            pool.start_missing(now)
+            pool.give_out(now)
+            pool.ask_beats(now)
+            run.tick(now)
+            metrics.progress(run.progress)
+            refs = list(pool.pending)
+            if not refs:
+                time.sleep(min(_TICK_S, scheduler.idle_s(time.monotonic())))
+                continue
+            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0.02, fetch_local=False)
+            if not done:
+                patience = min(_TICK_S, scheduler.idle_s(time.monotonic()))
+                done, _ = ray.wait(refs, num_returns=1, timeout=patience, fetch_local=False)
+            now = time.monotonic()
+            for ref in done:
+                pool.settle(ref, now)
+        run.tick(time.monotonic())
+        metrics.progress(run.progress)
+        if scheduler.hopeless and not scheduler.quarantined and not scheduler.done:
+            raise JobError(scheduler.hopeless)
+    finally:
+        for handle in pool.handles.values():
+            ray.kill(handle)
+
+
+def _pool_of(run: Run) -> _Pool:
     threads = run.spec.compute.threads
     resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = int(resources.get("GPU", 0))
@@ -121,24 +175,6 @@ def run_on_actors(run: Run) -> None:
         num_gpus=1 if gpus else 0,
         max_restarts=0,
         max_task_retries=0,
-        max_concurrency=3,  # two units in flight, and the ping
+        max_concurrency=4,  # two units in flight, `ready`, `beats`
     )
-    pool = _Pool(run, wanted, "cuda" if gpus else "cpu", actor_class)
-    try:
-        while not (run.scheduler.finished or run.hopeless):
-            pool.start_missing()
-            pool.give_out()
-            run.tick(len(pool.ready))
-            refs = list(pool.pending)
-            if not refs:
-                time.sleep(max(0.0, min(1.0, pool.next_start - time.monotonic())))
-                continue
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0.02, fetch_local=False)
-            if not done:
-                done, _ = ray.wait(refs, num_returns=1, timeout=1.0, fetch_local=False)
-            for ref in done:
-                pool.settle(ref)
-        run.tick(len(pool.ready))
-    finally:
-        for handle in pool.handles.values():
-            ray.kill(handle)
+    return _Pool(run, wanted, "cuda" if gpus else "cpu", actor_class)

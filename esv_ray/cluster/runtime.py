@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from esv_ray.cluster.state import one_line
-from esv_ray.errors import JobError, SpecError
+from esv_ray.errors import JobError, SpecError, one_line
 from esv_ray.machine import cores
 from esv_ray.spec import JobSpec
 

@@ -1,21 +1,53 @@
-"""Which unit runs on which worker: a pure state machine without Ray and without a clock.
+"""Which unit runs on which worker: a pure state machine without Ray and without a clock; time is an argument.
 
 Rules (each was learned from measured failures of real jobs):
 - A worker gets work only once it said that it is ready; two units in flight hide its I/O behind its compute.
-- When a worker dies, its units in flight are suspects. A suspect runs alone on its worker, and only a death while
-  alone is charged to it; charged often enough it is quarantined, so that one bad unit cannot stop a job.
-- An error that a unit reports is charged to it at once; errors of the input are final, others are retried.
+- When a worker dies or makes no progress, its units in flight are suspects. A suspect runs alone on its worker, and
+  only a death while alone is charged to it. An error in the computation of a unit is charged at once.
+- A unit charged twice is looked into (`inquest`): rows are computed alone, and not committed, until the videos at
+  fault are found. Then the unit runs again without them: they are its `failed` rows.
+- A unit in which no video alone is at fault is quarantined: left uncommitted, told, and tried by the next run.
+- Faults of storage pass: such a unit is tried again after a random pause. A node that was taken away charges nobody.
+- Where nothing succeeds any more the run stops, rather than to go through a million units.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from esv_ray.cluster.inquest import Inquest, Rows
 
 MOST_IN_FLIGHT = 2
-MOST_SOLO_DEATHS = 2
-MOST_ERRORS = 3
+MOST_TRIES = 5  # of a unit that meets faults of storage, each of which was retried below already
+MOST_CHARGES = 2  # of a whole unit, after which it is looked into
+MOST_FAILED_STARTS = 5  # one after another
+HOPELESS_FAILURES, HOPELESS_DEATHS = 8, 40  # without any success in between; a unit given up counts twice
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_SHARE_ALONE = 4  # one in so many workers is kept free for suspects, while others wait
+
+Fault = Literal["input", "refused", "storage", "compute"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is asked.
+
+    Attributes:
+        unit: its number.
+        probe: rows start..stop to be computed and not committed; None: the unit, to be committed.
+        condemned: rows that fail, and why, whatever else.
+        again: it was given out before, so that it may be committed already.
+    """
+
+    unit: int
+    probe: Rows | None = None
+    condemned: tuple[tuple[int, str], ...] = ()
+    again: bool = False
 
 
 @dataclass
@@ -23,103 +55,269 @@ class Scheduler:
     """State of a run.
 
     Attributes:
-        waiting: units not yet given out, in plan order; retries go to the front.
+        sizes: rows of each unit that is to be done.
+        stall_s: seconds without progress after which a worker counts as hung; None: never.
+        waiting: units not yet given out, in plan order.
         suspects: units that must run alone.
-        in_flight: units of each ready worker.
+        in_flight: units of each ready worker, oldest first.
+        starting: workers that were asked for and are not ready.
         done: finished units.
         quarantined: units given up, and why.
+        condemned: (unit, row) of the videos found at fault, and why.
     """
 
+    sizes: Mapping[int, int]
+    stall_s: float | None = None
+    random: Random = field(default_factory=lambda: Random(0))  # noqa: S311  # pauses, not secrets
     waiting: deque[int] = field(default_factory=deque)
     suspects: deque[int] = field(default_factory=deque)
-    in_flight: dict[str, set[int]] = field(default_factory=dict)
+    in_flight: dict[str, list[int]] = field(default_factory=dict)
+    starting: set[str] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
     quarantined: dict[int, str] = field(default_factory=dict)
-    _alone: dict[str, int] = field(default_factory=dict)
-    _deaths: dict[int, int] = field(default_factory=dict)
-    _errors: dict[int, int] = field(default_factory=dict)
+    condemned: dict[tuple[int, int], str] = field(default_factory=dict)
+    failed_starts: int = 0
+    _paused: list[tuple[float, int]] = field(default_factory=list)  # a heap: when, unit
+    # Workers with so many units in flight that may take more, in the order in which they came to that: no step
+    # looks at all workers, of which there may be thousands.
+    _room: tuple[dict[str, None], ...] = field(default_factory=lambda: tuple({} for _ in range(MOST_IN_FLIGHT)))
+    _alone: dict[str, int] = field(default_factory=dict)  # workers that a suspect has for itself
+    _draining: dict[str, None] = field(default_factory=dict)  # workers that take nothing until they are empty
+    _seen: dict[str, float] = field(default_factory=dict)  # busy workers: when each last made progress
+    _given: set[int] = field(default_factory=set)  # units given out before
+    _tries: dict[int, int] = field(default_factory=dict)
+    _charges: dict[int, int] = field(default_factory=dict)
+    _inquests: dict[int, Inquest] = field(default_factory=dict)
+    _next_start: float = 0.0
+    _failures: int = 0  # units quarantined and videos condemned since the last success
+    _deaths: int = 0  # charged ones since the last success
+    _why: str = ""
 
-    @classmethod
-    def of(cls, units: Iterable[int]) -> Scheduler:
-        """A scheduler of units yet to be done."""
-        return cls(waiting=deque(units))
+    def __post_init__(self) -> None:
+        self.waiting.extend(self.sizes)
 
     @property
     def finished(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return not (self.waiting or self.suspects or any(self.in_flight.values()))
+        """Every unit is done or quarantined."""
+        return len(self.done) + len(self.quarantined) == len(self.sizes)
+
+    @property
+    def hopeless(self) -> str | None:
+        """Why going on makes no sense, if so."""
+        if self.failed_starts >= MOST_FAILED_STARTS and not self.in_flight and not self.starting:
+            return f"no actor can be started ({self.failed_starts} tries): {self._why}"
+        if self._failures >= HOPELESS_FAILURES or self._deaths >= HOPELESS_DEATHS:
+            return f"nothing succeeds any more: {self._why}"
+        return None
+
+    @property
+    def busy(self) -> int:
+        """Workers with work."""
+        return len(self._seen)
+
+    def idle_s(self, now: float) -> float:
+        """Seconds after which something is due that no worker reports: the end of a pause."""
+        due = [self._paused[0][0]] if self._paused else []
+        due += [self._next_start] if self._next_start > now else []
+        return max(0.0, min(due) - now) if due else float("inf")
+
+    # Workers ----------------------------------------------------------------------------------------------------------
+
+    def to_start(self, most: int, now: float) -> int:
+        """How many workers to start now, of at most so many; none while a pause after failed starts lasts."""
+        if now < self._next_start or self.failed_starts >= MOST_FAILED_STARTS:
+            return 0
+        useful = self.busy + len(self.waiting) + len(self.suspects) + len(self._paused)
+        return max(0, min(most, useful) - len(self.in_flight) - len(self.starting))
+
+    def worker_starting(self, worker: str) -> None:
+        """A worker was asked for."""
+        self.starting.add(worker)
 
     def worker_ready(self, worker: str) -> None:
         """A worker said that it is ready."""
         if worker in self.in_flight:
             raise ValueError(f"worker {worker} is known already")
-        self.in_flight[worker] = set()
+        self.starting.discard(worker)
+        self.failed_starts = 0
+        self.in_flight[worker] = []
+        self._room[0][worker] = None
 
-    def assign(self) -> list[tuple[str, int]]:
-        """Give out work: (worker, unit) pairs, now in flight. The least busy worker first."""
-        given: list[tuple[str, int]] = []
-        for depth in range(MOST_IN_FLIGHT):
-            for worker, units in self.in_flight.items():
-                if len(units) != depth or worker in self._alone:
-                    continue
-                if self.suspects and not units:
-                    unit = self.suspects.popleft()
-                    self._alone[worker] = unit
-                elif self.waiting:
-                    unit = self.waiting.popleft()
-                else:
-                    continue
-                units.add(unit)
-                given.append((worker, unit))
-        return given
+    def start_failed(self, worker: str, reason: str, now: float) -> None:
+        """A worker ended before it was ready; the pause before the next start grows."""
+        self.starting.discard(worker)
+        self.failed_starts += 1
+        self._why = reason
+        self._next_start = now + self._pause(self.failed_starts)
 
-    def unit_done(self, worker: str, unit: int) -> None:
-        """A worker committed a unit."""
-        self._release(worker, unit)
-        self.done.add(unit)
-
-    def unit_failed(self, worker: str, unit: int, reason: str, *, final: bool) -> None:
-        """A worker reported an error of a unit; a final one is not tried again."""
-        self._release(worker, unit)
-        self._errors[unit] = self._errors.get(unit, 0) + 1
-        if final or self._errors[unit] >= MOST_ERRORS:
-            self.quarantined[unit] = reason
-        else:
-            self.waiting.append(unit)
-
-    def worker_lost(self, worker: str, reason: str, *, charged: bool = True) -> list[int]:
-        """A worker died.
+    def worker_lost(self, worker: str, reason: str, now: float, *, charged: bool = True) -> list[int]:
+        """A worker died, or was ended.
 
         Args:
             worker: which; one that was never ready is fine.
-            reason: why, for the record of a unit that is given up.
+            reason: why, for the record of what is given up.
+            now: seconds.
             charged: whether a unit can be at fault; not when its node was taken away.
 
         Returns:
             The units that were in flight on it; they wait again, as suspects if charged.
         """
-        units = sorted(self.in_flight.pop(worker, set()))
+        self.starting.discard(worker)
+        units = self.in_flight.pop(worker, [])
         alone = self._alone.pop(worker, None)
-        for unit in units:
+        self._seen.pop(worker, None)
+        self._draining.pop(worker, None)
+        for room in self._room:
+            room.pop(worker, None)
+        for unit in units if charged else reversed(units):
             if not charged:
-                self.waiting.appendleft(unit)
-                continue
-            if unit == alone or len(units) == 1:
-                self._deaths[unit] = self._deaths.get(unit, 0) + 1
-            if self._deaths.get(unit, 0) >= MOST_SOLO_DEATHS:
-                self.quarantined[unit] = reason
+                (self.waiting if alone is None else self.suspects).appendleft(unit)
+            elif len(units) == 1:
+                self._deaths += 1
+                self._charge(unit, reason)
             else:
                 self.suspects.append(unit)
         return units
 
-    def already_done(self, unit: int) -> None:
-        """A unit that waits turns out to be committed: a worker thought dead did finish."""
-        for queue in (self.waiting, self.suspects):
-            if unit in queue:
-                queue.remove(unit)
-                self.done.add(unit)
+    def progress(self, worker: str, now: float) -> None:
+        """A worker showed that its work goes on."""
+        if worker in self._seen:
+            self._seen[worker] = now
 
-    def _release(self, worker: str, unit: int) -> None:
-        self.in_flight[worker].remove(unit)
-        if self._alone.get(worker) == unit:
-            del self._alone[worker]
+    def stalled(self, now: float) -> list[str]:
+        """Workers with work that showed no progress for `stall_s`; they are to be ended, and lost."""
+        if self.stall_s is None:
+            return []
+        return [worker for worker, seen in self._seen.items() if now - seen >= self.stall_s]
+
+    # Units ------------------------------------------------------------------------------------------------------------
+
+    def assign(self, now: float) -> list[tuple[str, Task]]:
+        """Give out work: (worker, task) pairs, now in flight. The least busy workers first."""
+        while self._paused and self._paused[0][0] <= now:
+            _, unit = heapq.heappop(self._paused)
+            (self.suspects if unit in self._inquests else self.waiting).append(unit)
+        given: list[tuple[str, Task]] = []
+        while self.suspects and self._room[0]:
+            worker = next(iter(self._room[0]))
+            self._alone[worker] = unit = self.suspects.popleft()
+            given.append(self._give(worker, unit, now))
+        self._drain()
+        for room in self._room:
+            while self.waiting and room:
+                given.append(self._give(next(iter(room)), self.waiting.popleft(), now))
+        return given
+
+    def unit_done(self, worker: str, unit: int, now: float) -> None:
+        """A worker did what it was asked: a unit is committed, or rows of it have been computed without harm."""
+        task = self.task(unit)
+        self._release(worker, unit, now)
+        if len(task.condemned) < self.sizes[unit]:
+            self._failures = self._deaths = 0  # something was computed
+        if task.probe is None:
+            self.done.add(unit)
+            self._inquests.pop(unit, None)
+        else:
+            self._inquests[unit].cleared()
+            self._go_on(unit)
+
+    def unit_failed(self, worker: str, unit: int, reason: str, fault: Fault, now: float) -> None:
+        """A worker reported an error.
+
+        Args:
+            worker: which.
+            unit: which.
+            reason: for the record.
+            fault: `input`: the unit's rows cannot be had, trying again is no use; `refused`: the storage takes
+                nothing, trying again is no use; `storage`: it may pass; `compute`: a video may be at fault.
+            now: seconds.
+        """
+        self._release(worker, unit, now)
+        if fault == "compute":
+            self._charge(unit, reason)
+            return
+        self._tries[unit] = self._tries.get(unit, 0) + 1
+        if fault == "storage" and self._tries[unit] < MOST_TRIES:
+            heapq.heappush(self._paused, (now + self._pause(self._tries[unit]), unit))
+            return
+        before = self._failures
+        self._quarantine(unit, reason)
+        if fault == "input" and self.done:
+            self._failures = before  # of this file or that: others may be well
+
+    def task(self, unit: int) -> Task:
+        """What is to be asked of a worker about a unit now."""
+        inquest = self._inquests.get(unit)
+        if inquest is None:
+            return Task(unit, again=unit in self._given)
+        return Task(unit, inquest.next, tuple(sorted(inquest.condemned.items())), again=True)
+
+    def _charge(self, unit: int, reason: str) -> None:
+        """A fault that was nobody else's."""
+        self._why = reason
+        inquest = self._inquests.get(unit)
+        if inquest is None or inquest.next is None:
+            self._charges[unit] = self._charges.get(unit, 0) + 1
+            if self._charges[unit] < MOST_CHARGES:
+                self.suspects.append(unit)
+                return
+            if inquest is not None and not inquest.again():
+                self._quarantine(unit, f"{reason}; no video of it alone is at fault")
+                return
+            if inquest is None:
+                self._inquests[unit] = inquest = Inquest(self.sizes[unit])
+            self.suspects.append(unit)
+            return
+        row = inquest.guilty(reason)
+        if row is not None:
+            self.condemned[unit, row] = reason
+            self._failures += 1
+        self._go_on(unit)
+
+    def _go_on(self, unit: int) -> None:
+        """The next step of an inquest; at its end the unit runs as a whole, without the condemned."""
+        if self._inquests[unit].next is None:
+            self._charges[unit] = 0
+        self.suspects.appendleft(unit)
+
+    def _quarantine(self, unit: int, reason: str) -> None:
+        self.quarantined[unit] = self._why = reason
+        self._failures += 2
+        self._inquests.pop(unit, None)
+
+    def _give(self, worker: str, unit: int, now: float) -> tuple[str, Task]:
+        task = self.task(unit)
+        self._given.add(unit)
+        units = self.in_flight[worker]
+        self._room[len(units)].pop(worker)
+        units.append(unit)
+        if len(units) < MOST_IN_FLIGHT and worker not in self._alone:
+            self._room[len(units)][worker] = None
+        self._seen.setdefault(worker, now)
+        return worker, task
+
+    def _release(self, worker: str, unit: int, now: float) -> None:
+        units = self.in_flight[worker]
+        if len(units) < MOST_IN_FLIGHT:
+            self._room[len(units)].pop(worker, None)
+        units.remove(unit)
+        self._alone.pop(worker, None)
+        if units:
+            self._seen[worker] = now
+        else:
+            self._seen.pop(worker)
+            self._draining.pop(worker, None)
+        if worker not in self._draining:
+            self._room[len(units)][worker] = None
+
+    def _drain(self) -> None:
+        """Let some workers run empty, so that suspects need not wait for the end of the job."""
+        wanted = min(len(self.suspects), max(1, len(self.in_flight) // _SHARE_ALONE) - len(self._alone))
+        while len(self._draining) < wanted and self._room[1]:
+            worker = next(iter(self._room[1]))
+            self._room[1].pop(worker)
+            self._draining[worker] = None
+
+    def _pause(self, tries: int) -> float:
+        """Seconds: anything up to a bound that doubles (full jitter), so that thousands do not come back at once."""
+        return self.random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**tries))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Literal
 
+from esv_ray.cluster.actor import UnitFault
 from esv_ray.cluster.planning import PlannedJob
-from esv_ray.cluster.scheduler import Scheduler
+from esv_ray.cluster.scheduler import Scheduler, Task
 from esv_ray.cluster.worker import UnitReport
-from esv_ray.errors import DataError, EsvError
 from esv_ray.spec import JobSpec
-from esv_ray.tables.results import NO_COUNTS, UnitCounts
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
-
-HOPELESS_AFTER = 4
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,24 @@ class Progress:
     Attributes:
         total: videos of the job.
         resumed: videos that earlier runs had committed.
+        units, units_done, units_failed: of the job; of them committed by now; given up in this run.
         counts: of the units that this run committed.
+        reasons: failed videos of this run by reason, numbers in it left out.
         actors: ready actors.
+        busy_actors: of them with work.
         seconds: since the first unit was given out.
         read_s, compute_s, commit_s: of all actors together.
     """
 
     total: int
     resumed: int
+    units: int = 0
+    units_done: int = 0
+    units_failed: int = 0
     counts: UnitCounts = NO_COUNTS
+    reasons: Mapping[str, int] = field(default_factory=dict)
     actors: int = 0
+    busy_actors: int = 0
     seconds: float = 0.0
     read_s: float = 0.0
     compute_s: float = 0.0
@@ -45,6 +53,12 @@ class Progress:
         return self.counts.rows / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds until the rest is done at this rate; None before there is one."""
+        left = self.total - self.resumed - self.counts.rows
+        return left / self.rate if self.rate > 0 else None
+
+    @property
     def busy(self) -> float:
         """Share of the actors' time in which their devices computed; units count when they are committed."""
         whole = self.seconds * self.actors
@@ -52,6 +66,7 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+Ended = Literal["done", "incomplete", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,9 @@ class JobResult:
         output: where the tables are.
         counts: of all committed units, of this and earlier runs.
         failed: (video_id, reason) of the first failed videos.
+        reasons: failed videos of this run by reason, numbers in it left out.
         quarantined: units that could not be committed, and why.
-        given_up: whether the run stopped early, every unit so far having failed.
+        given_up: why the run stopped early, if it did.
         max_failed: share of failed videos that the spec bears.
         units, resumed_units: of the job, and of them those that earlier runs had committed.
         seconds: of this run.
@@ -72,72 +88,120 @@ class JobResult:
     output: str
     counts: UnitCounts
     failed: tuple[tuple[str, str], ...]
+    reasons: Mapping[str, int]
     quarantined: Mapping[str, str]
-    given_up: bool
+    given_up: str | None
     max_failed: float
     units: int
     resumed_units: int
     seconds: float
 
     @property
+    def units_left(self) -> bool:
+        """Whether units are not committed."""
+        return bool(self.quarantined or self.given_up)
+
+    @property
     def exit_code(self) -> int:
         """0 done; 1 too many videos failed, or a unit could not be committed."""
         too_many = self.counts.failed > self.max_failed * self.counts.rows
-        return 1 if self.quarantined or too_many else 0
+        return 1 if self.units_left or too_many else 0
+
+
+@dataclass(frozen=True)
+class UnitEvent:
+    """A worker did, or could not do, what it was asked of a unit."""
+
+    unit: Unit
+    worker: str
+    task: Task
+    outcome: UnitReport | UnitFault
 
 
 @dataclass
 class Run:
-    """The state of one run of the driver."""
+    """The state of one run of the driver.
+
+    Attributes:
+        spec, job: what is to be done.
+        progress: where it stands.
+        report: told of the progress, often.
+        listeners: told of every unit that ended, or failed.
+        started: when the first actor was ready.
+        ended: how it ended; None while it runs.
+    """
 
     spec: JobSpec
     job: PlannedJob
     progress: Progress
     report: Report
+    listeners: list[Callable[[UnitEvent], None]] = field(default_factory=list)
     started: float | None = None
+    ended: Ended | None = None
     scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler.of(unit.index for unit in self.job.pending)
-
-    @property
-    def hopeless(self) -> bool:
-        """The first units all failed: whatever it is, it will fail the others too."""
-        return not self.scheduler.done and len(self.scheduler.quarantined) >= HOPELESS_AFTER
+        sizes = {unit.index: len(self.job.retried.get(unit.index, range(unit.rows))) for unit in self.job.pending}
+        # Not the job's seed: pauses shall differ from driver to driver, and no result depends on them.
+        self.scheduler = Scheduler(sizes, self.spec.cluster.stall_timeout, Random())  # noqa: S311
 
     def unit(self, index: int) -> Unit:
         """A unit of the plan by its number."""
         return self.job.manifest.units[index]
 
-    def done(self, worker: str, index: int, report: UnitReport) -> None:
-        """A worker committed a unit."""
-        self.scheduler.unit_done(worker, index)
-        now = self.progress
+    def retried(self, index: int) -> tuple[int, ...] | None:
+        """The rows of a committed unit that are tried again, if that is what the run is for."""
+        return self.job.retried.get(index)
+
+    def settle(self, worker: str, index: int, outcome: UnitReport | UnitFault, now: float) -> None:
+        """A worker did, or could not do, what it was asked."""
+        task = self.scheduler.task(index)
+        if isinstance(outcome, UnitFault):
+            self.scheduler.unit_failed(worker, index, outcome.reason, outcome.fault, now)
+            self._tell(UnitEvent(self.unit(index), worker, task, outcome))
+            return
+        self.scheduler.unit_done(worker, index, now)
+        self._tell(UnitEvent(self.unit(index), worker, task, outcome))
+        so_far = self.progress
+        reasons = Counter(so_far.reasons)
+        reasons.update(outcome.reasons)
         self.progress = replace(
-            now,
-            counts=now.counts + report.counts,
-            read_s=now.read_s + report.read_s,
-            compute_s=now.compute_s + report.compute_s,
-            commit_s=now.commit_s + report.commit_s,
+            so_far,
+            counts=so_far.counts + self._gained(index, task, outcome),
+            reasons=reasons,
+            read_s=so_far.read_s + outcome.read_s,
+            compute_s=so_far.compute_s + outcome.compute_s,
+            commit_s=so_far.commit_s + outcome.commit_s,
         )
 
-    def failed(self, worker: str, index: int, error: BaseException) -> None:
-        """A worker could not commit a unit."""
-        # A storage error may pass; a changed model or an impossible request does not.
-        final = isinstance(error, EsvError) and not isinstance(error, DataError)
-        self.scheduler.unit_failed(worker, index, one_line(error), final=final)
+    def lost(self, worker: str, reason: str, now: float, *, charged: bool) -> None:
+        """A worker is gone, with what it had in flight."""
+        for index in self.scheduler.in_flight.get(worker, []):
+            self._tell(UnitEvent(self.unit(index), worker, self.scheduler.task(index), UnitFault("compute", reason)))
+        self.scheduler.worker_lost(worker, reason, now, charged=charged)
 
-    def tick(self, actors: int) -> None:
+    def tick(self, now: float) -> None:
         """Tell where the run stands; the clock starts with the first ready actor."""
-        if self.started is None and actors:
-            self.started = time.monotonic()
-        seconds = 0.0 if self.started is None else time.monotonic() - self.started
-        self.progress = replace(self.progress, actors=actors, seconds=seconds)
+        scheduler = self.scheduler
+        if self.started is None and scheduler.in_flight:
+            self.started = now
+        self.progress = replace(
+            self.progress,
+            actors=len(scheduler.in_flight),
+            busy_actors=scheduler.busy,
+            seconds=0.0 if self.started is None else now - self.started,
+            units_done=self.progress.units - len(scheduler.sizes) + len(scheduler.done),
+            units_failed=len(scheduler.quarantined),
+        )
         self.report(self.progress)
 
+    def _gained(self, index: int, task: Task, report: UnitReport) -> UnitCounts:
+        """What this run added to the videos that are attributed."""
+        rows = self.retried(index)
+        if rows is None or task.probe is not None:
+            return report.counts
+        return UnitCounts(len(rows), len(rows) - report.counts.failed, 0, report.counts.failed, 0, 0)
 
-def one_line(error: BaseException) -> str:
-    """An error as one line of a log or a record."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if isinstance(error, EsvError) else f"{type(error).__name__}: {text}"
-    return text if len(text) <= 400 else text[:397] + "..."
+    def _tell(self, event: UnitEvent) -> None:
+        for listener in self.listeners:
+            listener(event)

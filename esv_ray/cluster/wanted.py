@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +31,30 @@ class Wanted:
         return sample_frames(n_frames[self.rows[some]].astype(np.int64), int(self.lengths[some[0]]))
 
 
-def requested(spec: JobSpec, rows: FeatureRows) -> tuple[Wanted, list[Missing]]:
+def requested(
+    spec: JobSpec,
+    rows: FeatureRows,
+    *,
+    condemned: Mapping[int, str] | None = None,
+    only: npt.NDArray[np.int64] | None = None,
+) -> tuple[Wanted, list[Missing]]:
     """The lengths at which the rows of a unit are attributed; and those of bad rows, and those above T to be skipped.
 
     With `short: all`, lengths above T collapse into one: all T frames.
+
+    Args:
+        spec: the job.
+        rows: of the unit.
+        condemned: rows that fail, and why, beside those that break the contract.
+        only: the rows that are asked for; None: all.
     """
+    faults = {**(condemned or {}), **rows.faults}
+    asked_for = np.arange(len(rows.ids)) if only is None else only
     missing = []
-    for row, why in rows.faults.items():
+    for row in asked_for[np.isin(asked_for, list(faults))].tolist():
         asked = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
-        missing += [Missing(row, n, "failed", why) for n in asked]
-    good = rows.good
+        missing += [Missing(row, n, "failed", faults[row]) for n in asked]
+    good = asked_for[~np.isin(asked_for, list(faults))]
     frames = rows.n_frames[good].astype(np.int64)
     if spec.frames == "all":
         return Wanted(good, frames), missing

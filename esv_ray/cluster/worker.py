@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Event
 from time import perf_counter
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.cluster.plan_store import shared_blueprint
+from esv_ray.cluster.scheduler import Task
 from esv_ray.cluster.wanted import Wanted, requested
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
@@ -24,9 +26,11 @@ from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec
+from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
 from esv_ray.tables.features import FeatureRows, decode_rows
-from esv_ray.tables.manifest import commit_unit
-from esv_ray.tables.results import Computed, InputRows, Missing, UnitCounts, choose_classes, unit_tables
+from esv_ray.tables.manifest import is_committed
+from esv_ray.tables.results import Computed, InputRows, Missing, choose_classes, unit_tables
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, unit_files
 from esv_ray.tables.units import Unit, read_unit
 
 _T = TypeVar("_T")
@@ -37,14 +41,29 @@ class UnitReport:
     """How a unit went.
 
     Attributes:
-        counts: of its rows.
+        counts: of its rows; none of a probe.
         read_s, compute_s, commit_s: seconds of each stage.
+        reasons: how many rows failed for which reason, numbers in it left out.
+        found: it was committed already.
     """
 
-    counts: UnitCounts
-    read_s: float
-    compute_s: float
-    commit_s: float
+    counts: UnitCounts = NO_COUNTS
+    read_s: float = 0.0
+    compute_s: float = 0.0
+    commit_s: float = 0.0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    found: bool = False
+
+
+@dataclass
+class Pulse:
+    """A count that grows as long as work goes on."""
+
+    beats: int = 0
+
+    def beat(self) -> None:
+        """Something was done."""
+        self.beats += 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +73,7 @@ class Workplace:
     spec: JobSpec
     engine: Engine
     stopped: Event = field(default_factory=Event)
+    pulse: Pulse = field(default_factory=Pulse)
 
     @property
     def model(self) -> VideoModel:
@@ -79,18 +99,25 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     return Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
 
 
-def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> UnitReport:
-    """Read, compute and commit one unit.
+def run_unit(
+    place: Workplace, unit: Unit, task: Task, *, retried: Sequence[int] | None = None, compute: Executor | None = None
+) -> UnitReport:
+    """Read, compute and commit one unit, or compute some of its rows to see whether they can be.
 
     Args:
         place: job and model.
         unit: which rows.
+        task: what is asked of it.
+        retried: rows of the committed unit that are tried again; None: it is not committed yet.
         compute: where the torch work is done, so that it stays on one thread while others read and commit; None: here.
 
     Raises:
         EsvError: the input changed, or the storage refuses; nothing of the unit is marked done.
+        Exception: whatever the computation met.
     """
     spec = place.spec
+    if task.again and task.probe is None and retried is None and is_committed(spec.output, unit):
+        return UnitReport(committed_footer(spec.output, unit).counts, found=True)
     begun = perf_counter()
     table, repeated = read_unit(unit)
     rows = decode_rows(
@@ -100,16 +127,35 @@ def run_unit(place: Workplace, unit: Unit, compute: Executor | None = None) -> U
         dtype=np.dtype(spec.compute.dtype),
         repeated=repeated.tolist(),
     )
-    wanted, missing = requested(spec, rows)
+    # Rows of a task are counted among those that are to be done.
+    own = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
+    condemned = {int(own[row]): why for row, why in task.condemned}
+    only = own if task.probe is None else own[slice(*task.probe)]
+    wanted, missing = requested(spec, rows, condemned=condemned, only=only)
     read = perf_counter()
+    place.pulse.beat()
     # On the thread of `compute` frames are gathered and the device works; classes and tables are made here.
     found, refused, computing = _on(compute, lambda: _attribute(place, rows, wanted))
     computed = perf_counter()
     results, not_finite = _results(spec, rows, wanted, found)
-    inputs = InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames)
-    attributions, videos, counts = unit_tables(inputs, results, missing + refused + not_finite, unit.covers)
-    commit_unit(spec.output, unit, attributions, videos)
-    return UnitReport(counts, read - begun, computing, perf_counter() - computed)
+    failures = missing + refused + not_finite
+    tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
+    if task.probe is not None:
+        return UnitReport(read_s=read - begun, compute_s=computing)
+    if retried is None:
+        files = unit_files(tables, unit.rows, unit.covers)
+        commit_unit(spec.output, unit, files)
+    else:
+        files = unit_files(with_retried(spec.output, unit, tables, rows.ids, retried), unit.rows, unit.covers)
+        replace_unit(spec.output, unit, files)
+    place.pulse.beat()
+    return UnitReport(files.footer.counts, read - begun, computing, perf_counter() - computed, _reasons(failures))
+
+
+def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:
+    """How many rows failed for each reason; what differs from video to video is left out of it."""
+    by_row = {one.row: re.sub(r"\d+(\.\d+)?", "#", one.reason) for one in missing if one.status == "failed"}
+    return dict(Counter(by_row.values()))
 
 
 def _on(compute: Executor | None, work: Callable[[], _T]) -> _T:
@@ -153,6 +199,7 @@ def _attribute(
     for indices, attribution in batches:
         if place.stopped.is_set():
             raise JobError("stopped")
+        place.pulse.beat()
         found.append((fitting[indices], attribution))
     return found, refused, perf_counter() - begun
 
@@ -215,32 +262,3 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
         threads=spec.compute.threads,
         build=shared_blueprint,
     )
-
-
-class UnitActor:
-    """The thin actor around `run_unit`: Ray's threads read and commit, one own thread does all torch work.
-
-    Torch work spread over an actor's threads would give each its own thread pool, and results that depend on which.
-    """
-
-    def __init__(self, spec: JobSpec, digest: str, device: str) -> None:
-        """Take what `open_workplace` wants; nothing is loaded yet, so that errors reach the caller whole."""
-        self._wanted = (spec, digest, device)
-        self._compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(spec.compute.threads,))
-        self._place: Workplace | None = None
-
-    def ready(self) -> int:
-        """Load the model; the process id."""
-        self._place = self._compute.submit(open_workplace, *self._wanted).result()
-        return os.getpid()
-
-    def run(self, unit: Unit) -> UnitReport:
-        """One unit, after `ready`."""
-        assert self._place is not None, "the driver gives work to ready actors only"
-        return run_unit(self._place, unit, self._compute)
-
-    def close(self) -> None:
-        """Stop after the batch that is being computed; what waits is dropped."""
-        if self._place is not None:
-            self._place.stopped.set()
-        self._compute.shutdown(cancel_futures=True)

@@ -137,10 +137,18 @@ class Engine:
     def batch(self, n: int, plan: AnyPlan) -> int:
         """Videos of n elements that are computed together."""
         terms = plan.terms if isinstance(plan, AdjustedPlan) else 1
-        wanted = self._batch or default_batch(plan.largest(), self._device, terms)
+        fitting = self.fitting(n, plan.largest(), terms)
+        return min(fitting, self._ceilings.get(n, fitting))
+
+    def fitting(self, n: int, largest: int, terms: int) -> int:
+        """`batch` of a plan not yet built, by the subsequences of its largest size and its terms (adjusted; else 1)."""
+        wanted = self._batch or default_batch(largest, self._device, terms)
         kind = self.kind(n)
-        fitting = largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted)
-        return min(max(1, fitting), self._ceilings.get(n, wanted))
+        return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted))
+
+    def needed_bytes(self, n: int, batch: int) -> int:
+        """Memory that a batch of videos of n elements takes, its plan included."""
+        return self._needs(n, self.kind(n), batch)
 
     def plan(self, n: int) -> AnyPlan:
         """The plan for n elements on the model's device."""

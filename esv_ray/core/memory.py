@@ -208,6 +208,7 @@ def longest_exact(model: Sizes, budget: int, *, working_set: int) -> int:
 
 def in_words(size: float) -> str:
     """Bytes for people."""
+    size = min(size, 10**300)  # whole numbers may be beyond what a float holds
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if size < 1000 or unit == "PB":
             return f"{size:.3g} {unit}"

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import PurePosixPath
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors
@@ -19,12 +20,14 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.model import VideoModel, multiscale_model
-from esv_ray.errors import ModelError
-from esv_ray.models.class_tables import classes_csv, in_file, parse_classes, parse_prior, prior_csv
+from esv_ray.errors import DataError, ModelError
+from esv_ray.machine import host_memory
+from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
 from esv_ray.models.factory import model_from_factory
 from esv_ray.models.manifest import BundleManifest
 
 _MOST_MANIFEST_BYTES = 10_000_000
+_LONGEST_NAME = 255  # bytes, of any file system
 
 
 def load_model(url: str) -> VideoModel:
@@ -38,13 +41,13 @@ def load_model(url: str) -> VideoModel:
         DataError: another file is missing, or the storage refuses.
     """
     manifest, digest = _read_manifest(url)
-    files = {name: _read(url, _plain_name(url, name)) for name in manifest.heads}
-    files["prior.csv"] = _read(url, "prior.csv")
+    files = {name: _read(url, _plain_name(url, name), host_memory()) for name in manifest.heads}
+    files["prior.csv"] = _read(url, "prior.csv", MOST_TABLE_BYTES)
     with _in_file(url, "prior.csv"):
         prior = parse_prior(files["prior.csv"], manifest.n_classes)
     classes: tuple[str, ...] | None = None
     if "classes.csv" in storage.list_names(url, "list the model"):
-        files["classes.csv"] = _read(url, "classes.csv")
+        files["classes.csv"] = _read(url, "classes.csv", MOST_TABLE_BYTES)
         with _in_file(url, "classes.csv"):
             classes = parse_classes(files["classes.csv"], manifest.n_classes)
     for name, data in sorted(files.items()):
@@ -111,9 +114,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     where = storage.join(url, "model.json")
     if not storage.exists(where):
         raise ModelError(f"{url}: expected a model bundle, but there is no model.json; check `model`")
-    data = _read(url, "model.json")
-    if len(data) > _MOST_MANIFEST_BYTES:
-        raise ModelError(f"{where}: expected a page of JSON, got {len(data)} bytes")
+    data = _read(url, "model.json", _MOST_MANIFEST_BYTES)
     try:
         manifest = BundleManifest.model_validate_json(data)
     except ValidationError as error:
@@ -121,20 +122,48 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         key = "".join(f"{part}: " for part in first["loc"])
         got = "" if first["type"] == "json_invalid" else f", got {first['input']!r:.80}"
         raise ModelError(f"{where}: {key}{first['msg']}{got}") from None
+    with _in_file(url, "model.json"):
+        _check_heads(manifest)
     digest = hashlib.sha256()
-    # How it was trained is told to people; it changes no number.
-    digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
+    try:
+        # How it was trained is told to people; it changes no number.
+        digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
+    except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
+        raise ModelError(f"{where}: arguments: expected values that JSON can hold") from None
     return manifest, digest
 
 
-def _read(url: str, name: str) -> bytes:
-    return storage.read_bytes(storage.join(url, name), "read the model")
+def _check_heads(manifest: BundleManifest) -> None:
+    """Whether there are as many heads as the kind has, before any is read."""
+    if manifest.kind == "multiscale" and manifest.n_max is None:
+        raise ModelError("n_max: expected the longest head's scale, got null")
+    expected = {"multiscale": manifest.n_max or 0, "average": 1, "python": 0}[manifest.kind]
+    if len(manifest.heads) != expected:
+        raise ModelError(f"heads: expected {expected} files, got {len(manifest.heads)}")
+
+
+def _read(url: str, name: str, most: int) -> bytes:
+    """A file of the bundle, which must be an ordinary one and lie in its folder."""
+    where = storage.join(url, name)
+    fs, path = storage.open_location(where)
+    if storage.is_local(fs):
+        file = Path(path)
+        try:
+            ordinary, inside = file.is_file(), file.parent.resolve() in file.resolve().parents
+        except (OSError, RuntimeError):
+            raise DataError(f"cannot read the model: {where}: expected a file, got a link to itself") from None
+        if not ordinary and file.exists():
+            raise DataError(f"cannot read the model: {where}: expected an ordinary file, got a folder or a device")
+        if not inside:
+            raise ModelError(f"{where}: expected a file in the bundle's folder, got a link out of it; put a copy there")
+    return storage.read_bytes(where, "read the model", most=most)
 
 
 def _plain_name(url: str, name: str) -> str:
     """A file name that cannot leave the bundle."""
-    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", "..") or not name.isprintable():
-        raise ModelError(f"{storage.join(url, 'model.json')}: heads: expected plain file names, got {name!r}")
+    plain = PurePosixPath(name).name == name and "\\" not in name and name not in ("", ".", "..")
+    if not plain or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
+        raise ModelError(f"{storage.join(url, 'model.json')}: heads: expected plain file names, got {name!r:.300}")
     return name
 
 
@@ -142,12 +171,6 @@ def _build(url: str, manifest: BundleManifest, files: list[bytes], prior: Tensor
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior)
-    with _in_file(url, "model.json"):
-        if manifest.kind == "multiscale" and manifest.n_max is None:
-            raise ModelError("n_max: expected the longest head's scale, got null")
-        expected = manifest.n_max if manifest.kind == "multiscale" else 1
-        if len(files) != expected:
-            raise ModelError(f"heads: expected {expected} files, got {len(files)}")
     heads: dict[int, nn.Module] = {}
     for s, (name, data) in enumerate(zip(manifest.heads, files, strict=True), start=1):
         with _in_file(url, name):
@@ -204,6 +227,10 @@ def head_from_state(
         )
     if weights[-1].shape[0] != n_classes:
         raise ModelError(f"head of scale {scale}: expected {n_classes} classes, got {weights[-1].shape[0]}")
+    for i, (below, weight) in enumerate(pairwise(weights), start=1):
+        # Before anything of that size is made: two thin matrices would be taken for the edges of a huge one.
+        if weight.shape[1] != len(below):
+            raise ModelError(f"linears.{i}.weight: expected {[len(weight), len(below)]}, got {list(weight.shape)}")
     head = MlpHead(
         scale=scale,
         feature_dim=feature_dim,

@@ -14,6 +14,8 @@ from esv_ray import storage
 from esv_ray.core.model import check_prior
 from esv_ray.errors import ModelError
 
+MOST_TABLE_BYTES = 50_000_000  # a line a class
+
 
 def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
     """(C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
@@ -40,14 +42,14 @@ def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
 
 def read_prior(url: str) -> Tensor:
     """`parse_prior` of a file; its errors name it."""
-    data = storage.read_bytes(url, "read the prior")
+    data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
         return parse_prior(data)
 
 
 def read_classes(url: str, n_classes: int | None = None) -> tuple[str, ...]:
     """`parse_classes` of a file; its errors name it."""
-    data = storage.read_bytes(url, "read the classes")
+    data = storage.read_bytes(url, "read the classes", most=MOST_TABLE_BYTES)
     with in_file(url):
         return parse_classes(data, n_classes)
 

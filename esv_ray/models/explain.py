@@ -13,9 +13,10 @@ from torch import Tensor
 
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind, Output
+from esv_ray.core.memory import in_words
 from esv_ray.core.model import VideoModel
 from esv_ray.core.spread import Spread
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.machine import spare_memory
 
 Sequence2d = Tensor | npt.NDArray[np.floating]
@@ -182,9 +183,9 @@ def explain(
     ids = [video_id] if single else [str(i) for i in range(len(many))] if video_ids is None else list(video_ids)
     if len(ids) != len(many):
         raise ValueError(f"video_ids: expected {len(many)}, one a sequence, got {len(ids)}")
-    sequences = [_checked(index, sequence, model) for index, sequence in enumerate(many)]
-    results: dict[int, Explanation] = {}
     budget = memory_budget if memory_budget is not None else spare_memory(model.device)
+    sequences = [_checked(index, sequence, model, budget) for index, sequence in enumerate(many)]
+    results: dict[int, Explanation] = {}
     asked = Estimator(estimator, m, iterations, seed, tolerance, max_iterations, output)
     engine = Engine(model, asked, memory_budget=budget, batch=batch)
     empty = model.value_of_nothing(output)
@@ -210,22 +211,27 @@ def explain(
     return ordered[0] if single else ordered
 
 
-def _checked(index: int, sequence: Sequence2d, model: VideoModel) -> Tensor:
+def _checked(index: int, sequence: Sequence2d, model: VideoModel, budget: int) -> Tensor:
     if isinstance(sequence, Tensor):
-        tensor = sequence
-        if tensor.is_complex():
-            raise DataError(f"sequence {index}: features must be real numbers, got {tensor.dtype}")
+        real, kind = not sequence.is_complex(), str(sequence.dtype)
     else:
-        array = np.asarray(sequence)
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"sequence {index}: features must be real numbers, got {array.dtype}")
-        # A copy in this machine's byte order: torch takes neither negative strides nor foreign order.
-        tensor = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-    if tensor.ndim != 2 or len(tensor) < 1 or tensor.shape[1] != model.feature_dim:
-        raise DataError(
-            f"sequence {index}: features must be (n, {model.feature_dim}) with n >= 1, got {tuple(tensor.shape)}"
+        sequence = np.asarray(sequence)
+        real, kind = sequence.dtype.kind in "fiub", str(sequence.dtype)
+    if not real:
+        raise DataError(f"sequence {index}: features must be real numbers, got {kind}")
+    shape = tuple(sequence.shape)
+    if len(shape) != 2 or shape[0] < 1 or shape[1] != model.feature_dim:
+        raise DataError(f"sequence {index}: features must be (n, {model.feature_dim}) with n >= 1, got {shape}")
+    size = shape[0] * shape[1] * model.dtype.itemsize
+    if size > budget:  # one number may be shown as an array of any shape
+        raise SpecError(
+            f"sequence {index}: features {shape} take {in_words(size)} of memory, {in_words(budget)} is to be had; "
+            "sample frames"
         )
-    tensor = tensor.to(model.device, model.dtype)
+    if not isinstance(sequence, Tensor):
+        # A copy in this machine's byte order: torch takes neither negative strides nor foreign order.
+        sequence = torch.from_numpy(np.array(sequence, dtype=sequence.dtype.newbyteorder("="), order="C"))
+    tensor = sequence.to(model.device, model.dtype)
     if not tensor.isfinite().all():
         raise DataError(f"sequence {index}: features must be finite, got NaN or infinity")
     return tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -12,18 +13,27 @@ from esv_ray.core.model import VideoModel, multiscale_model, variable_length_mod
 from esv_ray.errors import ModelError
 from esv_ray.models.manifest import BundleManifest
 
+_NOT_FACTORIES = frozenset(sys.stdlib_module_names) | {
+    *("click", "esv_ray", "fsspec", "numpy", "pip", "pyarrow", "pydantic", "ray", "s3fs", "safetensors", "setuptools"),
+    *("torch", "yaml"),
+}
+"""Packages that are on every machine where a job runs and that make no model."""
+
 
 def model_from_factory(manifest: BundleManifest, prior: Tensor) -> VideoModel:
     """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
     package, colon, name = (manifest.factory or "").partition(":")
     if not colon or not package or not name or package.startswith("."):
-        raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r}")
+        raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r:.100}")
+    if package.partition(".")[0] in _NOT_FACTORIES:
+        # A bundle is data: os:system with arguments must not run because somebody's model.json says so.
+        raise ModelError(f"factory: expected a function of a package made for it, got {manifest.factory!r:.100}")
     try:
         made = getattr(importlib.import_module(package), name)(**manifest.arguments)
     except Exception as error:
         raise ModelError(
-            f"factory: cannot make the model with {manifest.factory}: {_one_line(error)}; is it installed where the "
-            "job runs, and do `arguments` fit it?"
+            f"factory: cannot make the model with {manifest.factory:.100}: {_one_line(error)}; is it installed where "
+            "the job runs, and do `arguments` fit it?"
         ) from error
     dim = manifest.feature_dim
     if isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):

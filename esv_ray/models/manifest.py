@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
+_MOST = 2**24  # of anything that is allocated by
+
 
 class BundleManifest(BaseModel):
     """model.json.
@@ -38,9 +40,9 @@ class BundleManifest(BaseModel):
 
     format: Literal[1]
     kind: Literal["multiscale", "average", "python"]
-    feature_dim: Annotated[StrictInt, Field(ge=1)]
-    n_classes: Annotated[StrictInt, Field(ge=1)]
-    n_max: Annotated[StrictInt, Field(ge=1)] | None = None
+    feature_dim: Annotated[StrictInt, Field(ge=1, le=_MOST)]
+    n_classes: Annotated[StrictInt, Field(ge=1, le=_MOST)]
+    n_max: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
     heads: tuple[str, ...] = ()
     batch_norm: bool = False
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
+from esv_ray.machine import host_memory
 from esv_ray.models.bundle import check_weights, head_from_state, save_average, save_heads
 from esv_ray.models.class_tables import read_classes, read_prior
 
@@ -66,7 +68,8 @@ def import_play_fair(
 
 def _state(url: str) -> dict[str, Tensor]:
     """The state dict of a checkpoint; nothing but tensors and plain values is unpickled."""
-    data = storage.read_bytes(url, "read the checkpoint")
+    data = storage.read_bytes(url, "read the checkpoint", most=host_memory() // 2)
+    _check_archive(url, data)
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -74,7 +77,7 @@ def _state(url: str) -> dict[str, Tensor]:
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
             f"run code ({' '.join(str(error).split())[:120]}); save its state dict alone"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a broken pickle makes the unpickler raise anything
         raise ModelError(f"{url}: expected a torch checkpoint: {' '.join(str(error).split())[:200]}") from None
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -82,7 +85,26 @@ def _state(url: str) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
-    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    state = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    for name, value in state.items():
+        if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu" or value.is_nested:
+            raise ModelError(f"{url}: {name:.100}: expected a dense tensor, got another kind")
+        if value.numel() * value.element_size() > len(data):  # one number may be shown as a tensor of any size
+            raise ModelError(
+                f"{url}: {name:.100}: expected numbers that the file holds, got a view {tuple(value.shape)}"
+            )
+    return state
+
+
+def _check_archive(url: str, data: bytes) -> None:
+    """Refuse an archive whose parts are larger than itself: torch packs nothing."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sizes = sum(part.file_size for part in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):  # the format before archives, or none
+        return
+    if sizes > len(data):
+        raise ModelError(f"{url}: expected a torch checkpoint, got an archive that unpacks to {sizes} bytes")
 
 
 def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: bool) -> Average:

@@ -18,6 +18,7 @@ from esv_ray.errors import DataError
 from esv_ray.tables.frames import INT32_MAX, FrameColumn, NumberColumn, is_any_list, is_list
 
 COLUMNS = ("video_id", "features", "label", "frame_index")
+LONGEST_ID = 2**16  # bytes: every row of the results repeats it
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,7 @@ def decode_rows(
     n_classes: int,
     dtype: npt.DTypeLike = np.float32,
     repeated: Sequence[int] = (),
+    refused: str | None = None,
 ) -> FeatureRows:
     """Rows of a feature table by columns; no Python object per frame is made, nor memory copied that needs not be.
 
@@ -154,6 +156,7 @@ def decode_rows(
         n_classes: C; labels are 0..C-1.
         dtype: of the features.
         repeated: rows of `table` whose id stands earlier in the same file.
+        refused: why the features of all rows were not read, or None.
     """
     ids, id_faults = _ids(table)
     labels, labelled, label_faults = _labels(table, n_classes)
@@ -162,7 +165,8 @@ def decode_rows(
     numbers = NumberColumn.read(given, frames.n_frames)
     again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
     # Of several faults the first that a reader would meet is told.
-    faults = {**numbers.faults, **label_faults, **frames.faults, **again, **id_faults}
+    unread = {} if refused is None else dict.fromkeys(range(table.num_rows), refused)
+    faults = {**numbers.faults, **label_faults, **frames.faults, **again, **id_faults, **unread}
     n_frames = frames.n_frames.astype(np.int32)
     return FeatureRows(ids, labels, labelled, n_frames, dict(sorted(faults.items())), frames, numbers)
 
@@ -177,30 +181,39 @@ def decode(
 ) -> tuple[list[Video], list[BadRow]]:
     """Rows of a feature table one by one, good rows and bad rows, each in table order; arguments as `decode_rows`."""
     rows = decode_rows(table, feature_dim=feature_dim, n_classes=n_classes, dtype=dtype, repeated=repeated)
+    bad = [
+        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
+    ]
+    return videos_of(rows), bad
+
+
+def videos_of(rows: FeatureRows) -> list[Video]:
+    """The good rows one by one, in table order."""
     videos = []
     for row in rows.good.tolist():
         one, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
         numbers = rows.frame_index(one, places)[0]
         videos.append(Video(row, rows.ids[row], rows.features(one, places)[0], rows.label(row), numbers))
-    bad = [
-        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
-    ]
-    return videos, bad
+    return videos
 
 
 def _ids(table: pa.Table) -> tuple[list[str], dict[int, str]]:
-    """The ids, "" where there is none, and why there is none."""
+    """The ids, "" where there is none that can be told, and why there is none."""
     # As bytes: not every writer of Parquet checks that its strings are UTF-8, and one that is not would break them all.
-    given = [video_id for chunk in _plain(table.column("video_id")).chunks for video_id in chunk.to_pylist()]
-    ids, faults = [""] * len(given), {}
-    for row, video_id in enumerate(given):
-        try:
-            ids[row] = (video_id or b"").decode()
-        except UnicodeDecodeError:
-            faults[row] = "video_id is not UTF-8"
-            continue
-        if not video_id:
-            faults[row] = "video_id is null or empty"
+    column = table.column("video_id")
+    ids, faults = [""] * table.num_rows, {}
+    row = 0
+    for chunk in column.chunks:
+        plain = plain_ids(pa.chunked_array([chunk])).combine_chunks()
+        long = pc.and_(pc.is_valid(chunk), pc.is_null(plain)).to_pylist()
+        for video_id, too_long in zip(plain.to_pylist(), long, strict=True):
+            try:
+                ids[row] = (video_id or b"").decode()
+            except UnicodeDecodeError:
+                faults[row] = "video_id is not UTF-8"
+            if not video_id:
+                faults[row] = f"video_id is longer than {LONGEST_ID} bytes" if too_long else "video_id is null or empty"
+            row += 1
     return ids, faults
 
 
@@ -228,15 +241,27 @@ def _one_chunk(table: pa.Table, name: str) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Ids as bytes, decoded where they are dictionary-encoded (categories)."""
-    chunks = [chunk.dictionary_decode() if pa.types.is_dictionary(ids.type) else chunk for chunk in ids.chunks]
-    return pa.chunked_array([chunk.cast(pa.large_binary()) for chunk in chunks], pa.large_binary())
+def plain_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids as bytes, decoded where they are dictionary-encoded (categories); null where they are absurdly long."""
+    chunks = []
+    for chunk in ids.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            # Before they are decoded: a long entry may stand in every row.
+            chunks.append(_short(chunk.dictionary).take(chunk.indices))
+        else:
+            chunks.append(_short(chunk))
+    return pa.chunked_array(chunks, pa.large_binary())
+
+
+def _short(ids: pa.Array) -> pa.Array:
+    plain = ids if pa.types.is_large_binary(ids.type) else ids.cast(pa.large_binary())
+    long = pc.greater(pc.binary_length(plain), LONGEST_ID)
+    return pc.if_else(long, pa.scalar(None, pa.large_binary()), plain) if pc.any(long).as_py() else plain
 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Rows of a file whose id stands earlier in it, ascending; nulls and empty ids are no repetition."""
-    filled = pc.fill_null(_plain(ids).combine_chunks(), b"")
+    filled = pc.fill_null(plain_ids(ids).combine_chunks(), b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     again = np.ones(len(codes), dtype=bool)

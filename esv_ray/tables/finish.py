@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.tables.manifest import Manifest, commit_success, committed_names, read_success, videos_url
-from esv_ray.tables.results import NO_COUNTS, UnitCounts, counts_of
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of
 from esv_ray.tables.units import Unit
 
 _READERS = 16  # footers are small: latency, not bandwidth
@@ -36,35 +36,46 @@ def finish_job(output: str, manifest: Manifest) -> JobCounts:
     """
     done = committed_names(output)
     units = [unit for unit in manifest.units if unit.name in done]
-    with ThreadPoolExecutor(_READERS) as readers:
-        per_unit = list(readers.map(lambda unit: _counts(output, unit), units))
+    footers = read_footers_of(output, units)
     total = NO_COUNTS
-    for counts in per_unit:
-        total += counts
+    for footer in footers:
+        total += footer.counts
     if len(units) == len(manifest.units):
         earlier = read_success(output)
         if earlier is None:
             commit_success(output, total, len(units))
         elif earlier != {"units": len(units), **total.asdict()}:
             raise JobError(f"{output}: _SUCCESS disagrees with the tables; run `esv verify {output}`")
-    suspects = [unit for unit, counts in zip(units, per_unit, strict=True) if counts.failed]
+    suspects = [unit for unit, footer in zip(units, footers, strict=True) if footer.failed]
     return JobCounts(total, _first_failed(output, suspects))
 
 
-def _counts(output: str, unit: Unit) -> UnitCounts:
+def read_footers_of(output: str, units: Sequence[Unit]) -> list[UnitFooter]:
+    """What the marks of committed units say.
+
+    Raises:
+        JobError: one is of other rows than the plan says.
+        DataError: one is unreadable, or the storage refuses.
+    """
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(lambda unit: _footer(output, unit), units))
+
+
+def _footer(output: str, unit: Unit) -> UnitFooter:
     where = videos_url(output, unit)
-    fs, path = storage.open_location(where)
-    with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
+    doing = "read the videos table"
+    with storage.locating(where, doing), storage.reader(where, doing) as file:
         try:
-            counts, covers = counts_of(pq.read_metadata(file), where)
+            footer = footer_of(pq.read_metadata(file), where)
         except pa.ArrowException as error:
             raise DataError(f"{where}: expected a Parquet file: {' '.join(str(error).split())[:200]}") from None
+    counts, covers = footer.counts, footer.covers
     if counts.rows != unit.rows or covers != unit.covers:
         raise JobError(
             f"{where}: expected {unit.rows} input rows, {unit.covers} (file, group, start, stop) of the plan, got "
             f"{counts.rows}, {covers}; move the file aside and run again"
         )
-    return counts
+    return footer
 
 
 def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
@@ -73,8 +84,8 @@ def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], 
         if len(named) >= _NAMED:
             break
         where = videos_url(output, unit)
-        fs, path = storage.open_location(where)
-        with storage.locating(where, "read the videos table"), fs.open(path, "rb") as file:
+        doing = "read the videos table"
+        with storage.locating(where, doing), storage.reader(where, doing) as file:
             try:
                 table = pq.read_table(file, columns=["video_id", "status", "reason"])
             except pa.ArrowException as error:

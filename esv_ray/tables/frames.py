@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 INT32_MAX = 2**31 - 1
 
@@ -89,6 +90,18 @@ class FrameColumn:
         else:
             out = self._values[self._starts[frames][..., None] + np.arange(self._dim)]
         return out
+
+
+def frame_sizes(column: pa.ChunkedArray) -> list[int]:
+    """Values of a frame, for each row whose frames all have as many, and have any."""
+    sizes = []
+    for chunk in column.chunks:
+        for row in range(len(chunk)):
+            frames = chunk[row].values
+            found = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
+            if len(found) == 1 and found != [0]:
+                sizes.append(int(found[0]))
+    return sizes
 
 
 def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:

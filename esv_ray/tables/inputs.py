@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import DataError
 from esv_ray.tables.features import check_schema, columns_of
 
 _READERS = 16  # footers are small: latency, not bandwidth
@@ -67,36 +67,19 @@ def list_files(url: str) -> list[InputFile]:
     Raises:
         DataError: nothing is there, or it cannot be listed.
     """
-    fs, path = storage.open_location(url)
-    with storage.locating(url, "list the feature table"):
-        if any(sign in path for sign in "*?[") and not fs.exists(path):
-            try:
-                found = fs.glob(path, detail=True)
-            except ValueError as error:
-                raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
-            entries = [entry for entry in found.values() if entry["type"] == "file"]
-        else:
-            info = fs.info(path)
-            if info["type"] == "file":
-                entries = [info]
-            else:
-                entries = [
-                    entry
-                    for name, entry in fs.find(path, detail=True).items()
-                    if name.endswith((".parquet", ".pq"))
-                    and not any(part.startswith(("_", ".")) for part in name[len(path) :].strip("/").split("/"))
-                ]
-    if not entries:
+    # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
+    files = [
+        InputFile(where, int(entry["size"]), _version(entry))
+        for where, below, entry in storage.find(url, "list the feature table")
+        if not below
+        or (below.endswith((".parquet", ".pq")) and not any(part.startswith(("_", ".")) for part in below.split("/")))
+    ]
+    if not files:
         raise DataError(f"{url}: expected Parquet files, found none; check `features`")
-    files = [InputFile(_url_of(fs, entry["name"]), int(entry["size"]), _version(entry)) for entry in entries]
-    return sorted(files, key=lambda file: file.url)
+    return files
 
 
-def _url_of(fs: Any, path: str) -> str:
-    return path if storage.is_local(fs) else str(fs.unstrip_protocol(path))
-
-
-def _version(entry: dict[str, Any]) -> str:
+def _version(entry: Mapping[str, Any]) -> str:
     for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
         value = entry.get(key)
         if isinstance(value, datetime):
@@ -112,10 +95,9 @@ def open_parquet(file: InputFile) -> pq.ParquetFile:
     Raises:
         DataError: it is not there or is no Parquet file.
     """
-    fs, path = storage.open_location(file.url)
+    source = storage.reader(file.url, "read the feature table", file.size)
     with storage.locating(file.url, "read the feature table"), readable(file.url):
         # Read-ahead fetched 52 MB for 9 MB wanted; pyarrow's own coalescing of ranges (pre_buffer) 9.2 MB.
-        source = fs.open(path, "rb") if storage.is_local(fs) else fs.open(path, "rb", cache_type="none")
         return pq.ParquetFile(source, pre_buffer=True)
 
 
@@ -154,8 +136,7 @@ def check_unchanged(file: InputFile) -> None:
         DataError: it changed since, or the storage refuses to say.
     """
     fs, path = storage.open_location(file.url)
-    with storage.locating(file.url, "read the feature table"):
-        entry = fs.info(path)
+    entry = storage.attempt(file.url, "read the feature table", lambda: fs.info(path))
     if (int(entry["size"]), _version(entry)) != (file.size, file.version):
         raise DataError(
             f"{file.url}: changed since the job was planned (expected {file.size} bytes, version "

@@ -1,7 +1,6 @@
 """The output of a job on storage: run.json, the committed units, _SUCCESS.
 
-One unit commits one file to each folder, attributions first; the videos file is the mark that the unit is done.
-Everything is create-only, so that two drivers on one output are harmless.
+One unit commits one file to each folder (`commits`); the one in `videos` is the mark that it is done.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.tables.inputs import InputFile
-from esv_ray.tables.results import UnitCounts
+from esv_ray.tables.unit_files import UnitCounts
 from esv_ray.tables.units import Unit
 
 Count = Annotated[StrictInt, Field(ge=0)]
 
 FORMAT = 1
 _RUN = "run.json"
-_SUCCESS = "_SUCCESS"
+SUCCESS = "_SUCCESS"
 
 
 class _Model(BaseModel):
@@ -91,19 +90,18 @@ def videos_url(output: str, unit: Unit) -> str:
     return storage.join(output, "videos", unit.name)
 
 
-def commit_unit(output: str, unit: Unit, attributions: bytes, videos: bytes) -> None:
-    """Publish a unit's two files, the mark last.
-
-    Raises:
-        DataError: the storage refuses.
-    """
-    storage.commit_new(attributions_url(output, unit), attributions, "write the attributions")
-    storage.commit_new(videos_url(output, unit), videos, "write the videos table")
-
-
 def committed_names(output: str, folder: str = "videos") -> set[str]:
     """Names of the units that are done: the files in `videos`; or, of those begun, in `attributions`."""
     return set(storage.list_names(storage.join(output, folder), "list the output"))
+
+
+def is_committed(output: str, unit: Unit) -> bool:
+    """Whether a unit is done.
+
+    Raises:
+        DataError: the storage refuses to say.
+    """
+    return storage.exists(videos_url(output, unit))
 
 
 def read_manifest(output: str) -> Manifest | None:
@@ -189,7 +187,16 @@ def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[
 
 def commit_success(output: str, counts: UnitCounts, units: int) -> None:
     """Publish _SUCCESS: every unit is committed."""
-    storage.commit_new(storage.join(output, _SUCCESS), _json({"units": units, **counts.asdict()}), "write _SUCCESS")
+    storage.commit_new(storage.join(output, SUCCESS), _json({"units": units, **counts.asdict()}), "write _SUCCESS")
+
+
+def remove_success(output: str) -> None:
+    """The job is no longer finished: rows of it are about to change.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    storage.remove(storage.join(output, SUCCESS), "remove _SUCCESS")
 
 
 def read_success(output: str) -> Mapping[str, int] | None:
@@ -198,7 +205,7 @@ def read_success(output: str) -> Mapping[str, int] | None:
     Raises:
         DataError: it is there and is not ours.
     """
-    where = storage.join(output, _SUCCESS)
+    where = storage.join(output, SUCCESS)
     if not storage.exists(where):
         return None
     try:

@@ -6,7 +6,11 @@ Group SPLIT holds ``features`` (variable-length float32 rows of T * D numbers, a
 
 from __future__ import annotations
 
-from typing import Any
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +21,7 @@ from esv_ray.errors import DataError, SpecError
 
 _FILE_BYTES = 256 * 2**20
 _GROUP_BYTES = 16 * 2**20
+_COPY_BYTES = 16 * 2**20
 
 
 def import_play_fair_features(source: str, *, split: str, out: str) -> int:
@@ -40,8 +45,8 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
         raise SpecError("reading HDF5 needs h5py: pip install 'esv-ray[hdf5]'") from error
     if any(name.endswith(".parquet") for name in storage.list_names(out, "look into the output")):
         raise DataError(f"{out}: expected a folder without Parquet files, found some; choose another or remove them")
-    fs, path = storage.open_location(source)
-    with storage.locating(source, "read the features"), fs.open(path, "rb") as file:
+    doing = "read the features"
+    with storage.locating(source, doing), _on_disk(source, doing) as file:
         try:
             opened = h5py.File(file, "r")
         except OSError as error:
@@ -58,6 +63,23 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
                     + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
                     f"structure ({' '.join(str(error).split())[:200]})"
                 ) from None
+
+
+@contextmanager
+def _on_disk(source: str, doing: str) -> Iterator[BinaryIO]:
+    """The file, opened; one on an object store is copied to this machine first.
+
+    HDF5 reads a little here and a little there. And h5py holds its one lock while it reads, which the thread of a
+    store's client waits for if it happens to free an object of h5py: the two then wait for one another for ever.
+    """
+    with storage.reader(source, doing) as file:
+        if storage.is_local(storage.open_location(source)[0]):
+            yield file
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(file, copy, _COPY_BYTES)
+            copy.seek(0)
+            yield copy
 
 
 def _group(hdf: Any, split: str, source: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from esv_ray.errors import DataError
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-
-_FOOTER_KEY = b"esv_ray"
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -83,81 +78,32 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True)
-class UnitCounts:
-    """How a unit's input rows fared; stands in the footer of its videos file.
+@dataclass(frozen=True, eq=False)
+class UnitTables:
+    """Both tables of a unit.
 
     Attributes:
-        rows: input rows.
-        ok, skipped, failed: input rows: failed if it failed at any length, else skipped if at any, else ok.
-        video_rows, attribution_rows: rows written.
+        videos, attributions: of the contract's schemas, in the order of the input rows.
+        video_rows, attribution_rows: the input row that each of their rows is of.
     """
 
-    rows: int
-    ok: int
-    skipped: int
-    failed: int
-    video_rows: int
-    attribution_rows: int
-
-    def __add__(self, other: UnitCounts) -> UnitCounts:
-        return UnitCounts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
-
-    def astuple(self) -> tuple[int, ...]:
-        """The counts in the order of the attributes."""
-        return self.rows, self.ok, self.skipped, self.failed, self.video_rows, self.attribution_rows
-
-    def asdict(self) -> dict[str, int]:
-        """The counts by name."""
-        return dict(zip(self.__dataclass_fields__, self.astuple(), strict=True))
+    videos: pa.Table
+    attributions: pa.Table
+    video_rows: npt.NDArray[np.int64]
+    attribution_rows: npt.NDArray[np.int64]
 
 
-NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
-
-
-def unit_tables(
-    inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing], covers: Sequence[int] = ()
-) -> tuple[bytes, bytes, UnitCounts]:
-    """The two files of a unit.
+def unit_tables(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTables:
+    """The tables of a unit.
 
     Args:
         inputs: its input rows.
         computed: ESVs, in any order.
         missing: what has none.
-        covers: which rows of the plan they are (`Unit.covers`); stands in the footer of the videos file.
-
-    Returns:
-        The attributions file, the videos file, and their counts. The same results give the same bytes.
     """
-    videos, attributions = _videos(inputs, computed, missing), _attributions(inputs, computed)
-    failed = {one.row for one in missing if one.status == "failed"}
-    skipped = {one.row for one in missing} - failed
-    counts = UnitCounts(
-        rows=len(inputs.ids),
-        ok=len(inputs.ids) - len(failed) - len(skipped),
-        skipped=len(skipped),
-        failed=len(failed),
-        video_rows=videos.num_rows,
-        attribution_rows=attributions.num_rows,
-    )
-    footer = {_FOOTER_KEY: json.dumps({"counts": counts.asdict(), "covers": list(covers)}).encode()}
-    return _serialised(attributions), _serialised(videos.replace_schema_metadata(footer)), counts
-
-
-def counts_of(metadata: pq.FileMetaData, where: str) -> tuple[UnitCounts, tuple[int, ...]]:
-    """The counts in a videos file's footer, and which rows of the plan they are of.
-
-    Raises:
-        DataError: the file is not one of ours.
-    """
-    try:
-        footer = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        counts, covers = UnitCounts(**footer["counts"]), tuple(footer["covers"])
-        if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *covers)):
-            raise ValueError(footer)
-        return counts, covers
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
+    videos, video_rows = _videos(inputs, computed, missing)
+    attributions, attribution_rows = _attributions(inputs, computed)
+    return UnitTables(videos, attributions, video_rows, attribution_rows)
 
 
 def choose_classes(
@@ -193,8 +139,10 @@ def choose_classes(
     return np.argwhere(kept)
 
 
-def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> pa.Table:
-    """One row per (input row, n_elements), in that order."""
+def _videos(
+    inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
+) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """One row per (input row, n_elements), in that order; and the input rows."""
     rows = _joined([one.rows for one in computed] + [[one.row for one in missing]], np.int64)
     sizes = [len(one.rows) for one in computed]
     lengths = _joined([np.repeat([one.n for one in computed], sizes), [one.n_elements for one in missing]], np.int32)
@@ -239,11 +187,11 @@ def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[M
         "iterations": column("iterations", np.repeat([one.iterations for one in computed], sizes).astype(np.int32)),
         "tolerance_met": pa.array(met_column, pa.bool_(), mask=~known),
     }
-    return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS)
+    return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS), rows
 
 
-def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> pa.Table:
-    """One row per (input row, n_elements, class, element), ascending."""
+def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """One row per (input row, n_elements, class, element), ascending; and the input rows."""
     rows = _joined([one.rows[one.pairs[:, 0]] for one in computed], np.int64)  # (M,) of all pairs
     classes = _joined([one.pairs[:, 1] for one in computed], np.int32)
     counts = [len(one.pairs) for one in computed]
@@ -260,8 +208,9 @@ def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> pa.Table:
     )
     no_stderr = np.repeat(np.repeat([one.stderr is None for one in computed], counts).astype(bool)[order], elements)
     frame = _joined([one.frame_index[one.pairs[:, 0]].ravel() for one in computed], np.int32)
+    of = np.repeat(rows[order], elements)
     columns = [
-        pa.array(inputs.ids, pa.string()).take(pa.array(np.repeat(rows[order], elements))),
+        pa.array(inputs.ids, pa.string()).take(pa.array(of)),
         pa.array(np.repeat(elements, elements).astype(np.int32)),
         pa.array(np.repeat(classes[order], elements)),
         pa.array(element.astype(np.int32)),
@@ -269,16 +218,8 @@ def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> pa.Table:
         pa.array(esv[place]),
         pa.array(stderr[place], mask=no_stderr),
     ]
-    return pa.table(columns, schema=ATTRIBUTIONS)
+    return pa.table(columns, schema=ATTRIBUTIONS), of
 
 
 def _joined(parts: Sequence[npt.ArrayLike], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(part, dtype) for part in parts)])
-
-
-def _serialised(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    # A dictionary of numbers that hardly repeat is made and thrown away: 24 us a video with C = 174, 5 without.
-    words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "scores"]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=words)
-    return bytes(sink.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -13,23 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.features import Video, check_schema, columns_of, decode, repeated_rows
+from esv_ray.machine import host_memory
+from esv_ray.tables.features import FeatureRows, Video, check_schema, decode_rows, repeated_rows, videos_of
+from esv_ray.tables.footers import decoding, open_file, read_footers
 from esv_ray.tables.frames import INT32_MAX
-from esv_ray.tables.inputs import (
-    Footer,
-    InputFile,
-    check_unchanged,
-    feature_dim_of,
-    list_files,
-    open_parquet,
-    read_footers,
-    readable,
-)
+from esv_ray.tables.inputs import Footer, InputFile, check_unchanged, list_files
+from esv_ray.tables.row_groups import Piece, RowGroupReader, feature_dim_of, group_ids
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
 _MOST_ROWS, _FEWEST_ROWS = 1024, 16
+_MOST_UNITS = 1_000_000  # a footer may promise any number of rows
+_NO_LIMIT = 2**62
+_FRAMES = pa.list_(pa.list_(pa.float32()))
+_IDS_TOO_LARGE = (
+    "the ids of its row group, with those before it in the file, take more memory than compute.memory_budget = {}: "
+    "write smaller files, or shorter ids"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ def plan_units(
         raise DataError(f"features: expected one feature size D in all files, got {shown}")
     total = sum(group.rows for footer in footers for group in footer.groups)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, -(-total // _FEWEST_UNITS))) if unit == "auto" else unit
+    count = sum(-(-group.rows // rows) for footer in footers for group in footer.groups)
+    if count > _MOST_UNITS:
+        raise DataError(
+            f"features: expected at most {_MOST_UNITS} units, got {count} of {rows} rows; set compute.unit higher"
+        )
     units: list[Unit] = []
     for file, footer in zip(files, footers, strict=True):
         first_row = 0
@@ -103,59 +109,122 @@ def plan_units(
     return units
 
 
+def read_rows(
+    unit: Unit, *, feature_dim: int, n_classes: int, dtype: npt.DTypeLike = np.float32, budget: int | None = None
+) -> FeatureRows:
+    """The rows of a unit, decoded and checked.
+
+    A row group whose decoding could take more memory than `budget` gives failed rows with ids and labels, no error:
+    other row groups go on.
+
+    Args:
+        unit: which rows.
+        feature_dim, n_classes, dtype: as of `decode_rows`.
+        budget: bytes; None: no limit. Which rows fail depends on it and on the file, not on the machine.
+
+    Raises:
+        DataError: the file changed since the plan was made, or cannot be read.
+    """
+    budget = _NO_LIMIT if budget is None else budget
+    piece, repeated = _read(unit, budget, np.dtype(dtype).itemsize)
+    return decode_rows(
+        piece.table,
+        feature_dim=feature_dim,
+        n_classes=n_classes,
+        dtype=dtype,
+        repeated=repeated.tolist(),
+        refused=piece.refused,
+    )
+
+
 def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """The rows of a unit, and which of them (0 = first) repeat an id that stands earlier in the file.
 
     Raises:
         DataError: the file changed since the plan was made, or cannot be read.
     """
+    piece, repeated = _read(unit, _NO_LIMIT, 4)
+    return piece.table, repeated
+
+
+def _read(unit: Unit, budget: int, itemsize: int) -> tuple[Piece, npt.NDArray[np.int64]]:
     check_unchanged(unit.file)
-    repeated = _repeated(unit.file)
-    own = repeated[(repeated >= unit.first_row) & (repeated < unit.first_row + unit.rows)]
-    return _row_group(unit.file, unit.row_group).slice(unit.start, unit.rows), own - unit.first_row
+    with _reading:  # two units in flight would read their row group twice
+        repeated, refused = _repeated(unit.file, budget)
+        own = repeated[(repeated >= unit.first_row) & (repeated < unit.first_row + unit.rows)] - unit.first_row
+        if unit.row_group in refused:
+            nothing = pa.table({"video_id": pa.nulls(unit.rows, pa.string()), "features": pa.nulls(unit.rows, _FRAMES)})
+            return Piece(nothing, refused[unit.row_group]), own
+        return _row_group(unit, budget, itemsize), own
 
 
 _reading = Lock()
+_open: list[tuple[tuple[object, ...], RowGroupReader]] = []  # the last one; units of a row group follow one another
 
 
-def _row_group(file: InputFile, row_group: int) -> pa.Table:
-    with _reading:  # two units in flight would read their row group twice
-        return _read_row_group(file, row_group)
-
-
-# Units of a row group follow one another, so that the last one read serves them all.
-@lru_cache(maxsize=1)
-def _read_row_group(file: InputFile, row_group: int) -> pa.Table:
-    where = f"{file.url}, row group {row_group}"
-    with open_parquet(file) as parquet, storage.locating(file.url, f"read row group {row_group}"), readable(where):
-        return parquet.read_row_group(row_group, columns=columns_of(parquet.schema_arrow))
+def _row_group(unit: Unit, budget: int, itemsize: int) -> Piece:
+    key = (unit.file, unit.row_group, budget, itemsize)
+    reader = None
+    if _open:
+        known, reader = _open.pop()
+        if known != key or reader.position > unit.start:
+            reader.close()
+            reader = None
+    reader = reader or RowGroupReader(unit.file, unit.row_group, budget, itemsize)
+    try:
+        piece = reader.take(unit.start, unit.stop)
+    except BaseException:
+        reader.close()
+        raise
+    _open.append((key, reader))
+    return piece
 
 
 @lru_cache(maxsize=8)
-def _repeated(file: InputFile) -> npt.NDArray[np.int64]:
-    with open_parquet(file) as parquet, storage.locating(file.url, "read the ids"), readable(file.url):
-        return repeated_rows(parquet.read(columns=["video_id"]).column("video_id"))
+def _repeated(file: InputFile, budget: int) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+    """Rows of a file that repeat an id, and row groups whose ids take more memory than there is, with the reason."""
+    ids, refused, taken = [], {}, 0
+    opened = open_file(file)
+    with closing(opened):
+        chunks = [group.chunks["video_id"] for group in opened.groups]
+        if sum(chunk.size for chunk in chunks) <= budget:
+            with decoding(file.url):
+                opened.source.fetch([(chunk.start, chunk.size) for chunk in chunks])
+        for index, group in enumerate(opened.groups):
+            found = group_ids(opened, index, budget - taken, f"{file.url}, row group {index}")
+            if found is None:
+                refused[index] = _IDS_TOO_LARGE.format(budget)
+                if 8 * group.rows > budget - taken:
+                    raise DataError(f"{file.url}: expected row groups of fewer rows, got {group.rows}")
+                found = pa.chunked_array([pa.nulls(group.rows, pa.large_binary())]), 8 * group.rows
+            ids += found[0].chunks
+            taken += found[1]
+    return repeated_rows(pa.chunked_array(ids, pa.large_binary())), refused
 
 
-def read_videos(url: str, n_classes: int | None = None) -> tuple[list[Video], int]:
+def read_videos(url: str, n_classes: int | None = None, budget: int | None = None) -> tuple[list[Video], int]:
     """All good rows of a feature table, in memory, and how many rows break the contract.
 
     Args:
         url: the table; its D is that of its type or of its first rows.
         n_classes: C; None: any label from 0 up.
+        budget: bytes that they may take, and the decoding of a row group; None: what this machine has.
 
     Raises:
-        DataError: it is unreadable or no feature table.
+        DataError: it is unreadable, no feature table, or too large.
     """
+    budget = host_memory() if budget is None else budget
     files = list_files(url)
-    dim = feature_dim_of(files)
+    dim = feature_dim_of(files, budget)
     if dim is None:
         raise DataError(f"{url}: expected features (T, D), found no row with frames of one size D")
     videos: list[Video] = []
-    bad = 0
+    bad = taken = 0
     for unit in plan_units(files, _MOST_ROWS):
-        table, repeated = read_unit(unit)
-        good, broken = decode(table, feature_dim=dim, n_classes=n_classes or INT32_MAX, repeated=repeated.tolist())
-        videos += good
-        bad += len(broken)
+        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget)
+        videos += videos_of(rows)
+        bad += len(rows.faults)
+        taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
+        if taken > budget:
+            raise DataError(f"{url}: expected features of at most {budget} bytes, which memory holds; use fewer videos")
     return videos, bad

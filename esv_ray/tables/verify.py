@@ -1,26 +1,32 @@
-"""esv verify: whether an output is whole and consistent."""
+"""esv verify: whether an output is whole and consistent, which units to do again, and how to put them aside."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
-from esv_ray.tables.features import names_of
-from esv_ray.tables.manifest import Manifest, attributions_url, committed_names, read_manifest, read_success, videos_url
-from esv_ray.tables.results import NO_COUNTS, UnitCounts, counts_of
-from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.errors import DataError, StorageError
+from esv_ray.tables.footers import read_footers
+from esv_ray.tables.inputs import InputFile, check_unchanged
+from esv_ray.tables.manifest import (
+    SUCCESS,
+    Manifest,
+    committed_names,
+    read_manifest,
+    read_success,
+)
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
+from esv_ray.tables.verify_unit import verify_unit
 
-MOST_GAP = 1e-4  # efficiency of exact float32 ESVs: observed 3e-7 and less
-_LEAST_SCORE = 1e-30  # smaller ones have lost digits in float32
-MOST_LOGIT_GAP = 1e-3  # logits are tens: observed 1e-5 and less
+FOLDERS = ("videos", "attributions")
+_READERS = 16  # footers are small: latency, not bandwidth
+ASIDE = "_aside"  # readers of tables pass over names that begin so
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,20 @@ class Verification:
 
     Attributes:
         problems: one line each; none for a good output.
+        notes: what could not be looked at, one line each.
+        redo: names of committed units that are to be done again.
+        strays: files of the tables that are in no plan, below the output.
+        wrong_success: whether _SUCCESS says what is not so.
         counts: of all committed units.
         units, committed: of the plan, and of them there.
         worst_gap: largest efficiency gap of an exact row, 0 without any.
     """
 
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    redo: tuple[str, ...]
+    strays: tuple[str, ...]
+    wrong_success: bool
     counts: UnitCounts
     units: int
     committed: int
@@ -42,7 +56,7 @@ class Verification:
 
 
 def verify_output(output: str) -> Verification:
-    """Check counts, ids, schemas, efficiency and _SUCCESS of a job's output.
+    """Check an output: counts against the plan and the input's footers, ids, checksums, schemas, efficiency, _SUCCESS.
 
     Raises:
         DataError: there is no output, or the storage refuses.
@@ -50,33 +64,81 @@ def verify_output(output: str) -> Verification:
     manifest = read_manifest(output)
     if manifest is None:
         raise DataError(f"{output}: expected a job's output, found no run.json; check the location")
-    done = committed_names(output)
-    problems: list[str] = []
-    total, worst = NO_COUNTS, 0.0
-    seen = _Seen({}, {})
+    names = {folder: committed_names(output, folder) for folder in FOLDERS}
     planned = {unit.name for unit in manifest.units}
-    for folder, names in (("videos", done), ("attributions", committed_names(output, "attributions"))):
-        strays = sorted(name for name in names - planned if name.endswith(".parquet"))
-        problems += [f"{folder}/{name}: not in the plan" for name in strays]
-    units = [unit for unit in manifest.units if unit.name in done]
-    missing = len(manifest.units) - len(units)
+    strays = tuple(
+        f"{folder}/{name}"
+        for folder in FOLDERS
+        for name in sorted(names[folder] - planned)
+        if name.endswith(".parquet")
+    )
+    problems = [f"{stray}: not in the plan" for stray in strays]
+    units = [unit for unit in manifest.units if unit.name in names["videos"]]
+    redo: list[str] = []
+    total, worst = NO_COUNTS, 0.0
+    ids = _Ids()
     for unit in units:
         try:
-            counts, gap, found = _verify_unit(output, manifest, unit, seen)
+            found = verify_unit(output, manifest, unit)
+        except StorageError:
+            raise  # the unit may be well
         except DataError as error:
             problems.append(str(error))
+            redo.append(unit.name)
             continue
-        problems += found
-        total += counts
-        worst = max(worst, gap)
-    problems += _success_problems(output, manifest, total, missing)
-    return Verification(tuple(problems), total, len(manifest.units), len(units), worst)
+        if found.problems:
+            problems += found.problems
+            redo.append(unit.name)
+        problems += ids.problems(unit, found.videos)
+        total += found.counts
+        worst = max(worst, found.worst_gap)
+    success = _success_problems(output, manifest, total, len(manifest.units) - len(units))
+    problems += success
+    told, notes = _input_problems(manifest)
+    return Verification(
+        problems=(*problems, *told),
+        notes=tuple(notes),
+        redo=tuple(redo),
+        strays=strays,
+        wrong_success=any(SUCCESS in problem and "missing although" not in problem for problem in success),
+        counts=total,
+        units=len(manifest.units),
+        committed=len(units),
+        worst_gap=worst,
+    )
+
+
+def repair_output(output: str, found: Verification) -> tuple[str, ...]:
+    """Move aside what is wrong, so that the same job again does it anew; nothing is deleted.
+
+    Both files of a unit go to ``<output>/_aside/N/``, N counting repairs; the mark goes first, so that a repair that is
+    killed leaves a unit that is to be done.
+
+    Returns:
+        What was moved, below the output.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    names = [f"{folder}/{name}" for name in found.redo for folder in FOLDERS]
+    names = [SUCCESS] * (found.wrong_success or bool(names)) + names + list(found.strays)
+    there = [name for name in names if storage.exists(storage.join(output, name))]
+    if not there:
+        return ()
+    before = storage.list_names(storage.join(output, ASIDE), "list what is aside")
+    number = 1 + max((int(name) for name in before if name.isdecimal()), default=0)
+    for name in there:
+        aside = storage.join(output, ASIDE, f"{number:06d}", name)
+        storage.move(storage.join(output, name), aside, "move a file aside")
+    return tuple(there)
 
 
 def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missing: int) -> list[str]:
     problems = []
     try:
         success = read_success(output)
+    except StorageError:
+        raise
     except DataError as error:
         return [str(error)]
     if missing:
@@ -90,174 +152,48 @@ def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missin
     return problems
 
 
-def _verify_unit(output: str, manifest: Manifest, unit: Unit, seen: _Seen) -> tuple[UnitCounts, float, list[str]]:
-    where = f"videos/{unit.name}"
-    videos, metadata = _read(videos_url(output, unit), VIDEOS, where)
-    rows, _ = _read(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
-    counts, covers = counts_of(metadata, where)
-    if covers != unit.covers:
-        raise DataError(
-            f"{where}: expected the rows {unit.covers} of the plan (file, group, start, stop), got {covers}"
-        )
-    problems = [f"{where}: {problem}" for problem in _count_problems(unit, counts, videos, rows)]
-    problems += [f"{where}: {problem}" for problem in _id_problems(unit, videos, where, seen)]
-    good = videos.filter(pc.equal(videos.column("status"), "ok"))
-    gaps, found = _value_problems(good, rows, manifest)
-    return counts, gaps, [*problems, *(f"attributions/{unit.name}: {problem}" for problem in found)]
+def _input_problems(manifest: Manifest) -> tuple[list[str], list[str]]:
+    """The plan against the footers of the input, where that is still there: problems, and notes."""
+    planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
+    for unit in manifest.units:
+        planned[unit.file][unit.row_group] += unit.rows
+
+    def look(file: InputFile) -> tuple[str | None, str | None]:
+        try:
+            check_unchanged(file)
+            (footer,) = read_footers([file])
+        except DataError as error:
+            return None, f"not compared with the input: {error}"
+        if {index: group.rows for index, group in enumerate(footer.groups) if group.rows} == planned[file]:
+            return None, None
+        rows = sum(group.rows for group in footer.groups)
+        return f"{file.url}: expected its {rows} rows in the plan, got {planned[file].total()}; plan the job anew", None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = list(readers.map(look, manifest.files))
+    return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Ids:
     """Ids met so far: the file and the unit that each comes from, and where each (id, length) not failed stands."""
 
-    files: dict[str, tuple[str, str]]
-    places: dict[tuple[str, int], str]
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
 
-
-def _id_problems(unit: Unit, videos: pa.Table, where: str, seen: _Seen) -> Iterator[str]:
-    """Every video once. Within its file a repeated id is a failed row of its own; in another file it is found here."""
-    columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
-    told = set()
-    for video_id, n, status in zip(*columns, strict=True):
-        own = (unit.file.url, where)
-        file, place = seen.files.setdefault(video_id, own) if video_id else own
-        if status != "failed" and (video_id, n) in seen.places:
-            yield f"video {video_id!r} at {n} elements stands in {seen.places[video_id, n]} too"
-            told.add(video_id)
-        elif file != unit.file.url and video_id not in told:
-            told.add(video_id)
-            yield f"video {video_id!r} stands in {place} too: it is in two files of the feature table"
-        if status != "failed":
-            seen.places[video_id, n] = where
-
-
-def _count_problems(unit: Unit, counts: UnitCounts, videos: pa.Table, rows: pa.Table) -> Iterator[str]:
-    if counts.rows != unit.rows or counts.ok + counts.skipped + counts.failed != counts.rows:
-        yield f"expected {unit.rows} input rows by the plan, got {counts.asdict()}"
-    if (videos.num_rows, rows.num_rows) != (counts.video_rows, counts.attribution_rows):
-        yield (
-            f"expected {counts.video_rows} videos and {counts.attribution_rows} attributions by its footer, got "
-            f"{videos.num_rows} and {rows.num_rows}"
-        )
-    unknown = set(pc.unique(videos.column("status")).to_pylist()) - {"ok", "skipped", "failed"}
-    if unknown:
-        yield f"expected status ok, skipped or failed, got {sorted(unknown)}"
-    unexplained = videos.filter(
-        pc.and_(pc.not_equal(videos.column("status"), "ok"), pc.is_null(videos.column("reason")))
-    )
-    if unexplained.num_rows:
-        yield f"{unexplained.num_rows} videos that are not ok have no reason"
-
-
-def _value_problems(good: pa.Table, rows: pa.Table, manifest: Manifest) -> tuple[float, list[str]]:
-    """The worst efficiency gap of the exact rows of a unit, and what is wrong with its attributions."""
-    problems = []
-    prior = manifest.model["prior"]
-    in_logits = manifest.spec["estimator"]["output"] == "logit"
-    most = MOST_LOGIT_GAP if in_logits else MOST_GAP
-    shifts: dict[int, list[float]] = {}
-    if not np.isfinite(rows.column("esv").to_numpy()).all():
-        problems.append("ESVs are not finite")
-    errors = rows.column("stderr").drop_null().to_numpy()
-    if not np.isfinite(errors).all() or (errors < 0).any():
-        problems.append("standard errors are not finite and >= 0")
-    place = {
-        key: index
-        for index, key in enumerate(
-            zip(good.column("video_id").to_pylist(), good.column("n_elements").to_pylist(), strict=True)
-        )
-    }
-    groups = rows.group_by(["video_id", "n_elements", "class"], use_threads=False).aggregate(
-        [
-            ("esv", "sum"),
-            ("element", "count_distinct"),
-            ("element", "min"),
-            ("element", "max"),
-            ("element", "count"),
-            ("stderr", "count"),
-        ]
-    )
-    exact, scores = good.column("exact").to_pylist(), good.column("scores").to_pylist()
-    recorded = good.column("efficiency_gap").to_pylist()
-    odd = _score_problems(good, len(prior))
-    problems += odd.values()
-    worst = 0.0
-    attributed = set()
-    for group in groups.to_pylist():
-        index, n = place.get((group["video_id"], group["n_elements"])), group["n_elements"]
-        attributed.add(index)
-        name = f"video {group['video_id']!r} at {n} elements, class {group['class']}"
-        if index is None:
-            problems.append(f"{name}: attributions without an `ok` row in videos")
-            continue
-        if not 0 <= group["class"] < len(prior):
-            problems.append(f"{name}: expected classes 0..{len(prior) - 1}")
-            continue
-        if exact[index] and group["stderr_count"]:
-            problems.append(f"{name}: exact ESVs have no standard errors")
-        shape = tuple(group[f"element_{what}"] for what in ("count", "count_distinct", "min", "max"))
-        if shape != (n, n, 0, n - 1):
-            problems.append(f"{name}: expected one row for each element 0..{n - 1}, got {shape[0]} rows")
-        elif index not in odd:
-            score, before = scores[index][group["class"]], prior[group["class"]]
-            if in_logits:
-                if score > _LEAST_SCORE:
-                    shifts.setdefault(index, []).append(group["esv_sum"] + np.log(before) - np.log(score))
-                continue
-            gap = abs(group["esv_sum"] - (score - before))
-            worst = max(worst, gap) if exact[index] else worst
-            # Sampled ESVs may miss efficiency by what their job recorded, the largest gap of all classes.
-            allowed = most + (0.0 if exact[index] else recorded[index] or 0.0)
-            if gap > allowed and np.isfinite(group["esv_sum"]):  # what is not finite was told
-                problems.append(f"{name}: efficiency gap {gap:.2g}, expected at most {allowed:g}")
-    # Probabilities tell logits up to a number that all classes of a video share.
-    for index, found in shifts.items():
-        gap = max(found) - min(found)
-        worst = max(worst, gap) if exact[index] else worst
-        allowed = most + (0.0 if exact[index] else 2 * (recorded[index] or 0.0))
-        if gap > allowed:
-            video_id = good.column("video_id")[index].as_py()
-            problems.append(
-                f"video {video_id!r} at {good.column('n_elements')[index].as_py()} elements: efficiency gap {gap:.2g} "
-                f"between classes, expected at most {allowed:g}"
-            )
-    if any(choice != "label" for choice in manifest.spec["classes"]):
-        lost = [key for key, index in place.items() if index not in attributed]
-        problems += [f"video {key[0]!r} at {key[1]} elements: no attributions" for key in lost]
-    if good.column("efficiency_gap").null_count:
-        problems.append("videos that are ok have no efficiency_gap")
-    sure = [gap for gap, is_exact in zip(recorded, exact, strict=True) if is_exact and gap is not None]
-    beyond = [gap for gap in sure if not gap <= most]
-    if beyond:
-        problems.append(f"efficiency_gap of exact rows: expected at most {most:g}, got {max(beyond)}")
-    return max([float(worst), *sure]), problems
-
-
-def _score_problems(good: pa.Table, n_classes: int) -> dict[int, str]:
-    """What is wrong with scores and predicted classes, by row of the good videos."""
-    found = {}
-    rows = (good.column(name).to_pylist() for name in ("video_id", "n_elements", "scores", "predicted"))
-    for index, (video_id, n, scores, predicted) in enumerate(zip(*rows, strict=True)):
-        values = np.array([np.nan if score is None else score for score in scores or ()], dtype=np.float64)
-        name = f"video {video_id!r} at {n} elements"
-        if len(values) != n_classes or not np.isfinite(values).all() or abs(values.sum() - 1) > 1e-3:
-            found[index] = f"{name}: expected {n_classes} scores that sum to 1"
-        elif predicted != int(np.argmax(values)):
-            found[index] = f"{name}: expected the class of the largest score as predicted, got {predicted}"
-    return found
-
-
-def _read(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData]:
-    fs, path = storage.open_location(url)
-    with storage.locating(url, "read the output"), fs.open(path, "rb") as file:
-        try:
-            parquet = pq.ParquetFile(file)
-            table = parquet.read()
-        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            if isinstance(error, FileNotFoundError | PermissionError):
-                raise
-            raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
-        names = names_of(table.schema, where)
-        if not table.schema.equals(schema, check_metadata=False):
-            raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {names}")
-        return table, parquet.metadata
+    def problems(self, unit: Unit, videos: pa.Table) -> Iterator[str]:
+        """Every video once. Within its file a repeated id is a failed row; in another file it is found here."""
+        where = f"videos/{unit.name}"
+        columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
+        told = set()
+        for video_id, n, status in zip(*columns, strict=True):
+            own = (unit.file.url, where)
+            file, place = self.files.setdefault(video_id, own) if video_id else own
+            if status != "failed" and (video_id, n) in self.places:
+                yield f"{where}: video {video_id!r} at {n} elements stands in {self.places[video_id, n]} too"
+                told.add(video_id)
+            elif file != unit.file.url and video_id not in told:
+                told.add(video_id)
+                yield f"{where}: video {video_id!r} stands in {place} too: it is in two files of the feature table"
+            if status != "failed":
+                self.places[video_id, n] = where

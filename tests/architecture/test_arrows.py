@@ -37,5 +37,5 @@ def test_top_level() -> None:
 
 def test_every_package_has_its_tests() -> None:
     rooms = {path.name for path in (ROOT / "esv_ray").iterdir() if (path / "__init__.py").exists()}
-    assert rooms == {"core", "models", "tables", "cluster", "analysis", "bench", "cli"}
+    assert rooms == {"storage", "core", "models", "tables", "cluster", "analysis", "bench", "cli"}
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)

@@ -41,6 +41,7 @@ def esv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
         [],
         ["demo"],
         ["attribute"],
+        ["plan"],
         ["verify"],
         ["train"],
         ["import"],

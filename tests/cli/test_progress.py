@@ -6,7 +6,7 @@ import pytest
 
 from esv_ray.cli import progress as module
 from esv_ray.cluster.state import Progress
-from esv_ray.tables.results import UnitCounts
+from esv_ray.tables.unit_files import UnitCounts
 
 
 def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,9 +16,23 @@ def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with module.job_progress() as report:
         for second in range(35):
             now[0] = float(second)
-            report(Progress(total=1000, resumed=100, counts=counts, actors=2, seconds=10.0, compute_s=18.0))
+            report(
+                Progress(
+                    total=1000,
+                    resumed=100,
+                    counts=counts,
+                    actors=2,
+                    seconds=10.0,
+                    read_s=1.0,
+                    compute_s=18.0,
+                    commit_s=1.0,
+                )
+            )
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["150/1000 videos, 5.0 videos/s, 2 failed, 2 actors 90% busy, ETA 0:02:50"] * 3
+    assert (
+        lines
+        == ["150/1000 videos, 5.0 videos/s, 2 failed, 2 actors 90% busy, read 5% compute 90% write 5%, ETA 0:02:50"] * 3
+    )
 
 
 def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import resource
 import signal
+import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,37 +16,95 @@ from torch import Tensor, nn
 POISON = 666.0
 
 
-class Linear(nn.Module):
-    """A plain head of any length; the poison value kills the process, or raises."""
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, *, deadly: bool) -> None:
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _raise() -> None:
+    raise RuntimeError("poison")
+
+
+def _no_memory() -> None:
+    """What a container's limit does to a process that asks for more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28, before[1]))
+    try:
+        torch.ones(2**31)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _hang() -> None:
+    time.sleep(10_000)
+
+
+def _hang_in_native_code() -> None:
+    """Never gives the interpreter back: nothing else in the process gets a turn."""
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def _eat_memory() -> None:
+    """More and more, slowly enough to be seen."""
+    eaten = []
+    while True:
+        eaten.append(bytearray(os.urandom(1)) * 2**26)
+        time.sleep(0.005)
+
+
+ACTS = {
+    661.0: _segfault,
+    662.0: _no_memory,
+    663.0: _hang,
+    664.0: _hang_in_native_code,
+    665.0: _raise,
+    POISON: _kill,
+    667.0: _eat_memory,
+}
+
+
+class Linear(nn.Module):
+    """A plain head of any length, which acts on a poison value."""
+
+    def __init__(self, only: float | None = None, fixed: str | None = None) -> None:
+        """`only`: what any poison means; `fixed`: a file from whose existence on the values do no harm."""
         super().__init__()
         self.inner = nn.Linear(4, 3)
         with torch.no_grad():
-            self.inner.weight.copy_(torch.arange(12).view(3, 4) / 6)
+            self.inner.weight.copy_(torch.arange(12).view(3, 4) / 6000)
             self.inner.bias.zero_()
-        self.deadly = deadly
+        self.only = only
+        self.fixed = fixed
 
     def forward(self, subsequences: Tensor) -> Tensor:
-        if bool((subsequences == POISON).any()):
-            if self.deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("poison")
+        if self.fixed is None or not Path(self.fixed).exists():
+            for value, act in ACTS.items():
+                if bool((subsequences == value).any()):
+                    (act if self.only is None else ACTS[self.only])()
         return self.inner(subsequences).mean(dim=1)  # type: ignore[no-any-return]
 
 
 def deadly() -> nn.Module:
     """Kills its process."""
-    return Linear(deadly=True)
+    return Linear(only=POISON)
 
 
 def raising() -> nn.Module:
     """Raises."""
-    return Linear(deadly=False)
+    return Linear(only=665.0)
+
+
+def poisonous(fixed: str | None = None) -> nn.Module:
+    """Does what the value says, until it is fixed."""
+    return Linear(fixed=fixed)
 
 
 def unseeded() -> nn.Module:
     """Other weights at every call."""
-    made = Linear(deadly=False)
+    made = Linear()
     nn.init.normal_(made.inner.weight)
     return made

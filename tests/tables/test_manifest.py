@@ -16,17 +16,13 @@ from esv_ray.spec import fingerprint, job_keys, load_spec
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.manifest import (
     Manifest,
-    attributions_url,
     check_same_job,
     commit_manifest,
     commit_success,
-    commit_unit,
-    committed_names,
     read_manifest,
     read_success,
-    videos_url,
 )
-from esv_ray.tables.results import UnitCounts
+from esv_ray.tables.unit_files import UnitCounts
 from esv_ray.tables.units import Unit
 
 A = InputFile("s3://bucket/features/a.parquet", 1000, "etag-a")
@@ -245,28 +241,7 @@ def test_of_many_changed_files_the_first_are_named() -> None:
     assert "and 6 more" in message
 
 
-# Units and _SUCCESS ---------------------------------------------------------------------------------------------------
-
-
-def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
-    unit, other = make_manifest().units[:2]
-    assert committed_names(output) == set()
-    storage.commit_new(attributions_url(output, other), b"attributions", "write")
-    assert committed_names(output) == set()
-    commit_unit(output, unit, b"attributions", b"videos")
-    assert committed_names(output) == {unit.name}
-    assert storage.read_bytes(videos_url(output, unit), "read") == b"videos"
-    assert storage.read_bytes(attributions_url(output, unit), "read") == b"attributions"
-    assert videos_url(output, unit) == f"{output}/videos/{unit.name}"
-    assert attributions_url(output, unit) == f"{output}/attributions/{unit.name}"
-
-
-def test_committing_a_unit_again_changes_nothing(output: str) -> None:
-    unit = make_manifest().units[0]
-    commit_unit(output, unit, b"attributions", b"videos")
-    commit_unit(output, unit, b"other", b"other")
-    assert storage.read_bytes(videos_url(output, unit), "read") == b"videos"
-    assert storage.read_bytes(attributions_url(output, unit), "read") == b"attributions"
+# _SUCCESS -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_mark_of_a_finished_job_comes_back(output: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -16,20 +17,26 @@ from hypothesis import strategies as st
 
 from esv_ray.errors import DataError
 from esv_ray.tables.results import (
-    NO_COUNTS,
     Computed,
     InputRows,
     Missing,
-    UnitCounts,
     choose_classes,
-    counts_of,
     unit_tables,
 )
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of, unit_files
 
 C = 4
 
 
 Results = tuple[InputRows, list[Computed], list[Missing]]
+
+
+def made(
+    inputs: InputRows, computed: list[Computed], missing: list[Missing], covers: Sequence[int] = ()
+) -> tuple[bytes, bytes, UnitCounts]:
+    """The attributions file, the videos file, and their counts."""
+    files = unit_files(unit_tables(inputs, computed, missing), len(inputs.ids), covers)
+    return files.attributions, files.videos, files.footer.counts
 
 
 def inputs(ids: Sequence[str], labels: Sequence[int | None], n_frames: Sequence[int]) -> InputRows:
@@ -121,14 +128,14 @@ ATTRIBUTION_FIELDS = [
 
 @pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
 def test_the_schemas_of_the_contract(results: Results) -> None:
-    attributions, videos, _ = unit_tables(*results)
+    attributions, videos, _ = made(*results)
     assert [(n, t.replace("item", "element"), null) for n, t, null in fields(videos)] == VIDEO_FIELDS
     assert fields(attributions) == ATTRIBUTION_FIELDS
 
 
 def test_the_videos_table() -> None:
     _, batches, _ = some_results()
-    rows = read(unit_tables(*some_results())[1]).to_pylist()
+    rows = read(made(*some_results())[1]).to_pylist()
     assert [(row["video_id"], row["n_elements"], row["status"], row["reason"]) for row in rows] == [
         ("a", 2, "ok", None),
         ("a", 5, "ok", None),
@@ -160,7 +167,7 @@ def test_the_videos_table() -> None:
 def test_the_attributions_table() -> None:
     """One row for each (video, n_elements, class, element), in that order."""
     _, batches, _ = some_results()
-    rows = read(unit_tables(*some_results())[0]).to_pylist()
+    rows = read(made(*some_results())[0]).to_pylist()
     expected: list[tuple[int, dict[str, Any]]] = []
     for one in batches:
         for pair, (b, kept) in enumerate(one.pairs.tolist()):
@@ -185,34 +192,34 @@ def test_the_attributions_table() -> None:
 
 
 def test_stderr_is_null_exactly_where_there_is_none() -> None:
-    rows = read(unit_tables(*some_results())[0]).to_pylist()
+    rows = read(made(*some_results())[0]).to_pylist()
     assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is None} == {("a", 2), ("b", 2)}
     assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is not None} == {("a", 5)}
 
 
 def test_the_same_results_give_the_same_bytes() -> None:
-    assert unit_tables(*some_results()) == unit_tables(*some_results())
+    assert made(*some_results()) == made(*some_results())
     rows, batches, missing = some_results()
-    assert unit_tables(rows, batches[::-1], missing[::-1]) == unit_tables(*some_results()), "in any order"
+    assert made(rows, batches[::-1], missing[::-1]) == made(*some_results()), "in any order"
 
 
 def test_other_results_give_other_bytes() -> None:
-    attributions, videos, counts = unit_tables(*some_results(seed=9))
-    assert attributions != unit_tables(*some_results())[0]
-    assert videos != unit_tables(*some_results())[1]
-    assert counts == unit_tables(*some_results())[2]
+    attributions, videos, counts = made(*some_results(seed=9))
+    assert attributions != made(*some_results())[0]
+    assert videos != made(*some_results())[1]
+    assert counts == made(*some_results())[2]
 
 
 @pytest.mark.parametrize("results", [NONE, (inputs(["x"], [1], [3]), [], [])], ids=["no rows", "without lengths"])
 def test_without_results(results: Results) -> None:
-    attributions, videos, counts = unit_tables(*results)
+    attributions, videos, counts = made(*results)
     assert (read(attributions).num_rows, read(videos).num_rows) == (0, 0)
     rows = len(results[0].ids)
     assert counts == UnitCounts(rows, rows, 0, 0, 0, 0)
 
 
 def test_where_every_row_failed() -> None:
-    attributions, videos, counts = unit_tables(*FAILED)
+    attributions, videos, counts = made(*FAILED)
     assert read(attributions).num_rows == 0
     assert read(videos).column("scores").null_count == 1
     assert counts == UnitCounts(1, 0, 0, 1, 1, 0)
@@ -226,15 +233,19 @@ def test_the_counts_of_a_unit() -> None:
     _, batches, missing = some_results()
     rows = inputs([*IDS, "c"], [2, None, None, None, None], [9, 0, 2, 3, 9])
     missing += [Missing(4, 2, "skipped", "why"), Missing(4, 5, "failed", "why")]
-    assert unit_tables(rows, batches, missing)[2] == UnitCounts(
+    assert made(rows, batches, missing)[2] == UnitCounts(
         rows=5, ok=2, skipped=1, failed=2, video_rows=9, attribution_rows=2 * 2 + 2 * 5 + 2
     )
 
 
 @pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
 def test_counts_come_back_from_the_footer(results: Results) -> None:
-    _, videos, counts = unit_tables(*results, covers=(3, 1, 0, 5))
-    assert counts_of(pq.read_metadata(io.BytesIO(videos)), "here") == (counts, (3, 1, 0, 5))
+    attributions, videos, counts = made(*results, covers=(3, 1, 0, 5))
+    status = read(videos).select(["video_id", "status"]).to_pylist()
+    failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
+    checksum = hashlib.sha256(attributions).hexdigest()
+    footer = UnitFooter(counts, (3, 1, 0, 5), tuple(sorted(failed)), checksum)
+    assert footer_of(pq.read_metadata(io.BytesIO(videos)), "here") == footer
 
 
 def test_counts_add_up() -> None:
@@ -253,7 +264,7 @@ def test_a_file_without_counts_is_not_ours(footer: dict[str, str] | None) -> Non
     pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(footer), sink)
     sink.seek(0)
     with pytest.raises(DataError, match=r"^here: expected a videos file of esv_ray, its footer has no counts$"):
-        counts_of(pq.read_metadata(sink), "here")
+        footer_of(pq.read_metadata(sink), "here")
 
 
 # Classes --------------------------------------------------------------------------------------------------------------

@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.inputs import InputFile, RowGroup, feature_dim_of, has_labels, list_files, read_footers
+from esv_ray.tables.footers import has_labels, read_footers
+from esv_ray.tables.inputs import InputFile, RowGroup, list_files
+from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units, read_unit, read_videos
 from tests.conftest import make_table
 
 LIST = pa.list_(pa.list_(pa.float32()))
+BUDGET = 10**9
 
 
 def file_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
@@ -363,7 +366,7 @@ SIZELESS = file_bytes(without_sizes(make_table([1, 2, 3])))
     "use",
     [
         lambda url: plan_units(list_files(url), "auto"),
-        lambda url: feature_dim_of(list_files(url)),
+        lambda url: feature_dim_of(list_files(url), BUDGET),
         lambda url: has_labels(list_files(url)),
         read_videos,
     ],
@@ -416,21 +419,21 @@ def rows_of(*features: Sequence[Sequence[float]] | None) -> pa.Table:
 
 def test_the_feature_size_of_a_type(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2], feature_dim=6))
-    assert feature_dim_of(list_files(place)) == 6
+    assert feature_dim_of(list_files(place), BUDGET) == 6
 
 
 def test_the_feature_size_of_rows(place: str) -> None:
     put(f"{place}/a.parquet", without_sizes(make_table([1, 2], feature_dim=6)))
-    assert feature_dim_of(list_files(place)) == 6
+    assert feature_dim_of(list_files(place), BUDGET) == 6
 
 
 def test_the_feature_size_of_the_first_file_that_tells(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), rows_of())
     put(str(tmp_path / "b.parquet"), rows_of(*[None, [], [[]]] * 20))
-    assert feature_dim_of(list_files(str(tmp_path))) is None
+    assert feature_dim_of(list_files(str(tmp_path)), BUDGET) is None
     put(str(tmp_path / "c.parquet"), rows_of(*[None] * 40, [[1.0, 2.0]]))
     put(str(tmp_path / "d.parquet"), make_table([1], feature_dim=3))
-    assert feature_dim_of(list_files(str(tmp_path))) == 2
+    assert feature_dim_of(list_files(str(tmp_path)), BUDGET) == 2
 
 
 def test_has_labels(tmp_path: Path) -> None:
@@ -479,7 +482,7 @@ def test_a_broken_page_where_the_feature_size_is_looked_for(tmp_path: Path) -> N
     url = tmp_path / "a.parquet"
     url.write_bytes(with_a_broken_page(SIZELESS, "features"))
     with pytest.raises(DataError, match=r"a\.parquet"):
-        feature_dim_of(list_files(str(url)))
+        feature_dim_of(list_files(str(url)), BUDGET)
 
 
 def test_a_column_name_that_is_not_text(tmp_path: Path) -> None:

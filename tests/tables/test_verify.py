@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from esv_ray.errors import DataError
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
 from esv_ray.tables.results import InputRows, unit_tables
+from esv_ray.tables.unit_files import unit_files
 from esv_ray.tables.verify import verify_output
 from tests.conftest import make_heads, make_prior, make_table
 
@@ -85,14 +87,20 @@ class Output:
         footer = pq.read_metadata(path).metadata or {}
         table = change(pq.read_table(path))
         pq.write_table(table.replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"}), path)
+        if kind == "attributions":  # a forger who knows of the checksum: what is in the rows must tell
+            self.write_footer(number, attributions=hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def write_footer(self, number: int = 0, **values: object) -> None:
+        """Change what the mark of a unit says."""
+        path = self.part("videos", number)
+        found = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])
+        pq.write_table(pq.read_table(path).replace_schema_metadata({"esv_ray": json.dumps({**found, **values})}), path)
 
     def write_counts(self, number: int = 0, **counts: object) -> None:
         """Change the counts in a footer."""
         path = self.part("videos", number)
         found = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])
-        table = pq.read_table(path)
-        changed = {**found, "counts": {**found["counts"], **counts}}
-        pq.write_table(table.replace_schema_metadata({"esv_ray": json.dumps(changed)}), path)
+        self.write_footer(number, counts={**found["counts"], **counts})
 
     def write_success(self, **counts: int) -> None:
         path = self.folder / "_SUCCESS"
@@ -590,8 +598,8 @@ def test_a_mark_that_is_broken(output: Output) -> None:
 def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
     """The schemas here come from files; they are those that the program writes."""
     none = np.zeros(0, np.int32)
-    attributions, videos, _ = unit_tables(InputRows([], none, none.astype(bool), none), [], [])
-    for kind, data in (("attributions", attributions), ("videos", videos)):
+    files = unit_files(unit_tables(InputRows([], none, none.astype(bool), none), [], []), 0)
+    for kind, data in (("attributions", files.attributions), ("videos", files.videos)):
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)
 
 

@@ -1,0 +1,253 @@
+"""The scheduler without Ray: simulated workers, faults and time, to see that it ends well and what it costs.
+
+``python -m esv_ray.bench.simulation`` drives 100,000 units over 4,000 workers and tells the driver's time per unit, its
+memory, and how long a run takes to find out what is left of such a job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from esv_ray import storage
+from esv_ray.cluster.scheduler import Scheduler, Task
+from esv_ray.tables.inputs import InputFile
+from esv_ray.tables.manifest import Manifest, commit_manifest, committed_names, read_manifest, videos_url
+from esv_ray.tables.units import Unit
+
+Video = tuple[int, int]  # unit, row
+_BEATS_S = 15.0  # workers are asked so often whether their work goes on
+
+
+@dataclass(frozen=True)
+class World:
+    """What happens to the units and workers of a simulated run.
+
+    Attributes:
+        workers: wished for.
+        unit_s: seconds of a whole unit; of a probe, by its share of the rows.
+        start_s: seconds until a worker is ready.
+        deadly, raising, hanging: videos that end their worker, raise an error, or never end.
+        deaths, preemptions, storage_faults: chances, of each task.
+        failed_starts: chance, of each start.
+        most_accidents: deaths and storage faults by chance, after which there are no more.
+    """
+
+    workers: int = 4
+    unit_s: float = 30.0
+    start_s: float = 5.0
+    deadly: Collection[Video] = frozenset()
+    raising: Collection[Video] = frozenset()
+    hanging: Collection[Video] = frozenset()
+    deaths: float = 0.0
+    preemptions: float = 0.0
+    storage_faults: float = 0.0
+    failed_starts: float = 0.0
+    most_accidents: float = float("inf")
+
+
+@dataclass
+class Simulation:
+    """A run in a world.
+
+    Attributes:
+        scheduler: that is driven.
+        world: what happens.
+        random: of its accidents.
+        now: seconds of simulated time.
+        executions: tasks that ran, or began to.
+        driver_s: seconds of real time in the scheduler.
+    """
+
+    scheduler: Scheduler
+    world: World
+    random: Random
+    now: float = 0.0
+    executions: int = 0
+    accidents: int = 0
+    driver_s: float = 0.0
+    _events: list[tuple[float, int, str, str, Task | None]] = field(default_factory=list)
+    _count: int = 0
+    _next_beats: float = 0.0
+    _free: dict[str, float] = field(default_factory=dict)  # living workers: when each has done what it was given
+
+    def run(self, check: Callable[[], None] = lambda: None) -> None:
+        """To the end; `check` is called after every step."""
+        steps = 0
+        while not (self.scheduler.finished or self.scheduler.hopeless):
+            begun = time.perf_counter()
+            for _ in range(self.scheduler.to_start(self.world.workers, self.now)):
+                self._start()
+            given = self.scheduler.assign(self.now)
+            self.driver_s += time.perf_counter() - begun
+            for worker, task in given:
+                self._begin(worker, task)
+            check()
+            self._advance()
+            steps += 1
+            assert steps < 10_000_000, "the simulation does not end"
+
+    def _start(self) -> None:
+        self._count += 1
+        worker = f"w{self._count}"
+        self.scheduler.worker_starting(worker)
+        failed = self._happens(self.world.failed_starts)
+        self._at(self.now + self.world.start_s, "start failed" if failed else "ready", worker, None)
+
+    def _begin(self, worker: str, task: Task) -> None:
+        """Decide what becomes of a task, and when."""
+        self.executions += 1
+        rows = self.scheduler.sizes[task.unit]
+        first, last = task.probe or (0, rows)
+        begins = max(self.now, self._free[worker])
+        ends = begins + self.world.unit_s * max(1, last - first) / max(1, rows) * self.random.uniform(0.8, 1.25)
+        self._free[worker] = ends
+        condemned = {row for row, _ in task.condemned}
+
+        def holds(videos: Collection[Video]) -> bool:
+            return any((task.unit, row) in videos for row in range(first, last) if row not in condemned)
+
+        if self.world.hanging and holds(self.world.hanging):
+            self._free[worker] = float("inf")
+        elif self.world.deadly and holds(self.world.deadly):
+            self._at(ends, "died", worker, task)
+        elif self.world.raising and holds(self.world.raising):
+            self._at(ends, "compute", worker, task)
+        elif self._happens(self.world.deaths):
+            self._at(self.random.uniform(begins, ends), "died", worker, task)
+        elif self._happens(self.world.preemptions):
+            self._at(self.random.uniform(begins, ends), "preempted", worker, task)
+        elif self._happens(self.world.storage_faults):
+            self._at(ends, "storage", worker, task)
+        else:
+            self._at(ends, "done", worker, task)
+
+    def _advance(self) -> None:
+        """To the next event, and everything at the same moment."""
+        quiet = self.now + 60.0 if self.scheduler.stall_s is None else self.now + self.scheduler.stall_s / 4
+        pause = self.now + self.scheduler.idle_s(self.now)
+        self.now = min(quiet, pause, *(event[0] for event in self._events[:1]))
+        while self._events and self._events[0][0] <= self.now:
+            _, _, what, worker, task = heapq.heappop(self._events)
+            if worker in self._free or task is None:
+                begun = time.perf_counter()
+                self._happen(what, worker, task)
+                self.driver_s += time.perf_counter() - begun
+        if self.scheduler.stall_s is not None and self.now >= self._next_beats:
+            self._next_beats = self.now + min(_BEATS_S, self.scheduler.stall_s / 4)
+            begun = time.perf_counter()
+            for worker, units in self.scheduler.in_flight.items():
+                if units and self._free[worker] < float("inf"):
+                    self.scheduler.progress(worker, self.now)
+            for worker in self.scheduler.stalled(self.now):
+                self._lose(worker, "hung", charged=True)
+            self.driver_s += time.perf_counter() - begun
+
+    def _happen(self, what: str, worker: str, task: Task | None) -> None:
+        if what == "ready":
+            self._free[worker] = self.now
+            self.scheduler.worker_ready(worker)
+        elif what == "start failed":
+            self.scheduler.start_failed(worker, "no start", self.now)
+        elif what in ("died", "preempted"):
+            self._lose(worker, what, charged=what == "died")
+        elif task is not None and what == "done":
+            self.scheduler.unit_done(worker, task.unit, self.now)
+        elif task is not None:
+            self.scheduler.unit_failed(worker, task.unit, what, "storage" if what == "storage" else "compute", self.now)
+
+    def _lose(self, worker: str, reason: str, *, charged: bool) -> None:
+        del self._free[worker]
+        self.scheduler.worker_lost(worker, reason, self.now, charged=charged)
+
+    def _at(self, when: float, what: str, worker: str, task: Task | None) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (when, self._count, what, worker, task))
+
+    def _happens(self, chance: float) -> bool:
+        happens = self.accidents < self.world.most_accidents and self.random.random() < chance
+        self.accidents += happens
+        return happens
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="The scheduler with simulated workers and faults.")
+    parser.add_argument("--units", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=4_000)
+    parser.add_argument("--rows", type=int, default=1_000, help="videos of a unit")
+    parser.add_argument("--listing", help="a folder (URL) for as many empty objects; default: a temporary one")
+    wished = parser.parse_args()
+    units, rows = wished.units, wished.rows
+    random = Random(1)  # noqa: S311
+    poison = {(random.randrange(units), random.randrange(rows)) for _ in range(units // 1000)}
+    faulty = World(wished.workers, deadly=poison, deaths=0.002, preemptions=0.002, storage_faults=0.005)
+    for name, world in (("no faults", World(wished.workers)), ("faults", faulty)):
+        tracemalloc.start()
+        scheduler = Scheduler(dict.fromkeys(range(units), rows), stall_s=600.0)
+        simulation = Simulation(scheduler, world, Random(2))  # noqa: S311
+        simulation.run()
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # Again, for the time: tracing memory costs some.
+        timed = Simulation(Scheduler(dict.fromkeys(range(units), rows), stall_s=600.0), world, Random(2))  # noqa: S311
+        timed.run()
+        print(
+            f"{name}: {units} units, {wished.workers} workers: {1e6 * timed.driver_s / units:.0f} us of the driver a "
+            f"unit, {size / 2**20:.0f} MB at most, {timed.executions} tasks given out, {len(scheduler.done)} units "
+            f"done, {len(scheduler.condemned)} of {len(world.deadly)} deadly videos found, "
+            f"{len(scheduler.quarantined)} units given up, {timed.now / 3600:.2f} h simulated (ideal "
+            f"{units * world.unit_s / wished.workers / 3600:.2f} h)"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        _resume(wished.listing or f"{folder}/out", units, rows)
+
+
+def _resume(output: str, units: int, rows: int) -> None:
+    """How long it takes to read a large plan and to list what is committed."""
+    file = InputFile("s3://bucket/features/part-0.parquet", 1, "version")
+    plan = tuple(Unit(index, file, index, 0, rows, index * rows) for index in range(units))
+    manifest = Manifest({"classes": []}, {}, "", {}, {"digest": "", "prior": []}, (file,), plan)
+    begun = time.perf_counter()
+    commit_manifest(output, manifest)
+    planned = time.perf_counter() - begun
+    for count, unit in enumerate(plan, start=1):
+        _touch(videos_url(output, unit))
+        if count % 10_000 == 0:
+            print(f"  {count} objects", file=sys.stderr)
+    begun = time.perf_counter()
+    found = read_manifest(output)
+    read = time.perf_counter() - begun
+    begun = time.perf_counter()
+    done = committed_names(output)
+    listed = time.perf_counter() - begun
+    begun = time.perf_counter()
+    assert found is not None, "it was written above"
+    left = [unit for unit in found.units if unit.name not in done]
+    named = time.perf_counter() - begun
+    assert not left, "all were written above"
+    print(
+        f"resume of {units} units: run.json written {planned:.1f} s, read {read:.1f} s; {len(done)} objects listed in "
+        f"{listed:.1f} s, compared in {named:.1f} s"
+    )
+
+
+def _touch(url: str) -> None:
+    fs, path = storage.open_location(url)
+    if storage.is_local(fs):  # without the sync of a commit, which is not what is measured
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    else:
+        storage.replace(url, b"", "write an empty object")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What `esv attribute` and `esv plan` are both told: the job, as a SPEC or by options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from esv_ray.spec import JobSpec
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def job_options(command: _Command) -> _Command:
+    """The argument SPEC and the options that set or override its keys."""
+    options = [
+        click.argument("spec", required=False),
+        click.option(
+            "--features", metavar="URL", help="Feature table: a Parquet file, a directory of them, or a glob."
+        ),
+        click.option("--model", metavar="URL", help="Model bundle (a directory with model.json)."),
+        click.option("--output", metavar="URL", help="Where the attribution tables go."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_job(
+    spec: str | None, features: str | None, model: str | None, output: str | None, overrides: tuple[str, ...]
+) -> JobSpec:
+    """The job that the options ask for.
+
+    Raises:
+        UsageError: neither a SPEC nor all three places are given.
+        EsvError: the spec is wrong, or cannot be read.
+    """
+    from esv_ray.spec import load_spec
+
+    places = {"features": features, "model": model, "output": output}
+    given = [f"{key}={quoted(url)}" for key, url in places.items() if url is not None]
+    if spec is None and len(given) < len(places):
+        lacking = ", ".join(f"--{key}" for key, url in places.items() if url is None)
+        raise click.UsageError(f"expected a SPEC, or --features, --model and --output; missing {lacking}")
+    return load_spec(spec, [*given, *overrides])
+
+
+def quoted(url: str) -> str:
+    """A location as a YAML string, whatever characters it holds."""
+    return "'" + url.replace("'", "''") + "'"

@@ -1,0 +1,122 @@
+"""What a run tells beside its results: a progress file, which outlives the cluster, and a log line a unit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from esv_ray import storage
+from esv_ray.cluster.actor import UnitFault
+from esv_ray.cluster.state import Run, UnitEvent
+from esv_ray.errors import DataError
+
+PROGRESS = "progress.json"
+_EVERY_S = 10.0
+_REASONS = 20  # most frequent ones
+
+_log = logging.getLogger("esv_ray")
+_units = logging.getLogger("esv_ray.units")
+
+
+@contextmanager
+def progress_file(run: Run) -> Iterator[None]:
+    """Keep `<output>/progress.json` up to date while a run lasts, and say at its end how it ended.
+
+    A storage that takes it not is told in the log; the job goes on. A killed driver leaves the state `running` and a
+    time of `updated` that grows old.
+    """
+    begun = _now()
+    stop = threading.Event()
+
+    def write() -> None:
+        where = storage.join(run.spec.output, PROGRESS)
+        try:
+            storage.replace(
+                where, (json.dumps(progress_of(run, begun), indent=1) + "\n").encode(), "write the progress"
+            )
+        except DataError as error:
+            _log.warning("%s", error)
+
+    def keep_writing() -> None:
+        write()
+        while not stop.wait(_EVERY_S):
+            write()
+
+    writer = threading.Thread(target=keep_writing, name="esv-progress", daemon=True)
+    writer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.ended = "interrupted"
+        raise
+    except BaseException:
+        run.ended = "failed"
+        raise
+    finally:
+        stop.set()
+        writer.join()
+        write()
+
+
+def progress_of(run: Run, begun: str) -> dict[str, Any]:
+    """The content of the progress file."""
+    now = run.progress
+    reasons = sorted(now.reasons.items(), key=lambda item: -item[1])[:_REASONS]
+    return {
+        "format": 1,
+        "state": run.ended or "running",
+        "begun": begun,
+        "updated": _now(),
+        "videos": {
+            "total": now.total,
+            "resumed": now.resumed,
+            "ok": now.counts.ok,
+            "skipped": now.counts.skipped,
+            "failed": now.counts.failed,
+        },
+        "units": {"total": now.units, "done": now.units_done, "given_up": now.units_failed},
+        "failures": dict(reasons),
+        "units_given_up": {
+            run.unit(index).name: why for index, why in list(run.scheduler.quarantined.items())[:_REASONS]
+        },
+        "actors": {"ready": now.actors, "busy": now.busy_actors, "device_busy": round(now.busy, 3)},
+        "seconds": {
+            "run": round(now.seconds, 3),
+            "read": round(now.read_s, 3),
+            "compute": round(now.compute_s, 3),
+            "commit": round(now.commit_s, 3),
+        },
+        "videos_per_second": round(now.rate, 3),
+        "left_s": None if now.left_s is None else round(now.left_s, 1),
+    }
+
+
+def log_unit(event: UnitEvent) -> None:
+    """One line of JSON for a unit, to the logger `esv_ray.units`."""
+    if not _units.isEnabledFor(logging.INFO):
+        return
+    line: dict[str, Any] = {
+        "time": _now(),
+        "unit": event.unit.index,
+        "name": event.unit.name,
+        "worker": event.worker,
+        "probe": event.task.probe,
+        "without": len(event.task.condemned),
+    }
+    if isinstance(event.outcome, UnitFault):
+        line |= {"event": "fault", "fault": event.outcome.fault, "reason": event.outcome.reason}
+    else:
+        done = event.outcome
+        seconds = {"read_s": done.read_s, "compute_s": done.compute_s, "commit_s": done.commit_s}
+        line |= {"event": "probe" if event.task.probe else "found" if done.found else "done", **done.counts.asdict()}
+        line |= {name: round(value, 4) for name, value in seconds.items()}
+    _units.info("%s", json.dumps(line))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,35 @@
+"""Locations: every read and write of the project goes through here, over fsspec.
+
+A location is an fsspec URL: a plain path, ``s3://bucket/prefix``, ``gs://``, ``memory://``, ... Credentials come from
+the environment of the store's own client and never stand in a URL. Faults that pass are waited out by one policy
+(`faults`); every other ends in one `DataError` that says what was being done where.
+"""
+
+from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
+from esv_ray.storage.faults import Patience, attempt, locating, patience
+from esv_ray.storage.listing import find, list_names
+from esv_ray.storage.location import absolute, in_this_process, is_local, join, open_location, without_credentials
+from esv_ray.storage.objects import exists, read_bytes, reader
+
+__all__ = [
+    "Patience",
+    "absolute",
+    "attempt",
+    "commit_new",
+    "creates_only",
+    "exists",
+    "find",
+    "in_this_process",
+    "is_local",
+    "join",
+    "list_names",
+    "locating",
+    "move",
+    "open_location",
+    "patience",
+    "read_bytes",
+    "reader",
+    "remove",
+    "replace",
+    "without_credentials",
+]

@@ -1,0 +1,259 @@
+"""Publishing objects: whole, create-only, and so that a lost answer does no harm.
+
+What "create only if nothing is there" comes down to, by store:
+
+- S3, and servers that speak its language: ``If-None-Match: *`` on the put, or on what completes a put in parts. The
+  refusal is 412, and 409 while another's put is under way (tried again).
+- Google Cloud Storage (gcsfs): ``ifGenerationMatch=0``, where its 412 becomes `FileExistsError`. gcsfs puts a try that
+  lost its answer again by itself, so that its own earlier success may look like another's.
+- Azure (adlfs): ``overwrite=False``, which is ``If-None-Match: *``; its ``ResourceExistsError`` becomes
+  `FileExistsError`, which again may be the Azure client's own earlier success.
+- Disks: a hard link to a synced temporary sibling. Network file systems may lose the answer to a link that was made;
+  the temporary's two links tell.
+- Everything else, and disks without hard links: look, then write. Two writers in the same moment may both believe to
+  have been first; that is safe because contents are deterministic.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from fsspec.spec import AbstractFileSystem
+
+from esv_ray.errors import DataError
+from esv_ray.storage.faults import attempt
+from esv_ray.storage.location import absolute, is_local, join, open_location
+from esv_ray.storage.objects import is_there, read_bytes
+
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+class _UnconditionalError(Exception):
+    """The store has no create-only write."""
+
+
+def commit_new(url: str, data: bytes, doing: str) -> bool:
+    """Publish one object whole, or leave what is there.
+
+    Never streams to the final name: an exception inside a streamed write publishes a truncated object that reads as
+    valid Parquet. How it is create-only on each store, and what is done where there is no such thing: see the module.
+
+    Returns:
+        True if this call published it, False if it was there already (somebody else won; contents are deterministic).
+        Where a try was repeated, what is there counts as published by this call if it has this content: the answer to
+        an earlier try may have been lost.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    fs, path = open_location(url)
+    tried = 0
+
+    def publish() -> bool:
+        nonlocal tried
+        tried += 1
+        try:
+            published = _create(fs, path, data)
+        except _UnconditionalError:
+            published = _look_and_write(fs, path, data)
+        if published or tried == 1:
+            return published
+        return bool(fs.cat_file(path) == data)
+
+    return attempt(url, doing, publish)
+
+
+def replace(url: str, data: bytes, doing: str) -> None:
+    """Publish one object whole, in place of what may be there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    fs, path = open_location(url)
+    attempt(url, doing, lambda: _overwrite(fs, path, data))
+
+
+def remove(url: str, doing: str) -> None:
+    """Remove one object; that it is gone already is no error.
+
+    Raises:
+        DataError: the store refuses.
+    """
+    fs, path = open_location(url)
+    attempt(url, doing, lambda: _remove(fs, path))
+
+
+def move(url: str, to: str, doing: str) -> None:
+    """Publish an object at another place, where nothing or the same content is, and then remove it where it was.
+
+    May be killed at any point, and called again: the object is at one of the places, or at both.
+
+    Raises:
+        DataError: it is at neither place, another content is at the second, or the store refuses.
+    """
+    if absolute(url) == absolute(to):
+        raise ValueError(f"expected two places, got {url} twice")
+    fs, path = open_location(url)
+
+    def read() -> bytes | None:
+        try:
+            data: bytes = fs.cat_file(path)
+        except FileNotFoundError:
+            # Moved by an earlier call, or by somebody else.
+            target, place = open_location(to)
+            if is_there(target, place):
+                return None
+            raise
+        return data
+
+    data = attempt(url, doing, read)
+    if data is None:
+        return
+    if not commit_new(to, data, doing) and read_bytes(to, doing) != data:
+        raise DataError(
+            f"cannot {doing}: {to}: expected nothing there, or the content of {url}, got another; move it aside"
+        )
+    remove(url, doing)
+
+
+def creates_only(folder: str) -> bool:
+    """Whether a store keeps the first of two creations, or replaces it by the second; tried on a small hidden object.
+
+    Returns:
+        True if the second was refused; False if it was not, or if the client only looks before it writes.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
+    fs, path = open_location(url)
+    doing = "write"
+
+    def create(data: bytes) -> bool | None:
+        try:
+            return _create(fs, path, data)
+        except _UnconditionalError:
+            return None
+
+    try:
+        if attempt(url, doing, lambda: create(b"first")) is None:
+            attempt(url, doing, lambda: _overwrite(fs, path, b"first"))
+            return False
+        # What a second creation left tells more than what was answered to it, of which a part may be lost.
+        attempt(url, doing, lambda: create(b"second"))
+        return read_bytes(url, doing) == b"first"
+    finally:
+        with suppress(DataError):  # what was found, or the first error, says more
+            remove(url, doing)
+
+
+def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """One create-only write.
+
+    Raises:
+        _UnconditionalError: there is no such thing here.
+    """
+    if is_local(fs):
+        return _link_new(Path(path), data)
+    if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which looks, then writes
+        raise _UnconditionalError
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, NotImplementedError) or error.errno == errno.ENOSYS:
+            raise _UnconditionalError from error
+        # Some servers' refusal of a second create lacks its reason and arrives as a bare "invalid argument".
+        if error.errno != errno.EINVAL or not is_there(fs, path):
+            raise
+        return False
+    return True
+
+
+def _look_and_write(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    if is_there(fs, path):
+        return False
+    _overwrite(fs, path, data)
+    return True
+
+
+def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    if not is_local(fs):
+        fs.pipe_file(path, data)
+        return
+    target = Path(path)
+    _make_folder(target.parent)
+    temporary = _sibling(target)
+    try:
+        _write_synced(temporary, data)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove(fs: AbstractFileSystem, path: str) -> None:
+    with suppress(FileNotFoundError):
+        if is_local(fs):
+            Path(path).unlink()
+        else:
+            fs.rm_file(path)
+
+
+def _link_new(path: Path, data: bytes) -> bool:
+    _make_folder(path.parent)
+    temporary = _sibling(path)
+    try:
+        _write_synced(temporary, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # A network file system repeats a request whose answer was lost, and then finds its own link.
+            if temporary.stat().st_nlink != 2:
+                return False
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise _UnconditionalError from error
+            raise
+        _sync_folder(path.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they outlast a power failure, as what is put into them does."""
+    if folder.is_dir():
+        return
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        _sync_folder(one.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder outlast a power failure, where folders can be synced."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):
+            raise
+    finally:
+        os.close(number)

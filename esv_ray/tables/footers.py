@@ -1,0 +1,192 @@
+"""What the footers of a feature table's files say, read without Arrow's Python face, which dies of a lie (`thrift`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+from esv_ray.tables.features import check_schema, columns_of
+from esv_ray.tables.fetched import Fetched
+from esv_ray.tables.inputs import Footer, InputFile, RowGroup
+from esv_ray.tables.thrift import I64, LIST, STRUCT, Fields, read_struct
+
+_READERS = 16  # footers are small: latency, not bandwidth
+_BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
+_TAIL_BYTES = 8  # length of the footer, magic number
+_MAGIC_BYTES = 4
+_ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
+_LARGEST_ITEM = 16
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A column of a row group, as the footer tells it.
+
+    Attributes:
+        start: of its first page, in the file.
+        size: bytes on storage.
+        values: nulls included.
+        nulls: of them; None: not told.
+        itemsize: bytes of a value.
+    """
+
+    start: int
+    size: int
+    values: int
+    nulls: int | None
+    itemsize: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group: its rows, and the chunks of the columns that are read, by name."""
+
+    rows: int
+    chunks: Mapping[str, Chunk]
+
+
+class Opened(NamedTuple):
+    """A file of the table: as Arrow reads it, what its bytes come from, and what its footer says."""
+
+    parquet: pq.ParquetFile
+    source: Fetched
+    schema: pa.Schema
+    groups: tuple[Group, ...]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.parquet.close(force=True)
+        self.source.close()
+
+
+def open_file(file: InputFile) -> Opened:
+    """A file of the table, opened for reading exact ranges.
+
+    Raises:
+        DataError: it is not there, or no feature table.
+    """
+    with decoding(file.url):
+        source = Fetched(file)
+        parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
+        schema = parquet.schema_arrow
+        check_schema(schema, file.url)
+        return Opened(parquet, source, schema, _groups(parquet, source, columns_of(schema), file))
+
+
+def read_footers(files: Sequence[InputFile]) -> list[Footer]:
+    """The footers of files, in their order.
+
+    Raises:
+        DataError: a file is unreadable, or no feature table; says which.
+    """
+
+    def read(file: InputFile) -> Footer:
+        opened = open_file(file)
+        opened.close()
+        return Footer(opened.schema, tuple(_row_group(group) for group in opened.groups))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(read, files))
+
+
+def has_labels(files: Sequence[InputFile]) -> bool:
+    """Whether any row may have a label: there is such a column, and the footers do not say that it is all null."""
+
+    def labelled(file: InputFile) -> bool:
+        opened = open_file(file)
+        opened.close()
+        if "label" not in opened.schema.names or pa.types.is_null(opened.schema.field("label").type):
+            return False
+        labels = [group.chunks["label"] for group in opened.groups]
+        return any(chunk.nulls is None or chunk.nulls < chunk.values for chunk in labels)
+
+    return any(labelled(file) for file in files)
+
+
+@contextmanager
+def decoding(where: str) -> Iterator[None]:
+    """Turn what Arrow says of broken Parquet into a `DataError`."""
+    try:
+        with storage.locating(where, "read the feature table"):
+            yield
+    except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
+        raise DataError(f"{where}: expected a Parquet file: {' '.join(str(error).split())[:300]}") from None
+
+
+def _row_group(group: Group) -> RowGroup:
+    compressed = sum(chunk.size for chunk in group.chunks.values())
+    return RowGroup(group.rows, compressed, group.chunks["features"].values)
+
+
+def _groups(parquet: pq.ParquetFile, source: Fetched, columns: Sequence[str], file: InputFile) -> tuple[Group, ...]:
+    tail = source.at(file.size - _TAIL_BYTES, _TAIL_BYTES)
+    size = int.from_bytes(tail[:4], "little")
+    try:
+        footer, _ = read_struct(source.at(file.size - _TAIL_BYTES - size, size))
+        groups = [_group(parquet, group, columns, file.size) for group in _structs(footer, 4)]
+    except IndexError:
+        raise DataError(f"{file.url}: the footer does not end; write the file again") from None
+    except DataError as error:
+        raise DataError(f"{file.url}: {error}; write the file again") from None
+    return tuple(groups)
+
+
+def _group(parquet: pq.ParquetFile, group: Fields, columns: Sequence[str], file_size: int) -> Group:
+    chunks, found = _structs(group, 1), {}
+    rows = _number(group, 3)
+    if len(chunks) != len(parquet.schema) or rows < 0:
+        raise DataError(
+            f"expected row groups of {len(parquet.schema)} columns and some rows, got {len(chunks)}, {rows}"
+        )
+    for index, chunk in enumerate(chunks):
+        column = parquet.schema.column(index)
+        name = column.path.partition(".")[0]
+        if name in columns:
+            itemsize = _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM)))
+            found[name] = _chunk(chunk, itemsize)
+            start, size = found[name].start, found[name].size
+            if start < _MAGIC_BYTES or size < 0 or found[name].values < 0 or start + size > file_size:
+                raise DataError(f"column {name} lies outside the file, by its footer")
+    return Group(rows, found)
+
+
+def _chunk(chunk: Fields, itemsize: int) -> Chunk:
+    meta = _struct(chunk, 3)
+    values, size, start = _number(meta, 5), _number(meta, 7), _number(meta, 9)
+    if not values:  # there need be no page, and then the offsets are anything
+        return Chunk(_MAGIC_BYTES, 0, 0, 0, itemsize)
+    dictionary = meta.get((11, I64))
+    if isinstance(dictionary, int) and 0 < dictionary < start:
+        start = dictionary
+    statistics = meta.get((12, STRUCT))
+    nulls = statistics.get((3, I64)) if isinstance(statistics, dict) else None
+    return Chunk(start, size, values, nulls if isinstance(nulls, int) else None, itemsize)
+
+
+def _structs(fields: Fields, number: int) -> list[Fields]:
+    found = fields.get((number, LIST))
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise DataError("expected row groups and columns in its footer")
+    return cast("list[Fields]", found)
+
+
+def _struct(fields: Fields, number: int) -> Fields:
+    found = fields.get((number, STRUCT))
+    if not isinstance(found, dict):
+        raise DataError("expected meta data of every column in its footer")
+    return found
+
+
+def _number(fields: Fields, number: int) -> int:
+    found = fields.get((number, I64))
+    if not isinstance(found, int):
+        raise DataError("expected rows, sizes and places in its footer")
+    return found

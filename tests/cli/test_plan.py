@@ -1,0 +1,145 @@
+"""`esv plan`: the page, the JSON with its documented keys, exit codes; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.test_cli import HERE, esv  # noqa: F401
+from tests.conftest import make_heads, make_prior, make_table
+
+ROOT = Path(__file__).parents[2]
+
+
+def places(features: str, bundle: str, output: Path) -> list[str]:
+    return ["--features", features, "--model", bundle, "--output", str(output)]
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    out = tmp_path / "out"
+    asked = [*places(features, bundle, out), *HERE, "--set", "frames=[2,5]"]
+    code, told, err = esv("plan", *asked)
+    assert (code, err) == (0, "")
+    for part in (
+        "40 videos in 2 files, 4 row groups",
+        "mean of each row group; --read-lengths for the true",
+        "exact",
+        "evaluations  ",
+        "create-only",
+        "measured here in",
+        "with 1 actor(s) on cpu",
+    ):
+        assert part in told, part
+    assert all(len(line) <= 120 for line in told.splitlines() if not line.startswith("warning"))
+    assert files_below(out) == []
+    assert esv("attribute", *asked)[0] == 0
+    before = files_below(out)
+    code, told, _ = esv("plan", *asked, "--read-lengths", "--check-ids")
+    assert (code, "left: 0 units" in told, "nothing is left to do" in told) == (0, True, True)
+    assert "each video's own" in told
+    assert files_below(out) == before
+
+
+def keys_of(content: object, above: str = "") -> set[str]:
+    """Dotted names of the keys of a JSON object; those in a list as in its first entry."""
+    if isinstance(content, list):
+        return keys_of(content[0], above) if content else set()
+    if not isinstance(content, dict):
+        return set()
+    return {f"{above}{key}" for key in content} | set().union(
+        *(keys_of(value, f"{above}{key}.") for key, value in content.items())
+    )
+
+
+def documented_keys() -> set[str]:
+    section = (ROOT / "esv_ray" / "docs" / "jobs.md").read_text().partition("## What a job will take")[2]
+    section = section.partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for name in "ab":
+        pq.write_table(make_table([3] * 4), folder / f"{name}.parquet")
+    code, told, err = esv("plan", *places(str(folder), bundle, tmp_path / "out"), *HERE, "--check-ids", "--json")
+    assert (code, err) == (0, "")
+    content = json.loads(told)
+    assert content["format"] == 1
+    assert content["repeated_ids"]["across_files"] == 4
+    assert content["input"]["lengths"] == [{"frames": 3, "videos": 8}]
+    assert content["warnings"]
+    nested = keys_of(content)
+    leaves = {name for name in nested if not any(other.startswith(f"{name}.") for other in nested)}
+    assert leaves == documented_keys()
+
+
+def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    asked = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
+    assert json.loads(esv("plan", *asked, "--actors", "3", "--json")[1])["time"]["actors"] == 3
+    bench = tmp_path / "bench.json"
+    sizes = ["--feature-dim", "4", "--hidden", "8", "--classes", "3", "--n-max", "3"]
+    figures = ["--estimator", "exact", "-n", "3", "--repeats", "1", "--no-host", "--json", str(bench)]
+    assert esv("bench", *sizes, *figures)[0] == 0
+    code, told, _ = esv("plan", *asked, "--bench", str(bench), "--json")
+    assert code == 0
+    assert json.loads(told)["time"]["figures"] == f"--bench {bench}"
+    sampled = ["--set", "estimator.kind=adjusted", "--set", "estimator.m=1", "--set", "estimator.iterations=1"]
+    code, _, err = esv("plan", *asked, *sampled, "--bench", str(bench))
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "expected figures of the estimator adjusted" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (["--set", "estimator.kin=exact"], "did you mean 'estimator.kind'?"),
+        (["--features", "/nowhere/at/all"], "/nowhere/at/all was not found"),
+        (["--model", "/nowhere"], "no model.json"),
+        (["--bench", "/nowhere.json"], "expected a file that `esv bench --json` wrote"),
+        (["--set", "frames=70", "--set", "estimator.kind=exact"], "exact ESVs of n = 70"),
+    ],
+)
+def test_wrong_requests_get_one_line_and_code_2(  # type: ignore[no-untyped-def]
+    esv,  # noqa: F811
+    extra: list[str],
+    expected: str,
+    features: str,
+    bundle: str,
+    tmp_path: Path,
+) -> None:
+    code, told, err = esv("plan", *places(features, bundle, tmp_path / "out"), *HERE, *extra)
+    assert (code, told) == (2, "")
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_jobs_output(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    asked = [*places(features, bundle, tmp_path / "out"), *HERE]
+    assert esv("attribute", *asked, "--set", "frames=2")[0] == 0
+    refused = esv("attribute", *asked, "--set", "frames=3")
+    assert esv("plan", *asked, "--set", "frames=3") == refused
+    assert refused[0] == 2
+    code, _, err = esv("plan", "--features", "x")
+    assert (code, "missing --model, --output" in err) == (2, True)
+
+
+def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    from esv_ray.models.bundle import save_heads
+
+    save_heads(str(tmp_path / "model"), make_heads(feature_dim=12, n_classes=9, n_max=4), make_prior(9))
+    table = str(ROOT / "jobs" / "demo" / "test.parquet")
+    code, told, _ = esv("plan", *places(table, str(tmp_path / "model"), tmp_path / "out"), *HERE, "--read-lengths")
+    assert code == 0
+    assert "370 videos in 1 files" in told
+    assert "more lengths of less work" in told

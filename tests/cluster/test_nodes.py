@@ -1,0 +1,141 @@
+"""A cluster of several nodes on this machine: one is lost, one is stopped and comes back as a zombie."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from esv_ray.tables.verify import verify_output
+from tests.cluster.test_exactly_once import all_of, attribute, run
+
+OPTIONS = ("compute.unit=1", "frames=9", "estimator.kind=algorithm1", "estimator.m=100", "estimator.iterations=40")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without cores and two nodes of one core; whoever does not answer is declared dead within seconds."""
+    health = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 500,
+        "health_check_timeout_ms": 500,
+        "health_check_failure_threshold": 3,
+    }
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
+    )
+    try:
+        for _ in range(2):
+            made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        made.wait_for_nodes(timeout=60)
+        yield made
+    finally:
+        made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def actors_of(raylet: int) -> list[int]:
+    """Processes of unit actors that a node's raylet started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                title = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            if parent == raylet and title.startswith(b"ray::UnitActor"):
+                found.append(int(entry.name))
+    return found
+
+
+def at_rest(pid: int) -> bool:
+    """Whether a process uses hardly any processor for two seconds, or has ended."""
+    used = []
+    for _ in range(2):
+        try:
+            used.append(sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])))
+        except OSError:
+            return True
+        time.sleep(2)
+    return used[1] - used[0] < 0.2 * os.sysconf("SC_CLK_TCK")
+
+
+def raylet_of(node: Any) -> int:
+    (raylet,) = node.all_processes["raylet"]
+    return int(raylet.process.pid)
+
+
+class Driver:
+    """`esv attribute` on the cluster, in a process of its own."""
+
+    def __init__(self, cluster: Any, features: str, bundle: str, out: Path, log: Path) -> None:
+        self.out, self.log = out, log
+        command = attribute(features, bundle, out, *OPTIONS, f"cluster.address={cluster.address}", "cluster.actors=2")
+        self.process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
+
+    def done(self) -> list[dict[str, Any]]:
+        """Lines of the log, of units that are done."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in map(json.loads, lines) if line["event"] == "done"]
+
+    def at_work(self) -> bool:
+        """Both actors have done something, and much is left."""
+        return len({line["worker"] for line in self.done()}) == 2
+
+    def end(self) -> str:
+        _, told = self.process.communicate(timeout=240)
+        assert self.process.returncode == 0, told
+        return told
+
+
+def recomputed(log: Path) -> int:
+    """Units that were in flight when their actor was lost, and were given out again."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return len({line["unit"] for line in lines if line["event"] == "fault"})
+
+
+def test_a_lost_node_costs_what_it_had_in_flight(cluster: Any, features: str, bundle: str, tmp_path: Path) -> None:
+    run(features, bundle, tmp_path / "clean", *OPTIONS)
+    driver = Driver(cluster, features, bundle, tmp_path / "out", tmp_path / "log")
+    wait_for(driver.at_work)
+    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    driver.end()
+    assert 0 < recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
+    assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
+    assert verify_output(str(tmp_path / "out")).problems == ()
+
+
+def test_a_stopped_node_that_comes_back_does_no_harm(cluster: Any, features: str, bundle: str, tmp_path: Path) -> None:
+    """Stopped with its actor in the middle of a unit, declared dead, and let go on when the others are done."""
+    run(features, bundle, tmp_path / "clean", *OPTIONS)
+    driver = Driver(cluster, features, bundle, tmp_path / "out", tmp_path / "log")
+    wait_for(driver.at_work)
+    raylet = raylet_of(cluster.worker_nodes.copy().pop())
+    (actor,) = actors_of(raylet)
+    for pid in (actor, raylet):
+        os.kill(pid, signal.SIGSTOP)
+    driver.end()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/part-*")}
+    for pid in (actor, raylet):
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: at_rest(actor))
+    os.kill(actor, signal.SIGKILL)  # nobody else asks about it any more
+    assert 0 < recomputed(tmp_path / "log") <= 2
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "what it still commits changes nothing"
+    assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
+    assert verify_output(str(tmp_path / "out")).problems == ()
