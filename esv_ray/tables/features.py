@@ -255,8 +255,12 @@ def plain_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _short(ids: pa.Array) -> pa.Array:
     plain = ids if pa.types.is_large_binary(ids.type) else ids.cast(pa.large_binary())
-    long = pc.greater(pc.binary_length(plain), LONGEST_ID)
-    return pc.if_else(long, pa.scalar(None, pa.large_binary()), plain) if pc.any(long).as_py() else plain
+    long = pc.fill_null(pc.greater(pc.binary_length(plain), LONGEST_ID), False)
+    if not pc.any(long).as_py():
+        return plain
+    # Not by pc.if_else, which keeps a buffer as long as the ids that are left out.
+    kept = [None if too_long else value.as_py() for value, too_long in zip(plain, long.to_pylist(), strict=True)]
+    return pa.array(kept, pa.large_binary())
 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ class Fetched(io.RawIOBase):
         self._file = storage.reader(file.url, _DOING, file.size)
         self._local = storage.is_local(storage.open_location(file.url)[0])
         self._kept: list[tuple[int, bytes]] = []
+        self._footer = file.size, b""
         self._place = 0
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
@@ -40,8 +41,19 @@ class Fetched(io.RawIOBase):
         with ThreadPoolExecutor(_FETCHERS) as fetchers:
             self._kept = list(fetchers.map(get, joined))
 
+    def put_footer(self, start: int, data: bytes) -> None:
+        """Give other bytes from a place to the end."""
+        self._footer = start, data
+
     def at(self, place: int, size: int) -> bytes:
         """At most so many bytes from a place on."""
+        start, footer = self._footer
+        if place + size <= start:
+            return self._stored(place, size)
+        before = self._stored(place, start - place) if place < start else b""
+        return before + footer[max(0, place - start) : place + size - start]
+
+    def _stored(self, place: int, size: int) -> bytes:
         for start, data in self._kept:
             if start <= place and place + size <= start + len(data):
                 return data[place - start : place - start + size]

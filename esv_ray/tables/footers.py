@@ -20,7 +20,7 @@ from esv_ray.tables.thrift import I64, LIST, STRUCT, Fields, read_struct
 
 _READERS = 16  # footers are small: latency, not bandwidth
 _BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
-_TAIL_BYTES = 8  # length of the footer, magic number
+_LENGTH_BYTES, _TAIL_BYTES = 4, 8  # length of the footer; and the magic number
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
@@ -54,7 +54,7 @@ class Group:
 
 
 class Opened(NamedTuple):
-    """A file of the table: as Arrow reads it, what its bytes come from, and what its footer says."""
+    """A file of the table: as Arrow reads it, what its bytes come from, its own schema, and what its footer says."""
 
     parquet: pq.ParquetFile
     source: Fetched
@@ -75,10 +75,23 @@ def open_file(file: InputFile) -> Opened:
     """
     with decoding(file.url):
         source = Fetched(file)
-        parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
-        schema = parquet.schema_arrow
+        schema = pq.ParquetFile(source).schema_arrow
         check_schema(schema, file.url)
+        _hide_types(source, file)
+        # From here on nothing is decoded as the types that Arrow's writer left; `schema` tells those.
+        parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
+        check_schema(parquet.schema_arrow, file.url)
         return Opened(parquet, source, schema, _groups(parquet, source, columns_of(schema), file))
+
+
+def _hide_types(source: Fetched, file: InputFile) -> None:
+    """Let Arrow take Parquet's own types: lists of any length, plain text.
+
+    A null in a list of a fixed size would become as many values as the type says, and that may be any number.
+    """
+    size = int.from_bytes(source.at(file.size - _TAIL_BYTES, _LENGTH_BYTES), "little")
+    start = max(0, file.size - _TAIL_BYTES - size)
+    source.put_footer(start, source.at(start, file.size - start).replace(b"ARROW:schema", b"arrow:schema"))
 
 
 def read_footers(files: Sequence[InputFile]) -> list[Footer]:
@@ -128,7 +141,7 @@ def _row_group(group: Group) -> RowGroup:
 
 def _groups(parquet: pq.ParquetFile, source: Fetched, columns: Sequence[str], file: InputFile) -> tuple[Group, ...]:
     tail = source.at(file.size - _TAIL_BYTES, _TAIL_BYTES)
-    size = int.from_bytes(tail[:4], "little")
+    size = int.from_bytes(tail[:_LENGTH_BYTES], "little")
     try:
         footer, _ = read_struct(source.at(file.size - _TAIL_BYTES - size, size))
         groups = [_group(parquet, group, columns, file.size) for group in _structs(footer, 4)]

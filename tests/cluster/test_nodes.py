@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_exactly_once import all_of, attribute, run
@@ -20,25 +20,31 @@ from tests.cluster.test_exactly_once import all_of, attribute, run
 OPTIONS = ("compute.unit=1", "frames=9", "estimator.kind=algorithm1", "estimator.m=100", "estimator.iterations=40")
 
 
+class Nodes:
+    """Two nodes; the raylets are their processes' numbers."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        told = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        self.address: str = told["address"]
+        self.raylets: list[int] = told["raylets"]
+
+    def remove(self) -> None:
+        """The last node is gone without a word."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("remove\n")
+        self.process.stdin.flush()
+
+
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head without cores and two nodes of one core; whoever does not answer is declared dead within seconds."""
-    health = {
-        "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 500,
-        "health_check_timeout_ms": 500,
-        "health_check_failure_threshold": 3,
-    }
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
-    )
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        made.wait_for_nodes(timeout=60)
-        yield made
-    finally:
-        made.shutdown()  # type: ignore[no-untyped-call]
+def nodes() -> Iterator[Nodes]:
+    command = [sys.executable, "-m", "tests.cluster.nodes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Nodes(process)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=60)
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
@@ -75,17 +81,12 @@ def at_rest(pid: int) -> bool:
     return used[1] - used[0] < 0.2 * os.sysconf("SC_CLK_TCK")
 
 
-def raylet_of(node: Any) -> int:
-    (raylet,) = node.all_processes["raylet"]
-    return int(raylet.process.pid)
-
-
 class Driver:
     """`esv attribute` on the cluster, in a process of its own."""
 
-    def __init__(self, cluster: Any, features: str, bundle: str, out: Path, log: Path) -> None:
+    def __init__(self, nodes: Nodes, features: str, bundle: str, out: Path, log: Path) -> None:
         self.out, self.log = out, log
-        command = attribute(features, bundle, out, *OPTIONS, f"cluster.address={cluster.address}", "cluster.actors=2")
+        command = attribute(features, bundle, out, *OPTIONS, f"cluster.address={nodes.address}", "cluster.actors=2")
         self.process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
 
     def done(self) -> list[dict[str, Any]]:
@@ -109,23 +110,23 @@ def recomputed(log: Path) -> int:
     return len({line["unit"] for line in lines if line["event"] == "fault"})
 
 
-def test_a_lost_node_costs_what_it_had_in_flight(cluster: Any, features: str, bundle: str, tmp_path: Path) -> None:
+def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(cluster, features, bundle, tmp_path / "out", tmp_path / "log")
+    driver = Driver(nodes, features, bundle, tmp_path / "out", tmp_path / "log")
     wait_for(driver.at_work)
-    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    nodes.remove()
     driver.end()
     assert 0 < recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 
-def test_a_stopped_node_that_comes_back_does_no_harm(cluster: Any, features: str, bundle: str, tmp_path: Path) -> None:
+def test_a_stopped_node_that_comes_back_does_no_harm(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
     """Stopped with its actor in the middle of a unit, declared dead, and let go on when the others are done."""
     run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(cluster, features, bundle, tmp_path / "out", tmp_path / "log")
+    driver = Driver(nodes, features, bundle, tmp_path / "out", tmp_path / "log")
     wait_for(driver.at_work)
-    raylet = raylet_of(cluster.worker_nodes.copy().pop())
+    raylet = nodes.raylets[-1]
     (actor,) = actors_of(raylet)
     for pid in (actor, raylet):
         os.kill(pid, signal.SIGSTOP)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,6 +192,38 @@ def _actor_pids() -> set[int]:
             if title.startswith(b"ray::UnitActor"):
                 pids.add(int(entry.name))
     return pids
+
+
+def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) -> None:
+    """What Ray's exporter on the node says of the jobs of this process."""
+    import ray  # not before the runtime was started: it reads its environment when it is imported
+
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+
+    def told() -> dict[str, float]:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        found = {}
+        for line in lines:
+            if line.startswith("ray_esv_"):
+                name, _, labels = line.partition("{")
+                own = re.findall(r'(status|outcome|stage|state)="(\w+)"', labels)
+                found[" ".join([name, *(value for _, value in own)])] = float(line.rpartition(" ")[2])
+        return found
+
+    before = told()
+    run(features, bundle, tmp_path / "out", "compute.unit=4", "cluster.actors=1")
+    deadline = time.monotonic() + 120
+    while told().get("ray_esv_videos_total ok", 0) - before.get("ray_esv_videos_total ok", 0) < 40:
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.5)
+    found = told()
+    assert found["ray_esv_units_total done"] - before.get("ray_esv_units_total done", 0) == 10
+    for stage in ("read", "compute", "commit"):
+        assert found[f"ray_esv_unit_seconds_count {stage}"] >= 10
+    assert found["ray_esv_actors ready"] == 1
+    assert 0 <= found["ray_esv_device_busy"] <= 1
 
 
 def test_a_model_that_changes_after_planning_is_refused_by_the_actors(

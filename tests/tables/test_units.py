@@ -289,7 +289,9 @@ def test_only_the_columns_of_the_contract_are_read(tmp_path: Path) -> None:
     table = make_table([1, 2]).append_column("frame_index", pa.array([[1], [2, 3]], pa.list_(pa.int32())))
     url = put(str(tmp_path / "a.parquet"), table.append_column("note", pa.array(["x", "y"])))
     (unit,) = plan_units(list_files(url), "auto")
-    assert read_unit(unit)[0].equals(table.select(["video_id", "features", "label", "frame_index"]))
+    expected = table.select(["video_id", "features", "label", "frame_index"])
+    assert read_unit(unit)[0].column_names == expected.column_names
+    assert read_unit(unit)[0].to_pylist() == expected.to_pylist()
 
 
 def test_an_id_repeated_in_another_row_group(tmp_path: Path) -> None:
