@@ -27,11 +27,11 @@ from esv_ray.errors import JobError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec
 from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
-from esv_ray.tables.features import FeatureRows, decode_rows
+from esv_ray.tables.features import FeatureRows
 from esv_ray.tables.manifest import is_committed
 from esv_ray.tables.results import Computed, InputRows, Missing, choose_classes, unit_tables
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, unit_files
-from esv_ray.tables.units import Unit, read_unit
+from esv_ray.tables.units import Unit, read_rows
 
 _T = TypeVar("_T")
 
@@ -119,13 +119,14 @@ def run_unit(
     if task.again and task.probe is None and retried is None and is_committed(spec.output, unit):
         return UnitReport(committed_footer(spec.output, unit).counts, found=True)
     begun = perf_counter()
-    table, repeated = read_unit(unit)
-    rows = decode_rows(
-        table,
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "planning fixes it"
+    rows = read_rows(
+        unit,
         feature_dim=place.model.feature_dim,
         n_classes=place.model.n_classes,
         dtype=np.dtype(spec.compute.dtype),
-        repeated=repeated.tolist(),
+        budget=budget,
     )
     # Rows of a task are counted among those that are to be done.
     own = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)

@@ -185,7 +185,8 @@ def _mlp(where: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bo
         prefix = f"norms.{norms}" if norm else f"linears.{linears}"
         linears, norms = (linears, norms + 1) if norm else (linears + 1, norms)
         renamed.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
-    bad = [key for key, tensor in renamed.items() if re.fullmatch(r"linears\.\d+\.weight", key) and tensor.ndim != 2]
+    weights = {key: tensor for key, tensor in renamed.items() if re.fullmatch(r"linears\.\d+\.weight", key)}
+    bad = [key for key, tensor in weights.items() if tensor.ndim != 2 or 0 in tensor.shape]
     if bad:
         raise ModelError(f"{where}: expected weights (outputs, inputs), got shape {tuple(renamed[bad[0]].shape)}")
     if "linears.0.weight" not in renamed or min(places) not in (1, 2):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.tables.features import check_schema, columns_of, plain_ids
+from esv_ray.tables.features import check_schema, columns_of, cut_ids, plain_ids
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.footers import Group, Opened, decoding, open_file
 from esv_ray.tables.frames import frame_sizes
@@ -65,14 +65,14 @@ class RowGroupReader:
         self._opened = open_file(file)
         schema, group = self._opened.schema, self._opened.groups[row_group]
         with decoding(self._where):
-            self.refused = _refusal(self._opened.source, group, budget, itemsize, self._where)
+            self.refused, id_page = _refusal(self._opened.source, group, budget, itemsize, self._where)
             names = [name for name in columns_of(schema) if self.refused is None or name in _FLAT]
             self._schema = pa.schema([schema.field(name) for name in names])
             features = group.chunks["features"]
             width = features.values * features.itemsize // max(1, group.rows)
-            self._batches = self._opened.parquet.iter_batches(
-                batch_size=max(1, min(_IDS_STEP, _STEP // max(1, width))), row_groups=[row_group], columns=names
-            )
+            # No id is longer than its page, however often a page may repeat it.
+            step = max(1, min(_IDS_STEP, _STEP // max(1, width), budget // (4 * id_page + 1)))
+            self._batches = self._opened.parquet.iter_batches(step, row_groups=[row_group], columns=names)
 
     def take(self, start: int, stop: int) -> Piece:
         """Rows start..stop, start not before those that were taken.
@@ -104,7 +104,9 @@ class RowGroupReader:
         batch = next(self._batches, None)
         if batch is None:
             raise DataError(f"{self._where}: has fewer rows than its footer tells; write the file again")
-        return pa.Table.from_batches([batch])
+        table = pa.Table.from_batches([batch])
+        place = table.column_names.index("video_id")
+        return table.set_column(place, table.schema.field(place), cut_ids(batch.column(place)))
 
     def _without_features(self, table: pa.Table) -> pa.Table:
         features = pa.nulls(table.num_rows, pa.list_(pa.list_(pa.float32())))
@@ -124,7 +126,6 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
         return None
     size = _checked_size(opened.source, group, "video_id", where)
     taken += 2 * size.largest
-    # No id is longer than its page, however often a page may repeat it.
     step = min(_IDS_STEP, (room - taken) // (4 * size.largest + 1))
     if step < 1:
         return None
@@ -141,29 +142,30 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
     return pa.chunked_array(chunks, pa.large_binary()), taken
 
 
-def _refusal(source: Fetched, group: Group, budget: int, itemsize: int, where: str) -> str | None:
-    """Why a row group is not decoded, or None; what is to be read is fetched.
+def _refusal(source: Fetched, group: Group, budget: int, itemsize: int, where: str) -> tuple[str | None, int]:
+    """Why a row group is not decoded, or None, and bytes of the largest page of ids; what is to be read is fetched.
 
     Decoding takes levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and what is made of
-    them.
+    them. How much ids take is known before: they were looked through for repetitions.
     """
-    flat = [(chunk.start, chunk.size) for name, chunk in group.chunks.items() if name in _FLAT]
-    needed = sum(chunk.size for chunk in group.chunks.values())
+    read = [name for name in group.chunks if name in _FLAT]
+    needed, id_page = sum(chunk.size for chunk in group.chunks.values()), 0
     if needed <= budget:
-        source.fetch([(chunk.start, chunk.size) for chunk in group.chunks.values()])
-        for name, chunk in group.chunks.items():
-            size = _checked_size(source, group, name, where)
-            made = itemsize if name == "features" else 4
-            needed += 2 * size.largest
-            # How much ids take is seen when they are looked through for repetitions.
-            needed += size.values * (2 * chunk.itemsize + 8 + made) if name != "video_id" else 0
+        read = list(group.chunks)
+    source.fetch([(group.chunks[name].start, group.chunks[name].size) for name in read])
+    for name in read:
+        chunk, size = group.chunks[name], _checked_size(source, group, name, where)
+        needed += 2 * size.largest
+        if name == "video_id":
+            id_page = size.largest
+        else:
+            needed += size.values * (2 * chunk.itemsize + 8 + (itemsize if name == "features" else 4))
     if needed <= budget:
-        return None
-    source.fetch(flat)
+        return None, id_page
     return (
         f"its row group takes up to {needed} bytes of memory when it is decoded, compute.memory_budget is {budget}: "
         "write smaller row groups, or leave absurdly long videos out"
-    )
+    ), id_page
 
 
 def _checked_size(source: Fetched, group: Group, name: str, where: str) -> ChunkSize:

@@ -226,10 +226,11 @@ def test_mutated_bundles(bundle: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_many_mutated_bundles_and_checkpoints(bundle: str, tmp_path: Path) -> None:
     """``pytest -m soak tests/models/test_hostile_bundles.py``"""
     whole = checkpoint()
-    for seed in range(1_000, 51_000):
+    for seed in range(1_000, 11_000):
         try:
             meet_bundle(bundle, seed)
             meet_checkpoint(tmp_path, mutated(whole[seed % 2], seed))
@@ -436,6 +437,7 @@ TENSORS: dict[str, Callable[[], object]] = {
     "whole numbers": lambda: torch.ones(7, 16, dtype=torch.int64),
     "a number": lambda: torch.ones(()),
     "nothing": lambda: torch.ones(0, 16),
+    "no inputs": lambda: torch.ones(7, 0),
     "code": Runs,
 }
 
