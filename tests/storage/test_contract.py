@@ -671,3 +671,8 @@ def test_the_first_stays_without_conditional_puts_too(s3_as: Callable[..., None]
         assert storage.commit_new("s3://bucket/object", b"first", "write")
         assert not storage.commit_new("s3://bucket/object", b"second", "write")
     assert stored == {"/bucket/object": b"first"}
+
+
+def test_a_trial_leaves_no_folder_behind(tmp_path: Path) -> None:
+    assert storage.creates_only(str(tmp_path / "not" / "yet" / "there"))
+    assert list(tmp_path.iterdir()) == []
