@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from esv_ray.cli.attribute import attribute, verify
+from esv_ray.cli.attribute import attribute, printable, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
@@ -32,7 +32,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except EsvError as error:
-        click.echo(f"esv: {error}", err=True)
+        click.echo(f"esv: {printable(str(error))}", err=True)
         code = INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
     except click.ClickException as error:
         error.show()

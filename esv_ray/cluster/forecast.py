@@ -28,7 +28,7 @@ from esv_ray.cluster.planning import check_job, memory_budget
 from esv_ray.core.model import VideoModel
 from esv_ray.machine import cores
 from esv_ray.spec import JobSpec, with_memory_budget
-from esv_ray.tables.inputs import has_labels, read_footers
+from esv_ray.tables.footers import has_labels, read_footers
 from esv_ray.tables.manifest import committed_names
 from esv_ray.tables.units import Unit
 
@@ -173,8 +173,12 @@ def forecast(
     left = tuple(unit for unit in manifest.units if unit.name not in done)
     at = _actors(spec, len(left))
     model = checked.model.to(at.device, getattr(torch, spec.compute.dtype))
-    found_by = lengths_by_rows if read_lengths else lengths_by_footers
-    lengths = found_by(manifest.files, footers, model.feature_dim, left)
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "fixed above"
+    if read_lengths:
+        lengths = lengths_by_rows(manifest.files, footers, left, budget)
+    else:
+        lengths = lengths_by_footers(manifest.files, footers, model.feature_dim, left)
     work, skipped = work_by_length(spec, model, lengths)
     create_only = storage.creates_only(spec.output) if left else None
     figures = figures or measure_here(spec, model, all_stages([one for one in work if one.left]))
@@ -198,7 +202,7 @@ def forecast(
         actors=at,
         time=_time(spec, paced, at, len(left), read_seconds(unread(partitions, left), spec.features), told),
         create_only=create_only,
-        ids=repeated_ids(manifest.files) if check_ids else None,
+        ids=repeated_ids(manifest.files, budget) if check_ids else None,
         figures=figures,
         scaled=other_sizes(figures, model),
     )

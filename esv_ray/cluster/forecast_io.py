@@ -10,7 +10,8 @@ from esv_ray import storage
 from esv_ray.cluster.forecast_work import LengthWork
 from esv_ray.cluster.lengths import itemsize_of
 from esv_ray.spec import JobSpec, top_k
-from esv_ray.tables.inputs import Footer, InputFile
+from esv_ray.tables.footers import Footer
+from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.units import Unit
 
 ADVISED_BYTES = 64_000_000  # of a row group, compressed

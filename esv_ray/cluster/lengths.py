@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray import storage
+from esv_ray.errors import DataError
 from esv_ray.spec import JobSpec
-from esv_ray.tables.inputs import Footer, InputFile, open_parquet, readable
+from esv_ray.tables.footers import Footer, open_file
+from esv_ray.tables.inputs import InputFile
+from esv_ray.tables.row_groups import RowGroupReader, group_ids
 from esv_ray.tables.units import Unit
 
-_BATCH_BYTES = 2**25  # of features that are decoded at once
+_ROWS = 1024  # taken at once
 _NAMED = 5  # repeated ids
 
 LengthsFrom = Literal["row groups", "rows"]
@@ -78,9 +82,15 @@ def lengths_by_footers(
 
 
 def lengths_by_rows(
-    files: Sequence[InputFile], footers: Sequence[Footer], feature_dim: int, left: Sequence[Unit]
+    files: Sequence[InputFile], footers: Sequence[Footer], left: Sequence[Unit], budget: int
 ) -> Lengths:
-    """Lengths of all videos: reads the whole features column, some rows at a time; arguments as above.
+    """Lengths of all videos: reads the features columns, some rows at a time.
+
+    Args:
+        files: of the feature table.
+        footers: theirs.
+        left: units not yet committed.
+        budget: bytes that decoding a row group may take; the videos of one that could take more count as frameless.
 
     Raises:
         DataError: a file cannot be read.
@@ -90,23 +100,25 @@ def lengths_by_rows(
         ranges.setdefault((unit.file.url, unit.row_group), []).append(unit)
     videos, still, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
-        with open_parquet(file) as parquet, storage.locating(file.url, "read the lengths"), readable(file.url):
-            for index, group in enumerate(footer.groups):
-                if not group.rows:
-                    continue
-                row_bytes = max(1, group.values // group.rows * itemsize_of(footer.schema))
-                batches = parquet.iter_batches(
-                    max(1, _BATCH_BYTES // row_bytes), row_groups=[index], columns=["features"]
-                )
-                counts = [pc.list_value_length(batch.column(0)).fill_null(0).to_numpy(False) for batch in batches]
-                lengths = np.concatenate(counts)
-                pending = np.zeros(len(lengths), dtype=bool)
-                for unit in ranges.get((file.url, index), []):
-                    pending[unit.start : unit.stop] = True
-                videos.update(lengths[lengths > 0].tolist())
-                still.update(lengths[pending & (lengths > 0)].tolist())
-                frameless += int((lengths == 0).sum())
+        for index, group in enumerate(footer.groups):
+            lengths = _lengths_of(file, index, group.rows, budget)
+            pending = np.zeros(len(lengths), dtype=bool)
+            for unit in ranges.get((file.url, index), []):
+                pending[unit.start : unit.stop] = True
+            videos.update(lengths[lengths > 0].tolist())
+            still.update(lengths[pending & (lengths > 0)].tolist())
+            frameless += int((lengths == 0).sum())
     return Lengths("rows", videos, still, frameless)
+
+
+def _lengths_of(file: InputFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
+    """(rows,) frames of each video of a row group; 0 where there are none, or where they are too many to decode."""
+    lengths = np.zeros(rows, dtype=np.int64)
+    with closing(RowGroupReader(file, row_group, budget, 4)) as reader:
+        for start in range(0, 0 if reader.refused else rows, _ROWS):
+            taken = reader.take(start, min(start + _ROWS, rows)).table.column("features")
+            lengths[start : start + len(taken)] = pc.list_value_length(taken).fill_null(0).to_numpy()
+    return lengths
 
 
 def itemsize_of(schema: pa.Schema) -> int:
@@ -123,18 +135,28 @@ def lengths_asked(spec: JobSpec, frames: int) -> list[int]:
     return sorted({min(n, frames) for n in spec.frames})
 
 
-def repeated_ids(files: Sequence[InputFile]) -> RepeatedIds:
+def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:
     """Ids that stand more than once: reads the video_id columns, which are in memory together.
 
+    Args:
+        files: of the feature table.
+        budget: bytes that the ids of a row group may take.
+
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or its ids take more memory.
     """
     parts = []
     for number, file in enumerate(files):
-        with open_parquet(file) as parquet, storage.locating(file.url, "read the ids"), readable(file.url):
-            ids = parquet.read(columns=["video_id"]).column("video_id").cast(pa.large_string()).combine_chunks()
-        ids = ids.drop_null()
-        parts.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
+        with closing(open_file(file)) as opened:
+            for row_group in range(len(opened.groups)):
+                where = f"{file.url}, row group {row_group}"
+                found = group_ids(opened, row_group, budget, where)
+                if found is None:
+                    raise DataError(f"{where}: its ids take more than {budget} bytes; give compute.memory_budget more")
+                ids = found[0].combine_chunks().drop_null()
+                parts.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
+    if not parts:
+        return RepeatedIds(0, 0, {})
     table = pa.concat_tables(parts)
     counted = table.group_by("id").aggregate([("file", "count"), ("file", "count_distinct")])
     times, places = counted.column("file_count"), counted.column("file_count_distinct")
@@ -142,7 +164,7 @@ def repeated_ids(files: Sequence[InputFile]) -> RepeatedIds:
     named = counted.filter(pc.or_(across, within)).column("id").slice(0, _NAMED)
     where = table.filter(pc.is_in(table.column("id"), value_set=named)).to_pylist()
     examples = {
-        name: tuple(sorted({files[row["file"]].url for row in where if row["id"] == name}))
+        name.decode(errors="replace"): tuple(sorted({files[row["file"]].url for row in where if row["id"] == name}))
         for name in named.to_pylist()
     }
     return RepeatedIds(pc.sum(across).as_py() or 0, pc.sum(within).as_py() or 0, examples)

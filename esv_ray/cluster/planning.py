@@ -15,7 +15,8 @@ from esv_ray.machine import cores, memory_per_actor
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 from esv_ray.tables.finish import read_footers_of
-from esv_ray.tables.inputs import InputFile, feature_dim_of, has_labels, list_files
+from esv_ray.tables.footers import has_labels
+from esv_ray.tables.inputs import InputFile, list_files
 from esv_ray.tables.manifest import (
     Manifest,
     check_same_job,
@@ -23,6 +24,7 @@ from esv_ray.tables.manifest import (
     committed_names,
     read_manifest,
 )
+from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units
 
 # Another number here says that the same spec now gives other values; an old output is then refused.
@@ -168,7 +170,9 @@ def _check_classes(spec: JobSpec, model: VideoModel) -> None:
 
 def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]) -> None:
     """What can be told before any row is computed."""
-    dim = feature_dim_of(files)
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "fixed before"
+    dim = feature_dim_of(files, budget)
     if dim is not None and dim != model.feature_dim:
         raise ModelError(
             f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "

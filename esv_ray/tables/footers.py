@@ -15,7 +15,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.features import check_schema, columns_of
 from esv_ray.tables.fetched import Fetched
-from esv_ray.tables.inputs import Footer, InputFile, RowGroup
+from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.thrift import I64, LIST, STRUCT, Fields, read_struct
 
 _READERS = 16  # footers are small: latency, not bandwidth
@@ -24,6 +24,29 @@ _LENGTH_BYTES, _TAIL_BYTES = 4, 8  # length of the footer; and the magic number
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """What a file's footer says of a row group.
+
+    Attributes:
+        rows: of it.
+        compressed: bytes on storage of the columns that are read.
+        values: of the features, in all frames together, nulls included.
+    """
+
+    rows: int
+    compressed: int
+    values: int
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the footer of an `InputFile` says."""
+
+    schema: pa.Schema
+    groups: tuple[RowGroup, ...]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import pyarrow as pa
 from esv_ray.errors import DataError
 from esv_ray.machine import host_memory
 from esv_ray.tables.features import FeatureRows, Video, check_schema, decode_rows, repeated_rows, videos_of
-from esv_ray.tables.footers import decoding, open_file, read_footers
+from esv_ray.tables.footers import Footer, decoding, open_file, read_footers
 from esv_ray.tables.frames import INT32_MAX
-from esv_ray.tables.inputs import Footer, InputFile, check_unchanged, list_files
+from esv_ray.tables.inputs import InputFile, check_unchanged, list_files
 from esv_ray.tables.row_groups import Piece, RowGroupReader, feature_dim_of, group_ids
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.footers import has_labels, read_footers
-from esv_ray.tables.inputs import InputFile, RowGroup, list_files
+from esv_ray.tables.footers import RowGroup, has_labels, read_footers
+from esv_ray.tables.inputs import InputFile, list_files
 from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units, read_unit, read_videos
 from tests.conftest import make_table
