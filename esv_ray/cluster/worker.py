@@ -119,15 +119,7 @@ def run_unit(
     if task.again and task.probe is None and retried is None and is_committed(spec.output, unit):
         return UnitReport(committed_footer(spec.output, unit).counts, found=True)
     begun = perf_counter()
-    budget = spec.compute.memory_budget
-    assert budget != "auto", "planning fixes it"
-    rows = read_rows(
-        unit,
-        feature_dim=place.model.feature_dim,
-        n_classes=place.model.n_classes,
-        dtype=np.dtype(spec.compute.dtype),
-        budget=budget,
-    )
+    rows = _rows(place, unit)
     # Rows of a task are counted among those that are to be done.
     own = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
     condemned = {int(own[row]): why for row, why in task.condemned}
@@ -151,6 +143,19 @@ def run_unit(
         replace_unit(spec.output, unit, files)
     place.pulse.beat()
     return UnitReport(files.footer.counts, read - begun, computing, perf_counter() - computed, _reasons(failures))
+
+
+def _rows(place: Workplace, unit: Unit) -> FeatureRows:
+    """The rows of a unit, read within the job's memory budget."""
+    budget = place.spec.compute.memory_budget
+    assert budget != "auto", "planning fixes it"
+    return read_rows(
+        unit,
+        feature_dim=place.model.feature_dim,
+        n_classes=place.model.n_classes,
+        dtype=np.dtype(place.spec.compute.dtype),
+        budget=budget,
+    )
 
 
 def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:

@@ -212,17 +212,23 @@ def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) ->
                 found[" ".join([name, *(value for _, value in own)])] = float(line.rpartition(" ")[2])
         return found
 
+    def grown(name: str, before: dict[str, float]) -> float:
+        return told().get(name, 0) - before.get(name, 0)
+
     before = told()
     run(features, bundle, tmp_path / "out", "compute.unit=4", "cluster.actors=1")
     deadline = time.monotonic() + 120
-    while told().get("ray_esv_videos_total ok", 0) - before.get("ray_esv_videos_total ok", 0) < 40:
+    # Sent every few seconds; some of what earlier jobs of this process counted may come with it.
+    while (
+        grown("ray_esv_videos_total ok", before) < 40
+        or grown("ray_esv_units_total done", before) < 10
+        or told().get("ray_esv_actors ready") != 1
+    ):
         assert time.monotonic() < deadline, told()
         time.sleep(0.5)
     found = told()
-    assert found["ray_esv_units_total done"] - before.get("ray_esv_units_total done", 0) == 10
     for stage in ("read", "compute", "commit"):
         assert found[f"ray_esv_unit_seconds_count {stage}"] >= 10
-    assert found["ray_esv_actors ready"] == 1
     assert 0 <= found["ray_esv_device_busy"] <= 1
 
 
