@@ -104,8 +104,8 @@ class ClusterSpec(_Frozen):
     Attributes:
         address: null: this machine; `auto` or an address: a running Ray cluster.
         actors: `auto`: one a GPU, or a core where there is none; 0: in this process, without Ray.
-        stall_timeout: seconds in which an actor finishes no batch of videos, after which it is ended and its units are
-            looked into; null: never.
+        stall_timeout: seconds in which an actor neither finishes a batch of videos nor calls a module of the model,
+            after which it is ended and its units are looked into; null: never.
     """
 
     address: str | None = None

@@ -96,7 +96,11 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     model = load_model(spec.model)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
-    return Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
+    place = Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
+    # One batch through a slow module of a user's may take longer than a worker may be silent.
+    for module in place.model.scorer.modules():
+        module.register_forward_hook(lambda *_: place.pulse.beat())
+    return place
 
 
 def run_unit(

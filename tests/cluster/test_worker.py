@@ -16,7 +16,9 @@ import esv_ray
 from esv_ray.cluster import planning
 from esv_ray.cluster.driver import JobResult, Progress, run_job
 from esv_ray.cluster.planning import plan_job
+from esv_ray.cluster.scheduler import Task
 from esv_ray.cluster.wanted import requested
+from esv_ray.cluster.worker import open_workplace, run_unit
 from esv_ray.core import attribution, engine
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import load_model, save_heads
@@ -339,6 +341,16 @@ def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_p
     assert result.exit_code == 1
     assert any("changed since the job was planned" in why for why in result.quarantined.values())
     assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
+    """Its pulse beats with every call of a module, not with every batch alone, which may take hours."""
+    pq.write_table(make_table([3]), tmp_path / "f.parquet")
+    places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path, "raising")}
+    job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}))
+    place = open_workplace(job.spec, job.manifest.model["digest"], "cpu")
+    run_unit(place, job.pending[0], Task(0))
+    assert place.pulse.beats >= 3 + 3, "read, one batch, committed; and a call for each length"
 
 
 def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -> None:
