@@ -79,7 +79,7 @@ def _footer(output: str, unit: Unit) -> UnitFooter:
 
 
 def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
-    named: list[tuple[str, str]] = []
+    named: dict[tuple[str, str], None] = {}  # once, at however many lengths
     for unit in units:
         if len(named) >= _NAMED:
             break
@@ -91,5 +91,5 @@ def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], 
             except pa.ArrowException as error:
                 raise DataError(f"{where}: not readable: {' '.join(str(error).split())[:200]}") from None
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
-        named += [(row["video_id"], row["reason"]) for row in rows]
-    return tuple(named[:_NAMED])
+        named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)
+    return tuple(named)[:_NAMED]
