@@ -35,13 +35,25 @@ def host_memory() -> int:
     return int(_SHARE * min([_physical(), *(limit for limit, _ in _container_limits())]))
 
 
-def memory_per_actor(actors: int) -> int:
-    """Bytes that each of several actors on this machine may take, whatever goes on now: a function of the machine."""
+def memory_per_actor(actors: int, per_gpu: int = 0) -> int:
+    """Bytes that each of several actors on this machine may take, whatever goes on now: a function of the machine.
+
+    Args:
+        actors: that share the main memory.
+        per_gpu: of them on one GPU, whose memory it then is; 0: they compute on processors.
+    """
+    if per_gpu:
+        import torch
+
+        return int(_SHARE * torch.cuda.mem_get_info()[1]) // per_gpu
+    return host_memory() // max(1, actors)
+
+
+def gpus() -> int:
+    """NVIDIA devices that this process sees."""
     import torch
 
-    if torch.cuda.is_available():
-        return int(_SHARE * torch.cuda.mem_get_info()[1])
-    return host_memory() // max(1, actors)
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def cores() -> int:

@@ -48,6 +48,12 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _share_or_auto(value: object) -> object:
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"expected a number from 0 to 1 or auto, got {value!r:.60}")
+
+
 def _or_auto(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
         return value
@@ -103,13 +109,18 @@ class ClusterSpec(_Frozen):
 
     Attributes:
         address: null: this machine; `auto` or an address: a running Ray cluster.
-        actors: `auto`: one a GPU, or a core where there is none; 0: in this process, without Ray.
+        actors: `auto`: as many as the cluster's GPUs hold, or its cores where there is none, counted again as nodes
+            come and go; a number: the most, which an autoscaler is asked for; 0: in this process, without Ray.
+        gpus_per_actor: share of a GPU that an actor has; 0: none; `auto`: a whole one where the cluster has any.
         stall_timeout: seconds in which an actor neither finishes a batch of videos nor calls a module of the model,
             after which it is ended and its units are looked into; null: never.
     """
 
     address: str | None = None
     actors: Annotated[Annotated[StrictInt, Field(ge=0)] | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    gpus_per_actor: Annotated[
+        Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["auto"], BeforeValidator(_share_or_auto)
+    ] = "auto"
     stall_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_bool)] | None = 600.0
 
 

@@ -78,7 +78,7 @@ def test_defaults() -> None:
             "memory_budget": "auto",
             "matmul": "highest",
         },
-        "cluster": {"address": None, "actors": "auto", "stall_timeout": 600.0},
+        "cluster": {"address": None, "actors": "auto", "gpus_per_actor": "auto", "stall_timeout": 600.0},
     }
 
 
@@ -130,6 +130,8 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("cluster.actors", "3", 3),
     ("cluster.actors", "0", 0),
     ("cluster.actors", "auto", "auto"),
+    ("cluster.gpus_per_actor", "0.5", 0.5),
+    ("cluster.gpus_per_actor", "auto", "auto"),
     ("cluster.stall_timeout", "2.5", 2.5),
     ("cluster.stall_timeout", "null", None),
 ]
@@ -440,6 +442,9 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
         ("cluster.address", 5, "string"),
         ("cluster.actors", -1, "greater than or equal to 0"),
         ("cluster.actors", 1.5, "a whole number or auto"),
+        ("cluster.gpus_per_actor", 1.5, "less than or equal to 1"),
+        ("cluster.gpus_per_actor", True, "from 0 to 1 or auto"),
+        ("cluster.gpus_per_actor", "many", "from 0 to 1 or auto"),
         ("cluster.stall_timeout", 0, "greater than 0"),
         ("cluster.stall_timeout", True, "number"),
         pytest.param(

@@ -10,8 +10,10 @@ from esv_ray.cli.attribute import attribute, printable, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
+from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
+from esv_ray.cli.submit import submit
 from esv_ray.errors import EsvError, IncompleteError
 
 INCOMPLETE, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
@@ -23,7 +25,21 @@ def cli() -> None:
     """Element Shapley Values of video models: how much each frame contributed to each class score."""
 
 
-for command in (demo, plan, attribute, verify, train, import_, bench, convergence):
+for command in (
+    demo,
+    plan,
+    attribute,
+    verify,
+    submit,
+    status,
+    logs,
+    stop,
+    jobs,
+    train,
+    import_,
+    bench,
+    convergence,
+):
     cli.add_command(command)
 
 

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+address_option = click.option(
+    "--address",
+    metavar="URL",
+    help="The cluster's dashboard, http://HEAD:8265; by default $RAY_API_SERVER_ADDRESS, or this machine's cluster.",
+)
+
+
 def job_options(command: _Command) -> _Command:
     """The argument SPEC and the options that set or override its keys."""
     options = [

@@ -66,10 +66,9 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
         task = bar.add_task("starting", total=None)
 
         def report(now: JobProgress) -> None:
-            started = now.actors > 0 or now.counts.rows > 0
             bar.update(
                 task,
-                description=f"{_done(now)}, {_figures(now)}" if started else f"{_done(now)}, starting actors",
+                description=f"{_done(now)}, {_figures(now)}",
                 total=now.total,
                 completed=now.resumed + now.counts.rows,
             )
@@ -94,6 +93,10 @@ def _done(now: JobProgress) -> str:
 
 
 def _figures(now: JobProgress) -> str:
+    if now.waiting_for:
+        return f"waiting for {now.waiting_for}"
+    if now.actors == 0 and now.counts.rows == 0:
+        return "starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
     actors = f"{now.actors} actors {now.busy:.0%} busy"
     return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{eta}"

@@ -9,7 +9,8 @@ import torch
 
 from esv_ray import storage
 from esv_ray.cluster.actor import UnitActor, UnitFault
-from esv_ray.cluster.planning import plan_job
+from esv_ray.cluster.planning import memory_budget, plan_job
+from esv_ray.cluster.resources import shape_of, this_machine
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.scheduler import MOST_IN_FLIGHT
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
@@ -49,7 +50,9 @@ def run_job(
 def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
     begun = time.monotonic()
     check_address(spec)
-    job = plan_job(spec, retry_failed=retry_failed)
+    job = plan_job(
+        spec, retry_failed=retry_failed, budget_of=None if spec.cluster.address is None else _budget_on_cluster
+    )
     left = sum(len(job.retried.get(unit.index, range(unit.rows))) for unit in job.pending)
     units = len(job.manifest.units)
     progress = Progress(job.manifest.rows, job.manifest.rows - left, units, units - len(job.pending))
@@ -96,10 +99,21 @@ def _run_pending(run: Run) -> None:
         run_on_actors(run)
 
 
+def _budget_on_cluster(spec: JobSpec) -> int:
+    """The memory budget of a job that runs on a cluster's nodes."""
+    if spec.compute.memory_budget != "auto" or spec.cluster.actors == 0:
+        return memory_budget(spec)
+    with ray_runtime(spec):
+        from esv_ray.cluster.room import budget_on_cluster
+
+        return budget_on_cluster(spec)
+
+
 def _run_here(run: Run) -> None:
     """All units in this process without Ray: the actor as a plain object, its threads in place of Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    actor = UnitActor(run.spec, run.job.manifest.model["digest"], "cuda" if torch.cuda.is_available() else "cpu")
+    shape = shape_of(run.spec, [this_machine()])
+    actor = UnitActor(run.spec, run.job.manifest.model["digest"], shape.device)
     scheduler = run.scheduler
     with ThreadPoolExecutor(MOST_IN_FLIGHT, "esv-unit") as pool:
         try:

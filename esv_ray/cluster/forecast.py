@@ -25,8 +25,8 @@ from esv_ray.cluster.lengths import Lengths, RepeatedIds, lengths_by_footers, le
 from esv_ray.cluster.pace import Figures, other_sizes, pace_of
 from esv_ray.cluster.pace_here import measure_here
 from esv_ray.cluster.planning import check_job, memory_budget
+from esv_ray.cluster.resources import fitting, shape_of, this_machine
 from esv_ray.core.model import VideoModel
-from esv_ray.machine import cores
 from esv_ray.spec import JobSpec, with_memory_budget
 from esv_ray.tables.footers import has_labels, read_footers
 from esv_ray.tables.manifest import committed_names
@@ -209,14 +209,15 @@ def forecast(
 
 
 def _actors(spec: JobSpec, units: int) -> Actors:
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    threads, asked = spec.compute.threads, spec.cluster.actors
+    node, asked = this_machine(), spec.cluster.actors
+    shape = shape_of(spec, [node])
     here = asked == 0 or any(storage.in_this_process(url) for url in (spec.features, spec.model, spec.output))
-    room = gpus or max(1, cores() // threads)
+    room = max(1, fitting([node], shape))
     wanted = 1 if here else room if asked == "auto" else asked
     at_work = max(1, min(wanted, units))
     at_once = at_work if spec.cluster.address is not None else min(at_work, room)
-    return Actors(wanted, at_work, at_once, "cuda" if gpus else "cpu", threads, not here)
+    device = shape.device if node["GPU"] else "cpu"  # what is measured is measured here
+    return Actors(wanted, at_work, at_once, device, shape.cpus, not here)
 
 
 def _paced(work: Sequence[LengthWork], units: int, figures: Figures, model: VideoModel) -> tuple[Length, ...]:

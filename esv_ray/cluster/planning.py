@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from esv_ray import storage
+from esv_ray.cluster.resources import memory_here, shape_of, this_machine
 from esv_ray.cluster.worker import job_engine
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
-from esv_ray.machine import cores, memory_per_actor
+from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 from esv_ray.tables.finish import read_footers_of
@@ -63,8 +64,12 @@ class CheckedJob:
     planned: bool
 
 
-def check_job(spec: JobSpec) -> CheckedJob:
+def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) -> CheckedJob:
     """Check a job and find its plan, or make one. Writes nothing.
+
+    Args:
+        spec: the job.
+        budget_of: tells the memory budget of a job that is new; None: `memory_budget`.
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way.
@@ -76,22 +81,25 @@ def check_job(spec: JobSpec) -> CheckedJob:
     keys = {**job_keys(spec), "model": model.digest, "results_version": RESULTS_VERSION}
     found = read_manifest(spec.output)
     if found is None:
-        return CheckedJob(model, _new_manifest(spec, model, files, keys), planned=False)
+        return CheckedJob(model, _new_manifest(spec, model, files, keys, budget_of or memory_budget), planned=False)
     check_same_job(found, keys, files, spec.output)
     return CheckedJob(model, found, planned=True)
 
 
-def plan_job(spec: JobSpec, *, retry_failed: bool = False) -> PlannedJob:
+def plan_job(
+    spec: JobSpec, *, retry_failed: bool = False, budget_of: Callable[[JobSpec], int] | None = None
+) -> PlannedJob:
     """Check a job, plan it or find its plan, and see what is left to do. Writes run.json and nothing else.
 
     Args:
         spec: the job.
         retry_failed: whether videos that failed are to be tried again.
+        budget_of: as for `check_job`.
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way; nothing is written then.
     """
-    checked = check_job(spec)
+    checked = check_job(spec, budget_of)
     manifest = checked.manifest
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
         found = read_manifest(spec.output)
@@ -110,11 +118,17 @@ def _failed_rows(output: str, units: Sequence[Unit]) -> dict[int, tuple[int, ...
     return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True) if footer.failed}
 
 
-def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], keys: dict[str, object]) -> Manifest:
+def _new_manifest(
+    spec: JobSpec,
+    model: VideoModel,
+    files: Sequence[InputFile],
+    keys: dict[str, object],
+    budget_of: Callable[[JobSpec], int],
+) -> Manifest:
     if committed_names(spec.output):
         raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
     units = plan_units(files, spec.compute.unit)
-    budget = memory_budget(spec)
+    budget = budget_of(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
     return Manifest(
         memory_budget=budget,
@@ -141,10 +155,8 @@ def _new_manifest(spec: JobSpec, model: VideoModel, files: Sequence[InputFile], 
 def memory_budget(spec: JobSpec) -> int:
     """Bytes for each actor: what the job asks for, else by this machine."""
     asked = spec.compute.memory_budget
-    if asked != "auto":
-        return asked
-    actors = spec.cluster.actors
-    return memory_per_actor(cores() // spec.compute.threads if actors == "auto" else actors)
+    node = this_machine()
+    return memory_here(node, shape_of(spec, [node]), spec.cluster.actors) if asked == "auto" else asked
 
 
 def _check_places(spec: JobSpec) -> None:
@@ -156,6 +168,12 @@ def _check_places(spec: JobSpec) -> None:
     if private and spec.cluster.actors not in ("auto", 0):
         raise SpecError(
             f"{private[0]} lives in the memory of this process, where no actor sees it; set cluster.actors to 0"
+        )
+    share = spec.cluster.gpus_per_actor
+    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
+        raise SpecError(
+            f"cluster.gpus_per_actor: expected 0 or auto on this machine, where torch sees no GPU, got {share:g}; or "
+            "give the address of a cluster that has some"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +11,14 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from esv_ray.cluster.actor import UnitActor, UnitFault
 from esv_ray.cluster.metrics import JobMetrics
+from esv_ray.cluster.resources import ActorShape, fitting, shape_of
+from esv_ray.cluster.room import lacking, nodes, options_of
 from esv_ray.cluster.state import Run
 from esv_ray.errors import EsvError, JobError, SpecError, one_line
 
 _MOST_BETWEEN_BEATS_S = 15.0
 _TICK_S = 1.0
+_LOOK_EVERY_S = 3.0
 
 # Reasons stand in tables, whose bytes depend on no process, host or time.
 DIED = "its process died each time it was computed alone"
@@ -37,25 +39,43 @@ class _Pool:
     """Actors of a run, and what each was asked last."""
 
     run: Run
-    wanted: int
-    device: str
+    shape: ActorShape
     actor_class: Any
+    wanted: int = 0
     handles: dict[str, Any] = field(default_factory=dict)
     pending: dict[Any, _Call] = field(default_factory=dict)  # ref -> what was asked
     beats: dict[str, int] = field(default_factory=dict)  # of each worker, when it was asked last
     asked: set[str] = field(default_factory=set)  # workers that have not answered how they are
     started: int = 0
     next_beats: float = 0.0
+    next_look: float = 0.0
+
+    def look_around(self, now: float) -> None:
+        """How many actors to ask for: nodes come and go."""
+        if now < self.next_look:
+            return
+        self.next_look = now + _LOOK_EVERY_S
+        now_there, asked = nodes(), self.run.spec.cluster.actors
+        room = fitting(now_there, self.shape)
+        # One at least is asked for where there is room for none: an autoscaler brings the node for it.
+        self.wanted = max(1, room) if asked == "auto" else asked
+        self.run.waiting_for = None if room else lacking(now_there, self.shape)
 
     def start_missing(self, now: float) -> None:
         """Replace what is lost."""
         for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
-            handle = self.actor_class.remote(self.run.spec, self.run.job.manifest.model["digest"], self.device)
+            handle = self.actor_class.remote(self.run.spec, self.run.job.manifest.model["digest"], self.shape.device)
             self.handles[worker] = handle
             self.run.scheduler.worker_starting(worker)
             self.pending[handle.ready.remote()] = _Call(worker)
+
+    def give_back(self, now: float) -> None:
+        """End actors that no unit is left for, so that others can have their room, or the nodes go."""
+        for worker in self.run.scheduler.spare():
+            self._end(worker)
+            self.run.scheduler.worker_lost(worker, "given back", now, charged=False)
 
     def give_out(self, now: float) -> None:
         """Hand waiting units to ready actors."""
@@ -110,14 +130,17 @@ class _Pool:
 
     def lose(self, worker: str, reason: str, now: float, *, charged: bool = True) -> None:
         """An actor is gone, or must go."""
-        ray.kill(self.handles.pop(worker))
-        self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
-        self.asked.discard(worker)
-        self.beats.pop(worker, None)
+        self._end(worker)
         if worker in self.run.scheduler.starting:
             self.run.scheduler.start_failed(worker, reason, now)
         else:
             self.run.lost(worker, reason, now, charged=charged)
+
+    def _end(self, worker: str) -> None:
+        ray.kill(self.handles.pop(worker))
+        self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
+        self.asked.discard(worker)
+        self.beats.pop(worker, None)
 
 
 def run_on_actors(run: Run) -> None:
@@ -134,8 +157,10 @@ def run_on_actors(run: Run) -> None:
     try:
         while not (scheduler.finished or scheduler.hopeless):
             now = time.monotonic()
+            pool.look_around(now)
             pool.start_missing(now)
             pool.give_out(now)
+            pool.give_back(now)
             pool.ask_beats(now)
             run.tick(now)
             metrics.progress(run.progress)
@@ -160,21 +185,14 @@ def run_on_actors(run: Run) -> None:
 
 
 def _pool_of(run: Run) -> _Pool:
-    threads = run.spec.compute.threads
-    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = int(resources.get("GPU", 0))
-    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)  # type: ignore[no-untyped-call]
-    if threads > largest:
-        raise SpecError(
-            f"compute.threads: expected at most {largest}, the cores of the largest node of the cluster, got {threads}"
-        )
-    fitting = gpus or max(1, int(resources.get("CPU", 1)) // threads)
-    wanted = fitting if run.spec.cluster.actors == "auto" else run.spec.cluster.actors
+    there = nodes()
+    shape = shape_of(run.spec, there)
+    if run.spec.cluster.address is None and not fitting(there, shape):
+        raise SpecError(f"compute.threads: expected {lacking(there, shape)}, and no other will join this machine")
     actor_class = ray.remote(UnitActor).options(
-        num_cpus=threads,
-        num_gpus=1 if gpus else 0,
+        **options_of(shape),
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=4,  # two units in flight, `ready`, `beats`
     )
-    return _Pool(run, wanted, "cuda" if gpus else "cpu", actor_class)
+    return _Pool(run, shape, actor_class)

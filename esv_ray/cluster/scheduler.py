@@ -121,14 +121,23 @@ class Scheduler:
         due += [self._next_start] if self._next_start > now else []
         return max(0.0, min(due) - now) if due else float("inf")
 
+    @property
+    def _useful(self) -> int:
+        """Workers that could have work now or soon."""
+        return self.busy + len(self.waiting) + len(self.suspects) + len(self._paused)
+
     # Workers ----------------------------------------------------------------------------------------------------------
 
     def to_start(self, most: int, now: float) -> int:
         """How many workers to start now, of at most so many; none while a pause after failed starts lasts."""
         if now < self._next_start or self.failed_starts >= MOST_FAILED_STARTS:
             return 0
-        useful = self.busy + len(self.waiting) + len(self.suspects) + len(self._paused)
-        return max(0, min(most, useful) - len(self.in_flight) - len(self.starting))
+        return max(0, min(most, self._useful) - len(self.in_flight) - len(self.starting))
+
+    def spare(self) -> list[str]:
+        """Workers that no unit is left for: those that are not ready yet, then idle ones. They are to be given back."""
+        idle = [*sorted(self.starting), *self._room[0]]
+        return idle[: max(0, len(self.in_flight) + len(self.starting) - self._useful)]
 
     def worker_starting(self, worker: str) -> None:
         """A worker was asked for."""
@@ -154,7 +163,7 @@ class Scheduler:
         """A worker died, or was ended.
 
         Args:
-            worker: which; one that was never ready is fine.
+            worker: which; one that was never ready, or has no work, is fine.
             reason: why, for the record of what is given up.
             now: seconds.
             charged: whether a unit can be at fault; not when its node was taken away.
@@ -203,8 +212,10 @@ class Scheduler:
             self._alone[worker] = unit = self.suspects.popleft()
             given.append(self._give(worker, unit, now))
         self._drain()
-        for room in self._room:
-            while self.waiting and room:
+        for ahead, room in enumerate(self._room):
+            # The last units are not queued behind others where workers that are about to be ready could take them.
+            kept = len(self.starting) if ahead else 0
+            while len(self.waiting) > kept and room:
                 given.append(self._give(next(iter(room)), self.waiting.popleft(), now))
         return given
 

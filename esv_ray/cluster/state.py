@@ -29,6 +29,8 @@ class Progress:
         reasons: failed videos of this run by reason, numbers in it left out.
         actors: ready actors.
         busy_actors: of them with work.
+        starting: actors that were asked for and are not ready.
+        waiting_for: what the cluster lacks to hold any actor; None where nothing is lacking.
         seconds: since the first unit was given out.
         read_s, compute_s, commit_s: of all actors together.
     """
@@ -42,6 +44,8 @@ class Progress:
     reasons: Mapping[str, int] = field(default_factory=dict)
     actors: int = 0
     busy_actors: int = 0
+    starting: int = 0
+    waiting_for: str | None = None
     seconds: float = 0.0
     read_s: float = 0.0
     compute_s: float = 0.0
@@ -128,6 +132,7 @@ class Run:
         report: told of the progress, often.
         listeners: told of every unit that ended, or failed.
         started: when the first actor was ready.
+        waiting_for: what the cluster lacks to hold any actor.
         ended: how it ended; None while it runs.
     """
 
@@ -137,6 +142,7 @@ class Run:
     report: Report
     listeners: list[Callable[[UnitEvent], None]] = field(default_factory=list)
     started: float | None = None
+    waiting_for: str | None = None
     ended: Ended | None = None
     scheduler: Scheduler = field(init=False)
 
@@ -189,6 +195,8 @@ class Run:
             self.progress,
             actors=len(scheduler.in_flight),
             busy_actors=scheduler.busy,
+            starting=len(scheduler.starting),
+            waiting_for=None if scheduler.in_flight else self.waiting_for,
             seconds=0.0 if self.started is None else now - self.started,
             units_done=self.progress.units - len(scheduler.sizes) + len(scheduler.done),
             units_failed=len(scheduler.quarantined),

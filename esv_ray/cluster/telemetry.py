@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ from typing import Any
 
 from esv_ray import storage
 from esv_ray.cluster.actor import UnitFault
+from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import Run, UnitEvent
 from esv_ray.errors import DataError
 
-PROGRESS = "progress.json"
 _EVERY_S = 10.0
 _REASONS = 20  # most frequent ones
 
@@ -70,6 +71,7 @@ def progress_of(run: Run, begun: str) -> dict[str, Any]:
     return {
         "format": 1,
         "state": run.ended or "running",
+        "submission": os.environ.get("ESV_SUBMISSION"),
         "begun": begun,
         "updated": _now(),
         "videos": {
@@ -84,7 +86,13 @@ def progress_of(run: Run, begun: str) -> dict[str, Any]:
         "units_given_up": {
             run.unit(index).name: why for index, why in list(run.scheduler.quarantined.items())[:_REASONS]
         },
-        "actors": {"ready": now.actors, "busy": now.busy_actors, "device_busy": round(now.busy, 3)},
+        "actors": {
+            "ready": now.actors,
+            "busy": now.busy_actors,
+            "starting": now.starting,
+            "device_busy": round(now.busy, 3),
+        },
+        "waiting_for": now.waiting_for,
         "seconds": {
             "run": round(now.seconds, 3),
             "read": round(now.read_s, 3),

@@ -39,4 +39,6 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(module, "_EVERY_S", -1.0)
     with module.job_progress() as report:
         report(Progress(total=10, resumed=0))
-    assert capsys.readouterr().err == "0/10 videos, 0.0 videos/s, 0 failed, 0 actors 0% busy, ETA -\n"
+        assert capsys.readouterr().err == "0/10 videos, starting actors\n"
+        report(Progress(total=10, resumed=0, waiting_for="a node with 8 cores"))
+    assert capsys.readouterr().err == "0/10 videos, waiting for a node with 8 cores\n"

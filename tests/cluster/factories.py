@@ -108,3 +108,21 @@ def unseeded() -> nn.Module:
     made = Linear()
     nn.init.normal_(made.inner.weight)
     return made
+
+
+class Slow(Linear):
+    """Takes its time, and no processor, until a file is there."""
+
+    seconds = 0.2
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        if not Path(str(self.fixed)).exists():
+            time.sleep(self.seconds)
+        return super().forward(subsequences)
+
+
+def slow(fixed: str, seconds: str = "0.2") -> nn.Module:
+    """For jobs in which things happen meanwhile."""
+    made = Slow(fixed=fixed)
+    made.seconds = float(seconds)
+    return made

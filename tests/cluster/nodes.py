@@ -1,7 +1,8 @@
-"""A Ray cluster of several nodes on this machine, in a process of its own: ``python -m tests.cluster.nodes``.
+"""A Ray cluster of several nodes on this machine, in a process of its own: ``python -m tests.cluster.nodes NUMBER``.
 
 Ray reads its environment once a process; the tests' process belongs to the runtime that jobs start. This one tells the
-address and the raylets in one line of JSON, removes a node for every line it reads, and ends with its input.
+address and the raylets in one line of JSON, adds (`add`) or removes (`remove`) a node for every line it reads, tells
+again, and ends with its input.
 """
 
 from __future__ import annotations
@@ -20,22 +21,34 @@ HEALTH = {
 }
 
 
-def main() -> None:
-    """A head without cores and two nodes of one core."""
+def main(number: int) -> None:
+    """A head without cores and nodes of one core."""
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH}
     )
-    try:
-        nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
-        cluster.wait_for_nodes(timeout=60)
+    nodes = []
+
+    def add() -> None:
+        nodes.append(cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20))
+
+    def tell() -> None:
         raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
         print(json.dumps({"address": cluster.address, "raylets": raylets}), flush=True)
-        for _ in sys.stdin:
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
-            print("removed", flush=True)
+
+    try:
+        for _ in range(number):
+            add()
+        cluster.wait_for_nodes(timeout=60)
+        tell()
+        for line in sys.stdin:
+            if line.strip() == "add":
+                add()
+            else:
+                cluster.remove_node(nodes.pop(), allow_graceful=False)
+            tell()
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

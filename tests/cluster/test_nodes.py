@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,40 @@ OPTIONS = ("compute.unit=1", "frames=9", "estimator.kind=algorithm1", "estimator
 
 
 class Nodes:
-    """Two nodes; the raylets are their processes' numbers."""
+    """A head and nodes of one core; the raylets are their processes' numbers."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        assert process.stdout is not None
-        told = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        self._told()
+
+    def _told(self) -> None:
+        assert self.process.stdout is not None
+        told = json.loads(next(line for line in self.process.stdout if line.startswith("{")))
         self.address: str = told["address"]
         self.raylets: list[int] = told["raylets"]
 
-    def remove(self) -> None:
-        """The last node is gone without a word."""
+    def ask(self, what: str) -> None:
+        """`add` a node, or `remove` the last one, which is gone without a word."""
         assert self.process.stdin is not None
-        self.process.stdin.write("remove\n")
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
+        self._told()
 
 
-@pytest.fixture
-def nodes() -> Iterator[Nodes]:
-    command = [sys.executable, "-m", "tests.cluster.nodes"]
+@contextmanager
+def cluster_of(number: int) -> Iterator[Nodes]:
+    command = [sys.executable, "-m", "tests.cluster.nodes", str(number)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Nodes(process)
         assert process.stdin is not None
         process.stdin.close()
         process.wait(timeout=60)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    with cluster_of(2) as some:
+        yield some
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
@@ -84,9 +95,9 @@ def at_rest(pid: int) -> bool:
 class Driver:
     """`esv attribute` on the cluster, in a process of its own."""
 
-    def __init__(self, nodes: Nodes, features: str, bundle: str, out: Path, log: Path) -> None:
+    def __init__(self, address: str, features: str, bundle: str, out: Path, log: Path, *options: str) -> None:
         self.out, self.log = out, log
-        command = attribute(features, bundle, out, *OPTIONS, f"cluster.address={nodes.address}", "cluster.actors=2")
+        command = attribute(features, bundle, out, *(options or OPTIONS), f"cluster.address={address}")
         self.process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
 
     def done(self) -> list[dict[str, Any]]:
@@ -95,8 +106,13 @@ class Driver:
         return [line for line in map(json.loads, lines) if line["event"] == "done"]
 
     def at_work(self) -> bool:
-        """Both actors have done something, and much is left."""
+        """Two actors have done something, and much is left."""
         return len({line["worker"] for line in self.done()}) == 2
+
+    def told(self) -> dict[str, Any]:
+        """The progress file."""
+        file = self.out / "progress.json"
+        return json.loads(file.read_text()) if file.exists() else {}
 
     def end(self) -> str:
         _, told = self.process.communicate(timeout=240)
@@ -112,9 +128,9 @@ def recomputed(log: Path) -> int:
 
 def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(nodes, features, bundle, tmp_path / "out", tmp_path / "log")
+    driver = Driver(nodes.address, features, bundle, tmp_path / "out", tmp_path / "log")
     wait_for(driver.at_work)
-    nodes.remove()
+    nodes.ask("remove")
     driver.end()
     assert 0 < recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
@@ -124,7 +140,7 @@ def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, bu
 def test_a_stopped_node_that_comes_back_does_no_harm(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
     """Stopped with its actor in the middle of a unit, declared dead, and let go on when the others are done."""
     run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(nodes, features, bundle, tmp_path / "out", tmp_path / "log")
+    driver = Driver(nodes.address, features, bundle, tmp_path / "out", tmp_path / "log")
     wait_for(driver.at_work)
     raylet = nodes.raylets[-1]
     (actor,) = actors_of(raylet)

@@ -193,6 +193,49 @@ def test_no_more_workers_are_started_than_there_is_work() -> None:
     assert scheduler.to_start(10, 0.0) == 1, "one waits"
 
 
+def test_workers_that_no_unit_is_left_for_are_given_back() -> None:
+    scheduler = of(3)
+    for worker in ("a", "b", "c"):
+        scheduler.worker_ready(worker)
+    assert scheduler.spare() == [], "three units for three"
+    assert given_out(scheduler) == [("a", 0), ("b", 1), ("c", 2)]
+    scheduler.unit_done("b", 1, 0.0)
+    assert scheduler.spare() == ["b"]
+    assert scheduler.worker_lost("b", "given back", 0.0, charged=False) == []
+    assert (scheduler.spare(), scheduler.to_start(3, 0.0)) == ([], 0)
+    scheduler.worker_lost("a", "died", 0.0)
+    assert scheduler.to_start(3, 0.0) == 1, "its unit needs a worker again"
+
+
+def test_workers_that_never_became_ready_are_given_back_before_idle_ones() -> None:
+    scheduler = of(2)
+    scheduler.worker_ready("a")
+    scheduler.worker_starting("late")
+    given_out(scheduler)
+    assert scheduler.spare() == [], "one unit waits for it"
+    scheduler.unit_done("a", 0, 0.0)
+    assert scheduler.spare() == ["late"], "who is ready takes the last one"
+
+
+def test_the_last_units_are_not_queued_where_others_could_take_them() -> None:
+    scheduler = of(3)
+    scheduler.worker_ready("a")
+    for worker in ("b", "c"):
+        scheduler.worker_starting(worker)
+    assert given_out(scheduler) == [("a", 0)]
+    scheduler.worker_ready("b")
+    scheduler.worker_ready("c")
+    assert given_out(scheduler) == [("b", 1), ("c", 2)]
+
+
+def test_a_pause_of_storage_keeps_a_worker() -> None:
+    scheduler = of(1)
+    scheduler.worker_ready("a")
+    given_out(scheduler)
+    scheduler.unit_failed("a", 0, "503", "storage", 0.0)
+    assert scheduler.spare() == []
+
+
 def test_a_worker_without_progress_is_told() -> None:
     scheduler = of(3, stall_s=10.0)
     for name in "ab":
@@ -362,6 +405,11 @@ class AnyOrder(RuleBasedStateMachine):
             self.scheduler.start_failed(worker, "no start", self.now)
         else:
             self.scheduler.worker_ready(worker)
+
+    @rule()
+    def give_back(self) -> None:
+        for worker in self.scheduler.spare():
+            assert self.scheduler.worker_lost(worker, "given back", self.now, charged=False) == []
 
     @rule()
     def assign(self) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import esv_ray
-from esv_ray.cluster import planning
+from esv_ray.cluster import resources
 from esv_ray.cluster.driver import JobResult, Progress, run_job
 from esv_ray.cluster.planning import plan_job
 from esv_ray.cluster.scheduler import Task
@@ -167,11 +167,11 @@ def test_the_memory_budget_is_fixed_by_the_plan(
 ) -> None:
     """Another machine that goes on decides as the one that planned the job did."""
     out = tmp_path / "out"
-    monkeypatch.setattr(planning, "memory_per_actor", lambda actors: 123_456_789)
+    monkeypatch.setattr(resources, "memory_per_actor", lambda actors, per_gpu: 123_456_789)
     run(features, bundle, out, "compute.unit=20")
     manifest = json.loads((out / "run.json").read_text())
     assert (manifest["memory_budget"], manifest["spec"]["compute"]["memory_budget"]) == (123_456_789, "auto")
-    monkeypatch.setattr(planning, "memory_per_actor", lambda actors: 1)
+    monkeypatch.setattr(resources, "memory_per_actor", lambda actors, per_gpu: 1)
     (out / "_SUCCESS").unlink()
     next(iter((out / "videos").iterdir())).unlink()
     assert run(features, bundle, out, "compute.unit=20").counts.ok == 40

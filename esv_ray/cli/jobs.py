@@ -1,0 +1,127 @@
+"""esv status, esv logs, esv stop, esv jobs: what was submitted."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from esv_ray.cli.attribute import printable
+from esv_ray.cli.job_options import address_option
+
+if TYPE_CHECKING:
+    from esv_ray.cluster.standing import Standing
+    from esv_ray.cluster.submission import Submission
+
+as_json = click.option("--json", "machine", is_flag=True, help="One JSON object in place of text.")
+
+
+@click.command()
+@click.argument("job")
+@address_option
+@as_json
+def status(job: str, address: str | None, machine: bool) -> None:
+    """Where a JOB stands: its id, its name (the last attempt), or the location of its output.
+
+    An output is looked at on its storage alone, which outlives the cluster.
+
+    \b
+    Examples:
+      esv status mtrn-8 --address http://head:8265
+      esv status esv-mtrn-8-2
+      esv status s3://bucket/esv/mtrn-8/
+    """
+    found = _of_output(job) if "/" in job else _on_ray(job, address)
+    _tell(found, machine)
+
+
+@click.command()
+@click.argument("job")
+@address_option
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+def logs(job: str, address: str | None, follow: bool) -> None:
+    """What a JOB (id, or name for its last attempt) wrote."""
+    from esv_ray.cluster import submission as jobs
+
+    client = jobs.connect(address)
+    found = jobs.find(client, job)
+    if follow:
+        jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
+    else:
+        click.echo(jobs.logs(client, found.id), nl=False)
+
+
+@click.command()
+@click.argument("job")
+@address_option
+def stop(job: str, address: str | None) -> None:
+    """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to go on."""
+    from esv_ray.cluster import submission as jobs
+
+    client = jobs.connect(address)
+    before = jobs.find(client, job)
+    ended = jobs.stop(client, before.id)
+    if before.over:
+        click.echo(f"{ended.id} had ended before: {ended.state}")
+        return
+    _tell(standing(ended), machine=False)
+    click.echo("what is committed stays; submit it again to go on")
+
+
+@click.command()
+@address_option
+@as_json
+def jobs(address: str | None, machine: bool) -> None:
+    """The jobs that a cluster remembers, the newest first."""
+    from esv_ray.cluster import submission
+
+    known = submission.submissions(submission.connect(address))
+    if machine:
+        fields = ("id", "name", "attempt", "state", "output", "started", "ended", "exit_code")
+        click.echo(json.dumps([{field: getattr(one, field) for field in fields} for one in known], indent=1))
+        return
+    if not known:
+        click.echo("no jobs")
+    width = max((len(one.id) for one in known), default=0)
+    for one in known:
+        begun = "-" if one.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started))
+        click.echo(printable(f"{one.id:{width}}  {one.state:9}  {begun:16}  {one.output}"))
+
+
+def standing(submission: Submission) -> Standing:
+    """Ray's view of a job, joined with its progress file."""
+    from esv_ray.cluster.standing import standing_of
+
+    return standing_of(
+        submission.output,
+        job=submission.id,
+        state=submission.state,
+        message=submission.message,
+        started=submission.started,
+        ended=submission.ended,
+    )
+
+
+def _on_ray(job: str, address: str | None) -> Standing:
+    from esv_ray.cluster import submission as jobs
+
+    return standing(jobs.find(jobs.connect(address), job))
+
+
+def _of_output(output: str) -> Standing:
+    from esv_ray.cluster.standing import standing_of
+    from esv_ray.storage import absolute
+
+    return standing_of(absolute(output))
+
+
+def _tell(found: Standing, machine: bool) -> None:
+    from esv_ray.cluster.standing import as_json, lines_of
+
+    if machine:
+        click.echo(json.dumps(as_json(found), indent=1))
+        return
+    for line in lines_of(found, time.time()):
+        click.echo(printable(line))

@@ -1,0 +1,147 @@
+"""Where a job stands: what its scheduler says of it (Ray, Kubernetes), joined with its progress file on storage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from esv_ray import storage
+from esv_ray.errors import EsvError
+
+PROGRESS = "progress.json"  # beside the tables
+_SILENT_S = 60.0  # six times the pause between two writes
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job seen from outside.
+
+    Attributes:
+        job: its id; None: nobody was asked but the storage.
+        state: of the scheduler, in its words.
+        message: what the scheduler says beside.
+        output: where the tables go.
+        started, ended: seconds since 1970.
+        progress: the progress file; None: there is none, or it cannot be read from here.
+        unread: why it cannot.
+    """
+
+    job: str | None
+    state: str | None
+    message: str
+    output: str
+    started: float | None
+    ended: float | None
+    progress: Mapping[str, Any] | None
+    unread: str | None
+
+    @property
+    def earlier(self) -> bool:
+        """Whether the progress file is of an earlier attempt."""
+        return bool(self.job and self.progress and self.progress.get("submission") != self.job)
+
+
+def standing_of(
+    output: str,
+    *,
+    job: str | None = None,
+    state: str | None = None,
+    message: str = "",
+    started: float | None = None,
+    ended: float | None = None,
+) -> Standing:
+    """A scheduler's view, joined with the progress file of an output."""
+    progress, unread = None, None
+    try:
+        where = storage.join(output, PROGRESS)
+        if storage.exists(where):
+            read = json.loads(storage.read_bytes(where, "read the progress", most=2**20))
+            progress = read if isinstance(read, dict) else None
+    except (EsvError, ValueError) as error:  # not everybody who may look at jobs may read their storage
+        unread = " ".join(str(error).split())
+    return Standing(job, state, message, output, started, ended, progress, unread)
+
+
+def lines_of(standing: Standing, now: float) -> Iterator[str]:
+    """For a person."""
+    if standing.job:
+        yield f"{standing.job}  {standing.state}{_since(standing, now)}"
+        if standing.message and standing.state not in ("RUNNING", "SUCCEEDED"):
+            yield f"  {standing.message}"
+    yield from (f"  {line}" for line in _progress_lines(standing, now))
+    yield f"  output: {standing.output}"
+
+
+def _since(standing: Standing, now: float) -> str:
+    if standing.started is None:
+        return ""
+    return f"  {_span((standing.ended or now) - standing.started)}"
+
+
+def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
+    told = standing.progress
+    if told is None:
+        yield f"no progress: {standing.unread}" if standing.unread else "no progress is written yet"
+        return
+    videos, units = _section(told, "videos"), _section(told, "units")
+    done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
+    before = "of an earlier attempt: " if standing.earlier else ""
+    left = f", about {_span(told['left_s'])} left" if told.get("left_s") and told.get("state") == "running" else ""
+    yield (
+        f"{before}{told.get('state')}: {done} of {videos.get('total', 0)} videos ({videos.get('failed', 0)} failed, "
+        f"{videos.get('resumed', 0)} of earlier attempts), {units.get('done', 0)} of {units.get('total', 0)} units, "
+        f"{told.get('videos_per_second', 0):g} videos/s{left}"
+    )
+    actors = _section(told, "actors")
+    if told.get("state") == "running":
+        ready, busy, starting = (actors.get(key, 0) for key in ("ready", "busy", "starting"))
+        yield f"{ready} actors, {busy} with work, {starting} starting"
+        silent = now - _seconds(told.get("updated"), now)
+        if silent > _SILENT_S:
+            yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to go on"
+    if told.get("waiting_for"):
+        yield f"waiting for {told['waiting_for']}"
+    yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
+    yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
+
+
+def _section(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = told.get(key)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _seconds(text: object, otherwise: float) -> float:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return otherwise
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def as_json(standing: Standing) -> dict[str, Any]:
+    """For machines: what the scheduler says, and the progress file as it is."""
+    return {
+        "job": standing.job,
+        "state": standing.state,
+        "message": standing.message or None,
+        "output": standing.output,
+        "started": _utc(standing.started),
+        "ended": _utc(standing.ended),
+        "progress": standing.progress,
+        "progress_of_this_attempt": None if standing.progress is None or not standing.job else not standing.earlier,
+        "progress_unread": standing.unread,
+    }
+
+
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

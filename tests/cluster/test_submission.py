@@ -1,0 +1,228 @@
+"""`esv submit` and what goes with it, against a real cluster with token authentication: `ray start --head`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from esv_ray.cluster import preflight
+from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
+from esv_ray.errors import SpecError
+from esv_ray.tables.verify import verify_output
+from tests.cluster.head import PROGRAMS, free_port, ray_head
+from tests.cluster.test_exactly_once import all_of, run
+from tests.cluster.test_nodes import wait_for
+from tests.cluster.test_ray import python_bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running cluster and its token."""
+
+    url: str
+    token: str
+
+    def esv(
+        self, *arguments: str, token: str | None = None, seconds: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """A command of a user who knows the token, or thinks so."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        environment["RAY_AUTH_TOKEN"] = self.token if token is None else token
+        if not environment["RAY_AUTH_TOKEN"]:
+            del environment["RAY_AUTH_TOKEN"]
+            environment["HOME"] = "/nonexistent"  # where Ray would look for one
+        command = [sys.executable, "-m", "esv_ray", *arguments, "--address", self.url]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+
+    def ask(self, *arguments: str) -> str:
+        """What a command that goes well says."""
+        done = self.esv(*arguments)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    token, dashboard = token_hex(32), free_port()
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",  # the entrypoint's python is the one on the node's PATH
+        "PYTHONPATH": str(ROOT),
+    }
+    options = ("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
+    with ray_head(tmp_path_factory.mktemp("h"), *options, port=free_port(), environment=environment):
+        yield Head(f"http://127.0.0.1:{dashboard}", token)
+
+
+def arguments(features: str, model: str, output: Path, *options: str) -> list[str]:
+    given = ["--features", features, "--model", model, "--output", str(output), "--set", "compute.unit=1"]
+    return [*given, "--set", "frames=3", *options]
+
+
+def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out = tmp_path / "My Output"
+    job = arguments(features, slow, out)
+
+    assert "submitted esv-my-output-1" in head.ask("submit", *job)
+    spec = (out / "_submissions" / "esv-my-output-1.yaml").read_text()
+    assert "address: auto" in spec
+    wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
+
+    def standing() -> dict[str, object]:
+        return json.loads(head.ask("status", "my-output", "--json"))  # type: ignore[no-any-return]
+
+    wait_for(lambda: standing()["state"] == "RUNNING" and standing()["progress"] is not None)
+    told = standing()
+    assert (told["job"], told["progress_of_this_attempt"]) == ("esv-my-output-1", True)
+    assert "40 videos" in head.ask("status", "esv-my-output-1")
+    again = head.esv("submit", *job)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "esv-my-output-1 is in use" in again.stderr
+
+    stopped = head.ask("stop", "my-output")
+    assert "STOPPED" in stopped
+    assert "interrupted" in stopped, "the driver had the time to say so"
+    committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
+    assert 3 <= len(committed) < 40
+    assert "had ended before" in head.ask("stop", "my-output")
+    assert "interrupted" in head.ask("logs", "my-output")
+
+    (tmp_path / "quick").touch()
+    followed = head.ask("submit", *job, "--follow")
+    assert "submitted esv-my-output-2" in followed
+    assert followed.count("40 videos: 40 ok") == 1, "each line once"
+    assert "units resumed" in followed
+    assert "esv-my-output-2 SUCCEEDED" in followed
+    assert all(path.stat().st_mtime_ns == when for path, when in committed.items())
+    listed = [line.split()[:2] for line in head.ask("jobs").splitlines()]
+    assert ["esv-my-output-2", "SUCCEEDED"] in listed
+    assert ["esv-my-output-1", "STOPPED"] in listed
+    assert head.ask("logs", "-f", "my-output") == head.ask("logs", "my-output")
+
+    run(features, slow, tmp_path / "clean", "compute.unit=1", "frames=3")
+    assert all_of(out) == all_of(tmp_path / "clean")
+    assert verify_output(str(out)).problems == ()
+    other = head.esv("submit", *arguments(features, slow, tmp_path / "other"), "--name", "my-output")
+    assert other.returncode == 2
+    assert "the name my-output is in use for the output" in other.stderr
+
+
+def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle: str, tmp_path: Path) -> None:
+    run(features, bundle, tmp_path / "out")
+    command = [sys.executable, "-m", "esv_ray", "status", str(tmp_path / "out")]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "done: 40 of 40 videos (0 failed" in told
+    nothing = subprocess.run([*command[:-1], f"{tmp_path}/no"], capture_output=True, text=True, timeout=60, check=True)
+    assert "no progress is written yet" in nothing.stdout
+
+
+@pytest.mark.parametrize("token", ["", "b" * 64])
+def test_a_wrong_token_is_told_in_one_line(head: Head, token: str) -> None:
+    refused = head.esv("jobs", token=token)
+    assert refused.returncode == 2, refused.stdout
+    assert "refuses the token; set RAY_AUTH_TOKEN" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert "b" * 64 not in refused.stderr
+
+
+def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str, bundle: str, tmp_path: Path) -> None:
+    """The cluster cannot see it, whatever this machine sees."""
+    wrong = [
+        (arguments(str(tmp_path / "none"), bundle, tmp_path / "o1"), "none was not found"),
+        (arguments(features, str(tmp_path / "none"), tmp_path / "o2"), "model.json"),
+        (arguments(features, bundle, tmp_path / "o3", "--set", "classes=[77]"), "expected ids 0..2"),
+        (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
+    ]
+    for given, expected in wrong:
+        refused = head.esv("submit", *given)
+        assert refused.returncode == 2, refused.stdout
+        assert expected in refused.stderr.splitlines()[-1]
+    jobs = json.loads(head.ask("jobs", "--json"))
+    assert not [job for job in jobs if Path(job["output"]).name in ("o1", "o2", "o3", "o4")]
+    assert "no such job" in head.esv("status", "nobody").stderr
+
+
+def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> None:
+    given = arguments(features, bundle, tmp_path / "out")
+    for address, expected in (
+        (f"http://127.0.0.1:{free_port()}", "no cluster answers"),
+        ("http://", "expected the address of a cluster's dashboard"),
+        ("http://x:99999", "expected the address of a cluster's dashboard"),
+    ):
+        command = [sys.executable, "-m", "esv_ray", "submit", *given, "--address", address]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert expected in refused.stderr
+
+
+HERE = {"python": "3.11.7", "esv-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0"}
+
+
+def node(**changes: object) -> dict[str, object]:
+    return {"node": "10.0.0.1", "resources": {}, "versions": HERE, "problem": None, **changes}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"versions": HERE, "problem": None, "nodes": [node()]}, None),
+        (
+            {"versions": {**HERE, "esv-ray": "0.0.9"}, "problem": None, "nodes": []},
+            "version mismatch: the cluster has esv-ray 0.0.9, this machine 0.1.0",
+        ),
+        (
+            {"versions": HERE, "problem": None, "nodes": [node(versions={**HERE, "ray": "2.50.0"})]},
+            "version mismatch: node 10.0.0.1 has ray 2.50.0 (the head has 2.60.0)",
+        ),
+        (
+            {"versions": HERE, "problem": None, "nodes": [node(problem="s3://b/f: no such bucket")]},
+            "on node 10.0.0.1: s3://b/f: no such bucket",
+        ),
+        ({"versions": HERE, "problem": "DataError: no", "nodes": []}, "on the cluster: DataError: no"),
+    ],
+)
+def test_objections(found: dict[str, object], expected: str | None) -> None:
+    told = list(preflight.objections(found, HERE))
+    assert [line.startswith(str(expected)) for line in told] == ([] if expected is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("output", "name"),
+    [("s3://bucket/esv/mTRN_8/", "mtrn-8"), ("/a/--", "job"), ("x" * 90, "x" * 36), ("é b", "b")],
+)
+def test_names(output: str, name: str) -> None:
+    assert name_of(output) == name
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a" * 37, "a--b"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(SpecError, match="--name: expected lower-case"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "ours"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 1, 1),
+        ("FAILED", 2, 2),
+        ("FAILED", -9, 1),
+        ("FAILED", None, 1),
+        ("STOPPED", None, 130),
+    ],
+)
+def test_exit_codes(state: str, code: int | None, ours: int) -> None:
+    assert exit_code(Submission("esv-a-1", "a", 1, state, "o", 0.0, 1.0, "", code)) == ours
