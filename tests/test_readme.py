@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from esv_ray.cli import cli
-from esv_ray.spec import JobSpec, load_spec
+from esv_ray.spec import JobSpec
 from tests.conftest import FILES, make_table
 
 ROOT = Path(__file__).parents[1]
@@ -95,11 +95,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, bundle: str) -> None:
     assert space["result"].esv.shape == (5, 3)  # type: ignore[attr-defined]
 
 
-def test_example_specs_load_and_show_every_key() -> None:
-    paths = sorted((ROOT / "jobs" / "specs").glob("*.yaml"))
-    assert paths
-    for path in paths:
-        load_spec(str(path))
+def test_an_example_spec_shows_every_key() -> None:
     shown = yaml.safe_load((ROOT / "jobs" / "specs" / "all-keys.yaml").read_text())
     defaults = JobSpec(features="f", model="m", output="o").model_dump(mode="json")
     assert shown.keys() == defaults.keys()
@@ -109,9 +105,8 @@ def test_example_specs_load_and_show_every_key() -> None:
 
 def test_dockerfile_copies_what_is_there() -> None:
     lines = (ROOT / "k8s" / "image" / "Dockerfile").read_text().splitlines()
-    sources = [
-        word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
-    ]
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    sources = [word for copy in copies for word in copy if not word.startswith("--")]
     assert sources
     assert all((ROOT / source).exists() for source in sources)
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)

@@ -68,7 +68,7 @@ def summarize(output: str) -> Summary:
     """Summarise an output held in memory; analyses of large ones stream instead.
 
     Raises:
-        DataError: there is no output.
+        DataError: there is no output, nothing of it is committed yet, or a table cannot be read.
     """
     manifest = read_manifest(output)
     if manifest is None:
@@ -102,18 +102,23 @@ def _by_class(
     parts = rows.select(["video_id", "n_elements", "class"]).append_column("esv_up", pc.if_else(support, esv, zero))
     parts = parts.append_column("esv_down", pc.if_else(support, zero, esv))
     parts = parts.append_column("supports", pc.cast(support, pa.float32()))
-    sums = parts.group_by(["video_id", "n_elements", "class"]).aggregate(
+    # Threads would sum and join in another order each time, and the same output must give the same summary.
+    sums = parts.group_by(["video_id", "n_elements", "class"], use_threads=False).aggregate(
         [("esv_up", "sum"), ("esv_down", "sum"), ("supports", "mean")]
     )
     width = len(prior)
     scores = videos.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, width)
     # Lists do not go through a join; a row number does.
     videos = videos.append_column("row", pa.array(np.arange(videos.num_rows)))
-    own = videos.select(["video_id", "n_elements", "label", "predicted", "row"]).join(
-        sums,
-        keys=["video_id", "n_elements", "label"],
-        right_keys=["video_id", "n_elements", "class"],
-        join_type="inner",
+    own = (
+        videos.select(["video_id", "n_elements", "label", "predicted", "row"])
+        .join(
+            sums,
+            keys=["video_id", "n_elements", "label"],
+            right_keys=["video_id", "n_elements", "class"],
+            join_type="inner",
+        )
+        .sort_by("row")
     )
     label, predicted = _numbers(own, "label"), _numbers(own, "predicted")
     scores = scores[own.column("row").to_numpy()]
@@ -154,5 +159,9 @@ def _read(output: str, folder: str) -> pa.Table:
     for name in names:
         where = storage.join(url, name)
         with storage.locating(where, "read the output"), storage.reader(where, "read the output") as file:
-            tables.append(pq.read_table(file))
+            try:
+                tables.append(pq.read_table(file))
+            except pa.ArrowException as error:
+                what = " ".join(str(error).split())[:200]
+                raise DataError(f"{where}: not readable ({what}); see esv verify {output}") from None
     return pa.concat_tables(tables)

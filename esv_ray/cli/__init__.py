@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from esv_ray.cli.analyze import analyze
 from esv_ray.cli.attribute import attribute, printable, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.convergence import convergence
@@ -13,7 +14,7 @@ from esv_ray.cli.demo import demo
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
-from esv_ray.cli.submit import submit
+from esv_ray.cli.submit import render, submit
 from esv_ray.errors import EsvError, IncompleteError
 
 INCOMPLETE, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
@@ -30,7 +31,9 @@ for command in (
     plan,
     attribute,
     verify,
+    analyze,
     submit,
+    render,
     status,
     logs,
     stop,

@@ -9,7 +9,9 @@ import click
 from esv_ray.cli.job_options import job_options, read_job
 
 if TYPE_CHECKING:
+    from esv_ray.cluster.partitions import Partition
     from esv_ray.cluster.state import JobResult
+    from esv_ray.spec import JobSpec
 
 
 _NAMED = 10
@@ -19,6 +21,10 @@ _GO_ON = "the rest is committed; run the same command again to go on"
 @click.command()
 @job_options
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
+@click.option(
+    "--partitions", is_flag=True, help="Take every sub-directory of the features as a job; do those not yet done."
+)
+@click.option("--ready", metavar="NAME", help="With --partitions: only those that hold a file of this name.")
 @click.option("--log", metavar="FILE", help="Append one line of JSON for every unit to FILE; - for standard error.")
 @click.pass_context
 def attribute(
@@ -29,11 +35,17 @@ def attribute(
     output: str | None,
     overrides: tuple[str, ...],
     retry_failed: bool,
+    partitions: bool,
+    ready: str | None,
     log: str | None,
 ) -> None:
     """Compute ESVs of every video of a feature table.
 
     SPEC is a YAML file; options set or override its keys. The same command again resumes an interrupted run.
+
+    With --partitions, `features` is a directory of partitions (features/dt=2026-11-23/...), and each has an output of
+    its own, OUTPUT/<partition>. Finished ones are passed over after a look at whether their files are still the same;
+    a problem with one is told and does not stop the others. Made to be run on a schedule.
 
     \b
     Examples:
@@ -41,23 +53,55 @@ def attribute(
       esv attribute --features data/ --model models/trn --output esv/ --set frames=8
       esv attribute job.yaml --set estimator.m=256 --set classes=[label,top:3]
       esv attribute job.yaml --retry-failed --log units.jsonl
+      esv attribute nightly.yaml --partitions --ready _SUCCESS
 
     \b
     Exit codes:
       0    done
-      1    too many videos failed, or a unit could not be committed (run again to go on)
+      1    too many videos failed, or a unit could not be committed (run again to go on); or a
+           partition has a problem
       2    the request is wrong
       130  interrupted (run again to go on)
     """
     from esv_ray.cli.progress import job_progress, unit_log
 
+    if ready is not None and not partitions:
+        raise click.UsageError("--ready goes with --partitions")
     job = read_job(spec, features, model, output, overrides)
+    if partitions:
+        with unit_log(log):
+            context.exit(_attribute_partitions(job, ready, retry_failed))
     from esv_ray.cluster.driver import run_job  # Ray takes a second to import: wrong requests answer at once
 
     with unit_log(log), job_progress() as report:
         result = run_job(job, report, retry_failed=retry_failed)
     tell(result)
     context.exit(result.exit_code)
+
+
+def _attribute_partitions(job: JobSpec, ready: str | None, retry_failed: bool) -> int:
+    from esv_ray.cli.progress import job_progress
+    from esv_ray.cluster.partitions import plan_partitions, run_partitions
+
+    planned = plan_partitions(job, ready=ready, retry_failed=retry_failed)
+    ended = run_partitions(planned, _tell_partition, progress=job_progress, retry_failed=retry_failed)
+    click.echo(
+        f"{len(planned)} partitions: {ended['finished']} finished before, {ended['attributed']} attributed now, "
+        f"{ended['empty']} empty, {ended['not ready']} not ready, {ended['problem']} with problems"
+    )
+    return 1 if ended["problem"] else 0
+
+
+def _tell_partition(partition: Partition, result: JobResult | None) -> None:
+    name = printable(partition.name)
+    if result is not None:
+        click.echo(f"{name}:")
+        tell(result)
+    if partition.state == "problem":
+        click.echo(f"{name}: {printable(partition.why)}", err=True)
+    elif partition.state in ("empty", "not ready"):
+        told = "no Parquet files yet" if partition.state == "empty" else partition.state
+        click.echo(f"{name}: {told}; passed over")
 
 
 def printable(text: str) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from esv_ray import storage
 
@@ -36,6 +34,8 @@ def demo(context: click.Context, folder: str) -> None:
     JapaneseVowels: nine speakers say two vowels; 7 to 29 frames of 12 coefficients (UCI, CC BY 4.0). A second run
     resumes at once.
     """
+    from esv_ray.analysis.summary import summarize
+    from esv_ray.cli.analyze import tell_summary
     from esv_ray.cli.attribute import tell
     from esv_ray.cli.models import tell_training
     from esv_ray.cli.progress import job_progress, train_progress
@@ -76,7 +76,7 @@ def demo(context: click.Context, folder: str) -> None:
     if not result.counts.ok:
         context.exit(result.exit_code)
     click.echo("3. What they say")
-    _tell_summary(result.output)
+    tell_summary(summarize(result.output))
     click.echo(f"\nAll in {time.monotonic() - begun:.0f} s. Next:")
     click.echo(f"  esv verify {shlex.quote(str(home / 'esv'))}    # counts, ids, efficiency of every row")
     click.echo(
@@ -96,36 +96,3 @@ def _copy_data(target: Path) -> None:
     for name in ("train.parquet", "test.parquet", "classes.csv", "README.md"):
         if not (target / name).exists():
             storage.replace(str((target / name).absolute()), (source / name).read_bytes(), "write the demo's data")
-
-
-def _tell_summary(output: str) -> None:
-    from esv_ray.analysis.summary import summarize
-
-    found = summarize(output)
-    click.echo("Means of the labelled class's score: it is the prior, plus what supporting elements (ESV > 0)")
-    click.echo("add, less what distracting ones (ESV <= 0) take.")
-    table = Table()
-    for column in ("class", "videos", "right", "prior", "support", "distract", "score", "share"):
-        table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
-    for one in found.classes:
-        table.add_row(
-            one.name,
-            str(one.videos),
-            f"{100 * one.accuracy:.0f} %",
-            f"{one.prior:.3f}",
-            f"{one.supporting:+.3f}",
-            f"{one.distracting:+.3f}",
-            f"{one.score:.3f}",
-            f"{100 * one.supporting_share:.0f} %",
-        )
-    console = Console()
-    console.print(table)
-    sampled = found.videos - found.exact
-    console.print("share: of the elements, those that support.", highlight=False)
-    console.print(f"accuracy {100 * found.accuracy:.1f} % of {found.labelled} sequences", highlight=False)
-    console.print(
-        f"{found.exact} sequences exact (efficiency gap at most {found.worst_exact_gap:.0e}), {sampled} sampled "
-        f"(median efficiency gap {found.median_sampled_gap:.1e}, median standard error of an ESV "
-        f"{found.median_stderr:.1e})",
-        highlight=False,
-    )

@@ -20,6 +20,10 @@ address_option = click.option(
 )
 
 
+kubernetes_option = click.option("--kubernetes", is_flag=True, help="A RayJob on Kubernetes, through kubectl.")
+namespace_option = click.option("--namespace", "-n", metavar="NAME", help="Of Kubernetes; by default kubectl's own.")
+
+
 def job_options(command: _Command) -> _Command:
     """The argument SPEC and the options that set or override its keys."""
     options = [

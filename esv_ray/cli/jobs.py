@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.attribute import printable
-from esv_ray.cli.job_options import address_option
+from esv_ray.cli.job_options import address_option, kubernetes_option, namespace_option
 
 if TYPE_CHECKING:
     from esv_ray.cluster.standing import Standing
@@ -21,8 +21,10 @@ as_json = click.option("--json", "machine", is_flag=True, help="One JSON object 
 @click.command()
 @click.argument("job")
 @address_option
+@kubernetes_option
+@namespace_option
 @as_json
-def status(job: str, address: str | None, machine: bool) -> None:
+def status(job: str, address: str | None, kubernetes: bool, namespace: str | None, machine: bool) -> None:
     """Where a JOB stands: its id, its name (the last attempt), or the location of its output.
 
     An output is looked at on its storage alone, which outlives the cluster.
@@ -30,19 +32,27 @@ def status(job: str, address: str | None, machine: bool) -> None:
     \b
     Examples:
       esv status mtrn-8 --address http://head:8265
-      esv status esv-mtrn-8-2
+      esv status esv-mtrn-8-2 --kubernetes --namespace video
       esv status s3://bucket/esv/mtrn-8/
     """
-    found = _of_output(job) if "/" in job else _on_ray(job, address)
-    _tell(found, machine)
+    _tell(_of_output(job) if "/" in job else standing(_find(job, address, kubernetes, namespace)), machine)
 
 
 @click.command()
 @click.argument("job")
 @address_option
+@kubernetes_option
+@namespace_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
-def logs(job: str, address: str | None, follow: bool) -> None:
+@click.pass_context
+def logs(
+    context: click.Context, job: str, address: str | None, kubernetes: bool, namespace: str | None, follow: bool
+) -> None:
     """What a JOB (id, or name for its last attempt) wrote."""
+    if kubernetes:
+        from esv_ray.cluster import kubernetes as pods
+
+        context.exit(pods.logs(pods.find(job, namespace).id, namespace, follow=follow))
     from esv_ray.cluster import submission as jobs
 
     client = jobs.connect(address)
@@ -56,8 +66,16 @@ def logs(job: str, address: str | None, follow: bool) -> None:
 @click.command()
 @click.argument("job")
 @address_option
-def stop(job: str, address: str | None) -> None:
+@kubernetes_option
+@namespace_option
+def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> None:
     """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to go on."""
+    if kubernetes:
+        from esv_ray.cluster import kubernetes as pods
+
+        found = pods.stop(job, namespace)
+        click.echo(f"{found.id} and its cluster are deleted; what is committed stays: {found.output}")
+        return
     from esv_ray.cluster import submission as jobs
 
     client = jobs.connect(address)
@@ -72,12 +90,19 @@ def stop(job: str, address: str | None) -> None:
 
 @click.command()
 @address_option
+@kubernetes_option
+@namespace_option
 @as_json
-def jobs(address: str | None, machine: bool) -> None:
+def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: bool) -> None:
     """The jobs that a cluster remembers, the newest first."""
-    from esv_ray.cluster import submission
+    if kubernetes:
+        from esv_ray.cluster import kubernetes as pods
 
-    known = submission.submissions(submission.connect(address))
+        known = pods.submissions(namespace)
+    else:
+        from esv_ray.cluster import submission
+
+        known = submission.submissions(submission.connect(address))
     if machine:
         fields = ("id", "name", "attempt", "state", "output", "started", "ended", "exit_code")
         click.echo(json.dumps([{field: getattr(one, field) for field in fields} for one in known], indent=1))
@@ -91,7 +116,7 @@ def jobs(address: str | None, machine: bool) -> None:
 
 
 def standing(submission: Submission) -> Standing:
-    """Ray's view of a job, joined with its progress file."""
+    """A scheduler's view of a job, joined with its progress file."""
     from esv_ray.cluster.standing import standing_of
 
     return standing_of(
@@ -104,10 +129,14 @@ def standing(submission: Submission) -> Standing:
     )
 
 
-def _on_ray(job: str, address: str | None) -> Standing:
+def _find(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> Submission:
+    if kubernetes:
+        from esv_ray.cluster import kubernetes as pods
+
+        return pods.find(job, namespace)
     from esv_ray.cluster import submission as jobs
 
-    return standing(jobs.find(jobs.connect(address), job))
+    return jobs.find(jobs.connect(address), job)
 
 
 def _of_output(output: str) -> Standing:

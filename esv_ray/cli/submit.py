@@ -1,4 +1,4 @@
-"""esv submit: a job to a Ray cluster, or to Kubernetes."""
+"""esv submit, esv render: a job to a Ray cluster, or to Kubernetes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.job_options import address_option, job_options, read_job
+from esv_ray.cli.job_options import (
+    address_option,
+    job_options,
+    kubernetes_option,
+    namespace_option,
+    read_job,
+)
 from esv_ray.cli.jobs import standing
 
 if TYPE_CHECKING:
@@ -16,11 +22,28 @@ if TYPE_CHECKING:
     from esv_ray.spec import JobSpec
 
 
+overlay_option = click.option(
+    "--overlay", default="base", help="Of k8s/overlays: base, gpu, spot, kueue, cpu-local; or a folder of your own."
+)
+partitions_option = click.option(
+    "--partitions", is_flag=True, help="As of esv attribute: every sub-directory of the features not yet done."
+)
+ready_option = click.option("--ready", metavar="NAME", help="With --partitions: only those that hold such a file.")
+image_option = click.option("--image", help="In place of the overlay's esv-ray image; give it a tag.")
+
+
 @click.command()
 @job_options
 @address_option
+@kubernetes_option
+@namespace_option
+@overlay_option
+@image_option
+@click.option("--dry-run", is_flag=True, help="With --kubernetes: print what would be applied.")
 @click.option("--name", help="Of the job, by default the last part of its output.")
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
+@partitions_option
+@ready_option
 @click.option("--working-dir", metavar="DIR", help="Code that the model needs and the cluster lacks; sent along.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended, and tell its progress; its exit code is ours.")
 @click.option("--follow", is_flag=True, help="The same, showing what it writes.")
@@ -33,13 +56,20 @@ def submit(
     output: str | None,
     overrides: tuple[str, ...],
     address: str | None,
+    kubernetes: bool,
+    namespace: str | None,
+    overlay: str,
+    image: str | None,
+    dry_run: bool,
     name: str | None,
     retry_failed: bool,
+    partitions: bool,
+    ready: str | None,
     working_dir: str | None,
     wait: bool,
     follow: bool,
 ) -> None:
-    """Run a job on a Ray cluster.
+    """Run a job on a Ray cluster, or as a RayJob on Kubernetes.
 
     The cluster is asked first whether it could: versions, request, storage from every node. The spec is stored in
     OUTPUT/_submissions. The same command again resumes what an earlier attempt left. With token authentication set
@@ -49,6 +79,8 @@ def submit(
     Examples:
       esv submit job.yaml --address http://head:8265
       esv submit job.yaml --address http://head:8265 --follow
+      esv submit job.yaml --kubernetes --namespace video --overlay gpu
+      esv submit job.yaml --kubernetes --overlay gpu --dry-run
 
     \b
     Exit codes:
@@ -58,8 +90,22 @@ def submit(
       130  with --wait or --follow: the job was stopped
     """
     job = read_job(spec, features, model, output, overrides)
-    options = ["--retry-failed"] if retry_failed else []
+    options = _options(retry_failed, partitions, ready)
+    if kubernetes:
+        if address or working_dir:
+            raise click.UsageError("--kubernetes starts a cluster of the job's own: no --address, no --working-dir")
+        context.exit(_on_kubernetes(job, name, options, namespace, overlay, image, dry_run, wait=wait, follow=follow))
+    if dry_run:
+        raise click.UsageError("--dry-run goes with --kubernetes; esv plan tells what a job will take")
     context.exit(_on_ray(job, address, name, options, working_dir, wait=wait, follow=follow))
+
+
+def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[str]:
+    """Those of `esv attribute`."""
+    if ready is not None and not partitions:
+        raise click.UsageError("--ready goes with --partitions")
+    flags = ["--retry-failed"] * retry_failed + ["--partitions"] * partitions
+    return flags + ([] if ready is None else ["--ready", ready])
 
 
 def _on_ray(
@@ -92,6 +138,90 @@ def _on_ray(
     ended = jobs.wait(client, submitted.id, _waiting())
     click.echo(f"{ended.id} {ended.state}")
     return jobs.exit_code(ended)
+
+
+def _on_kubernetes(
+    job: JobSpec,
+    name: str | None,
+    options: list[str],
+    namespace: str | None,
+    overlay: str,
+    image: str | None,
+    dry_run: bool,
+    *,
+    wait: bool,
+    follow: bool,
+) -> int:
+    from esv_ray.cluster import kubernetes as pods
+    from esv_ray.cluster import manifests
+    from esv_ray.cluster import submission as jobs
+
+    name = jobs.name_of(job.output) if name is None else jobs.check_name(name)
+    before = [] if dry_run else [one for one in pods.submissions(namespace) if one.name == name]
+    submission = jobs.next_id(before, job.output, name)
+    objects = manifests.render(
+        job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
+    )
+    if dry_run:
+        click.echo(manifests.as_yaml(objects), nl=False)
+        return 0
+    pods.apply(objects, namespace)
+    where = f" -n {namespace}" if namespace else ""
+    told = ", ".join(f"esv {verb} {name} --kubernetes{where}" for verb in ("status", "logs -f", "stop"))
+    click.echo(f"submitted {submission}: {told}")
+    if not (wait or follow):
+        return 0
+    ended = pods.wait(submission, namespace, _waiting(), follow=follow)
+    click.echo(f"{ended.id} {ended.state}")
+    return jobs.exit_code(ended)
+
+
+@click.command()
+@job_options
+@namespace_option
+@overlay_option
+@image_option
+@click.option("--name", help="Of the job, by default the last part of its output.")
+@click.option("--attempt", default=1, type=click.IntRange(1), help="Which; a RayJob of each is of its own.")
+@click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
+@partitions_option
+@ready_option
+@click.option("--schedule", metavar="CRON", help="A CronJob that begins it again and again, e.g. '0 3 * * *'.")
+def render(
+    spec: str | None,
+    features: str | None,
+    model: str | None,
+    output: str | None,
+    overrides: tuple[str, ...],
+    namespace: str | None,
+    overlay: str,
+    image: str | None,
+    name: str | None,
+    attempt: int,
+    retry_failed: bool,
+    partitions: bool,
+    ready: str | None,
+    schedule: str | None,
+) -> None:
+    """Write the Kubernetes objects of a job as plain YAML, for kubectl or a GitOps repository.
+
+    \b
+    Examples:
+      esv render job.yaml --overlay gpu --namespace video > rayjob.yaml
+      esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
+    """
+    from esv_ray.cluster import manifests
+    from esv_ray.cluster import submission as jobs
+
+    job = read_job(spec, features, model, output, overrides)
+    name = jobs.name_of(job.output) if name is None else jobs.check_name(name)
+    options = _options(retry_failed, partitions, ready)
+    objects = manifests.render(
+        job, f"esv-{name}-{attempt}", name, overlay=overlay, namespace=namespace, image=image, options=options
+    )
+    if schedule is not None:
+        objects = manifests.scheduled(objects, schedule, name)
+    click.echo(manifests.as_yaml(objects), nl=False)
 
 
 def _waiting(every_s: float = 10.0) -> Callable[[Submission], None]:

@@ -219,8 +219,7 @@ def submit(
     """
     spec = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "auto"})})
     before = [one for one in submissions(client) if one.name == name]
-    _check_free(before, spec.output, name)
-    submission = f"esv-{name}-{max((one.attempt for one in before), default=0) + 1}"
+    submission = next_id(before, spec.output, name)
     environment: dict[str, Any] = {
         "env_vars": {
             preflight.SUBMISSION: submission,
@@ -237,7 +236,17 @@ def submit(
     return find(client, submission)
 
 
-def _check_free(before: Sequence[Submission], output: str, name: str) -> None:
+def next_id(before: Sequence[Submission], output: str, name: str) -> str:
+    """The id of the next attempt.
+
+    Args:
+        before: attempts of this name.
+        output: of the job.
+        name: of the job.
+
+    Raises:
+        SpecError: an attempt has not ended, or the name is another job's.
+    """
     for one in before:
         if one.output != output:
             raise SpecError(
@@ -247,6 +256,7 @@ def _check_free(before: Sequence[Submission], output: str, name: str) -> None:
             raise SpecError(
                 f"{one.id} is in use: it is {one.state.lower()}; see esv status {name}, or end it by esv stop {name}"
             )
+    return f"esv-{name}-{max((one.attempt for one in before), default=0) + 1}"
 
 
 def _start(

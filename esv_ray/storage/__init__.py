@@ -7,7 +7,7 @@ the environment of the store's own client and never stand in a URL. Faults that 
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
-from esv_ray.storage.listing import find, list_names
+from esv_ray.storage.listing import find, list_folder, list_names
 from esv_ray.storage.location import absolute, in_this_process, is_local, join, open_location, without_credentials
 from esv_ray.storage.objects import exists, read_bytes, reader
 
@@ -22,6 +22,7 @@ __all__ = [
     "in_this_process",
     "is_local",
     "join",
+    "list_folder",
     "list_names",
     "locating",
     "move",

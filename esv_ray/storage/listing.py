@@ -9,7 +9,7 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, lists_flat, open_location
 from esv_ray.storage.objects import is_there
@@ -36,6 +36,37 @@ def list_names(url: str, doing: str) -> list[str]:
     # A file is given as its own content, and so is a folder whose last object was deleted.
     inside = [entry.rstrip("/") for entry in entries if entry.rstrip("/").lstrip("/") != path.strip("/")]
     return sorted({entry.rpartition("/")[2] for entry in inside} - {""})
+
+
+def list_folder(url: str, doing: str) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files directly in a folder, each sorted; a link to a folder is one.
+
+    Raises:
+        DataError: no folder is there, or the store refuses to list.
+    """
+    fs, path = open_location(url)
+
+    def listed() -> tuple[list[str], list[str]]:
+        folders: set[str] = set()
+        files: set[str] = set()
+        for entry in fs.ls(path, detail=True):
+            whole = entry["name"].rstrip("/")
+            if whole.lstrip("/") != path.strip("/"):  # stores of objects may keep the folder itself as one
+                (folders if _is_folder(fs, entry) else files).add(whole.rpartition("/")[2])
+            elif entry["type"] == "file" and not entry["name"].endswith("/"):
+                raise DataError(f"cannot {doing}: {url}: expected a folder, found a file; check the location")
+        return sorted(folders - {""}), sorted(files - {""})
+
+    return attempt(url, doing, listed)
+
+
+def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
+    if entry["type"] in ("directory", "file"):
+        return bool(entry["type"] == "directory")
+    try:  # a link, of which a listing does not tell where it leads
+        return bool(fs.info(entry["name"])["type"] == "directory")
+    except FileNotFoundError:
+        return False
 
 
 def find(url: str, doing: str) -> list[tuple[str, str, Entry]]:

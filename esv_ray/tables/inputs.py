@@ -37,16 +37,21 @@ def list_files(url: str) -> list[InputFile]:
     Raises:
         DataError: nothing is there, or it cannot be listed.
     """
+    files = list_files_if_any(url)
+    if not files:
+        raise DataError(f"{url}: expected Parquet files, found none; check `features`")
+    return files
+
+
+def list_files_if_any(url: str) -> list[InputFile]:
+    """As `list_files`, but a directory may be without Parquet files."""
     # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
-    files = [
+    return [
         InputFile(where, int(entry["size"]), _version(entry))
         for where, below, entry in storage.find(url, "list the feature table")
         if not below
         or (below.endswith((".parquet", ".pq")) and not any(part.startswith(("_", ".")) for part in below.split("/")))
     ]
-    if not files:
-        raise DataError(f"{url}: expected Parquet files, found none; check `features`")
-    return files
 
 
 def _version(entry: Mapping[str, Any]) -> str:

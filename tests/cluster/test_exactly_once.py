@@ -16,7 +16,7 @@ import pytest
 
 from esv_ray import storage
 from esv_ray.cluster.driver import run_job
-from esv_ray.cluster.telemetry import PROGRESS
+from esv_ray.cluster.standing import PROGRESS
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_worker import files_of, python_bundle

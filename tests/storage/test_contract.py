@@ -113,6 +113,28 @@ def test_list_names(place: str) -> None:
     assert storage.read_bytes(f"{place}/a b+ü%20", "read") == b"x"
 
 
+def test_list_folder(place: str) -> None:
+    for name in ("b", "a", "folder/c", "folder/deep/d", ".hidden/e", "a b+ü%20/f", "x=1/g", "same/h"):
+        storage.commit_new(f"{place}/{name}", b"x", "write")
+    expected = (sorted(["folder", ".hidden", "a b+ü%20", "x=1", "same"]), ["a", "b"])
+    assert storage.list_folder(place, "list") == expected
+    assert storage.list_folder(f"{place}/", "list") == expected
+    assert storage.list_folder(f"{place}/folder", "list") == (["deep"], ["c"])
+    for name, why in (("fold", "was not found"), ("a", "expected a folder, found a file")):
+        assert why in message_of(DataError, lambda name=name: storage.list_folder(f"{place}/{name}", "list"))  # type: ignore[misc]
+
+
+def test_list_folder_follows_links(tmp_path: Path) -> None:
+    (tmp_path / "there" / "folder").mkdir(parents=True)
+    (tmp_path / "there" / "file").touch()
+    for name in ("folder", "file", "nothing"):
+        (tmp_path / "there" / f"to-{name}").symlink_to(tmp_path / "there" / name)
+    assert storage.list_folder(str(tmp_path / "there"), "list") == (
+        ["folder", "to-folder"],
+        ["file", "to-file", "to-nothing"],
+    )
+
+
 def test_what_is_missing_is_not_found(place: str) -> None:
     storage.commit_new(f"{place}/object", b"x", "write")
     for name in ("none", "object2", "folder/none"):
@@ -415,6 +437,7 @@ def calls(place: str) -> dict[str, Callable[[], object]]:
         "exists": lambda: storage.exists(f"{place}/object"),
         "exists what is missing": lambda: storage.exists(f"{place}/none"),
         "list_names": lambda: storage.list_names(place, "list"),
+        "list_folder": lambda: storage.list_folder(place, "list"),
         "list_names of what is missing": lambda: storage.list_names(f"{place}/none", "list"),
         "commit_new": lambda: storage.commit_new(f"{place}/new", b"x", "write"),
         "commit_new over another": lambda: storage.commit_new(f"{place}/object", b"x", "write"),

@@ -1,0 +1,153 @@
+"""Jobs on Kubernetes through kubectl, with whatever rights and context its user has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object, as_yaml
+from esv_ray.cluster.submission import Submission
+from esv_ray.errors import JobError, SpecError
+
+_ANSWER_S = 120.0
+_POLL_S = 5.0
+_ID = re.compile(r"esv-(?P<name>[a-z0-9-]+)-(?P<attempt>\d+)")
+# Of a RayJob whose cluster is not up yet, or is gone again, KubeRay tells the deployment's state alone.
+_STATES = {"Complete": "SUCCEEDED", "Failed": "FAILED", "Suspended": "STOPPED", "Suspending": "STOPPED"}
+
+
+def kubectl(*arguments: str, namespace: str | None, text: str | None = None) -> str:
+    """What kubectl says.
+
+    Raises:
+        JobError: it is not installed, or does not answer.
+        SpecError: it refuses; its reason in one line.
+    """
+    command = _command(arguments, namespace)
+    try:
+        done = subprocess.run(  # noqa: S603  # no shell
+            command, input=text, capture_output=True, text=True, timeout=_ANSWER_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise JobError(f"kubectl {arguments[0]}: no answer in {_ANSWER_S:g} s; is the cluster up?") from None
+    if done.returncode:
+        raise SpecError(f"kubectl {arguments[0]}: {_reason(done.stderr)}")
+    return done.stdout
+
+
+def _command(arguments: Sequence[str], namespace: str | None) -> list[str]:
+    if shutil.which("kubectl") is None:
+        raise JobError("kubectl is not installed, through which Kubernetes is asked")
+    return ["kubectl", *arguments, *([] if namespace is None else ["--namespace", namespace])]
+
+
+def _reason(told: str) -> str:
+    lines = [line for line in told.splitlines() if line.strip()]
+    # Before its reason kubectl writes log lines of its client, one a try.
+    plain = [line for line in lines if not re.match(r"[EWI]\d{4} ", line)] or lines or ["no reason given"]
+    text = " ".join(" ".join(plain).split())[:300]
+    if ("RayJob" in text and "no matches for kind" in text) or ("resource type" in text and "rayjob" in text):
+        return "the cluster knows no RayJob: install the KubeRay operator (1.4 or newer) first"
+    if "refused" in text or "no such host" in text or "provide credentials" in text:
+        return f"no cluster answers ({text}); check kubectl's context"
+    return text
+
+
+def apply(objects: Sequence[Object], namespace: str | None) -> None:
+    """Create or update objects.
+
+    Raises:
+        SpecError: the cluster refuses them.
+    """
+    kubectl("apply", "--filename", "-", namespace=namespace, text=as_yaml(objects))
+
+
+def submissions(namespace: str | None) -> list[Submission]:
+    """All RayJobs of ours in a namespace, the newest first."""
+    told = json.loads(kubectl("get", "rayjobs.ray.io", "--output", "json", namespace=namespace))
+    known = [one for one in map(_submission, told["items"]) if one is not None]
+    return sorted(known, key=lambda one: (one.started or float("inf"), one.attempt), reverse=True)
+
+
+def find(job: str, namespace: str | None) -> Submission:
+    """A job by its id, or the last attempt by its name.
+
+    Raises:
+        SpecError: there is none.
+    """
+    known = submissions(namespace)
+    named = [one for one in known if one.id == job]
+    named = named or sorted((one for one in known if one.name == job), key=lambda one: one.attempt, reverse=True)
+    if not named:
+        others = ", ".join(dict.fromkeys(one.name for one in known)) or "none"
+        raise SpecError(f"{job}: no such RayJob in the namespace (jobs there: {others}); see esv jobs --kubernetes")
+    return named[0]
+
+
+def _submission(one: dict[str, Any]) -> Submission | None:
+    meta, status = one["metadata"], one.get("status", {})
+    parts = _ID.fullmatch(meta["name"])
+    if parts is None or NAME_LABEL not in meta.get("labels", {}):
+        return None
+    deployed = status.get("jobDeploymentStatus", "")
+    return Submission(
+        id=meta["name"],
+        name=parts["name"],
+        attempt=int(parts["attempt"]),
+        state=_STATES.get(deployed) or status.get("jobStatus") or "PENDING",
+        output=meta.get("annotations", {}).get(OUTPUT_NOTE, ""),
+        started=_seconds(status.get("startTime")),
+        ended=_seconds(status.get("endTime")),
+        message=" ".join(str(status.get("message") or status.get("reason") or deployed).split()),
+        exit_code=None,
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if not text else datetime.fromisoformat(text).timestamp()
+
+
+def logs(submission: str, namespace: str | None, *, follow: bool) -> int:
+    """What the driver writes, to standard output; kubectl's exit code. The job's pod of KubeRay repeats it."""
+    flags = ["--follow"] if follow else []
+    command = _command(["logs", f"job/{submission}", *flags], namespace)
+    return subprocess.run(command, check=False).returncode  # noqa: S603  # no shell
+
+
+def stop(job: str, namespace: str | None) -> Submission:
+    """End a job: its RayJob and spec are deleted, with the cluster and its pods; what is committed stays.
+
+    Suspending it would leave the record, but a queue (Kueue) would start it again.
+    """
+    found = find(job, namespace)
+    names = [f"rayjob.ray.io/{found.id}", f"configmap/{found.id}-spec"]
+    kubectl(
+        "delete", *names, "--ignore-not-found", "--wait=true", f"--timeout={int(_ANSWER_S) - 10}s", namespace=namespace
+    )
+    return found
+
+
+def wait(submission: str, namespace: str | None, each: Callable[[Submission], None], *, follow: bool) -> Submission:
+    """Until a job has ended.
+
+    Args:
+        submission: its id.
+        namespace: of the job.
+        each: told of it now and then.
+        follow: show what it writes, as soon as there is a pod that does.
+    """
+    shown = not follow
+    while True:
+        now = find(submission, namespace)
+        each(now)
+        if now.over:
+            return now
+        if not shown and now.state == "RUNNING":
+            shown = logs(submission, namespace, follow=True) == 0
+        time.sleep(_POLL_S)

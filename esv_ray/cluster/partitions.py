@@ -1,0 +1,211 @@
+"""A feature table that grows by partitions: each sub-directory is a job of its own, and is attributed once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from esv_ray import storage
+from esv_ray.cluster.driver import run_job
+from esv_ray.cluster.planning import RESULTS_VERSION
+from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
+from esv_ray.cluster.state import JobResult, Report
+from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
+from esv_ray.models.bundle import load_model
+from esv_ray.spec import JobSpec, job_keys
+from esv_ray.tables.inputs import list_files_if_any
+from esv_ray.tables.manifest import check_same_job, read_manifest, read_success
+
+_LOOKERS = 16  # a few small requests a partition: latency, not bandwidth
+_NAMED = 3
+
+State = Literal["finished", "due", "attributed", "empty", "not ready", "problem"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A sub-directory of the features.
+
+    Attributes:
+        name: of the sub-directory.
+        spec: its job: its own features, and an output of that name.
+        state: `finished` by an earlier run; `due`: new, begun, or with failed videos that are tried again;
+            `attributed` by this run; `empty`: without Parquet files so far; `not ready`: its producer's mark is not
+            there; `problem`.
+        why: what the problem is, in one line.
+    """
+
+    name: str
+    spec: JobSpec
+    state: State
+    why: str = ""
+
+
+Tell = Callable[[Partition, JobResult | None], None]
+
+
+def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bool = False) -> list[Partition]:
+    """The partitions of a feature table and where each stands, by name. Writes nothing.
+
+    A finished one is held to what its run.json says: the same spec and model, and files that have not changed since.
+
+    Args:
+        spec: the job; `features` is the directory of the partitions, and `output` of their outputs.
+        ready: name of a file that a partition must hold to be begun; None: none.
+        retry_failed: whether finished ones with failed videos are due again.
+
+    Raises:
+        EsvError: the request is wrong for all of them.
+    """
+    if ready is not None and (not ready or "/" in ready or ready in (".", "..")):
+        raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
+    names = _partition_names(spec)
+    _check_output(spec, names)
+    digest = load_model(spec.model).digest  # once: a bundle may be large, partitions many
+
+    def look(name: str) -> Partition:
+        own = _job_of(spec, name)
+        try:
+            return Partition(name, own, *_state_of(own, digest, ready, retry_failed))
+        except EsvError as error:
+            return Partition(name, own, "problem", one_line(error))
+
+    with ThreadPoolExecutor(_LOOKERS, "esv-partitions") as lookers:
+        return list(lookers.map(look, names))
+
+
+def run_partitions(
+    partitions: Sequence[Partition],
+    tell: Tell,
+    *,
+    progress: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(lambda now: None),
+    retry_failed: bool = False,
+) -> Mapping[State, int]:
+    """Attribute the partitions that are due, one after the other; what goes wrong with one does not stop the others.
+
+    Args:
+        partitions: of `plan_partitions`.
+        tell: told of each, in their order, what became of it, and of those that ran their results.
+        progress: gives each that runs its report.
+        retry_failed: as for `run_job`.
+
+    Returns:
+        How many ended in which state.
+
+    Raises:
+        EsvError: no Ray runtime is to be had.
+    """
+    ended: Counter[State] = Counter()
+    with sigterm_interrupts(), ExitStack() as runtime:
+        there = False
+        for partition in partitions:
+            result = None
+            if partition.state == "due":
+                if _needs_ray(partition.spec) and not there:
+                    _enter(runtime, partition.spec, began=ended["attributed"] + ended["problem"] > 0)
+                    there = True
+                try:
+                    with progress() as report:
+                        result = run_job(partition.spec, report, retry_failed=retry_failed)
+                    state, why = _outcome(partition.spec, result)
+                    partition = replace(partition, state=state, why=why)
+                except EsvError as error:
+                    partition = replace(partition, state="problem", why=one_line(error))
+                    runtime.close()  # it may be what went wrong: the next has a new one
+                    there = False
+            ended[partition.state] += 1
+            tell(partition, result)
+    return ended
+
+
+def _partition_names(spec: JobSpec) -> list[str]:
+    folders, files = storage.list_folder(spec.features, "list the partitions")
+    names = [name for name in folders if not name.startswith(("_", "."))]
+    loose = [name for name in files if name.endswith((".parquet", ".pq")) and not name.startswith(("_", "."))]
+    if loose:
+        more = f" and {len(loose) - _NAMED} more" if len(loose) > _NAMED else ""
+        raise DataError(
+            f"{spec.features}: expected partitions (sub-directories) alone, found Parquet files beside them: "
+            f"{', '.join(loose[:_NAMED])}{more}; move them into a partition, or leave --partitions out"
+        )
+    if not names:
+        raise DataError(f"{spec.features}: expected partitions (sub-directories), found none; check `features`")
+    return names
+
+
+def _check_output(spec: JobSpec, names: Sequence[str]) -> None:
+    features, output = spec.features.rstrip("/"), spec.output.rstrip("/")
+    if output == features or output.startswith(features + "/"):
+        raise SpecError(
+            f"output {spec.output} lies inside features {spec.features}; it would be read as input: put it elsewhere"
+        )
+    below = features.removeprefix(output + "/").partition("/")[0] if features.startswith(output + "/") else None
+    if below in names:
+        raise SpecError(f"features {spec.features} lie where the partition {below} has its output; give another output")
+    if storage.exists(storage.join(spec.output, "run.json")):
+        raise JobError(
+            f"{spec.output} holds the results of a job without --partitions; give another output, or leave "
+            "--partitions out"
+        )
+
+
+def _job_of(spec: JobSpec, name: str) -> JobSpec:
+    places = {key: storage.join(getattr(spec, key), name) for key in ("features", "output")}
+    return spec.model_copy(update=places)
+
+
+def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool) -> tuple[State, str]:
+    found = read_manifest(spec.output)
+    success = None if found is None else read_success(spec.output)
+    if found is not None and success is not None:
+        keys = {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
+        try:
+            check_same_job(found, keys, list_files_if_any(spec.features), spec.output)
+        except JobError as error:
+            raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed anew") from None
+        if retry_failed and success["failed"]:
+            return "due", ""
+        why = _too_many(spec, success["failed"], success["rows"])
+        return ("problem", why) if why else ("finished", "")
+    if ready is not None and not storage.exists(storage.join(spec.features, ready)):
+        return "not ready", ""
+    # One that was begun and whose files are gone is no empty one: its job says so.
+    return ("due" if found is not None or list_files_if_any(spec.features) else "empty"), ""
+
+
+def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:
+    if not result.exit_code:
+        return "attributed", ""
+    if result.units_left:
+        left = result.given_up or f"{len(result.quarantined)} units could not be committed"
+        return "problem", f"{left}; run again to go on"
+    return "problem", _too_many(spec, result.counts.failed, result.counts.rows)
+
+
+def _too_many(spec: JobSpec, failed: int, rows: int) -> str:
+    if failed <= spec.max_failed * rows:
+        return ""
+    return (
+        f"{failed} of {rows} videos failed, more than max_failed = {spec.max_failed:g}; see status and reason in "
+        f"{spec.output}/videos, and --retry-failed"
+    )
+
+
+def _needs_ray(spec: JobSpec) -> bool:
+    places = (spec.features, spec.model, spec.output)
+    return spec.cluster.actors != 0 and not any(storage.in_this_process(url) for url in places)
+
+
+def _enter(runtime: ExitStack, spec: JobSpec, *, began: bool) -> None:
+    """One Ray runtime for all partitions: to start one takes seconds, and a scheduled run may have many small ones."""
+    try:
+        check_address(spec)
+        runtime.enter_context(ray_runtime(spec))
+    except EsvError as error:
+        if began:  # the request was right: the cluster is gone since
+            raise IncompleteError(f"{error}; run again to go on") from error
+        raise

@@ -1,0 +1,9 @@
+"""Entry point of a cluster: what an output says, at a glance. ``python jobs/analyze.py OUTPUT [--json]``"""
+
+import sys
+
+from esv_ray.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "analyze")
+    main()

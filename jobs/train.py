@@ -1,0 +1,9 @@
+"""Entry point of a cluster: train as the spec says. ``python jobs/train.py SPEC [--set key=value]...``"""
+
+import sys
+
+from esv_ray.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "train")
+    main()

@@ -1,0 +1,187 @@
+"""Every overlay is built and checked; an error of each kind that is planted is found."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from esv_ray.cluster.manifests import build, render, scheduled
+from esv_ray.errors import SpecError
+from esv_ray.spec import load_spec
+from tests.k8s.rules import CRD, Object, by_schema, pods, problems
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = ["base", *(f"overlays/{path.parent.name}" for path in sorted(K8S.glob("overlays/*/kustomization.yaml")))]
+SPEC = load_spec({"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/o"})
+
+
+def built(folder: str) -> list[Object]:
+    return copy.deepcopy(_built(folder))
+
+
+_BUILT: dict[str, list[Object]] = {}
+
+
+def _built(folder: str) -> list[Object]:
+    if folder not in _BUILT:
+        _BUILT[folder] = build(K8S / folder)
+    return _BUILT[folder]
+
+
+def test_all_overlays_are_here() -> None:
+    assert set(OVERLAYS) == {"base", *(f"overlays/{name}" for name in ("cpu-local", "gpu", "kueue", "spot"))}
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_overlays_are_well(folder: str) -> None:
+    assert problems(built(folder)) == []
+
+
+@pytest.mark.skipif(not CRD.exists(), reason="KubeRay's definition of a RayJob is not a part of this project")
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_rayjobs_keep_the_definition(folder: str) -> None:
+    rayjob = one(built(folder), "RayJob")
+    assert list(by_schema(rayjob)) == []
+    rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["tolerance"] = []
+    rayjob["spec"]["backoffLimits"] = 3
+    rayjob["spec"]["ttlSecondsAfterFinished"] = "1h"
+    assert len(list(by_schema(rayjob))) == 3, "two fields that are unknown, and a text for a number"
+
+
+def one(objects: list[Object], kind: str, name: str | None = None) -> Object:
+    return next(it for it in objects if it["kind"] == kind and name in (None, it["metadata"]["name"]))
+
+
+def worker(objects: list[Object]) -> Object:
+    return next(template for where, template in pods(one(objects, "RayJob")) if "workers" in where)
+
+
+def container(objects: list[Object]) -> Object:
+    return worker(objects)["spec"]["containers"][0]  # type: ignore[no-any-return]
+
+
+def cluster(objects: list[Object]) -> Object:
+    return one(objects, "RayJob")["spec"]["rayClusterSpec"]  # type: ignore[no-any-return]
+
+
+def _set(target: Callable[[list[Object]], Any], key: Any, value: Any) -> Callable[[list[Object]], None]:
+    def plant(objects: list[Object]) -> None:
+        target(objects)[key] = value
+
+    return plant
+
+
+def _drop(target: Callable[[list[Object]], Any], key: Any) -> Callable[[list[Object]], None]:
+    def plant(objects: list[Object]) -> None:
+        del target(objects)[key]
+
+    return plant
+
+
+def _add(made: Object) -> Callable[[list[Object]], None]:
+    return lambda objects: objects.append(copy.deepcopy(made))
+
+
+PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
+    (_drop(lambda o: container(o)["resources"]["limits"], "nvidia.com/gpu"), "requested and limited alike"),
+    (_drop(lambda o: container(o)["resources"]["requests"], "nvidia.com/gpu"), "requested and limited alike"),
+    (_drop(lambda o: worker(o)["spec"], "tolerations"), "no toleration of nvidia.com/gpu"),
+    (_set(container, "image", "esv-ray"), "image without a tag"),
+    (_set(container, "image", "registry:5000/esv-ray:latest"), "image without a tag"),
+    (lambda o: container(o)["env"].append({"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}), "in plain text"),
+    (_set(lambda o: one(o, "ConfigMap")["data"], "more", "key: AKIA" + "A" * 16), "held a key"),
+    (
+        _add({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}}),
+        "a secret in plain text",
+    ),
+    (lambda o: container(o)["volumeMounts"].pop(0), "/tmp cannot be written"),
+    (lambda o: container(o)["volumeMounts"].pop(1), "/home/esv cannot be written"),
+    (lambda o: worker(o)["spec"]["volumes"].pop(2), "no volume shm"),
+    (_set(lambda o: worker(o)["spec"]["securityContext"], "runAsUser", 0), "runs as root"),
+    (_drop(lambda o: worker(o)["spec"]["securityContext"], "seccompProfile"), "no seccompProfile"),
+    (_set(lambda o: container(o)["securityContext"], "allowPrivilegeEscalation", True), "may gain privileges"),
+    (_drop(lambda o: container(o)["securityContext"], "capabilities"), "keeps capabilities"),
+    (_drop(lambda o: container(o)["securityContext"], "readOnlyRootFilesystem"), "may write to its root"),
+    (_drop(lambda o: container(o)["resources"]["limits"], "cpu"), "no request or limit of cpu"),
+    (_set(lambda o: container(o)["resources"]["requests"], "memory", "1Gi"), "memory requested and limited differ"),
+    (_drop(lambda o: worker(o)["spec"], "automountServiceAccountToken"), "is left open"),
+    (_set(lambda o: cluster(o)["authOptions"], "mode", "disabled"), "no token authentication"),
+    (_drop(lambda o: cluster(o)["headGroupSpec"]["rayStartParams"], "num-cpus"), "the head computes"),
+    (_set(lambda o: one(o, "RayJob")["spec"], "shutdownAfterJobFinishes", False), "the cluster stays"),
+    (_set(lambda o: worker(o)["spec"], "restartPolicy", "Always"), "wants restartPolicy Never"),
+    (
+        _set(lambda o: cluster(o)["headGroupSpec"]["template"]["spec"], "automountServiceAccountToken", False),
+        "no token for the API",
+    ),
+    (_set(lambda o: one(o, "RayJob")["metadata"]["labels"], "kueue.x-k8s.io/queue-name", "q"), "begin suspended"),
+    (_set(lambda o: worker(o)["spec"], "serviceAccountName", "nobody"), "no ServiceAccount nobody"),
+    (lambda o: o.remove(one(o, "ConfigMap")), "no ConfigMap esv-spec"),
+    (lambda o: one(o, "NetworkPolicy", "esv-names-and-storage")["spec"]["egress"].pop(0), "lets no DNS through"),
+    (
+        _set(lambda o: one(o, "NetworkPolicy", "esv-operator")["spec"], "podSelector", {"matchLabels": {"a": "b"}}),
+        "selects no pod",
+    ),
+    (_set(lambda o: one(o, "ConfigMap")["data"], "job.yaml", "features: f\n"), "is no job spec"),
+    (_set(lambda o: one(o, "ServiceAccount"), "automount", True), "automount"),
+    (_set(lambda o: one(o, "NetworkPolicy")["spec"], "policyTypes", "Egress"), "policyTypes"),
+]
+
+
+@pytest.mark.parametrize(("plant", "expected"), PLANTED, ids=[f"{at}-{told}" for at, (_, told) in enumerate(PLANTED)])
+def test_planted_errors_are_found(plant: Callable[[list[Object]], None], expected: str) -> None:
+    objects = built("overlays/gpu")
+    plant(objects)
+    told = problems(objects)
+    assert told, "nothing was found"
+    assert all(expected in line for line in told), told
+
+
+@pytest.mark.parametrize("overlay", ["base", "cpu-local", "gpu", "kueue", "spot"])
+def test_a_rendered_job_is_well(overlay: str) -> None:
+    objects = render(SPEC, "esv-o-3", "o", overlay=overlay, namespace="video", image="reg.io/a/esv-ray:1.2")
+    assert problems(objects) == []
+    assert {it["metadata"]["namespace"] for it in objects} == {"video"}
+    rayjob = one(objects, "RayJob", "esv-o-3")
+    images = {box["image"] for _, template in pods(rayjob) for box in template["spec"]["containers"]}
+    assert images == {"reg.io/a/esv-ray:1.2"}
+    assert yaml.safe_load(rayjob["spec"]["runtimeEnvYAML"]) == {"env_vars": {"ESV_SUBMISSION": "esv-o-3"}}
+    spec = load_spec(yaml.safe_load(one(objects, "ConfigMap", "esv-o-3-spec")["data"]["job.yaml"]))
+    actors, gpu = {"base": (32, 0), "cpu-local": (2, 0), "gpu": (8, 1), "kueue": (4, 1), "spot": (8, 1)}[overlay]
+    assert (spec.cluster.address, spec.cluster.actors, spec.cluster.gpus_per_actor) == ("auto", actors, gpu)
+
+
+def test_what_the_spec_says_of_actors_stays() -> None:
+    spec = load_spec(SPEC.model_dump(), ["cluster.actors=3", "cluster.gpus_per_actor=0.5", "compute.threads=2"])
+    config = one(render(spec, "esv-o-1", "o", overlay="gpu", options=["--retry-failed"]), "ConfigMap")
+    made = load_spec(yaml.safe_load(config["data"]["job.yaml"]))
+    assert (made.cluster.actors, made.cluster.gpus_per_actor) == (3, 0.5)
+    with pytest.raises(SpecError, match=r"no worker group .* 9 cores and 1 GPU"):
+        render(load_spec(SPEC.model_dump(), ["compute.threads=9"]), "esv-o-1", "o", overlay="gpu")
+
+
+def test_a_scheduled_job_is_well() -> None:
+    made = render(SPEC, "esv-o-1", "o", overlay="gpu", namespace="video", options=["--partitions"])
+    objects = scheduled(made, "0 3 * * *", "o")
+    inner = yaml.safe_load(one(objects, "ConfigMap", "esv-o-scheduled")["data"]["rayjob.yaml"])
+    assert inner["spec"]["entrypoint"].endswith("/etc/esv/job.yaml --partitions")
+    assert problems([*objects, inner]) == []
+    assert one(objects, "CronJob")["spec"]["schedule"] == "0 3 * * *"
+    assert one(objects, "RoleBinding")["subjects"][0]["namespace"] == "video"
+    with pytest.raises(SpecError, match="--schedule: expected five fields"):
+        scheduled(made, "daily", "o")
+
+
+def test_overlays_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a folder"):
+        render(SPEC, "esv-o-1", "o", overlay="nothing")
+    (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")
+    with pytest.raises(SpecError, match=r"nothing\.yaml"):
+        render(SPEC, "esv-o-1", "o", overlay=str(tmp_path))
+    (tmp_path / "nothing.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: esv-spec}\n")
+    with pytest.raises(SpecError, match="expected one RayJob named esv, found 0"):
+        render(SPEC, "esv-o-1", "o", overlay=str(tmp_path))
