@@ -1,0 +1,143 @@
+"""Jobs on Kubernetes through kubectl. No cluster can run here: a program of that name keeps what it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from esv_ray.cluster import kubernetes
+from esv_ray.errors import JobError, SpecError
+
+KUBECTL = """#!{python}
+import json, subprocess, sys
+from pathlib import Path
+import yaml
+state, real = Path({state!r}), {real!r}
+arguments = sys.argv[1:]
+with (state / "calls").open("a") as calls:
+    calls.write(" ".join(arguments) + "\\n")
+refusal = state / "refuse"
+if refusal.exists():
+    sys.exit(refusal.read_text())
+verb = arguments[0]
+items = json.loads((state / "items").read_text())
+if verb == "kustomize":
+    sys.exit(subprocess.run([real, *arguments]).returncode)
+if verb == "get":
+    print(json.dumps({{"items": items}}))
+elif verb == "apply":
+    items += [one for one in yaml.safe_load_all(sys.stdin) if one["kind"] == "RayJob"]
+elif verb == "delete":
+    gone = {{name.partition("/")[2] for name in arguments if "/" in name}}
+    items = [one for one in items if one["metadata"]["name"] not in gone]
+elif verb == "logs":
+    print("40 videos: 40 ok")
+(state / "items").write_text(json.dumps(items))
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = Path(sys.executable).parent
+    real = shutil.which("kubectl", path=f"{here}:{os.environ['PATH']}")
+    assert real is not None, "the test extra brings it"
+    folder = tmp_path / "kubernetes"
+    folder.mkdir()
+    (folder / "items").write_text("[]")
+    program = folder / "kubectl"
+    program.write_text(KUBECTL.format(python=sys.executable, state=str(folder), real=real))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def esv(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "esv_ray", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def ask(*arguments: str) -> str:
+    done = esv(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def now(state: Path, **status: str) -> None:
+    """What KubeRay says of the last job."""
+    items = json.loads((state / "items").read_text())
+    items[-1]["status"] = status
+    (state / "items").write_text(json.dumps(items))
+
+
+JOB = ["--features", "s3://b/f", "--model", "s3://b/m", "--output", "/nowhere/esv/trn"]
+THERE = ["--kubernetes", "--namespace", "video"]
+
+
+def test_submit_status_logs_stop_submit_again(state: Path) -> None:
+    dry = ask("submit", *JOB, *THERE, "--overlay", "gpu", "--dry-run")
+    assert {"RayJob", "ConfigMap", "NetworkPolicy", "ServiceAccount"} == {it["kind"] for it in yaml.safe_load_all(dry)}
+    assert not any(line.startswith(("apply", "get")) for line in (state / "calls").read_text().splitlines())
+
+    assert "submitted esv-trn-1: esv status trn --kubernetes -n video" in ask("submit", *JOB, *THERE)
+    assert "apply --filename - --namespace video" in (state / "calls").read_text()
+    assert ask("status", "trn", *THERE).startswith("esv-trn-1  PENDING")
+    now(state, jobStatus="RUNNING", jobDeploymentStatus="Running", startTime="2026-11-23T10:00:00Z")
+    told = json.loads(ask("status", "esv-trn-1", *THERE, "--json"))
+    assert (told["state"], told["output"]) == ("RUNNING", "/nowhere/esv/trn")
+    again = esv("submit", *JOB, *THERE)
+    assert again.returncode == 2
+    assert "esv-trn-1 is in use" in again.stderr
+    assert ask("logs", "-f", "trn", *THERE) == "40 videos: 40 ok\n"
+    assert "logs job/esv-trn-1 --follow --namespace video" in (state / "calls").read_text()
+
+    now(state, jobDeploymentStatus="Failed", message="too many videos failed")
+    assert "too many videos failed" in ask("status", "trn", *THERE)
+    assert "submitted esv-trn-2" in ask("submit", *JOB, *THERE, "--retry-failed")
+    assert "esv-trn-2 and its cluster are deleted" in ask("stop", "trn", *THERE)
+    assert "configmap/esv-trn-2-spec" in (state / "calls").read_text()
+    assert [line.split()[:2] for line in ask("jobs", *THERE).splitlines()] == [["esv-trn-1", "FAILED"]]
+    assert "nobody: no such RayJob in the namespace (jobs there: trn)" in esv("status", "nobody", *THERE).stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('error: resource mapping not found: no matches for kind "RayJob" in version "ray.io/v1"', "KubeRay operator"),
+        ("The connection to the server localhost:8080 was refused - did you", "no cluster answers"),
+        ('E1123 memcache.go:265] "Unhandled"\nError from server (Forbidden): rayjobs is forbidden', "is forbidden"),
+    ],
+)
+def test_refusals_are_one_line(state: Path, said: str, expected: str) -> None:
+    (state / "refuse").write_text(said)
+    refused = esv("jobs", *THERE)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert expected in refused.stderr
+    assert "memcache" not in refused.stderr
+
+
+def test_without_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(JobError, match="kubectl is not installed"):
+        kubernetes.submissions(None)
+
+
+def test_what_does_not_go_together(state: Path) -> None:
+    for more in (["--kubernetes", "--address", "http://h:8265"], ["--dry-run"], ["--ready", "_SUCCESS"]):
+        assert esv("submit", *JOB, *more).returncode == 2
+
+
+def test_a_wait_ends_with_the_job(state: Path) -> None:
+    ask("submit", *JOB, *THERE)
+    now(state, jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+    seen: list[str] = []
+    ended = kubernetes.wait("esv-trn-1", "video", lambda one: seen.append(one.state), follow=False)
+    assert (ended.state, seen) == ("SUCCEEDED", ["SUCCEEDED"])
+    with pytest.raises(SpecError, match="no such RayJob"):
+        kubernetes.find("esv-trn-9", "video")
