@@ -56,7 +56,7 @@ class _Pool:
             return
         self.next_look = now + _LOOK_EVERY_S
         now_there, asked = nodes(), self.run.spec.cluster.actors
-        room = fitting(now_there, self.shape)
+        room = self.run.scheduler.room = fitting(now_there, self.shape)
         # One at least is asked for where there is room for none: an autoscaler brings the node for it.
         self.wanted = max(1, room) if asked == "auto" else asked
         self.run.waiting_for = None if room else lacking(now_there, self.shape)

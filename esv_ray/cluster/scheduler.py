@@ -57,6 +57,7 @@ class Scheduler:
     Attributes:
         sizes: rows of each unit that is to be done.
         stall_s: seconds without progress after which a worker counts as hung; None: never.
+        room: workers that the cluster holds as it is now; None: unknown. Others that are starting wait for nodes.
         waiting: units not yet given out, in plan order.
         suspects: units that must run alone.
         in_flight: units of each ready worker, oldest first.
@@ -69,6 +70,7 @@ class Scheduler:
     sizes: Mapping[int, int]
     stall_s: float | None = None
     random: Random = field(default_factory=lambda: Random(0))  # noqa: S311  # pauses, not secrets
+    room: int | None = None
     waiting: deque[int] = field(default_factory=deque)
     suspects: deque[int] = field(default_factory=deque)
     in_flight: dict[str, list[int]] = field(default_factory=dict)
@@ -120,6 +122,11 @@ class Scheduler:
         due = [self._paused[0][0]] if self._paused else []
         due += [self._next_start] if self._next_start > now else []
         return max(0.0, min(due) - now) if due else float("inf")
+
+    @property
+    def _soon_ready(self) -> int:
+        starting = len(self.starting)
+        return starting if self.room is None else max(0, min(starting, self.room - len(self.in_flight)))
 
     @property
     def _useful(self) -> int:
@@ -214,7 +221,7 @@ class Scheduler:
         self._drain()
         for ahead, room in enumerate(self._room):
             # The last units are not queued behind others where workers that are about to be ready could take them.
-            kept = len(self.starting) if ahead else 0
+            kept = self._soon_ready if ahead else 0
             while len(self.waiting) > kept and room:
                 given.append(self._give(next(iter(room)), self.waiting.popleft(), now))
         return given

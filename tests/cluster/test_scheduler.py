@@ -228,6 +228,15 @@ def test_the_last_units_are_not_queued_where_others_could_take_them() -> None:
     assert given_out(scheduler) == [("b", 1), ("c", 2)]
 
 
+def test_workers_that_wait_for_nodes_keep_nobody_from_working_ahead() -> None:
+    scheduler = of(3)
+    scheduler.room = 1
+    scheduler.worker_ready("a")
+    for worker in ("b", "c"):
+        scheduler.worker_starting(worker)
+    assert given_out(scheduler) == [("a", 0), ("a", 1)]
+
+
 def test_a_pause_of_storage_keeps_a_worker() -> None:
     scheduler = of(1)
     scheduler.worker_ready("a")
