@@ -29,7 +29,7 @@ _SECRET_TEXT = re.compile(r"AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|(?i:a
 def problems(objects: Sequence[Object]) -> list[str]:
     """All that is wrong, one line each: which object, and what."""
     found = [f"{label(one)}: {told}" for one in objects for told in [*by_schema(one), *by_rules(one)]]
-    return [*found, *references(objects), *selectors(objects)]
+    return [*found, *references(objects), *selectors(objects), *names_can_be_asked(objects)]
 
 
 def label(one: Object) -> str:
@@ -99,8 +99,6 @@ def by_rules(one: Object) -> Iterator[str]:
     yield from secrets(one)
     if one.get("kind") == "RayJob":
         yield from cluster_of_a_job(one)
-    if one.get("kind") == "NetworkPolicy":
-        yield from names_can_be_asked(one)
     if one.get("kind") == "ConfigMap" and "job.yaml" in one.get("data", {}):
         try:
             load_spec(yaml.safe_load(one["data"]["job.yaml"]))
@@ -221,21 +219,42 @@ def cluster_of_a_job(one: Object) -> Iterator[str]:
             for where, template in pods(one):
                 if where != "submitter" and template["spec"].get("restartPolicy") != "Never":
                     yield f"{where}: autoscaler v2 wants restartPolicy Never"
-        if not head["template"]["spec"].get("automountServiceAccountToken"):
+        if not _token_of_the_autoscaler(cluster):
             yield "the autoscaler has no token for the API"
     if "kueue.x-k8s.io/queue-name" in one["metadata"].get("labels", {}) and not one["spec"].get("suspend"):
         yield "a queued job must begin suspended"
+
+
+def _token_of_the_autoscaler(cluster: Object) -> bool:
+    """Whether it mounts one of its own, or the whole pod has one."""
+    pod = cluster["headGroupSpec"]["template"]["spec"]
+    tokens = {
+        volume["name"]
+        for volume in pod.get("volumes", [])
+        if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
+    }
+    mounted = {mount["name"] for mount in cluster.get("autoscalerOptions", {}).get("volumeMounts", [])}
+    return bool(pod.get("automountServiceAccountToken") or tokens & mounted)
 
 
 def _limits(container: Object) -> Object:
     return dict(container.get("resources", {}).get("limits", {}))
 
 
-def names_can_be_asked(one: Object) -> Iterator[str]:
-    """Whoever may reach a port by name may ask for the name; a policy of nothing but denial aside."""
-    ports = [port.get("port") for rule in one["spec"].get("egress", []) for port in rule.get("ports", [])]
-    if ports and one["metadata"]["name"] != "esv-local-storage" and 53 not in ports:
-        yield "restricts what goes out to ports, and lets no DNS through"
+def names_can_be_asked(objects: Sequence[Object]) -> Iterator[str]:
+    """A pod from which not everything may go out may ask for names."""
+    policies = [
+        one["spec"]
+        for one in objects
+        if one["kind"] == "NetworkPolicy" and "Egress" in one["spec"].get("policyTypes", [])
+    ]
+    for one in objects:
+        for where, template in pods(one):
+            labels = template.get("metadata", {}).get("labels", {})
+            of_it = [policy for policy in policies if _selects(policy["podSelector"], labels)]
+            rules = [rule for policy in of_it for rule in policy.get("egress", [])]
+            if of_it and not any(port.get("port") == 53 for rule in rules for port in rule.get("ports", [])):
+                yield f"{label(one)}: {where}: its policies let no DNS through"
 
 
 def references(objects: Sequence[Object]) -> Iterator[str]:
@@ -260,13 +279,23 @@ def selectors(objects: Sequence[Object]) -> Iterator[str]:
     labelled = [template.get("metadata", {}).get("labels", {}) for one in objects for _, template in pods(one)]
     for one in objects:
         wanted = _chosen(one)
-        if wanted and not any(wanted.items() <= labels.items() for labels in labelled):
+        if wanted and not any(_selects(wanted, labels) for labels in labelled):
             yield f"{label(one)}: selects no pod: {wanted}"
 
 
 def _chosen(one: Object) -> Object:
+    """A label selector; empty where there is none, or where it selects all."""
     spec = one.get("spec", {})
     if one["kind"] == "Service":
-        return dict(spec.get("selector", {}))
+        return {"matchLabels": spec["selector"]} if "selector" in spec else {}
     key = {"NetworkPolicy": "podSelector", "Deployment": "selector"}.get(one["kind"])
-    return dict(spec[key].get("matchLabels", {})) if key else {}
+    return dict(spec[key]) if key else {}
+
+
+def _selects(selector: Object, labels: Object) -> bool:
+    within = all(
+        labels.get(rule["key"]) in rule["values"]
+        for rule in selector.get("matchExpressions", [])
+        if rule["operator"] == "In"
+    )
+    return within and selector.get("matchLabels", {}).items() <= labels.items()
