@@ -26,6 +26,11 @@ NAME_LABEL, OUTPUT_NOTE = "esv-ray.dev/job", "esv-ray.dev/output"
 _TREES = (Path(__file__).parents[1] / "_k8s", Path(__file__).parents[2] / "k8s")  # installed; a checkout
 _RAYJOB, _SPEC, _SCHEDULED = "esv", "esv-spec", "esv-scheduled"
 _BUILD_S = 60.0
+# An hour after it has ended, with its cluster: else KubeRay keeps a RayJob, whose name is taken the next time.
+_DELETED_WHEN_OVER = [
+    {"policy": "DeleteSelf", "condition": {state: value, "ttlSeconds": 3600}}
+    for state, value in (("jobStatus", "SUCCEEDED"), ("jobStatus", "FAILED"), ("jobDeploymentStatus", "Failed"))
+]
 
 
 def overlays() -> dict[str, Path]:
@@ -132,7 +137,12 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
     if len(cron.split()) != 5:
         raise SpecError(f"--schedule: expected five fields as of cron, '0 3 * * *', got {cron!r:.60}")
     rayjob = next(one for one in objects if one["kind"] == "RayJob")
+    if "kueue.x-k8s.io/queue-name" in rayjob["metadata"].get("labels", {}):
+        raise SpecError("--schedule: Kueue takes no RayJob that deletes itself; choose another overlay than kueue")
     others = [one for one in objects if one is not rayjob]
+    rayjob = {**rayjob, "spec": {**rayjob["spec"], "deletionStrategy": {"deletionRules": _DELETED_WHEN_OVER}}}
+    for key in ("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"):  # KubeRay takes these or rules, not both
+        rayjob["spec"].pop(key, None)
     namespace = rayjob["metadata"].get("namespace")
     around = build(overlays()["base"].parent / "schedule")
     _one(around, "ConfigMap", _SCHEDULED, "schedule")["data"] = {"rayjob.yaml": as_yaml([rayjob])}

@@ -212,7 +212,9 @@ def cluster_of_a_job(one: Object) -> Iterator[str]:
         yield "the head computes: num-cpus is not 0"
     if any(key.endswith("/gpu") for container in containers(head["template"]) for key in _limits(container)):
         yield "the head holds a GPU"
-    if not one["spec"].get("shutdownAfterJobFinishes"):
+    rules = one["spec"].get("deletionStrategy", {}).get("deletionRules", [])
+    deleted = {str(rule["condition"].get("jobStatus")) for rule in rules if rule["policy"] == "DeleteSelf"}
+    if not one["spec"].get("shutdownAfterJobFinishes") and not deleted >= {"SUCCEEDED", "FAILED"}:
         yield "the cluster stays when the job is done"
     if cluster.get("enableInTreeAutoscaling"):
         if cluster.get("autoscalerOptions", {}).get("version") == "v2":

@@ -169,6 +169,12 @@ def test_a_scheduled_job_is_well() -> None:
     assert problems([*objects, inner]) == []
     assert one(objects, "CronJob")["spec"]["schedule"] == "0 3 * * *"
     assert one(objects, "RoleBinding")["subjects"][0]["namespace"] == "video"
+    rules = inner["spec"]["deletionStrategy"]["deletionRules"]
+    assert {rule["policy"] for rule in rules} == {"DeleteSelf"}, "else its name is taken the next time"
+    assert "shutdownAfterJobFinishes" not in inner["spec"]
+    queued = render(SPEC, "esv-o-1", "o", overlay="kueue")
+    with pytest.raises(SpecError, match="another overlay than kueue"):
+        scheduled(queued, "0 3 * * *", "o")
     with pytest.raises(SpecError, match="--schedule: expected five fields"):
         scheduled(made, "daily", "o")
 
