@@ -69,6 +69,10 @@ def cluster(objects: list[Object]) -> Object:
     return one(objects, "RayJob")["spec"]["rayClusterSpec"]  # type: ignore[no-any-return]
 
 
+def to_head(objects: list[Object]) -> Object:
+    return one(objects, "NetworkPolicy", "esv-submitter")["spec"]["egress"][0]["to"][0]  # type: ignore[no-any-return]
+
+
 def _set(target: Callable[[list[Object]], Any], key: Any, value: Any) -> Callable[[list[Object]], None]:
     def plant(objects: list[Object]) -> None:
         target(objects)[key] = value
@@ -87,6 +91,8 @@ def _add(made: Object) -> Callable[[list[Object]], None]:
     return lambda objects: objects.append(copy.deepcopy(made))
 
 
+NOT_EMPTY: Object = {"configMap": {"name": "esv-spec"}}
+FROM_OTHER: Object = {"configMapKeyRef": {"name": "other", "key": "k"}}
 PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
     (_drop(lambda o: container(o)["resources"]["limits"], "nvidia.com/gpu"), "requested and limited alike"),
     (_drop(lambda o: container(o)["resources"]["requests"], "nvidia.com/gpu"), "requested and limited alike"),
@@ -99,11 +105,19 @@ PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
         _add({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}}),
         "a secret in plain text",
     ),
-    (lambda o: container(o)["volumeMounts"].pop(0), "/tmp cannot be written"),
-    (lambda o: container(o)["volumeMounts"].pop(1), "/home/esv cannot be written"),
+    (_set(lambda o: worker(o)["spec"]["volumes"], 0, NOT_EMPTY | {"name": "tmp"}), "/tmp cannot be written"),
+    (_set(lambda o: worker(o)["spec"]["volumes"], 1, NOT_EMPTY | {"name": "home"}), "/home/esv cannot be written"),
+    (lambda o: container(o)["volumeMounts"].pop(2), "volume shm is mounted nowhere"),
+    (_set(lambda o: worker(o)["spec"]["volumes"], 2, {"name": "shm", "hostPath": {"path": "/"}}), "is a hostPath"),
+    (_set(lambda o: worker(o)["spec"], "hostNetwork", True), "shares the node's hostNetwork"),
     (lambda o: worker(o)["spec"]["volumes"].pop(2), "no volume shm"),
     (_set(lambda o: worker(o)["spec"]["securityContext"], "runAsUser", 0), "runs as root"),
-    (_drop(lambda o: worker(o)["spec"]["securityContext"], "seccompProfile"), "no seccompProfile"),
+    (_set(lambda o: container(o)["securityContext"], "runAsNonRoot", False), "runs as root"),
+    (_set(lambda o: container(o)["securityContext"], "privileged", True), "may gain privileges"),
+    (_set(lambda o: container(o)["securityContext"]["capabilities"], "add", ["SYS_PTRACE"]), "keeps capabilities"),
+    (_drop(lambda o: cluster(o)["autoscalerOptions"], "securityContext"), "head: autoscaler"),
+    (_set(lambda o: cluster(o)["autoscalerOptions"]["resources"]["requests"], "memory", "9Gi"), "autoscaler: memory"),
+    (_drop(lambda o: worker(o)["spec"]["securityContext"], "seccompProfile"), "has no seccompProfile"),
     (_set(lambda o: container(o)["securityContext"], "allowPrivilegeEscalation", True), "may gain privileges"),
     (_drop(lambda o: container(o)["securityContext"], "capabilities"), "keeps capabilities"),
     (_drop(lambda o: container(o)["securityContext"], "readOnlyRootFilesystem"), "may write to its root"),
@@ -114,15 +128,20 @@ PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
     (_drop(lambda o: cluster(o)["headGroupSpec"]["rayStartParams"], "num-cpus"), "the head computes"),
     (_set(lambda o: one(o, "RayJob")["spec"], "shutdownAfterJobFinishes", False), "the cluster stays"),
     (_set(lambda o: worker(o)["spec"], "restartPolicy", "Always"), "wants restartPolicy Never"),
-    (lambda o: cluster(o)["autoscalerOptions"]["volumeMounts"].pop(), "no token for the API"),
+    (_set(lambda o: cluster(o)["autoscalerOptions"]["volumeMounts"][2], "mountPath", "/else"), "no token for the API"),
+    (_set(lambda o: one(o, "RayJob")["metadata"], "name", "esv-" + "x" * 44), "longer than 47 signs"),
     (_set(lambda o: one(o, "RayJob")["metadata"]["labels"], "kueue.x-k8s.io/queue-name", "q"), "begin suspended"),
+    (_set(lambda o: container(o)["envFrom"], 0, {"secretRef": {"name": "mine"}}), "no Secret mine"),
+    (lambda o: container(o)["env"].append({"name": "A", "valueFrom": FROM_OTHER}), "no ConfigMap other"),
     (_set(lambda o: worker(o)["spec"], "serviceAccountName", "nobody"), "no ServiceAccount nobody"),
     (lambda o: o.remove(one(o, "ConfigMap")), "no ConfigMap esv-spec"),
     (lambda o: one(o, "NetworkPolicy", "esv-names-and-storage")["spec"]["egress"].pop(0), "let no DNS through"),
+    (lambda o: one(o, "NetworkPolicy", "esv-submitter")["spec"]["egress"].pop(1), "submitter: policies restrict"),
     (
         _set(lambda o: one(o, "NetworkPolicy", "esv-job-server")["spec"], "podSelector", {"matchLabels": {"a": "b"}}),
         "selects no pod",
     ),
+    (_set(lambda o: to_head(o)["podSelector"]["matchLabels"], "esv-ray.dev/component", "haed"), "selects no pod"),
     (_set(lambda o: one(o, "ConfigMap")["data"], "job.yaml", "features: f\n"), "is no job spec"),
     (_set(lambda o: one(o, "ServiceAccount"), "automount", True), "automount"),
     (_set(lambda o: one(o, "NetworkPolicy")["spec"], "policyTypes", "Egress"), "policyTypes"),
@@ -172,6 +191,8 @@ def test_a_scheduled_job_is_well() -> None:
     rules = inner["spec"]["deletionStrategy"]["deletionRules"]
     assert {rule["policy"] for rule in rules} == {"DeleteSelf"}, "else its name is taken the next time"
     assert "shutdownAfterJobFinishes" not in inner["spec"]
+    del inner["spec"]["deletionStrategy"]["deletionRules"][2]
+    assert any("the cluster stays" in told for told in problems([*objects, inner])), "one that never came up"
     queued = render(SPEC, "esv-o-1", "o", overlay="kueue")
     with pytest.raises(SpecError, match="another overlay than kueue"):
         scheduled(queued, "0 3 * * *", "o")
