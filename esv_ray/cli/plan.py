@@ -17,7 +17,7 @@ from esv_ray.cli.job_options import job_options, read_job
 @click.option(
     "--bench",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Figures of esv bench --json. [default: measured here, for at most 3 s]",
+    help="Figures of esv bench --json. [default: measured here, for at most 8 s]",
 )
 @click.option("--actors", type=click.IntRange(0), help="What if there were so many; as --set cluster.actors=N.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")

@@ -155,7 +155,7 @@ def forecast(
 
     Args:
         spec: the job (`load_spec`).
-        figures: of another run (`bench.report.read_figures`); None: the model is measured here, for at most 3 s.
+        figures: of another run (`bench.report.read_figures`); None: the model is measured here, for at most 8 s.
         actors: in place of the spec's, as `cluster.actors`.
         read_lengths: read the features column for the length of every video; else footers tell row groups' means.
         check_ids: read the video_id columns for ids that repeat.
@@ -163,6 +163,8 @@ def forecast(
     Raises:
         EsvError: the request is wrong, as `run_job` would say; or the figures cannot be compared with.
     """
+    if figures is not None and spec.cluster.address is None:  # of the machines that will do it, not of this one
+        spec = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "auto"})})
     if actors is not None:
         spec = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"actors": actors})})
     checked = check_job(spec)
@@ -223,8 +225,8 @@ def _actors(spec: JobSpec, units: int) -> Actors:
 def _paced(work: Sequence[LengthWork], units: int, figures: Figures, model: VideoModel) -> tuple[Length, ...]:
     pace, told = pace_of(figures, model), []
     for one in work:
-        together = one.together(one.left / max(1, units))
-        paced = [pace(stage, together) for stage in one.stages] if one.left else []
+        rows = one.left / max(1, units)
+        paced = [pace(stage, one.together(index, rows)) for index, stage in enumerate(one.stages)] if one.left else []
         seconds = [time for time, _ in paced]
         told.append(Length(one, sum(seconds[:1]), sum(seconds), paced[0][1] if paced else ""))
     return tuple(told)

@@ -31,7 +31,7 @@ class LengthWork:
         stages: plans of a video, one after the other until a tolerance is met; one without a tolerance.
         refused: why it does not fit in memory, so that its videos fail; None: it does.
         memory: bytes that a batch takes, its plan included.
-        batch: videos that are computed together where there are as many.
+        batches: videos that are computed together, by stage, where there are as many.
     """
 
     n: int
@@ -40,11 +40,11 @@ class LengthWork:
     stages: tuple[Outlook, ...]
     refused: str | None
     memory: int
-    batch: int
+    batches: tuple[int, ...]
 
-    def together(self, rows: float) -> float:
-        """Videos that are computed together on average, where so many of a unit are of this length on average."""
-        return rows / max(1 - exp(-rows), rows / self.batch) if rows and self.batch else 1.0
+    def together(self, stage: int, rows: float) -> float:
+        """Videos that a stage computes together on average, where so many of a unit are of this length on average."""
+        return rows / max(1 - exp(-rows), rows / self.batches[stage]) if rows else 1.0
 
     @property
     def evaluations(self) -> int:
@@ -98,19 +98,18 @@ def _of_length(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: 
     try:
         engines(asked.iterations).check(n)
     except SpecError as error:
-        return LengthWork(n, videos, left, (), str(error), 0, 0)
-    stages, iterations = [], asked.iterations
+        return LengthWork(n, videos, left, (), str(error), 0, ())
+    stages, batches, iterations = [], [], asked.iterations
     while True:
         engine = engines(iterations)
         kind = engine.kind(n)
         stages.append(_outlook(engine, kind, n))
+        batches.append(engine.fitting(n, stages[-1].largest, stages[-1].terms))
         later = min(2 * iterations, asked.max_iterations)
         if asked.tolerance is None or kind == "exact" or later == iterations or not _fits(engines(later), n):
             break
         iterations = later
-    last = stages[-1]
-    batch = engine.fitting(n, last.largest, last.terms)
-    return LengthWork(n, videos, left, tuple(stages), None, engine.needed_bytes(n, batch), batch)
+    return LengthWork(n, videos, left, tuple(stages), None, engine.needed_bytes(n, batches[-1]), tuple(batches))
 
 
 def _outlook(engine: Engine, kind: Resolved, n: int) -> Outlook:

@@ -19,9 +19,11 @@ from esv_ray.core.outlook import Outlook, outlook
 from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec
 
-MOST_S = 2.5  # of a measurement, beside the start of torch
+MOST_S = 7.0  # of a measurement, beside the start of torch
 _BATCH_S = 0.4  # that one batch may be expected to take
 _REPEATS = 3
+_SHARE = 0.8  # of the time left that a length may be expected to take, its plan included
+_FIRST_N, _FIRST_S = 12, 0.1  # elements and seconds that the first look stays under
 _LENGTHS = 3  # of an estimator that are measured: the least, the middle and the most work
 _FEW_ROWS, _FEW_SUBSEQUENCES = 256, 2**13  # of what is measured in place of something that takes long
 
@@ -83,10 +85,18 @@ def _some(asked: Sequence[Outlook]) -> list[Outlook]:
 
 
 def _first_rate(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
-    """How slow a head evaluation is at most: a module of any kind may take a second for it."""
-    n = min(one.n, 4)
+    """How slow a head evaluation is at most, from exact ESVs of more and more elements.
+
+    A module of any kind may take a second for one evaluation, so the first is of few. Its own seconds tell nothing
+    else: they hold the start of torch's libraries, and what any call takes however little it does.
+    """
     small = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
-    clock.rate = _seconds(small, n, 1) / outlook(small.estimator, "exact", n, model.n_max).evaluations
+    for n in range(min(one.n, 4), min(one.n, _FIRST_N) + 1, 2):
+        evaluations = outlook(small.estimator, "exact", n, model.n_max).evaluations
+        cold_s = _seconds(small, n, 1)
+        clock.rate = (cold_s if cold_s > clock.rest else _seconds(small, n, 1)) / evaluations
+        if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements are four times the subsequences
+            return
 
 
 def _measure(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
@@ -97,7 +107,7 @@ def _measure(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> N
         video_s = shape.evaluations * clock.rate
         batch = max(1, min(batch, int(_BATCH_S / video_s)))
         # The first batch fills caches and buffers; at least one more is needed.
-        if shape.plan_s + 2.5 * batch * video_s > clock.rest / 2:
+        if shape.plan_s + 2.5 * batch * video_s > _SHARE * clock.rest:
             continue
         try:
             engine.check(shape.n)

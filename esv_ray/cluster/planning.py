@@ -153,10 +153,12 @@ def _new_manifest(
 
 
 def memory_budget(spec: JobSpec) -> int:
-    """Bytes for each actor: what the job asks for, else by this machine."""
-    asked = spec.compute.memory_budget
-    node = this_machine()
-    return memory_here(node, shape_of(spec, [node]), spec.cluster.actors) if asked == "auto" else asked
+    """Bytes for each actor: what the job asks for, else by this machine, as if it were a node of the cluster."""
+    asked, node, actors = spec.compute.memory_budget, this_machine(), spec.cluster.actors
+    if asked != "auto":
+        return asked
+    # Of a cluster's actors a node holds as many as it has room for, however many there are in all.
+    return memory_here(node, shape_of(spec, [node]), "auto" if spec.cluster.address is not None and actors else actors)
 
 
 def _check_places(spec: JobSpec) -> None:

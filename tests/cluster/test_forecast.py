@@ -10,7 +10,6 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from esv_ray import storage
 from esv_ray.bench.report import read_figures
@@ -20,6 +19,7 @@ from esv_ray.cluster.forecast import forecast
 from esv_ray.cluster.forecast_json import as_json, warnings
 from esv_ray.cluster.lengths import RepeatedIds, repeated_ids
 from esv_ray.cluster.pace import Figure, Figures, ModelSize, pace_of
+from esv_ray.cluster.resources import fitting, shape_of, this_machine
 from esv_ray.core.model import VideoModel
 from esv_ray.core.outlook import Outlook
 from esv_ray.errors import DataError, EsvError, JobError, SpecError
@@ -349,30 +349,18 @@ def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None
             read_figures(path)
 
 
-def test_measuring_takes_little_time_whatever_is_asked(bundle: str, tmp_path: Path) -> None:
-    table = same_lengths(tmp_path / "f.parquet", lengths=(12, 17, 20), rows=4)
-    for kind in ("auto", "exact"):
-        begun = time.perf_counter()
-        told = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
-        assert time.perf_counter() - begun < 10, "3 s, of a machine that may be busy"
-        assert all(one.video_s > 0 for one in told.by_length)
-        assert told.figures.source.startswith("measured here in")
-
-
-def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.cluster import factories
-
-    def sleepy(self: object, subsequences: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.001 * len(subsequences))
-        return subsequences.mean(dim=1)[:, :3]
-
-    monkeypatch.setattr(factories.Linear, "forward", sleepy)
-    table = same_lengths(tmp_path / "f.parquet", lengths=(10,), rows=500)
-    spec = job(table, python_bundle(tmp_path / "exact", "raising"), tmp_path / "out", "estimator.kind=exact")
-    begun = time.perf_counter()
-    told = forecast(spec)
-    assert time.perf_counter() - begun < 8
-    assert 0.5 * 500 * 1.023 < told.time.compute_s < 2 * 500 * 1.023
+def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str, bundle: str, tmp_path: Path) -> None:
+    spec = load_spec(
+        {"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["frames=3", "compute.unit=1"]
+    )
+    told = forecast(spec, actors=64)
+    here = [this_machine()]
+    assert told.actors.at_once == min(told.actors.at_work, fitting(here, shape_of(spec, here)))
+    elsewhere = forecast(spec, actors=64, figures=figures(Figure("exact", 3, 7, 1.0)))
+    assert elsewhere.actors.at_once == elsewhere.actors.at_work == len(elsewhere.left)
+    assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20
+    assert elsewhere.spec.compute.memory_budget == forecast(spec).spec.compute.memory_budget, "a node's, not a 64th"
+    assert not any("cores: the time is" in line for line in warnings(elsewhere))
 
 
 def test_labels_count_for_rows(bundle: str, tmp_path: Path) -> None:
