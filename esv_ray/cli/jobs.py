@@ -53,9 +53,10 @@ def logs(
         from esv_ray.cluster import kubernetes as pods
 
         context.exit(pods.logs(pods.find(job, namespace).id, namespace, follow=follow))
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster import ray_jobs as jobs
+    from esv_ray.cluster.ray_client import connect
 
-    client = jobs.connect(address)
+    client = connect(address)
     found = jobs.find(client, job)
     if follow:
         jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
@@ -76,9 +77,10 @@ def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None)
         found = pods.stop(job, namespace)
         click.echo(f"{found.id} and its cluster are deleted; what is committed stays: {found.output}")
         return
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster import ray_jobs as jobs
+    from esv_ray.cluster.ray_client import connect
 
-    client = jobs.connect(address)
+    client = connect(address)
     before = jobs.find(client, job)
     ended = jobs.stop(client, before.id)
     if before.over:
@@ -100,9 +102,10 @@ def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: 
 
         known = pods.submissions(namespace)
     else:
-        from esv_ray.cluster import submission
+        from esv_ray.cluster.ray_client import connect
+        from esv_ray.cluster.ray_jobs import submissions
 
-        known = submission.submissions(submission.connect(address))
+        known = submissions(connect(address))
     if machine:
         fields = ("id", "name", "attempt", "state", "output", "started", "ended", "exit_code")
         click.echo(json.dumps([{field: getattr(one, field) for field in fields} for one in known], indent=1))
@@ -134,9 +137,10 @@ def _find(job: str, address: str | None, kubernetes: bool, namespace: str | None
         from esv_ray.cluster import kubernetes as pods
 
         return pods.find(job, namespace)
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster.ray_client import connect
+    from esv_ray.cluster.ray_jobs import find
 
-    return jobs.find(jobs.connect(address), job)
+    return find(connect(address), job)
 
 
 def _of_output(output: str) -> Standing:

@@ -108,6 +108,12 @@ def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[st
     return flags + ([] if ready is None else ["--ready", ready])
 
 
+def _name(job: JobSpec, asked: str | None) -> str:
+    from esv_ray.cluster.submission import check_name, name_of
+
+    return name_of(job.output) if asked is None else check_name(asked)
+
+
 def _on_ray(
     job: JobSpec,
     address: str | None,
@@ -118,10 +124,12 @@ def _on_ray(
     wait: bool,
     follow: bool,
 ) -> int:
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster import ray_jobs as jobs
+    from esv_ray.cluster.ray_client import connect
+    from esv_ray.cluster.submission import exit_code
 
-    name = jobs.name_of(job.output) if name is None else jobs.check_name(name)
-    client = jobs.connect(address)
+    name = _name(job, name)
+    client = connect(address)
     submitted = jobs.submit(
         client,
         job,
@@ -137,7 +145,7 @@ def _on_ray(
         jobs.follow(client, submitted.id, lambda text: click.echo(text, nl=False))
     ended = jobs.wait(client, submitted.id, _waiting())
     click.echo(f"{ended.id} {ended.state}")
-    return jobs.exit_code(ended)
+    return exit_code(ended)
 
 
 def _on_kubernetes(
@@ -154,11 +162,11 @@ def _on_kubernetes(
 ) -> int:
     from esv_ray.cluster import kubernetes as pods
     from esv_ray.cluster import manifests
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster.submission import exit_code, next_id
 
-    name = jobs.name_of(job.output) if name is None else jobs.check_name(name)
+    name = _name(job, name)
     before = [] if dry_run else [one for one in pods.submissions(namespace) if one.name == name]
-    submission = jobs.next_id(before, job.output, name)
+    submission = next_id(before, job.output, name)
     objects = manifests.render(
         job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
     )
@@ -173,7 +181,7 @@ def _on_kubernetes(
         return 0
     ended = pods.wait(submission, namespace, _waiting(), follow=follow)
     click.echo(f"{ended.id} {ended.state}")
-    return jobs.exit_code(ended)
+    return exit_code(ended)
 
 
 @click.command()
@@ -211,13 +219,13 @@ def render(
       esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
     """
     from esv_ray.cluster import manifests
-    from esv_ray.cluster import submission as jobs
+    from esv_ray.cluster.submission import id_of
 
     job = read_job(spec, features, model, output, overrides)
-    name = jobs.name_of(job.output) if name is None else jobs.check_name(name)
+    name = _name(job, name)
     options = _options(retry_failed, partitions, ready)
     objects = manifests.render(
-        job, f"esv-{name}-{attempt}", name, overlay=overlay, namespace=namespace, image=image, options=options
+        job, id_of(name, attempt), name, overlay=overlay, namespace=namespace, image=image, options=options
     )
     if schedule is not None:
         objects = manifests.scheduled(objects, schedule, name)

@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object, as_yaml
-from esv_ray.cluster.submission import Submission
+from esv_ray.cluster.submission import Submission, newest_first, parts_of, the_one
 from esv_ray.errors import JobError, SpecError
 
 _ANSWER_S = 120.0
 _POLL_S = 5.0
-_ID = re.compile(r"esv-(?P<name>[a-z0-9-]+)-(?P<attempt>\d+)")
 # Of a RayJob whose cluster is not up yet, or is gone again, KubeRay tells the deployment's state alone.
 _STATES = {"Complete": "SUCCEEDED", "Failed": "FAILED", "Suspended": "STOPPED", "Suspending": "STOPPED"}
 
@@ -71,8 +70,7 @@ def apply(objects: Sequence[Object], namespace: str | None) -> None:
 def submissions(namespace: str | None) -> list[Submission]:
     """All RayJobs of ours in a namespace, the newest first."""
     told = json.loads(kubectl("get", "rayjobs.ray.io", "--output", "json", namespace=namespace))
-    known = [one for one in map(_submission, told["items"]) if one is not None]
-    return sorted(known, key=lambda one: (one.started or float("inf"), one.attempt), reverse=True)
+    return newest_first(one for one in map(_submission, told["items"]) if one is not None)
 
 
 def find(job: str, namespace: str | None) -> Submission:
@@ -81,25 +79,19 @@ def find(job: str, namespace: str | None) -> Submission:
     Raises:
         SpecError: there is none.
     """
-    known = submissions(namespace)
-    named = [one for one in known if one.id == job]
-    named = named or sorted((one for one in known if one.name == job), key=lambda one: one.attempt, reverse=True)
-    if not named:
-        others = ", ".join(dict.fromkeys(one.name for one in known)) or "none"
-        raise SpecError(f"{job}: no such RayJob in the namespace (jobs there: {others}); see esv jobs --kubernetes")
-    return named[0]
+    return the_one(submissions(namespace), job, f"in namespace {namespace}" if namespace else "in kubectl's namespace")
 
 
 def _submission(one: dict[str, Any]) -> Submission | None:
     meta, status = one["metadata"], one.get("status", {})
-    parts = _ID.fullmatch(meta["name"])
+    parts = parts_of(meta["name"])
     if parts is None or NAME_LABEL not in meta.get("labels", {}):
         return None
     deployed = status.get("jobDeploymentStatus", "")
     return Submission(
         id=meta["name"],
-        name=parts["name"],
-        attempt=int(parts["attempt"]),
+        name=parts[0],
+        attempt=parts[1],
         state=_STATES.get(deployed) or status.get("jobStatus") or "PENDING",
         output=meta.get("annotations", {}).get(OUTPUT_NOTE, ""),
         started=_seconds(status.get("startTime")),

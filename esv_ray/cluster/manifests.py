@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from esv_ray.cluster.preflight import SUBMISSION, spec_text
+from esv_ray.cluster.preflight import spec_text
 from esv_ray.cluster.resources import ActorShape, fitting
+from esv_ray.cluster.submission import environment_of
 from esv_ray.errors import JobError, SpecError
 from esv_ray.spec import JobSpec
 
@@ -220,7 +221,7 @@ def _cores(quantity: str) -> float:
 
 def _with_submission(text: str, submission: str) -> str:
     environment = yaml.safe_load(text) or {}
-    environment.setdefault("env_vars", {})[SUBMISSION] = submission
+    environment["env_vars"] = {**environment_of(submission), **environment.get("env_vars", {})}
     return str(yaml.safe_dump(environment, sort_keys=False))
 
 

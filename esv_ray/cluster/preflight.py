@@ -17,11 +17,12 @@ from typing import Any
 import yaml
 
 from esv_ray import storage
+from esv_ray.cluster.submission import SUBMISSION
 from esv_ray.errors import DataError, EsvError, one_line
 from esv_ray.spec import JobSpec, load_spec
 
 MARK = "ESV_PREFLIGHT "
-SPEC, SUBMISSION, PARTITIONS = "ESV_SPEC", "ESV_SUBMISSION", "ESV_PARTITIONS"
+SPEC, PARTITIONS = "ESV_SPEC", "ESV_PARTITIONS"
 _MOST_NODES = 64  # that are asked; a cluster's nodes are mostly alike
 _NODE_PATIENCE_S = 90.0
 

@@ -15,6 +15,7 @@ from esv_ray import storage
 from esv_ray.cluster.actor import UnitFault
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import Run, UnitEvent
+from esv_ray.cluster.submission import SUBMISSION
 from esv_ray.errors import DataError
 
 _EVERY_S = 10.0
@@ -71,7 +72,7 @@ def progress_of(run: Run, begun: str) -> dict[str, Any]:
     return {
         "format": 1,
         "state": run.ended or "running",
-        "submission": os.environ.get("ESV_SUBMISSION"),
+        "submission": os.environ.get(SUBMISSION),
         "begun": begun,
         "updated": _now(),
         "videos": {

@@ -103,7 +103,7 @@ def test_submit_status_logs_stop_submit_again(state: Path) -> None:
     assert "esv-trn-2 and its cluster are deleted" in ask("stop", "trn", *THERE)
     assert "configmap/esv-trn-2-spec" in (state / "calls").read_text()
     assert [line.split()[:2] for line in ask("jobs", *THERE).splitlines()] == [["esv-trn-1", "FAILED"]]
-    assert "nobody: no such RayJob in the namespace (jobs there: trn)" in esv("status", "nobody", *THERE).stderr
+    assert "nobody: no such job in namespace video (jobs there: trn)" in esv("status", "nobody", *THERE).stderr
 
 
 @pytest.mark.parametrize(
@@ -139,5 +139,5 @@ def test_a_wait_ends_with_the_job(state: Path) -> None:
     seen: list[str] = []
     ended = kubernetes.wait("esv-trn-1", "video", lambda one: seen.append(one.state), follow=False)
     assert (ended.state, seen) == ("SUCCEEDED", ["SUCCEEDED"])
-    with pytest.raises(SpecError, match="no such RayJob"):
+    with pytest.raises(SpecError, match="no such job in namespace video"):
         kubernetes.find("esv-trn-9", "video")

@@ -165,7 +165,8 @@ def test_a_rendered_job_is_well(overlay: str) -> None:
     rayjob = one(objects, "RayJob", "esv-o-3")
     images = {box["image"] for _, template in pods(rayjob) for box in template["spec"]["containers"]}
     assert images == {"reg.io/a/esv-ray:1.2"}
-    assert yaml.safe_load(rayjob["spec"]["runtimeEnvYAML"]) == {"env_vars": {"ESV_SUBMISSION": "esv-o-3"}}
+    variables = yaml.safe_load(rayjob["spec"]["runtimeEnvYAML"])["env_vars"]
+    assert (variables["ESV_SUBMISSION"], variables["RAY_JOB_STOP_WAIT_TIME_S"]) == ("esv-o-3", "30")
     spec = load_spec(yaml.safe_load(one(objects, "ConfigMap", "esv-o-3-spec")["data"]["job.yaml"]))
     actors, gpu = {"base": (32, 0), "cpu-local": (2, 0), "gpu": (8, 1), "kueue": (4, 1), "spot": (8, 1)}[overlay]
     assert (spec.cluster.address, spec.cluster.actors, spec.cluster.gpus_per_actor) == ("auto", actors, gpu)
