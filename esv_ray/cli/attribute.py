@@ -84,7 +84,7 @@ def _attribute_partitions(job: JobSpec, ready: str | None, retry_failed: bool) -
     from esv_ray.cluster.partitions import plan_partitions, run_partitions
 
     planned = plan_partitions(job, ready=ready, retry_failed=retry_failed)
-    ended = run_partitions(planned, _tell_partition, progress=job_progress, retry_failed=retry_failed)
+    ended = run_partitions(job.output, planned, _tell_partition, progress=job_progress, retry_failed=retry_failed)
     click.echo(
         f"{len(planned)} partitions: {ended['finished']} finished before, {ended['attributed']} attributed now, "
         f"{ended['empty']} empty, {ended['not ready']} not ready, {ended['problem']} with problems"

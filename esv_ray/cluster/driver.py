@@ -7,9 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 
-from esv_ray import storage
 from esv_ray.cluster.actor import UnitActor, UnitFault
-from esv_ray.cluster.planning import memory_budget, plan_job
+from esv_ray.cluster.planning import memory_budget, plan_job, runs_here
 from esv_ray.cluster.resources import shape_of, this_machine
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.scheduler import MOST_IN_FLIGHT
@@ -88,9 +87,7 @@ def _run_pending(run: Run) -> None:
     spec = run.spec
     if not run.job.pending:
         return
-    if spec.cluster.actors == 0 or any(
-        storage.in_this_process(url) for url in (spec.features, spec.model, spec.output)
-    ):
+    if runs_here(spec):
         _run_here(run)
         return
     with ray_runtime(spec):
@@ -101,7 +98,7 @@ def _run_pending(run: Run) -> None:
 
 def _budget_on_cluster(spec: JobSpec) -> int:
     """The memory budget of a job that runs on a cluster's nodes."""
-    if spec.compute.memory_budget != "auto" or spec.cluster.actors == 0:
+    if spec.compute.memory_budget != "auto" or runs_here(spec):
         return memory_budget(spec)
     with ray_runtime(spec):
         from esv_ray.cluster.room import budget_on_cluster

@@ -24,7 +24,7 @@ from esv_ray.cluster.forecast_work import LengthWork, all_stages, work_by_length
 from esv_ray.cluster.lengths import Lengths, RepeatedIds, lengths_by_footers, lengths_by_rows, repeated_ids
 from esv_ray.cluster.pace import Figures, other_sizes, pace_of
 from esv_ray.cluster.pace_here import measure_here
-from esv_ray.cluster.planning import check_job, memory_budget
+from esv_ray.cluster.planning import check_job, memory_budget, runs_here
 from esv_ray.cluster.resources import fitting, shape_of, this_machine
 from esv_ray.core.model import VideoModel
 from esv_ray.spec import JobSpec, with_memory_budget
@@ -213,7 +213,7 @@ def forecast(
 def _actors(spec: JobSpec, units: int) -> Actors:
     node, asked = this_machine(), spec.cluster.actors
     shape = shape_of(spec, [node])
-    here = asked == 0 or any(storage.in_this_process(url) for url in (spec.features, spec.model, spec.output))
+    here = runs_here(spec)
     room = max(1, fitting([node], shape))
     wanted = 1 if here else room if asked == "auto" else asked
     at_work = max(1, min(wanted, units))

@@ -11,12 +11,13 @@ from typing import Literal
 
 from esv_ray import storage
 from esv_ray.cluster.driver import run_job
-from esv_ray.cluster.planning import RESULTS_VERSION
+from esv_ray.cluster.planning import keys_of, runs_here
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.state import JobResult, Report
+from esv_ray.cluster.telemetry import partitions_file
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
 from esv_ray.models.bundle import load_model
-from esv_ray.spec import JobSpec, job_keys
+from esv_ray.spec import JobSpec
 from esv_ray.tables.inputs import list_files_if_any
 from esv_ray.tables.manifest import check_same_job, read_manifest, read_success
 
@@ -79,6 +80,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
 
 
 def run_partitions(
+    output: str,
     partitions: Sequence[Partition],
     tell: Tell,
     *,
@@ -88,6 +90,7 @@ def run_partitions(
     """Attribute the partitions that are due, one after the other; what goes wrong with one does not stop the others.
 
     Args:
+        output: of the request, below which the partitions' are; its progress file tells where the run stands.
         partitions: of `plan_partitions`.
         tell: told of each, in their order, what became of it, and of those that ran their results.
         progress: gives each that runs its report.
@@ -99,15 +102,17 @@ def run_partitions(
     Raises:
         EsvError: no Ray runtime is to be had.
     """
-    ended: Counter[State] = Counter()
-    with sigterm_interrupts(), ExitStack() as runtime:
-        there = False
+    states: Counter[State] = Counter(partition.state for partition in partitions)
+    with sigterm_interrupts(), partitions_file(output, states) as file, ExitStack() as runtime:
+        there = began = False
         for partition in partitions:
             result = None
             if partition.state == "due":
-                if _needs_ray(partition.spec) and not there:
-                    _enter(runtime, partition.spec, began=ended["attributed"] + ended["problem"] > 0)
+                file.write(partition.name)
+                if not runs_here(partition.spec) and not there:
+                    _enter(runtime, partition.spec, began=began)
                     there = True
+                began = True
                 try:
                     with progress() as report:
                         result = run_job(partition.spec, report, retry_failed=retry_failed)
@@ -117,9 +122,12 @@ def run_partitions(
                     partition = replace(partition, state="problem", why=one_line(error))
                     runtime.close()  # it may be what went wrong: the next has a new one
                     there = False
-            ended[partition.state] += 1
+                states["due"] -= 1
+                states[partition.state] += 1
+            if partition.state == "problem":
+                file.problems[partition.name] = partition.why
             tell(partition, result)
-    return ended
+    return +states
 
 
 def _partition_names(spec: JobSpec) -> list[str]:
@@ -162,9 +170,8 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
     found = read_manifest(spec.output)
     success = None if found is None else read_success(spec.output)
     if found is not None and success is not None:
-        keys = {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
         try:
-            check_same_job(found, keys, list_files_if_any(spec.features), spec.output)
+            check_same_job(found, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
         except JobError as error:
             raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed anew") from None
         if retry_failed and success["failed"]:
@@ -193,11 +200,6 @@ def _too_many(spec: JobSpec, failed: int, rows: int) -> str:
         f"{failed} of {rows} videos failed, more than max_failed = {spec.max_failed:g}; see status and reason in "
         f"{spec.output}/videos, and --retry-failed"
     )
-
-
-def _needs_ray(spec: JobSpec) -> bool:
-    places = (spec.features, spec.model, spec.output)
-    return spec.cluster.actors != 0 and not any(storage.in_this_process(url) for url in places)
 
 
 def _enter(runtime: ExitStack, spec: JobSpec, *, began: bool) -> None:

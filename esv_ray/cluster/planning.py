@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from esv_ray import storage
 from esv_ray.cluster.resources import memory_here, shape_of, this_machine
+from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.worker import job_engine
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
@@ -64,6 +65,20 @@ class CheckedJob:
     planned: bool
 
 
+def runs_here(spec: JobSpec) -> bool:
+    """Whether a job does all in this process: as it asks, or since no other could see one of its places."""
+    return spec.cluster.actors == 0 or bool(_private(spec))
+
+
+def _private(spec: JobSpec) -> list[str]:
+    return [url for url in (spec.features, spec.model, spec.output) if storage.in_this_process(url)]
+
+
+def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
+    """What results depend on, beside the features: settings, the model's digest, the version of the mathematics."""
+    return {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
+
+
 def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) -> CheckedJob:
     """Check a job and find its plan, or make one. Writes nothing.
 
@@ -78,7 +93,7 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
     model = load_model(spec.model)
     _check_classes(spec, model)
     files = list_files(spec.features)
-    keys = {**job_keys(spec), "model": model.digest, "results_version": RESULTS_VERSION}
+    keys = keys_of(spec, model.digest)
     found = read_manifest(spec.output)
     if found is None:
         return CheckedJob(model, _new_manifest(spec, model, files, keys, budget_of or memory_budget), planned=False)
@@ -127,6 +142,7 @@ def _new_manifest(
 ) -> Manifest:
     if committed_names(spec.output):
         raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
+    _check_no_partitions(spec.output)
     units = plan_units(files, spec.compute.unit)
     budget = budget_of(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
@@ -161,12 +177,25 @@ def memory_budget(spec: JobSpec) -> int:
     return memory_here(node, shape_of(spec, [node]), "auto" if spec.cluster.address is not None and actors else actors)
 
 
+def _check_no_partitions(output: str) -> None:
+    """Refuse to put a job's tables among the outputs of partitions, which no run over partitions would take again."""
+    if not storage.exists(storage.join(output, PROGRESS)):
+        return
+    folders, _ = storage.list_folder(output, "look for outputs of partitions")
+    # Partitions' names begin otherwise; the first tells for all.
+    name = next(
+        (one for one in folders if not one.startswith(("_", ".")) and one not in ("attributions", "videos")), None
+    )
+    if name is not None and storage.exists(storage.join(output, name, "run.json")):
+        raise JobError(f"{output} holds the outputs of partitions ({name}, ...); give another output, or --partitions")
+
+
 def _check_places(spec: JobSpec) -> None:
     if spec.output == spec.features or spec.output.startswith(spec.features.rstrip("/") + "/"):
         raise SpecError(
             f"output {spec.output} lies inside features {spec.features}; it would be read as input: put it elsewhere"
         )
-    private = [url for url in (spec.features, spec.model, spec.output) if storage.in_this_process(url)]
+    private = _private(spec)
     if private and spec.cluster.actors not in ("auto", 0):
         raise SpecError(
             f"{private[0]} lives in the memory of this process, where no actor sees it; set cluster.actors to 0"

@@ -27,6 +27,7 @@ class Standing:
         started, ended: seconds since 1970.
         progress: the progress file; None: there is none, or it cannot be read from here.
         unread: why it cannot.
+        partition: the one at work, where the job is one over partitions.
     """
 
     job: str | None
@@ -37,6 +38,7 @@ class Standing:
     ended: float | None
     progress: Mapping[str, Any] | None
     unread: str | None
+    partition: Standing | None = None
 
     @property
     def earlier(self) -> bool:
@@ -62,7 +64,11 @@ def standing_of(
             progress = read if isinstance(read, dict) else None
     except (EsvError, ValueError) as error:  # not everybody who may look at jobs may read their storage
         unread = " ".join(str(error).split())
-    return Standing(job, state, message, output, started, ended, progress, unread)
+    at_work = progress.get("partition") if progress else None
+    partition = None
+    if isinstance(at_work, str) and "/" not in at_work:
+        partition = standing_of(storage.join(output, at_work))
+    return Standing(job, state, message, output, started, ended, progress, unread, partition)
 
 
 def lines_of(standing: Standing, now: float) -> Iterator[str]:
@@ -86,6 +92,9 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
     if told is None:
         yield f"no progress: {standing.unread}" if standing.unread else "no progress is written yet"
         return
+    if "partitions" in told:
+        yield from _partition_lines(standing, told, now)
+        return
     videos, units = _section(told, "videos"), _section(told, "units")
     done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
     before = "of an earlier attempt: " if standing.earlier else ""
@@ -106,6 +115,16 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
         yield f"waiting for {told['waiting_for']}"
     yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
     yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
+
+
+def _partition_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iterator[str]:
+    counts = ", ".join(f"{count} {state}" for state, count in _section(told, "partitions").items())
+    before = "of an earlier attempt: " if standing.earlier else ""
+    yield f"{before}{told.get('state')}: partitions: {counts or 'none'}"
+    if standing.partition is not None:
+        yield f"{told['partition']}:"
+        yield from (f"  {line}" for line in _progress_lines(standing.partition, now))
+    yield from (f"{name}: {why}" for name, why in _section(told, "problems").items())
 
 
 def _section(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -140,6 +159,7 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "progress": standing.progress,
         "progress_of_this_attempt": None if standing.progress is None or not standing.job else not standing.earlier,
         "progress_unread": standing.unread,
+        "partition": None if standing.partition is None else standing.partition.progress,
     }
 
 

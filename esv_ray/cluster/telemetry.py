@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,13 +37,7 @@ def progress_file(run: Run) -> Iterator[None]:
     stop = threading.Event()
 
     def write() -> None:
-        where = storage.join(run.spec.output, PROGRESS)
-        try:
-            storage.replace(
-                where, (json.dumps(progress_of(run, begun), indent=1) + "\n").encode(), "write the progress"
-            )
-        except DataError as error:
-            _log.warning("%s", error)
+        _write(run.spec.output, progress_of(run, begun))
 
     def keep_writing() -> None:
         write()
@@ -63,6 +58,72 @@ def progress_file(run: Run) -> Iterator[None]:
         stop.set()
         writer.join()
         write()
+
+
+@contextmanager
+def partitions_file(output: str, counts: Mapping[Any, int]) -> Iterator[PartitionsProgress]:
+    """Keep `<output>/progress.json` of a run over partitions, each of which has one of its own below.
+
+    It is written as a partition begins, and says at the end how the run ended.
+
+    Args:
+        output: below which the partitions' outputs are.
+        counts: partitions by state, kept up to date by the run.
+    """
+    told = PartitionsProgress(output, _now(), counts)
+    state: str | None = "failed"
+    try:
+        yield told
+        state = "incomplete" if told.problems else "done"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        told.write(None, state)
+
+
+@dataclass
+class PartitionsProgress:
+    """Where a run over partitions stands.
+
+    Attributes:
+        output: below which their outputs are.
+        begun: when.
+        counts: partitions by state.
+        problems: why, by the partition's name.
+    """
+
+    output: str
+    begun: str
+    counts: Mapping[Any, int]
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def write(self, partition: str | None, state: str | None = "running") -> None:
+        """Write it.
+
+        Args:
+            partition: the one that is at work.
+            state: of the run.
+        """
+        content = {
+            "format": 1,
+            "state": state,
+            "submission": os.environ.get(SUBMISSION),
+            "begun": self.begun,
+            "updated": _now(),
+            "partition": partition,
+            "partitions": {state: count for state, count in self.counts.items() if count},
+            "problems": dict(list(self.problems.items())[:_REASONS]),
+        }
+        _write(self.output, content)
+
+
+def _write(output: str, content: Mapping[str, Any]) -> None:
+    data = (json.dumps(content, indent=1) + "\n").encode()
+    try:
+        storage.replace(storage.join(output, PROGRESS), data, "write the progress")
+    except DataError as error:
+        _log.warning("%s", error)
 
 
 def progress_of(run: Run, begun: str) -> dict[str, Any]:
@@ -113,6 +174,7 @@ def log_unit(event: UnitEvent) -> None:
         "time": _now(),
         "unit": event.unit.index,
         "name": event.unit.name,
+        "file": event.unit.file.url,
         "worker": event.worker,
         "probe": event.task.probe,
         "without": len(event.task.condemned),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from esv_ray import storage
 from esv_ray.cluster import partitions as module
 from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.partitions import Partition, plan_partitions, run_partitions
+from esv_ray.cluster.standing import as_json, lines_of, standing_of
 from esv_ray.cluster.state import JobResult
 from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
 from esv_ray.models.bundle import save_heads
@@ -73,7 +75,7 @@ class Nightly:
                 assert partition.why.splitlines() == [partition.why], "one line"
 
         planned = plan_partitions(self.spec, ready=ready, retry_failed=retry_failed)
-        counts = run_partitions(planned, tell, retry_failed=retry_failed)
+        counts = run_partitions(self.spec.output, planned, tell, retry_failed=retry_failed)
         assert dict(counts) == {state: list(ended.values()).count(state) for state in ended.values()}
         assert list(ended) == sorted(ended)
         return ended
@@ -85,7 +87,12 @@ def nightly(daily: Path, bundle: str, tmp_path: Path) -> Nightly:
 
 
 def stamps(output: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    """Of all files but the run's own progress."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in output.rglob("*")
+        if path.is_file() and path != output / "progress.json"
+    }
 
 
 def test_each_is_the_job_on_it_alone_and_is_done_once(
@@ -105,6 +112,49 @@ def test_each_is_the_job_on_it_alone_and_is_done_once(
     after = stamps(tmp_path / "out")
     assert {path: after[path] for path in before} == before
     assert {path.relative_to(tmp_path / "out").parts[0] for path in after.keys() - before.keys()} == {"dt=3"}
+
+
+def test_where_a_run_stands(nightly: Nightly, daily: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def looked_at(spec: JobSpec, *arguments: Any, **named: Any) -> JobResult:
+        result = run_job(spec, *arguments, **named)
+        seen.append(list(lines_of(standing_of(str(tmp_path / "out")), time.time())))
+        return result
+
+    monkeypatch.setattr(module, "run_job", looked_at)
+    (daily / "dt=3").mkdir()
+    (daily / "dt=3" / "part.parquet").write_text("no table")
+    nightly()
+    assert [lines[0].strip() for lines in seen] == [
+        "running: partitions: 3 due",
+        "running: partitions: 2 due, 1 attributed",
+    ]
+    assert [lines[1].strip() for lines in seen] == ["dt=1:", "dt=2:"]
+    assert all(lines[2].startswith("    done: 6 of 6 videos") for lines in seen)
+    after = standing_of(str(tmp_path / "out"))
+    lines = list(lines_of(after, time.time()))
+    assert lines[0] == "  incomplete: partitions: 2 attributed, 1 problem"
+    assert lines[1].startswith("  dt=3: ")
+    assert (after.partition, as_json(after)["partition"]) == (None, None)
+
+
+def test_a_run_that_is_stopped_says_so(nightly: Nightly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: Any, **named: Any) -> JobResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_job", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        nightly()
+    assert json.loads((tmp_path / "out" / "progress.json").read_text())["state"] == "interrupted"
+
+
+def test_a_plain_job_is_refused_their_output(nightly: Nightly, daily: Path, bundle: str, tmp_path: Path) -> None:
+    nightly()
+    places = {"features": str(daily / "dt=1"), "model": bundle, "output": str(tmp_path / "out")}
+    with pytest.raises(JobError, match=r"out holds the outputs of partitions \(dt=1, \.\.\.\)"):
+        run_job(load_spec(places, [HERE, *OPTIONS]))
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 @pytest.mark.parametrize("change", ["rewritten", "added", "removed", "all removed"])
