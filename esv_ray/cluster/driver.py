@@ -8,10 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import torch
 
 from esv_ray.cluster.actor import UnitActor, UnitFault
+from esv_ray.cluster.crew import MOST_IN_FLIGHT
 from esv_ray.cluster.planning import memory_budget, plan_job, runs_here
 from esv_ray.cluster.resources import shape_of, this_machine
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
-from esv_ray.cluster.scheduler import MOST_IN_FLIGHT
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.telemetry import log_unit, progress_file
 from esv_ray.cluster.worker import UnitReport

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+from esv_ray.cluster.crew import MOST_IN_FLIGHT, Crew
 from esv_ray.cluster.inquest import Inquest, Rows
 
-MOST_IN_FLIGHT = 2
 MOST_TRIES = 5  # of a unit that meets faults of storage, each of which was retried below already
 MOST_CHARGES = 2  # of a whole unit, after which it is looked into
 MOST_FAILED_STARTS = 5  # one after another
@@ -60,7 +60,7 @@ class Scheduler:
         room: workers that the cluster holds as it is now; None: unknown. Others that are starting wait for nodes.
         waiting: units not yet given out, in plan order.
         suspects: units that must run alone.
-        in_flight: units of each ready worker, oldest first.
+        crew: workers that are ready, and their units.
         starting: workers that were asked for and are not ready.
         done: finished units.
         quarantined: units given up, and why.
@@ -73,19 +73,13 @@ class Scheduler:
     room: int | None = None
     waiting: deque[int] = field(default_factory=deque)
     suspects: deque[int] = field(default_factory=deque)
-    in_flight: dict[str, list[int]] = field(default_factory=dict)
+    crew: Crew = field(default_factory=Crew)
     starting: set[str] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
     quarantined: dict[int, str] = field(default_factory=dict)
     condemned: dict[tuple[int, int], str] = field(default_factory=dict)
     failed_starts: int = 0
     _paused: list[tuple[float, int]] = field(default_factory=list)  # a heap: when, unit
-    # Workers with so many units in flight that may take more, in the order in which they came to that: no step
-    # looks at all workers, of which there may be thousands.
-    _room: tuple[dict[str, None], ...] = field(default_factory=lambda: tuple({} for _ in range(MOST_IN_FLIGHT)))
-    _alone: dict[str, int] = field(default_factory=dict)  # workers that a suspect has for itself
-    _draining: dict[str, None] = field(default_factory=dict)  # workers that take nothing until they are empty
-    _seen: dict[str, float] = field(default_factory=dict)  # busy workers: when each last made progress
     _given: set[int] = field(default_factory=set)  # units given out before
     _tries: dict[int, int] = field(default_factory=dict)
     _charges: dict[int, int] = field(default_factory=dict)
@@ -113,9 +107,14 @@ class Scheduler:
         return None
 
     @property
+    def in_flight(self) -> Mapping[str, list[int]]:
+        """Units of each ready worker, oldest first."""
+        return self.crew.in_flight
+
+    @property
     def busy(self) -> int:
         """Workers with work."""
-        return len(self._seen)
+        return len(self.crew.seen)
 
     def idle_s(self, now: float) -> float:
         """Seconds after which something is due that no worker reports: the end of a pause."""
@@ -143,7 +142,7 @@ class Scheduler:
 
     def spare(self) -> list[str]:
         """Workers that no unit is left for: those that are not ready yet, then idle ones. They are to be given back."""
-        idle = [*sorted(self.starting), *self._room[0]]
+        idle = [*sorted(self.starting), *self.crew.room[0]]
         return idle[: max(0, len(self.in_flight) + len(self.starting) - self._useful)]
 
     def worker_starting(self, worker: str) -> None:
@@ -152,12 +151,9 @@ class Scheduler:
 
     def worker_ready(self, worker: str) -> None:
         """A worker said that it is ready."""
-        if worker in self.in_flight:
-            raise ValueError(f"worker {worker} is known already")
+        self.crew.join(worker)
         self.starting.discard(worker)
         self.failed_starts = 0
-        self.in_flight[worker] = []
-        self._room[0][worker] = None
 
     def start_failed(self, worker: str, reason: str, now: float) -> None:
         """A worker ended before it was ready; the pause before the next start grows."""
@@ -179,15 +175,10 @@ class Scheduler:
             The units that were in flight on it; they wait again, as suspects if charged.
         """
         self.starting.discard(worker)
-        units = self.in_flight.pop(worker, [])
-        alone = self._alone.pop(worker, None)
-        self._seen.pop(worker, None)
-        self._draining.pop(worker, None)
-        for room in self._room:
-            room.pop(worker, None)
+        units, alone = self.crew.leave(worker)
         for unit in units if charged else reversed(units):
             if not charged:
-                (self.waiting if alone is None else self.suspects).appendleft(unit)
+                (self.suspects if alone else self.waiting).appendleft(unit)
             elif len(units) == 1:
                 self._deaths += 1
                 self._charge(unit, reason)
@@ -197,14 +188,11 @@ class Scheduler:
 
     def progress(self, worker: str, now: float) -> None:
         """A worker showed that its work goes on."""
-        if worker in self._seen:
-            self._seen[worker] = now
+        self.crew.progress(worker, now)
 
     def stalled(self, now: float) -> list[str]:
         """Workers with work that showed no progress for `stall_s`; they are to be ended, and lost."""
-        if self.stall_s is None:
-            return []
-        return [worker for worker, seen in self._seen.items() if now - seen >= self.stall_s]
+        return [] if self.stall_s is None else self.crew.stalled(now, self.stall_s)
 
     # Units ------------------------------------------------------------------------------------------------------------
 
@@ -214,22 +202,22 @@ class Scheduler:
             _, unit = heapq.heappop(self._paused)
             (self.suspects if unit in self._inquests else self.waiting).append(unit)
         given: list[tuple[str, Task]] = []
-        while self.suspects and self._room[0]:
-            worker = next(iter(self._room[0]))
-            self._alone[worker] = unit = self.suspects.popleft()
-            given.append(self._give(worker, unit, now))
-        self._drain()
-        for ahead, room in enumerate(self._room):
+        while self.suspects and (worker := self.crew.free()) is not None:
+            given.append(self._give(worker, self.suspects.popleft(), now, alone=True))
+        # Some workers run empty, so that suspects need not wait for the end of the job.
+        kept_free = max(1, len(self.in_flight) // _SHARE_ALONE) - len(self.crew.alone)
+        self.crew.drain(min(len(self.suspects), kept_free))
+        for ahead in range(MOST_IN_FLIGHT):
             # The last units are not queued behind others where workers that are about to be ready could take them.
             kept = self._soon_ready if ahead else 0
-            while len(self.waiting) > kept and room:
-                given.append(self._give(next(iter(room)), self.waiting.popleft(), now))
+            while len(self.waiting) > kept and (worker := self.crew.free(ahead)) is not None:
+                given.append(self._give(worker, self.waiting.popleft(), now))
         return given
 
     def unit_done(self, worker: str, unit: int, now: float) -> None:
         """A worker did what it was asked: a unit is committed, or rows of it have been computed without harm."""
         task = self.task(unit)
-        self._release(worker, unit, now)
+        self.crew.release(worker, unit, now)
         if len(task.condemned) < self.sizes[unit]:
             self._failures = self._deaths = 0  # something was computed
         if task.probe is None:
@@ -250,7 +238,7 @@ class Scheduler:
                 nothing, trying again is no use; `storage`: it may pass; `compute`: a video may be at fault.
             now: seconds.
         """
-        self._release(worker, unit, now)
+        self.crew.release(worker, unit, now)
         if fault == "compute":
             self._charge(unit, reason)
             return
@@ -303,38 +291,11 @@ class Scheduler:
         self._failures += 2
         self._inquests.pop(unit, None)
 
-    def _give(self, worker: str, unit: int, now: float) -> tuple[str, Task]:
+    def _give(self, worker: str, unit: int, now: float, *, alone: bool = False) -> tuple[str, Task]:
         task = self.task(unit)
         self._given.add(unit)
-        units = self.in_flight[worker]
-        self._room[len(units)].pop(worker)
-        units.append(unit)
-        if len(units) < MOST_IN_FLIGHT and worker not in self._alone:
-            self._room[len(units)][worker] = None
-        self._seen.setdefault(worker, now)
+        self.crew.give(worker, unit, now, alone=alone)
         return worker, task
-
-    def _release(self, worker: str, unit: int, now: float) -> None:
-        units = self.in_flight[worker]
-        if len(units) < MOST_IN_FLIGHT:
-            self._room[len(units)].pop(worker, None)
-        units.remove(unit)
-        self._alone.pop(worker, None)
-        if units:
-            self._seen[worker] = now
-        else:
-            self._seen.pop(worker)
-            self._draining.pop(worker, None)
-        if worker not in self._draining:
-            self._room[len(units)][worker] = None
-
-    def _drain(self) -> None:
-        """Let some workers run empty, so that suspects need not wait for the end of the job."""
-        wanted = min(len(self.suspects), max(1, len(self.in_flight) // _SHARE_ALONE) - len(self._alone))
-        while len(self._draining) < wanted and self._room[1]:
-            worker = next(iter(self._room[1]))
-            self._room[1].pop(worker)
-            self._draining[worker] = None
 
     def _pause(self, tries: int) -> float:
         """Seconds: anything up to a bound that doubles (full jitter), so that thousands do not come back at once."""

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from esv_ray.bench.simulation import Simulation, World
+from esv_ray.cluster.crew import MOST_IN_FLIGHT
 from esv_ray.cluster.scheduler import (
     MOST_CHARGES,
     MOST_FAILED_STARTS,
-    MOST_IN_FLIGHT,
     MOST_TRIES,
     Fault,
     Scheduler,
@@ -371,16 +371,16 @@ def consistent(scheduler: Scheduler) -> None:
     assert sorted(everywhere) == sorted(scheduler.sizes)
     for worker, units in scheduler.in_flight.items():
         assert len(units) <= MOST_IN_FLIGHT
-        assert (worker in scheduler._seen) == bool(units)
-        alone = worker in scheduler._alone
-        assert not alone or units == [scheduler._alone[worker]]
-        room = [depth for depth, workers in enumerate(scheduler._room) if worker in workers]
+        assert (worker in scheduler.crew.seen) == bool(units)
+        alone = worker in scheduler.crew.alone
+        assert not alone or units == [scheduler.crew.alone[worker]]
+        room = [depth for depth, workers in enumerate(scheduler.crew.room) if worker in workers]
         full = len(units) == MOST_IN_FLIGHT
-        assert room == ([] if alone or full or worker in scheduler._draining else [len(units)])
+        assert room == ([] if alone or full or worker in scheduler.crew.draining else [len(units)])
         for unit in units:
             assert scheduler.task(unit).probe is None or alone, "probes run alone"
     known = set(scheduler.in_flight)
-    assert set(scheduler._alone) | set(scheduler._draining) | set(scheduler._seen) <= known
+    assert set(scheduler.crew.alone) | set(scheduler.crew.draining) | set(scheduler.crew.seen) <= known
     assert not known & scheduler.starting
 
 
