@@ -52,7 +52,7 @@ def _reason(told: str) -> str:
     plain = [line for line in lines if not re.match(r"[EWI]\d{4} ", line)] or lines or ["no reason given"]
     text = " ".join(" ".join(plain).split())[:300]
     if ("RayJob" in text and "no matches for kind" in text) or ("resource type" in text and "rayjob" in text):
-        return "the cluster knows no RayJob: install the KubeRay operator (1.4 or newer) first"
+        return "the cluster knows no RayJob: install the KubeRay operator (1.7 or newer) first"
     if "refused" in text or "no such host" in text or "provide credentials" in text:
         return f"no cluster answers ({text}); check kubectl's context"
     return text
