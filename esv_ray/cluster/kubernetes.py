@@ -59,12 +59,22 @@ def _reason(told: str) -> str:
 
 
 def apply(objects: Sequence[Object], namespace: str | None) -> None:
-    """Create or update objects.
+    """Create or update the objects of a job. Its spec belongs to the RayJob, and goes with it.
 
     Raises:
         SpecError: the cluster refuses them.
     """
-    kubectl("apply", "--filename", "-", namespace=namespace, text=as_yaml(objects))
+    told = json.loads(_apply(objects, namespace))
+    there = {(one["kind"], one["metadata"]["name"]): one["metadata"] for one in told["items"]}
+    rayjob = next(one for one in objects if one["kind"] == "RayJob")
+    name = rayjob["metadata"]["name"]
+    owner = {key: rayjob[key] for key in ("apiVersion", "kind")} | {"name": name, "uid": there["RayJob", name]["uid"]}
+    spec = next(one for one in objects if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", f"{name}-spec"))
+    _apply([{**spec, "metadata": {**spec["metadata"], "ownerReferences": [owner]}}], namespace)
+
+
+def _apply(objects: Sequence[Object], namespace: str | None) -> str:
+    return kubectl("apply", "--filename", "-", "--output", "json", namespace=namespace, text=as_yaml(objects))
 
 
 def submissions(namespace: str | None) -> list[Submission]:

@@ -33,7 +33,12 @@ if verb == "kustomize":
 if verb == "get":
     print(json.dumps({{"items": items}}))
 elif verb == "apply":
-    items += [one for one in yaml.safe_load_all(sys.stdin) if one["kind"] == "RayJob"]
+    told = list(yaml.safe_load_all(sys.stdin))
+    for one in told:
+        one["metadata"]["uid"] = "uid of " + one["metadata"]["name"]
+    items += [one for one in told if one["kind"] == "RayJob"]
+    (state / "applied").write_text(json.dumps(told))
+    print(json.dumps({{"items": told}} if len(told) > 1 else told[0]))
 elif verb == "delete":
     gone = {{name.partition("/")[2] for name in arguments if "/" in name}}
     items = [one for one in items if one["metadata"]["name"] not in gone]
@@ -86,7 +91,10 @@ def test_submit_status_logs_stop_submit_again(state: Path) -> None:
     assert not any(line.startswith(("apply", "get")) for line in (state / "calls").read_text().splitlines())
 
     assert "submitted esv-trn-1: esv status trn --kubernetes -n video" in ask("submit", *JOB, *THERE)
-    assert "apply --filename - --namespace video" in (state / "calls").read_text()
+    assert "apply --filename - --output json --namespace video" in (state / "calls").read_text()
+    (spec,) = json.loads((state / "applied").read_text())
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": "esv-trn-1", "uid": "uid of esv-trn-1"}
+    assert (spec["kind"], spec["metadata"]["ownerReferences"]) == ("ConfigMap", [owner])
     assert ask("status", "trn", *THERE).startswith("esv-trn-1  PENDING")
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running", startTime="2026-11-23T10:00:00Z")
     told = json.loads(ask("status", "esv-trn-1", *THERE, "--json"))
