@@ -72,7 +72,10 @@ def summarize(output: str) -> Summary:
     """
     manifest = read_manifest(output)
     if manifest is None:
-        raise DataError(f"{output}: expected a job's output, found no run.json; check the location")
+        raise DataError(
+            f"{output}: expected a job's output, found no run.json; check the location "
+            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
+        )
     videos = _read(output, "videos")
     videos = videos.filter(pc.equal(videos.column("status"), "ok"))
     rows = _read(output, "attributions")

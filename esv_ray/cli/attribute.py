@@ -132,7 +132,7 @@ def tell(result: JobResult) -> None:
             click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
         more = len(result.quarantined) - _NAMED
         click.echo(f"{f'and {more} more; ' if more > 0 else ''}{_GO_ON}", err=True)
-    click.echo(f"tables: {result.output}")
+    click.echo(f"tables: {printable(result.output)}")
 
 
 @click.command()

@@ -13,15 +13,41 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def _of_ray(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and context.params.get("kubernetes"):
+        raise click.UsageError("--address is a Ray cluster's, and --kubernetes starts one of the job's own")
+    return value
+
+
+def _of_kubernetes(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not context.params.get("kubernetes", True):
+        raise click.UsageError(f"{parameter.opts[0]} goes with --kubernetes")
+    return value
+
+
 address_option = click.option(
     "--address",
     metavar="URL",
+    callback=_of_ray,
     help="The cluster's dashboard, http://HEAD:8265; by default $RAY_API_SERVER_ADDRESS, or this machine's cluster.",
 )
 
 
-kubernetes_option = click.option("--kubernetes", is_flag=True, help="A RayJob on Kubernetes, through kubectl.")
-namespace_option = click.option("--namespace", "-n", metavar="NAME", help="Of Kubernetes; by default kubectl's own.")
+# Eager: what goes with it, and what does not, is known when the other options are read.
+kubernetes_option = click.option(
+    "--kubernetes", is_flag=True, is_eager=True, help="A RayJob on Kubernetes, through kubectl."
+)
+namespace_option = click.option(
+    "--namespace", "-n", metavar="NAME", callback=_of_kubernetes, help="Of Kubernetes; by default kubectl's own."
+)
+overlay_option = click.option(
+    "--overlay",
+    callback=_of_kubernetes,
+    help="Of k8s/overlays: base (default), gpu, spot, kueue, cpu-local; or a folder of your own.",
+)
+image_option = click.option(
+    "--image", callback=_of_kubernetes, help="In place of the overlay's esv-ray image; give it a tag."
+)
 
 
 def job_options(command: _Command) -> _Command:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -52,14 +54,17 @@ def logs(
     if kubernetes:
         from esv_ray.cluster import kubernetes as pods
 
-        context.exit(pods.logs(pods.find(job, namespace).id, namespace, follow=follow))
+        found = pods.find(job, namespace)
+        with going_on(found.id):
+            context.exit(pods.logs(found.id, namespace, follow=follow))
     from esv_ray.cluster import ray_jobs as jobs
     from esv_ray.cluster.ray_client import connect
 
     client = connect(address)
     found = jobs.find(client, job)
     if follow:
-        jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
+        with going_on(found.id):
+            jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
     else:
         click.echo(jobs.logs(client, found.id), nl=False)
 
@@ -116,6 +121,16 @@ def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: 
     for one in known:
         begun = "-" if one.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started))
         click.echo(printable(f"{one.id:{width}}  {one.state:9}  {begun:16}  {one.output}"))
+
+
+@contextmanager
+def going_on(submission: str) -> Iterator[None]:
+    """Who leaves while a job is watched is told that it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{submission} goes on: esv logs -f {submission}, esv stop {submission}", err=True)
+        raise click.exceptions.Exit(130) from None
 
 
 def standing(submission: Submission) -> Standing:

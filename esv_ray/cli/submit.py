@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esv_ray.cli.job_options import (
     address_option,
+    image_option,
     job_options,
     kubernetes_option,
     namespace_option,
+    overlay_option,
     read_job,
 )
-from esv_ray.cli.jobs import standing
+from esv_ray.cli.jobs import going_on, standing
 
 if TYPE_CHECKING:
     from esv_ray.cluster.submission import Submission
     from esv_ray.spec import JobSpec
 
 
-overlay_option = click.option(
-    "--overlay", default="base", help="Of k8s/overlays: base, gpu, spot, kueue, cpu-local; or a folder of your own."
-)
 partitions_option = click.option(
     "--partitions", is_flag=True, help="As of esv attribute: every sub-directory of the features not yet done."
 )
 ready_option = click.option("--ready", metavar="NAME", help="With --partitions: only those that hold such a file.")
-image_option = click.option("--image", help="In place of the overlay's esv-ray image; give it a tag.")
 
 
 @click.command()
@@ -58,7 +56,7 @@ def submit(
     address: str | None,
     kubernetes: bool,
     namespace: str | None,
-    overlay: str,
+    overlay: str | None,
     image: str | None,
     dry_run: bool,
     name: str | None,
@@ -87,14 +85,16 @@ def submit(
       0    submitted; with --wait or --follow: done
       1    with --wait or --follow: too many videos failed, or a unit could not be committed
       2    the request is wrong, or the cluster cannot do it; nothing was started
-      130  with --wait or --follow: the job was stopped
+      130  with --wait or --follow: the job was stopped, or you left it (Ctrl-C), and it goes on
     """
     job = read_job(spec, features, model, output, overrides)
     options = _options(retry_failed, partitions, ready)
     if kubernetes:
-        if address or working_dir:
-            raise click.UsageError("--kubernetes starts a cluster of the job's own: no --address, no --working-dir")
-        context.exit(_on_kubernetes(job, name, options, namespace, overlay, image, dry_run, wait=wait, follow=follow))
+        if working_dir:
+            raise click.UsageError("--working-dir is sent to a Ray cluster; on Kubernetes the image holds the code")
+        context.exit(
+            _on_kubernetes(job, name, options, namespace, overlay or "base", image, dry_run, wait=wait, follow=follow)
+        )
     if dry_run:
         raise click.UsageError("--dry-run goes with --kubernetes; esv plan tells what a job will take")
     context.exit(_on_ray(job, address, name, options, working_dir, wait=wait, follow=follow))
@@ -141,9 +141,10 @@ def _on_ray(
     click.echo(f"submitted {submitted.id}: esv status {name}, esv logs -f {name}, esv stop {name}")
     if not (wait or follow):
         return 0
-    if follow:
-        jobs.follow(client, submitted.id, lambda text: click.echo(text, nl=False))
-    ended = jobs.wait(client, submitted.id, _waiting())
+    with going_on(submitted.id):
+        if follow:
+            jobs.follow(client, submitted.id, lambda text: click.echo(text, nl=False))
+        ended = jobs.wait(client, submitted.id, _waiting())
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)
 
@@ -164,12 +165,13 @@ def _on_kubernetes(
     from esv_ray.cluster import manifests
     from esv_ray.cluster.submission import exit_code, next_id
 
-    name = _name(job, name)
+    name, namespace = _name(job, name), namespace or manifests.namespace_of(overlay)
     before = [] if dry_run else [one for one in pods.submissions(namespace) if one.name == name]
     submission = next_id(before, job.output, name)
     objects = manifests.render(
         job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
     )
+    _note_image(objects, overlay)
     if dry_run:
         click.echo(manifests.as_yaml(objects), nl=False)
         return 0
@@ -179,7 +181,8 @@ def _on_kubernetes(
     click.echo(f"submitted {submission}: {told}")
     if not (wait or follow):
         return 0
-    ended = pods.wait(submission, namespace, _waiting(), follow=follow)
+    with going_on(submission):
+        ended = pods.wait(submission, namespace, _waiting(), follow=follow)
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)
 
@@ -190,7 +193,9 @@ def _on_kubernetes(
 @overlay_option
 @image_option
 @click.option("--name", help="Of the job, by default the last part of its output.")
-@click.option("--attempt", default=1, type=click.IntRange(1), help="Which; a RayJob of each is of its own.")
+@click.option(
+    "--attempt", type=click.IntRange(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
+)
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
 @ready_option
@@ -202,10 +207,10 @@ def render(
     output: str | None,
     overrides: tuple[str, ...],
     namespace: str | None,
-    overlay: str,
+    overlay: str | None,
     image: str | None,
     name: str | None,
-    attempt: int,
+    attempt: int | None,
     retry_failed: bool,
     partitions: bool,
     ready: str | None,
@@ -223,13 +228,26 @@ def render(
 
     job = read_job(spec, features, model, output, overrides)
     name = _name(job, name)
-    options = _options(retry_failed, partitions, ready)
+    options, overlay = _options(retry_failed, partitions, ready), overlay or "base"
+    if schedule is not None and attempt is not None:
+        raise click.UsageError("--attempt goes without --schedule, whose runs are of one name, one after the other")
+    # The number of a schedule is that of no attempt by hand, so that neither takes the other's spec or name.
+    submission = id_of(name, 0 if schedule is not None else attempt or 1)
     objects = manifests.render(
-        job, id_of(name, attempt), name, overlay=overlay, namespace=namespace, image=image, options=options
+        job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
     )
+    _note_image(objects, overlay)
     if schedule is not None:
         objects = manifests.scheduled(objects, schedule, name)
     click.echo(manifests.as_yaml(objects), nl=False)
+
+
+def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:
+    from esv_ray.cluster.manifest_options import bare_image
+
+    bare = bare_image(next(one for one in objects if one["kind"] == "RayJob")["spec"])
+    if bare is not None and overlay != "cpu-local":  # whose image lies on the node
+        click.echo(f"note: the image {bare} names no registry; give --image REGISTRY/esv-ray:TAG", err=True)
 
 
 def _waiting(every_s: float = 10.0) -> Callable[[Submission], None]:

@@ -8,17 +8,16 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object, as_yaml
-from esv_ray.cluster.submission import Submission, newest_first, parts_of, the_one
+from esv_ray.cluster.submission import ENDED, Submission, newest_first, parts_of, the_one
 from esv_ray.errors import JobError, SpecError
 
 _ANSWER_S = 120.0
 _POLL_S = 5.0
-# Of a RayJob whose cluster is not up yet, or is gone again, KubeRay tells the deployment's state alone.
-_STATES = {"Complete": "SUCCEEDED", "Failed": "FAILED", "Suspended": "STOPPED", "Suspending": "STOPPED"}
 
 
 def kubectl(*arguments: str, namespace: str | None, text: str | None = None) -> str:
@@ -102,13 +101,23 @@ def _submission(one: dict[str, Any]) -> Submission | None:
         id=meta["name"],
         name=parts[0],
         attempt=parts[1],
-        state=_STATES.get(deployed) or status.get("jobStatus") or "PENDING",
+        state=_state(deployed, status.get("jobStatus", "")),
         output=meta.get("annotations", {}).get(OUTPUT_NOTE, ""),
         started=_seconds(status.get("startTime")),
         ended=_seconds(status.get("endTime")),
         message=" ".join(str(status.get("message") or status.get("reason") or deployed).split()),
         exit_code=None,
     )
+
+
+def _state(deployed: str, job: str) -> str:
+    """A RayJob's state in Ray's words: what KubeRay does with it says whether it is over, not what Ray last said."""
+    if deployed == "Complete":  # a job that was stopped is complete, too
+        return job if job in ENDED else "SUCCEEDED"
+    if deployed in ("Failed", "ValidationFailed"):
+        return "STOPPED" if job == "STOPPED" else "FAILED"
+    # It may be queued (Suspended), or tried again though its last cluster failed (Retrying).
+    return "RUNNING" if deployed == "Running" and job in ("RUNNING", *ENDED) else "PENDING"
 
 
 def _seconds(text: str | None) -> float | None:
@@ -123,15 +132,13 @@ def logs(submission: str, namespace: str | None, *, follow: bool) -> int:
 
 
 def stop(job: str, namespace: str | None) -> Submission:
-    """End a job: its RayJob and spec are deleted, with the cluster and its pods; what is committed stays.
+    """End a job: its RayJob is deleted, with the cluster, its pods and its spec; what is committed stays.
 
-    Suspending it would leave the record, but a queue (Kueue) would start it again.
+    Suspending it would leave the record, but a queue (Kueue) would start it again. A spec that was not submitted but
+    rendered is not the RayJob's own, and stays: a schedule wants it again.
     """
-    found = find(job, namespace)
-    names = [f"rayjob.ray.io/{found.id}", f"configmap/{found.id}-spec"]
-    kubectl(
-        "delete", *names, "--ignore-not-found", "--wait=true", f"--timeout={int(_ANSWER_S) - 10}s", namespace=namespace
-    )
+    found, patience = find(job, namespace), f"--timeout={int(_ANSWER_S) - 10}s"
+    kubectl("delete", f"rayjob.ray.io/{found.id}", "--ignore-not-found", "--wait=true", patience, namespace=namespace)
     return found
 
 
@@ -144,9 +151,10 @@ def wait(submission: str, namespace: str | None, each: Callable[[Submission], No
         each: told of it now and then.
         follow: show what it writes, as soon as there is a pod that does.
     """
-    shown = not follow
+    shown, now = not follow, find(submission, namespace)
     while True:
-        now = find(submission, namespace)
+        there = [one for one in submissions(namespace) if one.id == submission]
+        now = there[0] if there else replace(now, state="STOPPED", message="deleted")
         each(now)
         if now.over:
             return now

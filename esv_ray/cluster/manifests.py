@@ -10,11 +10,13 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from esv_ray.cluster.manifest_options import check_cron, check_image, check_namespace, check_places, set_image
 from esv_ray.cluster.preflight import spec_text
 from esv_ray.cluster.resources import ActorShape, fitting
 from esv_ray.cluster.submission import environment_of
@@ -26,7 +28,7 @@ Object = dict[str, Any]
 NAME_LABEL, OUTPUT_NOTE = "esv-ray.dev/job", "esv-ray.dev/output"
 _TREES = (Path(__file__).parents[1] / "_k8s", Path(__file__).parents[2] / "k8s")  # installed; a checkout
 _RAYJOB, _SPEC, _SCHEDULED = "esv", "esv-spec", "esv-scheduled"
-_BUILD_S = 60.0
+_BUILD_S, _MOST_RETRIES = 60.0, 1
 # An hour after it has ended, with its cluster: else KubeRay keeps a RayJob, whose name is taken the next time.
 _DELETED_WHEN_OVER = [
     {"policy": "DeleteSelf", "condition": {state: value, "ttlSeconds": 3600}}
@@ -97,7 +99,7 @@ def render(
 
     Args:
         spec: the job; it uses the cluster that is started for it, and as many actors as that may grow to hold.
-        submission: the RayJob's name, ``esv-<name>-<attempt>``.
+        submission: the RayJob's name, ``esv-<name>-<attempt>``; that of a schedule is attempt 0, and nobody else's.
         name: of the job.
         overlay: a name of `overlays`, or the folder of the user's own.
         namespace: where it runs; None: what the overlay or kubectl's context says.
@@ -105,10 +107,11 @@ def render(
         options: of `esv attribute`.
 
     Raises:
-        SpecError: the overlay is none, or lacks what belongs to a job.
+        SpecError: the overlay is none, or lacks what belongs to a job; or image, namespace or places cannot be.
     """
     objects = build(overlay_folder(overlay))
     rayjob, config = _one(objects, "RayJob", _RAYJOB, overlay), _one(objects, "ConfigMap", _SPEC, overlay)
+    check_places(spec, rayjob["spec"]["rayClusterSpec"])
     groups = rayjob["spec"]["rayClusterSpec"].get("workerGroupSpecs", [])
     spec = _for_groups(spec, groups, namespace)
     config["data"] = {"job.yaml": spec_text(spec)}
@@ -120,11 +123,17 @@ def render(
     rayjob["metadata"]["name"], config["metadata"]["name"] = submission, f"{submission}-spec"
     _rename_config(rayjob["spec"], f"{submission}-spec")
     if image is not None:
-        _set_image(rayjob["spec"], image)
+        set_image(rayjob["spec"], check_image(image))
     if namespace is not None:
         for one in objects:
-            _move(one, namespace)
+            _move(one, check_namespace(namespace))
     return objects
+
+
+def namespace_of(overlay: str) -> str | None:
+    """The namespace that an overlay says; None: it leaves that to kubectl."""
+    found: str | None = _one(build(overlay_folder(overlay)), "RayJob", _RAYJOB, overlay)["metadata"].get("namespace")
+    return found
 
 
 def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
@@ -135,16 +144,19 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
         cron: when, five fields as of cron.
         name: of the job.
     """
-    if len(cron.split()) != 5:
-        raise SpecError(f"--schedule: expected five fields as of cron, '0 3 * * *', got {cron!r:.60}")
+    check_cron(cron)
     rayjob = next(one for one in objects if one["kind"] == "RayJob")
     if "kueue.x-k8s.io/queue-name" in rayjob["metadata"].get("labels", {}):
         raise SpecError("--schedule: Kueue takes no RayJob that deletes itself; choose another overlay than kueue")
+    namespace = rayjob["metadata"].get("namespace")
+    if namespace is None:
+        raise SpecError("--schedule: expected --namespace, in which an account gets the right to create RayJobs")
     others = [one for one in objects if one is not rayjob]
     rayjob = {**rayjob, "spec": {**rayjob["spec"], "deletionStrategy": {"deletionRules": _DELETED_WHEN_OVER}}}
     for key in ("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"):  # KubeRay takes these or rules, not both
         rayjob["spec"].pop(key, None)
-    namespace = rayjob["metadata"].get("namespace")
+    # A retry is a whole new cluster, and the next run is to come anyway.
+    rayjob["spec"]["backoffLimit"] = min(_MOST_RETRIES, rayjob["spec"].get("backoffLimit", 0))
     around = build(overlays()["base"].parent / "schedule")
     _one(around, "ConfigMap", _SCHEDULED, "schedule")["data"] = {"rayjob.yaml": as_yaml([rayjob])}
     _one(around, "CronJob", _SCHEDULED, "schedule")["spec"]["schedule"] = cron
@@ -154,8 +166,7 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
             one["metadata"].setdefault("labels", {})[NAME_LABEL] = name
         if one["kind"] == "CronJob":
             _rename_config(one["spec"], f"esv-{name}-scheduled", old=_SCHEDULED)
-        if namespace is not None:
-            _move(one, namespace)
+        _move(one, namespace)
     return [*others, *around]
 
 
@@ -182,7 +193,9 @@ def as_yaml(objects: Sequence[Object]) -> str:
 def _one(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
     found = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
     if len(found) != 1:
-        raise SpecError(f"overlay {where}: expected one {kind} named {name}, found {len(found)}")
+        raise SpecError(
+            f"overlay {where}: expected one {kind} named {name}, found {len(found)} (no namePrefix, no nameSuffix)"
+        )
     return found[0]
 
 
@@ -209,9 +222,10 @@ def _node_of(group: Mapping[str, Any]) -> dict[str, float]:
     container = group["template"]["spec"]["containers"][0]
     limits = {**container.get("resources", {}).get("requests", {}), **container.get("resources", {}).get("limits", {})}
     asked = group.get("rayStartParams", {})
+    gpus = sum(float(value) for key, value in limits.items() if key.endswith("gpu") or "/mig-" in key)
     return {
-        "CPU": float(asked.get("num-cpus", _cores(str(limits.get("cpu", 0))))),
-        "GPU": float(asked.get("num-gpus", limits.get("nvidia.com/gpu", 0))),
+        "CPU": float(asked.get("num-cpus", ceil(_cores(str(limits.get("cpu", 0)))))),  # rounded as KubeRay does
+        "GPU": float(asked.get("num-gpus", gpus)),
     }
 
 
@@ -236,19 +250,6 @@ def _rename_config(node: object, name: str, old: str = _SPEC) -> None:
     elif isinstance(node, list):
         for value in node:
             _rename_config(value, name, old)
-
-
-def _set_image(node: object, image: str) -> None:
-    """Of all containers that run esv_ray."""
-    if isinstance(node, dict):
-        mine = node.get("image")
-        if isinstance(mine, str) and mine.rpartition("/")[2].partition(":")[0] == "esv-ray":
-            node["image"] = image
-        for value in node.values():
-            _set_image(value, image)
-    elif isinstance(node, list):
-        for value in node:
-            _set_image(value, image)
 
 
 def _move(one: Object, namespace: str) -> None:

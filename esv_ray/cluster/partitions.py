@@ -13,6 +13,7 @@ from esv_ray import storage
 from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.planning import keys_of, runs_here
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
+from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import JobResult, Report
 from esv_ray.cluster.telemetry import partitions_file
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
@@ -23,6 +24,7 @@ from esv_ray.tables.manifest import check_same_job, read_manifest, read_success
 
 _LOOKERS = 16  # a few small requests a partition: latency, not bandwidth
 _NAMED = 3
+_RESERVED = ("run.json", PROGRESS)
 
 State = Literal["finished", "due", "attributed", "empty", "not ready", "problem"]
 
@@ -70,6 +72,8 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
 
     def look(name: str) -> Partition:
         own = _job_of(spec, name)
+        if name in _RESERVED:
+            return Partition(name, own, "problem", f"{name} is the name of a file of the output; rename the partition")
         try:
             return Partition(name, own, *_state_of(own, digest, ready, retry_failed))
         except EsvError as error:

@@ -26,7 +26,8 @@ def connect(address: str | None) -> JobSubmissionClient:
         SpecError: no such cluster, or a token that is missing or wrong.
         JobError: the client's packages are not installed.
     """
-    url = address or os.environ.get("RAY_API_SERVER_ADDRESS") or "http://127.0.0.1:8265"
+    given = None if address == "auto" else address
+    url = given or os.environ.get("RAY_API_SERVER_ADDRESS") or "http://127.0.0.1:8265"
     url = url if "://" in url else f"http://{url}"
     _knock(url)
     if "RAY_AUTH_MODE" not in os.environ and {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
@@ -45,7 +46,7 @@ def _knock(url: str) -> None:
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         host = port = None
-    if not host or not port:
+    if not host or not port or parts.scheme not in ("http", "https"):
         raise SpecError(f"--address: expected the address of a cluster's dashboard, http://HOST:8265, got {url:.100}")
     try:
         socket.create_connection((host, port), timeout=10).close()

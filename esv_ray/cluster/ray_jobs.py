@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _PREFLIGHT_S = 300.0
 _POLL_S = 0.5
+_LONGEST_REASON = 300
 _FRESH_CLUSTER_S = 60.0  # in which a cluster that has just started takes no jobs yet
 
 
@@ -65,9 +66,15 @@ def _submission(details: JobDetails) -> Submission | None:
         output=(details.metadata or {}).get("esv_output", ""),
         started=None if details.start_time is None else details.start_time / 1000,
         ended=None if not details.end_time else details.end_time / 1000,
-        message=" ".join((details.message or "").split()),
+        message=_reason(details.message or ""),
         exit_code=details.driver_exit_code,
     )
+
+
+def _reason(message: str) -> str:
+    """In one line, without the logs that Ray adds to it."""
+    text = " ".join(message.partition("Last available logs")[0].split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def submit(

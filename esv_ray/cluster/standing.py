@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from esv_ray import storage
+from esv_ray.cluster.submission import ENDED
 from esv_ray.errors import EsvError
 
 PROGRESS = "progress.json"  # beside the tables
@@ -39,6 +40,12 @@ class Standing:
     progress: Mapping[str, Any] | None
     unread: str | None
     partition: Standing | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the job ended without a word to the progress file: it was killed."""
+        ours = bool(self.progress) and not self.earlier
+        return ours and self.state in ENDED and (self.progress or {}).get("state") == "running"
 
     @property
     def earlier(self) -> bool:
@@ -97,15 +104,14 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
         return
     videos, units = _section(told, "videos"), _section(told, "units")
     done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
-    before = "of an earlier attempt: " if standing.earlier else ""
-    left = f", about {_span(told['left_s'])} left" if told.get("left_s") and told.get("state") == "running" else ""
+    left = f", about {_span(told['left_s'])} left" if told.get("left_s") and _running(standing) else ""
     yield (
-        f"{before}{told.get('state')}: {done} of {videos.get('total', 0)} videos ({videos.get('failed', 0)} failed, "
+        f"{_state(standing, told)}: {done} of {videos.get('total', 0)} videos ({videos.get('failed', 0)} failed, "
         f"{videos.get('resumed', 0)} of earlier attempts), {units.get('done', 0)} of {units.get('total', 0)} units, "
         f"{told.get('videos_per_second', 0):g} videos/s{left}"
     )
     actors = _section(told, "actors")
-    if told.get("state") == "running":
+    if _running(standing):
         ready, busy, starting = (actors.get(key, 0) for key in ("ready", "busy", "starting"))
         yield f"{ready} actors, {busy} with work, {starting} starting"
         silent = now - _seconds(told.get("updated"), now)
@@ -117,10 +123,18 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
     yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
 
 
+def _running(standing: Standing) -> bool:
+    return (standing.progress or {}).get("state") == "running" and not standing.cut_short
+
+
+def _state(standing: Standing, told: Mapping[str, Any]) -> str:
+    before = "of an earlier attempt: " if standing.earlier else ""
+    return f"{before}{'killed while running' if standing.cut_short else told.get('state')}"
+
+
 def _partition_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iterator[str]:
     counts = ", ".join(f"{count} {state}" for state, count in _section(told, "partitions").items())
-    before = "of an earlier attempt: " if standing.earlier else ""
-    yield f"{before}{told.get('state')}: partitions: {counts or 'none'}"
+    yield f"{_state(standing, told)}: partitions: {counts or 'none'}"
     if standing.partition is not None:
         yield f"{told['partition']}:"
         yield from (f"  {line}" for line in _progress_lines(standing.partition, now))

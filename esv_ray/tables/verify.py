@@ -63,7 +63,10 @@ def verify_output(output: str) -> Verification:
     """
     manifest = read_manifest(output)
     if manifest is None:
-        raise DataError(f"{output}: expected a job's output, found no run.json; check the location")
+        raise DataError(
+            f"{output}: expected a job's output, found no run.json; check the location "
+            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
+        )
     names = {folder: committed_names(output, folder) for folder in FOLDERS}
     planned = {unit.name for unit in manifest.units}
     strays = tuple(

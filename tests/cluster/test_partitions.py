@@ -293,6 +293,14 @@ def test_names(daily: Path, bundle: str, tmp_path: Path) -> None:
     assert set(nightly().values()) == {"finished"}
 
 
+@pytest.mark.parametrize("name", ["run.json", "progress.json"])
+def test_names_of_files_of_the_output(nightly: Nightly, daily: Path, name: str) -> None:
+    add(daily, name, seed=3)
+    assert nightly() == {"dt=1": "attributed", "dt=2": "attributed", name: "problem"}
+    assert "rename the partition" in nightly.why[name]
+    assert nightly()["dt=1"] == "finished"
+
+
 def test_requests_that_are_wrong_for_all(daily: Path, bundle: str, tmp_path: Path) -> None:
     def refusal(kind: type[EsvError], features: Path = daily, *, model: str = bundle, output: str = "out") -> str:
         with pytest.raises(kind) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,41 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "the name my-output is in use for the output" in other.stderr
 
 
+def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out = tmp_path / "victim"
+    assert "submitted esv-victim-1" in head.ask("submit", *arguments(features, slow, out))
+    wait_for(lambda: (out / "progress.json").exists())
+
+    command = [sys.executable, "-m", "esv_ray", "logs", "-f", "victim", "--address", head.url]
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert "videos" in watch.stdout.readline()
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(60) == 130
+        assert watch.stderr.read().strip() == "esv-victim-1 goes on: esv logs -f esv-victim-1, esv stop esv-victim-1"
+    assert json.loads(head.ask("status", "victim", "--json"))["state"] == "RUNNING"
+
+    drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
+    assert drivers
+    for pid in drivers:
+        os.kill(int(pid.name), signal.SIGKILL)
+    wait_for(lambda: "FAILED" in head.ask("status", "victim"))
+    told = head.ask("status", "victim").splitlines()
+    assert any(line.startswith("  killed while running: ") for line in told), told
+    assert not any("actors" in line for line in told)
+    assert all(len(line) < 400 for line in told)
+
+
+def _runs(process: Path, argument: str) -> bool:
+    try:
+        return argument in (process / "cmdline").read_text()
+    except OSError:  # it is gone
+        return False
+
+
 def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, tmp_path / "out")
     command = [sys.executable, "-m", "esv_ray", "status", str(tmp_path / "out")]
@@ -160,6 +196,8 @@ def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> N
         (f"http://127.0.0.1:{free_port()}", "no cluster answers"),
         ("http://", "expected the address of a cluster's dashboard"),
         ("http://x:99999", "expected the address of a cluster's dashboard"),
+        ("ftp://127.0.0.1:8265", "expected the address of a cluster's dashboard"),
+        ("ray://127.0.0.1:10001", "expected the address of a cluster's dashboard"),
     ):
         command = [sys.executable, "-m", "esv_ray", "submit", *given, "--address", address]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

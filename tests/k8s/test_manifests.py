@@ -182,7 +182,7 @@ def test_what_the_spec_says_of_actors_stays() -> None:
 
 
 def test_a_scheduled_job_is_well() -> None:
-    made = render(SPEC, "esv-o-1", "o", overlay="gpu", namespace="video", options=["--partitions"])
+    made = render(SPEC, "esv-o-0", "o", overlay="gpu", namespace="video", options=["--partitions"])
     objects = scheduled(made, "0 3 * * *", "o")
     inner = yaml.safe_load(one(objects, "ConfigMap", "esv-o-scheduled")["data"]["rayjob.yaml"])
     assert inner["spec"]["entrypoint"].endswith("/etc/esv/job.yaml --partitions")
@@ -197,8 +197,9 @@ def test_a_scheduled_job_is_well() -> None:
     queued = render(SPEC, "esv-o-1", "o", overlay="kueue")
     with pytest.raises(SpecError, match="another overlay than kueue"):
         scheduled(queued, "0 3 * * *", "o")
-    with pytest.raises(SpecError, match="--schedule: expected five fields"):
-        scheduled(made, "daily", "o")
+    placeless = render(SPEC, "esv-o-0", "o", overlay="gpu")
+    with pytest.raises(SpecError, match="--schedule: expected --namespace"):
+        scheduled(placeless, "0 3 * * *", "o")
 
 
 def test_overlays_of_ones_own(tmp_path: Path) -> None:
