@@ -12,6 +12,7 @@ import click
 
 from esv_ray.cli.attribute import printable
 from esv_ray.cli.job_options import address_option, kubernetes_option, namespace_option
+from esv_ray.errors import DataError
 
 if TYPE_CHECKING:
     from esv_ray.cluster.standing import Standing
@@ -112,8 +113,12 @@ def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: 
 
         known = submissions(connect(address))
     if machine:
-        fields = ("id", "name", "attempt", "state", "output", "started", "ended", "exit_code")
-        click.echo(json.dumps([{field: getattr(one, field) for field in fields} for one in known], indent=1))
+        from esv_ray.cluster.standing import utc
+
+        fields = ("id", "name", "attempt", "state", "output", "exit_code")
+        times = [{"started": utc(one.started), "ended": utc(one.ended)} for one in known]
+        told = [{field: getattr(one, field) for field in fields} | its for one, its in zip(known, times, strict=True)]
+        click.echo(json.dumps(told, indent=1))
         return
     if not known:
         click.echo("no jobs")
@@ -162,7 +167,14 @@ def _of_output(output: str) -> Standing:
     from esv_ray.cluster.standing import standing_of
     from esv_ray.storage import absolute
 
-    return standing_of(absolute(output))
+    found = standing_of(absolute(output))
+    if found.progress is None:
+        raise DataError(
+            found.unread
+            or f"{found.output}: expected the output of a job, found no progress.json; one that was submitted a moment "
+            "ago writes it in seconds"
+        )
+    return found
 
 
 def _tell(found: Standing, machine: bool) -> None:

@@ -68,8 +68,8 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
         def report(now: JobProgress) -> None:
             bar.update(
                 task,
-                description=f"{_done(now)}, {_figures(now)}",
-                total=now.total,
+                description=_told(now),
+                total=now.total or None,
                 completed=now.resumed + now.counts.rows,
             )
 
@@ -83,13 +83,14 @@ def _job_lines() -> Callable[[JobProgress], None]:
         nonlocal last
         if time.monotonic() - last >= _EVERY_S:
             last = time.monotonic()
-            print(f"{_done(now)} videos, {_figures(now)}", file=sys.stderr, flush=True)
+            print(_told(now, " videos"), file=sys.stderr, flush=True)
 
     return report
 
 
-def _done(now: JobProgress) -> str:
-    return f"{now.resumed + now.counts.rows}/{now.total}"
+def _told(now: JobProgress, of: str = "") -> str:
+    done = f"{now.resumed + now.counts.rows}/{now.total}{of}, " if now.total else ""  # else it is not planned yet
+    return f"{done}{_figures(now)}"
 
 
 def _figures(now: JobProgress) -> str:

@@ -90,6 +90,8 @@ def submit(
     job = read_job(spec, features, model, output, overrides)
     options = _options(retry_failed, partitions, ready)
     if kubernetes:
+        if dry_run and (wait or follow):
+            raise click.UsageError("--dry-run submits nothing that --wait or --follow could wait for")
         if working_dir:
             raise click.UsageError("--working-dir is sent to a Ray cluster; on Kubernetes the image holds the code")
         context.exit(

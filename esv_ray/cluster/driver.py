@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 
 import torch
 
@@ -13,7 +15,7 @@ from esv_ray.cluster.planning import memory_budget, plan_job, runs_here
 from esv_ray.cluster.resources import shape_of, this_machine
 from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
-from esv_ray.cluster.telemetry import log_unit, progress_file
+from esv_ray.cluster.telemetry import awaiting_file, log_unit, progress_file
 from esv_ray.cluster.worker import UnitReport
 from esv_ray.errors import EsvError, IncompleteError, SpecError
 from esv_ray.spec import JobSpec
@@ -49,9 +51,9 @@ def run_job(
 def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
     begun = time.monotonic()
     check_address(spec)
-    job = plan_job(
-        spec, retry_failed=retry_failed, budget_of=None if spec.cluster.address is None else _budget_on_cluster
-    )
+    with awaiting_file(spec.output, report) as waiting:
+        budget_of = None if spec.cluster.address is None else partial(_budget_on_cluster, waiting=waiting)
+        job = plan_job(spec, retry_failed=retry_failed, budget_of=budget_of)
     left = sum(len(job.retried.get(unit.index, range(unit.rows))) for unit in job.pending)
     units = len(job.manifest.units)
     progress = Progress(job.manifest.rows, job.manifest.rows - left, units, units - len(job.pending))
@@ -96,14 +98,14 @@ def _run_pending(run: Run) -> None:
         run_on_actors(run)
 
 
-def _budget_on_cluster(spec: JobSpec) -> int:
-    """The memory budget of a job that runs on a cluster's nodes."""
+def _budget_on_cluster(spec: JobSpec, waiting: Callable[[str], None]) -> int:
+    """The memory budget of a job that runs on a cluster's nodes; for the first of them it may have to wait."""
     if spec.compute.memory_budget != "auto" or runs_here(spec):
         return memory_budget(spec)
     with ray_runtime(spec):
         from esv_ray.cluster.room import budget_on_cluster
 
-        return budget_on_cluster(spec)
+        return budget_on_cluster(spec, waiting)
 
 
 def _run_here(run: Run) -> None:

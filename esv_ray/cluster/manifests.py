@@ -29,9 +29,9 @@ NAME_LABEL, OUTPUT_NOTE = "esv-ray.dev/job", "esv-ray.dev/output"
 _TREES = (Path(__file__).parents[1] / "_k8s", Path(__file__).parents[2] / "k8s")  # installed; a checkout
 _RAYJOB, _SPEC, _SCHEDULED = "esv", "esv-spec", "esv-scheduled"
 _BUILD_S, _MOST_RETRIES = 60.0, 1
-# An hour after it has ended, with its cluster: else KubeRay keeps a RayJob, whose name is taken the next time.
+# Ten minutes after it has ended, with its cluster: else KubeRay keeps a RayJob, whose name is taken the next time.
 _DELETED_WHEN_OVER = [
-    {"policy": "DeleteSelf", "condition": {state: value, "ttlSeconds": 3600}}
+    {"policy": "DeleteSelf", "condition": {state: value, "ttlSeconds": 600}}
     for state, value in (("jobStatus", "SUCCEEDED"), ("jobStatus", "FAILED"), ("jobDeploymentStatus", "Failed"))
 ]
 

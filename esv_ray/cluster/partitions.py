@@ -66,9 +66,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
     """
     if ready is not None and (not ready or "/" in ready or ready in (".", "..")):
         raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
-    names = _partition_names(spec)
-    _check_output(spec, names)
-    digest = load_model(spec.model).digest  # once: a bundle may be large, partitions many
+    names, digest = check_partitions(spec)
 
     def look(name: str) -> Partition:
         own = _job_of(spec, name)
@@ -81,6 +79,17 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
 
     with ThreadPoolExecutor(_LOOKERS, "esv-partitions") as lookers:
         return list(lookers.map(look, names))
+
+
+def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
+    """What can be told of a request over partitions without a look into each: their names, and the model's digest.
+
+    Raises:
+        EsvError: the request is wrong for all of them.
+    """
+    names = _partition_names(spec)
+    _check_output(spec, names)
+    return names, load_model(spec.model).digest  # once: a bundle may be large, partitions many
 
 
 def run_partitions(

@@ -6,6 +6,7 @@ nobody has waited for it yet, puts the spec beside the output, and tells one lin
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -42,9 +43,14 @@ def spec_text(spec: JobSpec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
 
 
+def packed(spec: JobSpec) -> str:
+    """A spec for `main`'s environment, in whose values Ray would replace ``$NAME``."""
+    return base64.b64encode(spec_text(spec).encode()).decode()
+
+
 def main() -> None:
     """Look at the cluster that this runs on, and tell."""
-    spec = load_spec(yaml.safe_load(os.environ[SPEC]))
+    spec = load_spec(yaml.safe_load(base64.b64decode(os.environ[SPEC])))
     found: dict[str, Any] = {"versions": versions(), "problem": None, "nodes": []}
     try:
         file = _check_head(spec, os.environ[SUBMISSION], partitions=PARTITIONS in os.environ)
@@ -61,11 +67,11 @@ def _check_head(spec: JobSpec, submission: str, *, partitions: bool) -> str:
     Raises:
         EsvError: it could not.
     """
+    from esv_ray.cluster.partitions import check_partitions
     from esv_ray.cluster.planning import check_job
-    from esv_ray.models.bundle import load_model
 
     if partitions:
-        load_model(spec.model)
+        check_partitions(spec)
         file = storage.find(spec.features, "list the feature table")[0][0]
     else:
         file = check_job(spec).manifest.files[0].url

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.cluster import preflight
-from esv_ray.cluster.ray_client import in_words
+from esv_ray.cluster.ray_client import in_words, patiently
 from esv_ray.cluster.submission import (
     ENDED,
     STOP_WAIT_S,
@@ -130,7 +130,7 @@ def _start(
                 )
             return
         except SpecError as error:
-            if "already exists" in str(error):
+            if "already exists" in str(error):  # two who asked at once took the same number
                 raise SpecError(f"{submission} is in use: somebody else has just submitted it; see esv jobs") from None
             if "No available agent" not in str(error) or time.monotonic() > until:
                 raise
@@ -141,7 +141,7 @@ def _preflight(
     client: JobSubmissionClient, spec: JobSpec, submission: str, environment: dict[str, Any], *, partitions: bool
 ) -> None:
     check = f"check-{submission}-{os.urandom(3).hex()}"
-    settings = {**environment["env_vars"], preflight.SPEC: preflight.spec_text(spec)}
+    settings = {**environment["env_vars"], preflight.SPEC: preflight.packed(spec)}
     settings |= {preflight.PARTITIONS: "1"} if partitions else {}
     _start(client, "python -m esv_ray.cluster.preflight", check, {**environment, "env_vars": settings})
     state = _await(client, check, _PREFLIGHT_S)
@@ -200,7 +200,7 @@ def wait(client: JobSubmissionClient, submission: str, each: Callable[[Submissio
         each: told of it now and then.
     """
     while True:
-        now = find(client, submission)
+        now = patiently(lambda: find(client, submission), submission)
         each(now)
         if now.over:
             return now
@@ -221,8 +221,8 @@ def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], 
             written = asyncio.run(_tail(client, submission, written, write))
         except _BrokenError as broken:
             written = broken.written
-        if find(client, submission).over:
-            rest = logs(client, submission)[written:]
+        if patiently(lambda: find(client, submission), submission).over:
+            rest = patiently(lambda: logs(client, submission), submission)[written:]
             if rest:
                 write(rest)
             return
@@ -236,6 +236,8 @@ class _BrokenError(Exception):
 
 
 async def _tail(client: JobSubmissionClient, submission: str, skip: int, write: Callable[[str], None]) -> int:
+    from aiohttp import ClientError
+
     seen = 0
     try:
         async for text in client.tail_job_logs(submission):
@@ -243,6 +245,6 @@ async def _tail(client: JobSubmissionClient, submission: str, skip: int, write: 
             seen += len(text)
             if fresh:
                 write(fresh)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ClientError) as error:
         raise _BrokenError(max(seen, skip)) from error
     return max(seen, skip)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
-from esv_ray.cluster.resources import ActorShape, Resources, memory_here, shape_of
+from esv_ray.cluster.resources import ActorShape, Resources, fitting, memory_here, shape_of
 from esv_ray.errors import JobError, one_line
 from esv_ray.spec import JobSpec
 
-_LONGEST_WAIT_S = 1800.0
+_LOOK_EVERY_S = 5.0
 
 
-def budget_on_cluster(spec: JobSpec) -> int:
+def budget_on_cluster(spec: JobSpec, waiting: Callable[[str], None]) -> int:
     """The memory budget of a job by the first node that has room for one of its actors, in the runtime that is there.
 
-    The driver's own machine may be another: a head without a GPU, say.
+    The driver's own machine may be another: a head without a GPU, say. It waits as an actor would, without a bound
+    and so that an autoscaler brings a node for it.
+
+    Args:
+        spec: the job.
+        waiting: told every few seconds what is waited for, if it takes so long.
 
     Raises:
-        JobError: no node has room within half an hour.
+        JobError: the nodes cannot say.
     """
     shape = shape_of(spec, nodes())
-    # It waits as an actor would, so that an autoscaler brings a node for it.
     asked = ray.remote(_memory_on_node).options(**options_of(shape), max_retries=3).remote(shape)
+    while not ray.wait([asked], timeout=_LOOK_EVERY_S)[0]:
+        there = nodes()
+        waiting(
+            f"room for an actor ({shape.in_words()}) that others hold"
+            if fitting(there, shape)
+            else lacking(there, shape)
+        )
     try:
-        return int(ray.get(asked, timeout=_LONGEST_WAIT_S))
-    except GetTimeoutError:
-        ray.cancel(asked, force=True)
-        raise JobError(
-            f"cluster.address {spec.cluster.address}: no room for an actor within {_LONGEST_WAIT_S / 60:g} minutes; "
-            f"{lacking(nodes(), shape) or 'other jobs hold it'}"
-        ) from None
+        return int(ray.get(asked))
     except RayError as error:
         raise JobError(f"cluster.address {spec.cluster.address}: {one_line(error)}") from error
 

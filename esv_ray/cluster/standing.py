@@ -103,6 +103,10 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
         yield from _partition_lines(standing, told, now)
         return
     videos, units = _section(told, "videos"), _section(told, "units")
+    if told.get("waiting_for") and not units.get("total"):
+        yield f"{_state(standing, told)}: the job is not planned yet"
+        yield f"waiting for {told['waiting_for']}"
+        return
     done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
     left = f", about {_span(told['left_s'])} left" if told.get("left_s") and _running(standing) else ""
     yield (
@@ -168,8 +172,8 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "state": standing.state,
         "message": standing.message or None,
         "output": standing.output,
-        "started": _utc(standing.started),
-        "ended": _utc(standing.ended),
+        "started": utc(standing.started),
+        "ended": utc(standing.ended),
         "progress": standing.progress,
         "progress_of_this_attempt": None if standing.progress is None or not standing.job else not standing.earlier,
         "progress_unread": standing.unread,
@@ -177,5 +181,6 @@ def as_json(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _utc(seconds: float | None) -> str | None:
+def utc(seconds: float | None) -> str | None:
+    """A time as machines are told of it."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

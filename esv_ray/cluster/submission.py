@@ -6,6 +6,7 @@ A submission is ``esv-<name>-<attempt>``; each attempt resumes what earlier ones
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,8 @@ def name_of(output: str) -> str:
 
 def slug(text: str) -> str:
     """A text as a name: lower-case letters, digits and single hyphens, none at an end."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()  # letters without their accents
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:LONGEST_NAME].strip("-")
 
 
 def check_name(name: str) -> str:

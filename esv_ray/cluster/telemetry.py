@@ -6,16 +6,16 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from esv_ray import storage
 from esv_ray.cluster.actor import UnitFault
 from esv_ray.cluster.standing import PROGRESS
-from esv_ray.cluster.state import Run, UnitEvent
+from esv_ray.cluster.state import Ended, Progress, Report, Run, UnitEvent
 from esv_ray.cluster.submission import SUBMISSION
 from esv_ray.errors import DataError
 
@@ -58,6 +58,35 @@ def progress_file(run: Run) -> Iterator[None]:
         stop.set()
         writer.join()
         write()
+
+
+@contextmanager
+def awaiting_file(output: str, report: Report) -> Iterator[Callable[[str], None]]:
+    """For a run that may have to wait before it is planned.
+
+    Yields:
+        To be told now and then what is waited for; only then is there a progress file, and the end of the run told.
+    """
+    begun = _now()
+    told: list[Progress] = []
+
+    def tell(waiting_for: str) -> None:
+        told[:] = [Progress(0, 0, waiting_for=waiting_for)]
+        report(told[0])
+        write("running")
+
+    def write(state: Ended | Literal["running"]) -> None:
+        if told:
+            _write(output, _content(told[0], state, begun, {}))
+
+    try:
+        yield tell
+    except KeyboardInterrupt:
+        write("interrupted")
+        raise
+    except BaseException:
+        write("failed")
+        raise
 
 
 @contextmanager
@@ -128,11 +157,15 @@ def _write(output: str, content: Mapping[str, Any]) -> None:
 
 def progress_of(run: Run, begun: str) -> dict[str, Any]:
     """The content of the progress file."""
-    now = run.progress
+    given_up = {run.unit(index).name: why for index, why in list(run.scheduler.quarantined.items())[:_REASONS]}
+    return _content(run.progress, run.ended or "running", begun, given_up)
+
+
+def _content(now: Progress, state: str, begun: str, given_up: Mapping[str, str]) -> dict[str, Any]:
     reasons = sorted(now.reasons.items(), key=lambda item: -item[1])[:_REASONS]
     return {
         "format": 1,
-        "state": run.ended or "running",
+        "state": state,
         "submission": os.environ.get(SUBMISSION),
         "begun": begun,
         "updated": _now(),
@@ -145,9 +178,7 @@ def progress_of(run: Run, begun: str) -> dict[str, Any]:
         },
         "units": {"total": now.units, "done": now.units_done, "given_up": now.units_failed},
         "failures": dict(reasons),
-        "units_given_up": {
-            run.unit(index).name: why for index, why in list(run.scheduler.quarantined.items())[:_REASONS]
-        },
+        "units_given_up": dict(given_up),
         "actors": {
             "ready": now.actors,
             "busy": now.busy_actors,

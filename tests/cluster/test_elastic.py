@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
+from esv_ray.cluster.standing import lines_of, standing_of
 from esv_ray.tables.verify import verify_output
 from tests.cluster.autoscaled import autoscaled_cluster
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_nodes import Driver, actors_of, cluster_of, recomputed, wait_for
 from tests.cluster.test_ray import python_bundle
 
-# Where there is no node to ask for the memory budget it would be waited for.
-LONG = ("compute.unit=1", "frames=3", "compute.memory_budget=200000000")
+LONG = ("compute.unit=1", "frames=3")
 # Units of 8, 8, 4 and 20 videos, one at a time: the last one leaves the other actor idle for a while.
 UNEVEN = ("compute.unit=20", "compute.batch=1", "frames=3")
 
@@ -31,12 +34,27 @@ def undisturbed(features: str, slow: str, tmp_path: Path, *options: str) -> dict
     return all_of(tmp_path / "clean")
 
 
+def waits(driver: Driver) -> bool:
+    told = driver.told()
+    return told.get("state") == "running" and "a node with 1 core" in str(told["waiting_for"])
+
+
 def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
     features: str, slow: str, tmp_path: Path
 ) -> None:
     with cluster_of(0) as nodes:
-        driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *LONG)
-        wait_for(lambda: "a node with 1 core" in str(driver.told().get("waiting_for")))
+        # First it waits for a node to ask for the memory budget, or else for one to start an actor on.
+        for options in (LONG, (*LONG, "compute.memory_budget=200000000")):
+            driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *options)
+            wait_for(partial(waits, driver))
+            told = list(lines_of(standing_of(str(tmp_path / "out")), time.time()))
+            if options == LONG:
+                assert told[0].strip() == "running: the job is not planned yet"
+                driver.process.send_signal(signal.SIGTERM)
+                assert driver.process.wait(60) == 130
+                assert driver.told()["state"] == "interrupted"
+                assert not (tmp_path / "out" / "run.json").exists()
+        assert told[0].strip().startswith("running: 0 of 40 videos")
         nodes.ask("add")
         wait_for(lambda: len(driver.done()) >= 2)
         assert {line["worker"] for line in driver.done()} == {"actor-0"}, "it starts with what is ready"

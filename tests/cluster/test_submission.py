@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
-from esv_ray.cluster import preflight
+from esv_ray.cluster import preflight, ray_client
+from esv_ray.cluster.ray_client import SilentError
 from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
-from esv_ray.errors import SpecError
+from esv_ray.errors import IncompleteError, SpecError
 from esv_ray.tables.verify import verify_output
 from tests.cluster.head import PROGRAMS, free_port, ray_head
 from tests.cluster.test_exactly_once import all_of, run
@@ -34,7 +38,7 @@ class Head:
     token: str
 
     def esv(
-        self, *arguments: str, token: str | None = None, seconds: float = 120.0
+        self, *arguments: str, token: str | None = None, settings: Mapping[str, str] | None = None, given: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """A command of a user who knows the token, or thinks so."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
@@ -42,8 +46,9 @@ class Head:
         if not environment["RAY_AUTH_TOKEN"]:
             del environment["RAY_AUTH_TOKEN"]
             environment["HOME"] = "/nonexistent"  # where Ray would look for one
-        command = [sys.executable, "-m", "esv_ray", *arguments, "--address", self.url]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+        environment |= settings or {}
+        command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def ask(self, *arguments: str) -> str:
         """What a command that goes well says."""
@@ -73,51 +78,51 @@ def arguments(features: str, model: str, output: Path, *options: str) -> list[st
 
 def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:
     slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
-    out = tmp_path / "My Output"
+    out = tmp_path / "My $HOME Output"
     job = arguments(features, slow, out)
 
-    assert "submitted esv-my-output-1" in head.ask("submit", *job)
-    spec = (out / "_submissions" / "esv-my-output-1.yaml").read_text()
+    assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
+    spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
     assert "address: auto" in spec
     wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
 
     def standing() -> dict[str, object]:
-        return json.loads(head.ask("status", "my-output", "--json"))  # type: ignore[no-any-return]
+        return json.loads(head.ask("status", "my-home-output", "--json"))  # type: ignore[no-any-return]
 
     wait_for(lambda: standing()["state"] == "RUNNING" and standing()["progress"] is not None)
     told = standing()
-    assert (told["job"], told["progress_of_this_attempt"]) == ("esv-my-output-1", True)
-    assert "40 videos" in head.ask("status", "esv-my-output-1")
+    assert (told["job"], told["progress_of_this_attempt"]) == ("esv-my-home-output-1", True)
+    assert "40 videos" in head.ask("status", "esv-my-home-output-1")
     again = head.esv("submit", *job)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "esv-my-output-1 is in use" in again.stderr
+    assert "esv-my-home-output-1 is in use" in again.stderr
 
-    stopped = head.ask("stop", "my-output")
+    stopped = head.ask("stop", "my-home-output")
     assert "STOPPED" in stopped
     assert "interrupted" in stopped, "the driver had the time to say so"
     committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
     assert 3 <= len(committed) < 40
-    assert "had ended before" in head.ask("stop", "my-output")
-    assert "interrupted" in head.ask("logs", "my-output")
+    assert "had ended before" in head.ask("stop", "my-home-output")
+    assert "interrupted" in head.ask("logs", "my-home-output")
 
     (tmp_path / "quick").touch()
     followed = head.ask("submit", *job, "--follow")
-    assert "submitted esv-my-output-2" in followed
+    assert "submitted esv-my-home-output-2" in followed
     assert followed.count("40 videos: 40 ok") == 1, "each line once"
     assert "units resumed" in followed
-    assert "esv-my-output-2 SUCCEEDED" in followed
+    assert "esv-my-home-output-2 SUCCEEDED" in followed
     assert all(path.stat().st_mtime_ns == when for path, when in committed.items())
     listed = [line.split()[:2] for line in head.ask("jobs").splitlines()]
-    assert ["esv-my-output-2", "SUCCEEDED"] in listed
-    assert ["esv-my-output-1", "STOPPED"] in listed
-    assert head.ask("logs", "-f", "my-output") == head.ask("logs", "my-output")
+    assert ["esv-my-home-output-2", "SUCCEEDED"] in listed
+    assert ["esv-my-home-output-1", "STOPPED"] in listed
+    assert head.ask("logs", "-f", "my-home-output") == head.ask("logs", "my-home-output")
 
     run(features, slow, tmp_path / "clean", "compute.unit=1", "frames=3")
     assert all_of(out) == all_of(tmp_path / "clean")
     assert verify_output(str(out)).problems == ()
-    other = head.esv("submit", *arguments(features, slow, tmp_path / "other"), "--name", "my-output")
+    other = head.esv("submit", *arguments(features, slow, tmp_path / "other"), "--name", "my-home-output")
     assert other.returncode == 2
-    assert "the name my-output is in use for the output" in other.stderr
+    assert "the name my-home-output is in use for the output" in other.stderr
 
 
 def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
-        assert "videos" in watch.stdout.readline()
+        assert any("videos" in line for line in watch.stdout), "as it goes on"
         watch.send_signal(signal.SIGINT)
         assert watch.wait(60) == 130
         assert watch.stderr.read().strip() == "esv-victim-1 goes on: esv logs -f esv-victim-1, esv stop esv-victim-1"
@@ -148,6 +153,115 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     assert all(len(line) < 400 for line in told)
 
 
+class Relay:
+    """A way to a cluster that can break."""
+
+    def __init__(self, url: str) -> None:
+        self.there = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self.here = ("127.0.0.1", free_port())
+        self.url = f"http://127.0.0.1:{self.here[1]}"
+        self.ends: list[socket.socket] = []
+        self.join()
+
+    def join(self) -> None:
+        self.door = socket.create_server(self.here)
+        threading.Thread(target=self._serve, args=(self.door,), daemon=True).start()
+
+    def cut(self) -> None:
+        for end in (self.door, *self.ends):
+            with suppress(OSError):  # it is at an end already
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.ends = []
+
+    def _serve(self, door: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near = door.accept()[0]
+                far = socket.create_connection(self.there)
+                self.ends += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(2**16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+def test_a_way_that_breaks_is_gone_again(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out, relay = tmp_path / "afar", Relay(head.url)
+    command = [sys.executable, "-m", "esv_ray", "submit", *arguments(features, slow, out), "--follow"]
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
+    with subprocess.Popen(
+        [*command, "--address", relay.url], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as follow:
+        assert follow.stdout is not None
+        assert any("videos" in line for line in follow.stdout)
+        relay.cut()
+        (tmp_path / "quick").touch()
+        wait_for(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
+        assert follow.poll() is None
+        relay.join()
+        told = follow.stdout.read()
+        assert follow.wait(60) == 0, told
+    relay.cut()
+    assert "esv-afar-1 SUCCEEDED" in told
+    assert told.count("40 videos: 40 ok") == 1, "each line once"
+
+
+def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_client, "_PAUSE_S", 0.0)
+    answers: list[Exception | str] = [SilentError("no"), SilentError("no"), "here"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    assert ray_client.patiently(ask, "esv-a-1") == "here"
+    answers.append(SpecError("esv-a-1: no such job"))
+    with pytest.raises(IncompleteError, match=r"how esv-a-1 ended is not known .*no such job.*; see"):
+        ray_client.patiently(ask, "esv-a-1")
+    monkeypatch.setattr(ray_client, "_PATIENCE_S", -1.0)
+    answers.append(SilentError("it does not answer"))
+    with pytest.raises(IncompleteError, match="it does not answer"):
+        ray_client.patiently(ask, "esv-a-1")
+
+
+def test_an_address_that_is_given_is_the_one(head: Head) -> None:
+    """Ray's own client prefers the variables."""
+    wrong = f"http://127.0.0.1:{free_port()}"
+    settings = {"RAY_API_SERVER_ADDRESS": wrong, "RAY_ADDRESS": wrong}
+    assert head.esv("jobs", settings=settings).returncode == 0
+    refused = head.esv("jobs", settings=settings, given=False)
+    assert (refused.returncode, wrong in refused.stderr) == (2, True)
+    for known in ({"RAY_API_SERVER_ADDRESS": head.url, "RAY_ADDRESS": wrong}, {"RAY_ADDRESS": head.url}):
+        told = head.esv("jobs", settings=known, given=False)
+        assert told.returncode == 0, told.stderr
+
+
+def test_an_id_that_somebody_else_took_a_moment_ago(head: Head) -> None:
+    code = """
+from esv_ray.cluster.ray_client import connect
+from esv_ray.cluster.ray_jobs import _start
+client = connect(None)
+for _ in range(2):
+    _start(client, "true", "esv-twice-1", {})
+"""
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token, "RAY_ADDRESS": head.url}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "esv_ray.errors.SpecError: esv-twice-1 is in use: somebody else has just submitted it; see esv jobs"
+    )
+
+
 def _runs(process: Path, argument: str) -> bool:
     try:
         return argument in (process / "cmdline").read_text()
@@ -160,8 +274,9 @@ def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle
     command = [sys.executable, "-m", "esv_ray", "status", str(tmp_path / "out")]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "done: 40 of 40 videos (0 failed" in told
-    nothing = subprocess.run([*command[:-1], f"{tmp_path}/no"], capture_output=True, text=True, timeout=60, check=True)
-    assert "no progress is written yet" in nothing.stdout
+    nothing = subprocess.run([*command[:-1], f"{tmp_path}/no"], capture_output=True, text=True, timeout=60, check=False)
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "no: expected the output of a job, found no progress.json" in nothing.stderr
 
 
 @pytest.mark.parametrize("token", ["", "b" * 64])
@@ -238,7 +353,7 @@ def test_objections(found: dict[str, object], expected: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("output", "name"),
-    [("s3://bucket/esv/mTRN_8/", "mtrn-8"), ("/a/--", "job"), ("x" * 90, "x" * 36), ("é b", "b")],
+    [("s3://bucket/esv/mTRN_8/", "mtrn-8"), ("/a/--", "job"), ("x" * 90, "x" * 36), ("é b", "e-b"), ("日本-x", "x")],
 )
 def test_names(output: str, name: str) -> None:
     assert name_of(output) == name
