@@ -52,11 +52,12 @@ def logs(
     context: click.Context, job: str, address: str | None, kubernetes: bool, namespace: str | None, follow: bool
 ) -> None:
     """What a JOB (id, or name for its last attempt) wrote."""
+    where = flags(address, kubernetes, namespace)
     if kubernetes:
         from esv_ray.cluster import kubernetes as pods
 
         found = pods.find(job, namespace)
-        with going_on(found.id):
+        with going_on(found.id, where):
             context.exit(pods.logs(found.id, namespace, follow=follow))
     from esv_ray.cluster import ray_jobs as jobs
     from esv_ray.cluster.ray_client import connect
@@ -64,7 +65,7 @@ def logs(
     client = connect(address)
     found = jobs.find(client, job)
     if follow:
-        with going_on(found.id):
+        with going_on(found.id, where):
             jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
     else:
         click.echo(jobs.logs(client, found.id), nl=False)
@@ -128,13 +129,25 @@ def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: 
         click.echo(printable(f"{one.id:{width}}  {one.state:9}  {begun:16}  {one.output}"))
 
 
+def flags(address: str | None, kubernetes: bool, namespace: str | None) -> str:
+    """Where a job is, for another command about it."""
+    if kubernetes:
+        return " --kubernetes" + (f" -n {namespace}" if namespace else "")
+    return f" --address {address}" if address else ""
+
+
 @contextmanager
-def going_on(submission: str) -> Iterator[None]:
-    """Who leaves while a job is watched is told that it goes on."""
+def going_on(submission: str, where: str) -> Iterator[None]:
+    """Who leaves while a job is watched is told that it goes on.
+
+    Args:
+        submission: its id.
+        where: `flags`.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\n{submission} goes on: esv logs -f {submission}, esv stop {submission}", err=True)
+        click.echo(f"\n{submission} goes on: esv logs -f {submission}{where}, esv stop {submission}{where}", err=True)
         raise click.exceptions.Exit(130) from None
 
 

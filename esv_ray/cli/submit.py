@@ -17,7 +17,7 @@ from esv_ray.cli.job_options import (
     overlay_option,
     read_job,
 )
-from esv_ray.cli.jobs import going_on, standing
+from esv_ray.cli.jobs import flags, going_on, standing
 
 if TYPE_CHECKING:
     from esv_ray.cluster.submission import Submission
@@ -140,15 +140,21 @@ def _on_ray(
         working_dir=working_dir,
         tell=lambda line: click.echo(line, err=True),
     )
-    click.echo(f"submitted {submitted.id}: esv status {name}, esv logs -f {name}, esv stop {name}")
+    where = flags(address, False, None)
+    click.echo(_submitted(submitted.id, name, where))
     if not (wait or follow):
         return 0
-    with going_on(submitted.id):
+    with going_on(submitted.id, where):
         if follow:
             jobs.follow(client, submitted.id, lambda text: click.echo(text, nl=False))
         ended = jobs.wait(client, submitted.id, _waiting())
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)
+
+
+def _submitted(submission: str, name: str, where: str) -> str:
+    told = ", ".join(f"esv {verb} {name}{where}" for verb in ("status", "logs -f", "stop"))
+    return f"submitted {submission}: {told}"
 
 
 def _on_kubernetes(
@@ -178,12 +184,11 @@ def _on_kubernetes(
         click.echo(manifests.as_yaml(objects), nl=False)
         return 0
     pods.apply(objects, namespace)
-    where = f" -n {namespace}" if namespace else ""
-    told = ", ".join(f"esv {verb} {name} --kubernetes{where}" for verb in ("status", "logs -f", "stop"))
-    click.echo(f"submitted {submission}: {told}")
+    where = flags(None, True, namespace)
+    click.echo(_submitted(submission, name, where))
     if not (wait or follow):
         return 0
-    with going_on(submission):
+    with going_on(submission, where):
         ended = pods.wait(submission, namespace, _waiting(), follow=follow)
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)

@@ -14,18 +14,23 @@ from typing import Any
 
 from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object, as_yaml
 from esv_ray.cluster.submission import ENDED, Submission, newest_first, parts_of, the_one
+from esv_ray.cluster.watch import SilentError, patiently
 from esv_ray.errors import JobError, SpecError
 
 _ANSWER_S = 120.0
 _POLL_S = 5.0
+_SILENT = re.compile(  # what kubectl says of an API server that is away, restarts, or has too much to do
+    r"refused|no such host|timeout|timed out|EOF|connection reset|unable to handle the request|too many requests",
+    re.IGNORECASE,
+)
 
 
 def kubectl(*arguments: str, namespace: str | None, text: str | None = None) -> str:
     """What kubectl says.
 
     Raises:
-        JobError: it is not installed, or does not answer.
-        SpecError: it refuses; its reason in one line.
+        JobError: it is not installed.
+        SpecError: it refuses; its reason in one line. SilentError where the cluster does not answer.
     """
     command = _command(arguments, namespace)
     try:
@@ -33,9 +38,10 @@ def kubectl(*arguments: str, namespace: str | None, text: str | None = None) -> 
             command, input=text, capture_output=True, text=True, timeout=_ANSWER_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise JobError(f"kubectl {arguments[0]}: no answer in {_ANSWER_S:g} s; is the cluster up?") from None
+        raise SilentError(f"kubectl {arguments[0]}: no answer in {_ANSWER_S:g} s; is the cluster up?") from None
     if done.returncode:
-        raise SpecError(f"kubectl {arguments[0]}: {_reason(done.stderr)}")
+        kind = SilentError if _SILENT.search(done.stderr) else SpecError
+        raise kind(f"kubectl {arguments[0]}: {_reason(done.stderr)}")
     return done.stdout
 
 
@@ -151,9 +157,9 @@ def wait(submission: str, namespace: str | None, each: Callable[[Submission], No
         each: told of it now and then.
         follow: show what it writes, as soon as there is a pod that does.
     """
-    shown, now = not follow, find(submission, namespace)
+    shown, now = not follow, patiently(lambda: find(submission, namespace), submission)
     while True:
-        there = [one for one in submissions(namespace) if one.id == submission]
+        there = [one for one in patiently(lambda: submissions(namespace), submission) if one.id == submission]
         now = there[0] if there else replace(now, state="STOPPED", message="deleted")
         each(now)
         if now.over:

@@ -6,27 +6,19 @@ import logging
 import os
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from esv_ray.errors import IncompleteError, JobError, SpecError, one_line
+from esv_ray.cluster.watch import SilentError
+from esv_ray.errors import JobError, SpecError, one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in this order
-_PATIENCE_S = 300.0  # with a cluster that answered before; a head that restarts needs a minute or two
-_PAUSE_S = 5.0
 _SILENT = re.compile(r"Request failed with status code 50[234]")  # of a proxy before a head that is not there
-
-Answer = TypeVar("Answer")
-
-
-class SilentError(SpecError):
-    """A cluster that does not answer, or says that it cannot now. It may later."""
 
 
 def connect(address: str | None) -> JobSubmissionClient:
@@ -66,25 +58,6 @@ def _without(variables: tuple[str, ...]) -> Iterator[None]:
         yield
     finally:
         os.environ.update(taken)
-
-
-def patiently(ask: Callable[[], Answer], submission: str) -> Answer:
-    """What a cluster answers about a job that is watched, though it be silent for some minutes.
-
-    Raises:
-        IncompleteError: it stays silent, or has forgotten the job, which may go on.
-    """
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except SpecError as error:
-            if not isinstance(error, SilentError) or time.monotonic() > until:
-                raise IncompleteError(
-                    f"how {submission} ended is not known ({error}); see esv status {submission}, or submit it again "
-                    "to go on"
-                ) from error
-        time.sleep(_PAUSE_S)
 
 
 def _knock(url: str) -> None:

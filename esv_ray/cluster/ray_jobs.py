@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.cluster import preflight
-from esv_ray.cluster.ray_client import in_words, patiently
+from esv_ray.cluster.ray_client import in_words
 from esv_ray.cluster.submission import (
     ENDED,
     STOP_WAIT_S,
@@ -26,6 +26,7 @@ from esv_ray.cluster.submission import (
     parts_of,
     the_one,
 )
+from esv_ray.cluster.watch import patiently
 from esv_ray.errors import JobError, SpecError
 from esv_ray.spec import JobSpec
 

@@ -8,14 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
-from esv_ray.cluster import kubernetes
+from esv_ray.cluster import kubernetes, watch
 from esv_ray.cluster.submission import Submission
-from esv_ray.errors import JobError, SpecError
+from esv_ray.errors import IncompleteError, JobError, SpecError
+from tests.cluster.test_nodes import wait_for
 
 KUBECTL = """#!{python}
 import json, subprocess, sys, time
@@ -225,7 +227,9 @@ def test_who_leaves_is_told_that_the_job_goes_on(state: Path, disk: str) -> None
         watching.send_signal(signal.SIGINT)
         (state / "log").unlink()
         assert watching.wait(30) == 130
-        assert "esv-trn-1 goes on: esv logs -f esv-trn-1, esv stop esv-trn-1" in watching.stderr.read()
+        where = "--kubernetes -n video"
+        told = f"esv-trn-1 goes on: esv logs -f esv-trn-1 {where}, esv stop esv-trn-1 {where}"
+        assert told in watching.stderr.read()
 
 
 def test_a_wait_ends_with_the_job(state: Path, disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,3 +250,28 @@ def test_a_wait_ends_with_the_job(state: Path, disk: str, monkeypatch: pytest.Mo
     assert (ended.state, seen) == ("STOPPED", ["RUNNING", "STOPPED"])
     with pytest.raises(SpecError, match="no such job in namespace video"):
         kubernetes.find("esv-trn-9", "video")
+
+
+def test_an_api_server_that_is_away_is_waited_for(state: Path, disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("submit", *JOB, *THERE, "--overlay", disk)
+    now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
+    monkeypatch.setattr(kubernetes, "_POLL_S", 0.01)
+    monkeypatch.setattr(watch, "_PAUSE_S", 0.2)
+    calls = state / "calls"
+
+    def away(one: Submission) -> None:
+        if one.over:
+            return
+        now(state, jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+        (state / "refuse").write_text("Unable to connect to the server: net/http: TLS handshake timeout")
+        before = calls.stat().st_size
+        threading.Thread(target=come_back, args=(before,), daemon=True).start()
+
+    def come_back(before: int) -> None:
+        wait_for(lambda: calls.stat().st_size > before)
+        (state / "refuse").unlink()
+
+    assert kubernetes.wait("esv-trn-1", "video", away, follow=False).state == "SUCCEEDED"
+    (state / "refuse").write_text("Error from server (Forbidden): rayjobs is forbidden")
+    with pytest.raises(IncompleteError, match=r"how esv-trn-1 ended is not known .*is forbidden"):
+        kubernetes.wait("esv-trn-1", "video", away, follow=False)

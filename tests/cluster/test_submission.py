@@ -17,10 +17,9 @@ from secrets import token_hex
 
 import pytest
 
-from esv_ray.cluster import preflight, ray_client
-from esv_ray.cluster.ray_client import SilentError
+from esv_ray.cluster import preflight
 from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
-from esv_ray.errors import IncompleteError, SpecError
+from esv_ray.errors import SpecError
 from esv_ray.tables.verify import verify_output
 from tests.cluster.head import PROGRAMS, free_port, ray_head
 from tests.cluster.test_exactly_once import all_of, run
@@ -139,7 +138,9 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
         assert any("videos" in line for line in watch.stdout), "as it goes on"
         watch.send_signal(signal.SIGINT)
         assert watch.wait(60) == 130
-        assert watch.stderr.read().strip() == "esv-victim-1 goes on: esv logs -f esv-victim-1, esv stop esv-victim-1"
+        where = f"--address {head.url}"
+        told = watch.stderr.read().strip()
+        assert told == f"esv-victim-1 goes on: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
     assert json.loads(head.ask("status", "victim", "--json"))["state"] == "RUNNING"
 
     drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
@@ -147,10 +148,10 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     for pid in drivers:
         os.kill(int(pid.name), signal.SIGKILL)
     wait_for(lambda: "FAILED" in head.ask("status", "victim"))
-    told = head.ask("status", "victim").splitlines()
-    assert any(line.startswith("  killed while running: ") for line in told), told
-    assert not any("actors" in line for line in told)
-    assert all(len(line) < 400 for line in told)
+    lines = head.ask("status", "victim").splitlines()
+    assert any(line.startswith("  killed while running: ") for line in lines), lines
+    assert not any("actors" in line for line in lines)
+    assert all(len(line) < 400 for line in lines)
 
 
 class Relay:
@@ -211,26 +212,6 @@ def test_a_way_that_breaks_is_gone_again(head: Head, features: str, tmp_path: Pa
     relay.cut()
     assert "esv-afar-1 SUCCEEDED" in told
     assert told.count("40 videos: 40 ok") == 1, "each line once"
-
-
-def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_client, "_PAUSE_S", 0.0)
-    answers: list[Exception | str] = [SilentError("no"), SilentError("no"), "here"]
-
-    def ask() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, str):
-            return answer
-        raise answer
-
-    assert ray_client.patiently(ask, "esv-a-1") == "here"
-    answers.append(SpecError("esv-a-1: no such job"))
-    with pytest.raises(IncompleteError, match=r"how esv-a-1 ended is not known .*no such job.*; see"):
-        ray_client.patiently(ask, "esv-a-1")
-    monkeypatch.setattr(ray_client, "_PATIENCE_S", -1.0)
-    answers.append(SilentError("it does not answer"))
-    with pytest.raises(IncompleteError, match="it does not answer"):
-        ray_client.patiently(ask, "esv-a-1")
 
 
 def test_an_address_that_is_given_is_the_one(head: Head) -> None:
