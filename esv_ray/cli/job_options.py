@@ -25,6 +25,14 @@ def _of_kubernetes(context: click.Context, parameter: click.Parameter, value: st
     return value
 
 
+def _namespace(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if _of_kubernetes(context, parameter, value) is None:
+        return None
+    from esv_ray.cluster.manifest_options import check_namespace
+
+    return check_namespace(str(value))
+
+
 address_option = click.option(
     "--address",
     metavar="URL",
@@ -38,7 +46,7 @@ kubernetes_option = click.option(
     "--kubernetes", is_flag=True, is_eager=True, help="A RayJob on Kubernetes, through kubectl."
 )
 namespace_option = click.option(
-    "--namespace", "-n", metavar="NAME", callback=_of_kubernetes, help="Of Kubernetes; by default kubectl's own."
+    "--namespace", "-n", metavar="NAME", callback=_namespace, help="Of Kubernetes; by default kubectl's own."
 )
 overlay_option = click.option(
     "--overlay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def flags(address: str | None, kubernetes: bool, namespace: str | None) -> str:
     """Where a job is, for another command about it."""
     if kubernetes:
         return " --kubernetes" + (f" -n {namespace}" if namespace else "")
-    return f" --address {address}" if address else ""
+    return f" --address {shlex.quote(address)}" if address else ""
 
 
 @contextmanager

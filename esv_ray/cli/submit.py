@@ -42,7 +42,12 @@ ready_option = click.option("--ready", metavar="NAME", help="With --partitions: 
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
 @ready_option
-@click.option("--working-dir", metavar="DIR", help="Code that the model needs and the cluster lacks; sent along.")
+@click.option(
+    "--working-dir",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="Code that the model needs and the cluster lacks; sent along.",
+)
 @click.option("--wait", is_flag=True, help="Wait until it has ended, and tell its progress; its exit code is ours.")
 @click.option("--follow", is_flag=True, help="The same, showing what it writes.")
 @click.pass_context
@@ -106,6 +111,10 @@ def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[st
     """Those of `esv attribute`."""
     if ready is not None and not partitions:
         raise click.UsageError("--ready goes with --partitions")
+    if ready is not None:
+        from esv_ray.cluster.partitions import check_ready
+
+        check_ready(ready)
     flags = ["--retry-failed"] * retry_failed + ["--partitions"] * partitions
     return flags + ([] if ready is None else ["--ready", ready])
 
@@ -194,6 +203,14 @@ def _on_kubernetes(
     return exit_code(ended)
 
 
+def _cron(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    from esv_ray.cluster.manifest_options import check_cron
+
+    return check_cron(value)
+
+
 @click.command()
 @job_options
 @namespace_option
@@ -206,7 +223,9 @@ def _on_kubernetes(
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
 @ready_option
-@click.option("--schedule", metavar="CRON", help="A CronJob that begins it again and again, e.g. '0 3 * * *'.")
+@click.option(
+    "--schedule", metavar="CRON", callback=_cron, help="A CronJob that begins it again and again, e.g. '0 3 * * *'."
+)
 def render(
     spec: str | None,
     features: str | None,

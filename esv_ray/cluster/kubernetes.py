@@ -20,8 +20,8 @@ from esv_ray.errors import JobError, SpecError
 _ANSWER_S = 120.0
 _POLL_S = 5.0
 _SILENT = re.compile(  # what kubectl says of an API server that is away, restarts, or has too much to do
-    r"refused|no such host|timeout|timed out|EOF|connection reset|unable to handle the request|too many requests",
-    re.IGNORECASE,
+    r"Unable to connect|was refused|no such host|i/o timeout|TLS handshake timeout|Client\.Timeout|timed out|\bEOF\b"
+    r"|connection reset|unable to handle the request|too many requests"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1,
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_EVERY = re.compile(r"@every (\d+(\.\d+)?(s|m|h))+")
 _FLEETING = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}  # volumes that outlive no pod
 
 
@@ -102,18 +104,19 @@ def check_places(spec: JobSpec, cluster: dict[str, Any]) -> None:
 def _mounted(path: str, pod: dict[str, Any]) -> bool:
     lasting = {one["name"] for one in pod.get("volumes", ()) if not _FLEETING & set(one)}
     mounts = [one["mountPath"] for one in pod["containers"][0].get("volumeMounts", ()) if one["name"] in lasting]
+    path = posixpath.normpath(path)  # ".." leads out of a volume
     return any(PurePosixPath(path).is_relative_to(mount) for mount in mounts)
 
 
-def check_cron(cron: str) -> None:
-    """A schedule that was asked for.
+def check_cron(cron: str) -> str:
+    """A schedule that was asked for, without blanks around it.
 
     Raises:
         SpecError: Kubernetes takes none such.
     """
     fields = cron.split()
-    if cron.strip() in _MACROS:
-        return
+    if cron.strip() in _MACROS or _EVERY.fullmatch(cron.strip()):
+        return cron.strip()
     if len(fields) != len(_CRON_FIELDS):
         raise SpecError(f"--schedule: expected five fields as of cron, '0 3 * * *', or @daily, got {cron!r:.60}")
     for field, (name, (least, most)) in zip(fields, _CRON_FIELDS.items(), strict=True):
@@ -124,6 +127,7 @@ def check_cron(cron: str) -> None:
                     f"--schedule: expected {least} to {most}, *, ranges (1-5) or steps (*/2) of the {name}, "
                     f"got {part!r:.40} in {cron!r:.60}"
                 )
+    return cron.strip()
 
 
 def _is_cron(part: str, least: int, most: int, names: dict[str, int]) -> bool:

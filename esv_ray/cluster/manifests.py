@@ -144,7 +144,7 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
         cron: when, five fields as of cron.
         name: of the job.
     """
-    check_cron(cron)
+    cron = check_cron(cron)
     rayjob = next(one for one in objects if one["kind"] == "RayJob")
     if "kueue.x-k8s.io/queue-name" in rayjob["metadata"].get("labels", {}):
         raise SpecError("--schedule: Kueue takes no RayJob that deletes itself; choose another overlay than kueue")

@@ -64,8 +64,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
     Raises:
         EsvError: the request is wrong for all of them.
     """
-    if ready is not None and (not ready or "/" in ready or ready in (".", "..")):
-        raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
+    check_ready(ready)
     names, digest = check_partitions(spec)
 
     def look(name: str) -> Partition:
@@ -79,6 +78,16 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
 
     with ThreadPoolExecutor(_LOOKERS, "esv-partitions") as lookers:
         return list(lookers.map(look, names))
+
+
+def check_ready(ready: str | None) -> None:
+    """The name of a producer's mark.
+
+    Raises:
+        SpecError: it is no file's name.
+    """
+    if ready is not None and (not ready or "/" in ready or ready in (".", "..")):
+        raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
 
 
 def check_partitions(spec: JobSpec) -> tuple[list[str], str]:

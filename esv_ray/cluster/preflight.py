@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -19,13 +20,14 @@ import yaml
 
 from esv_ray import storage
 from esv_ray.cluster.submission import SUBMISSION
-from esv_ray.errors import DataError, EsvError, one_line
+from esv_ray.errors import DataError, EsvError, SpecError, one_line
 from esv_ray.spec import JobSpec, load_spec
 
 MARK = "ESV_PREFLIGHT "
 SPEC, PARTITIONS = "ESV_SPEC", "ESV_PARTITIONS"
 _MOST_NODES = 64  # that are asked; a cluster's nodes are mostly alike
 _NODE_PATIENCE_S = 90.0
+_MOST_PACKED = 100_000  # bytes; Linux gives a variable 128 KiB
 
 
 def versions() -> dict[str, str]:
@@ -44,25 +46,40 @@ def spec_text(spec: JobSpec) -> str:
 
 
 def packed(spec: JobSpec) -> str:
-    """A spec for `main`'s environment, in whose values Ray would replace ``$NAME``."""
-    return base64.b64encode(spec_text(spec).encode()).decode()
+    """A spec for `main`'s environment, in whose values Ray would replace ``$NAME``.
+
+    Raises:
+        SpecError: it is too long for that.
+    """
+    text = base64.b64encode(zlib.compress(spec_text(spec).encode())).decode()
+    if len(text) > _MOST_PACKED:
+        raise SpecError(
+            f"the spec takes {len(text)} bytes where a variable of the environment holds {_MOST_PACKED}; give shorter "
+            "lists (classes, frames)"
+        )
+    return text
 
 
 def main() -> None:
     """Look at the cluster that this runs on, and tell."""
-    spec = load_spec(yaml.safe_load(base64.b64decode(os.environ[SPEC])))
     found: dict[str, Any] = {"versions": versions(), "problem": None, "nodes": []}
     try:
-        file = _check_head(spec, os.environ[SUBMISSION], partitions=PARTITIONS in os.environ)
+        spec = load_spec(yaml.safe_load(zlib.decompress(base64.b64decode(os.environ[SPEC]))))
+        file = _check_head(spec, partitions=PARTITIONS in os.environ)
         found["nodes"] = _ask_nodes(spec, file)
+        if not list(_of_nodes(found["nodes"], found["versions"])):
+            place = spec_place(spec.output, os.environ[SUBMISSION])
+            storage.replace(place, spec_text(spec).encode(), "store the spec")
     except EsvError as error:
         found["problem"] = one_line(error)
+    except Exception as error:  # of another version's spec, say: whatever it is, it is an answer
+        found["problem"] = f"the check failed: {one_line(error)}"
     print(MARK + json.dumps(found), flush=True)
     sys.exit(0)
 
 
-def _check_head(spec: JobSpec, submission: str, *, partitions: bool) -> str:
-    """That the job could start here, and its output be written; one of its files.
+def _check_head(spec: JobSpec, *, partitions: bool) -> str | None:
+    """That the job could start here; one of its files. None: it has none yet, or nobody has looked for one.
 
     Raises:
         EsvError: it could not.
@@ -72,14 +89,11 @@ def _check_head(spec: JobSpec, submission: str, *, partitions: bool) -> str:
 
     if partitions:
         check_partitions(spec)
-        file = storage.find(spec.features, "list the feature table")[0][0]
-    else:
-        file = check_job(spec).manifest.files[0].url
-    storage.replace(spec_place(spec.output, submission), spec_text(spec).encode(), "store the spec")
-    return file
+        return None
+    return check_job(spec).manifest.files[0].url
 
 
-def _ask_nodes(spec: JobSpec, file: str) -> list[dict[str, Any]]:
+def _ask_nodes(spec: JobSpec, file: str | None) -> list[dict[str, Any]]:
     """Every node (of very many, some): its versions, and what it cannot do."""
     from esv_ray.cluster.runtime import ray_runtime
 
@@ -98,11 +112,13 @@ def _ask_nodes(spec: JobSpec, file: str) -> list[dict[str, Any]]:
         return told + [_told_of(asked[ref], {}, f"no answer in {_NODE_PATIENCE_S:g} s") for ref in late]
 
 
-def node_report(spec: JobSpec, file: str) -> dict[str, Any]:
+def node_report(spec: JobSpec, file: str | None) -> dict[str, Any]:
     """What one node says: its versions, and why it cannot reach the storage, if so."""
     try:
         storage.read_bytes(storage.join(spec.model, "model.json"), "read the model", most=2**24)
-        if not storage.exists(file):
+        if file is None:
+            storage.list_folder(spec.features, "list the partitions")
+        elif not storage.exists(file):
             raise DataError(
                 f"{file}: expected a file of the features, found none here; is the place shared by all nodes?"
             )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.cluster import preflight
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _PREFLIGHT_S = 300.0
 _POLL_S = 0.5
+_QUIET_S = 60.0
 _LONGEST_REASON = 300
 _FRESH_CLUSTER_S = 60.0  # in which a cluster that has just started takes no jobs yet
 
@@ -73,8 +76,10 @@ def _submission(details: JobDetails) -> Submission | None:
 
 
 def _reason(message: str) -> str:
-    """In one line, without the logs that Ray adds to it."""
-    text = " ".join(message.partition("Last available logs")[0].split())
+    """In one line: the last that our own command said in the logs that Ray adds to it, else what Ray says."""
+    ours = [line for line in message.splitlines() if line.startswith("esv: ")]
+    plain = re.split("last available logs", message, maxsplit=1, flags=re.IGNORECASE)[0]
+    text = " ".join((ours[-1] if ours else plain).split()).rstrip(",")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
@@ -112,7 +117,7 @@ def submit(
     place = preflight.spec_place(spec.output, submission)
     command = shlex.join(["python", "-m", "esv_ray", "attribute", place, *options])
     _start(client, command, submission, environment, {"esv_name": name, "esv_output": spec.output})
-    return find(client, submission)
+    return patiently(lambda: find(client, submission), submission)
 
 
 def _start(
@@ -145,14 +150,18 @@ def _preflight(
     settings = {**environment["env_vars"], preflight.SPEC: preflight.packed(spec)}
     settings |= {preflight.PARTITIONS: "1"} if partitions else {}
     _start(client, "python -m esv_ray.cluster.preflight", check, {**environment, "env_vars": settings})
-    state = _await(client, check, _PREFLIGHT_S)
-    with in_words(client._address):
+    try:
+        state = _await(client, check, _PREFLIGHT_S)
         if state not in ENDED:
-            client.stop_job(check)
             raise JobError(f"{client._address}: the cluster did not start a small job within {_PREFLIGHT_S:g} s")
+    except BaseException:  # whoever leaves leaves nothing running
+        with suppress(SpecError), in_words(client._address):
+            client.stop_job(check)
+        raise
+    # It stays in Ray's list: Ray itself still looks after it for a while, and would enter it anew as failed.
+    with in_words(client._address):
         told = client.get_job_logs(check)
         message = client.get_job_info(check).message
-        client.delete_job(check)
     line = next((line for line in told.splitlines() if line.startswith(preflight.MARK)), None)
     if line is None:
         last = " ".join((told.strip().splitlines() or [message or "no output"])[-1].split())
@@ -239,13 +248,14 @@ class _BrokenError(Exception):
 async def _tail(client: JobSubmissionClient, submission: str, skip: int, write: Callable[[str], None]) -> int:
     from aiohttp import ClientError
 
-    seen = 0
+    seen, told = 0, client.tail_job_logs(submission)
     try:
-        async for text in client.tail_job_logs(submission):
+        # A way that was lost says nothing; nor does a driver for a while, whose log is then asked for once more.
+        while (text := await asyncio.wait_for(anext(told, None), _QUIET_S)) is not None:
             fresh = text[max(0, skip - seen) :]
             seen += len(text)
             if fresh:
                 write(fresh)
-    except (RuntimeError, OSError, ClientError) as error:
+    except (RuntimeError, OSError, ClientError, TimeoutError) as error:
         raise _BrokenError(max(seen, skip)) from error
     return max(seen, skip)

@@ -105,7 +105,7 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
     videos, units = _section(told, "videos"), _section(told, "units")
     if told.get("waiting_for") and not units.get("total"):
         yield f"{_state(standing, told)}: the job is not planned yet"
-        yield f"waiting for {told['waiting_for']}"
+        yield from _live_lines(standing, told, now)
         return
     done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
     left = f", about {_span(told['left_s'])} left" if told.get("left_s") and _running(standing) else ""
@@ -114,17 +114,23 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
         f"{videos.get('resumed', 0)} of earlier attempts), {units.get('done', 0)} of {units.get('total', 0)} units, "
         f"{told.get('videos_per_second', 0):g} videos/s{left}"
     )
-    actors = _section(told, "actors")
     if _running(standing):
+        actors = _section(told, "actors")
         ready, busy, starting = (actors.get(key, 0) for key in ("ready", "busy", "starting"))
         yield f"{ready} actors, {busy} with work, {starting} starting"
-        silent = now - _seconds(told.get("updated"), now)
-        if silent > _SILENT_S:
-            yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to go on"
-    if told.get("waiting_for"):
-        yield f"waiting for {told['waiting_for']}"
+    yield from _live_lines(standing, told, now)
     yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
     yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
+
+
+def _live_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iterator[str]:
+    if not _running(standing):
+        return
+    if told.get("waiting_for"):
+        yield f"waiting for {told['waiting_for']}"
+    silent = now - _seconds(told.get("updated"), now)
+    if silent > _SILENT_S:
+        yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to go on"
 
 
 def _running(standing: Standing) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +11,8 @@ from esv_ray.errors import IncompleteError, SpecError
 
 _PATIENCE_S = 300.0  # with a cluster that answered before; a head that restarts needs a minute or two
 _PAUSE_S = 5.0
+
+_log = logging.getLogger("esv_ray")
 
 Answer = TypeVar("Answer")
 
@@ -24,7 +27,7 @@ def patiently(ask: Callable[[], Answer], submission: str) -> Answer:
     Raises:
         IncompleteError: it stays silent, or has forgotten the job, which may go on.
     """
-    until = time.monotonic() + _PATIENCE_S
+    until, told = time.monotonic() + _PATIENCE_S, False
     while True:
         try:
             return ask()
@@ -34,4 +37,7 @@ def patiently(ask: Callable[[], Answer], submission: str) -> Answer:
                     f"how {submission} ended is not known ({error}); see esv status {submission}, or submit it again "
                     "to go on"
                 ) from error
+            if not told:
+                _log.warning("%s; asking again for %g minutes", error, _PATIENCE_S / 60)
+                told = True
         time.sleep(_PAUSE_S)

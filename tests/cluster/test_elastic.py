@@ -53,6 +53,8 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
                 driver.process.send_signal(signal.SIGTERM)
                 assert driver.process.wait(60) == 130
                 assert driver.told()["state"] == "interrupted"
+                ended = list(lines_of(standing_of(str(tmp_path / "out")), time.time()))
+                assert [line.strip() for line in ended[:-1]] == ["interrupted: the job is not planned yet"]
                 assert not (tmp_path / "out" / "run.json").exists()
         assert told[0].strip().startswith("running: 0 of 40 videos")
         nodes.ask("add")

@@ -18,6 +18,7 @@ from esv_ray.cluster import kubernetes, watch
 from esv_ray.cluster.submission import Submission
 from esv_ray.errors import IncompleteError, JobError, SpecError
 from tests.cluster.test_nodes import wait_for
+from tests.cluster.test_submission import hears_interrupts
 
 KUBECTL = """#!{python}
 import json, subprocess, sys, time
@@ -220,7 +221,9 @@ def test_who_leaves_is_told_that_the_job_goes_on(state: Path, disk: str) -> None
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
     (state / "log").write_text("")  # what kubectl follows until it is interrupted
     command = [sys.executable, "-m", "esv_ray", "logs", "-f", "trn", *THERE]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watching:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
+    ) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
         assert watching.stdout.readline() == "40 videos: 40 ok\n"

@@ -9,17 +9,24 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from secrets import token_hex
 
 import pytest
 
-from esv_ray.cluster import preflight
+from esv_ray.cluster import preflight, ray_client
+from esv_ray.cluster.ray_jobs import _reason
+from esv_ray.cluster.standing import lines_of, standing_of
 from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
+from esv_ray.cluster.watch import SilentError
 from esv_ray.errors import SpecError
+from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
 from tests.cluster.head import PROGRAMS, free_port, ray_head
 from tests.cluster.test_exactly_once import all_of, run
@@ -47,6 +54,12 @@ class Head:
             environment["HOME"] = "/nonexistent"  # where Ray would look for one
         environment |= settings or {}
         command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        """A program of a user who knows the token."""
+        environment = {**os.environ, "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.url}
+        command = [sys.executable, "-c", code]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def ask(self, *arguments: str) -> str:
@@ -124,6 +137,11 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "the name my-home-output is in use for the output" in other.stderr
 
 
+def hears_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
     slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
     out = tmp_path / "victim"
@@ -132,7 +150,14 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
 
     command = [sys.executable, "-m", "esv_ray", "logs", "-f", "victim", "--address", head.url]
     environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interrupts,
+    ) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert any("videos" in line for line in watch.stdout), "as it goes on"
@@ -169,7 +194,7 @@ class Relay:
         threading.Thread(target=self._serve, args=(self.door,), daemon=True).start()
 
     def cut(self) -> None:
-        for end in (self.door, *self.ends):
+        for end in (self.door, *list(self.ends)):
             with suppress(OSError):  # it is at an end already
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
@@ -179,8 +204,9 @@ class Relay:
         with suppress(OSError):
             while True:
                 near = door.accept()[0]
+                self.ends.append(near)
                 far = socket.create_connection(self.there)
-                self.ends += [near, far]
+                self.ends.append(far)
                 for one, other in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
@@ -207,8 +233,8 @@ def test_a_way_that_breaks_is_gone_again(head: Head, features: str, tmp_path: Pa
         wait_for(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
         assert follow.poll() is None
         relay.join()
-        told = follow.stdout.read()
-        assert follow.wait(60) == 0, told
+        told, _ = follow.communicate(timeout=120)
+        assert follow.returncode == 0, told
     relay.cut()
     assert "esv-afar-1 SUCCEEDED" in told
     assert told.count("40 videos: 40 ok") == 1, "each line once"
@@ -221,7 +247,9 @@ def test_an_address_that_is_given_is_the_one(head: Head) -> None:
     assert head.esv("jobs", settings=settings).returncode == 0
     refused = head.esv("jobs", settings=settings, given=False)
     assert (refused.returncode, wrong in refused.stderr) == (2, True)
-    for known in ({"RAY_API_SERVER_ADDRESS": head.url, "RAY_ADDRESS": wrong}, {"RAY_ADDRESS": head.url}):
+    assert "RAY_API_SERVER_ADDRESS: no cluster answers" in refused.stderr
+    short = head.url.removeprefix("http://")
+    for known in ({"RAY_API_SERVER_ADDRESS": short, "RAY_ADDRESS": wrong}, {"RAY_ADDRESS": head.url}):
         told = head.esv("jobs", settings=known, given=False)
         assert told.returncode == 0, told.stderr
 
@@ -234,10 +262,7 @@ client = connect(None)
 for _ in range(2):
     _start(client, "true", "esv-twice-1", {})
 """
-    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token, "RAY_ADDRESS": head.url}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = head.python(code)
     assert done.stderr.splitlines()[-1] == (
         "esv_ray.errors.SpecError: esv-twice-1 is in use: somebody else has just submitted it; see esv jobs"
     )
@@ -276,6 +301,9 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
         (arguments(features, str(tmp_path / "none"), tmp_path / "o2"), "model.json"),
         (arguments(features, bundle, tmp_path / "o3", "--set", "classes=[77]"), "expected ids 0..2"),
         (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected partitions (sub-directories) alone"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions", "--ready", "a/b"), "--ready: expected the name"),
+        (arguments(features, bundle, tmp_path / "o4", "--working-dir", str(tmp_path / "none")), "does not exist"),
     ]
     for given, expected in wrong:
         refused = head.esv("submit", *given)
@@ -283,7 +311,34 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
         assert expected in refused.stderr.splitlines()[-1]
     jobs = json.loads(head.ask("jobs", "--json"))
     assert not [job for job in jobs if Path(job["output"]).name in ("o1", "o2", "o3", "o4")]
+    assert not [name for name in ("o1", "o2", "o3", "o4") if (tmp_path / name).exists()], "nothing is left behind"
     assert "no such job" in head.esv("status", "nobody").stderr
+
+
+def test_partitions_without_files_yet(head: Head, bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "daily" / "dt=1").mkdir(parents=True)
+    job = arguments(str(tmp_path / "daily"), bundle, tmp_path / "none-yet", "--partitions", "--wait")
+    assert "esv-none-yet-1 SUCCEEDED" in head.ask("submit", *job)
+    # Ray keeps looking after the check for some seconds after it has ended: only then is it what it stays.
+    time.sleep(5)
+    code = """
+from esv_ray.cluster.ray_client import connect
+print([one.status.value for one in connect(None).list_jobs() if one.submission_id.startswith("check-esv-none-yet-1")])
+"""
+    assert head.python(code).stdout.strip() == "['SUCCEEDED']"
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("12 videos: 10 ok, 2 failed", "Job entrypoint command failed with exit code 1"),
+        ("esv: note\nesv: s3://b/f: no such   bucket\n", "esv: s3://b/f: no such bucket"),
+        ("esv: " + "x" * 500, "esv: " + "x" * 295 + "..."),
+    ],
+)
+def test_why_a_job_failed(log: str, expected: str) -> None:
+    ray = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
+    assert _reason(f"{ray}2026-11-23 INFO job_manager.py:581 -- Runtime env is setting up.\n{log}") == expected
 
 
 def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> None:
@@ -294,11 +349,42 @@ def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> N
         ("http://x:99999", "expected the address of a cluster's dashboard"),
         ("ftp://127.0.0.1:8265", "expected the address of a cluster's dashboard"),
         ("ray://127.0.0.1:10001", "expected the address of a cluster's dashboard"),
+        ("http://me:secret@127.0.0.1:8265", "without user and password"),
     ):
         command = [sys.executable, "-m", "esv_ray", "submit", *given, "--address", address]
         refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert expected in refused.stderr
+        assert "secret" not in refused.stderr
+
+
+def test_a_cluster_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers, as behind a way on which packets are lost."""
+    monkeypatch.setattr(ray_client, "_ANSWER_S", (1.0, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(SilentError, match="does not answer"):
+        ray_client.connect(f"http://127.0.0.1:{door.getsockname()[1]}")
+
+
+def test_a_long_spec_is_packed() -> None:
+    places = {"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/$HOME"}
+    long = load_spec({**places, "classes": list(range(15_000))})
+    assert len(preflight.packed(long)) < 60_000
+    assert "$" not in preflight.packed(long)
+    digits = Random(0)
+    endless = long.model_copy(update={"classes": tuple(digits.randrange(10**9) for _ in range(30_000))})
+    with pytest.raises(SpecError, match="give shorter lists"):
+        preflight.packed(endless)
+
+
+def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
+    told = {"state": "running", "waiting_for": "a node", "units": {"total": 0}, "updated": "2026-11-23T00:00:00+00:00"}
+    (tmp_path / "progress.json").write_text(json.dumps(told))
+    lines = list(lines_of(standing_of(str(tmp_path)), datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()))
+    assert [line.strip() for line in lines[:-1]] == [
+        "running: the job is not planned yet",
+        "waiting for a node",
+        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to go on",
+    ]
 
 
 HERE = {"python": "3.11.7", "esv-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from esv_ray.cli import cli
-from esv_ray.cluster.manifest_options import check_cron
+from esv_ray.cluster.manifest_options import check_cron, check_places
 from esv_ray.cluster.manifests import render
 from esv_ray.cluster.submission import next_id
 from esv_ray.errors import SpecError
@@ -33,15 +34,17 @@ def test_a_schedule_and_hands_do_not_meet() -> None:
     assert CliRunner().invoke(cli, [*command, "--schedule", "@daily", "--attempt", "2"]).exit_code == 2
 
 
-@pytest.mark.parametrize("cron", ["0 3 * * *", "*/15 0-6,12 1 jan-mar MON-FRI", "@daily", "5 4 * * 0,6"])
+@pytest.mark.parametrize(
+    "cron", ["0 3 * * *", "*/15 0-6,12 1 jan-mar MON-FRI", " @daily ", "@every 1h30m", "5 4 * * 0,6"]
+)
 def test_schedules(cron: str) -> None:
-    check_cron(cron)
+    assert check_cron(cron) == cron.strip()
 
 
 @pytest.mark.parametrize(
     "cron",
     [
-        *("daily", "@often", "", "0 3 * *", "0 3 * * * *"),
+        *("daily", "@often", "@every day", "", "0 3 * *", "0 3 * * * *"),
         *("99 3 * * *", "0 24 * * *", "0 3 0 * *", "0 3 * 13 *", "0 3 * * 7", "*/0 * * * *"),
         *("a * * * *", "5-1 * * * *", "1-2-3 * * * *", ", * * * *", "\u0663 * * * *"),
     ],
@@ -93,6 +96,15 @@ def test_places_that_pods_do_not_see(key: str, place: str) -> None:
     spec = SPEC.model_copy(update={key: place})
     with pytest.raises(SpecError, match=rf"{key} {place}: .* object storage"):
         render(spec, "esv-o-1", "o")
+
+
+@pytest.mark.parametrize(("path", "seen"), [("/data", True), ("/data/a", True), ("/data/../x", False), ("/d", False)])
+def test_places_on_a_volume(path: str, seen: bool) -> None:
+    box = {"volumeMounts": [{"name": "disk", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/d"}]}
+    volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}, {"name": "tmp", "emptyDir": {}}]
+    cluster = {"headGroupSpec": {"template": {"spec": {"containers": [box], "volumes": volumes}}}}
+    with nullcontext() if seen else pytest.raises(SpecError, match="mount nothing lasting"):
+        check_places(SPEC.model_copy(update={"output": path}), cluster)
 
 
 def test_a_group_with_shares_of_gpus(tmp_path: Path) -> None:
