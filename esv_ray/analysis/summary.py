@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.manifest import read_manifest
+from esv_ray.tables.manifest import existing_manifest
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,7 @@ def summarize(output: str) -> Summary:
     Raises:
         DataError: there is no output, nothing of it is committed yet, or a table cannot be read.
     """
-    manifest = read_manifest(output)
-    if manifest is None:
-        raise DataError(
-            f"{output}: expected a job's output, found no run.json; check the location "
-            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
-        )
+    manifest = existing_manifest(output)
     videos = _read(output, "videos")
     videos = videos.filter(pc.equal(videos.column("status"), "ok"))
     rows = _read(output, "attributions")

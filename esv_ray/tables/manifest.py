@@ -104,6 +104,21 @@ def is_committed(output: str, unit: Unit) -> bool:
     return storage.exists(videos_url(output, unit))
 
 
+def existing_manifest(output: str) -> Manifest:
+    """run.json of an output that is looked at.
+
+    Raises:
+        DataError: it is not there, or not ours.
+    """
+    manifest = read_manifest(output)
+    if manifest is None:
+        raise DataError(
+            f"{output}: expected a job's output, found no run.json; check the location "
+            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
+        )
+    return manifest
+
+
 def read_manifest(output: str) -> Manifest | None:
     """run.json of an output, or None where there is none yet.
 

@@ -17,7 +17,7 @@ from esv_ray.tables.manifest import (
     SUCCESS,
     Manifest,
     committed_names,
-    read_manifest,
+    existing_manifest,
     read_success,
 )
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
@@ -61,12 +61,7 @@ def verify_output(output: str) -> Verification:
     Raises:
         DataError: there is no output, or the storage refuses.
     """
-    manifest = read_manifest(output)
-    if manifest is None:
-        raise DataError(
-            f"{output}: expected a job's output, found no run.json; check the location "
-            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
-        )
+    manifest = existing_manifest(output)
     names = {folder: committed_names(output, folder) for folder in FOLDERS}
     planned = {unit.name for unit in manifest.units}
     strays = tuple(

@@ -205,7 +205,8 @@ def test_where_there_is_no_output(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError) as caught:
             verify_output(str(folder))
-        assert str(caught.value) == f"{folder}: expected a job's output, found no run.json; check the location"
+        told = f"{folder}: expected a job's output, found no run.json; check the location (of a run over partitions "
+        assert str(caught.value) == f"{told}give one of them, OUTPUT/PARTITION)"
 
 
 @pytest.mark.parametrize("number", range(5))
