@@ -111,6 +111,8 @@ def _mounted(path: str, pod: dict[str, Any]) -> bool:
 def check_cron(cron: str) -> str:
     """A schedule that was asked for, without blanks around it.
 
+    Kubernetes reads it by Go's robfig/cron, which takes less than Python's cron libraries do: no 7 for Sunday, no L.
+
     Raises:
         SpecError: Kubernetes takes none such.
     """

@@ -125,8 +125,9 @@ def render(
     if image is not None:
         set_image(rayjob["spec"], check_image(image))
     if namespace is not None:
+        check_namespace(namespace)
         for one in objects:
-            _move(one, check_namespace(namespace))
+            _move(one, namespace)
     return objects
 
 

@@ -61,8 +61,8 @@ def _url(address: str | None) -> tuple[str, str]:
         return _with_scheme(first), _VARIABLES[0]
     if second.startswith(("http://", "https://")):
         return second, _VARIABLES[1]
-    passed_over = f" ({_VARIABLES[1]} is no dashboard's address: give --address)" if second else ""
-    return "http://127.0.0.1:8265", f"this machine's cluster{passed_over}"
+    passed_over = f" ({_VARIABLES[1]} is no dashboard's)" if second else ""
+    return "http://127.0.0.1:8265", f"no --address is given{passed_over}"
 
 
 def _with_scheme(address: str) -> str:

@@ -68,16 +68,17 @@ def awaiting_file(output: str, report: Report) -> Iterator[Callable[[str], None]
         To be told now and then what is waited for; only then is there a progress file, and the end of the run told.
     """
     begun = _now()
-    told: list[Progress] = []
+    told: Progress | None = None
 
     def tell(waiting_for: str) -> None:
-        told[:] = [Progress(0, 0, waiting_for=waiting_for)]
-        report(told[0])
+        nonlocal told
+        told = Progress(0, 0, waiting_for=waiting_for)
+        report(told)
         write("running")
 
     def write(state: Ended | Literal["running"]) -> None:
-        if told:
-            _write(output, _content(told[0], state, begun, {}))
+        if told is not None:
+            _write(output, _content(told, state, begun, {}))
 
     try:
         yield tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,18 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
-from esv_ray.cluster import preflight, ray_client
-from esv_ray.cluster.ray_jobs import _reason
+from esv_ray.cluster import preflight, ray_client, ray_jobs
 from esv_ray.cluster.standing import lines_of, standing_of
 from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
 from esv_ray.cluster.watch import SilentError
@@ -338,7 +339,7 @@ print([one.status.value for one in connect(None).list_jobs() if one.submission_i
 )
 def test_why_a_job_failed(log: str, expected: str) -> None:
     ray = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
-    assert _reason(f"{ray}2026-11-23 INFO job_manager.py:581 -- Runtime env is setting up.\n{log}") == expected
+    assert ray_jobs._reason(f"{ray}2026-11-23 INFO job_manager.py:581 -- Runtime env is setting up.\n{log}") == expected
 
 
 def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> None:
@@ -363,6 +364,28 @@ def test_a_cluster_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_client, "_ANSWER_S", (1.0, 0.5))
     with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(SilentError, match="does not answer"):
         ray_client.connect(f"http://127.0.0.1:{door.getsockname()[1]}")
+
+
+def test_a_log_that_falls_silent_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can tell a quiet driver from a lost way; what was shown is not shown again."""
+    monkeypatch.setattr(ray_jobs, "_QUIET_S", 0.05)
+    shown: list[str] = []
+    asked: list[str] = []
+
+    class Quiet:
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            asked.append(job)
+            yield "ab"
+            if len(asked) == 1:
+                await asyncio.sleep(60)
+            yield "c"
+
+    client: Any = Quiet()
+    with pytest.raises(ray_jobs._BrokenError) as broken:
+        asyncio.run(ray_jobs._tail(client, "esv-a-1", 0, shown.append))
+    assert broken.value.written == 2
+    assert asyncio.run(ray_jobs._tail(client, "esv-a-1", 2, shown.append)) == 3
+    assert shown == ["ab", "c"]
 
 
 def test_a_long_spec_is_packed() -> None:
