@@ -10,9 +10,11 @@ from esv_ray.storage.faults import Patience, attempt, locating, patience
 from esv_ray.storage.listing import find, list_folder, list_names
 from esv_ray.storage.location import absolute, in_this_process, is_local, join, open_location, without_credentials
 from esv_ray.storage.objects import exists, read_bytes, reader
+from esv_ray.storage.states import State, state
 
 __all__ = [
     "Patience",
+    "State",
     "absolute",
     "attempt",
     "commit_new",
@@ -32,5 +34,6 @@ __all__ = [
     "reader",
     "remove",
     "replace",
+    "state",
     "without_credentials",
 ]

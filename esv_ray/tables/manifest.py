@@ -45,7 +45,7 @@ class _Written(BaseModel):
     fingerprint: str
     versions: dict[str, str]
     model: _Model
-    files: list[Annotated[tuple[str, Count, str], Field(strict=False)]]
+    files: list[Annotated[tuple[str, Count, str, str], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
     memory_budget: Count | None = None
 
@@ -172,7 +172,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "versions": manifest.versions,
         "model": manifest.model,
         "memory_budget": manifest.memory_budget,
-        "files": [[file.url, file.size, file.version] for file in manifest.files],
+        "files": [[file.url, file.size, file.version, file.footer] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
     return storage.commit_new(storage.join(output, _RUN), _json(content), "write the job's manifest")
