@@ -35,25 +35,25 @@ def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
 
 def content(fs: AbstractFileSystem, path: str, url: str, doing: str, most: int = MOST_BYTES) -> bytes:
     """One try of `read_bytes`; what the store's client raises goes through."""
-    size = None if is_local(fs) else _size(fs, path)
-    if size is None:
-        data = requests.cat_whole(fs, path, most)
-        _check_size(None if len(data) > most else 0, most, url, doing)
-        return data
-    _check_size(size, most, url, doing)
-    # One byte more tells of an object that was replaced by a longer one since.
-    data = requests.cat(fs, path, 0, size + 1) if size else b""
-    if len(data) != size:
+    size = _size(fs, path)
+    if size is not None and size > most:
+        raise _too_large(url, doing, most, str(size))
+    # One byte more tells of what is longer: more than it may be, or replaced since.
+    if size is None or is_local(fs):
+        data = requests.cat_whole(fs, path, most if size is None else size)
+    else:
+        data = requests.cat(fs, path, 0, size + 1) if size else b""
+    if len(data) > most:
+        raise _too_large(url, doing, most, "more")
+    if size is not None and len(data) != size:
         raise ConnectionError(f"expected {size} bytes, got {len(data)}")
     return data
 
 
-def _check_size(size: int | None, most: int, url: str, doing: str) -> None:
-    if size is None or size > most:
-        got = "more" if size is None else size
-        raise DataError(
-            f"cannot {doing}: {url}: expected at most {most} bytes, got {got}; check that the location is right"
-        )
+def _too_large(url: str, doing: str, most: int, got: str) -> DataError:
+    return DataError(
+        f"cannot {doing}: {url}: expected at most {most} bytes, got {got}; check that the location is right"
+    )
 
 
 def exists(url: str) -> bool:
@@ -104,7 +104,7 @@ def _size(fs: AbstractFileSystem, path: str) -> int | None:
     if entry["type"] == "directory":
         raise IsADirectoryError(f"{path} is a folder")
     size: int | None = entry["size"]
-    return size
+    return None if entry["type"] == "other" else size  # a pipe has none
 
 
 class _Ranges(io.RawIOBase):
