@@ -30,7 +30,7 @@ from esv_ray.tables.commits import commit_unit, replace_unit, with_retried
 from esv_ray.tables.committed import is_committed, read_mark
 from esv_ray.tables.features import FeatureRows
 from esv_ray.tables.results import Computed, InputRows, Missing, choose_classes, unit_tables
-from esv_ray.tables.unit_files import NO_COUNTS, Origin, UnitCounts, unit_files
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, origin_for, unit_files
 from esv_ray.tables.units import Unit, read_rows
 
 _T = TypeVar("_T")
@@ -150,7 +150,7 @@ def run_unit(
     tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
-    origin = Origin(place.job, unit.covers)
+    origin = origin_for(unit, place.job)
     if retried is None:
         files = unit_files(tables, unit.rows, origin)
         commit_unit(spec.output, unit, files)

@@ -17,7 +17,7 @@ from esv_ray.errors import DataError
 from esv_ray.tables.features import names_of
 from esv_ray.tables.manifest import Manifest, attributions_url, videos_url
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.tables.unit_files import Origin, UnitCounts, UnitFooter, check_origin, footer_of, origin_of
+from esv_ray.tables.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.tables.units import Unit
 
 MOST_GAP = 1e-4  # efficiency of exact float32 ESVs: observed 3e-7 and less
@@ -54,7 +54,7 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
     videos, metadata, _ = _read(videos_url(output, unit), VIDEOS, where)
     beside = f"attributions/{unit.name}"
     rows, of_rows, checksum = _read(attributions_url(output, unit), ATTRIBUTIONS, beside)
-    footer, own = footer_of(metadata, where), Origin(manifest.job, unit.covers)
+    footer, own = footer_of(metadata, where), origin_for(unit, manifest.job)
     check_origin(footer.origin, own, where)
     check_origin(origin_of(of_rows, beside), own, beside)
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]

@@ -97,7 +97,7 @@ WHOLE: dict[str, Any] = {
     "fingerprint": fingerprint({"model": "d"}),
     "versions": {},
     "model": {"digest": "d", "prior": [0.5, 0.5]},
-    "files": [["a", 1, "v"]],
+    "files": [["a", 1, "v", "footer"]],
     "units": [[0, 0, 0, 5, 0]],
 }
 
@@ -300,8 +300,8 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
         {"keys": ["frames"]},
         {"spec": None},
         {"model": 7},
-        {"files": [["a", "large", "v"]]},
-        {"files": [[None, 1, "v"]]},
+        {"files": [["a", "large", "v", ""]]},
+        {"files": [[None, 1, "v", ""]]},
         {"units": [[0, 0, "a", 5, 0]]},
         {"units": [[-1, 0, 0, 5, 0]]},
         {"units": [[0, 0, 5, 0, 0]]},
