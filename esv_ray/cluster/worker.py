@@ -93,7 +93,7 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
         JobError: the bundle changed since the job was planned.
     """
     torch.set_float32_matmul_precision(spec.compute.matmul)
-    model = load_model(spec.model)
+    model = load_model(spec.model, code=spec.code)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
     place = Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
