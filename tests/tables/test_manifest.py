@@ -192,7 +192,14 @@ def test_the_same_job_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "free", [{"output": "elsewhere"}, {"max_failed": 1.0}, {"cluster": {"actors": 3}}, {"model": "moved"}]
+    "free",
+    [
+        {"output": "elsewhere"},
+        {"max_failed": 1.0},
+        {"cluster": {"actors": 3}},
+        {"model": "moved"},
+        {"code": ["my_models"]},
+    ],
 )
 def test_what_changes_no_result_is_no_other_job(free: dict[str, Any]) -> None:
     check_same_job(make_manifest(), make_manifest(**free).keys, (A, B), "out")
