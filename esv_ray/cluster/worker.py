@@ -29,6 +29,7 @@ from esv_ray.spec import JobSpec
 from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
 from esv_ray.tables.features import FeatureRows
 from esv_ray.tables.manifest import is_committed
+from esv_ray.tables.ranges import ranges_of, value_faults
 from esv_ray.tables.results import Computed, InputRows, Missing, choose_classes, unit_tables
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, unit_files
 from esv_ray.tables.units import Unit, read_rows
@@ -134,8 +135,8 @@ def run_unit(
     # On the thread of `compute` frames are gathered and the device works; classes and tables are made here.
     found, refused, computing = _on(compute, lambda: _attribute(place, rows, wanted))
     computed = perf_counter()
-    results, not_finite = _results(spec, rows, wanted, found)
-    failures = missing + refused + not_finite
+    results, senseless = _results(place, rows, wanted, found)
+    failures = missing + refused + senseless
     tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
@@ -215,42 +216,57 @@ def _attribute(
 
 
 def _results(
-    spec: JobSpec, rows: FeatureRows, wanted: Wanted, found: Sequence[tuple[npt.NDArray[np.int64], Attribution]]
+    place: Workplace, rows: FeatureRows, wanted: Wanted, found: Sequence[tuple[npt.NDArray[np.int64], Attribution]]
 ) -> tuple[list[Computed], list[Missing]]:
-    """The classes asked for; and the videos whose values are not finite."""
-    results, missing = [], []
+    """The classes asked for; and the videos whose values are outside their ranges (`ranges`)."""
+    spec, results, missing = place.spec, [], []
     for some, attribution in found:
-        full = attribution.scores.float()  # (B, C)
-        if spec.estimator.output == "logit":
-            full = full.softmax(dim=1)  # tables hold probabilities
-        esv, scores = attribution.esv.float().numpy(), full.numpy()  # (B, n, C), (B, C)
-        finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))
-        for index in some[~finite].tolist():
-            why = "the model's scores are not finite: features or weights are too large"
+        scores, faults = _checked(place, attribution)
+        for video, why in sorted(faults.items()):
+            index = int(some[video])
             missing.append(Missing(int(wanted.rows[index]), int(wanted.lengths[index]), "failed", why))
-        kept = some[finite]
-        if not len(kept):
+        good = np.delete(np.arange(len(some)), list(faults))
+        if not len(good):
             continue
+        kept = some[good]
         rows_of = wanted.rows[kept]
-        pairs = choose_classes(spec.classes, scores[finite], rows.labels[rows_of], rows.labelled[rows_of])
-        video, chosen = np.flatnonzero(finite)[pairs[:, 0]], pairs[:, 1]
+        pairs = choose_classes(spec.classes, scores[good], rows.labels[rows_of], rows.labelled[rows_of])
+        video, chosen = good[pairs[:, 0]], pairs[:, 1]
         stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, chosen]
         results.append(
             Computed(
                 rows=rows_of,
-                scores=scores[finite],
-                gaps=attribution.gaps.float().numpy()[finite],
+                scores=scores[good],
+                gaps=attribution.gaps.float().numpy()[good],
                 frame_index=rows.frame_index(rows_of, wanted.places(kept, rows.n_frames)),
                 pairs=pairs,
-                esv=esv[video, :, chosen],
+                esv=attribution.esv.float().numpy()[video, :, chosen],
                 stderr=stderr,
                 exact=attribution.exact,
                 evaluations=attribution.evaluations,
                 iterations=attribution.iterations,
-                met=None if attribution.met is None else attribution.met.numpy()[finite],
+                met=None if attribution.met is None else attribution.met.numpy()[good],
             )
         )
     return results, missing
+
+
+def _checked(place: Workplace, attribution: Attribution) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
+    """Class probabilities (B, C) of a batch, and why videos of it have values that are not sense."""
+    asked = place.spec.estimator
+    full = attribution.scores.float()  # (B, C)
+    scores = full.softmax(dim=1) if asked.output == "logit" else full  # tables hold probabilities
+    faults = value_faults(
+        ranges_of(asked.output, asked.kind, place.spec.compute.matmul),
+        esv=attribution.esv.float().numpy(),
+        stderr=None if attribution.stderr is None else attribution.stderr.float().numpy(),
+        values=full.numpy(),
+        empty=place.model.value_of_nothing(asked.output).cpu().numpy(),
+        scores=scores.numpy(),
+        gaps=attribution.gaps.float().numpy(),
+        exact=attribution.exact,
+    )
+    return scores.numpy(), faults
 
 
 def job_estimator(spec: JobSpec) -> Estimator:

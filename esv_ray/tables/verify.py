@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from esv_ray import storage
@@ -89,7 +90,7 @@ def verify_output(output: str) -> Verification:
             redo.append(unit.name)
         problems += ids.problems(unit, found.videos)
         total += found.counts
-        worst = max(worst, found.worst_gap)
+        worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units))
     problems += success
     told, notes = _input_problems(manifest)
