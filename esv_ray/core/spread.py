@@ -63,7 +63,7 @@ class Spread:
 
 
 def _scale(rows: Tensor) -> Tensor:
-    """(B, K) by which rows (R, B, K) are divided before they are squared: 1, or a power of two, which changes no bit."""
+    """(B, K) by which rows (R, B, K) are divided before they are squared: 1, or a power of two: no bit is lost."""
     top = rows.abs().amax(dim=0)
     return torch.where(top > _LARGE, torch.ldexp(torch.ones_like(top), torch.frexp(top).exponent - 1), 1.0)
 
