@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.features import names_of
 from esv_ray.tables.manifest import Manifest, attributions_url, videos_url
+from esv_ray.tables.output_files import read_output
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.tables.unit_files import UnitCounts, UnitFooter, footer_of
 from esv_ray.tables.units import Unit
@@ -46,8 +42,8 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
         DataError: a file is missing, broken, or of other rows than the plan says.
     """
     where = f"videos/{unit.name}"
-    videos, metadata, _ = _read(videos_url(output, unit), VIDEOS, where)
-    rows, _, checksum = _read(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
+    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
+    rows, _, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
     footer = footer_of(metadata, where)
     if footer.covers != unit.covers:
         raise DataError(
@@ -81,17 +77,3 @@ def _count_problems(unit: Unit, footer: UnitFooter, videos: pa.Table, rows: pa.T
     )
     if unexplained.num_rows:
         yield f"{unexplained.num_rows} videos that are not ok have no reason"
-
-
-def _read(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData, str]:
-    """A table, what its footer says, and the checksum of its file."""
-    data = storage.read_bytes(url, "read the output")
-    try:
-        parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-        table = parquet.read()
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
-    names = names_of(table.schema, where)
-    if not table.schema.equals(schema, check_metadata=False):
-        raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {names}")
-    return table, parquet.metadata, hashlib.sha256(data).hexdigest()

@@ -27,6 +27,7 @@ from esv_ray.tables.unit_files import unit_files
 from esv_ray.tables.verify import verify_output
 from esv_ray.tables.verify_values import expected_of
 from tests.conftest import make_heads, make_prior, make_table
+from tests.tables.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart
 
 Tables = tuple[pa.Table, pa.Table]
 
@@ -260,6 +261,55 @@ def test_a_damaged_file(output: Output, kind: str, damage: Callable[[bytes], byt
     first, second = output.problems()
     assert first.startswith(f"{kind}/{path.name}: not readable as Parquet: ")
     assert second.startswith("_SUCCESS says {")
+
+
+def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Output) -> None:
+    """A few bytes of run lengths: told before anything is decoded."""
+    path = output.part("attributions")
+    footer = pq.read_metadata(path).metadata
+    table = pq.read_table(path).replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"})
+    pq.write_table(table, path, compression="none", use_dictionary=False, data_page_version="1.0")
+    taken, count = take_apart(path.read_bytes()), 2_000_000_000 * 100
+    chunk = taken.chunk("stderr")
+    (page,) = chunk.pages
+    each = 2_000_000_000
+    page.body = levels((0, each), width=1)
+    page.header[5] = (STRUCT, {**page.header[5][1], 1: (I32, each)})
+    page.header[2] = (I32, len(page.body))
+    chunk.pages = [page] * 100
+    chunk.meta[5] = (I64, count)
+    taken.row_group()[3] = (I64, count)
+    path.write_bytes(put_together(taken))
+    assert path.stat().st_size < 20_000
+    first, *_ = output.problems()
+    assert first.startswith(f"attributions/{path.name}: expected a table that ")
+    assert "bytes of memory hold, got one that takes up to " in first
+
+
+def test_a_long_text_in_every_row(output: Output) -> None:
+    """64 KB once in a dictionary, and two million places of it: 131 GB as text."""
+    path, rows = output.part("videos"), 2_000_000
+    one = pq.read_table(path).slice(0, 1)
+    ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["x" * 65_536]))
+    columns = {
+        name: ids if name == "video_id" else pa.concat_arrays([pa.repeat(one.column(name)[0], rows)])
+        for name in one.column_names
+    }
+    fields = [field.with_type(columns[field.name].type) for field in one.schema]
+    table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
+    pq.write_table(table, path, store_schema=False, row_group_size=rows)
+    assert path.stat().st_size < 2_000_000
+    first, *_ = output.problems()
+    assert first.startswith(f"videos/{path.name}: expected a table that ")
+
+
+def test_text_that_is_not_utf_8(output: Output) -> None:
+    def changed(table: pa.Table) -> pa.Table:
+        ids = pa.array([b"\xff\xfe"] * table.num_rows, pa.binary()).view(pa.string())
+        return table.set_column(0, table.schema.field(0), ids)
+
+    output.rewrite("videos", changed)
+    assert output.problems()[0].startswith(f"videos/{output.part('videos').name}: not readable as Parquet: ")
 
 
 def test_a_part_that_is_not_in_the_plan(output: Output) -> None:
