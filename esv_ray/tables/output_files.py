@@ -42,9 +42,10 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
             raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {names}")
         # Text as places in a dictionary: one long text may stand in every row.
         parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
-        _check_size(parquet, data, schema.names, where)
+        room = host_memory()
+        _check_room(_needed(parquet, data, schema.names, where), room, where)
         table = parquet.read()
-        _check_text(table, text, where)
+        _check_room(_text_bytes(table, text), room, where)
         table = table.cast(schema)
         table.validate(full=True)  # text that is not UTF-8 among the rest
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
@@ -52,8 +53,8 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
 
 
-def _check_size(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> None:
-    """Refuse what would take more memory than there is: run lengths put any number of values into a few bytes."""
+def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> int:
+    """Most bytes that decoding takes, by the page headers: run lengths put any number of values into a few bytes."""
 
     def at(start: int, size: int) -> bytes:
         return data[max(0, start) : start + size]
@@ -66,20 +67,20 @@ def _check_size(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], wher
             except DataError as error:
                 raise DataError(f"{where}: not readable as Parquet: column {name}: {error}") from None
             needed += size.values * (2 * chunk.itemsize + 8) + 2 * size.largest
-    _check_room(needed, where)
+    return needed
 
 
-def _check_text(table: pa.Table, text: Sequence[str], where: str) -> None:
+def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
+    """Bytes of dictionary-encoded columns as plain text."""
     needed = 0
     for name in text:
         for chunk in table.column(name).chunks:
             lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
             needed += pc.sum(lengths.take(chunk.indices)).as_py() or 0
-    _check_room(needed, where)
+    return needed
 
 
-def _check_room(needed: int, where: str) -> None:
-    room = host_memory()
+def _check_room(needed: int, room: int, where: str) -> None:
     if not needed <= room:
         raise DataError(
             f"{where}: expected a table that {room} bytes of memory hold, got one that takes up to {needed}: it is not "
