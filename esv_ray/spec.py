@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from esv_ray import storage
+from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
 from esv_ray.spec_text import apply_override, check_numbers, in_words, read_yaml
 
@@ -128,11 +129,16 @@ ClassChoice = StrictInt | str
 
 
 class JobSpec(_Frozen):
-    """One attribution job. Keys as in the job spec of the documentation."""
+    """One attribution job. Keys as in the job spec of the documentation.
+
+    Attributes:
+        code: Python packages whose code may run to make the model; no result depends on it.
+    """
 
     features: str
     model: str
     output: str
+    code: Annotated[tuple[str, ...], BeforeValidator(check_packages)] = ()
     frames: Literal["all"] | tuple[Positive, ...] = "all"
     short: Literal["all", "skip"] = "all"
     max_failed: Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_bool)] = 0.01
@@ -226,21 +232,21 @@ _Spec = TypeVar("_Spec", bound=_Frozen)
 Source = str | Mapping[str, Any] | None
 
 
-def load_spec(source: Source = None, overrides: Iterable[str] = ()) -> JobSpec:
+def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> JobSpec:
     """A job spec, validated.
 
     Args:
         source: location of a YAML file, or its content as a mapping, or None for overrides alone.
         overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML.
+        code: names of packages, as `check_packages` returns them, that are added to those of the spec.
 
     Raises:
         SpecError: a key is unknown, missing, or its value is not to be had; one line with the nearest valid key.
         DataError: the file cannot be read.
     """
     spec = _load(JobSpec, source, overrides)
-    return spec.model_copy(
-        update={key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
-    )
+    places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
+    return spec.model_copy(update={**places, "code": check_packages([*spec.code, *code])})
 
 
 def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
@@ -256,10 +262,10 @@ def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
 def job_keys(spec: JobSpec) -> dict[str, object]:
     """The keys of a job on which its results depend, flat: {"estimator.m": 1024, ...}.
 
-    The model counts by the hash of its bundle (the caller adds it), not by where it lies; where the output goes, how
-    many failures are borne and where the job runs change no result.
+    The model counts by the hash of its bundle (the caller adds it), not by where it lies; where the output goes, whose
+    code may run, how many failures are borne and where the job runs change no result.
     """
-    free = {"model", "output", "max_failed", "cluster"}
+    free = {"model", "output", "code", "max_failed", "cluster"}
     values = spec.model_dump(mode="json")
     flat: dict[str, object] = {}
     for key, value in values.items():

@@ -34,6 +34,7 @@ def attribute(
     model: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    code: tuple[str, ...],
     retry_failed: bool,
     partitions: bool,
     ready: str | None,
@@ -67,7 +68,7 @@ def attribute(
 
     if ready is not None and not partitions:
         raise click.UsageError("--ready goes with --partitions")
-    job = read_job(spec, features, model, output, overrides)
+    job = read_job(spec, features, model, output, overrides, code)
     if partitions:
         with unit_log(log):
             context.exit(_attribute_partitions(job, ready, retry_failed))

@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray.cli.job_options import code_option
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--features", metavar="URL", required=True, help="Feature table.")
 @click.option("--model", metavar="URL", required=True, help="Model bundle.")
+@code_option
 @click.option("-n", "n", type=click.IntRange(2, 24), default=12, show_default=True, help="Frames, sampled uniformly.")
 @click.option(
     "-m",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 def convergence(
     features: str,
     model: str,
+    code: tuple[str, ...],
     n: int,
     ms: tuple[int, ...],
     iterations: tuple[int, ...],
@@ -103,7 +106,7 @@ def convergence(
     if threshold != threshold:
         raise SpecError("--threshold: expected a number of 0 or more, got nan")
     torch.set_num_threads(threads)
-    loaded = load_model(model)
+    loaded = load_model(model, code=code)
     found, bad = read_videos(features, loaded.n_classes)
     if bad:
         click.echo(f"{bad} rows that break the feature table's contract are left out", err=True)

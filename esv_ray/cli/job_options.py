@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from esv_ray.consent import check_packages
+
 if TYPE_CHECKING:
     from esv_ray.spec import JobSpec
 
@@ -32,6 +34,22 @@ def _namespace(context: click.Context, parameter: click.Parameter, value: str | 
 
     return check_namespace(str(value))
 
+
+def _packages(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return check_packages(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; repeat --code for another") from None
+
+
+# On every command that loads a model bundle, and nowhere taken from data: not from a bundle, not from a run.json.
+code_option = click.option(
+    "--code",
+    multiple=True,
+    metavar="PACKAGE",
+    callback=_packages,
+    help="Allow code of this Python package to make the model (bundles of kind python). Repeatable.",
+)
 
 address_option = click.option(
     "--address",
@@ -70,6 +88,7 @@ def job_options(command: _Command) -> _Command:
         click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable."
         ),
+        code_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -77,7 +96,12 @@ def job_options(command: _Command) -> _Command:
 
 
 def read_job(
-    spec: str | None, features: str | None, model: str | None, output: str | None, overrides: tuple[str, ...]
+    spec: str | None,
+    features: str | None,
+    model: str | None,
+    output: str | None,
+    overrides: tuple[str, ...],
+    code: tuple[str, ...],
 ) -> JobSpec:
     """The job that the options ask for.
 
@@ -92,7 +116,7 @@ def read_job(
     if spec is None and len(given) < len(places):
         lacking = ", ".join(f"--{key}" for key, url in places.items() if url is None)
         raise click.UsageError(f"expected a SPEC, or --features, --model and --output; missing {lacking}")
-    return load_spec(spec, [*given, *overrides])
+    return load_spec(spec, [*given, *overrides], code=code)
 
 
 def quoted(url: str) -> str:

@@ -27,6 +27,7 @@ def plan(
     model: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    code: tuple[str, ...],
     read_lengths: bool,
     check_ids: bool,
     bench: Path | None,
@@ -49,7 +50,7 @@ def plan(
       0    the job could run
       2    the request is wrong
     """
-    job = read_job(spec, features, model, output, overrides)
+    job = read_job(spec, features, model, output, overrides, code)
     from esv_ray.bench.report import read_figures
     from esv_ray.cli.plan_page import show
     from esv_ray.cluster.forecast import forecast

@@ -58,6 +58,7 @@ def submit(
     model: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    code: tuple[str, ...],
     address: str | None,
     kubernetes: bool,
     namespace: str | None,
@@ -93,7 +94,7 @@ def submit(
       2    the request is wrong, or the cluster cannot do it; nothing was started
       130  with --wait or --follow: the job was stopped, or you left it (Ctrl-C), and it goes on
     """
-    job = read_job(spec, features, model, output, overrides)
+    job = read_job(spec, features, model, output, overrides, code)
     options = _options(retry_failed, partitions, ready)
     if kubernetes:
         if dry_run and (wait or follow):
@@ -233,6 +234,7 @@ def render(
     model: str | None,
     output: str | None,
     overrides: tuple[str, ...],
+    code: tuple[str, ...],
     namespace: str | None,
     overlay: str | None,
     image: str | None,
@@ -253,7 +255,7 @@ def render(
     from esv_ray.cluster import manifests
     from esv_ray.cluster.submission import id_of
 
-    job = read_job(spec, features, model, output, overrides)
+    job = read_job(spec, features, model, output, overrides, code)
     name = _name(job, name)
     options, overlay = _options(retry_failed, partitions, ready), overlay or "base"
     if schedule is not None and attempt is not None:

@@ -50,7 +50,8 @@ class UnitActor:
         assert self._place is not None, "the driver gives work to ready actors only"
         try:
             return run_unit(self._place, unit, task, retried=retried, compute=self._compute)
-        except Exception as error:  # whatever a model raises must cost its video and nothing else
+        # Whatever a model raises must cost its video and nothing else; sys.exit would end a job in this process with 0.
+        except (Exception, SystemExit) as error:
             return fault_of(error, device_lost=self._device != "cpu" and not isinstance(error, EsvError))
 
     def beats(self) -> int:
@@ -64,7 +65,7 @@ class UnitActor:
         self._compute.shutdown(cancel_futures=True)
 
 
-def fault_of(error: Exception, *, device_lost: bool = False) -> UnitFault:
+def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
     """Whose fault an error is."""
     if isinstance(error, StorageError):
         return UnitFault("storage" if error.passing else "refused", one_line(error))
@@ -73,7 +74,7 @@ def fault_of(error: Exception, *, device_lost: bool = False) -> UnitFault:
     return UnitFault("compute", f"{one_line(error)}{_where(error)}", device_lost)
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Where an unexpected error was raised, for whoever looks for it."""
     frames = extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -98,7 +98,7 @@ def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
     """
     names = _partition_names(spec)
     _check_output(spec, names)
-    return names, load_model(spec.model).digest  # once: a bundle may be large, partitions many
+    return names, load_model(spec.model, code=spec.code).digest  # once: a bundle may be large, partitions many
 
 
 def run_partitions(

@@ -90,7 +90,7 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
         EsvError: the request is wrong or another job's output is in the way.
     """
     _check_places(spec)
-    model = load_model(spec.model)
+    model = load_model(spec.model, code=spec.code)
     _check_classes(spec, model)
     files = list_files(spec.features)
     keys = keys_of(spec, model.digest)

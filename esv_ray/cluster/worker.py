@@ -21,6 +21,8 @@ from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
 from esv_ray.errors import JobError
 from esv_ray.models.bundle import load_model
+from esv_ray.models.class_tables import in_file
+from esv_ray.models.probe import check_repeatable
 from esv_ray.spec import JobSpec
 from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
 from esv_ray.tables.features import FeatureRows
@@ -85,12 +87,18 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
 
     Raises:
         JobError: the bundle changed since the job was planned.
+        ModelError: the model cannot be loaded here, or its modules cannot be repeated on this device in this dtype.
     """
     torch.set_float32_matmul_precision(spec.compute.matmul)
-    model = load_model(spec.model)
+    model = load_model(spec.model, code=spec.code)
     if model.digest != digest:
         raise JobError(f"{spec.model}: the model changed since the job was planned; put it back or use a new output")
-    place = Workplace(spec, job_engine(spec, model.to(device, getattr(torch, spec.compute.dtype))))
+    loaded = model.device, model.dtype
+    moved = model.to(device, getattr(torch, spec.compute.dtype))
+    if (moved.device, moved.dtype) != loaded:
+        with in_file(spec.model):
+            check_repeatable(moved)
+    place = Workplace(spec, job_engine(spec, moved))
     # One batch through a slow module of a user's may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
         module.register_forward_hook(lambda *_: place.pulse.beat())

@@ -186,6 +186,10 @@ class MultiScale(nn.Module):
             for head in (heads[s] for s in range(1, self.n_max + 1))
         )
 
+    def called(self) -> dict[int, nn.Module]:
+        """Heads that are called on gathered subsequences (all but MLPs), by scale."""
+        return {s: head for s, head in enumerate(self.heads, start=1) if not isinstance(head, _GatherHead)}
+
     def columns(self, n_classes: int) -> int:
         """Width of its scores: where all heads are MLPs, idle columns (-inf) may follow the classes."""
         return _columns(n_classes) if self.padded else n_classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from esv_ray import storage
+from esv_ray.consent import check_packages
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.model import VideoModel, multiscale_model
-from esv_ray.errors import DataError, ModelError
+from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
 from esv_ray.models.factory import model_from_factory
@@ -30,16 +31,24 @@ _MOST_MANIFEST_BYTES = 10_000_000
 _LONGEST_NAME = 255  # bytes, of any file system
 
 
-def load_model(url: str) -> VideoModel:
-    """A model bundle, on the CPU; ``model.to("cuda")`` moves it.
+def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoModel:
+    """Load a model bundle on the CPU; ``model.to("cuda")`` moves it.
 
     Args:
         url: location of the bundle's folder.
+        code: Python packages whose code may run to make the model, e.g. ``["my_models"]``; a bundle of kind `python`
+            is refused unless its factory's package is among them, and nothing of any other is imported.
 
     Raises:
-        ModelError: model.json is missing, or a file is broken or disagrees with it; says which, expected, got.
+        ModelError: model.json is missing, or a file is broken or disagrees with it; says which, expected, got. Or
+            consent to run code is missing, or a `python` model's modules do not give the same values at every call.
         DataError: another file is missing, or the storage refuses.
+        SpecError: `code` holds something that is no package's name.
     """
+    try:
+        packages = check_packages(code)
+    except ValueError as error:
+        raise SpecError(f"code: {error}") from None
     manifest, digest = _read_manifest(url)
     files = {name: _read(url, _plain_name(url, name), host_memory()) for name in manifest.heads}
     files["prior.csv"] = _read(url, "prior.csv", MOST_TABLE_BYTES)
@@ -52,7 +61,7 @@ def load_model(url: str) -> VideoModel:
             classes = parse_classes(files["classes.csv"], manifest.n_classes)
     for name, data in sorted(files.items()):
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
-    model = _build(url, manifest, [files[name] for name in manifest.heads], prior)
+    model = _build(url, manifest, [files[name] for name in manifest.heads], prior, packages)
     if manifest.kind == "python":
         # Its weights are in no file of the bundle; its code counts by what package.module:function names.
         for name, tensor in model.scorer.state_dict().items():
@@ -167,10 +176,12 @@ def _plain_name(url: str, name: str) -> str:
     return name
 
 
-def _build(url: str, manifest: BundleManifest, files: list[bytes], prior: Tensor) -> VideoModel:
+def _build(
+    url: str, manifest: BundleManifest, files: Sequence[bytes], prior: Tensor, code: Sequence[str]
+) -> VideoModel:
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
-            return model_from_factory(manifest, prior)
+            return model_from_factory(manifest, prior, code)
     heads: dict[int, nn.Module] = {}
     for s, (name, data) in enumerate(zip(manifest.heads, files, strict=True), start=1):
         with _in_file(url, name):

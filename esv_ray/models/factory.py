@@ -1,72 +1,101 @@
-"""Models of kind `python`: modules that a function of the user's makes."""
+"""Models of kind `python`: modules that a marked function of an allowed package makes."""
 
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from esv_ray.consent import covers, is_dotted, is_factory
 from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
 from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.probe import check_modules
+from esv_ray.models.user_code import user_code
 
-_NOT_FACTORIES = frozenset(sys.stdlib_module_names) | {
-    *("click", "esv_ray", "fsspec", "numpy", "pip", "pyarrow", "pydantic", "ray", "s3fs", "safetensors", "setuptools"),
-    *("torch", "yaml"),
-}
-"""Packages that are on every machine where a job runs and that make no model."""
+_MOST_ARGUMENTS = 8  # named in an error
 
 
-def model_from_factory(manifest: BundleManifest, prior: Tensor) -> VideoModel:
-    """Call the factory of a `python` model: a mapping {s: module} or one variable-length module."""
-    package, colon, name = (manifest.factory or "").partition(":")
-    if not colon or not package or not name or package.startswith("."):
-        raise ModelError(f"factory: expected package.module:function, got {manifest.factory!r:.100}")
-    if package.partition(".")[0] in _NOT_FACTORIES:
-        # A bundle is data: os:system with arguments must not run because somebody's model.json says so.
-        raise ModelError(f"factory: expected a function of a package made for it, got {manifest.factory!r:.100}")
-    try:
-        made = getattr(importlib.import_module(package), name)(**manifest.arguments)
-    except Exception as error:
-        raise ModelError(
-            f"factory: cannot make the model with {manifest.factory:.100}: {_one_line(error)}; is it installed where "
-            "the job runs, and do `arguments` fit it?"
-        ) from error
+def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[str]) -> VideoModel:
+    """Call the factory of a `python` model.
+
+    Args:
+        manifest: names the factory and its keyword arguments.
+        prior: (C,), the class prior.
+        code: packages whose code may run; nothing of any other is imported.
+
+    Returns:
+        The model of the mapping {s: module} or the module of any length that the factory returns, on the CPU.
+
+    Raises:
+        ModelError: consent is missing, the factory cannot be called, or its modules cannot be used for exact values.
+    """
+    module, name = _parse(manifest.factory)
+    if not covers(code, module):
+        raise ModelError(_consent_missing(module, name, manifest.arguments))
+    make = _import(module, name, code)
+    with user_code(f"factory: {module}:{name} failed, check `arguments` and what it reads"):
+        made = make(**manifest.arguments)
     dim = manifest.feature_dim
-    if isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):
-        model = multiscale_model(dict(made), prior, feature_dim=dim)
+    if isinstance(made, nn.Module):
+        with user_code(f"factory: cannot use the module of {module}:{name}"):
+            model = variable_length_model(made, prior, feature_dim=dim)
+    elif isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):
+        with user_code(f"factory: cannot use the modules of {module}:{name}"):
+            model = multiscale_model(dict(made), prior, feature_dim=dim)
         if manifest.n_max is not None and model.n_max != manifest.n_max:
             raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
-        probes = [(s, module) for s, module in sorted(made.items())]
-    elif isinstance(made, nn.Module):
-        model = variable_length_model(made, prior, feature_dim=dim)
-        probes = [(1, made), (2, made)]
     else:
         raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
-    for s, module in probes:
-        _probe(module, s, model, manifest)
+    check_modules(model, made, longest=manifest.n_max)
     return model
 
 
-@torch.no_grad()
-def _probe(module: nn.Module, s: int, model: VideoModel, manifest: BundleManifest) -> None:
-    """Two sequences of zeros through a module of the user's: what it takes and gives is known before any job starts."""
-    try:
-        out = module(torch.zeros((2, s, manifest.feature_dim), dtype=model.dtype))
-    except Exception as error:
+def _parse(factory: str | None) -> tuple[str, str]:
+    """Module and function of ``package.module:function``."""
+    module, _, name = (factory or "").partition(":")
+    if not is_dotted(module) or not name.isidentifier():
+        raise ModelError(f"factory: expected package.module:function, got {factory!r:.100}")
+    return module, name
+
+
+def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> str:
+    """What would run, and how to allow it."""
+    names = [key if key.isidentifier() else repr(key) for key in arguments][:_MOST_ARGUMENTS]
+    names += ["..."] if len(arguments) > len(names) else []
+    call = f"{module}:{name}({', '.join(f'{one:.40}' for one in names)})"
+    package = module.partition(".")[0]
+    return (
+        f"factory: expected consent to run code, got none for {call}; if you trust the package {package}, allow it: "
+        f"--code {package}, or code: [{package}] in the spec, or load_model(..., code=[{package!r}])"
+    )
+
+
+def _import(module: str, name: str, code: Sequence[str]) -> Callable[..., Any]:
+    """The factory; only a marked function of an allowed package is returned."""
+    with user_code(f"factory: cannot import {module}, is it installed where the job runs?"):
+        home = importlib.import_module(module)
+    # Not getattr: a module's __getattr__ could answer with anything.
+    found = vars(home).get(name) if isinstance(home, ModuleType) else None
+    if found is None:
+        raise ModelError(f"factory: {module} defines no function {name}; check `factory` in model.json")
+    if not is_factory(found):
         raise ModelError(
-            f"factory: the module of scale {s} fails on features (2, {s}, {manifest.feature_dim}): {_one_line(error)}"
-        ) from error
-    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-    if shape != (2, manifest.n_classes):
-        raise ModelError(
-            f"factory: expected logits (N, {manifest.n_classes}) for features (N, {s}, {manifest.feature_dim}), got "
-            f"{shape} for N = 2"
+            f"factory: expected a function with the mark @esv_ray.factory, got {module}:{name}, which is "
+            f"{_without_mark(found)}"
         )
+    if not covers(code, found.__module__):
+        raise ModelError(
+            f"factory: {module}:{name} is a function of {found.__module__}, which is not allowed; name that package "
+            f"too: --code {found.__module__.partition('.')[0]}"
+        )
+    assert callable(found), "is_factory says it is a function"
+    return found
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _without_mark(value: object) -> str:
+    kind = type(value).__name__
+    return "a function without it" if kind == "function" else f"an object of type {kind}"

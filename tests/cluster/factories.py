@@ -13,7 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import esv_ray
+
 POISON = 666.0
+CONSENT = "code=tests.cluster"  # an override, with which these may run
+CALLS_OF_A_LOAD = 28  # four at each of seven lengths (`models.probe`)
 
 
 def _kill() -> None:
@@ -88,21 +92,25 @@ class Linear(nn.Module):
         return self.inner(subsequences).mean(dim=1)  # type: ignore[no-any-return]
 
 
+@esv_ray.factory
 def deadly() -> nn.Module:
     """Kills its process."""
     return Linear(only=POISON)
 
 
+@esv_ray.factory
 def raising() -> nn.Module:
     """Raises."""
     return Linear(only=665.0)
 
 
+@esv_ray.factory
 def poisonous(fixed: str | None = None) -> nn.Module:
     """Does what the value says, until it is fixed."""
     return Linear(fixed=fixed)
 
 
+@esv_ray.factory
 def unseeded() -> nn.Module:
     """Other weights at every call."""
     made = Linear()
@@ -111,16 +119,19 @@ def unseeded() -> nn.Module:
 
 
 class Slow(Linear):
-    """Takes its time, and no processor, until a file is there."""
+    """Takes its time, and no processor, until a file is there; quick while it is loaded and checked."""
 
     seconds = 0.2
+    calls = 0
 
     def forward(self, subsequences: Tensor) -> Tensor:
-        if not Path(str(self.fixed)).exists():
+        self.calls += 1
+        if self.calls > CALLS_OF_A_LOAD and not Path(str(self.fixed)).exists():
             time.sleep(self.seconds)
         return super().forward(subsequences)
 
 
+@esv_ray.factory
 def slow(fixed: str, seconds: str = "0.2") -> nn.Module:
     """For jobs in which things happen meanwhile."""
     made = Slow(fixed=fixed)

@@ -19,6 +19,7 @@ from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.factories import CONSENT
 from tests.cluster.test_worker import files_of, python_bundle
 from tests.conftest import make_table
 
@@ -55,8 +56,8 @@ class Mortal:
 
 
 def run(features: str, bundle: str, output: Path, *overrides: str, retry_failed: bool = False) -> Any:
-    spec = load_spec({"features": features, "model": bundle, "output": str(output)}, ["cluster.actors=0", *overrides])
-    return run_job(spec, retry_failed=retry_failed)
+    spec = {"features": features, "model": bundle, "output": str(output)}
+    return run_job(load_spec(spec, ["cluster.actors=0", CONSENT, *overrides]), retry_failed=retry_failed)
 
 
 def all_of(output: Path) -> dict[str, bytes]:

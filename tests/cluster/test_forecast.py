@@ -26,6 +26,7 @@ from esv_ray.errors import DataError, EsvError, JobError, SpecError
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.tables.inputs import list_files
+from tests.cluster.factories import CONSENT
 from tests.cluster.test_worker import python_bundle
 from tests.conftest import make_heads, make_model, make_prior, make_table
 
@@ -34,7 +35,7 @@ DEMO = Path(__file__).parents[2] / "jobs" / "demo"
 
 def job(features: str, bundle: str, output: Path | str, *overrides: str) -> JobSpec:
     spec = {"features": features, "model": bundle, "output": str(output)}
-    return load_spec(spec, ["cluster.actors=0", *overrides])
+    return load_spec(spec, ["cluster.actors=0", CONSENT, *overrides])
 
 
 def evaluations_of(output: Path | str) -> int:

@@ -23,6 +23,7 @@ from esv_ray.cluster.runtime import ray_runtime
 from esv_ray.errors import JobError
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.factories import CONSENT
 from tests.cluster.test_worker import files_of
 from tests.conftest import make_table
 from tests.s3_server import S3Server
@@ -62,7 +63,8 @@ def _loopback(socket: tuple[str, str]) -> bool:
 
 
 def run(features: str, bundle: str, output: Path, *overrides: str) -> JobResult:
-    return run_job(load_spec({"features": features, "model": bundle, "output": str(output)}, overrides))
+    spec = {"features": features, "model": bundle, "output": str(output)}
+    return run_job(load_spec(spec, [CONSENT, *overrides]))
 
 
 def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
 
     assert run(features, bundle, tmp_path / "out", *options).resumed_units == 5, "nothing is left to do"
     fixed.touch()
-    spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, options)
+    spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, [CONSENT, *options])
     seen: list[Progress] = []
     result = run_job(spec, seen.append, retry_failed=True)
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (20, 0, 0)
@@ -148,7 +150,7 @@ def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path
     bundle = python_bundle(tmp_path / "model", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 2, {1: 667.0})
     arguments = command("attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out"))
-    for option in ("compute.unit=1", "cluster.actors=1", "max_failed=0.5"):
+    for option in (CONSENT, "compute.unit=1", "cluster.actors=1", "max_failed=0.5"):
         arguments += ["--set", option]
     limits = {"RAY_memory_usage_threshold": f"{share:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
     done = subprocess.run(

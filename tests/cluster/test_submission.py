@@ -86,7 +86,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 def arguments(features: str, model: str, output: Path, *options: str) -> list[str]:
     given = ["--features", features, "--model", model, "--output", str(output), "--set", "compute.unit=1"]
-    return [*given, "--set", "frames=3", *options]
+    return [*given, "--set", "frames=3", "--code", "tests.cluster", *options]
 
 
 def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:

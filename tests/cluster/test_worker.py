@@ -29,12 +29,13 @@ from esv_ray.tables.features import decode_rows
 from esv_ray.tables.frames import sample_frames
 from esv_ray.tables.units import read_videos
 from esv_ray.tables.verify import verify_output
+from tests.cluster.factories import CONSENT
 from tests.conftest import make_heads, make_prior, make_table
 
 
 def run(features: str, bundle: str, output: Path | str, *overrides: str) -> JobResult:
     spec = {"features": features, "model": bundle, "output": str(output)}
-    return run_job(load_spec(spec, ["cluster.actors=0", *overrides]))
+    return run_job(load_spec(spec, ["cluster.actors=0", CONSENT, *overrides]))
 
 
 def python_bundle(tmp_path: Path, factory: str, **arguments: str) -> str:
@@ -349,7 +350,7 @@ def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
     """Its pulse beats with every call of a module, not with every batch alone, which may take hours."""
     pq.write_table(make_table([3]), tmp_path / "f.parquet")
     places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path, "raising")}
-    job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}))
+    job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}, [CONSENT]))
     place = open_workplace(job.spec, job.manifest.model["digest"], "cpu")
     run_unit(place, job.pending[0], Task(0))
     assert place.pulse.beats >= 3 + 3, "read, one batch, committed; and a call for each length"

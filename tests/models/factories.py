@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import esv_ray
 from esv_ray.core.heads import MlpHead
 from tests.conftest import make_heads
 
@@ -43,54 +44,67 @@ class Pair(nn.Module):
         return subsequences, subsequences
 
 
+@esv_ray.factory
 def variable(feature_dim: int = 4, n_classes: int = 3) -> nn.Module:
     return MeanLinear(feature_dim, n_classes)
 
 
+@esv_ray.factory
 def heads(n_max: int = 3, n_classes: int = 3) -> dict[int, nn.Module]:
     return {s: Wrapped(head) for s, head in make_heads(n_max=n_max, n_classes=n_classes).items()}
 
 
+@esv_ray.factory
 def mlp_heads() -> dict[int, MlpHead]:
     return make_heads()
 
 
+@esv_ray.factory
 def gap() -> dict[int, nn.Module]:
     return {s: head for s, head in heads().items() if s != 2}
 
 
+@esv_ray.factory
 def second_head_wrong_classes() -> dict[int, nn.Module]:
     return {1: heads()[1], 2: heads(n_classes=5)[2]}
 
 
+@esv_ray.factory
 def second_head_wrong_inputs() -> dict[int, nn.Module]:
     return {1: heads()[1], 2: Wrapped(make_heads(feature_dim=7)[2])}
 
 
+@esv_ray.factory
 def string_keys() -> dict[str, nn.Module]:
     return {str(s): head for s, head in heads().items()}
 
 
+@esv_ray.factory
 def functions() -> dict[int, object]:
     return {1: lambda subsequences: subsequences}
 
 
+@esv_ray.factory
 def pair() -> nn.Module:
     return Pair()
 
 
+@esv_ray.factory
 def empty() -> dict[int, nn.Module]:
     return {}
 
 
+@esv_ray.factory
 def as_list() -> list[nn.Module]:
     return [heads()[1]]
 
 
+@esv_ray.factory
 def nothing() -> None:
     return None
 
 
+@esv_ray.factory
 def failing() -> nn.Module:
     raise OSError("weights.bin\nwas not found")
 

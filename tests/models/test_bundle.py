@@ -123,10 +123,10 @@ def with_value(name: str, value: float) -> Callable[[dict[str, Tensor]], dict[st
     return change
 
 
-def refusal(url: str, kind: type[EsvError] = ModelError) -> str:
+def refusal(url: str, kind: type[EsvError] = ModelError, code: str = "tests.models") -> str:
     """The message, one line, with which a bundle is refused."""
     with pytest.raises(EsvError) as caught:
-        load_model(url)
+        load_model(url, code=code)
     text = str(caught.value)
     assert text.splitlines() == [text], text
     assert type(caught.value) is kind, repr(caught.value)
@@ -381,7 +381,7 @@ def test_a_bundle_on_s3(tmp_path: Path, s3: S3Server) -> None:
 def test_a_factory_that_gives_heads(tmp_path: Path) -> None:
     url = python_bundle(tmp_path / "model", "tests.models.factories:heads", arguments={"n_max": 3}, n_max=3)
     (tmp_path / "model" / "classes.csv").write_text("name,id\nthree,2\none,0\ntwo,1\n")
-    model = load_model(url)
+    model = load_model(url, code="tests.models")
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, NAMES)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
@@ -394,11 +394,11 @@ def test_a_factory_that_gives_mlp_heads_takes_the_fast_path(tmp_path: Path) -> N
     url = python_bundle(tmp_path / "model", "tests.models.factories:mlp_heads")
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
-    assert torch.equal(explain(load_model(url), features).esv, expected.esv)
+    assert torch.equal(explain(load_model(url, code="tests.models"), features).esv, expected.esv)
 
 
 def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
-    model = load_model(python_bundle(tmp_path / "model", "tests.models.factories:variable"))
+    model = load_model(python_bundle(tmp_path / "model", "tests.models.factories:variable"), code="tests.models")
     assert (model.n_max, model.n_classes, model.feature_dim) == (None, 3, 4)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     assert factories.variable().training
@@ -407,7 +407,10 @@ def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
 
 def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
     digests = {
-        load_model(python_bundle(tmp_path / str(index), f"tests.models.factories:{name}", arguments=arguments)).digest
+        load_model(
+            python_bundle(tmp_path / str(index), f"tests.models.factories:{name}", arguments=arguments),
+            code="tests.models",
+        ).digest
         for index, (name, arguments) in enumerate(
             [("variable", {}), ("variable", {"n_classes": 3}), ("heads", {}), ("heads", {"n_max": 2})]
         )
@@ -422,15 +425,15 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
         ("tests.models.factories", {}, ("package.module:function", "'tests.models.factories'")),
         (":heads", {}, ("package.module:function", "':heads'")),
         ("tests.models.factories:", {}, ("package.module:function",)),
-        ("no_such_package:heads", {}, ("no_such_package:heads", "installed")),
-        ("tests.models.factories:no_such", {}, ("tests.models.factories:no_such", "no attribute")),
+        ("tests.models.no_such:heads", {}, ("tests.models.no_such", "installed")),
+        ("tests.models.factories:no_such", {}, ("tests.models.factories defines no function no_such",)),
         ("tests.models.factories:nothing", {}, ("mapping", "module", "NoneType")),
         ("tests.models.factories:as_list", {}, ("mapping", "module", "list")),
         ("tests.models.factories:empty", {}, ("every scale", "[]")),
         ("tests.models.factories:gap", {}, ("every scale", "[1, 3]", "[2] missing")),
         ("tests.models.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
-        ("tests.models.factories:heads", {"n_classes": 5}, ("(N, 5)", "(2, 3)")),
-        ("tests.models.factories:variable", {"n_classes": 5}, ("(N, 5)", "(2, 3)")),
+        ("tests.models.factories:heads", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
+        ("tests.models.factories:variable", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
         ("tests.models.factories:heads", {"arguments": [1]}, ("arguments", "[1]")),
         *(
             pytest.param(f"tests.models.factories:{name}", keys, parts, id=name)
@@ -464,7 +467,9 @@ def test_a_factory_whose_module_cannot_be_run_is_refused(
 ) -> None:
     (tmp_path / "esv_broken_factory.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    assert "esv_broken_factory:heads" in refusal(python_bundle(tmp_path / "model", "esv_broken_factory:heads"))
+    assert "cannot import esv_broken_factory" in refusal(
+        python_bundle(tmp_path / "model", "esv_broken_factory:heads"), code="esv_broken_factory"
+    )
 
 
 # --- refusals

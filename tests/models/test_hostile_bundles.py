@@ -381,6 +381,9 @@ def test_a_file_of_holes_is_refused_before_it_is_read(bundle: str) -> None:
 def test_a_bundle_calls_no_function_that_was_not_made_for_it(bundle: str, factory: str, arguments: object) -> None:
     edit(bundle, kind="python", heads=[], factory=factory, arguments=arguments)
     assert load(bundle)
+    # Nor if somebody allows all that is here anyway.
+    packages = ["os", "subprocess", "builtins", "torch", "numpy", "esv_ray"]
+    assert refusal(lambda: load_model(bundle, code=packages))
 
 
 def checkpoint() -> tuple[bytes, bytes]:

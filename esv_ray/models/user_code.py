@@ -1,0 +1,27 @@
+"""Run code of a user's package: whatever it raises, or tries to exit with, becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from esv_ray.errors import ModelError
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn what is raised inside into a `ModelError`. An interrupt passes.
+
+    Args:
+        what: what fails, as the beginning of the error's line.
+
+    Raises:
+        ModelError: `what`, and the type and text of the error in one line.
+    """
+    try:
+        yield
+    except (ModelError, KeyboardInterrupt):  # a module that raises KeyboardInterrupt ends the command like Ctrl-C
+        raise
+    except BaseException as error:  # also sys.exit, which would end the command with a code of the module's choice
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}") from error
