@@ -19,8 +19,10 @@ from random import Random
 
 from esv_ray import storage
 from esv_ray.cluster.scheduler import Scheduler, Task
+from esv_ray.spec import fingerprint, job_keys, load_spec
+from esv_ray.tables.committed import committed_units
 from esv_ray.tables.inputs import InputFile
-from esv_ray.tables.manifest import Manifest, commit_manifest, committed_names, read_manifest, videos_url
+from esv_ray.tables.manifest import Manifest, attributions_url, commit_manifest, read_manifest, videos_url
 from esv_ray.tables.units import Unit
 
 Video = tuple[int, int]  # unit, row
@@ -215,28 +217,29 @@ def _resume(output: str, units: int, rows: int) -> None:
     """How long it takes to read a large plan and to list what is committed."""
     file = InputFile("s3://bucket/features/part-0.parquet", 1, "version")
     plan = tuple(Unit(index, file, index, 0, rows, index * rows) for index in range(units))
-    manifest = Manifest({"classes": []}, {}, "", {}, {"digest": "", "prior": []}, (file,), plan)
+    spec = load_spec({"features": "s3://bucket/features", "model": "s3://bucket/model", "output": output})
+    keys = {**job_keys(spec), "model": "digest"}
+    model = {"digest": "digest", "prior": [1.0]}
+    manifest = Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), plan)
     begun = time.perf_counter()
     commit_manifest(output, manifest)
     planned = time.perf_counter() - begun
     for count, unit in enumerate(plan, start=1):
-        _touch(videos_url(output, unit))
+        for url in (attributions_url(output, unit), videos_url(output, unit)):
+            _touch(url)
         if count % 10_000 == 0:
             print(f"  {count} objects", file=sys.stderr)
     begun = time.perf_counter()
     found = read_manifest(output)
     read = time.perf_counter() - begun
     begun = time.perf_counter()
-    done = committed_names(output)
-    listed = time.perf_counter() - begun
-    begun = time.perf_counter()
     assert found is not None, "it was written above"
-    left = [unit for unit in found.units if unit.name not in done]
-    named = time.perf_counter() - begun
-    assert not left, "all were written above"
+    done = committed_units(output, found.units)
+    listed = time.perf_counter() - begun
+    assert len(done) == units, "all were written above"
     print(
-        f"resume of {units} units: run.json written {planned:.1f} s, read {read:.1f} s; {len(done)} objects listed in "
-        f"{listed:.1f} s, compared in {named:.1f} s"
+        f"resume of {units} units: run.json written {planned:.1f} s, read {read:.1f} s; both folders listed and "
+        f"compared with the plan in {listed:.1f} s"
     )
 
 

@@ -126,13 +126,12 @@ def tell(result: JobResult) -> None:
             click.echo(f"  {count} of this run: {printable(reason)}")
     if counts.failed > result.max_failed * counts.rows:
         click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
-    if result.given_up:
-        click.echo(f"stopped early, {result.given_up}; {_GO_ON}", err=True)
-    elif result.quarantined:
-        for unit, reason in list(result.quarantined.items())[:_NAMED]:
-            click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
-        more = len(result.quarantined) - _NAMED
-        click.echo(f"{f'and {more} more; ' if more > 0 else ''}{_GO_ON}", err=True)
+    for unit, reason in list(result.quarantined.items())[:_NAMED]:
+        click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
+    for unit in result.missing[:_NAMED]:
+        click.echo(f"unit {unit} is missing", err=True)
+    if result.units_left:
+        click.echo(f"{printable(result.problem)}; {_GO_ON}", err=True)
     click.echo(f"tables: {printable(result.output)}")
 
 
@@ -174,6 +173,6 @@ def verify(context: click.Context, output: str, repair: bool) -> None:
         moved = repair_output(place, found)
         aside = f"{len(moved)} files moved to {place}/_aside; run the job again to go on"
         click.echo(aside if moved else "nothing to move aside")
-    elif found.redo or found.strays or found.wrong_success:
+    elif found.redo or found.strays or found.wrong_success or found.wrong_manifest:
         click.echo(f"to go on: esv verify --repair {output}, then the job again")
     context.exit(1 if found.problems else 0)

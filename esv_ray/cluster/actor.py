@@ -33,9 +33,9 @@ class UnitActor:
     Torch work spread over an actor's threads would give each its own thread pool, and results that depend on which.
     """
 
-    def __init__(self, spec: JobSpec, digest: str, device: str) -> None:
+    def __init__(self, spec: JobSpec, job: str, digest: str, device: str) -> None:
         """Take what `open_workplace` wants; nothing is loaded yet, so that errors reach the caller whole."""
-        self._wanted = (spec, digest, device)
+        self._wanted = (spec, job, digest, device)
         self._device = device
         self._compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(spec.compute.threads,))
         self._place: Workplace | None = None

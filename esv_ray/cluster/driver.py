@@ -64,7 +64,9 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             if job.retried:
                 remove_success(spec.output)  # while tables change the job is not finished
             _run_pending(run)
-            ended = finish_job(spec.output, job.manifest)
+            ended = finish_job(spec.output, job.manifest, run.expected)
+            if ended.missing:
+                run.found_missing(ended.missing, ended.counts)
         except SpecError:
             raise  # a cluster that cannot do what is asked of it
         except EsvError as error:  # the request was right: it is what was met on the way
@@ -76,6 +78,8 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             reasons=run.progress.reasons,
             quarantined={job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()},
             given_up=run.scheduler.hopeless,
+            missing=ended.missing,
+            finished=ended.finished,
             max_failed=spec.max_failed,
             units=units,
             resumed_units=units - len(job.pending),
@@ -112,7 +116,8 @@ def _run_here(run: Run) -> None:
     """All units in this process without Ray: the actor as a plain object, its threads in place of Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     shape = shape_of(run.spec, [this_machine()])
-    actor = UnitActor(run.spec, run.job.manifest.model["digest"], shape.device)
+    manifest = run.job.manifest
+    actor = UnitActor(run.spec, manifest.job, manifest.model["digest"], shape.device)
     scheduler = run.scheduler
     with ThreadPoolExecutor(MOST_IN_FLIGHT, "esv-unit") as pool:
         try:

@@ -28,8 +28,8 @@ from esv_ray.cluster.planning import check_job, memory_budget, runs_here
 from esv_ray.cluster.resources import fitting, shape_of, this_machine
 from esv_ray.core.model import VideoModel
 from esv_ray.spec import JobSpec, with_memory_budget
+from esv_ray.tables.committed import committed_units
 from esv_ray.tables.footers import has_labels, read_footers
-from esv_ray.tables.manifest import committed_names
 from esv_ray.tables.units import Unit
 
 _START_S = 8.0  # until the first actor of a Ray runtime on this machine has loaded a small model
@@ -171,8 +171,8 @@ def forecast(
     manifest = checked.manifest
     spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
     footers = read_footers(manifest.files)
-    done = committed_names(spec.output) if checked.planned else set()
-    left = tuple(unit for unit in manifest.units if unit.name not in done)
+    done = {unit.index for unit in committed_units(spec.output, manifest.units)}
+    left = tuple(unit for unit in manifest.units if unit.index not in done)
     at = _actors(spec, len(left))
     model = checked.model.to(at.device, getattr(torch, spec.compute.dtype))
     budget = spec.compute.memory_budget

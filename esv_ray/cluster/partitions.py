@@ -181,6 +181,21 @@ def _check_output(spec: JobSpec, names: Sequence[str]) -> None:
             f"{spec.output} holds the results of a job without --partitions; give another output, or leave "
             "--partitions out"
         )
+    _check_only_outputs(spec.output)
+
+
+def _check_only_outputs(output: str) -> None:
+    """Each partition's own output is looked at when it is planned; beside them lies nobody else's file."""
+    if not storage.list_names(output, "look into the output"):
+        return
+    _, files = storage.list_folder(output, "look into the output")
+    others = [name for name in files if name != PROGRESS and not name.startswith((".", "_"))]
+    if others:
+        named = ", ".join(others[:_NAMED])
+        raise DataError(
+            f"{output}: expected an empty or absent folder, or outputs of partitions, found {named}; choose another "
+            "output, or move them away"
+        )
 
 
 def _job_of(spec: JobSpec, name: str) -> JobSpec:
@@ -210,8 +225,7 @@ def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:
     if not result.exit_code:
         return "attributed", ""
     if result.units_left:
-        left = result.given_up or f"{len(result.quarantined)} units could not be committed"
-        return "problem", f"{left}; run again to go on"
+        return "problem", f"{result.problem}; run again to go on"
     return "problem", _too_many(spec, result.counts.failed, result.counts.rows)
 
 

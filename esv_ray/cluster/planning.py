@@ -12,25 +12,27 @@ from esv_ray.cluster.resources import memory_here, shape_of, this_machine
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.worker import job_engine
 from esv_ray.core.model import VideoModel
-from esv_ray.errors import DataError, JobError, ModelError, SpecError
+from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
 from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
-from esv_ray.tables.finish import read_footers_of
+from esv_ray.tables.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.tables.footers import has_labels
 from esv_ray.tables.inputs import InputFile, list_files
 from esv_ray.tables.manifest import (
     Manifest,
     check_same_job,
     commit_manifest,
-    committed_names,
     read_manifest,
 )
 from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units
 
-# Another number here says that the same spec now gives other values; an old output is then refused.
-RESULTS_VERSION = 4
+# Another number here says that the same spec now gives other values or files; an old output is then refused.
+RESULTS_VERSION = 5
+
+_OWN_NAMES = frozenset({"attributions", "videos", PROGRESS, "_aside", "_submissions"})
+"""What an output may hold before it has a run.json: of this job, of its submission, and what a repair left."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,24 @@ def plan_job(
         assert found is not None, "a create-only put was refused, so it is there"
         check_same_job(found, manifest.keys, manifest.files, spec.output)
         manifest = found
-    done = committed_names(spec.output)
     spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
-    retried = _failed_rows(spec.output, [unit for unit in manifest.units if unit.name in done]) if retry_failed else {}
-    pending = tuple(unit for unit in manifest.units if unit.name not in done or unit.index in retried)
+    failed = _committed(spec.output, manifest)
+    retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
+    pending = tuple(unit for unit in manifest.units if unit.index not in failed or unit.index in retried)
     return PlannedJob(spec, manifest, pending, retried)
 
 
-def _failed_rows(output: str, units: Sequence[Unit]) -> dict[int, tuple[int, ...]]:
-    footers = read_footers_of(output, units)
-    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True) if footer.failed}
+def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
+    """Failed rows of each committed unit, by the unit's number.
+
+    Raises:
+        JobError: a file is of another job, or in no plan.
+    """
+    listed = list_tables(output)
+    check_no_strays(output, listed, manifest.units)
+    units = committed_units(output, manifest.units, listed)
+    footers = read_footers_of(output, units, manifest.job, both=False)
+    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True)}
 
 
 def _new_manifest(
@@ -140,13 +150,12 @@ def _new_manifest(
     keys: dict[str, object],
     budget_of: Callable[[JobSpec], int],
 ) -> Manifest:
-    if committed_names(spec.output):
-        raise JobError(f"{spec.output}: expected an empty place for the output, found results without a run.json")
     _check_no_partitions(spec.output)
+    storage.check_vacant(spec.output, _OWN_NAMES)
     units = plan_units(files, spec.compute.unit)
     budget = budget_of(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
-    return Manifest(
+    manifest = Manifest(
         memory_budget=budget,
         spec=spec.model_dump(mode="json"),
         keys=keys,
@@ -166,6 +175,25 @@ def _new_manifest(
         files=tuple(files),
         units=tuple(units),
     )
+    _check_adoptable(spec.output, manifest)
+    return manifest
+
+
+def _check_adoptable(output: str, manifest: Manifest) -> None:
+    """Tables without a run.json, which was removed or put aside, are gone on with if all of them are of this job.
+
+    Raises:
+        JobError: some are not.
+    """
+    try:
+        _committed(output, manifest)
+    except StorageError:
+        raise
+    except (JobError, DataError) as error:
+        raise JobError(
+            f"{output}: expected an empty place for the output, found results without a run.json that are not of this "
+            f"job ({one_line(error)}); choose another output, or move them away"
+        ) from None
 
 
 def memory_budget(spec: JobSpec) -> int:

@@ -66,7 +66,8 @@ class _Pool:
         for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
-            handle = self.actor_class.remote(self.run.spec, self.run.job.manifest.model["digest"], self.shape.device)
+            manifest = self.run.job.manifest
+            handle = self.actor_class.remote(self.run.spec, manifest.job, manifest.model["digest"], self.shape.device)
             self.handles[worker] = handle
             self.run.scheduler.worker_starting(worker)
             self.pending[handle.ready.remote()] = _Call(worker)

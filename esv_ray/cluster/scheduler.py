@@ -41,13 +41,11 @@ class Task:
         unit: its number.
         probe: rows start..stop to be computed and not committed; None: the unit, to be committed.
         condemned: rows that fail, and why, whatever else.
-        again: it was given out before, so that it may be committed already.
     """
 
     unit: int
     probe: Rows | None = None
     condemned: tuple[tuple[int, str], ...] = ()
-    again: bool = False
 
 
 @dataclass
@@ -80,7 +78,6 @@ class Scheduler:
     condemned: dict[tuple[int, int], str] = field(default_factory=dict)
     failed_starts: int = 0
     _paused: list[tuple[float, int]] = field(default_factory=list)  # a heap: when, unit
-    _given: set[int] = field(default_factory=set)  # units given out before
     _tries: dict[int, int] = field(default_factory=dict)
     _charges: dict[int, int] = field(default_factory=dict)
     _inquests: dict[int, Inquest] = field(default_factory=dict)
@@ -255,8 +252,8 @@ class Scheduler:
         """What is to be asked of a worker about a unit now."""
         inquest = self._inquests.get(unit)
         if inquest is None:
-            return Task(unit, again=unit in self._given)
-        return Task(unit, inquest.next, tuple(sorted(inquest.condemned.items())), again=True)
+            return Task(unit)
+        return Task(unit, inquest.next, tuple(sorted(inquest.condemned.items())))
 
     def _charge(self, unit: int, reason: str) -> None:
         """A fault that was nobody else's."""
@@ -293,7 +290,6 @@ class Scheduler:
 
     def _give(self, worker: str, unit: int, now: float, *, alone: bool = False) -> tuple[str, Task]:
         task = self.task(unit)
-        self._given.add(unit)
         self.crew.give(worker, unit, now, alone=alone)
         return worker, task
 

@@ -69,11 +69,11 @@ def standing_of(
         if storage.exists(where):
             read = json.loads(storage.read_bytes(where, "read the progress", most=2**20))
             progress = read if isinstance(read, dict) else None
-    except (EsvError, ValueError) as error:  # not everybody who may look at jobs may read their storage
+    except (EsvError, ValueError, RecursionError) as error:  # not everybody who may see jobs may read their storage
         unread = " ".join(str(error).split())
     at_work = progress.get("partition") if progress else None
     partition = None
-    if isinstance(at_work, str) and "/" not in at_work:
+    if isinstance(at_work, str) and "/" not in at_work and at_work not in ("", ".", ".."):
         partition = standing_of(storage.join(output, at_work))
     return Standing(job, state, message, output, started, ended, progress, unread, partition)
 
@@ -103,22 +103,27 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
         yield from _partition_lines(standing, told, now)
         return
     videos, units = _section(told, "videos"), _section(told, "units")
-    if told.get("waiting_for") and not units.get("total"):
+    if told.get("waiting_for") and not _number(units, "total"):
         yield f"{_state(standing, told)}: the job is not planned yet"
         yield from _live_lines(standing, told, now)
         return
-    done = sum(videos.get(key, 0) for key in ("resumed", "ok", "skipped", "failed"))
-    left = f", about {_span(told['left_s'])} left" if told.get("left_s") and _running(standing) else ""
+    done = sum(_number(videos, key) for key in ("resumed", "ok", "skipped", "failed"))
+    left_s = _number(told, "left_s")
+    left = f", about {_span(left_s)} left" if left_s and _running(standing) else ""
     yield (
-        f"{_state(standing, told)}: {done} of {videos.get('total', 0)} videos ({videos.get('failed', 0)} failed, "
-        f"{videos.get('resumed', 0)} of earlier attempts), {units.get('done', 0)} of {units.get('total', 0)} units, "
-        f"{told.get('videos_per_second', 0):g} videos/s{left}"
+        f"{_state(standing, told)}: {done:.0f} of {_number(videos, 'total'):.0f} videos "
+        f"({_number(videos, 'failed'):.0f} failed, {_number(videos, 'resumed'):.0f} of earlier attempts), "
+        f"{_number(units, 'done'):.0f} of {_number(units, 'total'):.0f} units, "
+        f"{_number(told, 'videos_per_second'):g} videos/s{left}"
     )
     if _running(standing):
         actors = _section(told, "actors")
-        ready, busy, starting = (actors.get(key, 0) for key in ("ready", "busy", "starting"))
-        yield f"{ready} actors, {busy} with work, {starting} starting"
+        ready, busy, starting = (_number(actors, key) for key in ("ready", "busy", "starting"))
+        yield f"{ready:.0f} actors, {busy:.0f} with work, {starting:.0f} starting"
     yield from _live_lines(standing, told, now)
+    missing = _number(units, "missing")
+    if missing:
+        yield f"{missing:.0f} units that were committed are missing: run it again to compute them"
     yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
     yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
 
@@ -154,6 +159,14 @@ def _partition_lines(standing: Standing, told: Mapping[str, Any], now: float) ->
 def _section(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     section = told.get(key)
     return section if isinstance(section, Mapping) else {}
+
+
+def _number(section: Mapping[str, Any], key: str) -> float:
+    """What stands there, if it is a number that makes sense; the file may be anybody's."""
+    value = section.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return float(value)
+    return 0.0
 
 
 def _seconds(text: object, otherwise: float) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
 from esv_ray.cluster.actor import UnitFault
+from esv_ray.cluster.order import own_order
 from esv_ray.cluster.planning import PlannedJob
 from esv_ray.cluster.scheduler import Scheduler, Task
 from esv_ray.cluster.worker import UnitReport
@@ -25,6 +26,7 @@ class Progress:
         total: videos of the job.
         resumed: videos that earlier runs had committed.
         units, units_done, units_failed: of the job; of them committed by now; given up in this run.
+        units_missing: that were committed, and are not in the output at the end of the run.
         counts: of the units that this run committed.
         reasons: failed videos of this run by reason, numbers in it left out.
         actors: ready actors.
@@ -40,6 +42,7 @@ class Progress:
     units: int = 0
     units_done: int = 0
     units_failed: int = 0
+    units_missing: int = 0
     counts: UnitCounts = NO_COUNTS
     reasons: Mapping[str, int] = field(default_factory=dict)
     actors: int = 0
@@ -84,6 +87,8 @@ class JobResult:
         reasons: failed videos of this run by reason, numbers in it left out.
         quarantined: units that could not be committed, and why.
         given_up: why the run stopped early, if it did.
+        missing: names of units that were committed and are not in the output at the end.
+        finished: whether every unit is in the output, and _SUCCESS too.
         max_failed: share of failed videos that the spec bears.
         units, resumed_units: of the job, and of them those that earlier runs had committed.
         seconds: of this run.
@@ -95,6 +100,8 @@ class JobResult:
     reasons: Mapping[str, int]
     quarantined: Mapping[str, str]
     given_up: str | None
+    missing: tuple[str, ...]
+    finished: bool
     max_failed: float
     units: int
     resumed_units: int
@@ -102,14 +109,26 @@ class JobResult:
 
     @property
     def units_left(self) -> bool:
-        """Whether units are not committed."""
-        return bool(self.quarantined or self.given_up)
+        """Whether a unit is not committed, or one whose failed videos were tried again was given up."""
+        return not self.finished or bool(self.quarantined or self.given_up)
 
     @property
     def exit_code(self) -> int:
-        """0 done; 1 too many videos failed, or a unit could not be committed."""
+        """0 done; 1 too many videos failed, or a unit is not committed."""
         too_many = self.counts.failed > self.max_failed * self.counts.rows
         return 1 if self.units_left or too_many else 0
+
+    @property
+    def problem(self) -> str:
+        """Why units are left, in one line; empty where none is."""
+        if self.given_up:
+            return f"stopped early, {self.given_up}"
+        if self.missing:
+            return (
+                f"{len(self.missing)} of {self.units} units were committed and are not in {self.output}: they were "
+                "removed, or the storage loses what it accepts"
+            )
+        return f"{len(self.quarantined)} units could not be committed" if self.quarantined else ""
 
 
 @dataclass(frozen=True)
@@ -147,9 +166,11 @@ class Run:
     scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        sizes = {unit.index: len(self.job.retried.get(unit.index, range(unit.rows))) for unit in self.job.pending}
-        # Not the job's seed: pauses shall differ from driver to driver, and no result depends on them.
-        self.scheduler = Scheduler(sizes, self.spec.cluster.stall_timeout, Random())  # noqa: S311
+        # Not the job's seed: order and pauses differ from driver to driver, and no result depends on them.
+        random = Random()  # noqa: S311
+        ordered = own_order(self.job.pending, random)
+        sizes = {unit.index: len(self.job.retried.get(unit.index, range(unit.rows))) for unit in ordered}
+        self.scheduler = Scheduler(sizes, self.spec.cluster.stall_timeout, random)
 
     def unit(self, index: int) -> Unit:
         """A unit of the plan by its number."""
@@ -178,6 +199,28 @@ class Run:
             read_s=so_far.read_s + outcome.read_s,
             compute_s=so_far.compute_s + outcome.compute_s,
             commit_s=so_far.commit_s + outcome.commit_s,
+        )
+
+    @property
+    def expected(self) -> set[str]:
+        """Names of the units that this run or an earlier one committed."""
+        left = self.scheduler.sizes.keys() - self.scheduler.done - self.job.retried.keys()
+        return {unit.name for unit in self.job.manifest.units if unit.index not in left}
+
+    def found_missing(self, missing: Collection[str], counts: UnitCounts) -> None:
+        """Take into account that units which were committed are not there at the end.
+
+        Args:
+            missing: their names.
+            counts: of the units that are there.
+        """
+        of_this_run = self.progress.counts if self.progress.counts.rows <= counts.rows else counts
+        self.progress = replace(
+            self.progress,
+            resumed=counts.rows - of_this_run.rows,
+            counts=of_this_run,
+            units_done=self.progress.units_done - len(missing),
+            units_missing=len(missing),
         )
 
     def lost(self, worker: str, reason: str, now: float, *, charged: bool) -> None:

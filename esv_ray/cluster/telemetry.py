@@ -177,7 +177,12 @@ def _content(now: Progress, state: str, begun: str, given_up: Mapping[str, str])
             "skipped": now.counts.skipped,
             "failed": now.counts.failed,
         },
-        "units": {"total": now.units, "done": now.units_done, "given_up": now.units_failed},
+        "units": {
+            "total": now.units,
+            "done": now.units_done,
+            "given_up": now.units_failed,
+            "missing": now.units_missing,
+        },
         "failures": dict(reasons),
         "units_given_up": dict(given_up),
         "actors": {

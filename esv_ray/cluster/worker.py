@@ -24,11 +24,11 @@ from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file
 from esv_ray.models.probe import check_repeatable
 from esv_ray.spec import JobSpec
-from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
+from esv_ray.tables.commits import commit_unit, replace_unit, with_retried
+from esv_ray.tables.committed import is_committed, read_mark
 from esv_ray.tables.features import FeatureRows
-from esv_ray.tables.manifest import is_committed
 from esv_ray.tables.results import Missing
-from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, unit_files
+from esv_ray.tables.unit_files import NO_COUNTS, Origin, UnitCounts, unit_files
 from esv_ray.tables.units import Unit, read_rows
 
 
@@ -64,9 +64,18 @@ class Pulse:
 
 @dataclass(frozen=True, eq=False)
 class Workplace:
-    """What an actor holds for all of its units: the job, the loaded model on its device, and whether to stop."""
+    """What an actor holds for all of its units.
+
+    Attributes:
+        spec: of the job.
+        job: its fingerprint (`Manifest.job`).
+        engine: the loaded model on its device.
+        stopped: set when the actor is to stop.
+        pulse: shows that work goes on.
+    """
 
     spec: JobSpec
+    job: str
     engine: Engine
     stopped: Event = field(default_factory=Event)
     pulse: Pulse = field(default_factory=Pulse)
@@ -77,11 +86,12 @@ class Workplace:
         return self.engine.model
 
 
-def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
+def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workplace:
     """Load the model once, and set the precision of this process's matrix products.
 
     Args:
-        spec: the job.
+        spec: of the job.
+        job: its fingerprint (`Manifest.job`).
         digest: the model's hash in the plan.
         device: torch device of this worker.
 
@@ -98,7 +108,7 @@ def open_workplace(spec: JobSpec, digest: str, device: str) -> Workplace:
     if (moved.device, moved.dtype) != loaded:
         with in_file(spec.model):
             check_repeatable(moved)
-    place = Workplace(spec, job_engine(spec, moved))
+    place = Workplace(spec, job, job_engine(spec, moved))
     # One batch through a slow module of a user's may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
         module.register_forward_hook(lambda *_: place.pulse.beat())
@@ -122,8 +132,9 @@ def run_unit(
         Exception: whatever the computation met.
     """
     spec = place.spec
-    if task.again and task.probe is None and retried is None and is_committed(spec.output, unit):
-        return UnitReport(committed_footer(spec.output, unit).counts, found=True)
+    if task.probe is None and retried is None and is_committed(spec.output, unit):
+        # By another driver of this job, or by an actor that was given up and went on.
+        return UnitReport(read_mark(spec.output, unit, place.job).counts, found=True)
     begun = perf_counter()
     rows = rows_of(place, unit)
     # Rows of a task are counted among those that are to be done.
@@ -135,11 +146,12 @@ def run_unit(
     tables, failures, computing, computed = compute_rows(place, rows, condemned=condemned, only=only, compute=compute)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
+    origin = Origin(place.job, unit.covers)
     if retried is None:
-        files = unit_files(tables, unit.rows, unit.covers)
+        files = unit_files(tables, unit.rows, origin)
         commit_unit(spec.output, unit, files)
     else:
-        files = unit_files(with_retried(spec.output, unit, tables, rows.ids, retried), unit.rows, unit.covers)
+        files = unit_files(with_retried(spec.output, unit, tables, rows.ids, retried), unit.rows, origin)
         replace_unit(spec.output, unit, files)
     place.pulse.beat()
     return UnitReport(files.footer.counts, read - begun, computing, perf_counter() - computed, _reasons(failures))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -28,6 +29,8 @@ from esv_ray.models.factory import model_from_factory
 from esv_ray.models.manifest import BundleManifest
 
 _MOST_MANIFEST_BYTES = 10_000_000
+_HEAD = re.compile(r"head-\d+\.safetensors")
+_AFTER_HEADS = ("prior.csv", "classes.csv")
 _LONGEST_NAME = 255  # bytes, of any file system
 
 
@@ -117,6 +120,20 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
 def exists_bundle(url: str) -> bool:
     """Whether a whole bundle lies there (model.json is written last)."""
     return storage.exists(storage.join(url, "model.json"))
+
+
+def check_free(url: str) -> None:
+    """Refuse a place for a new bundle that holds one, or anything else but what a killed writer of one left.
+
+    Raises:
+        ModelError: a bundle is there already.
+        DataError: other files are there.
+    """
+    if exists_bundle(url):
+        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
+    names = storage.list_names(url, "look into the output")
+    heads = [name for name in names if _HEAD.fullmatch(name)]
+    storage.check_vacant(url, [*heads, *_AFTER_HEADS] if heads else [])  # heads are written first
 
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
@@ -295,8 +312,7 @@ def _save(
     classes: tuple[str, ...] | None,
     training: Mapping[str, Any] | None,
 ) -> None:
-    if exists_bundle(url):
-        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
+    check_free(url)
     files = {
         name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
         for name, state in weights.items()

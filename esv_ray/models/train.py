@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from esv_ray.core.heads import MlpHead
 from esv_ray.core.keyed import derive_key, permutation
-from esv_ray.errors import DataError, ModelError
-from esv_ray.models.bundle import exists_bundle, save_heads
+from esv_ray.errors import DataError
+from esv_ray.models.bundle import check_free, save_heads
 from esv_ray.models.class_tables import read_classes
 from esv_ray.spec import TrainSpec
 from esv_ray.tables.features import Video
@@ -101,8 +101,7 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         DataError: no usable labelled videos, or too few that are long enough for n_max.
         ModelError: a bundle is there already.
     """
-    if exists_bundle(spec.output):
-        raise ModelError(f"{spec.output}: there is a model bundle already; choose another output or remove it")
+    check_free(spec.output)
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:

@@ -7,20 +7,31 @@ the environment of the store's own client and never stand in a URL. Faults that 
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
-from esv_ray.storage.listing import find, list_folder, list_names
-from esv_ray.storage.location import absolute, in_this_process, is_local, join, open_location, without_credentials
+from esv_ray.storage.listing import find, is_of, list_folder, list_names
+from esv_ray.storage.location import (
+    absolute,
+    in_this_process,
+    is_local,
+    join,
+    open_location,
+    protocol_of,
+    without_credentials,
+)
 from esv_ray.storage.objects import exists, read_bytes, reader
+from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
     "Patience",
     "absolute",
     "attempt",
+    "check_vacant",
     "commit_new",
     "creates_only",
     "exists",
     "find",
     "in_this_process",
     "is_local",
+    "is_of",
     "join",
     "list_folder",
     "list_names",
@@ -28,6 +39,7 @@ __all__ = [
     "move",
     "open_location",
     "patience",
+    "protocol_of",
     "read_bytes",
     "reader",
     "remove",

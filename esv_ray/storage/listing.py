@@ -92,6 +92,24 @@ def find(url: str, doing: str) -> list[tuple[str, str, Entry]]:
     return sorted(listed, key=lambda item: item[0])
 
 
+def is_of(location: str, url: str) -> bool:
+    """Whether `find` of a location could give a URL; asks no store.
+
+    Args:
+        location: one file, a folder, or a glob.
+        url: spelled as `find` spells locations; ways up (``..``) and empty parts are never below a folder.
+    """
+    fs, path = open_location(location)
+    parts = path.split("/")
+    plain = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
+    for root in (path, "/".join(parts[:plain])):
+        prefix = (root if is_local(fs) else str(fs.unstrip_protocol(root))).rstrip("/")
+        below = url.removeprefix(prefix + "/")
+        if url == prefix or (below != url and not {"", ".", ".."} & set(below.split("/"))):
+            return True
+    return False
+
+
 def _found(fs: AbstractFileSystem, path: str, url: str) -> dict[str, Entry]:
     if any(sign in path for sign in "*?[") and not is_there(fs, path):
         return _of_pattern(fs, path, url)

@@ -77,6 +77,15 @@ def _protocols(fs: object) -> set[str]:
     return {protocol} if isinstance(protocol, str) else set(protocol)
 
 
+def protocol_of(url: str) -> str:
+    """The kind of store of a location, by its spelling alone; ``file`` for a path; of a chained URL all kinds."""
+    kinds = []
+    for link in url.split("::"):
+        protocol, _ = fsspec.core.split_protocol(link)
+        kinds.append({None: "file", "local": "file", "s3a": "s3", "gcs": "gs"}.get(protocol, str(protocol)))
+    return "::".join(kinds)
+
+
 def is_local(fs: AbstractFileSystem) -> bool:
     """Whether the file system is a disk of this machine (or one mounted on it)."""
     return "file" in _protocols(fs)

@@ -18,34 +18,56 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.tables.committed import read_mark
 from esv_ray.tables.manifest import attributions_url, videos_url
 from esv_ray.tables.results import UnitTables
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.tables.unit_files import UnitFiles, UnitFooter, footer_of
+from esv_ray.tables.unit_files import Origin, UnitFiles, check_origin, origin_of
 from esv_ray.tables.units import Unit
 
 _WRITE_ATTRIBUTIONS, _WRITE_VIDEOS = "write the attributions", "write the videos table"
 
 
 def commit_unit(output: str, unit: Unit, files: UnitFiles) -> None:
-    """Publish a unit's two files, the mark last; what another run published first stays.
+    """Publish a unit's two files, the mark last; what another run of the same job published first stays.
+
+    Contents are the same, unless one run had to leave out a video that the other could do: then the mark decides, and
+    says by its checksum which attributions belong to it.
 
     Raises:
+        JobError: a file of another job is in the way.
         DataError: the storage refuses; the unit is not marked done then.
     """
     where = attributions_url(output, unit)
     there = files.attributions
     if not storage.commit_new(where, files.attributions, _WRITE_ATTRIBUTIONS):
-        # Of a run that was killed between the two files, or of one that goes on beside this. Contents are the same,
-        # unless one of them had to leave out a video that the other could do: then the mark decides, and says by its
-        # checksum which attributions belong to it.
+        # Of a run that was killed between the two files, or of one that goes on beside this.
         there = storage.read_bytes(where, "read the attributions")
         if there != files.attributions and not storage.exists(videos_url(output, unit)):
+            _check_not_of_another_job(there, files.footer.origin, where)
             storage.replace(where, files.attributions, _WRITE_ATTRIBUTIONS)
-    if storage.commit_new(videos_url(output, unit), files.videos, _WRITE_VIDEOS) or there == files.attributions:
+    if not storage.commit_new(videos_url(output, unit), files.videos, _WRITE_VIDEOS):
+        _follow_mark(output, unit, files, there)
+
+
+def _follow_mark(output: str, unit: Unit, files: UnitFiles, earlier: bytes) -> None:
+    """Leave the attributions that the mark of another run belongs to.
+
+    Args:
+        output, unit: where.
+        files: of this run.
+        earlier: attributions that this run found, and may have replaced.
+    """
+    where = attributions_url(output, unit)
+    mark = read_mark(output, unit, files.footer.origin.job)
+    there = storage.read_bytes(where, "read the attributions")
+    if _checksum(there) == mark.attributions:
         return
-    if committed_footer(output, unit).attributions == hashlib.sha256(there).hexdigest():
-        storage.replace(where, there, _WRITE_ATTRIBUTIONS)
+    for known in (files.attributions, earlier):
+        if _checksum(known) == mark.attributions:
+            storage.replace(where, known, _WRITE_ATTRIBUTIONS)
+            return
+    replace_unit(output, unit, files)  # nobody has what the mark was of: it was removed, or damaged
 
 
 def replace_unit(output: str, unit: Unit, files: UnitFiles) -> None:
@@ -56,16 +78,6 @@ def replace_unit(output: str, unit: Unit, files: UnitFiles) -> None:
     """
     storage.replace(attributions_url(output, unit), files.attributions, _WRITE_ATTRIBUTIONS)
     storage.replace(videos_url(output, unit), files.videos, _WRITE_VIDEOS)
-
-
-def committed_footer(output: str, unit: Unit) -> UnitFooter:
-    """What the mark of a committed unit says.
-
-    Raises:
-        DataError: it is not there, or not ours.
-    """
-    where = videos_url(output, unit)
-    return footer_of(_parquet(where).metadata, where)
 
 
 def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str], rows: Sequence[int]) -> UnitTables:
@@ -103,8 +115,23 @@ def _merged(
     return both.take(pa.array(order)).combine_chunks(), input_rows[order]
 
 
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_not_of_another_job(data: bytes, own: Origin, url: str) -> None:
+    try:
+        found = origin_of(_opened(data, url).metadata, url)
+    except DataError:
+        return  # damaged, and no mark refers to it
+    check_origin(found, own, url)
+
+
 def _parquet(url: str) -> pq.ParquetFile:
-    data = storage.read_bytes(url, "read the output")
+    return _opened(storage.read_bytes(url, "read the output"), url)
+
+
+def _opened(data: bytes, url: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:

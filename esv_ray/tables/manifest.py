@@ -1,6 +1,7 @@
-"""The output of a job on storage: run.json, the committed units, _SUCCESS.
+"""The output of a job on storage: run.json, where its units go, _SUCCESS.
 
-One unit commits one file to each folder (`commits`); the one in `videos` is the mark that it is done.
+One unit commits one file to each folder (`commits`); the one in `videos` is the mark that it is done. What is read here
+may have been changed by anybody: it is checked whole, and one line says what is wrong (issue 15).
 """
 
 from __future__ import annotations
@@ -8,30 +9,38 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
+from esv_ray.spec import JobSpec, fingerprint, job_keys
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.unit_files import UnitCounts
 from esv_ray.tables.units import Unit
 
-Count = Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
 FORMAT = 1
-_RUN = "run.json"
+RUN = "run.json"
 SUCCESS = "_SUCCESS"
+_PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
+
+
+class BrokenManifestError(DataError):
+    """A run.json that is damaged."""
 
 
 class _Model(BaseModel):
     """What run.json says of the model."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     digest: str
-    prior: list[float]
+    prior: Annotated[list[Share], Field(min_length=1)]
     classes: list[str] | None = None
 
 
@@ -79,6 +88,11 @@ class Manifest:
         """Input rows of all units."""
         return sum(unit.rows for unit in self.units)
 
+    @cached_property
+    def job(self) -> str:
+        """Fingerprint of all that the tables depend on beside the rows; stands in the footer of every file."""
+        return fingerprint({**self.keys, "memory_budget": self.memory_budget})
+
 
 def attributions_url(output: str, unit: Unit) -> str:
     """Where a unit's attributions are committed."""
@@ -88,20 +102,6 @@ def attributions_url(output: str, unit: Unit) -> str:
 def videos_url(output: str, unit: Unit) -> str:
     """Where a unit's videos are committed: the mark that it is done."""
     return storage.join(output, "videos", unit.name)
-
-
-def committed_names(output: str, folder: str = "videos") -> set[str]:
-    """Names of the units that are done: the files in `videos`; or, of those begun, in `attributions`."""
-    return set(storage.list_names(storage.join(output, folder), "list the output"))
-
-
-def is_committed(output: str, unit: Unit) -> bool:
-    """Whether a unit is done.
-
-    Raises:
-        DataError: the storage refuses to say.
-    """
-    return storage.exists(videos_url(output, unit))
 
 
 def existing_manifest(output: str) -> Manifest:
@@ -123,46 +123,68 @@ def read_manifest(output: str) -> Manifest | None:
     """run.json of an output, or None where there is none yet.
 
     Raises:
-        DataError: it is there and is not ours.
+        BrokenManifestError: it is there and is damaged, or not a job's.
+        DataError: it is of another version, or the storage refuses.
     """
-    where = storage.join(output, _RUN)
+    where = storage.join(output, RUN)
     if not storage.exists(where):
         return None
     data = storage.read_bytes(where, "read the job's manifest")
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, parse_constant=_no_constant)
         if raw["format"] != FORMAT:
-            raise DataError(f"{where}: expected format {FORMAT}, got {raw['format']}; use the version that wrote it")
-        written = _Written.model_validate(raw)
-        files = tuple(InputFile(*entry) for entry in written.files)
-        units = tuple(
-            Unit(index, files[file], row_group, start, stop, first_row)
-            for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
-            if start < stop
-        )
-        if len(units) != len(written.units):
-            raise ValueError("a unit without rows")
-        if not isinstance(written.spec.get("classes"), list):
-            raise ValueError("spec.classes is missing")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+            got = f"{raw['format']!r:.60}"
+            raise DataError(f"{where}: expected format {FORMAT}, got {got}; use the version that wrote it")
+        return _manifest_of(_Written.model_validate(raw))
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         told = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         what = " ".join(told.split())[:200]
-        raise DataError(f"{where}: expected a job's manifest, got something else ({what})") from None
-    return Manifest(
-        written.spec,
-        written.keys,
-        written.fingerprint,
-        written.versions,
-        written.model.model_dump(),
-        files,
-        units,
-        written.memory_budget,
+        raise BrokenManifestError(
+            f"{where}: expected a job's manifest, got something else ({what}); `esv verify --repair {output}` moves it "
+            "aside, then run the job again: units that are its own are kept"
+        ) from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"expected a number, got {name}")
+
+
+def _manifest_of(written: _Written) -> Manifest:
+    """Raises ValueError where parts disagree with each other."""
+    spec = JobSpec.model_validate(written.spec)
+    for key, value in job_keys(spec).items():
+        if written.keys.get(key, value) != value:
+            raise ValueError(f"keys.{key}: expected {value!r:.60} as in spec, got {written.keys[key]!r:.60}")
+    if fingerprint(written.keys) != written.fingerprint:
+        raise ValueError("fingerprint: not that of the keys")
+    if written.keys.get("model") != written.model.digest:
+        raise ValueError("model.digest: not that of the keys")
+    if not abs(sum(written.model.prior) - 1) <= _PRIOR_GAP:
+        raise ValueError(f"model.prior: expected a sum of 1, got {sum(written.model.prior):g}")
+    if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
+        raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
+    files = tuple(InputFile(*entry) for entry in written.files)
+    units = tuple(
+        Unit(index, files[file], row_group, start, stop, first_row)
+        for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
+        if start < stop
     )
+    if len(units) != len(written.units):
+        raise ValueError("units: one without rows")
+    model = written.model.model_dump()
+    keys, versions = written.keys, written.versions
+    return Manifest(written.spec, keys, written.fingerprint, versions, model, files, units, written.memory_budget)
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:
-    """Publish run.json; False if another driver was first."""
+    """Publish run.json; False if another driver was first.
+
+    It is read back: on a store without create-only writes another driver's may have taken its place (issue 15).
+
+    Raises:
+        DataError: it cannot be written, or is not there afterwards.
+    """
     number = {file: index for index, file in enumerate(manifest.files)}
     content = {
         "format": FORMAT,
@@ -175,7 +197,9 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "files": [[file.url, file.size, file.version] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
-    return storage.commit_new(storage.join(output, _RUN), _json(content), "write the job's manifest")
+    where, data = storage.join(output, RUN), _json(content)
+    published = storage.commit_new(where, data, "write the job's manifest")
+    return published and storage.read_bytes(where, "read the job's manifest") == data
 
 
 def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
@@ -224,10 +248,13 @@ def read_success(output: str) -> Mapping[str, int] | None:
     if not storage.exists(where):
         return None
     try:
-        content: Mapping[str, int] = json.loads(storage.read_bytes(where, "read _SUCCESS"))
-        return {key: int(content[key]) for key in ("units", *UnitCounts.__dataclass_fields__)}
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(storage.read_bytes(where, "read _SUCCESS"))
+        counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
+        if not all(type(count) is int and count >= 0 for count in counts.values()):
+            raise ValueError(counts)
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
+    return counts
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

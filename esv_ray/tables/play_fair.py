@@ -43,8 +43,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
         import h5py
     except ImportError as error:
         raise SpecError("reading HDF5 needs h5py: pip install 'esv-ray[hdf5]'") from error
-    if any(name.endswith(".parquet") for name in storage.list_names(out, "look into the output")):
-        raise DataError(f"{out}: expected a folder without Parquet files, found some; choose another or remove them")
+    storage.check_vacant(out)
     doing = "read the features"
     with storage.locating(source, doing), _on_disk(source, doing) as file:
         try:

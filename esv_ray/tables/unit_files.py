@@ -1,17 +1,22 @@
-"""The two files of a unit: their bytes, and what the footer of the videos file, the mark of the unit, says of them."""
+"""The two files of a unit: their bytes, and what their footers say.
+
+Both footers name the job and the rows that a file is of, so that a file of another job never passes for one of this job
+(issue 15). The footer of the videos file, which marks the unit as committed, also holds the counts.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, JobError
 from esv_ray.tables.results import UnitTables
 
 _FOOTER_KEY = b"esv_ray"
@@ -50,18 +55,31 @@ NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a file of a unit is made of; stands in its footer.
+
+    Attributes:
+        job: fingerprint of everything that the job's results depend on (`Manifest.job`).
+        covers: the rows of the plan (`Unit.covers`): unit, row group, start, stop.
+    """
+
+    job: str
+    covers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class UnitFooter:
     """What stands in the footer of a videos file.
 
     Attributes:
         counts: of the unit.
-        covers: which rows of the plan they are (`Unit.covers`).
+        origin: the job and the rows.
         failed: rows of the unit that failed, 0 = first.
         attributions: SHA-256 of the attributions file.
     """
 
     counts: UnitCounts
-    covers: tuple[int, ...]
+    origin: Origin
     failed: tuple[int, ...]
     attributions: str
 
@@ -80,13 +98,13 @@ class UnitFiles:
     footer: UnitFooter
 
 
-def unit_files(tables: UnitTables, rows: int, covers: Sequence[int] = ()) -> UnitFiles:
-    """The two files of a unit. The same tables give the same bytes.
+def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
+    """Serialise a unit. The same tables give the same bytes.
 
     Args:
         tables: of the unit.
         rows: number of its input rows.
-        covers: which rows of the plan they are (`Unit.covers`).
+        origin: the job and the rows.
     """
     status = np.array(tables.videos.column("status").to_pylist(), dtype=object)
     failed = np.unique(tables.video_rows[status == "failed"])
@@ -99,30 +117,69 @@ def unit_files(tables: UnitTables, rows: int, covers: Sequence[int] = ()) -> Uni
         video_rows=tables.videos.num_rows,
         attribution_rows=tables.attributions.num_rows,
     )
-    attributions = _serialised(tables.attributions)
-    footer = UnitFooter(counts, tuple(covers), tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest())
-    told = {"counts": counts.asdict(), "covers": covers, "failed": footer.failed, "attributions": footer.attributions}
-    videos = tables.videos.replace_schema_metadata({_FOOTER_KEY: json.dumps(told).encode()})
-    return UnitFiles(attributions, _serialised(videos), footer)
+    of = {"job": origin.job, "covers": origin.covers}
+    attributions = _serialised(tables.attributions, of)
+    footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest())
+    content = {**of, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
+    return UnitFiles(attributions, _serialised(tables.videos, content), footer)
 
 
 def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
-    """What stands in the footer of a videos file.
+    """Parse the footer of a videos file.
 
     Raises:
-        DataError: the file is not one of ours.
+        DataError: the file is no videos file of esv_ray.
     """
+    origin, content = _content_of(metadata, where)
     try:
-        told = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        counts, covers, failed = UnitCounts(**told["counts"]), tuple(told["covers"]), tuple(told["failed"])
-        if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *covers, *failed)):
-            raise ValueError(told)
-        return UnitFooter(counts, covers, failed, str(told["attributions"]))
+        counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
+        if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
+            raise ValueError(content)
+        return UnitFooter(counts, origin, failed, str(content["attributions"]))
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def _serialised(table: pa.Table) -> bytes:
+def origin_of(metadata: pq.FileMetaData, where: str) -> Origin:
+    """Parse what the footer of either file says of its origin.
+
+    Raises:
+        DataError: the file is not one of esv_ray's.
+    """
+    return _content_of(metadata, where)[0]
+
+
+def check_origin(found: Origin, expected: Origin, where: str) -> None:
+    """Refuse a file of another job, or of other rows.
+
+    Raises:
+        JobError: says which of the two, expected and got.
+    """
+    if found.job != expected.job:
+        raise JobError(
+            f"{where}: expected a file of this job ({expected.job}), got one of another job ({found.job}); "
+            "`esv verify --repair` on the output moves it aside, then run the job again"
+        )
+    if found.covers != expected.covers:
+        raise JobError(
+            f"{where}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
+            f"{found.covers}; `esv verify --repair` on the output moves it aside, then run the job again"
+        )
+
+
+def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str, Any]]:
+    try:
+        content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
+        job, covers = content["job"], tuple(content["covers"])
+        if not isinstance(job, str) or not all(type(number) is int and number >= 0 for number in covers):
+            raise ValueError(content)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise DataError(f"{where}: expected a file of esv_ray, its footer names no job and rows") from None
+    return Origin(job, covers), content
+
+
+def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:
+    table = table.replace_schema_metadata({_FOOTER_KEY: json.dumps(footer).encode()})
     sink = pa.BufferOutputStream()
     # A dictionary of numbers that hardly repeat is made and thrown away: 24 us a video with C = 174, 5 without.
     words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "scores"]

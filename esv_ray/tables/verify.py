@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from esv_ray import storage
-from esv_ray.errors import DataError, StorageError
-from esv_ray.tables.footers import read_footers
-from esv_ray.tables.inputs import InputFile, check_unchanged
-from esv_ray.tables.manifest import (
-    SUCCESS,
-    Manifest,
-    committed_names,
-    existing_manifest,
-    read_success,
-)
+from esv_ray.errors import DataError, JobError, StorageError
+from esv_ray.tables.committed import FOLDERS, list_tables, strays_of
+from esv_ray.tables.manifest import RUN, SUCCESS, BrokenManifestError, Manifest, existing_manifest, read_success
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
+from esv_ray.tables.verify_input import input_problems
 from esv_ray.tables.verify_unit import verify_unit
 
-FOLDERS = ("videos", "attributions")
-_READERS = 16  # footers are small: latency, not bandwidth
 ASIDE = "_aside"  # readers of tables pass over names that begin so
 
 
@@ -40,6 +30,7 @@ class Verification:
         redo: names of committed units that are to be done again.
         strays: files of the tables that are in no plan, below the output.
         wrong_success: whether _SUCCESS says what is not so.
+        wrong_manifest: whether run.json is damaged; nothing else is looked at then.
         counts: of all committed units.
         units, committed: of the plan, and of them there.
         worst_gap: largest efficiency gap of an exact row, 0 without any.
@@ -50,27 +41,29 @@ class Verification:
     redo: tuple[str, ...]
     strays: tuple[str, ...]
     wrong_success: bool
+    wrong_manifest: bool
     counts: UnitCounts
     units: int
     committed: int
     worst_gap: float
 
 
-def verify_output(output: str) -> Verification:
+def verify_output(output: str, features: str | None = None) -> Verification:
     """Check an output: counts against the plan and the input's footers, ids, checksums, schemas, efficiency, _SUCCESS.
+
+    Args:
+        output: of a job; nothing in it is trusted.
+        features: location of the feature table; None: that of run.json, if it is near enough (`verify_input`).
 
     Raises:
         DataError: there is no output, or the storage refuses.
     """
-    manifest = existing_manifest(output)
-    names = {folder: committed_names(output, folder) for folder in FOLDERS}
-    planned = {unit.name for unit in manifest.units}
-    strays = tuple(
-        f"{folder}/{name}"
-        for folder in FOLDERS
-        for name in sorted(names[folder] - planned)
-        if name.endswith(".parquet")
-    )
+    try:
+        manifest = existing_manifest(output)
+    except BrokenManifestError as error:
+        return Verification((str(error),), (), (), (), False, True, NO_COUNTS, 0, 0, 0.0)
+    names = list_tables(output)
+    strays = strays_of(names, manifest.units)
     problems = [f"{stray}: not in the plan" for stray in strays]
     units = [unit for unit in manifest.units if unit.name in names["videos"]]
     redo: list[str] = []
@@ -81,7 +74,7 @@ def verify_output(output: str) -> Verification:
             found = verify_unit(output, manifest, unit)
         except StorageError:
             raise  # the unit may be well
-        except DataError as error:
+        except (DataError, JobError) as error:
             problems.append(str(error))
             redo.append(unit.name)
             continue
@@ -93,13 +86,14 @@ def verify_output(output: str) -> Verification:
         worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units))
     problems += success
-    told, notes = _input_problems(manifest)
+    told, notes = input_problems(output, manifest, features)
     return Verification(
         problems=(*problems, *told),
         notes=tuple(notes),
         redo=tuple(redo),
         strays=strays,
         wrong_success=any(SUCCESS in problem and "missing although" not in problem for problem in success),
+        wrong_manifest=False,
         counts=total,
         units=len(manifest.units),
         committed=len(units),
@@ -120,7 +114,8 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
         DataError: the storage refuses.
     """
     names = [f"{folder}/{name}" for name in found.redo for folder in FOLDERS]
-    names = [SUCCESS] * (found.wrong_success or bool(names)) + names + list(found.strays)
+    unfinished = found.wrong_success or found.wrong_manifest or bool(names)
+    names = [SUCCESS] * unfinished + [RUN] * found.wrong_manifest + names + list(found.strays)
     there = [name for name in names if storage.exists(storage.join(output, name))]
     if not there:
         return ()
@@ -149,28 +144,6 @@ def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missin
     elif success != {"units": len(manifest.units), **total.asdict()}:
         problems.append(f"_SUCCESS says {dict(success)}, the tables say {total.asdict()}")
     return problems
-
-
-def _input_problems(manifest: Manifest) -> tuple[list[str], list[str]]:
-    """The plan against the footers of the input, where that is still there: problems, and notes."""
-    planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
-    for unit in manifest.units:
-        planned[unit.file][unit.row_group] += unit.rows
-
-    def look(file: InputFile) -> tuple[str | None, str | None]:
-        try:
-            check_unchanged(file)
-            (footer,) = read_footers([file])
-        except DataError as error:
-            return None, f"not compared with the input: {error}"
-        if {index: group.rows for index, group in enumerate(footer.groups) if group.rows} == planned[file]:
-            return None, None
-        rows = sum(group.rows for group in footer.groups)
-        return f"{file.url}: expected its {rows} rows in the plan, got {planned[file].total()}; plan the job anew", None
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = list(readers.map(look, manifest.files))
-    return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.errors import DataError
 from esv_ray.tables.manifest import Manifest, attributions_url, videos_url
 from esv_ray.tables.output_files import read_output
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.tables.unit_files import UnitCounts, UnitFooter, footer_of
+from esv_ray.tables.unit_files import Origin, UnitCounts, UnitFooter, check_origin, footer_of, origin_of
 from esv_ray.tables.units import Unit
 from esv_ray.tables.verify_values import expected_of, value_problems
 
@@ -39,16 +38,16 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
 
     Raises:
         StorageError: the storage refuses.
-        DataError: a file is missing, broken, or of other rows than the plan says.
+        DataError: a file is missing or broken.
+        JobError: it is of another job, or of other rows than the plan says.
     """
     where = f"videos/{unit.name}"
     videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
-    rows, _, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
-    footer = footer_of(metadata, where)
-    if footer.covers != unit.covers:
-        raise DataError(
-            f"{where}: expected the rows {unit.covers} of the plan (file, group, start, stop), got {footer.covers}"
-        )
+    beside = f"attributions/{unit.name}"
+    rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
+    footer, own = footer_of(metadata, where), Origin(manifest.job, unit.covers)
+    check_origin(footer.origin, own, where)
+    check_origin(origin_of(of_rows, beside), own, beside)
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
     good = videos.filter(pc.equal(videos.column("status"), "ok"))
     gap, found = value_problems(good, rows, expected_of(manifest.spec, manifest.model))

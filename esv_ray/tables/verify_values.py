@@ -20,7 +20,7 @@ from esv_ray.errors import DataError
 from esv_ray.tables.ranges import MOST_SCORE_SUM, Ranges, ranges_of
 
 _LEAST_SCORE = 1e-30  # smaller ones have lost digits in float32
-_MOST_PRIOR_SUM = 1e-4  # prior's sum less 1, as of a bundle
+_MOST_PRIOR_SUM = 2e-4  # prior's sum less 1: twice what a bundle's may have
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ def test_the_command_tells_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: 
     quiet, faulty, resumed = capsys.readouterr().out.strip().splitlines()
     assert "2000 tasks given out, 2000 units done, 0 of 0 deadly videos found, 0 units given up" in quiet
     assert re.search(r"2000 units done, 2 of 2 deadly videos found, 0 units given up", faulty)
-    assert re.match(r"resume of 2000 units: .*2000 objects listed in [\d.]+ s", resumed)
+    assert re.match(r"resume of 2000 units: .*both folders listed and compared with the plan in [\d.]+ s", resumed)
 
 
 def test_a_large_job_full_of_faults_ends_well_and_nearly_as_fast() -> None:

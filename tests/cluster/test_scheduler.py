@@ -54,12 +54,12 @@ def test_units_of_a_dead_worker_run_alone_and_only_then_are_charged() -> None:
     scheduler.worker_ready("b")
     assert given_out(scheduler) == [("b", 0)], "a suspect runs alone"
     scheduler.unit_done("b", 0, 0.0)
-    assert scheduler.assign(0.0) == [("b", Task(1, again=True))], "it may be committed: the worker looks first"
+    assert scheduler.assign(0.0) == [("b", Task(1))], "it may be committed: the worker looks first"
     for worker in ("c", "d"):
         scheduler.worker_lost("b" if worker == "c" else "c", "died again", 0.0)
         scheduler.worker_ready(worker)
         (given,) = scheduler.assign(0.0)
-    assert given == ("d", Task(1, (0, 4), again=True)), "charged twice, it is looked into by halves"
+    assert given == ("d", Task(1, (0, 4))), "charged twice, it is looked into by halves"
     assert not scheduler.quarantined
 
 
@@ -81,7 +81,7 @@ def test_an_inquest_finds_the_video_and_the_unit_is_done_without_it() -> None:
     # (0, 4) is well, so that (4, 8) holds the offender and is not asked as a whole.
     assert probes == [None, None, (0, 4), (4, 6), (4, 5), (6, 8), (5, 6), (5, 6), None]
     assert deaths == 2 + 1 + 2
-    assert task == Task(0, None, ((5, "segfault"),), again=True)
+    assert task == Task(0, None, ((5, "segfault"),))
     assert (scheduler.condemned, scheduler.done) == ({(0, 5): "segfault"}, {0})
     assert scheduler.hopeless is None
 
@@ -108,7 +108,7 @@ def test_a_preempted_node_charges_nobody() -> None:
         scheduler.worker_lost(f"w{attempt}", "node taken away", 0.0, charged=False)
     assert list(scheduler.waiting) == [0]
     scheduler.worker_ready("w")
-    assert scheduler.assign(0.0) == [("w", Task(0, again=True))]
+    assert scheduler.assign(0.0) == [("w", Task(0))]
 
 
 def test_faults_of_storage_are_tried_again_after_random_pauses_that_grow() -> None:

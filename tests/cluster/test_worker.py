@@ -337,7 +337,7 @@ def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_p
     changed = Path(features) / "part-1.parquet"
 
     def change(progress: driver.Progress) -> None:
-        if progress.counts.rows and changed.stat().st_size:
+        if progress.units and changed.stat().st_size:
             changed.write_bytes(b"")
 
     result = run_job(spec, change)
@@ -351,7 +351,7 @@ def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
     pq.write_table(make_table([3]), tmp_path / "f.parquet")
     places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path, "raising")}
     job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}, [CONSENT]))
-    place = open_workplace(job.spec, job.manifest.model["digest"], "cpu")
+    place = open_workplace(job.spec, job.manifest.job, job.manifest.model["digest"], "cpu")
     run_unit(place, job.pending[0], Task(0))
     assert place.pulse.beats >= 3 + 3, "read, one batch, committed; and a call for each length"
 

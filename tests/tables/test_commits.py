@@ -14,26 +14,28 @@ import numpy as np
 import pytest
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, JobError
 from esv_ray.tables import commits
-from esv_ray.tables.commits import commit_unit, committed_footer, replace_unit, with_retried
+from esv_ray.tables.commits import commit_unit, replace_unit, with_retried
+from esv_ray.tables.committed import committed_units, is_committed, read_mark
 from esv_ray.tables.inputs import InputFile
-from esv_ray.tables.manifest import attributions_url, committed_names, is_committed, videos_url
+from esv_ray.tables.manifest import attributions_url, videos_url
 from esv_ray.tables.results import InputRows, Missing, unit_tables
-from esv_ray.tables.unit_files import UnitFiles, unit_files
+from esv_ray.tables.unit_files import Origin, UnitFiles, unit_files
 from esv_ray.tables.units import Unit
 from tests.tables.test_results import computed
 
 UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag"), 0, 0, 3, 0)
+ORIGIN = Origin("job", UNIT.covers)
 INPUTS = InputRows(["a", "b", "c"], np.zeros(3, np.int32), np.zeros(3, bool), np.array([4, 4, 4], np.int32))
 
 
-def files_of(failed: list[int], *, n: int = 2) -> UnitFiles:
+def files_of(failed: list[int], *, n: int = 2, job: str = "job") -> UnitFiles:
     """A unit of three videos, some of which failed."""
     good = [row for row in range(3) if row not in failed]
     done = [computed(n, [row], [[row]], seed=row, stderr=False) for row in good]
     missing = [Missing(row, n, "failed", "why") for row in failed]
-    return unit_files(unit_tables(INPUTS, done, missing), 3, UNIT.covers)
+    return unit_files(unit_tables(INPUTS, done, missing), 3, Origin(job, UNIT.covers))
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -51,14 +53,14 @@ def committed(output: str) -> tuple[bytes, bytes]:
 def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
     files = files_of([1])
     storage.commit_new(attributions_url(output, UNIT), files.attributions, "write")
-    assert (committed_names(output), is_committed(output, UNIT)) == (set(), False)
+    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([], False)
     commit_unit(output, UNIT, files)
-    assert (committed_names(output), is_committed(output, UNIT)) == ({UNIT.name}, True)
+    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([UNIT], True)
     assert committed(output) == (files.attributions, files.videos)
     assert videos_url(output, UNIT) == f"{output}/videos/{UNIT.name}"
     assert attributions_url(output, UNIT) == f"{output}/attributions/{UNIT.name}"
-    footer = committed_footer(output, UNIT)
-    assert (footer.counts.failed, footer.failed, footer.covers) == (1, (1,), UNIT.covers)
+    footer = read_mark(output, UNIT, "job")
+    assert (footer.counts.failed, footer.failed, footer.origin) == (1, (1,), ORIGIN)
     assert footer.attributions == hashlib.sha256(files.attributions).hexdigest()
 
 
@@ -84,7 +86,36 @@ def test_replacing_a_unit(output: str) -> None:
 def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
     storage.replace(videos_url(output, UNIT), b"torn", "write")
     with pytest.raises(DataError, match="expected a Parquet file"):
-        committed_footer(output, UNIT)
+        read_mark(output, UNIT, "job")
+
+
+def test_files_of_another_job_are_refused_and_stay(output: str) -> None:
+    """Two jobs on the same features give files of the same names (issue 15)."""
+    other = files_of([], job="another")
+    storage.commit_new(attributions_url(output, UNIT), other.attributions, "write")
+    refused = r"part-\S+: expected a file of this job \(job\), got .* \(another\)"
+    with pytest.raises(JobError, match=f"attributions/{refused}"):
+        commit_unit(output, UNIT, files_of([]))
+    storage.commit_new(videos_url(output, UNIT), other.videos, "write")
+    with pytest.raises(JobError, match=f"videos/{refused}"):
+        commit_unit(output, UNIT, files_of([]))
+    assert committed(output) == (other.attributions, other.videos)
+
+
+def test_a_torn_file_without_a_mark_is_replaced(output: str) -> None:
+    storage.replace(attributions_url(output, UNIT), b"torn", "write")
+    commit_unit(output, UNIT, files_of([]))
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+@pytest.mark.parametrize("failed", [[], [1]], ids=["the same", "another"])
+def test_a_mark_whose_attributions_were_removed(output: str, failed: list[int]) -> None:
+    """Both files belong together afterwards, also where the mark was of attributions that nobody has any more."""
+    commit_unit(output, UNIT, files_of([1]))
+    storage.remove(attributions_url(output, UNIT), "remove")
+    assert committed_units(output, [UNIT]) == []
+    commit_unit(output, UNIT, files_of(failed))
+    assert committed(output) == (files_of(failed).attributions, files_of(failed).videos)
 
 
 def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> None:
@@ -92,16 +123,16 @@ def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> 
     commit_unit(output, UNIT, files_of([1]))
     again = unit_tables(INPUTS, [computed(2, [1], [[1]], seed=1, stderr=False)], [])
     merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
-    assert unit_files(merged, 3, UNIT.covers) == files_of([])
+    assert unit_files(merged, 3, ORIGIN) == files_of([])
 
 
 def test_a_row_that_repeats_an_id_fails_again_and_leaves_the_first_alone(output: str) -> None:
     inputs = InputRows(["a", "a", ""], INPUTS.labels, INPUTS.labelled, INPUTS.n_frames)
     missing = [Missing(1, 2, "failed", "repeated"), Missing(2, 2, "failed", "empty")]
     whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
-    commit_unit(output, UNIT, unit_files(whole, 3, UNIT.covers))
+    commit_unit(output, UNIT, unit_files(whole, 3, ORIGIN))
     merged = with_retried(output, UNIT, unit_tables(inputs, [], missing), inputs.ids, [1, 2])
-    assert unit_files(merged, 3, UNIT.covers) == unit_files(whole, 3, UNIT.covers)
+    assert unit_files(merged, 3, ORIGIN) == unit_files(whole, 3, ORIGIN)
 
 
 # Two runs at once -----------------------------------------------------------------------------------------------------

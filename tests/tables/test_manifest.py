@@ -90,16 +90,30 @@ def test_the_contract_of_run_json(output: str) -> None:
     assert len(content["units"]) == 4
 
 
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "format": 1,
-    "spec": {"classes": ["label"]},
-    "keys": {},
-    "fingerprint": "",
+    "spec": load_spec({"features": "/f", "model": "/m", "output": "/o"}).model_dump(mode="json"),
+    "keys": {"model": "d"},
+    "fingerprint": fingerprint({"model": "d"}),
     "versions": {},
     "model": {"digest": "d", "prior": [0.5, 0.5]},
     "files": [["a", 1, "v"]],
     "units": [[0, 0, 0, 5, 0]],
 }
+
+
+MODELS: list[dict[str, Any]] = [
+    {"prior": [float("nan"), 0.5]},
+    {"prior": [float("inf"), 0.5]},
+    {"prior": [0.5, 0.4]},
+    {"prior": [1.5, -0.5]},
+    {"prior": ["0.5", 0.5]},
+    {"prior": []},
+    {"prior": {"0": 1.0}},
+    {"prior": [0.5, 0.5], "classes": ["one"]},
+    {"digest": "e", "prior": [0.5, 0.5]},
+]
+"""Not what a bundle says."""
 
 
 def test_the_whole_content_is_readable(output: str) -> None:
@@ -128,6 +142,21 @@ def test_the_whole_content_is_readable(output: str) -> None:
         json.dumps({**WHOLE, "units": [[1, 0, 0, 5, 0]]}).encode(),
         json.dumps({**WHOLE, "units": [["a", 0, 0, 5, 0]]}).encode(),
         json.dumps({**WHOLE, "units": [7]}).encode(),
+        json.dumps({**WHOLE, "units": [[0, 0, 0, 2**63, 0]]}).encode(),
+        json.dumps({**WHOLE, "units": [[0, 0, 0, True, 0]]}).encode(),
+        json.dumps({**WHOLE, "spec": {"classes": ["label"]}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "estimator": {"output": "odds"}}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "classes": "7"}}).encode(),
+        json.dumps({**WHOLE, "keys": {"model": "d", "frames": [3]}}).encode(),
+        json.dumps({**WHOLE, "keys": {"model": "d", "more": 1}}).encode(),
+        json.dumps({**WHOLE, "fingerprint": "another"}).encode(),
+        json.dumps({**WHOLE, "memory_budget": -1}).encode(),
+        *[json.dumps({**WHOLE, "model": {"digest": "d", **model}}).encode() for model in MODELS],
+        b"[" * 100_000,
+        b'{"spec": ' * 100_000,
+        json.dumps(WHOLE).encode()[:-9],
+        json.dumps(WHOLE).replace('"v"', "NaN").encode(),
+        b"9" * 5000,
     ],
     ids=lambda content: content.decode("latin-1")[:30],
 )

@@ -217,15 +217,23 @@ def test_a_folder_that_holds_a_table_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         import_play_fair_features(source, split="train", out=str(tmp_path))
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path}: expected a folder without Parquet files, found some")
+    assert message.startswith(
+        f"{tmp_path}: expected an empty or absent folder for the output, found part-00000.parquet"
+    )
     assert sorted(one.name for one in tmp_path.iterdir()) == ["part-00000.parquet", "x.hdf"]
     assert (tmp_path / "part-00000.parquet").read_bytes() == before
 
 
-def test_a_folder_that_holds_other_things_will_do(tmp_path: Path) -> None:
-    (tmp_path / "readme.md").write_text("features")
-    assert import_play_fair_features(str(HDF), split="validation", out=str(tmp_path)) == 6
-    assert_recorded(str(tmp_path))
+def test_only_hidden_files_may_be_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".hidden").write_text("")
+    (out / "readme.md").write_text("features")
+    with pytest.raises(DataError, match=r"expected an empty or absent folder for the output, found readme\.md; choose"):
+        import_play_fair_features(str(HDF), split="validation", out=str(out))
+    (out / "readme.md").unlink()
+    assert import_play_fair_features(str(HDF), split="validation", out=str(out)) == 6
+    assert_recorded(str(out))
 
 
 # Found and mended -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, JobError
 from esv_ray.tables.results import (
     Computed,
     InputRows,
@@ -23,7 +23,16 @@ from esv_ray.tables.results import (
     choose_classes,
     unit_tables,
 )
-from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of, unit_files
+from esv_ray.tables.unit_files import (
+    NO_COUNTS,
+    Origin,
+    UnitCounts,
+    UnitFooter,
+    check_origin,
+    footer_of,
+    origin_of,
+    unit_files,
+)
 
 C = 4
 
@@ -31,11 +40,14 @@ C = 4
 Results = tuple[InputRows, list[Computed], list[Missing]]
 
 
+ORIGIN = Origin("job", ())
+
+
 def made(
-    inputs: InputRows, computed: list[Computed], missing: list[Missing], covers: Sequence[int] = ()
+    inputs: InputRows, computed: list[Computed], missing: list[Missing], origin: Origin = ORIGIN
 ) -> tuple[bytes, bytes, UnitCounts]:
     """The attributions file, the videos file, and their counts."""
-    files = unit_files(unit_tables(inputs, computed, missing), len(inputs.ids), covers)
+    files = unit_files(unit_tables(inputs, computed, missing), len(inputs.ids), origin)
     return files.attributions, files.videos, files.footer.counts
 
 
@@ -240,12 +252,25 @@ def test_the_counts_of_a_unit() -> None:
 
 @pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
 def test_counts_come_back_from_the_footer(results: Results) -> None:
-    attributions, videos, counts = made(*results, covers=(3, 1, 0, 5))
+    origin = Origin("job", (3, 1, 0, 5))
+    attributions, videos, counts = made(*results, origin=origin)
     status = read(videos).select(["video_id", "status"]).to_pylist()
     failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
     checksum = hashlib.sha256(attributions).hexdigest()
-    footer = UnitFooter(counts, (3, 1, 0, 5), tuple(sorted(failed)), checksum)
+    footer = UnitFooter(counts, origin, tuple(sorted(failed)), checksum)
     assert footer_of(pq.read_metadata(io.BytesIO(videos)), "here") == footer
+    assert origin_of(pq.read_metadata(io.BytesIO(attributions)), "here") == origin
+
+
+def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
+    own = Origin("job", (3, 1, 0, 5))
+    check_origin(own, own, "here")
+    with pytest.raises(
+        JobError, match=r"^here: expected a file of this job \(job\), got one of another job \(b\); .*--repair"
+    ):
+        check_origin(Origin("b", own.covers), own, "here")
+    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) of the plan .*got \(3, 1, 5, 9\); "):
+        check_origin(Origin("job", (3, 1, 5, 9)), own, "here")
 
 
 def test_counts_add_up() -> None:
@@ -257,13 +282,28 @@ def test_counts_add_up() -> None:
 
 @pytest.mark.parametrize(
     "footer",
-    [None, {}, {"other": "x"}, {"esv_ray": "no json"}, {"esv_ray": "[]"}, {"esv_ray": '{"rows": 1}'}, {"esv_ray": "7"}],
+    [
+        None,
+        {},
+        {"other": "x"},
+        {"esv_ray": "no json"},
+        {"esv_ray": "[]"},
+        {"esv_ray": "7"},
+        {"esv_ray": '{"rows": 1}'},
+        {"esv_ray": '{"job": 1, "covers": []}'},
+        {"esv_ray": '{"job": "j", "covers": [-1]}'},
+        {"esv_ray": '{"job": "j", "covers": [true]}'},
+        {"esv_ray": '{"job": "j", "covers": 3}'},
+        {"esv_ray": '{"job": "j", "covers": []}'},
+        {"esv_ray": '{"job": "j", "covers": [], "counts": {"rows": 1}, "failed": [], "attributions": ""}'},
+        {"esv_ray": "[" * 100_000},
+    ],
 )
-def test_a_file_without_counts_is_not_ours(footer: dict[str, str] | None) -> None:
+def test_a_file_with_another_footer_is_not_ours(footer: dict[str, str] | None) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(footer), sink)
     sink.seek(0)
-    with pytest.raises(DataError, match=r"^here: expected a videos file of esv_ray, its footer has no counts$"):
+    with pytest.raises(DataError, match=r"^here: expected a (videos )?file of esv_ray, its footer [\w ]+$"):
         footer_of(pq.read_metadata(sink), "here")
 
 

@@ -1,0 +1,31 @@
+"""Where something new may be written: only where nobody else's files are (issue 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from esv_ray.errors import DataError
+from esv_ray.storage.listing import list_names
+
+_NAMED = 3
+_OF_THE_SYSTEM = {"lost+found"}  # at the root of a file system
+
+
+def check_vacant(url: str, own: Collection[str] = ()) -> None:
+    """Refuse a folder that holds anything; hidden names do not count.
+
+    Args:
+        url: the folder; it need not exist.
+        own: names that may be there.
+
+    Raises:
+        DataError: names what is there, or the store refuses to list.
+    """
+    names = list_names(url, "look into the output")
+    others = [name for name in names if name not in own and name not in _OF_THE_SYSTEM and not name.startswith(".")]
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        raise DataError(
+            f"{url}: expected an empty or absent folder for the output, found {', '.join(others[:_NAMED])}{more}; "
+            "choose another output, or move them away"
+        )

@@ -1,0 +1,69 @@
+"""The plan of an output against the footers of its feature table.
+
+A run.json may name any location. On its behalf only files of its `features` location are opened, and those only where
+that location is on a disk of this machine or on the same kind of store as the output; a user who wants more names the
+location (issue 15).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from esv_ray import storage
+from esv_ray.errors import DataError, EsvError
+from esv_ray.tables.footers import read_footers
+from esv_ray.tables.inputs import InputFile, check_unchanged
+from esv_ray.tables.manifest import Manifest
+
+_READERS = 16  # footers are small: latency, not bandwidth
+
+
+def input_problems(output: str, manifest: Manifest, features: str | None = None) -> tuple[list[str], list[str]]:
+    """Compare the plan with the footers of the input, where that is still there.
+
+    Args:
+        output: where the plan was found.
+        manifest: the plan.
+        features: location of the feature table that the user names; None: that of the plan.
+
+    Returns:
+        Problems and notes, one line each. A note says what could not be compared.
+    """
+    try:
+        location = _location(output, manifest, features)
+        foreign = [file.url for file in manifest.files if not storage.is_of(location, file.url)]
+    except EsvError as error:
+        return [], [f"not compared with the input: {error}"]
+    if foreign:
+        return [f"{foreign[0]}: in the plan, but not a file of the features {location}; it is not opened"], []
+    planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
+    for unit in manifest.units:
+        planned[unit.file][unit.row_group] += unit.rows
+
+    def compare(file: InputFile) -> tuple[str | None, str | None]:
+        try:
+            check_unchanged(file)
+            (footer,) = read_footers([file])
+        except DataError as error:
+            return None, f"not compared with the input: {error}"
+        if {index: group.rows for index, group in enumerate(footer.groups) if group.rows} == planned[file]:
+            return None, None
+        rows = sum(group.rows for group in footer.groups)
+        return (
+            f"{file.url}: expected its {rows} rows in the plan, got {planned[file].total()}; plan the job again",
+            None,
+        )
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = list(readers.map(compare, manifest.files))
+    return [problem for problem, _ in found if problem], [note for _, note in found if note]
+
+
+def _location(output: str, manifest: Manifest, features: str | None) -> str:
+    if features is not None:
+        return storage.absolute(features)
+    location = str(manifest.keys.get("features", manifest.spec["features"]))
+    if storage.protocol_of(location) not in ("file", storage.protocol_of(output)):
+        raise DataError(f"run.json names {location}; give --features {location} if you trust that location")
+    return location
