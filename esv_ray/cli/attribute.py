@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.job_options import job_options, read_job
+from esv_ray.cli.job_options import code_option, job_options, read_job
 
 if TYPE_CHECKING:
     from esv_ray.cluster.partitions import Partition
@@ -140,18 +140,46 @@ def tell(result: JobResult) -> None:
 @click.option(
     "--repair", is_flag=True, help="Move what is wrong to OUTPUT/_aside, so that the same job again does it anew."
 )
+@click.option(
+    "--recompute",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Recompute N videos, drawn by the job's seed, and compare every stored column.",
+)
+@code_option
+@click.option("--features", metavar="URL", help="With --recompute: where the feature table is now.")
+@click.option("--model", metavar="URL", help="With --recompute: where the model bundle is now.")
 @click.pass_context
-def verify(context: click.Context, output: str, repair: bool) -> None:
+def verify(
+    context: click.Context,
+    output: str,
+    repair: bool,
+    recompute: int | None,
+    code: tuple[str, ...],
+    features: str | None,
+    model: str | None,
+) -> None:
     """Check that an OUTPUT is whole and consistent.
 
-    Counts against the plan and the input's footers, ids, checksums, schemas, efficiency, standard errors, _SUCCESS.
+    Counts against the plan and the input's footers, ids, checksums, schemas, ranges of values, efficiency, _SUCCESS.
+
+    With --recompute the job's model computes some of its videos again, in this process. The packages whose code may
+    run for that are named by --code; what the output itself says of consent does not count.
+
+    \b
+    Examples:
+      esv verify esv/
+      esv verify esv/ --recompute 20
+      esv verify esv/ --recompute 20 --model models/trn --features data/ --code my_models
 
     \b
     Exit codes:
       0  good
       1  problems were found, one line each, and which units are to be done again
-      2  there is no output
+      2  there is no output, or its videos cannot be recomputed here
     """
+    if recompute is None and (code or features is not None or model is not None):
+        raise click.UsageError("--code, --features and --model go with --recompute")
     from esv_ray.storage import absolute
     from esv_ray.tables.verify import repair_output, verify_output
 
@@ -175,4 +203,30 @@ def verify(context: click.Context, output: str, repair: bool) -> None:
         click.echo(aside if moved else "nothing to move aside")
     elif found.redo or found.strays or found.wrong_success or found.wrong_manifest:
         click.echo(f"to go on: esv verify --repair {output}, then the job again")
-    context.exit(1 if found.problems else 0)
+    differ = False
+    if recompute is not None and not found.wrong_manifest:
+        differ = _recompute(place, recompute, code, features, model, found.redo)
+    context.exit(1 if found.problems or differ else 0)
+
+
+def _recompute(
+    output: str,
+    count: int,
+    code: tuple[str, ...],
+    features: str | None,
+    model: str | None,
+    broken: tuple[str, ...],
+) -> bool:
+    """Whether videos that are recomputed differ from those of the output; says how."""
+    from esv_ray.cluster.recompute import recompute
+
+    again = recompute(output, count, code=code, features=features, model=model, without=broken)
+    for line in again.problems:
+        click.echo(printable(line), err=True)
+    told = f"{len(again.problems)} differences" if again.problems else "no differences"
+    click.echo(f"{again.videos} videos recomputed: {again.same} with the same bits; {told} beyond rounding")
+    if again.problems:
+        click.echo(
+            "the model draws at random or is another, or other software or another processor computed the tables"
+        )
+    return bool(again.problems)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Event
 from time import perf_counter
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from esv_ray.cluster.computed import compute_rows
 from esv_ray.cluster.plan_store import shared_blueprint
 from esv_ray.cluster.scheduler import Task
-from esv_ray.cluster.wanted import Wanted, requested
-from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.model import VideoModel
-from esv_ray.core.transfer import fetched
-from esv_ray.errors import JobError, SpecError
+from esv_ray.errors import JobError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file
 from esv_ray.models.probe import check_repeatable
@@ -31,11 +27,9 @@ from esv_ray.spec import JobSpec
 from esv_ray.tables.commits import commit_unit, replace_unit, with_retried
 from esv_ray.tables.committed import is_committed, read_mark
 from esv_ray.tables.features import FeatureRows
-from esv_ray.tables.results import Computed, InputRows, Missing, choose_classes, unit_tables
+from esv_ray.tables.results import Missing
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, origin_for, unit_files
 from esv_ray.tables.units import Unit, read_rows
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -142,20 +136,14 @@ def run_unit(
         # By another driver of this job, or by an actor that was given up and went on.
         return UnitReport(read_mark(spec.output, unit, place.job).counts, found=True)
     begun = perf_counter()
-    rows = _rows(place, unit)
+    rows = rows_of(place, unit)
     # Rows of a task are counted among those that are to be done.
     own = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
     condemned = {int(own[row]): why for row, why in task.condemned}
     only = own if task.probe is None else own[slice(*task.probe)]
-    wanted, missing = requested(spec, rows, condemned=condemned, only=only)
     read = perf_counter()
     place.pulse.beat()
-    # On the thread of `compute` frames are gathered and the device works; classes and tables are made here.
-    found, refused, computing = _on(compute, lambda: _attribute(place, rows, wanted))
-    computed = perf_counter()
-    results, not_finite = _results(spec, rows, wanted, found)
-    failures = missing + refused + not_finite
-    tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
+    tables, failures, computing, computed = compute_rows(place, rows, condemned=condemned, only=only, compute=compute)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
     origin = origin_for(unit, place.job)
@@ -169,7 +157,7 @@ def run_unit(
     return UnitReport(files.footer.counts, read - begun, computing, perf_counter() - computed, _reasons(failures))
 
 
-def _rows(place: Workplace, unit: Unit) -> FeatureRows:
+def rows_of(place: Workplace, unit: Unit) -> FeatureRows:
     """The rows of a unit, read within the job's memory budget."""
     budget = place.spec.compute.memory_budget
     assert budget != "auto", "planning fixes it"
@@ -186,91 +174,6 @@ def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:
     """How many rows failed for each reason; what differs from video to video is left out of it."""
     by_row = {one.row: re.sub(r"\d+(\.\d+)?", "#", one.reason) for one in missing if one.status == "failed"}
     return dict(Counter(by_row.values()))
-
-
-def _on(compute: Executor | None, work: Callable[[], _T]) -> _T:
-    return work() if compute is None else compute.submit(work).result()
-
-
-def _attribute(
-    place: Workplace, rows: FeatureRows, wanted: Wanted
-) -> tuple[list[tuple[npt.NDArray[np.int64], Attribution]], list[Missing], float]:
-    """Attributions in host memory, each of some of `wanted`; what does not fit in memory; and seconds."""
-    begun = perf_counter()
-    engine, refusals = place.engine, {}
-    # By the job's budget, not by this machine's memory: the bytes of a table depend on the job alone.
-    for n in np.unique(wanted.lengths).tolist():
-        try:
-            engine.check(n)
-        except SpecError as error:
-            refusals[n] = str(error)
-    refused = [
-        Missing(row, n, "failed", refusals[n])
-        for row, n in zip(wanted.rows.tolist(), wanted.lengths.tolist(), strict=True)
-        if n in refusals
-    ]
-    fitting = np.flatnonzero(~np.isin(wanted.lengths, list(refusals)))
-
-    def features(some: Sequence[int]) -> torch.Tensor:
-        chosen = fitting[some]
-        return torch.from_numpy(rows.features(wanted.rows[chosen], wanted.places(chosen, rows.n_frames)))
-
-    ids = [rows.ids[row] for row in wanted.rows[fitting].tolist()]
-
-    def chosen(some: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
-        of = wanted.rows[fitting[some]]
-        pairs = choose_classes(place.spec.classes, scores.float().cpu().numpy(), rows.labels[of], rows.labelled[of])
-        mask = torch.zeros(scores.shape, dtype=torch.bool)
-        mask[pairs[:, 0], pairs[:, 1]] = True
-        return mask.to(scores.device)
-
-    batches = fetched(engine.attributions(wanted.lengths[fitting].tolist(), ids, features, chosen))
-    found = []
-    for indices, attribution in batches:
-        if place.stopped.is_set():
-            raise JobError("stopped")
-        place.pulse.beat()
-        found.append((fitting[indices], attribution))
-    return found, refused, perf_counter() - begun
-
-
-def _results(
-    spec: JobSpec, rows: FeatureRows, wanted: Wanted, found: Sequence[tuple[npt.NDArray[np.int64], Attribution]]
-) -> tuple[list[Computed], list[Missing]]:
-    """The classes asked for; and the videos whose values are not finite."""
-    results, missing = [], []
-    for some, attribution in found:
-        full = attribution.scores.float()  # (B, C)
-        if spec.estimator.output == "logit":
-            full = full.softmax(dim=1)  # tables hold probabilities
-        esv, scores = attribution.esv.float().numpy(), full.numpy()  # (B, n, C), (B, C)
-        finite = np.isfinite(scores).all(axis=1) & np.isfinite(esv).all(axis=(1, 2))
-        for index in some[~finite].tolist():
-            why = "the model's scores are not finite: features or weights are too large"
-            missing.append(Missing(int(wanted.rows[index]), int(wanted.lengths[index]), "failed", why))
-        kept = some[finite]
-        if not len(kept):
-            continue
-        rows_of = wanted.rows[kept]
-        pairs = choose_classes(spec.classes, scores[finite], rows.labels[rows_of], rows.labelled[rows_of])
-        video, chosen = np.flatnonzero(finite)[pairs[:, 0]], pairs[:, 1]
-        stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, chosen]
-        results.append(
-            Computed(
-                rows=rows_of,
-                scores=scores[finite],
-                gaps=attribution.gaps.float().numpy()[finite],
-                frame_index=rows.frame_index(rows_of, wanted.places(kept, rows.n_frames)),
-                pairs=pairs,
-                esv=esv[video, :, chosen],
-                stderr=stderr,
-                exact=attribution.exact,
-                evaluations=attribution.evaluations,
-                iterations=attribution.iterations,
-                met=None if attribution.met is None else attribution.met.numpy()[finite],
-            )
-        )
-    return results, missing
 
 
 def job_estimator(spec: JobSpec) -> Estimator:

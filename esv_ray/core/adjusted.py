@@ -6,6 +6,8 @@ any X are closed forms; F of the same subsequences and of longer ones; softmax; 
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -203,4 +205,6 @@ class _Walk:
         alike = self.plan.weights.new_full((self.plan.n, self.plan.n), 1 / self.plan.n)
         weights = _CAUTION * torch.cat([self.plan.weights, alike], dim=1)
         floor = 0.0 if self.scorer.n_max is None else _FLOOR
-        return Spread(rows[..., : self.n_classes], weights, self.relabelling, floor)
+        # The response is linear in an error of the logits, the softmax is not: of large logits it may be anything.
+        most = 1.0 if self.scorer.softmax else inf
+        return Spread(rows[..., : self.n_classes], weights, self.relabelling, floor, most)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from torch import Tensor
@@ -131,7 +132,8 @@ def attribute(
 
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
-        spread = _between(torch.stack(single), batch, n_classes, relabelling)
+        most = 1.0 if scorer.softmax and output == "probability" else inf
+        spread = _between(torch.stack(single), batch, n_classes, relabelling, most)
     gaps = pooled.sum(dim=0).view_as(scores) - (scores - prior)  # (B, columns)
     return Attribution(
         esv=esv,
@@ -144,12 +146,12 @@ def attribute(
     )
 
 
-def _between(single: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Spread:
+def _between(single: Tensor, batch: int, n_classes: int, relabelling: Tensor | None, most: float) -> Spread:
     """Spread of the mean over T iterations (T, n, B * columns), from their deviations."""
     times, n, columns = single.shape
     rows = (single - single.mean(dim=0)).view(times * n, batch, columns // batch)[..., :n_classes]
     weights = torch.eye(n, dtype=rows.dtype, device=rows.device).repeat(1, times) / (times * (times - 1))
-    return Spread(rows, weights, relabelling)
+    return Spread(rows, weights, relabelling, most=most)
 
 
 @dataclass(frozen=True, eq=False)

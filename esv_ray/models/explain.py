@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.memory import in_words
@@ -18,6 +19,7 @@ from esv_ray.core.model import VideoModel
 from esv_ray.core.spread import Spread
 from esv_ray.errors import DataError, SpecError
 from esv_ray.machine import spare_memory
+from esv_ray.tables.ranges import Ranges, ranges_of, value_faults
 
 Sequence2d = Tensor | npt.NDArray[np.floating]
 
@@ -156,7 +158,8 @@ def explain(
             what does not fit.
 
     Raises:
-        DataError: features that are not finite (n, D) with n >= 1.
+        DataError: features that are not finite (n, D) with n >= 1, or values that are not sense: scores that are not
+            probabilities, standard errors that are not finite, ESVs that do not sum to scores - prior.
         SpecError: the ESVs of that many elements do not fit in memory.
     """
     if output not in get_args(Output):
@@ -191,11 +194,10 @@ def explain(
     empty = model.value_of_nothing(output)
     lengths = [len(sequence) for sequence in sequences]
     for indices, found in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
+        if faults := _value_faults(model, asked, found):
+            row = min(faults)
+            raise DataError(f"sequence {indices[row]}: {faults[row]}")
         for row, index in enumerate(indices):
-            if not bool(found.scores[row].isfinite().all() and found.esv[row].isfinite().all()):
-                raise DataError(
-                    f"sequence {index}: the model's scores are not finite: features or weights are too large"
-                )
             results[index] = Explanation(
                 found.esv[row],
                 None if found.stderr is None else found.stderr[row],
@@ -209,6 +211,26 @@ def explain(
             )
     ordered = [results[index] for index in range(len(many))]
     return ordered[0] if single else ordered
+
+
+def _value_faults(model: VideoModel, asked: Estimator, found: Attribution) -> dict[int, str]:
+    """Why sequences of a batch have values that are not sense (`tables.ranges`)."""
+    full = found.scores.cpu()  # (B, C)
+    if model.scorer.softmax:
+        ranges = ranges_of(asked.output, asked.kind, torch.get_float32_matmul_precision())
+        scores = full.softmax(dim=1) if ranges.in_logits else full
+    else:  # a game of any values, which may cancel in its sums: they are asked to be finite
+        ranges, scores = Ranges(in_logits=True, efficient=False), None
+    return value_faults(
+        ranges,
+        esv=found.esv.cpu().numpy(),
+        stderr=None if found.stderr is None else found.stderr.cpu().numpy(),
+        values=full.numpy(),
+        empty=model.value_of_nothing(asked.output).cpu().numpy(),
+        scores=None if scores is None else scores.numpy(),
+        gaps=found.gaps.cpu().numpy(),
+        exact=found.exact and model.scorer.softmax,
+    )
 
 
 def _checked(index: int, sequence: Sequence2d, model: VideoModel, budget: int) -> Tensor:

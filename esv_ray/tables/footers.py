@@ -17,6 +17,7 @@ from esv_ray.errors import DataError
 from esv_ray.tables.features import check_schema, columns_of
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.inputs import InputFile
+from esv_ray.tables.pages import Bytes
 from esv_ray.tables.thrift import I64, LIST, STRUCT, Fields, read_struct
 
 _READERS = 16  # footers are small: latency, not bandwidth
@@ -112,7 +113,8 @@ def open_file(file: InputFile) -> Opened:
         # From here on nothing is decoded as the types that Arrow's writer left; `schema` tells those.
         parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
         check_schema(parquet.schema_arrow, file.url)
-        return Opened(parquet, source, schema, _groups(parquet, source, columns_of(schema), file), checksum)
+        groups = groups_of(parquet, source.at, file.size, columns_of(schema), file.url)
+        return Opened(parquet, source, schema, groups, checksum)
 
 
 def _footer_start(source: Fetched, file: InputFile) -> int:
@@ -190,16 +192,27 @@ def _row_group(group: Group) -> RowGroup:
     return RowGroup(group.rows, compressed, group.chunks["features"].values)
 
 
-def _groups(parquet: pq.ParquetFile, source: Fetched, columns: Sequence[str], file: InputFile) -> tuple[Group, ...]:
-    tail = source.at(file.size - _TAIL_BYTES, _TAIL_BYTES)
-    size = int.from_bytes(tail[:_LENGTH_BYTES], "little")
+def groups_of(parquet: pq.ParquetFile, at: Bytes, size: int, columns: Sequence[str], where: str) -> tuple[Group, ...]:
+    """Read what the footer of a file says of its row groups.
+
+    Args:
+        parquet: the file as Arrow reads it.
+        at: gives its bytes.
+        size: of the file.
+        columns: those that are read.
+        where: the file, for people.
+
+    Raises:
+        DataError: the footer is broken, or tells of columns outside the file.
+    """
+    length = int.from_bytes(at(size - _TAIL_BYTES, _LENGTH_BYTES), "little")
     try:
-        footer, _ = read_struct(source.at(file.size - _TAIL_BYTES - size, size))
-        groups = [_group(parquet, group, columns, file.size) for group in _structs(footer, 4)]
+        footer, _ = read_struct(at(size - _TAIL_BYTES - length, length))
+        groups = [_group(parquet, group, columns, size) for group in _structs(footer, 4)]
     except IndexError:
-        raise DataError(f"{file.url}: the footer does not end; write the file again") from None
+        raise DataError(f"{where}: the footer does not end; write the file again") from None
     except DataError as error:
-        raise DataError(f"{file.url}: {error}; write the file again") from None
+        raise DataError(f"{where}: {error}; write the file again") from None
     return tuple(groups)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from esv_ray import storage
@@ -82,7 +83,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
             redo.append(unit.name)
         problems += ids.problems(unit, found.videos)
         total += found.counts
-        worst = max(worst, found.worst_gap)
+        worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units))
     problems += success
     told, notes = input_problems(output, manifest, features)

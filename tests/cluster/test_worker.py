@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from torch import nn
 
 import esv_ray
 from esv_ray.cluster import resources
@@ -376,6 +378,72 @@ def test_values_that_are_not_finite_fail_their_video(bundle: str, tmp_path: Path
     result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     assert result.failed == (("v1", "the model's scores are not finite: features or weights are too large"),)
     assert result.counts.ok == 1
+
+
+def large_bundle(folder: Path, gain: float, bias: float = 0.0) -> str:
+    """The small model with its last layers times `gain`, or biases of the size `bias`."""
+    heads = make_heads()
+    with torch.no_grad():
+        for s, head in heads.items():
+            last = head.linears[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.mul_(gain)
+            last.bias.mul_(gain)
+            if bias:
+                last.bias.copy_(bias * torch.randn(3, generator=torch.Generator().manual_seed(s)))
+    save_heads(str(folder), heads, make_prior(3))
+    return str(folder)
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+@pytest.mark.parametrize("size", ["1e4", "1e6", "1e30", "bias", "features"])
+def test_large_logits_give_values_in_their_ranges_or_fail_their_videos(tmp_path: Path, size: str, output: str) -> None:
+    """Standard errors of 1e10, infinity and NaN were committed as ok; sums of 1e4 broke verify's absolute bound."""
+    gain = 1.0 if size in ("bias", "features") else float(size)
+    model = large_bundle(tmp_path / "large", gain, 1e30 if size == "bias" else 0.0)
+    table = make_table([3, 10, 11, 12])
+    if size == "features":
+        huge = [[[1e20 * x for x in frame] for frame in video] for video in table.column("features").to_pylist()]
+        table = table.set_column(1, "features", pa.array(huge, table.schema.field("features").type))
+    pq.write_table(table, tmp_path / "f.parquet")
+    sampled = ("estimator.m=16", "estimator.iterations=2")
+    kinds = {
+        "exact": ("estimator.kind=exact",),
+        "algorithm1": ("estimator.kind=algorithm1", *sampled),
+        "adjusted": ("estimator.kind=adjusted", *sampled),
+        "tolerance": ("estimator.tolerance=0.05", "estimator.max_iterations=4", *sampled),
+    }
+    for kind, options in kinds.items():
+        out = tmp_path / kind
+        asked = (f"estimator.output={output}", "classes=all", *options)
+        result = run(str(tmp_path / "f.parquet"), model, out, *asked)
+        assert (result.counts.ok, result.counts.failed) == (4, 0), kind
+        assert verify_output(str(out)).problems == (), kind
+        rows = pq.read_table(out / "attributions")
+        errors = rows.column("stderr").drop_null().to_numpy()
+        assert (len(errors) > 0) == (kind != "exact")
+        assert np.isfinite(errors).all()
+        if output == "probability":
+            assert (errors <= 1).all()
+            assert (np.abs(rows.column("esv").to_numpy()) <= 1).all()
+        for video in videos_of(out):
+            assert sum(video["scores"]) == pytest.approx(1, abs=1e-6)  # type: ignore[call-overload]
+
+
+def test_values_that_overflow_fail_their_video_in_the_job(bundle: str, tmp_path: Path) -> None:
+    """Finite logits whose differences are not: no standard error can be told of them, nor the ESVs themselves."""
+    model = large_bundle(tmp_path / "large", 3e37)
+    table = make_table([10, 10])
+    small = table.column("features").to_pylist()
+    small[0] = [[1e-3 * x for x in frame] for frame in small[0]]
+    pq.write_table(
+        table.set_column(1, "features", pa.array(small, table.schema.field("features").type)), tmp_path / "f.parquet"
+    )
+    asked = ("estimator.output=logit", "estimator.kind=algorithm1", "estimator.m=16", "max_failed=1")
+    result = run(str(tmp_path / "f.parquet"), model, tmp_path / "out", *asked)
+    assert result.counts.failed
+    assert all("not finite" in why or "efficiency" in why for _, why in result.failed)
+    assert verify_output(str(tmp_path / "out")).problems == ()
 
 
 def test_what_is_met_on_the_way_is_no_wrong_request(features: str, bundle: str, tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""The range that each number of the tables can have, and how far rounding may take their sums.
+
+One definition for the job, which fails a video whose values are outside, for `explain`, and for `esv verify`. Whatever
+the job passes, verify passes: both sum the float32 ESVs of a class in float64 and compare by the same bounds. All
+comparisons are written so that NaN fails them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Float64Array = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[Any]  # float32 or float64
+
+MOST_GAP = 1e-4  # efficiency of float32 ESVs of probabilities: observed 2e-6 and less
+MOST_LOGIT_GAP = 1e-3  # of logits, where they are tens: observed 1e-5 and less
+MOST_SCORE_SUM = 1e-3  # scores' sum less 1
+_ROUNDINGS = 128  # of float32, relative to what is summed: observed 1 and less
+_OPERANDS = 8  # the same where the operands of products are rounded to fewer digits
+_LOSS = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}  # of an operand: float32, TF32, bfloat16
+NOT_FINITE = "the model's scores are not finite: features or weights are too large"
+_ERRORS_NOT_FINITE = "standard errors are not finite: features or weights are too large"
+_MISSED = "ESVs miss efficiency: sum and score - prior differ by {:.3g}, more than rounding explains"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The ranges of a job's values.
+
+    Attributes:
+        in_logits: whether ESVs divide logits.
+        efficient: whether sampled ESVs, too, sum to score - prior: those of every estimator but Algorithm 1.
+        loss: relative error of the operands of products beyond float32's.
+    """
+
+    in_logits: bool
+    efficient: bool
+    loss: float = 0.0
+
+    @property
+    def rounding(self) -> float:
+        """Most relative error of a sum by rounding."""
+        return max(_ROUNDINGS * float(np.finfo(np.float32).eps), _OPERANDS * self.loss)
+
+    @property
+    def most_stderr(self) -> float:
+        """Largest standard error: ESVs of a probability lie in [-1, 1], so no error of theirs is larger than 1."""
+        return inf if self.in_logits else 1 + self.rounding
+
+    @property
+    def most_score(self) -> float:
+        """Largest score; the least is as far below 0 as this is above 1."""
+        return 1 + self.rounding
+
+    def most_esv(self, *, exact: bool) -> float:
+        """Largest |ESV|.
+
+        Of a probability it is 1: an ESV is a mean of differences of two means of probabilities, where exact or by
+        Algorithm 1. The adjusted estimator regresses each of the two means and may overshoot: 2 is asked of it
+        (observed: 0.96).
+        """
+        if self.in_logits:
+            return inf
+        return (1.0 if exact or not self.efficient else 2.0) + self.gap_bound(0.0)
+
+    def gap_bound(self, size: Any) -> Any:
+        """Most |sum of ESVs - (score - prior)| of a class by rounding.
+
+        Args:
+            size: sum of |ESV|, |score| and |prior|, of one class or an array; of probabilities it is of order one, and
+                the bound does not depend on it.
+        """
+        if not self.in_logits:
+            return max(MOST_GAP, self.rounding if self.loss else 0.0)
+        return np.maximum(MOST_LOGIT_GAP, self.rounding * size)
+
+    def most_recorded_gap(self, n: int, largest: float, *, exact: bool) -> float:
+        """Largest efficiency_gap of a video of n elements.
+
+        Args:
+            n: elements.
+            largest: the bound by rounding (`gap_bound`) of its classes, the largest.
+            exact: whether its ESVs are.
+        """
+        if exact or self.efficient:
+            return largest
+        return inf if self.in_logits else n + 1 + largest  # |sum of n ESVs| + |score - prior|
+
+
+def ranges_of(
+    output: Literal["probability", "logit"] | str, kind: str, matmul: Literal["highest", "high", "medium"] | str
+) -> Ranges:
+    """The ranges of a job.
+
+    Args:
+        output: `estimator.output` of its spec.
+        kind: `estimator.kind`.
+        matmul: `compute.matmul`.
+    """
+    return Ranges(output == "logit", kind != "algorithm1", _LOSS[matmul])
+
+
+def value_faults(
+    ranges: Ranges,
+    *,
+    esv: FloatArray,
+    stderr: FloatArray | None,
+    values: FloatArray,
+    empty: FloatArray,
+    scores: FloatArray | None,
+    gaps: FloatArray,
+    exact: bool,
+) -> dict[int, str]:
+    """Find the videos of a batch whose values are outside their ranges.
+
+    Args:
+        ranges: of the job.
+        esv: (B, n, C).
+        stderr: (B, n, C); None: there are none.
+        values: (B, C) of the full sequence: probabilities, or logits.
+        empty: (C,) the value of the empty sequence: the prior, or its logarithm.
+        scores: (B, C) class probabilities of the full sequence; None: a game that has none.
+        gaps: (B,) efficiency gaps as the estimator found them.
+        exact: whether every subsequence was evaluated.
+
+    Returns:
+        By their place in the batch the first reason of each.
+    """
+    with np.errstate(all="ignore"):
+        checks = [*_score_checks(ranges, esv, values, scores), *_esv_checks(ranges, esv, values, empty, gaps, exact)]
+        if stderr is not None:
+            checks += _stderr_checks(ranges, stderr)
+    faults: dict[int, str] = {}
+    for good, told, found in checks:
+        for video in np.flatnonzero(~good).tolist():
+            faults.setdefault(video, told.format(float(found[video])))
+    return faults
+
+
+# (B,) whether a video passes, what is told of one that does not, and the (B,) numbers in it.
+_Check = tuple[npt.NDArray[np.bool_], str, FloatArray]
+
+
+def _score_checks(ranges: Ranges, esv: FloatArray, values: FloatArray, scores: FloatArray | None) -> Iterator[_Check]:
+    top = np.abs(values).max(axis=1)
+    yield np.isfinite(esv).all(axis=(1, 2)) & np.isfinite(top), NOT_FINITE, top
+    if scores is None:
+        return
+    total = scores.sum(axis=1, dtype=np.float64)
+    inside = (scores.min(axis=1) >= 1 - ranges.most_score) & (scores.max(axis=1) <= ranges.most_score)
+    yield inside & (np.abs(total - 1) <= MOST_SCORE_SUM), "scores are not probabilities: their sum is {:.6g}", total
+
+
+def _esv_checks(
+    ranges: Ranges, esv: FloatArray, values: FloatArray, empty: FloatArray, gaps: FloatArray, exact: bool
+) -> Iterator[_Check]:
+    """Sizes; efficiency of every class; and the gap that is recorded of them all."""
+    sizes = np.abs(esv)
+    largest, most = sizes.max(axis=(1, 2)), ranges.most_esv(exact=exact)
+    yield largest <= most, f"an ESV of size {{:.3g}}, expected at most {most:.6g}", largest
+    missed = np.abs(esv.sum(axis=1, dtype=np.float64) - (values.astype(np.float64) - empty))  # (B, C)
+    bound = np.full(missed.shape, ranges.gap_bound(0.0))
+    if ranges.in_logits:
+        bound = ranges.gap_bound(sizes.sum(axis=1, dtype=np.float64) + np.abs(values) + np.abs(empty))
+    recorded = gaps.astype(np.float64)
+    slack = bound if exact or ranges.efficient else bound + recorded[:, None]
+    yield (missed <= slack).all(axis=1), _MISSED, missed.max(axis=1)
+    beyond = np.array([ranges.most_recorded_gap(esv.shape[1], one, exact=exact) for one in bound.max(axis=1).tolist()])
+    yield (recorded >= 0) & (recorded <= beyond) & np.isfinite(recorded), _MISSED, recorded
+
+
+def _stderr_checks(ranges: Ranges, stderr: FloatArray) -> Iterator[_Check]:
+    least, most = stderr.min(axis=(1, 2)), stderr.max(axis=(1, 2))
+    yield (
+        np.isfinite(least) & np.isfinite(most),
+        "standard errors are not finite: features or weights are too large",
+        most,
+    )
+    told = f"a standard error of {{:.3g}}, expected 0 to {ranges.most_stderr:.6g}"
+    yield least >= 0, told, least
+    yield most <= ranges.most_stderr, told, most
