@@ -139,6 +139,8 @@ def run_unit(
     tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
+    if place.stopped.is_set():  # by now the process may compute in another precision
+        raise JobError("stopped")
     if retried is None:
         files = unit_files(tables, unit.rows, unit.covers)
         commit_unit(spec.output, unit, files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.manifest import Manifest, commit_success, committed_names, read_success, videos_url
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of
 from esv_ray.tables.units import Unit
@@ -57,8 +57,7 @@ def read_footers_of(output: str, units: Sequence[Unit]) -> list[UnitFooter]:
         JobError: one is of other rows than the plan says.
         DataError: one is unreadable, or the storage refuses.
     """
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda unit: _footer(output, unit), units))
+    return in_parallel(lambda unit: _footer(output, unit), units, threads=_READERS)
 
 
 def _footer(output: str, unit: Unit) -> UnitFooter:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.errors import DataError, StorageError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.footers import read_footers
 from esv_ray.tables.inputs import InputFile, check_unchanged
 from esv_ray.tables.manifest import (
@@ -167,8 +167,7 @@ def _input_problems(manifest: Manifest) -> tuple[list[str], list[str]]:
         rows = sum(group.rows for group in footer.groups)
         return f"{file.url}: expected its {rows} rows in the plan, got {planned[file].total()}; plan the job anew", None
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = list(readers.map(look, manifest.files))
+    found = in_parallel(look, manifest.files, threads=_READERS)
     return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
