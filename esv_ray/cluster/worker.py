@@ -146,6 +146,8 @@ def run_unit(
     tables, failures, computing, computed = compute_rows(place, rows, condemned=condemned, only=only, compute=compute)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
+    if place.stopped.is_set():  # by now the process may compute in another precision
+        raise JobError("stopped")
     origin = origin_for(unit, place.job)
     if retried is None:
         files = unit_files(tables, unit.rows, origin)

@@ -7,13 +7,13 @@ are seen, and a file that a listing lacks is looked up by its name before it cou
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.manifest import attributions_url, videos_url
 from esv_ray.tables.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.tables.units import Unit
@@ -89,8 +89,7 @@ def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
     """
     if not units:
         return []
-    with ThreadPoolExecutor(_READERS) as readers:
-        there = list(readers.map(lambda unit: is_committed(output, unit), units))
+    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=_READERS)
     return [unit for unit, seen in zip(units, there, strict=True) if seen]
 
 
@@ -124,8 +123,7 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
             check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
         return footer
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(read, units))
+    return in_parallel(read, units, threads=_READERS)
 
 
 def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.features import check_schema, columns_of
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.inputs import InputFile
@@ -159,8 +159,7 @@ def read_footers(files: Sequence[InputFile]) -> list[Footer]:
         opened.close()
         return Footer(opened.schema, tuple(_row_group(group) for group in opened.groups), opened.checksum)
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(read, files))
+    return in_parallel(read, files, threads=_READERS)
 
 
 def has_labels(files: Sequence[InputFile]) -> bool:

@@ -8,10 +8,10 @@ location (issue 15).
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.footers import read_footers
 from esv_ray.tables.inputs import InputFile, check_unchanged
 from esv_ray.tables.manifest import Manifest
@@ -55,8 +55,7 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
             None,
         )
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = list(readers.map(compare, manifest.files))
+    found = in_parallel(compare, manifest.files, threads=_READERS)
     return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
