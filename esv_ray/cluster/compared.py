@@ -64,9 +64,9 @@ def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> d
         [(name, "list") for name in ("element", "frame_index", "esv", "stderr")]
     )
     for row in groups.to_pylist():
-        video_id, key = row["video_id"], (row["n_elements"], row["class"])
-        exact[video_id][key] = {name: row[f"{name}_list"] for name in ("element", "frame_index")}
-        real[video_id][key] = {name: _real(row[f"{name}_list"]) for name in ("esv", "stderr")}
+        video_id, pair = row["video_id"], (row["n_elements"], row["class"])
+        exact[video_id][pair] = {name: row[f"{name}_list"] for name in ("element", "frame_index")}
+        real[video_id][pair] = {name: _real(row[f"{name}_list"]) for name in ("esv", "stderr")}
     return {video_id: VideoValues(exact[video_id], real[video_id]) for video_id in ids if exact[video_id]}
 
 

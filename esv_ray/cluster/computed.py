@@ -124,8 +124,8 @@ def _results(
     spec, results, missing = place.spec, [], []
     for some, attribution in found:
         scores, faults = _checked(place, attribution)
-        for video, why in sorted(faults.items()):
-            index = int(some[video])
+        for place_in_batch, why in sorted(faults.items()):
+            index = int(some[place_in_batch])
             missing.append(Missing(int(wanted.rows[index]), int(wanted.lengths[index]), "failed", why))
         good = np.delete(np.arange(len(some)), list(faults))
         if not len(good):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -89,17 +90,11 @@ def recompute(
     with _compute_thread(spec) as compute:
         place = _workplace(spec, manifest, compute)
         check_same_job(manifest, keys_of(asked, place.model.digest), manifest.files, output)
-        for unit, rows in drawn.items():
-            try:
-                equal, found = _Recomputed(place, output, unit, files[unit.file], compute).compare(rows)
-            except StorageError:
-                raise  # the unit may be fine
-            except EsvError as error:
-                equal, found = 0, [str(error)]
-            except Exception as error:  # whatever a user's model raises is a finding, as it is in a job
-                equal, found = 0, [f"videos/{unit.name}: recomputing failed: {fault_of(error).reason}"]
-            same += equal
-            problems += found
+        with _other_draws():
+            for unit, rows in drawn.items():
+                equal, found = _compared(_Recomputed(place, output, unit, files[unit.file], compute), rows)
+                same += equal
+                problems += found
     return Recomputation(sum(map(len, drawn.values())), same, tuple(problems))
 
 
@@ -135,6 +130,22 @@ def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
         finally:
             torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _other_draws() -> Iterator[None]:
+    """Global generators in states of their own: a new process begins with torch's always the same, and a module that
+    draws from it might draw what it drew in the job."""
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.seed()
+    np.random.seed()
+    random.seed()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplace:
@@ -204,6 +215,18 @@ def _places(seed: int, total: int, count: int) -> Iterator[int]:
         return
     for draw in range(_TRIES * count):
         yield int(mix64(np.array([draw], dtype=np.uint64) ^ key)[0]) % total
+
+
+def _compared(unit: _Recomputed, rows: Sequence[int]) -> tuple[int, list[str]]:
+    """`_Recomputed.compare`; what cannot be compared is a finding."""
+    try:
+        return unit.compare(rows)
+    except StorageError:
+        raise  # the unit may be fine
+    except EsvError as error:
+        return 0, [str(error)]
+    except Exception as error:  # whatever a user's model raises, as in a job
+        return 0, [f"videos/{unit.unit.name}: recomputing failed: {fault_of(error).reason}"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,9 +67,9 @@ class Ranges:
         """
         if self.in_logits:
             return inf
-        return (1.0 if exact or not self.efficient else 2.0) + self.gap_bound(0.0)
+        return (1.0 if exact or not self.efficient else 2.0) + float(self.gap_bound(0.0))
 
-    def gap_bound(self, size: Any) -> Any:
+    def gap_bound(self, size: npt.ArrayLike) -> Float64Array:
         """Most |sum of ESVs - (score - prior)| of a class by rounding.
 
         Args:
@@ -77,8 +77,8 @@ class Ranges:
                 the bound does not depend on it.
         """
         if not self.in_logits:
-            return max(MOST_GAP, self.rounding if self.loss else 0.0)
-        return np.maximum(MOST_LOGIT_GAP, self.rounding * size)
+            return np.full(np.shape(size), max(MOST_GAP, self.rounding if self.loss else 0.0))
+        return np.asarray(np.maximum(MOST_LOGIT_GAP, self.rounding * np.asarray(size, np.float64)))
 
     def most_recorded_gap(self, n: int, largest: float, *, exact: bool) -> float:
         """Largest efficiency_gap of a video of n elements.
@@ -165,9 +165,8 @@ def _esv_checks(
     largest, most = sizes.max(axis=(1, 2)), ranges.most_esv(exact=exact)
     yield largest <= most, f"an ESV of size {{:.3g}}, expected at most {most:.6g}", largest
     missed = np.abs(esv.sum(axis=1, dtype=np.float64) - (values.astype(np.float64) - empty))  # (B, C)
-    bound = np.full(missed.shape, ranges.gap_bound(0.0))
-    if ranges.in_logits:
-        bound = ranges.gap_bound(sizes.sum(axis=1, dtype=np.float64) + np.abs(values) + np.abs(empty))
+    summed = sizes.sum(axis=1, dtype=np.float64) + np.abs(values) + np.abs(empty) if ranges.in_logits else missed
+    bound = ranges.gap_bound(summed)
     recorded = gaps.astype(np.float64)
     slack = bound if exact or ranges.efficient else bound + recorded[:, None]
     yield (missed <= slack).all(axis=1), _MISSED, missed.max(axis=1)

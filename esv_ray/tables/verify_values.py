@@ -174,7 +174,7 @@ def _video(row: Mapping[str, Any], scores: npt.NDArray[np.float32], expected: Ex
     return _Video(name, n, scores, row["exact"], gap, _video_fault(row, scores, gap, expected))
 
 
-def _video_fault(row: Mapping[str, Any], scores: npt.NDArray[np.float64], gap: float, expected: Expected) -> str | None:
+def _video_fault(row: Mapping[str, Any], scores: npt.NDArray[np.float32], gap: float, expected: Expected) -> str | None:
     """What is wrong with an `ok` row of the videos table by itself."""
     n, count, exact = row["n_elements"], len(expected.prior), row["exact"]
     least, most = 1 - expected.ranges.most_score, expected.ranges.most_score

@@ -157,3 +157,28 @@ def slow(fixed: str, seconds: str = "0.2") -> nn.Module:
     made = Slow(fixed=fixed)
     made.seconds = float(seconds)
     return made
+
+
+class Fickle(Linear):
+    """Draws at random, but only where nothing that is tried at a load would meet it."""
+
+    calls = 0
+
+    def __init__(self, above: float, after: int) -> None:
+        """`above`: features that it draws for; `after`: calls from which on it draws."""
+        super().__init__()
+        self.above, self.after = above, after
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        self.calls += 1
+        out = super().forward(subsequences)
+        if self.calls > self.after:
+            held = (subsequences > self.above).flatten(1).any(dim=1)
+            out = out + held[:, None] * torch.randn(out.shape)
+        return out
+
+
+@esv_ray.factory
+def fickle(above: str = "-inf", after: str = "0") -> nn.Module:
+    """Passes the checks of a load, and is no function of its features."""
+    return Fickle(float(above), int(after))
