@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from esv_ray.consent import check_packages
+from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.spec import JobSpec
@@ -39,7 +40,7 @@ def _packages(context: click.Context, parameter: click.Parameter, value: tuple[s
     try:
         return check_packages(value)
     except ValueError as error:
-        raise click.BadParameter(f"{error}; repeat --code for another") from None
+        raise SpecError(f"--code: {error}; repeat the option for another") from None
 
 
 # On every command that loads a model bundle, and nowhere taken from data: not from a bundle, not from a run.json.

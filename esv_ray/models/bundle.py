@@ -27,6 +27,7 @@ from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
 from esv_ray.models.factory import model_from_factory
 from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.user_code import user_code
 
 _MOST_MANIFEST_BYTES = 10_000_000
 _HEAD = re.compile(r"head-\d+\.safetensors")
@@ -67,9 +68,11 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     model = _build(url, manifest, [files[name] for name in manifest.heads], prior, packages)
     if manifest.kind == "python":
         # Its weights are in no file of the bundle; its code counts by what package.module:function names.
-        for name, tensor in model.scorer.state_dict().items():
-            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{hashlib.sha256(data).hexdigest()}\n".encode())
+        with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
+            for name, tensor in model.scorer.state_dict().items():
+                data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                shape = f"{tensor.dtype}:{tuple(tensor.shape)}"
+                digest.update(f"{name}:{shape}:{hashlib.sha256(data).hexdigest()}\n".encode())
     return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
 
 

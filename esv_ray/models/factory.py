@@ -39,18 +39,23 @@ def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[s
     make = _import(module, name, code)
     with user_code(f"factory: {module}:{name} failed, check `arguments` and what it reads"):
         made = make(**manifest.arguments)
-    dim = manifest.feature_dim
+    with user_code(f"factory: cannot use what {module}:{name} returns"):
+        model = _model(made, prior, manifest)
+        check_modules(model, made, longest=manifest.n_max)
+    return model
+
+
+def _model(made: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
+    """A model of what a factory returns."""
     if isinstance(made, nn.Module):
-        with user_code(f"factory: cannot use the module of {module}:{name}"):
-            model = variable_length_model(made, prior, feature_dim=dim)
-    elif isinstance(made, Mapping) and all(isinstance(s, int) and isinstance(m, nn.Module) for s, m in made.items()):
-        with user_code(f"factory: cannot use the modules of {module}:{name}"):
-            model = multiscale_model(dict(made), prior, feature_dim=dim)
-        if manifest.n_max is not None and model.n_max != manifest.n_max:
-            raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
-    else:
+        return variable_length_model(made, prior, feature_dim=manifest.feature_dim)
+    if not isinstance(made, Mapping) or not all(
+        isinstance(s, int) and isinstance(module, nn.Module) for s, module in made.items()
+    ):
         raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
-    check_modules(model, made, longest=manifest.n_max)
+    model = multiscale_model(dict(made), prior, feature_dim=manifest.feature_dim)
+    if manifest.n_max is not None and model.n_max != manifest.n_max:
+        raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
     return model
 
 

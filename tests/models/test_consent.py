@@ -258,6 +258,15 @@ def test_the_mark_is_for_functions() -> None:
         assert not is_factory(value)
 
 
+def test_the_documented_factory_is_one() -> None:
+    page = (Path(esv_ray.__file__).parent / "docs" / "formats.md").read_text()
+    shown = page[page.index("    import esv_ray\n") :].partition("\n\nWhen")[0]
+    space: dict[str, Any] = {"MyModule": lambda hidden: hidden}
+    exec(textwrap.dedent(shown), space)
+    assert is_factory(space["make"])
+    assert space["make"](hidden=3) == 3
+
+
 def test_built_in_kinds_need_no_consent_and_import_nothing_that_is_named(bundle: str) -> None:
     assert load_model(bundle, code=["esv_no_such_package"]).digest == load_model(bundle).digest
     edit(bundle, factory="os:system", arguments={"command": "false"})
@@ -364,8 +373,8 @@ def test_every_command_that_loads_a_bundle_takes_consent(tmp_path: Path, feature
         assert done.returncode == 0, done.stderr
     assert esv("attribute", *job, "--set", "code=[esv_zoo, x]", cwd=tmp_path).returncode == 0, "it is the same job"
     wrong = esv("plan", *job, "--code", "esv_zoo/", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "expected names of Python packages" in wrong.stderr
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert wrong.stderr.startswith("esv: --code: expected names of Python packages")
 
 
 @pytest.mark.usefixtures("zoo")

@@ -101,6 +101,15 @@ def lawless(name: str, scale: int = 0) -> Any:
 
 
 @esv_ray.factory
+def with_objects() -> nn.Module:
+    class Objects(MeanLinear):
+        def get_extra_state(self) -> object:
+            return object()
+
+    return Objects(4, 3)
+
+
+@esv_ray.factory
 def subsets() -> nn.Module:
     return Subsets(4, 3)
 
@@ -171,6 +180,12 @@ def test_a_module_may_refuse_longer_sequences_but_not_those_it_is_said_to_take()
             ModelError, match=rf"scale {longest} fails on features \(4, {longest}, 4\): IndexError: five"
         ):
             checked(Short(4, 3), longest=longest)
+
+
+def test_weights_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path) -> None:
+    """As quantized modules have them, whose state holds objects."""
+    url = python_bundle(tmp_path / "model", f"{__name__}:with_objects")
+    assert "model.json: factory: cannot read the weights of its modules: AttributeError: " in refusal(url)
 
 
 def test_a_module_that_stays_in_training_mode_is_refused() -> None:
