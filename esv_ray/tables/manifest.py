@@ -23,6 +23,8 @@ Count = Annotated[StrictInt, Field(ge=0)]
 FORMAT = 1
 _RUN = "run.json"
 SUCCESS = "_SUCCESS"
+_MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
+_MOST_SUCCESS_BYTES = 2**16
 
 
 class _Model(BaseModel):
@@ -128,7 +130,7 @@ def read_manifest(output: str) -> Manifest | None:
     where = storage.join(output, _RUN)
     if not storage.exists(where):
         return None
-    data = storage.read_bytes(where, "read the job's manifest")
+    data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
     try:
         raw = json.loads(data)
         if raw["format"] != FORMAT:
@@ -224,7 +226,7 @@ def read_success(output: str) -> Mapping[str, int] | None:
     if not storage.exists(where):
         return None
     try:
-        content: Mapping[str, int] = json.loads(storage.read_bytes(where, "read _SUCCESS"))
+        content: Mapping[str, int] = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_SUCCESS_BYTES))
         return {key: int(content[key]) for key in ("units", *UnitCounts.__dataclass_fields__)}
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
