@@ -218,7 +218,7 @@ def make_link_to_a_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-ODD = {
+ODD: dict[Callable[[Path], None], str] = {
     make_pipe: "a pipe",
     make_socket: "a socket",
     make_folder: "a folder",
