@@ -260,7 +260,7 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("url", ["s3://bucket/a/b", "memory://a/b", "s3://bucket/a/*.parquet"])
 def test_other_locations_lose_a_slash_at_the_end_only(url: str) -> None:
-    spec = load_spec({"features": url, "model": f"{url}/", "output": f"{url}//"})
+    spec = load_spec({"features": url, "model": f"{url}/", "output": f"{url}/"})
     assert spec.features == spec.model == spec.output == url
 
 

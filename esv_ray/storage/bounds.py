@@ -96,7 +96,8 @@ class Bound:
             if self._listed > self._entries or self._received > self._most:
                 self._refuse(f"expected a listing of at most {self._entries} entries, the store sends more")
         if self._received > self._most:
-            self._refuse(f"expected at most {self._most - SLACK} bytes, the store sends more")
+            asked = self._most - SLACK
+            self._refuse(f"expected {f'at most {asked} bytes' if asked else 'a short answer'}, the store sends more")
         if self.left() <= 0:
             raise self.late()
 

@@ -164,4 +164,4 @@ def absolute(url: str) -> str:
 
 def join(url: str, *names: str) -> str:
     """A location below another."""
-    return "/".join([url.rstrip("/"), *names])
+    return "/".join([url.removesuffix("/"), *names])

@@ -28,6 +28,8 @@ FORMAT = 1
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
 _PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
+_MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
+_MOST_SUCCESS_BYTES = 2**16
 
 
 class BrokenManifestError(DataError):
@@ -129,7 +131,7 @@ def read_manifest(output: str) -> Manifest | None:
     where = storage.join(output, RUN)
     if not storage.exists(where):
         return None
-    data = storage.read_bytes(where, "read the job's manifest")
+    data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
     try:
         raw = json.loads(data, parse_constant=_no_constant)
         if raw["format"] != FORMAT:
@@ -197,9 +199,8 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "files": [[file.url, file.size, file.version, file.footer] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
-    where, data = storage.join(output, RUN), _json(content)
-    published = storage.commit_new(where, data, "write the job's manifest")
-    return published and storage.read_bytes(where, "read the job's manifest") == data
+    where = storage.join(output, RUN)
+    return storage.commit_new(where, _json(content), "write the job's manifest", check=True)
 
 
 def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
@@ -248,7 +249,7 @@ def read_success(output: str) -> Mapping[str, int] | None:
     if not storage.exists(where):
         return None
     try:
-        content = json.loads(storage.read_bytes(where, "read _SUCCESS"))
+        content = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_SUCCESS_BYTES))
         counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
         if not all(type(count) is int and count >= 0 for count in counts.values()):
             raise ValueError(counts)

@@ -31,7 +31,7 @@ from esv_ray.tables.units import Unit
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_worker import files_of
 from tests.conftest import make_heads, make_prior
-from tests.lying_stores import LosesWrites, lying_stores
+from tests.lying_stores import LosesWrites, Unconditional, lying_stores
 
 OPTIONS = ("cluster.actors=0", "compute.unit=4", "frames=[2,9]", "estimator.m=6")
 UNITS = 10
@@ -262,15 +262,13 @@ def test_run_json_that_another_overwrites_at_once(stores: None, features: str, b
     save_heads(str(tmp_path / "other-model"), make_heads(seed=9), make_prior(3))
     run(features, str(tmp_path / "other-model"), "unconditional://other")
     others = storage.read_bytes("unconditional://other/run.json", "read")
-    before = storage.commit_new
+    write = Unconditional.pipe_file
 
-    def overtaken(url: str, data: bytes, doing: str) -> bool:
-        published = before(url, data, doing)
-        storage.replace(url, others, doing)
-        return published
+    def overtaken(store: Unconditional, path: str, value: bytes, mode: str = "overwrite") -> None:
+        write(store, path, others if path.endswith("/run.json") else value, mode)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "commit_new", overtaken)
+        patch.setattr(Unconditional, "pipe_file", overtaken)
         with pytest.raises(JobError, match=r"holds another job's results; model: expected "):
             run(features, bundle, "unconditional://out")
     assert not storage.exists("unconditional://out/videos")

@@ -21,12 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractFileSystem
 from s3fs import S3FileSystem
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.spec import load_spec
+from esv_ray.storage import requests
 from tests.s3_server import S3Server
+from tests.storage.lying_server import Lie, LyingServer, lying_server
 
 MANY = bytes(range(256)) * 4000
 
@@ -414,6 +417,8 @@ def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.absolute(f"file://{tmp_path}/a") == f"{tmp_path}/a"
     assert storage.absolute("a/*.parquet") == f"{tmp_path}/a/*.parquet"
     assert storage.absolute("memory://a/b/") == "memory://a/b"
+    assert storage.absolute(f"{tmp_path}//a/./c/..//b/") == f"{tmp_path}/a/b"
+    assert storage.absolute(f"/{tmp_path}/a") == storage.absolute(f"file:///{tmp_path}/a") == f"{tmp_path}/a"
     storage.replace("here", b"x", "write")
     assert (tmp_path / "here").read_bytes() == b"x"
 
@@ -697,6 +702,46 @@ def test_the_first_stays_without_conditional_puts_too(s3_as: Callable[..., None]
         assert storage.commit_new("s3://bucket/object", b"first", "write")
         assert not storage.commit_new("s3://bucket/object", b"second", "write")
     assert stored == {"/bucket/object": b"first"}
+
+
+# A store that ignores the condition of a create-only write -----------------------------------------------------------
+
+
+@pytest.fixture
+def ignoring(s3_as: Callable[..., None]) -> Iterator[LyingServer]:
+    """A store that speaks S3, and overwrites whatever the condition."""
+    with lying_server() as server:
+        server.lie = Lie.IGNORES_CONDITIONS
+        s3_as(AWS_ENDPOINT_URL=server.endpoint)
+        yield server
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_there_stays_where_conditions_are_ignored(ignoring: LyingServer, check: bool) -> None:
+    assert storage.commit_new("s3://bucket/object", b"first", "write", check=check)
+    assert not storage.commit_new("s3://bucket/object", b"second", "write", check=check)
+    assert ignoring.stored == {"/bucket/object": b"first"}
+    assert storage.creates_only("s3://bucket") is False
+
+
+def test_who_was_overwritten_in_the_same_moment_is_told(ignoring: LyingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both look before either writes; `check` looks again."""
+    published = requests.pipe
+
+    def overtaken(fs: AbstractFileSystem, path: str, data: bytes, mode: str = "overwrite") -> None:
+        published(fs, path, data, mode)
+        ignoring.stored[f"/{path}"] = b"theirs"
+
+    monkeypatch.setattr(requests, "pipe", overtaken)
+    assert storage.commit_new("s3://bucket/plain", b"ours", "write"), "contents are deterministic there"
+    assert not storage.commit_new("s3://bucket/checked", b"ours", "write", check=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"ours"])
+def test_a_checked_commit_is_one_like_others(place: str, data: bytes) -> None:
+    assert storage.commit_new(f"{place}/object", data, "write", check=True)
+    assert not storage.commit_new(f"{place}/object", b"theirs", "write", check=True)
+    assert storage.read_bytes(f"{place}/object", "read") == data
 
 
 def test_a_trial_leaves_no_folder_behind(tmp_path: Path) -> None:
