@@ -100,7 +100,8 @@ def _figures(now: JobProgress) -> str:
         return "starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
     actors = f"{now.actors} actors {now.busy:.0%} busy"
-    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{eta}"
+    silence = f"{now.silence}, " if now.silence else ""
+    return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{silence}{eta}"
 
 
 def _stages(now: JobProgress) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -11,6 +12,7 @@ import torch
 
 from esv_ray.cluster.actor import UnitActor, UnitFault
 from esv_ray.cluster.crew import MOST_IN_FLIGHT
+from esv_ray.cluster.local_runtime import RuntimeLostError
 from esv_ray.cluster.planning import memory_budget, plan_job, runs_here
 from esv_ray.cluster.resources import shape_of, this_machine
 from esv_ray.cluster.runtime import check_address, ray_runtime
@@ -25,6 +27,8 @@ from esv_ray.tables.finish import finish_job
 from esv_ray.tables.manifest import remove_success
 
 __all__ = ["JobResult", "Progress", "Report", "run_job"]
+
+_log = logging.getLogger("esv_ray")
 
 
 def run_job(
@@ -69,8 +73,8 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             ended = finish_job(spec.output, job.manifest, run.expected)
             if ended.missing:
                 run.found_missing(ended.missing, ended.counts)
-        except SpecError:
-            raise  # a cluster that cannot do what is asked of it
+        except (SpecError, RuntimeLostError):
+            raise  # a cluster that cannot do what is asked of it, or one that is gone for the second time
         except EsvError as error:  # the request was right: it is what was met on the way
             raise IncompleteError(f"{error}; run again to go on") from error
         result = JobResult(
@@ -98,7 +102,16 @@ def _run_pending(run: Run) -> None:
     if runs_here(spec):
         _run_here(run)
         return
-    with ray_runtime(spec):
+    try:
+        _run_on_ray(run)
+    except RuntimeLostError as error:
+        _log.warning("%s; starting it again", str(error).removesuffix("; run again to go on"))
+        run.all_lost(time.monotonic())
+        _run_on_ray(run)
+
+
+def _run_on_ray(run: Run) -> None:
+    with ray_runtime(run.spec):
         from esv_ray.cluster.pool import run_on_actors  # imports Ray, which must find its environment set
 
         run_on_actors(run)
@@ -123,6 +136,7 @@ def _run_here(run: Run) -> None:
     scheduler = run.scheduler
     pool = DaemonThreads(MOST_IN_FLIGHT, "esv-unit")
     running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
+    beats = 0
     try:
         actor.ready()
         scheduler.worker_ready("here")
@@ -137,6 +151,10 @@ def _run_here(run: Run) -> None:
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
                 worker, index = running.pop(future)
                 run.settle(worker, index, future.result(), time.monotonic())
+            if beats != (beats := actor.beats()):
+                scheduler.progress("here", time.monotonic())
+            run.look_for_silence(time.monotonic(), None)
+        run.silence = None
         run.tick(time.monotonic())
     except KeyboardInterrupt:
         running.clear()  # their store may not answer: they are dropped, as by a kill

@@ -10,6 +10,7 @@ from typing import Literal
 
 from esv_ray import storage
 from esv_ray.cluster.driver import run_job
+from esv_ray.cluster.local_runtime import RuntimeLostError
 from esv_ray.cluster.planning import keys_of, runs_here
 from esv_ray.cluster.runtime import check_address, ray_runtime
 from esv_ray.cluster.standing import PROGRESS
@@ -131,19 +132,23 @@ def run_partitions(
             result = None
             if partition.state == "due":
                 file.write(partition.name)
-                if not runs_here(partition.spec) and not there:
-                    _enter(runtime, partition.spec, began=began)
-                    there = True
-                began = True
-                try:
-                    with progress() as report:
-                        result = run_job(partition.spec, report, retry_failed=retry_failed)
-                    state, why = _outcome(partition.spec, result)
-                    partition = replace(partition, state=state, why=why)
-                except EsvError as error:
-                    partition = replace(partition, state="problem", why=one_line(error))
-                    runtime.close()  # it may be what went wrong: the next has a new one
-                    there = False
+                for last in (False, True):
+                    if not runs_here(partition.spec) and not there:
+                        _enter(runtime, partition.spec, began=began)
+                        there = True
+                    began = True
+                    try:
+                        with progress() as report:
+                            result = run_job(partition.spec, report, retry_failed=retry_failed)
+                        state, why = _outcome(partition.spec, result)
+                        partition = replace(partition, state=state, why=why)
+                        break
+                    except EsvError as error:
+                        runtime.close()  # it may be what went wrong: the next has a new one
+                        there = False
+                        if last or not isinstance(error, RuntimeLostError):
+                            partition = replace(partition, state="problem", why=one_line(error))
+                            break
                 states["due"] -= 1
                 states[partition.state] += 1
             if partition.state == "problem":

@@ -7,7 +7,8 @@ import hashlib
 import os
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from math import comb
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from esv_ray.cluster.local_runtime import others_can_rename
 from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.estimator import Recipe
 from esv_ray.core.lattice import Lattice, Scale
@@ -39,7 +41,7 @@ def shared_blueprint(recipe: Recipe) -> Blueprint:
         return blueprint(recipe)
     with ExitStack() as stack:
         try:
-            folder = store_folder()
+            folder = stack.enter_context(store_folder())
             path = _path(folder, recipe)
             lock = stack.enter_context((folder / f"{path.stem}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
@@ -56,7 +58,8 @@ def shared_blueprint(recipe: Recipe) -> Blueprint:
 def is_kept(recipe: Recipe) -> bool:
     """Whether the blueprint of a recipe was built and kept on this machine."""
     try:
-        return _work(recipe) > _CHEAP and _path(store_folder(), recipe).exists()
+        with store_folder() as folder:
+            return _work(recipe) > _CHEAP and _path(folder, recipe).exists()
     except OSError:  # nobody shares
         return False
 
@@ -65,18 +68,33 @@ def _path(folder: Path, recipe: Recipe) -> Path:
     return folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
 
 
-def store_folder() -> Path:
-    """Where they are: a folder that nobody else can write to.
+@contextmanager
+def store_folder() -> Iterator[Path]:
+    """Open the folder of the plans, which nobody else can enter.
+
+    Yields:
+        A path through an open descriptor: it stays the same folder even where others may rename what is in the
+        temporary folder, as in a pod's.
 
     Raises:
-        PermissionError: somebody else made a folder of that name.
+        OSError: somebody else made something of that name.
     """
     folder = Path(tempfile.gettempdir()) / f"esv_ray-lattices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise PermissionError(f"{folder}: expected a folder of this user that others cannot enter; remove it")
-    return folder
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise PermissionError(f"{folder}: expected a folder of this user that others cannot enter; remove it")
+        fixed = Path(f"/proc/self/fd/{descriptor}")
+        if fixed.exists():
+            yield fixed
+        elif others_can_rename(folder.parent.resolve()):
+            raise PermissionError(f"{folder.parent}: others can rename what is in it; set TMPDIR to another folder")
+        else:
+            yield folder
+    finally:
+        os.close(descriptor)
 
 
 def _work(recipe: Recipe) -> int:

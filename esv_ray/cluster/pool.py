@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from esv_ray.cluster.actor import UnitActor, UnitFault
+from esv_ray.cluster.local_runtime import RuntimeLostError, check_alive, lost_process
 from esv_ray.cluster.metrics import JobMetrics
 from esv_ray.cluster.resources import ActorShape, fitting, shape_of
 from esv_ray.cluster.room import lacking, nodes, options_of
@@ -17,6 +18,7 @@ from esv_ray.cluster.state import Run
 from esv_ray.errors import EsvError, JobError, SpecError, one_line
 
 _MOST_BETWEEN_BEATS_S = 15.0
+_BEATS_A_SECOND = 100  # of all actors together, before they are asked less often
 _TICK_S = 1.0
 _LOOK_EVERY_S = 3.0
 
@@ -55,7 +57,10 @@ class _Pool:
         if now < self.next_look:
             return
         self.next_look = now + _LOOK_EVERY_S
+        check_alive()
         now_there, asked = nodes(), self.run.spec.cluster.actors
+        if not now_there and self.run.spec.cluster.address is None:
+            raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to go on")
         room = self.run.scheduler.room = fitting(now_there, self.shape)
         # One at least is asked for where there is room for none: an autoscaler brings the node for it.
         self.wanted = max(1, room) if asked == "auto" else asked
@@ -63,6 +68,8 @@ class _Pool:
 
     def start_missing(self, now: float) -> None:
         """Replace what is lost."""
+        if self.run.scheduler.to_start(self.wanted, now):
+            check_alive()
         for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
@@ -86,12 +93,14 @@ class _Pool:
 
     def ask_beats(self, now: float) -> None:
         """Ask every actor whether its work goes on, and end those whose work does not."""
-        stall = self.run.spec.cluster.stall_timeout
-        if stall is None or now < self.next_beats:
+        if now < self.next_beats:
             return
-        self.next_beats = now + min(_MOST_BETWEEN_BEATS_S, stall / 4)
+        stall = self.run.spec.cluster.stall_timeout
+        between = min(_MOST_BETWEEN_BEATS_S, max(_TICK_S, len(self.handles) / _BEATS_A_SECOND))
+        self.next_beats = now + (between if stall is None else min(between, stall / 4))
         for worker in self.run.scheduler.stalled(now):
             self.lose(worker, f"no progress in {stall:g} s each time it was computed alone", now)
+        self.run.look_for_silence(now, stall)
         for worker, handle in self.handles.items():
             if worker in self.run.scheduler.in_flight and worker not in self.asked:
                 self.asked.add(worker)
@@ -111,6 +120,7 @@ class _Pool:
                 raise cause from None
             self.lose(worker, one_line(cause), now)
         except RayError as error:
+            check_alive()  # else the unit is not at fault
             preempted = isinstance(error, RayActorError) and bool(getattr(error, "preempted", False))
             starting = worker in self.run.scheduler.starting
             reason = NO_MEMORY if isinstance(error, OutOfMemoryError) else DIED
@@ -138,6 +148,7 @@ class _Pool:
             self.run.lost(worker, reason, now, charged=charged)
 
     def _end(self, worker: str) -> None:
+        check_alive()
         ray.kill(self.handles.pop(worker))
         self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
         self.asked.discard(worker)
@@ -149,6 +160,7 @@ def run_on_actors(run: Run) -> None:
 
     Raises:
         JobError: no actor can be started.
+        RuntimeLostError: the runtime is this process's own, and a process of it was killed.
         EsvError: what an actor met while it loaded the model.
     """
     pool = _pool_of(run)
@@ -176,12 +188,14 @@ def run_on_actors(run: Run) -> None:
             now = time.monotonic()
             for ref in done:
                 pool.settle(ref, now)
+        run.silence = None
         run.tick(time.monotonic())
         metrics.progress(run.progress)
         if scheduler.hopeless and not scheduler.quarantined and not scheduler.done:
             raise JobError(scheduler.hopeless)
     finally:
-        for handle in pool.handles.values():
+        run.listeners.remove(metrics.unit)
+        for handle in pool.handles.values() if lost_process() is None else ():
             ray.kill(handle)
 
 

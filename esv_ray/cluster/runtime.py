@@ -9,9 +9,11 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+from esv_ray.cluster.local_runtime import own_runtime, quieten
 from esv_ray.errors import JobError, SpecError, one_line
 from esv_ray.machine import cores
 from esv_ray.spec import JobSpec
@@ -61,15 +63,16 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
         JobError: none can be started here.
     """
     local = spec.cluster.address is None
-    with _environment({**_ALWAYS, **(_LOCAL if local else {})}):
+    with _environment({**_ALWAYS, **(_LOCAL if local else {})}), ExitStack() as own:
         import ray  # not before: it reads some of these when it is imported
 
         if ray.is_initialized():
             yield
             return
+        options = _local(spec, own.enter_context(own_runtime())) if local else _remote(spec)
         try:
             with _own_sigterm_handler():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **(_local(spec) if local else _remote(spec)))
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             if local:
                 raise JobError(f"cannot start Ray on this machine: {one_line(error)}") from error
@@ -77,6 +80,8 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
                 f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
             ) from error
         try:
+            if local:
+                quieten()
             yield
         finally:
             ray.shutdown()
@@ -97,7 +102,7 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _local(spec: JobSpec) -> dict[str, Any]:
+def _local(spec: JobSpec, folder: Path) -> dict[str, Any]:
     wished = spec.cluster.actors
     return {
         "address": "local",
@@ -105,6 +110,7 @@ def _local(spec: JobSpec) -> dict[str, Any]:
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
+        "_temp_dir": str(folder),
     }
 
 

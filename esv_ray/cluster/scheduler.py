@@ -191,6 +191,10 @@ class Scheduler:
         """Workers with work that showed no progress for `stall_s`; they are to be ended, and lost."""
         return [] if self.stall_s is None else self.crew.stalled(now, self.stall_s)
 
+    def silent(self, now: float, after_s: float) -> list[float]:
+        """When each worker with work that showed no progress for so long last did."""
+        return [seen for seen in self.crew.seen.values() if now - seen >= after_s]
+
     # Units ------------------------------------------------------------------------------------------------------------
 
     def assign(self, now: float) -> list[tuple[str, Task]]:

@@ -17,6 +17,8 @@ from esv_ray.spec import JobSpec
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
 
+_SILENT_S = 10.0  # without progress, after which a busy worker is told of
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -33,6 +35,8 @@ class Progress:
         busy_actors: of them with work.
         starting: actors that were asked for and are not ready.
         waiting_for: what the cluster lacks to hold any actor; None where nothing is lacking.
+        silence: which actors show no progress, in words; None: all do.
+        silent_actors: how many.
         seconds: since the first unit was given out.
         read_s, compute_s, commit_s: of all actors together.
     """
@@ -49,6 +53,8 @@ class Progress:
     busy_actors: int = 0
     starting: int = 0
     waiting_for: str | None = None
+    silence: str | None = None
+    silent_actors: int = 0
     seconds: float = 0.0
     read_s: float = 0.0
     compute_s: float = 0.0
@@ -61,15 +67,37 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the rest is done at this rate; None before there is one."""
+        """Seconds until the rest is done at this rate; None before there is one, or while nothing moves."""
         left = self.total - self.resumed - self.counts.rows
-        return left / self.rate if self.rate > 0 else None
+        nothing_moves = 0 < self.busy_actors <= self.silent_actors
+        return left / self.rate if self.rate > 0 and not nothing_moves else None
 
     @property
     def busy(self) -> float:
         """Share of the actors' time in which their devices computed; units count when they are committed."""
         whole = self.seconds * self.actors
         return min(1.0, self.compute_s / whole) if whole > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Busy workers that show no progress.
+
+    Attributes:
+        actors: how many.
+        since: when the one that is silent for longest last showed some; seconds of the driver's clock.
+        ended_after_s: seconds after which it is ended; None: never.
+    """
+
+    actors: int
+    since: float
+    ended_after_s: float | None
+
+    def in_words(self, now: float) -> str:
+        """For a progress line."""
+        actors = "1 actor" if self.actors == 1 else f"{self.actors} actors"
+        ended = "" if self.ended_after_s is None else f" (ended after {self.ended_after_s:g} s)"
+        return f"{actors} silent for {now - self.since:.0f} s{ended}"
 
 
 Report = Callable[[Progress], None]
@@ -152,6 +180,7 @@ class Run:
         listeners: told of every unit that ended, or failed.
         started: when the first actor was ready.
         waiting_for: what the cluster lacks to hold any actor.
+        silence: of busy workers.
         ended: how it ended; None while it runs.
     """
 
@@ -162,6 +191,7 @@ class Run:
     listeners: list[Callable[[UnitEvent], None]] = field(default_factory=list)
     started: float | None = None
     waiting_for: str | None = None
+    silence: Silence | None = None
     ended: Ended | None = None
     scheduler: Scheduler = field(init=False)
 
@@ -229,6 +259,23 @@ class Run:
             self._tell(UnitEvent(self.unit(index), worker, self.scheduler.task(index), UnitFault("compute", reason)))
         self.scheduler.worker_lost(worker, reason, now, charged=charged)
 
+    def all_lost(self, now: float) -> None:
+        """All workers are gone, through no fault of a unit."""
+        for worker in [*self.scheduler.starting, *self.scheduler.in_flight]:
+            self.scheduler.worker_lost(worker, "the runtime is gone", now, charged=False)
+        self.waiting_for, self.silence = "Ray to start again", None
+        self.tick(now)
+
+    def look_for_silence(self, now: float, ended_after_s: float | None) -> None:
+        """Find busy workers without progress, for `tick` to tell; looks at all workers, so not at every step.
+
+        Args:
+            now: seconds.
+            ended_after_s: seconds of silence after which such a worker is ended; None: it is not.
+        """
+        silent = self.scheduler.silent(now, _SILENT_S)
+        self.silence = Silence(len(silent), min(silent), ended_after_s) if silent else None
+
     def tick(self, now: float) -> None:
         """Tell where the run stands; the clock starts with the first ready actor."""
         scheduler = self.scheduler
@@ -240,6 +287,8 @@ class Run:
             busy_actors=scheduler.busy,
             starting=len(scheduler.starting),
             waiting_for=None if scheduler.in_flight else self.waiting_for,
+            silence=None if self.silence is None else self.silence.in_words(now),
+            silent_actors=0 if self.silence is None else self.silence.actors,
             seconds=0.0 if self.started is None else now - self.started,
             units_done=self.progress.units - len(scheduler.sizes) + len(scheduler.done),
             units_failed=len(scheduler.quarantined),

@@ -200,7 +200,7 @@ def _content(now: Progress, state: str, begun: str, given_up: Mapping[str, str])
             "starting": now.starting,
             "device_busy": round(now.busy, 3),
         },
-        "waiting_for": now.waiting_for,
+        "waiting_for": now.waiting_for or now.silence,
         "seconds": {
             "run": round(now.seconds, 3),
             "read": round(now.read_s, 3),

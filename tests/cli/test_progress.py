@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esv_ray.cli import progress as module
-from esv_ray.cluster.state import Progress
+from esv_ray.cluster.state import Progress, Silence
 from esv_ray.tables.unit_files import UnitCounts
 
 
@@ -42,3 +42,18 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert capsys.readouterr().err == "0/10 videos, starting actors\n"
         report(Progress(total=10, resumed=0, waiting_for="a node with 8 cores"))
     assert capsys.readouterr().err == "0/10 videos, waiting for a node with 8 cores\n"
+
+
+def test_actors_that_stand_still(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "_EVERY_S", -1.0)
+    counts = UnitCounts(rows=50, ok=50, skipped=0, failed=0, video_rows=50, attribution_rows=1)
+    silence = Silence(1, 60.0, 600.0).in_words(100.0)
+    for busy, left in ((1, "ETA -"), (2, "ETA 0:00:10")):
+        with module.job_progress() as report:
+            report(
+                Progress(
+                    100, 0, counts=counts, actors=2, busy_actors=busy, seconds=10.0, silence=silence, silent_actors=1
+                )
+            )
+        told = capsys.readouterr().err
+        assert told.endswith(f", 2 actors 0% busy, 1 actor silent for 40 s (ended after 600 s), {left}\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_store, "_CHEAP", 0)
 
 
+def place() -> Path:
+    """The folder under its name; `store_folder` gives it through a descriptor."""
+    with store_folder():
+        return Path(tempfile.gettempdir()) / f"esv_ray-lattices-{os.getuid()}"
+
+
 def files() -> list[Path]:
-    return sorted(store_folder().glob("*.safetensors"))
+    return sorted(place().glob("*.safetensors"))
 
 
 def tensors(made: Blueprint) -> list[Tensor]:
@@ -79,10 +87,10 @@ def test_broken_files_and_full_disks_lose_nothing(monkeypatch: pytest.MonkeyPatc
     tensors = load_file(files()[0])
     save_file({name: tensor for name, tensor in tensors.items() if "parents" not in name}, files()[0])
     assert same(shared_blueprint(SAMPLED), expected), "a file without some of its tensors is built again"
-    (store_folder() / f"{files()[0].stem}.lock").unlink()
-    (store_folder() / f"{files()[0].stem}.lock").mkdir()
+    (place() / f"{files()[0].stem}.lock").unlink()
+    (place() / f"{files()[0].stem}.lock").mkdir()
     assert same(shared_blueprint(SAMPLED), expected), "no lock to be had"
-    (store_folder() / f"{files()[0].stem}.lock").rmdir()
+    (place() / f"{files()[0].stem}.lock").rmdir()
     files()[0].unlink()
 
     def full(*_: object) -> None:
@@ -90,29 +98,45 @@ def test_broken_files_and_full_disks_lose_nothing(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(plan_store, "save_file", full)
     assert same(shared_blueprint(SAMPLED), expected)
-    assert not list(store_folder().glob("*.tmp"))
+    assert not list(place().glob("*.tmp"))
 
 
 def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     shared_blueprint(SAMPLED)
     monkeypatch.setattr(plan_store, "_KEPT_BYTES", 37 * files()[0].stat().st_size // 20)
     monkeypatch.setattr(plan_store, "_STALE_S", -1.0)
-    (store_folder() / "killed.1.tmp").touch()
+    (place() / "killed.1.tmp").touch()
     shared_blueprint(Recipe("algorithm1", 30, 8, True, True, (180, 3, 6)))
     assert len(files()) == 1
-    assert not list(store_folder().glob("*.tmp"))
+    assert not list(place().glob("*.tmp"))
     monkeypatch.setattr(plan_store, "_KEPT_BYTES", 1)
     shared_blueprint(EXACT)
     assert len(files()) == 1, "what is too large to keep is not written"
 
 
 def test_a_folder_that_others_can_enter_is_not_used() -> None:
-    folder = store_folder()
+    folder = place()
     folder.chmod(0o755)
     with pytest.raises(PermissionError, match="of this user that others cannot enter"):
-        store_folder()
+        place()
     assert same(shared_blueprint(SAMPLED), blueprint(SAMPLED))
     assert not list(folder.iterdir())
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / f"esv_ray-lattices-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    assert same(shared_blueprint(SAMPLED), blueprint(SAMPLED))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_another_folder_that_takes_its_name_gets_nothing(tmp_path: Path) -> None:
+    """Where others may rename what is in the temporary folder, as in that of a pod."""
+    with store_folder() as folder:
+        place().rename(tmp_path / "moved")
+        (tmp_path / f"esv_ray-lattices-{os.getuid()}").mkdir()
+        (folder / "plan").touch()
+    assert [path.name for path in (tmp_path / "moved").iterdir()] == ["plan"]
 
 
 ASK = """

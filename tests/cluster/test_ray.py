@@ -182,6 +182,35 @@ def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path
     assert files_of(tmp_path / "out") == files_of(tmp_path / "clean")
 
 
+def test_an_actor_that_stands_still_is_told_of(
+    features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process: in place of the time left the progress says what is waited for, until it goes on."""
+    monkeypatch.setattr("esv_ray.cluster.state._SILENT_S", 2.0)
+    others, seen = _actor_pids(), list[Progress]()
+    stopped: set[int] = set()
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress)
+        if not stopped and progress.counts.rows:
+            stopped.update(_actor_pids() - others)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+        if progress.silence is not None:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
+    spec = load_spec(
+        {"features": features, "model": bundle, "output": str(tmp_path / "out")},
+        ["cluster.actors=1", "compute.unit=2", "frames=[4,9]", "estimator.m=8"],
+    )
+    assert run_job(spec, stop).exit_code == 0
+    silent = next(progress for progress in seen if progress.silence is not None)
+    assert re.fullmatch(r"1 actor silent for \d+ s \(ended after 600 s\)", str(silent.silence))
+    assert silent.left_s is None, "it is not known"
+    assert seen[-1].silence is None
+
+
 def _actor_pids() -> set[int]:
     """Processes of this machine that are unit actors."""
     pids = set()
