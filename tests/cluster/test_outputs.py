@@ -395,9 +395,9 @@ def test_tables_without_run_json_are_gone_on_with_by_their_own_job_alone(
 def noting(call: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
     """The call, its first argument noted."""
 
-    def noted(first: Any, *rest: Any) -> Any:
+    def noted(first: Any, *rest: Any, **options: Any) -> Any:
         calls.append(first)
-        return call(first, *rest)
+        return call(first, *rest, **options)
 
     return noted
 
