@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 _MARK = "__esv_ray_factory__"
 _LONGEST = 200  # characters of a dotted name
@@ -36,7 +36,7 @@ def factory(function: _Function) -> _Function:
     return function
 
 
-def is_factory(value: object) -> bool:
+def is_factory(value: object) -> TypeGuard[FunctionType]:
     """Whether a value is a function that carries the mark itself."""
     return type(value) is FunctionType and value.__dict__.get(_MARK) is True
 

@@ -56,6 +56,7 @@ def test_defaults() -> None:
     spec = load_spec(NEEDED)
     assert spec.model_dump() == {
         **NEEDED,
+        "code": (),
         "frames": "all",
         "short": "all",
         "max_failed": 0.01,
@@ -93,6 +94,9 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("features", "/a/b c", "/a/b c"),
     ("model", "s3://bucket/model", "s3://bucket/model"),
     ("output", "/o", "/o"),
+    ("code", "my_models", ("my_models",)),
+    ("code", "[my_models, company.zoo, my_models]", ("my_models", "company.zoo")),
+    ("code", "null", ()),
     ("frames", "all", "all"),
     ("frames", "16", (16,)),
     ("frames", "[8]", (8,)),
@@ -403,6 +407,10 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
         ("frames", {"n": 4}, "numbers"),
         ("short", "keep", "'all' or 'skip'"),
         ("short", False, "'all' or 'skip'"),
+        ("code", "my_models:make", "names of Python packages"),
+        ("code", ["my_models", 3], "names of Python packages"),
+        ("code", {"my_models": True}, "names of Python packages"),
+        ("code", "../my_models", "names of Python packages"),
         ("max_failed", 1.5, "less than or equal to 1"),
         ("max_failed", -0.1, "greater than or equal to 0"),
         ("max_failed", float("nan"), "1"),
@@ -478,7 +486,7 @@ def test_a_value_that_is_none_is_told_where_what_and_instead_of_what(key: str, v
     assert where.split(".")[: key.count(".") + 1] == key.split(".")
     assert rest.startswith(("expected ", "a class id is "))
     assert expected in rest
-    got = value[-1] if isinstance(value, list) and key == "classes" and value else value
+    got = value[-1] if isinstance(value, list) and key in ("classes", "code") and value else value
     assert f"got {got!r}" in rest or f"got {value!r}" in rest
 
 

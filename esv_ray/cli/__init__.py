@@ -16,8 +16,9 @@ from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
 from esv_ray.errors import EsvError, IncompleteError
+from esv_ray.signals import INTERRUPTED, tell_interrupted, was_interrupted
 
-INCOMPLETE, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+INCOMPLETE, WRONG_REQUEST = 1, 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,13 +51,21 @@ def main() -> None:
     """The one place where errors become exit codes: 0 done, 1 incomplete, 2 wrong request, 130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
-    except EsvError as error:
-        click.echo(f"esv: {printable(str(error))}", err=True)
-        code = INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
-    except click.ClickException as error:
-        error.show()
-        code = WRONG_REQUEST
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("esv: interrupted; run the same command again to go on", err=True)
-        code = INTERRUPTED
+    except BaseException as error:
+        code = _exit_code(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: BaseException) -> int:
+    """The exit code of what ended the command, told in one line; other errors go on to the interpreter."""
+    # An interrupt may come out as another error, say from the middle of an import.
+    if was_interrupted() or isinstance(error, click.Abort | KeyboardInterrupt):
+        tell_interrupted()
+        return INTERRUPTED
+    if isinstance(error, EsvError):
+        click.echo(f"esv: {printable(str(error))}", err=True)
+        return INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
+    if isinstance(error, click.ClickException):
+        error.show()
+        return WRONG_REQUEST
+    raise error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 
@@ -14,6 +14,7 @@ import torch
 from esv_ray.cluster.scheduler import Fault, Task
 from esv_ray.cluster.worker import UnitReport, Workplace, open_workplace, run_unit
 from esv_ray.errors import EsvError, StorageError, one_line
+from esv_ray.parallel import DaemonThreads
 from esv_ray.spec import JobSpec
 from esv_ray.tables.units import Unit
 
@@ -37,7 +38,7 @@ class UnitActor:
         """Take what `open_workplace` wants; nothing is loaded yet, so that errors reach the caller whole."""
         self._wanted = (spec, job, digest, device)
         self._device = device
-        self._compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(spec.compute.threads,))
+        self._compute = DaemonThreads(1, "esv-compute", partial(torch.set_num_threads, spec.compute.threads))
         self._place: Workplace | None = None
 
     def ready(self) -> int:

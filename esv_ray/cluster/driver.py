@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 
 import torch
@@ -13,11 +13,13 @@ from esv_ray.cluster.actor import UnitActor, UnitFault
 from esv_ray.cluster.crew import MOST_IN_FLIGHT
 from esv_ray.cluster.planning import memory_budget, plan_job, runs_here
 from esv_ray.cluster.resources import shape_of, this_machine
-from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
+from esv_ray.cluster.runtime import check_address, ray_runtime
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.telemetry import awaiting_file, log_unit, progress_file
 from esv_ray.cluster.worker import UnitReport
 from esv_ray.errors import EsvError, IncompleteError, SpecError
+from esv_ray.parallel import DaemonThreads
+from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
 from esv_ray.tables.finish import finish_job
 from esv_ray.tables.manifest import remove_success
@@ -119,24 +121,29 @@ def _run_here(run: Run) -> None:
     manifest = run.job.manifest
     actor = UnitActor(run.spec, manifest.job, manifest.model["digest"], shape.device)
     scheduler = run.scheduler
-    with ThreadPoolExecutor(MOST_IN_FLIGHT, "esv-unit") as pool:
-        try:
-            actor.ready()
-            scheduler.worker_ready("here")
-            running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
-            while not (scheduler.finished or scheduler.hopeless):
-                now = time.monotonic()
-                run.tick(now)
-                for worker, task in scheduler.assign(now):
-                    call = pool.submit(actor.run, run.unit(task.unit), task, run.retried(task.unit))
-                    running[call] = (worker, task.unit)
-                if not running:
-                    time.sleep(min(1.0, scheduler.idle_s(now)))
-                for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
-                    worker, index = running.pop(future)
-                    run.settle(worker, index, future.result(), time.monotonic())
-            run.tick(time.monotonic())
-        finally:
-            actor.close()
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(precision)
+    pool = DaemonThreads(MOST_IN_FLIGHT, "esv-unit")
+    running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
+    try:
+        actor.ready()
+        scheduler.worker_ready("here")
+        while not (scheduler.finished or scheduler.hopeless):
+            now = time.monotonic()
+            run.tick(now)
+            for worker, task in scheduler.assign(now):
+                call = pool.submit(actor.run, run.unit(task.unit), task, run.retried(task.unit))
+                running[call] = (worker, task.unit)
+            if not running:
+                time.sleep(min(1.0, scheduler.idle_s(now)))
+            for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                worker, index = running.pop(future)
+                run.settle(worker, index, future.result(), time.monotonic())
+        run.tick(time.monotonic())
+    except KeyboardInterrupt:
+        running.clear()  # their store may not answer: they are dropped, as by a kill
+        raise
+    finally:
+        actor.close()
+        pool.shutdown(cancel_futures=True)
+        wait(running)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)

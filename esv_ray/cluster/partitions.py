@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,12 +11,14 @@ from typing import Literal
 from esv_ray import storage
 from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.planning import keys_of, runs_here
-from esv_ray.cluster.runtime import check_address, ray_runtime, sigterm_interrupts
+from esv_ray.cluster.runtime import check_address, ray_runtime
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import JobResult, Report
 from esv_ray.cluster.telemetry import partitions_file
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
 from esv_ray.models.bundle import load_model
+from esv_ray.parallel import in_parallel
+from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
 from esv_ray.tables.inputs import list_files_if_any
 from esv_ray.tables.manifest import check_same_job, read_manifest, read_success
@@ -76,8 +77,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
         except EsvError as error:
             return Partition(name, own, "problem", one_line(error))
 
-    with ThreadPoolExecutor(_LOOKERS, "esv-partitions") as lookers:
-        return list(lookers.map(look, names))
+    return in_parallel(look, names, threads=_LOOKERS)
 
 
 def check_ready(ready: str | None) -> None:

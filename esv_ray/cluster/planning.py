@@ -17,7 +17,7 @@ from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 from esv_ray.tables.committed import check_no_strays, committed_units, list_tables, read_footers_of
-from esv_ray.tables.footers import has_labels
+from esv_ray.tables.footers import has_labels, read_footers, sign
 from esv_ray.tables.inputs import InputFile, list_files
 from esv_ray.tables.manifest import (
     Manifest,
@@ -152,7 +152,9 @@ def _new_manifest(
 ) -> Manifest:
     _check_no_partitions(spec.output)
     storage.check_vacant(spec.output, _OWN_NAMES)
-    units = plan_units(files, spec.compute.unit)
+    footers = read_footers(files)
+    files = sign(files, footers)
+    units = plan_units(files, spec.compute.unit, footers)
     budget = budget_of(spec)
     _check_features(with_memory_budget(spec, budget), model, files)
     manifest = Manifest(

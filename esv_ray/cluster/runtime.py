@@ -1,4 +1,4 @@
-"""The Ray runtime of a driver, and the signals that end it."""
+"""The Ray runtime of a driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from esv_ray.errors import JobError, SpecError, one_line
@@ -34,23 +33,6 @@ _LOCAL = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": _TOKEN,
 }
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """A scheduler's polite stop ends the run as Ctrl-C does: actors are stopped, what is committed stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's matter
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def check_address(spec: JobSpec) -> None:
@@ -86,7 +68,8 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
             yield
             return
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **(_local(spec) if local else _remote(spec)))
+            with _own_sigterm_handler():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **(_local(spec) if local else _remote(spec)))
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             if local:
                 raise JobError(f"cannot start Ray on this machine: {one_line(error)}") from error
@@ -94,11 +77,24 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
                 f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
             ) from error
         try:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, _interrupt)  # again: Ray installs one of its own, which exits at once
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keep the handler of SIGTERM: Ray installs one that raises SystemExit, and leaves it there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _local(spec: JobSpec) -> dict[str, Any]:

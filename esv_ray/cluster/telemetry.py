@@ -18,8 +18,10 @@ from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import Ended, Progress, Report, Run, UnitEvent
 from esv_ray.cluster.submission import SUBMISSION
 from esv_ray.errors import DataError
+from esv_ray.signals import INTERRUPTED, last_act
 
 _EVERY_S = 10.0
+_LAST_WRITE_S = 3.0  # what a store may take that is told of an interrupt
 _REASONS = 20  # most frequent ones
 
 _log = logging.getLogger("esv_ray")
@@ -43,21 +45,28 @@ def progress_file(run: Run) -> Iterator[None]:
         write()
         while not stop.wait(_EVERY_S):
             write()
+        write()
 
     writer = threading.Thread(target=keep_writing, name="esv-progress", daemon=True)
     writer.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        run.ended = "interrupted"
-        raise
-    except BaseException:
-        run.ended = "failed"
-        raise
-    finally:
-        stop.set()
-        writer.join()
+    patience = None
+
+    def by_force(code: int) -> None:
+        run.ended = "interrupted" if code == INTERRUPTED else "failed"
         write()
+
+    with last_act(by_force):
+        try:
+            yield
+        except KeyboardInterrupt:
+            run.ended, patience = "interrupted", _LAST_WRITE_S
+            raise
+        except BaseException:
+            run.ended = "failed"
+            raise
+        finally:
+            stop.set()
+            writer.join(patience)
 
 
 @contextmanager

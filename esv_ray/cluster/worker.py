@@ -28,7 +28,7 @@ from esv_ray.tables.commits import commit_unit, replace_unit, with_retried
 from esv_ray.tables.committed import is_committed, read_mark
 from esv_ray.tables.features import FeatureRows
 from esv_ray.tables.results import Missing
-from esv_ray.tables.unit_files import NO_COUNTS, Origin, UnitCounts, unit_files
+from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts, origin_for, unit_files
 from esv_ray.tables.units import Unit, read_rows
 
 
@@ -146,7 +146,9 @@ def run_unit(
     tables, failures, computing, computed = compute_rows(place, rows, condemned=condemned, only=only, compute=compute)
     if task.probe is not None:
         return UnitReport(read_s=read - begun, compute_s=computing)
-    origin = Origin(place.job, unit.covers)
+    if place.stopped.is_set():  # by now the process may compute in another precision
+        raise JobError("stopped")
+    origin = origin_for(unit, place.job)
     if retried is None:
         files = unit_files(tables, unit.rows, origin)
         commit_unit(spec.output, unit, files)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from types import FunctionType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> st
     )
 
 
-def _import(module: str, name: str, code: Sequence[str]) -> Callable[..., Any]:
+def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     """The factory; only a marked function of an allowed package is returned."""
     with user_code(f"factory: cannot import {module}, is it installed where the job runs?"):
         home = importlib.import_module(module)
@@ -92,7 +92,6 @@ def _import(module: str, name: str, code: Sequence[str]) -> Callable[..., Any]:
             f"factory: {module}:{name} is a function of {found.__module__}, which is not allowed; name that package "
             f"too: --code {found.__module__.partition('.')[0]}"
         )
-    assert callable(found), "is_factory says it is a function"
     return found
 
 

@@ -18,10 +18,12 @@ from esv_ray.storage.location import (
     without_credentials,
 )
 from esv_ray.storage.objects import exists, read_bytes, reader
+from esv_ray.storage.states import State, state
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
     "Patience",
+    "State",
     "absolute",
     "attempt",
     "check_vacant",
@@ -44,5 +46,6 @@ __all__ = [
     "reader",
     "remove",
     "replace",
+    "state",
     "without_credentials",
 ]

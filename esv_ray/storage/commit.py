@@ -12,6 +12,9 @@ What "create only if nothing is there" comes down to, by store:
   the temporary's two links tell.
 - Everything else, and disks without hard links: look, then write. Two writers in the same moment may both believe to
   have been first; that is safe because contents are deterministic.
+
+Some servers know the condition and refuse it, others ignore it and overwrite. So every store that is no disk is looked
+at before, whatever it promises; and where contents are not deterministic (the plan of a job), `commit_new` looks after.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from pathlib import Path
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
+from esv_ray.storage import requests
+from esv_ray.storage.bounds import Bound
 from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import absolute, is_local, join, open_location
-from esv_ray.storage.objects import is_there, read_bytes
+from esv_ray.storage.objects import content, exists, is_there, read_bytes
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
@@ -36,16 +41,22 @@ class _UnconditionalError(Exception):
     """The store has no create-only write."""
 
 
-def commit_new(url: str, data: bytes, doing: str) -> bool:
+def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> bool:
     """Publish one object whole, or leave what is there.
 
     Never streams to the final name: an exception inside a streamed write publishes a truncated object that reads as
     valid Parquet. How it is create-only on each store, and what is done where there is no such thing: see the module.
 
+    Args:
+        url: its location.
+        data: its content.
+        doing: what is being done, for the error.
+        check: whether to read back what was published; for small objects whose contents differ between writers.
+
     Returns:
-        True if this call published it, False if it was there already (somebody else won; contents are deterministic).
-        Where a try was repeated, what is there counts as published by this call if it has this content: the answer to
-        an earlier try may have been lost.
+        True if this call published it, False if it was there already (somebody else won; contents are deterministic),
+        or if another content is there afterwards (`check`). Where a try was repeated, what is there counts as published
+        by this call if it has this content: the answer to an earlier try may have been lost.
 
     Raises:
         DataError: it cannot be written.
@@ -56,15 +67,34 @@ def commit_new(url: str, data: bytes, doing: str) -> bool:
     def publish() -> bool:
         nonlocal tried
         tried += 1
-        try:
-            published = _create(fs, path, data)
-        except _UnconditionalError:
-            published = _look_and_write(fs, path, data)
-        if published or tried == 1:
-            return published
-        return bool(fs.cat_file(path) == data)
+        published = _publish(fs, path, data)
+        # A second try may find what the first one made, whose answer was lost.
+        looks_after = check if published else tried > 1
+        return _holds(fs, path, data) if looks_after else published
 
     return attempt(url, doing, publish)
+
+
+def _publish(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Create an object; False if it was there."""
+    if not is_local(fs) and is_there(fs, path):
+        return False
+    try:
+        return _create(fs, path, data)
+    except _UnconditionalError:
+        if is_local(fs) and is_there(fs, path):
+            return False
+        _overwrite(fs, path, data)
+        return True
+
+
+def _holds(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Whether an object has this content."""
+    if is_local(fs):
+        return requests.cat_whole(fs, path, len(data)) == data
+    if requests.info(fs, path)["size"] != len(data):
+        return False
+    return not data or requests.cat(fs, path, 0, len(data)) == data
 
 
 def replace(url: str, data: bytes, doing: str) -> None:
@@ -101,14 +131,11 @@ def move(url: str, to: str, doing: str) -> None:
 
     def read() -> bytes | None:
         try:
-            data: bytes = fs.cat_file(path)
+            return content(fs, path, url, doing)
         except FileNotFoundError:
-            # Moved by an earlier call, or by somebody else.
-            target, place = open_location(to)
-            if is_there(target, place):
-                return None
+            if exists(to):
+                return None  # moved by an earlier call, or by somebody else
             raise
-        return data
 
     data = attempt(url, doing, read)
     if data is None:
@@ -161,11 +188,11 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         _UnconditionalError: there is no such thing here.
     """
     if is_local(fs):
-        return _link_new(Path(path), data)
+        return requests.in_time(lambda: _link_new(Path(path), data), Bound(takes=len(data)))
     if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which looks, then writes
         raise _UnconditionalError
     try:
-        fs.pipe_file(path, data, mode="create")
+        requests.pipe(fs, path, data, mode="create")
     except FileExistsError:
         return False
     except (NotImplementedError, OSError) as error:
@@ -178,18 +205,14 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     return True
 
 
-def _look_and_write(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    if is_there(fs, path):
-        return False
-    _overwrite(fs, path, data)
-    return True
-
-
 def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
-    if not is_local(fs):
-        fs.pipe_file(path, data)
-        return
-    target = Path(path)
+    if is_local(fs):
+        requests.in_time(lambda: _replace_file(Path(path), data), Bound(takes=len(data)))
+    else:
+        requests.pipe(fs, path, data)
+
+
+def _replace_file(target: Path, data: bytes) -> None:
     _make_folder(target.parent)
     temporary = _sibling(target)
     try:
@@ -203,9 +226,9 @@ def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
 def _remove(fs: AbstractFileSystem, path: str) -> None:
     with suppress(FileNotFoundError):
         if is_local(fs):
-            Path(path).unlink()
+            requests.in_time(lambda: Path(path).unlink(), Bound())
         else:
-            fs.rm_file(path)
+            requests.rm(fs, path)
 
 
 def _link_new(path: Path, data: bytes) -> bool:

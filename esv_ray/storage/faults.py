@@ -72,6 +72,8 @@ class Patience:
         seconds: after which no further try begins; one that was begun ends by its own time-outs.
         first, longest: seconds; the pause before try k + 1 is drawn from 0 to ``min(longest, first * 2 ** (k - 1))``.
         connect, read: seconds that the client of a store waits for a connection and for the next bytes of an answer.
+        request: seconds that one request may take in all, and one more for every `rate` bytes that it moves.
+        rate: bytes a second.
     """
 
     tries: int = 10
@@ -80,6 +82,8 @@ class Patience:
     longest: float = 10.0
     connect: float = 10.0
     read: float = 30.0
+    request: float = 60.0
+    rate: float = 20_000.0
 
 
 def patience() -> Patience:
@@ -106,6 +110,10 @@ def _parsed(text: str) -> Patience:
             f"{VARIABLE}: expected name=number,... with positive numbers of {', '.join(kinds)}; got {text!r}"
         )
     return Patience(**values)  # type: ignore[arg-type]
+
+
+class BeyondError(OSError):
+    """A store sends more than was asked for, goes on without end, or says what no store says."""
 
 
 # What tests replace.
@@ -238,6 +246,11 @@ def _told(url: str, doing: str, error: Exception, tried: int, spent: float) -> D
     """The one line. What is not there is a matter of the data; everything else, of the storage."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
+    if isinstance(error, BeyondError):
+        return StorageError(
+            f"cannot {doing}: {url}: {short(error)}; check the location and what answers there (endpoint, proxy)",
+            passing=False,
+        )
     if passes(error):
         times = f"{tried} tries in {spent:.0f} s" if tried > 1 else "1 try"
         return StorageError(

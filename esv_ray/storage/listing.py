@@ -3,34 +3,59 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from esv_ray.errors import DataError, SpecError
-from esv_ray.storage.faults import attempt
+from esv_ray.storage import requests
+from esv_ray.storage.bounds import Bound
+from esv_ray.storage.faults import BeyondError, attempt
 from esv_ray.storage.location import is_local, lists_flat, open_location
 from esv_ray.storage.objects import is_there
+from esv_ray.storage.requests import MOST_ENTRIES, Entry
+from esv_ray.storage.states import State, state_of
 
-Entry = Mapping[str, Any]
+
+class Found(NamedTuple):
+    """A file that was found.
+
+    Attributes:
+        url: its location.
+        below: its path below the folder; "" for a file that was asked for and those of a glob.
+        state: its size and version.
+    """
+
+    url: str
+    below: str
+    state: State
 
 
-def list_names(url: str, doing: str) -> list[str]:
+def list_names(url: str, doing: str, most: int = MOST_ENTRIES) -> list[str]:
     """Names of the objects directly in a folder, sorted; none where there is no such folder.
 
+    Args:
+        url: the folder.
+        doing: what is being done, for the error.
+        most: entries; a longer listing is cut off and refused.
+
     Raises:
-        DataError: the store refuses to list.
+        DataError: the store refuses to list, or lists more.
     """
     fs, path = open_location(url)
 
     def names() -> list[str]:
         try:
-            entries: list[str] = fs.ls(path, detail=False)
+            return requests.ls_names(fs, path, most)
         except FileNotFoundError:
             return []
-        return entries
+        except NotADirectoryError:
+            if not Path(path).exists():
+                raise
+            return []
 
     entries = attempt(url, doing, names)
     # A file is given as its own content, and so is a folder whose last object was deleted.
@@ -38,58 +63,74 @@ def list_names(url: str, doing: str) -> list[str]:
     return sorted({entry.rpartition("/")[2] for entry in inside} - {""})
 
 
-def list_folder(url: str, doing: str) -> tuple[list[str], list[str]]:
+def list_folder(url: str, doing: str, most: int = MOST_ENTRIES) -> tuple[list[str], list[str]]:
     """Names of the folders and of the files directly in a folder, each sorted; a link to a folder is one.
 
+    Args:
+        url, doing, most: as of `list_names`.
+
     Raises:
-        DataError: no folder is there, or the store refuses to list.
+        DataError: no folder is there, or the store refuses to list, or lists more.
     """
     fs, path = open_location(url)
+    no_folder = f"cannot {doing}: {url}: expected a folder, found a file; check the location"
 
     def listed() -> tuple[list[str], list[str]]:
         folders: set[str] = set()
         files: set[str] = set()
-        for entry in fs.ls(path, detail=True):
+        try:
+            entries = requests.ls(fs, path, most)
+        except NotADirectoryError:
+            raise DataError(no_folder) from None
+        for entry in entries:
             whole = entry["name"].rstrip("/")
             if whole.lstrip("/") != path.strip("/"):  # stores of objects may keep the folder itself as one
                 (folders if _is_folder(fs, entry) else files).add(whole.rpartition("/")[2])
             elif entry["type"] == "file" and not entry["name"].endswith("/"):
-                raise DataError(f"cannot {doing}: {url}: expected a folder, found a file; check the location")
+                raise DataError(no_folder)
         return sorted(folders - {""}), sorted(files - {""})
 
     return attempt(url, doing, listed)
 
 
 def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
-    if entry["type"] in ("directory", "file"):
+    if entry["type"] in ("directory", "file", "other"):
         return bool(entry["type"] == "directory")
     try:  # a link, of which a listing does not tell where it leads
-        return bool(fs.info(entry["name"])["type"] == "directory")
+        return bool(requests.info(fs, entry["name"])["type"] == "directory")
     except FileNotFoundError:
         return False
 
 
-def find(url: str, doing: str) -> list[tuple[str, str, Entry]]:
-    """The files at a location: the one that is there, all below a folder, or those of a glob.
+def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[Found]:
+    """The files at a location: the one that is there, those below a folder, or those of a glob.
 
-    The walks of fsspec leave out every folder whose listing fails, and so would pass for a smaller table; these here
-    do not.
+    The walks of fsspec leave out every folder whose listing fails, and its globs every link, and so would pass for a
+    smaller table; these here do not. Links to folders are followed where they are asked for by name or pattern.
+
+    Args:
+        url: the location.
+        doing: what is being done, for the error.
+        wanted: which files below a folder are meant, by their path there; what stands in the way of one, such as a
+            folder of its name or a pipe, is refused.
+        most: entries; a longer listing is cut off and refused.
 
     Returns:
-        (location, path below the folder or "" for a file and those of a glob, the client's entry), by location.
+        Those files, by location.
 
     Raises:
         SpecError: no such pattern.
-        DataError: nothing is there, or the store refuses to list.
+        DataError: nothing is there, what is there is no ordinary file, or the store refuses to list.
     """
     fs, path = open_location(url)
-    found = attempt(url, doing, lambda: _found(fs, path, url))
-    prefix = path.rstrip("/") + "/"
-    listed = []
-    for name, entry in found.items():
-        location = name if is_local(fs) else str(fs.unstrip_protocol(name))
-        listed.append((location, name.removeprefix(prefix) if name.startswith(prefix) else "", entry))
-    return sorted(listed, key=lambda item: item[0])
+
+    def found() -> list[Found]:
+        entries = _found(fs, path, url, wanted, most)
+        if is_local(fs):
+            return requests.in_time(lambda: [_with_state(fs, *entry) for entry in entries], Bound(entries=len(entries)))
+        return [_with_state(fs, *entry) for entry in entries]
+
+    return sorted(attempt(url, doing, found))
 
 
 def is_of(location: str, url: str) -> bool:
@@ -110,16 +151,32 @@ def is_of(location: str, url: str) -> bool:
     return False
 
 
-def _found(fs: AbstractFileSystem, path: str, url: str) -> dict[str, Entry]:
+def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> Found:
+    location = name if is_local(fs) else str(fs.unstrip_protocol(name))
+    return Found(location, below, state_of(fs, name, location, entry))
+
+
+def _found(
+    fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
+) -> list[tuple[str, str, Entry]]:
+    """(name, path below the folder, what the client tells of it) of the files that are meant."""
     if any(sign in path for sign in "*?[") and not is_there(fs, path):
-        return _of_pattern(fs, path, url)
-    entry = fs.info(path)
-    if entry["type"] == "file":
-        return {entry["name"]: entry}
-    return dict(_below(fs, path, None))
+        return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, wanted, most).items()]
+    if (entry := requests.info(fs, path))["type"] != "directory":
+        return [(entry["name"], "", entry)]
+    prefix = path.rstrip("/") + "/"
+    files, folders = _below(fs, path, None, most)
+    named = {name.removeprefix(prefix): (name, entry) for name, entry in files.items()}
+    meant = sorted(below for below in named if wanted(below))
+    for folder in (name.removeprefix(prefix) for name in folders):
+        if wanted(folder) and not any(below.startswith(f"{folder}/") for below in meant):
+            raise DataError(f"{prefix}{folder}: expected a file, got a folder without files of this kind; move it away")
+    return [(named[below][0], below, named[below][1]) for below in meant]
 
 
-def _of_pattern(fs: AbstractFileSystem, path: str, url: str) -> dict[str, Entry]:
+def _of_pattern(
+    fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
+) -> dict[str, Entry]:
     parts = path.split("/")
     first = next(index for index, part in enumerate(parts) if any(sign in part for sign in "*?["))
     root = "/".join(parts[:first])
@@ -132,25 +189,44 @@ def _of_pattern(fs: AbstractFileSystem, path: str, url: str) -> dict[str, Entry]
         levels = [] if deep else [re.compile(glob_translate("/".join(parts[:end]))) for end in range(len(parts))]
     except (ValueError, re.error) as error:
         raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
-    found = _below(fs, root or "/", None if deep else levels)
-    return {name: entry for name, entry in found if entry["type"] == "file" and pattern.match(name)}
+    files, folders = _below(fs, root or "/", None if deep else levels, most)
+    if not deep:
+        for folder in folders:
+            if pattern.match(folder) and wanted(folder.rpartition("/")[2]):
+                raise DataError(f"{folder}: expected a file, got a folder; write {url}/* for the files in such")
+    return {name: entry for name, entry in files.items() if pattern.match(name)}
 
 
-def _below(fs: AbstractFileSystem, path: str, levels: list[re.Pattern[str]] | None) -> Iterator[tuple[str, Entry]]:
-    """Files below a folder, names without a slash at the end; `levels`: what folders look like, by depth."""
+def _below(
+    fs: AbstractFileSystem, path: str, levels: list[re.Pattern[str]] | None, most: int
+) -> tuple[dict[str, Entry], list[str]]:
+    """Files below a folder by name, and the folders met; `levels`: what folders look like, by depth."""
     if levels is None and lists_flat(fs):
-        found = fs.find(path, detail=True)  # an emptied folder is given as its own content
-        yield from ((name, entry) for name, entry in found.items() if entry["type"] != "directory")
-        return
-    try:
-        entries = fs.ls(path, detail=True)
-    except FileNotFoundError:
-        return  # removed since it was listed
-    for entry in entries:
-        name = entry["name"].rstrip("/")
-        if name == path.rstrip("/"):
-            continue  # stores of objects may keep the folder itself as one
-        if entry["type"] != "directory":
-            yield name, entry
-        elif levels is None or (name.count("/") + 1 < len(levels) and levels[name.count("/") + 1].match(name)):
-            yield from _below(fs, name, levels)
+        found = requests.find(fs, path, most)  # an emptied folder is given as its own content
+        return {name: entry for name, entry in found.items() if entry["type"] != "directory"}, []
+    files: dict[str, Entry] = {}
+    folders: dict[str, None] = {}
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = requests.ls(fs, folder, most)
+        except FileNotFoundError:
+            continue  # removed since it was listed
+        for entry in entries:
+            name = entry["name"].rstrip("/")
+            if name == folder.rstrip("/"):
+                continue  # stores of objects may keep the folder itself as one
+            if not _is_folder(fs, entry):
+                files[name] = entry
+                continue
+            folders[name] = None
+            if levels is None:
+                looked_into = not entry.get("islink")  # such as `latest`: the same files again
+            else:
+                depth = name.count("/") + 1
+                looked_into = depth < len(levels) and levels[depth].match(name) is not None
+            waiting += [name] * looked_into
+        if len(files) + len(folders) > most:
+            raise BeyondError(f"expected at most {most} files and folders, the store lists more")
+    return files, list(folders)

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import SpecError
+from esv_ray.storage.bounds import web_session
 from esv_ray.storage.faults import patience, short
 from esv_ray.storage.s3_session import s3_sessions
 
@@ -21,7 +22,11 @@ _CREDENTIALS = re.compile(
     r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
     r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
 )
-_S3 = re.compile(r"(?:^|::)(s3a?)(?=:)")
+_PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+_DISKS = {"file", "local"}
+_WEB = {"http", "https"}  # an address of the web may hold another one
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"}
 
 
 def open_location(url: str) -> tuple[AbstractFileSystem, str]:
@@ -32,7 +37,8 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     ``FSSPEC_S3``) stays.
 
     Raises:
-        SpecError: no such protocol, or its client is not installed.
+        SpecError: no such protocol, its client is not installed, or the location has a part that is empty, ``.``,
+            ``..`` or a variable.
     """
     try:
         if _CREDENTIALS.search(url):
@@ -40,7 +46,8 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
                 f"a location holds no credentials, got {without_credentials(url)}: give them through the "
                 "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
-        options = {protocol: {"config_kwargs": _s3_settings()} for protocol in _S3.findall(url)}
+        _check_parts(url)
+        options = {protocol: _options(protocol) for protocol in _PROTOCOL.findall(url)}
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         raise SpecError(f"{url}: {error}") from error
@@ -54,12 +61,54 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     return fs, path
 
 
+def _check_parts(url: str) -> None:
+    """Refuse a location with a part that is nearly always a mistake, before anything is written to it.
+
+    A store keeps `a//b`, `a/../b` and `a/$RUN/b` as names of their own, that its listings then do not find under `a/b`;
+    a disk reads the first two as `a/b` and `b`.
+    """
+    if url != url.strip() or not url:
+        raise SpecError(f"expected a location without spaces around it, got {url!r}; a variable in it may be empty")
+    for link in url.split("::"):
+        protocol, colon, rest = link.partition("://")
+        if protocol in _WEB:
+            continue
+        parts = (rest if colon else link).split("/")
+        named = next((part for part in parts if _VARIABLE.fullmatch(part)), None)
+        if named is not None:
+            raise SpecError(f"{url}: expected the value of {named}, which is not replaced here; write it out")
+        if not colon or protocol in _DISKS:
+            continue
+        first = parts[:1] if parts[0] or protocol in _BUCKETS else []  # hdfs:///a and memory:///a have no host
+        inner = parts[1:] if parts[-1] else parts[1:-1]  # one slash may end it
+        odd = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
+        if odd is not None:
+            what = f"the part {odd!r}" if odd else "an empty part (a variable in it may be empty)"
+            raise SpecError(f"{url}: expected a name between any two slashes of a {protocol}:// location, got {what}")
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """Options of a protocol's client: bounded waits, answers that are counted; the user's own win."""
+    if protocol in ("s3", "s3a"):
+        return {"config_kwargs": _s3_settings()}
+    name = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
+    if protocol not in name:
+        return {}
+    return {name[protocol]: web_session() | _configured((protocol,), name[protocol])}
+
+
+def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
+    """What the user's configuration of fsspec gives a client as one of its options."""
+    given: dict[str, Any] = {}
+    for protocol in protocols:
+        found = fsspec.config.conf.get(protocol, {}).get(name, {})
+        given |= found if isinstance(found, Mapping) else {}
+    return given
+
+
 def _s3_settings() -> dict[str, Any]:
     """Settings of botocore's client: one try, bounded waits; the user's own win."""
-    given: dict[str, Any] = {}
-    for protocol in ("s3", "s3a"):
-        found = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-        given |= found if isinstance(found, Mapping) else {}
+    given = _configured(("s3", "s3a"), "config_kwargs")
     waits = patience()
     ours = {"connect_timeout": waits.connect, "read_timeout": waits.read, "retries": {"total_max_attempts": 1}}
     ours |= s3_sessions()
@@ -91,6 +140,11 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return "file" in _protocols(fs)
 
 
+def in_memory(fs: AbstractFileSystem) -> bool:
+    """Whether the file system is memory of this process, which answers at once."""
+    return "memory" in _protocols(fs)
+
+
 def lists_flat(fs: AbstractFileSystem) -> bool:
     """Whether the client lists everything below a folder page by page, and raises where a page fails."""
     return bool(_protocols(fs) & {"s3", "gs"})
@@ -104,7 +158,8 @@ def in_this_process(url: str) -> bool:
 def absolute(url: str) -> str:
     """The location spelled so that it means the same from any working folder: a local path made absolute."""
     fs, path = open_location(url)
-    return str(Path(os.path.normpath(path))) if is_local(fs) else url.rstrip("/")
+    # POSIX lets two slashes at the beginning stand; here they are one.
+    return "/" + str(Path(os.path.normpath(path))).lstrip("/") if is_local(fs) else url.rstrip("/")
 
 
 def join(url: str, *names: str) -> str:

@@ -9,33 +9,51 @@ from typing import BinaryIO, cast
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
+from esv_ray.storage import requests
+from esv_ray.storage.bounds import Bound
 from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, open_location
 
+MOST_BYTES = 2**32
+"""Bytes of an object where nothing else is known: more than any that this project writes."""
 
-def read_bytes(url: str, doing: str, most: int | None = None) -> bytes:
+
+def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
     """The whole content of one object.
 
     Args:
         url: its location.
         doing: what is being done, for the error.
-        most: bytes; a larger object is refused before it is read.
+        most: bytes; a larger object is refused before it is read, and cut off where its store told another size.
 
     Raises:
         DataError: it is not there, cannot be read, or is too large.
     """
     fs, path = open_location(url)
+    return attempt(url, doing, lambda: content(fs, path, url, doing, most))
 
-    def read() -> bytes:
-        size = fs.info(path)["size"] if most is not None else None
-        if most is not None and size is not None and size > most:
-            raise DataError(
-                f"cannot {doing}: {url}: expected at most {most} bytes, got {size}; check that the location is right"
-            )
-        data: bytes = fs.cat_file(path)
-        return data
 
-    return attempt(url, doing, read)
+def content(fs: AbstractFileSystem, path: str, url: str, doing: str, most: int = MOST_BYTES) -> bytes:
+    """One try of `read_bytes`; what the store's client raises goes through."""
+    size = _size(fs, path)
+    if size is not None and size > most:
+        raise _too_large(url, doing, most, str(size))
+    # One byte more tells of what is longer: more than it may be, or replaced since.
+    if size is None or is_local(fs):
+        data = requests.cat_whole(fs, path, most if size is None else size)
+    else:
+        data = requests.cat(fs, path, 0, size + 1) if size else b""
+    if len(data) > most:
+        raise _too_large(url, doing, most, "more")
+    if size is not None and len(data) != size:
+        raise ConnectionError(f"expected {size} bytes, got {len(data)}")
+    return data
+
+
+def _too_large(url: str, doing: str, most: int, got: str) -> DataError:
+    return DataError(
+        f"cannot {doing}: {url}: expected at most {most} bytes, got {got}; check that the location is right"
+    )
 
 
 def exists(url: str) -> bool:
@@ -51,7 +69,7 @@ def exists(url: str) -> bool:
 def is_there(fs: AbstractFileSystem, path: str) -> bool:
     """Whether an object is there; ``fs.exists`` answers "no" to every error, and no fault is an empty folder."""
     try:
-        fs.info(path)
+        requests.info(fs, path)
     except FileNotFoundError:
         return False
     return True
@@ -73,7 +91,7 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
     """
     fs, path = open_location(url)
     if is_local(fs):
-        return attempt(url, doing, lambda: Path(path).open("rb"))
+        return attempt(url, doing, lambda: requests.in_time(lambda: Path(path).open("rb"), Bound()))
     if size is None:
         size = attempt(url, doing, lambda: _size(fs, path))
     if size is None:  # some servers of the web do not say
@@ -82,11 +100,11 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
 
 
 def _size(fs: AbstractFileSystem, path: str) -> int | None:
-    entry = fs.info(path)
+    entry = requests.info(fs, path)
     if entry["type"] == "directory":
         raise IsADirectoryError(f"{path} is a folder")
     size: int | None = entry["size"]
-    return size
+    return None if entry["type"] == "other" else size  # a pipe has none
 
 
 class _Ranges(io.RawIOBase):
@@ -134,7 +152,7 @@ class _Ranges(io.RawIOBase):
         return len(data)
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        data: bytes = self._fs.cat_file(self._path, start=start, end=stop)
+        data = requests.cat(self._fs, self._path, start, stop)
         if len(data) != stop - start:
             raise ConnectionError(f"expected {stop - start} bytes from {start}, got {len(data)}")
         return data

@@ -7,15 +7,15 @@ are seen, and a file that a listing lacks is looked up by its name before it cou
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.manifest import attributions_url, videos_url
-from esv_ray.tables.unit_files import Origin, UnitFooter, check_origin, footer_of, origin_of
+from esv_ray.tables.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.tables.units import Unit
 
 FOLDERS = ("videos", "attributions")
@@ -89,8 +89,7 @@ def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
     """
     if not units:
         return []
-    with ThreadPoolExecutor(_READERS) as readers:
-        there = list(readers.map(lambda unit: is_committed(output, unit), units))
+    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=_READERS)
     return [unit for unit, seen in zip(units, there, strict=True) if seen]
 
 
@@ -121,18 +120,17 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
         footer = read_mark(output, unit, job)
         if both:
             where = attributions_url(output, unit)
-            check_origin(origin_of(_metadata(where), where), Origin(job, unit.covers), where)
+            check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
         return footer
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(read, units))
+    return in_parallel(read, units, threads=_READERS)
 
 
 def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
     """Read the footer of a unit's videos file; errors as for `read_footers_of`."""
     where = videos_url(output, unit)
     footer = footer_of(_metadata(where), where)
-    check_origin(footer.origin, Origin(job, unit.covers), where)
+    check_origin(footer.origin, origin_for(unit, job), where)
     if footer.counts.rows != unit.rows:
         raise JobError(
             f"{where}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; "

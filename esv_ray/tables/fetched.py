@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from esv_ray import storage
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.inputs import InputFile
 
 _DOING = "read the feature table"
@@ -38,8 +38,7 @@ class Fetched(io.RawIOBase):
             return piece[0], file.read(piece[1] - piece[0])
 
         self._kept = []
-        with ThreadPoolExecutor(_FETCHERS) as fetchers:
-            self._kept = list(fetchers.map(get, joined))
+        self._kept = in_parallel(get, joined, threads=_FETCHERS)
 
     def put_footer(self, start: int, data: bytes) -> None:
         """Give other bytes from a place to the end."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.parallel import in_parallel
 from esv_ray.tables.features import check_schema, columns_of
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.inputs import InputFile
@@ -25,6 +26,7 @@ _LENGTH_BYTES, _TAIL_BYTES = 4, 8  # length of the footer; and the magic number
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
+_CHECKSUM_DIGITS = 32  # of SHA-256
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footer of an `InputFile` says."""
+    """What the footer of an `InputFile` says, and the checksum of its bytes."""
 
     schema: pa.Schema
     groups: tuple[RowGroup, ...]
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,16 @@ class Group:
 
 
 class Opened(NamedTuple):
-    """A file of the table: as Arrow reads it, what its bytes come from, its own schema, and what its footer says."""
+    """A file of the table: as Arrow reads it, what its bytes come from, its own schema, and what its footer says.
+
+    `checksum` is of the footer's bytes.
+    """
 
     parquet: pq.ParquetFile
     source: Fetched
     schema: pa.Schema
     groups: tuple[Group, ...]
+    checksum: str
 
     def close(self) -> None:
         """Let go of the file."""
@@ -95,17 +102,40 @@ def open_file(file: InputFile) -> Opened:
     """A file of the table, opened for reading exact ranges.
 
     Raises:
-        DataError: it is not there, or no feature table.
+        DataError: it is not there, no feature table, or has another footer than when it was planned.
     """
     with decoding(file.url):
         source = Fetched(file)
+        checksum = _checked_footer(source, file)
         schema = pq.ParquetFile(source).schema_arrow
         check_schema(schema, file.url)
         _hide_types(source, file)
         # From here on nothing is decoded as the types that Arrow's writer left; `schema` tells those.
         parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
         check_schema(parquet.schema_arrow, file.url)
-        return Opened(parquet, source, schema, groups_of(parquet, source.at, file.size, columns_of(schema), file.url))
+        groups = groups_of(parquet, source.at, file.size, columns_of(schema), file.url)
+        return Opened(parquet, source, schema, groups, checksum)
+
+
+def _footer_start(source: Fetched, file: InputFile) -> int:
+    size = int.from_bytes(source.at(file.size - _TAIL_BYTES, _LENGTH_BYTES), "little")
+    return max(0, file.size - _TAIL_BYTES - size)
+
+
+def _checked_footer(source: Fetched, file: InputFile) -> str:
+    """The checksum of a file's footer, which must be the planned one: it holds places and sizes of all data."""
+    start = _footer_start(source, file)
+    checksum = hashlib.sha256(source.at(start, file.size - start)).hexdigest()[:_CHECKSUM_DIGITS]
+    if file.footer not in ("", checksum):
+        raise DataError(
+            f"{file.url}: changed since the job was planned (its footer is another); put it back or use a new output"
+        )
+    return checksum
+
+
+def sign(files: Sequence[InputFile], footers: Sequence[Footer]) -> list[InputFile]:
+    """Files with the checksums of their footers, by which `open_file` knows them again."""
+    return [replace(file, footer=footer.checksum) for file, footer in zip(files, footers, strict=True)]
 
 
 def _hide_types(source: Fetched, file: InputFile) -> None:
@@ -113,8 +143,7 @@ def _hide_types(source: Fetched, file: InputFile) -> None:
 
     A null in a list of a fixed size would become as many values as the type says, and that may be any number.
     """
-    size = int.from_bytes(source.at(file.size - _TAIL_BYTES, _LENGTH_BYTES), "little")
-    start = max(0, file.size - _TAIL_BYTES - size)
+    start = _footer_start(source, file)
     source.put_footer(start, source.at(start, file.size - start).replace(b"ARROW:schema", b"arrow:schema"))
 
 
@@ -128,10 +157,9 @@ def read_footers(files: Sequence[InputFile]) -> list[Footer]:
     def read(file: InputFile) -> Footer:
         opened = open_file(file)
         opened.close()
-        return Footer(opened.schema, tuple(_row_group(group) for group in opened.groups))
+        return Footer(opened.schema, tuple(_row_group(group) for group in opened.groups), opened.checksum)
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(read, files))
+    return in_parallel(read, files, threads=_READERS)
 
 
 def has_labels(files: Sequence[InputFile]) -> bool:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-
-_READERS = 16  # footers are small: latency, not bandwidth
 
 
 @dataclass(frozen=True)
@@ -20,12 +15,15 @@ class InputFile:
     Attributes:
         url: its location.
         size: bytes.
-        version: ETag, or time of the last change; another one means another content.
+        version: all else that its store tells of the state (`storage.State`); another one means another content.
+        footer: checksum of its footer as it was planned; "" where it was not read. Listings do not tell it, so that it
+            counts for no comparison: `footers.open_file` looks at it.
     """
 
     url: str
     size: int
     version: str
+    footer: str = field(default="", compare=False)
 
 
 def list_files(url: str) -> list[InputFile]:
@@ -46,22 +44,11 @@ def list_files(url: str) -> list[InputFile]:
 def list_files_if_any(url: str) -> list[InputFile]:
     """As `list_files`, but a directory may be without Parquet files."""
     # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
-    return [
-        InputFile(where, int(entry["size"]), _version(entry))
-        for where, below, entry in storage.find(url, "list the feature table")
-        if not below
-        or (below.endswith((".parquet", ".pq")) and not any(part.startswith(("_", ".")) for part in below.split("/")))
-    ]
+    return [InputFile(found.url, *found.state) for found in storage.find(url, "list the feature table", _is_meant)]
 
 
-def _version(entry: Mapping[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
-        value = entry.get(key)
-        if isinstance(value, datetime):
-            value = value.timestamp()  # some stores give a number in listings and a date for a single file
-        if value is not None:
-            return str(value).strip('"')
-    return ""
+def _is_meant(below: str) -> bool:
+    return below.endswith((".parquet", ".pq")) and not any(part.startswith(("_", ".")) for part in below.split("/"))
 
 
 def check_unchanged(file: InputFile) -> None:
@@ -70,10 +57,9 @@ def check_unchanged(file: InputFile) -> None:
     Raises:
         DataError: it changed since, or the storage refuses to say.
     """
-    fs, path = storage.open_location(file.url)
-    entry = storage.attempt(file.url, "read the feature table", lambda: fs.info(path))
-    if (int(entry["size"]), _version(entry)) != (file.size, file.version):
+    now = storage.state(file.url, "read the feature table")
+    if now != (file.size, file.version):
         raise DataError(
             f"{file.url}: changed since the job was planned (expected {file.size} bytes, version "
-            f"{file.version}; got {entry['size']}, {_version(entry)}); put it back or use a new output"
+            f"{file.version}; got {now.size}, {now.version}); put it back or use a new output"
         )

@@ -54,7 +54,7 @@ class _Written(BaseModel):
     fingerprint: str
     versions: dict[str, str]
     model: _Model
-    files: list[Annotated[tuple[str, Count, str], Field(strict=False)]]
+    files: list[Annotated[tuple[str, Count, str, str], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
     memory_budget: Count | None = None
 
@@ -90,8 +90,8 @@ class Manifest:
 
     @cached_property
     def job(self) -> str:
-        """Fingerprint of all that the tables depend on beside the rows; stands in the footer of every file."""
-        return fingerprint({**self.keys, "memory_budget": self.memory_budget})
+        """Fingerprint of all that the tables depend on beside the rows, wherever those lie (`unit_files.Origin`)."""
+        return fingerprint({key: value for key, value in self.keys.items() if key != "features"})
 
 
 def attributions_url(output: str, unit: Unit) -> str:
@@ -194,7 +194,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "versions": manifest.versions,
         "model": manifest.model,
         "memory_budget": manifest.memory_budget,
-        "files": [[file.url, file.size, file.version] for file in manifest.files],
+        "files": [[file.url, file.size, file.version, file.footer] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
     where, data = storage.join(output, RUN), _json(content)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError, JobError
 from esv_ray.tables.results import UnitTables
+from esv_ray.tables.units import Unit
 
 _FOOTER_KEY = b"esv_ray"
 
@@ -59,12 +60,19 @@ class Origin:
     """What a file of a unit is made of; stands in its footer.
 
     Attributes:
-        job: fingerprint of everything that the job's results depend on (`Manifest.job`).
-        covers: the rows of the plan (`Unit.covers`): unit, row group, start, stop.
+        job: fingerprint of everything that the job's results depend on beside the rows (`Manifest.job`).
+        input: checksum of the footer of the feature table's file (`InputFile.footer`).
+        covers: the rows (`Unit.covers`): unit, row group, start, stop.
     """
 
     job: str
+    input: str
     covers: tuple[int, ...]
+
+
+def origin_for(unit: Unit, job: str) -> Origin:
+    """Say what the files of a unit of a job are made of; the same wherever features and output lie."""
+    return Origin(job, unit.file.footer, unit.covers)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
         video_rows=tables.videos.num_rows,
         attribution_rows=tables.attributions.num_rows,
     )
-    of = {"job": origin.job, "covers": origin.covers}
+    of = {"job": origin.job, "input": origin.input, "covers": origin.covers}
     attributions = _serialised(tables.attributions, of)
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest())
     content = {**of, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
@@ -160,22 +168,24 @@ def check_origin(found: Origin, expected: Origin, where: str) -> None:
             f"{where}: expected a file of this job ({expected.job}), got one of another job ({found.job}); "
             "`esv verify --repair` on the output moves it aside, then run the job again"
         )
-    if found.covers != expected.covers:
+    if (found.covers, found.input) != (expected.covers, expected.input):
+        of_others = "" if found.input == expected.input else " of another file of features"
         raise JobError(
             f"{where}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
-            f"{found.covers}; `esv verify --repair` on the output moves it aside, then run the job again"
+            f"{found.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
         )
 
 
 def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str, Any]]:
     try:
         content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        job, covers = content["job"], tuple(content["covers"])
-        if not isinstance(job, str) or not all(type(number) is int and number >= 0 for number in covers):
+        job, of, covers = content["job"], content["input"], tuple(content["covers"])
+        texts = isinstance(job, str) and isinstance(of, str)
+        if not texts or not all(type(number) is int and number >= 0 for number in covers):
             raise ValueError(content)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise DataError(f"{where}: expected a file of esv_ray, its footer names no job and rows") from None
-    return Origin(job, covers), content
+    return Origin(job, of, covers), content
 
 
 def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:

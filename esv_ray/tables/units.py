@@ -155,7 +155,9 @@ def _read(unit: Unit, budget: int, itemsize: int) -> tuple[Piece, npt.NDArray[np
         if unit.row_group in refused:
             nothing = pa.table({"video_id": pa.nulls(unit.rows, pa.string()), "features": pa.nulls(unit.rows, _FRAMES)})
             return Piece(nothing, refused[unit.row_group]), own
-        return _row_group(unit, budget, itemsize), own
+        piece = _row_group(unit, budget, itemsize)
+    check_unchanged(unit.file)  # it may have been written over while it was read
+    return piece, own
 
 
 _reading = Lock()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from esv_ray.tables.manifest import Manifest, attributions_url, videos_url
 from esv_ray.tables.output_files import read_output
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.tables.unit_files import Origin, UnitCounts, UnitFooter, check_origin, footer_of, origin_of
+from esv_ray.tables.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.tables.units import Unit
 from esv_ray.tables.verify_values import expected_of, value_problems
 
@@ -45,7 +45,7 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
     videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
     beside = f"attributions/{unit.name}"
     rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
-    footer, own = footer_of(metadata, where), Origin(manifest.job, unit.covers)
+    footer, own = footer_of(metadata, where), origin_for(unit, manifest.job)
     check_origin(footer.origin, own, where)
     check_origin(origin_of(of_rows, beside), own, beside)
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def _eat_memory() -> None:
         time.sleep(0.005)
 
 
+def _exit() -> None:
+    """Would end the process with exit code 0."""
+    sys.exit(0)
+
+
 ACTS = {
     661.0: _segfault,
     662.0: _no_memory,
@@ -68,6 +74,7 @@ ACTS = {
     665.0: _raise,
     POISON: _kill,
     667.0: _eat_memory,
+    668.0: _exit,
 }
 
 
@@ -108,6 +115,19 @@ def raising() -> nn.Module:
 def poisonous(fixed: str | None = None) -> nn.Module:
     """Does what the value says, until it is fixed."""
     return Linear(fixed=fixed)
+
+
+class SinglePrecision(Linear):
+    """Has a constant that no move takes along."""
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        return super().forward(subsequences) @ torch.eye(3)
+
+
+@esv_ray.factory
+def single_precision() -> nn.Module:
+    """Fails in float64."""
+    return SinglePrecision()
 
 
 @esv_ray.factory

@@ -222,7 +222,7 @@ def test_the_progress_file_tells_how_a_run_ended(features: str, bundle: str, tmp
     assert (told["state"], told["videos"]["ok"], told["units"]) == (
         "done",
         40,
-        {"total": 10, "done": 10, "given_up": 0},
+        {"total": 10, "done": 10, "given_up": 0, "missing": 0},
     )
     assert told["seconds"]["compute"] > 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]

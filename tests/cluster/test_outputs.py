@@ -116,7 +116,8 @@ def test_a_mark_of_success_that_is_lost(stores: None, features: str, bundle: str
 
 
 def everything(output: Path) -> None:
-    shutil.rmtree(output)
+    while output.exists():  # the progress file may be written meanwhile
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def one_mark(output: Path) -> None:
@@ -148,13 +149,14 @@ def test_what_is_removed_in_mid_job(
     result = run(features, bundle, out, report=removing(what, out))
     assert (result.exit_code, bool(result.missing)) == (1, True)
     assert not (out / "_SUCCESS").exists()
+    there = UNITS - len(result.missing) - len(result.quarantined)  # one may have been written just then
     told = standing_of(str(out))
     assert (told.progress or {})["state"] == "incomplete"
     lines = "\n".join(lines_of(told, 0.0))
-    assert f"{UNITS - len(result.missing)} of {UNITS} units" in lines
+    assert f"{there} of {UNITS} units" in lines
     assert f"{len(result.missing)} units that were committed are missing: run it again" in lines
     again = run(features, bundle, out)
-    assert (again.exit_code, again.resumed_units) == (0, UNITS - len(result.missing))
+    assert (again.exit_code, again.resumed_units) == (0, there)
     assert tables_of(out) == clean
 
 

@@ -21,6 +21,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+import yaml
 
 from esv_ray.cluster import preflight, ray_client, ray_jobs
 from esv_ray.cluster.standing import lines_of, standing_of
@@ -97,6 +98,7 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
     spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
     assert "address: auto" in spec
+    assert load_spec(yaml.safe_load(spec)).code == ("tests.cluster",), "the consent goes with it"
     wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
 
     def standing() -> dict[str, object]:
@@ -297,7 +299,14 @@ def test_a_wrong_token_is_told_in_one_line(head: Head, token: str) -> None:
 
 def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str, bundle: str, tmp_path: Path) -> None:
     """The cluster cannot see it, whatever this machine sees."""
+    hostile = Path(python_bundle(tmp_path / "hostile", "none"))
+    text = (hostile / "model.json").read_text().replace("tests.cluster.factories:none", "tests.models.factories:heads")
+    (hostile / "model.json").write_text(text)
     wrong = [
+        (
+            arguments(features, str(hostile), tmp_path / "o1"),
+            "consent to run code, got none for tests.models.factories",
+        ),
         (arguments(str(tmp_path / "none"), bundle, tmp_path / "o1"), "none was not found"),
         (arguments(features, str(tmp_path / "none"), tmp_path / "o2"), "model.json"),
         (arguments(features, bundle, tmp_path / "o3", "--set", "classes=[77]"), "expected ids 0..2"),

@@ -368,6 +368,28 @@ def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -
     assert 0 < result.counts.failed == result.counts.rows < 10, "what was found at fault on the way stays"
 
 
+def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) -> None:
+    """With the command's exit code 0 for a job that is not done."""
+    table = make_table([3, 3, 3])
+    rows = table.column("features").to_pylist()
+    rows[1] = [[668.0] * 4] * 3
+    column = pa.array(rows, table.schema.field("features").type)
+    pq.write_table(table.set_column(1, "features", column), tmp_path / "f.parquet")
+    result = run(str(tmp_path / "f.parquet"), python_bundle(tmp_path, "poisonous"), tmp_path / "out")
+    assert (result.counts.ok, result.counts.failed, result.exit_code) == (2, 1, 1)
+    assert result.failed[0][0] == "v1"
+    assert result.failed[0][1].startswith("SystemExit: 0 (factories.py:")
+
+
+def test_a_model_that_cannot_be_moved_to_the_jobs_dtype_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Not video by video."""
+    pq.write_table(make_table([3] * 4), tmp_path / "f.parquet")
+    folder = python_bundle(tmp_path, "single_precision")
+    assert run(str(tmp_path / "f.parquet"), folder, tmp_path / "out").counts.ok == 4
+    with pytest.raises(IncompleteError, match=r"fails on features \(4, 1, 4\): RuntimeError: expected .* dtype"):
+        run(str(tmp_path / "f.parquet"), folder, tmp_path / "double", "compute.dtype=float64")
+
+
 def test_values_that_are_not_finite_fail_their_video(bundle: str, tmp_path: Path) -> None:
     """Finite features that overflow in the model."""
     table = make_table([3, 3])

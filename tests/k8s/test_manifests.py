@@ -173,10 +173,12 @@ def test_a_rendered_job_is_well(overlay: str) -> None:
 
 
 def test_what_the_spec_says_of_actors_stays() -> None:
-    spec = load_spec(SPEC.model_dump(), ["cluster.actors=3", "cluster.gpus_per_actor=0.5", "compute.threads=2"])
+    spec = load_spec(
+        SPEC.model_dump(), ["cluster.actors=3", "cluster.gpus_per_actor=0.5", "compute.threads=2", "code=zoo"]
+    )
     config = one(render(spec, "esv-o-1", "o", overlay="gpu", options=["--retry-failed"]), "ConfigMap")
     made = load_spec(yaml.safe_load(config["data"]["job.yaml"]))
-    assert (made.cluster.actors, made.cluster.gpus_per_actor) == (3, 0.5)
+    assert (made.cluster.actors, made.cluster.gpus_per_actor, made.code) == (3, 0.5, ("zoo",))
     with pytest.raises(SpecError, match=r"no worker group .* 9 cores and 1 GPU"):
         render(load_spec(SPEC.model_dump(), ["compute.threads=9"]), "esv-o-1", "o", overlay="gpu")
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esv_ray.core import engine
+from esv_ray.core import attribution
 from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.explain import Explanation, explain
@@ -479,14 +479,14 @@ def test_values_that_are_not_finite_are_refused() -> None:
 
 def test_values_out_of_their_range_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a job: whatever an estimator did wrong."""
-    real = engine.attribute
+    real = attribution.attribute
 
     def wrong(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
         found.esv[:, 0] += 0.25
         return found
 
-    monkeypatch.setattr(engine, "attribute", wrong)
+    monkeypatch.setattr("esv_ray.core.engine.attribute", wrong)
     with pytest.raises(DataError, match=r"sequence 0: ESVs miss efficiency: sum and score - prior differ by 0\.25"):
         explain(make_model(), sequence(3))
 

@@ -22,7 +22,7 @@ from tests.conftest import make_prior
 from tests.models.factories import MeanLinear
 from tests.models.test_bundle import python_bundle, refusal
 
-Forward = Callable[[Any, Tensor], Tensor]
+Forward = Callable[[Any, Tensor], Any]
 
 
 class Module(MeanLinear):
@@ -36,7 +36,8 @@ class Module(MeanLinear):
         self.kept: Any = 0.0
 
     def forward(self, subsequences: Tensor) -> Tensor:
-        return self.extra(self, super().forward(subsequences))
+        out: Tensor = self.extra(self, super().forward(subsequences))
+        return out
 
 
 class Subsets(MeanLinear):
@@ -49,12 +50,12 @@ class Subsets(MeanLinear):
         return torch.stack([super(Subsets, self).forward(subsequences[:, pairs[index]]) for index in drawn]).mean(dim=0)
 
 
-def kept_count(self: Any, out: Tensor) -> Tensor:
+def kept_count(self: Any, out: Tensor) -> Any:
     self.kept += 1.0
     return out + self.kept
 
 
-def kept_last(self: Any, out: Tensor) -> Tensor:
+def kept_last(self: Any, out: Tensor) -> Any:
     """A hidden state, of the call before."""
     before, self.kept = self.kept, float(out[0].sum())
     return out + before

@@ -287,11 +287,14 @@ def test_find(place: str) -> None:
         "/**/*.parquet": names[:3],
         "/n*/*.parquet": [],
     }.items():
-        found = storage.find(f"{place}{pattern}", "list")
+        found = storage.find(f"{place}{pattern}", "list", lambda below: True)
         root = storage.open_location(place)[1]
-        assert [storage.open_location(where)[1] for where, _, _ in found] == [f"{root}/{name}" for name in expected]
-        assert [below for _, below, _ in found] == (expected if not pattern else [""] * len(expected))
-        assert {entry["size"] for _, _, entry in found} <= {4}
+        assert [storage.open_location(one.url)[1] for one in found] == [f"{root}/{name}" for name in expected]
+        assert [one.below for one in found] == (expected if not pattern else [""] * len(expected))
+        assert [one.state for one in found] == [storage.state(one.url, "look") for one in found]
+        assert {one.state.size for one in found} <= {4}
+    parquet = storage.find(place, "list", lambda below: below.endswith(".parquet"))
+    assert [one.below for one in parquet] == names[:3]
 
 
 # Local disk -----------------------------------------------------------------------------------------------------------
@@ -656,7 +659,7 @@ def test_an_emptied_folder_is_empty(s3: S3Server) -> None:
     fs, path = storage.open_location(f"{place}/videos/object")
     fs.rm(path)
     assert storage.list_names(f"{place}/videos", "list") == []
-    assert storage.find(f"{place}/videos", "list") == []
+    assert storage.find(f"{place}/videos", "list", lambda below: True) == []
 
 
 def test_an_object_is_no_folder(place: str) -> None:

@@ -252,7 +252,7 @@ def test_a_server_that_never_recovers(
         lambda: storage.list_names(place, "ask"),
         lambda: storage.remove(url, "ask"),
         lambda: storage.reader(url, "ask"),
-        lambda: storage.find(url, "ask"),
+        lambda: storage.find(url, "ask", lambda below: True),
     ]
     for act in acts:
         proxy.inject(*[fault] * 1000)

@@ -25,8 +25,8 @@ from esv_ray.tables.unit_files import Origin, UnitFiles, unit_files
 from esv_ray.tables.units import Unit
 from tests.tables.test_results import computed
 
-UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag"), 0, 0, 3, 0)
-ORIGIN = Origin("job", UNIT.covers)
+UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
+ORIGIN = Origin("job", "footer", UNIT.covers)
 INPUTS = InputRows(["a", "b", "c"], np.zeros(3, np.int32), np.zeros(3, bool), np.array([4, 4, 4], np.int32))
 
 
@@ -35,7 +35,7 @@ def files_of(failed: list[int], *, n: int = 2, job: str = "job") -> UnitFiles:
     good = [row for row in range(3) if row not in failed]
     done = [computed(n, [row], [[row]], seed=row, stderr=False) for row in good]
     missing = [Missing(row, n, "failed", "why") for row in failed]
-    return unit_files(unit_tables(INPUTS, done, missing), 3, Origin(job, UNIT.covers))
+    return unit_files(unit_tables(INPUTS, done, missing), 3, Origin(job, "footer", UNIT.covers))
 
 
 @pytest.fixture(params=["disk", "memory"])

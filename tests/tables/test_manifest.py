@@ -97,7 +97,7 @@ WHOLE: dict[str, Any] = {
     "fingerprint": fingerprint({"model": "d"}),
     "versions": {},
     "model": {"digest": "d", "prior": [0.5, 0.5]},
-    "files": [["a", 1, "v"]],
+    "files": [["a", 1, "v", "footer"]],
     "units": [[0, 0, 0, 5, 0]],
 }
 
@@ -192,7 +192,14 @@ def test_the_same_job_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "free", [{"output": "elsewhere"}, {"max_failed": 1.0}, {"cluster": {"actors": 3}}, {"model": "moved"}]
+    "free",
+    [
+        {"output": "elsewhere"},
+        {"max_failed": 1.0},
+        {"cluster": {"actors": 3}},
+        {"model": "moved"},
+        {"code": ["my_models"]},
+    ],
 )
 def test_what_changes_no_result_is_no_other_job(free: dict[str, Any]) -> None:
     check_same_job(make_manifest(), make_manifest(**free).keys, (A, B), "out")
@@ -300,8 +307,8 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
         {"keys": ["frames"]},
         {"spec": None},
         {"model": 7},
-        {"files": [["a", "large", "v"]]},
-        {"files": [[None, 1, "v"]]},
+        {"files": [["a", "large", "v", ""]]},
+        {"files": [[None, 1, "v", ""]]},
         {"units": [[0, 0, "a", 5, 0]]},
         {"units": [[-1, 0, 0, 5, 0]]},
         {"units": [[0, 0, 5, 0, 0]]},

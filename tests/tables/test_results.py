@@ -40,7 +40,7 @@ C = 4
 Results = tuple[InputRows, list[Computed], list[Missing]]
 
 
-ORIGIN = Origin("job", ())
+ORIGIN = Origin("job", "footer", ())
 
 
 def made(
@@ -252,7 +252,7 @@ def test_the_counts_of_a_unit() -> None:
 
 @pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
 def test_counts_come_back_from_the_footer(results: Results) -> None:
-    origin = Origin("job", (3, 1, 0, 5))
+    origin = Origin("job", "footer", (3, 1, 0, 5))
     attributions, videos, counts = made(*results, origin=origin)
     status = read(videos).select(["video_id", "status"]).to_pylist()
     failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
@@ -263,14 +263,16 @@ def test_counts_come_back_from_the_footer(results: Results) -> None:
 
 
 def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
-    own = Origin("job", (3, 1, 0, 5))
+    own = Origin("job", "footer", (3, 1, 0, 5))
     check_origin(own, own, "here")
     with pytest.raises(
         JobError, match=r"^here: expected a file of this job \(job\), got one of another job \(b\); .*--repair"
     ):
-        check_origin(Origin("b", own.covers), own, "here")
+        check_origin(Origin("b", "footer", own.covers), own, "here")
     with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) of the plan .*got \(3, 1, 5, 9\); "):
-        check_origin(Origin("job", (3, 1, 5, 9)), own, "here")
+        check_origin(Origin("job", "footer", (3, 1, 5, 9)), own, "here")
+    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) .* of another file of features; "):
+        check_origin(Origin("job", "another", own.covers), own, "here")
 
 
 def test_counts_add_up() -> None:
@@ -290,12 +292,13 @@ def test_counts_add_up() -> None:
         {"esv_ray": "[]"},
         {"esv_ray": "7"},
         {"esv_ray": '{"rows": 1}'},
-        {"esv_ray": '{"job": 1, "covers": []}'},
-        {"esv_ray": '{"job": "j", "covers": [-1]}'},
-        {"esv_ray": '{"job": "j", "covers": [true]}'},
-        {"esv_ray": '{"job": "j", "covers": 3}'},
-        {"esv_ray": '{"job": "j", "covers": []}'},
-        {"esv_ray": '{"job": "j", "covers": [], "counts": {"rows": 1}, "failed": [], "attributions": ""}'},
+        {"esv_ray": '{"job": "j", "covers": [1, 0, 0, 5]}'},
+        {"esv_ray": '{"job": 1, "input": "i", "covers": []}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [-1]}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [true]}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": 3}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": []}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [], "counts": {"rows": 1}, "failed": [], "attributions": 1}'},
         {"esv_ray": "[" * 100_000},
     ],
 )

@@ -731,6 +731,8 @@ def test_a_mark_that_is_broken(output: Output) -> None:
 def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
     """The schemas here come from files; they are those that the program writes."""
     none = np.zeros(0, np.int32)
-    files = unit_files(unit_tables(InputRows([], none, none.astype(bool), none), [], []), 0, Origin("job", ()))
+    files = unit_files(
+        unit_tables(InputRows([], none, none.astype(bool), none), [], []), 0, Origin("job", "footer", ())
+    )
     for kind, data in (("attributions", files.attributions), ("videos", files.videos)):
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)

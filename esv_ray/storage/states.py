@@ -1,0 +1,117 @@
+"""The state of an object: its size and its version, by which another content is told."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fsspec.spec import AbstractFileSystem
+
+from esv_ray.errors import DataError
+from esv_ray.storage import requests
+from esv_ray.storage.bounds import Bound
+from esv_ray.storage.faults import BeyondError, attempt
+from esv_ray.storage.location import is_local, open_location
+
+# What stores say of a content: the first of these. A listing of S3 has no version ids, and where one has ETags they are
+# of the content. Times of changes are whole seconds where S3 is asked for a single object, and finer in its listings.
+_CONTENT = ("ETag", "etag", "generation", "md5Hash", "Content-MD5")
+_CHANGED = ("LastModified", "last_modified", "Last-Modified", "mtime", "modify", "modified", "created")
+# Inodes, and times of their change, that a client makes up when it is mounted.
+_MADE_UP = ("fuse", "9p", "cifs", "smb", "vboxsf", "drvfs")
+
+
+class State(NamedTuple):
+    """What a store says of an object.
+
+    Attributes:
+        size: bytes.
+        version: ETag or generation; else the time of the last change. Of a file on a disk: the times of its last change
+            and of its inode's, and the inode's number; of the file that a link leads to.
+    """
+
+    size: int
+    version: str
+
+
+def state(url: str, doing: str) -> State:
+    """The state of one object.
+
+    Raises:
+        DataError: it is not there or no ordinary file, or the store refuses to say.
+    """
+    fs, path = open_location(url)
+    if is_local(fs):
+        return attempt(url, doing, lambda: requests.in_time(lambda: state_of(fs, path, url), Bound()))
+    return attempt(url, doing, lambda: state_of(fs, path, url))
+
+
+def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, Any] | None = None) -> State:
+    """The state of an object of which a listing may have told.
+
+    Raises:
+        DataError: it is no ordinary file.
+    """
+    if is_local(fs):
+        return _of_file(path, url)
+    told = None if entry is None else _of_entry(entry)
+    if told is not None:
+        return told
+    entry = requests.info(fs, path)
+    if entry["type"] != "file":
+        raise DataError(f"{url}: expected an object, got a folder; check the location")
+    told = _of_entry(entry)
+    if told is None:
+        raise BeyondError("the store tells no size or no version (an ETag, or a time of the last change)")
+    return told
+
+
+def _of_file(path: str, url: str) -> State:
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        if not os.path.lexists(path):
+            raise
+        raise DataError(f"{url}: expected a file, got a link that leads nowhere; mend or remove it") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{url}: expected an ordinary file, got {_kind(found.st_mode)}; move it away")
+    if _made_up(found.st_dev):
+        return State(found.st_size, str(found.st_mtime_ns))
+    return State(found.st_size, f"{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+
+
+@lru_cache
+def _made_up(device: int) -> bool:
+    """Whether a file system, by its device, is one of which inodes are not the same after the next mount."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # no Linux
+        return False
+    kinds = [mount.partition(" - ")[2].split(" ")[0] for mount in mounts if mount.split(" ")[2] == number]
+    return any(kind.startswith(_MADE_UP) for kind in kinds)
+
+
+def _of_entry(entry: Mapping[str, Any]) -> State | None:
+    size = entry.get("size")
+    version = next((str(entry[key]).strip('"') for key in _CONTENT if entry.get(key)), None)
+    if version is None:
+        version = next((_time(key, entry[key]) for key in _CHANGED if entry.get(key)), None)
+    return None if size is None or version is None else State(int(size), version)
+
+
+def _time(key: str, value: object) -> str:
+    if not isinstance(value, datetime):
+        return str(value)
+    seconds = value.timestamp()
+    return str(int(seconds) if key in ("LastModified", "last_modified") else seconds)
