@@ -17,6 +17,7 @@ from esv_ray.core.model import VideoModel
 from esv_ray.errors import DataError
 from esv_ray.tables.features import Video
 from esv_ray.tables.frames import sample_frames
+from esv_ray.tables.ranges import NOT_FINITE
 
 _NINETY_FIVE = 1.959964  # standard errors either side of a normal estimate
 
@@ -124,6 +125,8 @@ def exact_cases(
             target = int(scores[row].argmax()) if video.label is None else video.label
             if not 0 <= target < model.n_classes:
                 raise DataError(f"{video.video_id}: expected a label below {model.n_classes}, got {target}")
+            if not (np.isfinite(scores[row]).all() and np.isfinite(esv[row]).all()):
+                raise DataError(f"{video.video_id}: {NOT_FINITE}")
             if abs(scores[row, target] - float(model.prior[target])) >= threshold and len(cases) < most:
                 cases.append(Case(video.video_id, features[row], target, esv[row, :, target]))
         if len(cases) >= most:

@@ -105,7 +105,10 @@ def _by_class(
         [("esv_up", "sum"), ("esv_down", "sum"), ("supports", "mean")]
     )
     width = len(prior)
-    scores = videos.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, width)
+    lists = videos.column("scores")
+    if not pc.all(pc.equal(pc.fill_null(pc.list_value_length(lists), -1), width)).as_py() and len(lists):
+        raise DataError(f"videos: expected {width} scores for every video that is ok; see esv verify")
+    scores = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     # Lists do not go through a join; a row number does.
     videos = videos.append_column("row", pa.array(np.arange(videos.num_rows)))
     own = (

@@ -148,8 +148,8 @@ def tell(result: JobResult) -> None:
     help="Recompute N videos, drawn by the job's seed, and compare every stored column.",
 )
 @code_option
-@click.option("--features", metavar="URL", help="With --recompute: where the feature table is now.")
-@click.option("--model", metavar="URL", help="With --recompute: where the model bundle is now.")
+@click.option("--features", metavar="URL", help="Where the feature table is; its files may be opened.")
+@click.option("--model", metavar="URL", help="With --recompute: where the model bundle is.")
 @click.pass_context
 def verify(
     context: click.Context,
@@ -179,13 +179,13 @@ def verify(
       1  problems were found, one line each, and which units are to be done again
       2  there is no output, or its videos cannot be recomputed here
     """
-    if recompute is None and (code or features is not None or model is not None):
-        raise click.UsageError("--code, --features and --model go with --recompute")
+    if recompute is None and (code or model is not None):
+        raise click.UsageError("--code and --model go with --recompute")
     from esv_ray.storage import absolute
     from esv_ray.tables.verify import repair_output, verify_output
 
     place = absolute(output)
-    found = verify_output(place)
+    found = verify_output(place, features)
     for line in (*found.problems, *found.notes):
         click.echo(printable(line), err=True)
     counts = found.counts

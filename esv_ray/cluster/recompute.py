@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esv_ray import storage
 from esv_ray.cluster.actor import fault_of
 from esv_ray.cluster.compared import VideoValues, differences, same_bits, values_of
 from esv_ray.cluster.computed import compute_rows
@@ -34,6 +33,7 @@ from esv_ray.tables.output_files import read_output
 from esv_ray.tables.ranges import ranges_of
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.tables.units import Unit
+from esv_ray.tables.verify_input import check_near, features_location
 
 _SHUFFLED = 2**20  # rows: of more, numbers are drawn one by one
 _TRIES = 64  # of a draw: of an output in which more than all but one row in so many failed, fewer are recomputed
@@ -84,7 +84,7 @@ def recompute(
     manifest = existing_manifest(output)
     asked = _spec_of(manifest, output, code, model)
     spec = with_memory_budget(asked, _budget(manifest, output))
-    files = _files(manifest, features)
+    files = _files(output, manifest, features)
     drawn = _drawn(output, manifest, count, without)
     same, problems = 0, []
     with _compute_thread(spec) as compute:
@@ -103,7 +103,10 @@ def _spec_of(manifest: Manifest, output: str, code: Sequence[str], model: str | 
     asked = {**manifest.spec, "output": output, "code": list(code), "cluster": {"actors": 0}}
     if model is not None:
         asked["model"] = model
-    return load_spec(asked)
+    spec = load_spec(asked)
+    if model is None:
+        check_near(output, spec.model, "--model")
+    return spec
 
 
 def _budget(manifest: Manifest, output: str) -> int:
@@ -159,31 +162,30 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
         ) from None
 
 
-def _files(manifest: Manifest, features: str | None) -> Mapping[InputFile, InputFile]:
-    """Where each planned file is to be read.
+def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[InputFile, InputFile]:
+    """Where each planned file is to be read; one that has moved is known by the checksum of its footer.
 
     Raises:
         DataError: the files are not those of the plan.
     """
-    where = features or str(manifest.spec["features"])
-    here = list_files(storage.absolute(where))
+    where = features_location(output, manifest, features)
+    here, planned = list_files(where), manifest.files
+    lost = set(planned) - set(here)
+    if not lost:
+        return {file: file for file in planned}
     if features is None:
-        lost = [file.url for file in manifest.files if file not in set(here)]
-        if lost:
-            raise DataError(
-                f"{lost[0]}: changed since the job was planned, or not below {where}; if the feature table lies "
-                "elsewhere, give its place with --features"
-            )
-        return {file: file for file in manifest.files}
-    planned = [(basename(file.url), file.size) for file in manifest.files]
-    found = [(basename(file.url), file.size) for file in here]
-    alone = len(planned) == 1 and [size for _, size in planned] == [size for _, size in found]  # it may be renamed
-    if planned != found and not alone:
+        raise DataError(
+            f"{min(file.url for file in lost)}: changed since the job was planned, or not below {where}; if the "
+            "feature table lies elsewhere, give its place with --features"
+        )
+    # A single file may have another name, too.
+    same = [basename(file.url) for file in planned] == [basename(file.url) for file in here] or len(planned) == 1
+    if not same or [file.size for file in planned] != [file.size for file in here]:
         raise DataError(
             f"{where}: expected the {len(planned)} files of the job's plan, of the same names and sizes, got "
-            f"{len(found)} files; check --features"
+            f"{len(here)} files; check --features"
         )
-    return dict(zip(manifest.files, here, strict=True))
+    return {file: replace(now, footer=file.footer) for file, now in zip(planned, here, strict=True)}
 
 
 def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]) -> dict[Unit, list[int]]:

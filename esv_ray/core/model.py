@@ -117,6 +117,6 @@ def check_prior(prior: Tensor) -> Tensor:
     prior = prior.double()
     if prior.ndim != 1 or not len(prior) or not prior.isfinite().all() or bool((prior < 0).any()):
         raise ModelError(f"prior: expected probabilities (C,), got shape {tuple(prior.shape)} with a bad value or none")
-    if abs(float(prior.sum()) - 1) > 1e-4:
+    if not abs(float(prior.sum()) - 1) <= 1e-4:
         raise ModelError(f"prior: expected probabilities that sum to 1, got a sum of {float(prior.sum()):.6g}")
     return prior

@@ -31,10 +31,12 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
         Problems and notes, one line each. A note says what could not be compared.
     """
     try:
-        location = _location(output, manifest, features)
+        location = features_location(output, manifest, features)
         foreign = [file.url for file in manifest.files if not storage.is_of(location, file.url)]
     except EsvError as error:
         return [], [f"not compared with the input: {error}"]
+    if foreign and features is not None:  # the table has moved: its files are not those of the plan, by their names
+        return [], [f"not compared with the input: {foreign[0]} of the plan is not a file of {location}"]
     if foreign:
         return [f"{foreign[0]}: in the plan, but not a file of the features {location}; it is not opened"], []
     planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
@@ -59,10 +61,24 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
     return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
-def _location(output: str, manifest: Manifest, features: str | None) -> str:
+def features_location(output: str, manifest: Manifest, features: str | None) -> str:
+    """The location below which the feature table's files may be opened; arguments as for `input_problems`.
+
+    Raises:
+        DataError: the plan's is too far away (`check_near`).
+    """
     if features is not None:
         return storage.absolute(features)
     location = str(manifest.keys.get("features", manifest.spec["features"]))
-    if storage.protocol_of(location) not in ("file", storage.protocol_of(output)):
-        raise DataError(f"run.json names {location}; give --features {location} if you trust that location")
+    check_near(output, location, "--features")
     return location
+
+
+def check_near(output: str, location: str, option: str) -> None:
+    """Refuse a location that a run.json names, unless it is on a disk of this machine or on the output's kind of store.
+
+    Raises:
+        DataError: names the option by which a user vouches for it.
+    """
+    if storage.protocol_of(location) not in ("file", storage.protocol_of(output)):
+        raise DataError(f"run.json names {location}; give {option} {location} if you trust that location")

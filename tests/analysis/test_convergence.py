@@ -96,6 +96,13 @@ def test_videos_without_evidence_or_too_short_are_left_out() -> None:
         exact_cases(MODEL, videos(), 15, most=6, threshold=0.0, memory_budget=BUDGET)
 
 
+def test_values_that_are_not_finite_are_told_of_and_not_left_out() -> None:
+    odd = videos(1)[0]
+    huge = Video(0, "huge", np.full((14, 6), 3e38, np.float32) * np.array([1, -1] * 3), odd.label, odd.frame_index)
+    with pytest.raises(DataError, match="huge: the model's scores are not finite"):
+        exact_cases(MODEL, [*videos(2), huge], 11, most=6, threshold=0.0, memory_budget=BUDGET)
+
+
 def test_the_slope_of_least_absolute_deviations() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -28,6 +29,18 @@ def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:
         assert one.supporting >= 0 >= one.distracting
         assert 0 <= one.supporting_share <= 1
     assert found.worst_exact_gap < 1e-5
+
+
+def test_scores_of_another_number_of_classes(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out)
+    path = next((out / "videos").iterdir())
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("scores")
+    changed = pa.array([None, [0.5], *table.column("scores").to_pylist()[2:]], table.schema.field("scores").type)
+    pq.write_table(table.set_column(place, table.schema.field("scores"), changed), path)
+    with pytest.raises(DataError, match="expected 3 scores for every video that is ok; see esv verify"):
+        summarize(str(out))
 
 
 def test_no_output(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from esv_ray.cli import cli
 from esv_ray.cluster.recompute import recompute
 from esv_ray.errors import DataError, EsvError, JobError, ModelError
 from esv_ray.models.bundle import save_heads
+from esv_ray.spec import fingerprint
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_worker import large_bundle, python_bundle, run
 from tests.conftest import make_heads, make_prior, make_table
@@ -172,6 +173,35 @@ def test_features_that_moved(job: Path, table: str, tmp_path: Path) -> None:
         recompute(str(job), 5)
 
 
+def test_features_that_moved_and_are_others(job: Path, table: str, tmp_path: Path) -> None:
+    """Of the same name and size: the footer's checksum tells."""
+    moved = tmp_path / "moved.parquet"
+    shutil.move(table, moved)
+    told = esv(str(job), "--features", str(moved), "--recompute", "3")
+    assert told.exit_code == 0, told.output
+    assert "not compared with the input" in told.output
+    data = bytearray(moved.read_bytes())
+    data[data.index(b"parquet-cpp")] ^= 1  # who wrote it: nothing else would tell
+    moved.write_bytes(data)
+    problems = recompute(str(job), 3, features=str(moved)).problems
+    assert problems
+    assert all("its footer is another" in problem for problem in problems)
+
+
+def test_places_of_a_run_json_that_are_far_away(job: Path) -> None:
+    """Nothing is sent to an address of the file's choosing."""
+    told = json.loads((job / "run.json").read_text())
+    for key, option in (("model", "--model"), ("features", "--features")):
+        far = "s3://of-somebody-else/x"
+        spec, keys = {**told["spec"], key: far}, dict(told["keys"])
+        if key in keys and key != "model":
+            keys[key] = far
+        changed = {**told, "spec": spec, "keys": keys, "fingerprint": fingerprint(keys)}
+        (job / "run.json").write_text(json.dumps(changed))
+        with pytest.raises(DataError, match=f"give {option} {far} if you trust that location"):
+            recompute(str(job), 1)
+
+
 def test_a_file_outside_the_planned_features_is_not_opened(job: Path, tmp_path: Path) -> None:
     """A run.json of anybody's names any file."""
     told = json.loads((job / "run.json").read_text())
@@ -199,7 +229,7 @@ def test_units_that_are_broken_are_left_out(job: Path) -> None:
 
 
 def test_options_that_go_with_it(job: Path) -> None:
-    for option in (["--code", "tests"], ["--features", "x"], ["--model", "x"]):
+    for option in (["--code", "tests"], ["--model", "x"]):
         told = esv(str(job), *option)
         assert told.exit_code == 2
         assert "go with --recompute" in told.output

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from esv_ray.core.model import VideoModel, variable_length_model
+from esv_ray.core import attribution
+from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.explain import Explanation, explain
-from tests.conftest import make_model, make_prior
+from tests.conftest import make_heads, make_model, make_prior
 from tests.models import factories
 
 ROOT = Path(__file__).parents[2]
@@ -434,3 +435,65 @@ def test_explaining_needs_no_ray(bundle: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "False (14, 3) False"
+
+
+# --- values that are not sense
+
+
+def large(gain: float) -> VideoModel:
+    """The small model with its last layers times `gain`."""
+    heads = make_heads()
+    with torch.no_grad():
+        for head in heads.values():
+            for parameter in head.linears[-1].parameters():
+                parameter.mul_(gain)
+    return multiscale_model(heads, make_prior(3), feature_dim=4)
+
+
+@pytest.mark.parametrize("gain", [1e4, 1e15, 1e30])
+@pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
+def test_standard_errors_of_probabilities_are_at_most_1_and_of_logits_finite(kind: Any, gain: float) -> None:
+    """They were 1e10, infinite and NaN."""
+    asked: Any = {"estimator": kind, "m": 16, "iterations": 2}
+    for seed in range(3):
+        of = explain(large(gain), sequence(10, seed), **asked)
+        assert of.stderr is not None
+        assert bool(((of.stderr >= 0) & (of.stderr <= 1)).all())
+        difference = of.contrast(0, 1).stderr
+        assert difference is not None
+        assert bool(((difference >= 0) & (difference <= 2)).all())
+        of = explain(large(gain), sequence(10, seed), output="logit", **asked)
+        assert of.stderr is not None
+        assert bool((of.stderr > 0).all())
+        small = explain(large(1.0), sequence(10, seed), output="logit", **asked)
+        assert small.stderr is not None
+        # Linear in the logits: only what is squared was out of float32's range.
+        shares = of.stderr.double() / gain / small.stderr.double()
+        assert float((shares.median() - 1).abs()) < 0.2
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(DataError, match="sequence 1: the model's scores are not finite: features or weights are too"):
+        explain(make_model(), [sequence(3), 3e38 * np.sign(sequence(3))])
+
+
+def test_values_out_of_their_range_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a job: whatever an estimator did wrong."""
+    real = attribution.attribute
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        found = real(*args, **options)
+        found.esv[:, 0] += 0.25
+        return found
+
+    monkeypatch.setattr("esv_ray.core.engine.attribute", wrong)
+    with pytest.raises(DataError, match=r"sequence 0: ESVs miss efficiency: sum and score - prior differ by 0\.25"):
+        explain(make_model(), sequence(3))
+
+
+def test_games_of_any_values_are_not_held_to_probabilities() -> None:
+    def game(positions: Tensor) -> Tensor:
+        return 1e6 * positions.float().sum(dim=1, keepdim=True) ** 2
+
+    found = explain(characteristic_game(game, torch.zeros(1)), np.zeros((5, 1), np.float32), estimator="exact")
+    assert float(found.esv.sum()) == pytest.approx(1e8, rel=1e-6)
