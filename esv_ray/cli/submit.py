@@ -89,8 +89,8 @@ def submit(
     \b
     Exit codes:
       0    submitted; with --wait or --follow: done
-      1    with --wait or --follow: too many videos failed, a unit could not be committed, or it is not known how the
-           job ended, as the cluster stays silent
+      1    with --wait or --follow: too many videos failed, a unit could not be committed, or it is
+           not known how the job ended, as the cluster stays silent
       2    the request is wrong, or the cluster cannot do it; nothing was started
       130  with --wait or --follow: the job was stopped, or you left it (Ctrl-C), and it goes on
     """
