@@ -1,8 +1,8 @@
 """Every request to a store, each within its `Bound`; what is asked for is named by the function.
 
 Clients that have a loop of their own (S3, Google, Azure, the web) are asked in it, and a request that takes too long is
-cancelled there. Any other, a disk included, is asked in a thread of its own, which is left behind where it hangs: such
-a thread ends with the process at the latest. Waiting can be interrupted in both.
+cancelled there. Any other, a disk included, is asked in another thread, which is left behind where it hangs: such a
+thread ends with the process at the latest. Waiting can be interrupted in both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextvars import copy_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
@@ -112,21 +113,37 @@ def in_time(work: Callable[[], T], bound: Bound) -> T:
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
+    context = copy_context()
 
     def run() -> None:
         try:
-            result = work()
+            result = context.run(work)
         except BaseException as error:  # raised where it is waited for
             future.set_exception(error)
         else:
             future.set_result(result)
 
-    threading.Thread(target=copy_context().run, args=(run,), name="esv-storage", daemon=True).start()
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        threading.Thread(target=_run_tasks, args=(tasks,), name="esv-storage", daemon=True).start()
+    tasks.put(run)
     try:
         return _waited(future, bound)
     except KeyboardInterrupt:
         wait([future], timeout=_GRACE_S)
         raise
+
+
+_idle: list[SimpleQueue[Callable[[], None]]] = []  # of threads that wait for work: to start one takes 160 us
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        tasks.get()()
+        _idle.append(tasks)  # one that was left behind, too, once it comes back
 
 
 def _ask(
