@@ -7,7 +7,6 @@ that runs no signal handlers. This module imports nothing slow, since it must wo
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import signal
@@ -172,7 +171,7 @@ def _watch(reader: int) -> None:
         time.sleep(0.1)
         if _state.swallowed:  # raise it again, now that the main thread has gone on
             _state.swallowed = _state.raised = False
-            _thread.interrupt_main(signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # it may wait in a system call
     end_by_force(INTERRUPTED, _LAST_LINE)
 
 

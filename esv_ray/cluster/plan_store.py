@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esv_ray.cluster.local_runtime import others_can_rename
+from esv_ray.cluster.private_folder import others_can_rename
 from esv_ray.core.adjusted_plan import AdjustedPlan
 from esv_ray.core.estimator import Recipe
 from esv_ray.core.lattice import Lattice, Scale

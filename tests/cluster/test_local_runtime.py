@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from esv_ray.cluster import local_runtime
-from esv_ray.cluster.local_runtime import PREFIX, end_processes, others_can_rename, own_runtime, remove_left
+from esv_ray.cluster import private_folder
+from esv_ray.cluster.local_runtime import own_runtime
+from esv_ray.cluster.private_folder import PREFIX, end_processes, others_can_rename, remove_left
 from esv_ray.errors import JobError
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_worker import python_bundle
@@ -74,10 +75,8 @@ def check_private(folder: Path) -> None:
     if os.geteuid() == 0:
         other = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
         for attempt in ("ls {0}", "mv {0} {0}.moved", "ln -s / {0}/link"):
-            assert (
-                subprocess.run([*other, *attempt.format(folder).split()], capture_output=True, check=False).returncode
-                != 0
-            )
+            words = [*other, *attempt.format(folder).split()]
+            assert subprocess.run(words, capture_output=True, check=False).returncode != 0
 
 
 def test_a_lost_gcs_is_replaced_once_and_nobody_else_saw_the_folder(
@@ -167,7 +166,7 @@ def test_where_it_is(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert folder.parent.parent == short, "who names it answers for it"
     short.chmod(0o1777)
     assert not others_can_rename(short)
-    monkeypatch.setattr(local_runtime, "_SOCKET_BYTES", 10)
+    monkeypatch.setattr(private_folder, "_SOCKET_BYTES", 10)
     with pytest.raises(JobError, match=r"cannot start Ray on this machine: expected a folder .* set RAY_TMPDIR to one"):
         own_runtime().__enter__()
 

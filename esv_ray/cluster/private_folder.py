@@ -1,0 +1,136 @@
+"""Folders for Ray's sockets and logs that only this user can enter, and that nobody else can put others in place of."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from esv_ray.errors import JobError
+
+PREFIX = "esv-ray-"
+OWNED = "ESV_RAY_RUNTIME"
+"""The environment variable of all processes of a runtime that names its folder."""
+
+_SOCKET_BYTES = 107 if sys.platform == "linux" else 103  # of a path, by the kernel's sockaddr_un
+_BELOW = len(f"/{PREFIX}01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+_NOBODY = 65534  # whoever has no number in this container: the machine's root, above all
+_TRIES = 3
+_GONE_S = 3.0  # until killed processes are gone
+
+
+def new_folder() -> tuple[Path, int]:
+    """Make a folder that only this user can enter; what killed commands left is removed before.
+
+    Returns:
+        The folder, and a descriptor whose lock says that it is in use; the kernel drops it with the process.
+
+    Raises:
+        JobError: there is no place for it.
+    """
+    tried = []
+    for place in _places():
+        remove_left(place)
+        for _ in range(_TRIES):
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            except OSError as error:
+                tried.append(f"{place} ({error.strerror})")
+                break
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if _held(lock) and folder.exists():
+                return folder, lock
+            os.close(lock)  # another command that starts now took it for left
+    found = f"; tried {', '.join(tried)}" if tried else ""
+    raise JobError(
+        "cannot start Ray on this machine: expected a folder for its sockets of at most "
+        f"{_SOCKET_BYTES - _BELOW} characters that other users cannot rename{found}; set RAY_TMPDIR to one"
+    )
+
+
+def _held(descriptor: int) -> bool:
+    """Whether this process holds the lock of a folder from here on, or nobody can."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some file systems have no locks: nobody will take it for left
+        return True
+    return True
+
+
+def _places() -> Iterator[Path]:
+    """Where a private folder may be: paths short enough for sockets, which nobody else can change."""
+    chosen = os.environ.get("RAY_TMPDIR")
+    others = (tempfile.gettempdir(), "/tmp", os.environ.get("XDG_RUNTIME_DIR"), "/var/tmp")  # noqa: S108
+    seen = set()
+    for name in (chosen, *others):
+        place = Path(os.path.realpath(name)) if name else None
+        if place is None or place in seen or len(os.fsencode(place)) + _BELOW > _SOCKET_BYTES:
+            continue
+        seen.add(place)
+        if place.is_dir() and (name == chosen or not others_can_rename(place)):
+            yield place
+
+
+def others_can_rename(folder: Path) -> bool:
+    """Whether another user can put something else in the place of what is in a folder, given without links."""
+    for each in (folder, *folder.parents):
+        status = each.lstat()
+        writable, sticky = status.st_mode & 0o022, status.st_mode & 0o1000
+        if status.st_uid not in (0, os.getuid(), _NOBODY) or (writable and not sticky):
+            return True
+    return False
+
+
+def remove_left(place: Path) -> None:
+    """End and remove what killed commands of this user left in a folder."""
+    for folder in place.glob(f"{PREFIX}*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # another user's, or gone
+            continue
+        try:
+            if os.fstat(lock).st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when its owner is gone
+                end_processes(folder)
+                remove_folder(folder)
+        except OSError:  # in use, or no locks
+            continue
+        finally:
+            os.close(lock)
+
+
+def end_processes(folder: Path) -> None:
+    """Kill what is left of the runtime of a folder, such as stopped actors, which outlive their raylet."""
+    until = time.monotonic() + _GONE_S
+    while (left := _processes(folder)) and time.monotonic() < until:
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _processes(folder: Path) -> list[int]:
+    mark, found = f"{OWNED}={folder}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):  # there is none on other systems than Linux
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        except OSError:  # another user's, or gone
+            continue
+    return found
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whose processes are gone, or are about to be."""
+    until = time.monotonic() + _GONE_S
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
