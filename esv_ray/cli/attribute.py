@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from esv_ray.cluster.partitions import Partition
     from esv_ray.cluster.state import JobResult
     from esv_ray.spec import JobSpec
+    from esv_ray.tables.verify import Verification
 
 
 _NAMED = 10
@@ -188,12 +189,7 @@ def verify(
     found = verify_output(place, features)
     for line in (*found.problems, *found.notes):
         click.echo(printable(line), err=True)
-    counts = found.counts
-    click.echo(
-        f"{found.committed} of {found.units} units, {counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, "
-        f"{counts.failed} failed; largest efficiency gap of exact rows {found.worst_gap:.1e}; "
-        + ("no problems" if not found.problems else f"{len(found.problems)} problems")
-    )
+    click.echo(_checked(found))
     if found.redo:
         more = len(found.redo) - _NAMED
         named = ", ".join(found.redo[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -208,6 +204,17 @@ def verify(
     if recompute is not None and not found.wrong_manifest:
         differ = _recompute(place, recompute, code, features, model, found.redo)
     context.exit(1 if found.problems or differ else 0)
+
+
+def _checked(found: Verification) -> str:
+    if found.wrong_manifest:
+        return "run.json cannot be read: nothing else was checked"
+    counts = found.counts
+    return (
+        f"{found.committed} of {found.units} units, {counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, "
+        f"{counts.failed} failed; largest efficiency gap of exact rows {found.worst_gap:.1e}; "
+        + ("no problems" if not found.problems else f"{len(found.problems)} problems")
+    )
 
 
 def _recompute(

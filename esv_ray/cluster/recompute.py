@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -24,6 +24,7 @@ from esv_ray.cluster.worker import Workplace, open_workplace, rows_of
 from esv_ray.core.keyed import derive_key, mix64, permutation
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.machine import gpus, memory_per_actor
+from esv_ray.parallel import DaemonThreads
 from esv_ray.spec import JobSpec, load_spec, with_memory_budget
 from esv_ray.tables.committed import committed_units, read_mark
 from esv_ray.tables.features import FeatureRows
@@ -127,7 +128,7 @@ def _budget(manifest: Manifest, output: str) -> int:
 def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
     """The one thread that computes, as an actor has it; the process's settings are put back afterwards."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(spec.compute.threads,)) as compute:
+    with DaemonThreads(1, "esv-recompute", lambda: torch.set_num_threads(spec.compute.threads)) as compute:
         try:
             yield compute
         finally:
