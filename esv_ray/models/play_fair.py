@@ -21,8 +21,9 @@ from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
-from esv_ray.models.bundle import check_weights, head_from_state, save_average, save_heads
+from esv_ray.models.bundle import save_average, save_heads
 from esv_ray.models.class_tables import read_classes, read_prior
+from esv_ray.models.weights import check_weights, head_from_state
 
 _NORM_EPS = 1e-5  # torch's default, which the authors use
 _JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\.\d+\..+)")

@@ -1,0 +1,106 @@
+"""Weights of the built-in kinds: files and state dicts to heads, checked before anything of their size is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from esv_ray.core.game import Average
+from esv_ray.core.heads import MlpHead
+from esv_ray.errors import ModelError
+from esv_ray.models.manifest import BundleManifest
+
+
+def tensors_of(data: bytes) -> dict[str, Tensor]:
+    """Read the content of a safetensors file.
+
+    Raises:
+        ModelError: it is anything else.
+    """
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"expected a safetensors file: {error}") from None
+
+
+def head_from_state(
+    state: Mapping[str, Tensor],
+    *,
+    scale: int,
+    feature_dim: int,
+    n_classes: int,
+    input_relu: bool,
+    norm_eps: float,
+) -> MlpHead:
+    """An `MlpHead` with the weights of a state dict named as its own (``linears.I.*``, ``norms.I.*``).
+
+    Raises:
+        ModelError: layers are missing or do not fit each other, D, C or the scale.
+    """
+    weights = [state[f"linears.{i}.weight"] for i in range(len(state)) if f"linears.{i}.weight" in state]
+    if not weights or any(weight.ndim != 2 or 0 in weight.shape for weight in weights):
+        raise ModelError(f"expected linears.0.weight, linears.1.weight, ..., got {sorted(state)[:4]}")
+    check_weights(state)
+    if weights[0].shape[1] != scale * feature_dim:
+        raise ModelError(
+            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs "
+            f"(s * feature_dim), got {weights[0].shape[1]}"
+        )
+    if weights[-1].shape[0] != n_classes:
+        raise ModelError(f"head of scale {scale}: expected {n_classes} classes, got {weights[-1].shape[0]}")
+    for i, (below, weight) in enumerate(pairwise(weights), start=1):
+        # Before anything of that size is made: two thin matrices would be taken for the edges of a huge one.
+        if weight.shape[1] != len(below):
+            raise ModelError(f"linears.{i}.weight: expected {[len(weight), len(below)]}, got {list(weight.shape)}")
+    head = MlpHead(
+        scale=scale,
+        feature_dim=feature_dim,
+        hidden_dims=[len(weight) for weight in weights[:-1]],
+        n_classes=n_classes,
+        batch_norm="norms.0.weight" in state,
+        input_relu=input_relu,
+    )
+    if head.norms is not None:
+        for norm in head.norms:
+            assert isinstance(norm, nn.BatchNorm1d)
+            norm.eps = norm_eps
+    try:
+        head.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise ModelError(" ".join(str(error).split())) from None
+    return head.eval()
+
+
+def average_from_state(manifest: BundleManifest, state: Mapping[str, Tensor]) -> Average:
+    """A TSN with the weights of a state dict (weight, bias).
+
+    Raises:
+        ModelError: they do not fit D and C.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {"weight": (manifest.n_classes, manifest.feature_dim), "bias": (manifest.n_classes,)}
+    if shapes != expected:
+        raise ModelError(f"expected {expected}, got {shapes}")
+    check_weights(state)
+    return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu)
+
+
+def check_weights(state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that cannot be meant.
+
+    Raises:
+        ModelError: a tensor is no floating-point one, not finite in float32, or a negative variance; says which.
+    """
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point():
+            raise ModelError(f"{name}: expected floating-point weights, got {str(tensor.dtype).removeprefix('torch.')}")
+        if not tensor.float().isfinite().all():
+            raise ModelError(f"{name}: expected weights that are finite in float32, got NaN or infinity")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ModelError(f"{name}: expected variances >= 0, got {float(tensor.min()):.3g}")
