@@ -80,7 +80,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",  # the entrypoint's python is the one on the node's PATH
         "PYTHONPATH": str(ROOT),
     }
-    options = ("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
+    agent = f"--dashboard-agent-listen-port={free_port()}"  # Ray's own choice is one number for all of a machine
+    options = ("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", agent)
     with ray_head(tmp_path_factory.mktemp("h"), *options, port=free_port(), environment=environment):
         yield Head(f"http://127.0.0.1:{dashboard}", token)
 
