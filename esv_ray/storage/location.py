@@ -37,8 +37,8 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     ``FSSPEC_S3``) stays.
 
     Raises:
-        SpecError: no such protocol, its client is not installed, or the location has a part that is empty, ``.``,
-            ``..`` or a variable.
+        SpecError: no such protocol, its client is not installed, the location could run code (``reference::``), or it
+            has a part that is empty, ``.``, ``..`` or a variable.
     """
     try:
         if _CREDENTIALS.search(url):
@@ -46,6 +46,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
                 f"a location holds no credentials, got {without_credentials(url)}: give them through the "
                 "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
+        _check_runs_nothing(url)
         _check_parts(url)
         options = {protocol: _options(protocol) for protocol in _PROTOCOL.findall(url)}
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
@@ -59,6 +60,17 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         if _protocols(client) & {"s3", "s3a"}:
             client.retries = 1
     return fs, path
+
+
+def _check_runs_nothing(url: str) -> None:
+    """Refuse ``reference::``: older versions of fsspec that are allowed run what stands in its templates."""
+    links = url.split("::")
+    named = {link.partition("://")[0] for link in links if "://" in link or len(links) > 1}
+    if "reference" in named:
+        raise SpecError(
+            f"{without_credentials(url)}: reference:: locations are not opened, since their templates can run code; "
+            "give the location of the files themselves"
+        )
 
 
 def _check_parts(url: str) -> None:

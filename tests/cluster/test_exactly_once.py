@@ -41,13 +41,13 @@ class Mortal:
             patch.setattr(storage, name, self._mortal(getattr(storage, name)))
 
     def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def write(url: str, *arguments: Any) -> Any:
+        def write(url: str, *arguments: Any, **options: Any) -> Any:
             if url.endswith(PROGRESS):
                 return None  # of another thread, which writes when it will; nothing depends on it
             self.writes.append(url)
             if len(self.writes) > self.last or (len(self.writes) == self.last and not self.done):
                 raise Killed
-            found = operation(url, *arguments)
+            found = operation(url, *arguments, **options)
             if len(self.writes) == self.last:
                 raise Killed
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import uuid
@@ -124,3 +125,15 @@ def test_every_command_refuses_them_and_writes_nothing(
         assert "an empty part (a variable in it may be empty)" in told
     assert storage.find(f"s3://{s3.bucket}/", "list", lambda below: place.rpartition("/")[2] in below) == []
     assert "AWS_ENDPOINT_URL" in os.environ, "or nothing would have been written anyway"
+
+
+@pytest.mark.parametrize("chain", ["reference::{}", "reference://::{}", "simplecache::reference::{}"])
+def test_a_location_runs_no_code(chain: str, tmp_path: Path) -> None:
+    """Some versions of fsspec render such a file as a template of jinja2, without a sandbox."""
+    run = f"{{{{ cycler.__init__.__globals__.os.system('touch {tmp_path}/ran') }}}}"
+    refs = {"version": 1, "templates": {"u": run}, "refs": {"a": ["{{u}}", 0, 1]}}
+    (tmp_path / "refs.json").write_text(json.dumps(refs))
+    with pytest.raises(SpecError, match=r"reference:: locations are not opened, since .* can run code"):
+        storage.open_location(chain.format(tmp_path / "refs.json"))
+    assert not (tmp_path / "ran").exists()
+    assert storage.open_location(str(tmp_path / "reference"))[1].endswith("/reference"), "a folder of that name"
