@@ -24,7 +24,7 @@ from esv_ray.tables.units import Unit
 Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
-FORMAT = 1
+FORMAT = 2
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
 _PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have

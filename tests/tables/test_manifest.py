@@ -91,7 +91,7 @@ def test_the_contract_of_run_json(output: str) -> None:
 
 
 WHOLE: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "spec": load_spec({"features": "/f", "model": "/m", "output": "/o"}).model_dump(mode="json"),
     "keys": {"model": "d"},
     "fingerprint": fingerprint({"model": "d"}),
@@ -170,10 +170,10 @@ def test_a_broken_or_foreign_manifest_is_refused_in_one_line(output: str, conten
 
 
 def test_a_manifest_of_another_format_is_refused(output: str) -> None:
-    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 2}).encode(), "write")
+    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 3}).encode(), "write")
     with pytest.raises(DataError) as caught:
         read_manifest(output)
-    assert str(caught.value) == f"{output}/run.json: expected format 1, got 2; use the version that wrote it"
+    assert str(caught.value) == f"{output}/run.json: expected format 2, got 3; use the version that wrote it"
 
 
 # The same job ---------------------------------------------------------------------------------------------------------
