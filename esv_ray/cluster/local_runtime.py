@@ -88,10 +88,10 @@ def own_runtime() -> Iterator[Path]:
 
 
 def quieten() -> None:
-    """Keep Ray from printing what its raylet says, such as 20 lines of its log when it is killed."""
+    """Keep the next `ray.init` from listening to errors: it prints 20 lines of a killed raylet's log to our output."""
     from ray._private import worker
 
-    worker.print_to_stdstream = lambda data, ignore_prefix: None
+    worker.listen_error_messages = lambda worker, threads_stopped: None
 
 
 def _guard(done: threading.Event) -> None:

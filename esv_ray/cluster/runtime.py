@@ -69,6 +69,8 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
+        if local:
+            quieten()
         options = _local(spec, own.enter_context(own_runtime())) if local else _remote(spec)
         try:
             with _own_sigterm_handler():
@@ -80,8 +82,6 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
                 f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
             ) from error
         try:
-            if local:
-                quieten()
             yield
         finally:
             ray.shutdown()

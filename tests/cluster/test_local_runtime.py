@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,36 @@ def test_a_raylet_that_is_lost_twice_ends_the_job_and_it_can_go_on(
     assert (code, "units resumed" in out) == (0, True), err
     run(features, slow, tmp_path / "clean", *OPTIONS)
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
+
+
+HANG = """
+import os, signal, sys
+from pathlib import Path
+from esv_ray import signals
+from esv_ray.cluster import local_runtime
+from esv_ray.cluster.runtime import ray_runtime
+from esv_ray.spec import load_spec
+local_runtime._STUCK_S = 1.0
+signals.install(); signals.started()
+told = lambda code: Path(sys.argv[1]).write_text(str(code))
+with signals.last_act(told), ray_runtime(load_spec({"features": "f", "model": "m", "output": "o"})):
+    import ray
+    from ray._private import worker
+    os.kill(worker._global_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+    ray.nodes()
+"""
+
+
+def test_a_call_that_hangs_since_the_gcs_is_lost_ends_the_command(tmp_path: Path) -> None:
+    """Ray would end the process after a minute, in words of its own; ours come before, with what is left to be done."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANG, tmp_path / "told"], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "esv: Ray on this machine ended: its gcs_server was killed (SIGKILL); run the same command again to go on\n"
+    )
+    assert (tmp_path / "told").read_text() == "1"
 
 
 def test_the_next_command_removes_what_a_killed_one_left(
