@@ -153,9 +153,26 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     if _state.starting:
         tell_interrupted()
         os._exit(INTERRUPTED)
-    if not _state.raised:
-        _state.raised = True
-        raise KeyboardInterrupt
+    if _state.raised:
+        return
+    if _importing(frame):
+        # C++ that imports, as torch does numpy, swallows the interrupt and goes on with half a module.
+        if not _state.last_acts:  # nothing to clean up
+            tell_interrupted()
+            os._exit(INTERRUPTED)
+        _state.swallowed = True  # raised a moment later
+        return
+    _state.raised = True
+    raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _watch(reader: int) -> None:

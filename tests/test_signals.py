@@ -272,6 +272,32 @@ else:
         assert (child.returncode, err) == (130, f"{ENDED}\n")
 
 
+@pytest.mark.parametrize("acts", [False, True], ids=["nothing to clean up", "something to clean up"])
+def test_an_interrupt_of_an_import_by_native_code(acts: bool) -> None:
+    """torch imports numpy in C++, which swallows what is raised there and goes on with half of it."""
+    code = f"""
+import os, signal, sys, time
+from contextlib import nullcontext
+from esv_ray import signals
+signals.install(); signals.started()
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+with signals.last_act(lambda code: None) if {acts} else nullcontext():
+    try:
+        import torch
+        time.sleep(60)
+        print("went on")
+    except KeyboardInterrupt:
+        signals.tell_interrupted()
+        signals.leave(signals.INTERRUPTED)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{ENDED}\n")
+
+
 def test_who_cannot_be_told_does_not_hold_the_end(tmp_path: Path) -> None:
     """Standard error is a pipe that is full and that nobody reads."""
     hanging = python_bundle(tmp_path, "poisonous")

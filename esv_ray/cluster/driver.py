@@ -24,7 +24,6 @@ from esv_ray.parallel import DaemonThreads
 from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
 from esv_ray.tables.finish import finish_job
-from esv_ray.tables.manifest import remove_success
 
 __all__ = ["JobResult", "Progress", "Report", "run_job"]
 
@@ -67,8 +66,6 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
     with progress_file(run):
         run.tick(begun)
         try:
-            if job.retried:
-                remove_success(spec.output)  # while tables change the job is not finished
             _run_pending(run)
             ended = finish_job(spec.output, job.manifest, run.expected)
             if ended.missing:

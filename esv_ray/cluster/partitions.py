@@ -21,6 +21,7 @@ from esv_ray.models.bundle import load_model
 from esv_ray.parallel import in_parallel
 from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
+from esv_ray.tables.committed import committed_units
 from esv_ray.tables.inputs import list_files_if_any
 from esv_ray.tables.manifest import check_same_job, read_manifest, read_success
 
@@ -216,8 +217,8 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
             check_same_job(found, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
         except JobError as error:
             raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed anew") from None
-        if retry_failed and success["failed"]:
-            return "due", ""
+        if (retry_failed and success["failed"]) or len(committed_units(spec.output, found.units)) < len(found.units):
+            return "due", ""  # tables of a finished one may have been removed
         why = _too_many(spec, success["failed"], success["rows"])
         return ("problem", why) if why else ("finished", "")
     if ready is not None and not storage.exists(storage.join(spec.features, ready)):

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 from esv_ray import storage
 from esv_ray.cluster.resources import memory_here, shape_of, this_machine
@@ -20,10 +21,12 @@ from esv_ray.tables.committed import check_no_strays, committed_units, list_tabl
 from esv_ray.tables.footers import has_labels, read_footers, sign
 from esv_ray.tables.inputs import InputFile, list_files
 from esv_ray.tables.manifest import (
+    SUCCESS,
     Manifest,
     check_same_job,
     commit_manifest,
     read_manifest,
+    remove_success,
 )
 from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units
@@ -31,7 +34,7 @@ from esv_ray.tables.units import Unit, plan_units
 # Another number here says that the same spec now gives other values or files; an old output is then refused.
 RESULTS_VERSION = 5
 
-_OWN_NAMES = frozenset({"attributions", "videos", PROGRESS, "_aside", "_submissions"})
+_OWN_NAMES = frozenset({"attributions", "videos", PROGRESS, SUCCESS, "_aside", "_submissions"})
 """What an output may hold before it has a run.json: of this job, of its submission, and what a repair left."""
 
 
@@ -100,13 +103,20 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
     if found is None:
         return CheckedJob(model, _new_manifest(spec, model, files, keys, budget_of or memory_budget), planned=False)
     check_same_job(found, keys, files, spec.output)
+    if found.model != _about(model):
+        raise DataError(
+            f"{spec.output}/run.json: expected what the model {spec.model} says of itself (prior, classes, sizes), got "
+            f"something else; `esv verify --repair {spec.output}` moves it aside, then run the job again"
+        )
     return CheckedJob(model, found, planned=True)
 
 
 def plan_job(
     spec: JobSpec, *, retry_failed: bool = False, budget_of: Callable[[JobSpec], int] | None = None
 ) -> PlannedJob:
-    """Check a job, plan it or find its plan, and see what is left to do. Writes run.json and nothing else.
+    """Check a job, plan it or find its plan, and see what is left to do.
+
+    Writes run.json, and removes _SUCCESS where something is left.
 
     Args:
         spec: the job.
@@ -127,6 +137,8 @@ def plan_job(
     failed = _committed(spec.output, manifest)
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
     pending = tuple(unit for unit in manifest.units if unit.index not in failed or unit.index in retried)
+    if pending:
+        remove_success(spec.output)  # the job is not finished, whatever an earlier run said
     return PlannedJob(spec, manifest, pending, retried)
 
 
@@ -166,19 +178,24 @@ def _new_manifest(
             "python": platform.python_version(),
             **{name: version(name) for name in ("esv-ray", "torch", "ray", "pyarrow", "numpy")},
         },
-        model={
-            "digest": model.digest,
-            "feature_dim": model.feature_dim,
-            "n_classes": model.n_classes,
-            "n_max": model.n_max,
-            "classes": model.classes,
-            "prior": model.prior.tolist(),
-        },
+        model=_about(model),
         files=tuple(files),
         units=tuple(units),
     )
     _check_adoptable(spec.output, manifest)
     return manifest
+
+
+def _about(model: VideoModel) -> dict[str, Any]:
+    """What run.json says of the model."""
+    return {
+        "digest": model.digest,
+        "feature_dim": model.feature_dim,
+        "n_classes": model.n_classes,
+        "n_max": model.n_max,
+        "classes": None if model.classes is None else list(model.classes),
+        "prior": model.prior.tolist(),
+    }
 
 
 def _check_adoptable(output: str, manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ from esv_ray.storage.location import (
     protocol_of,
     without_credentials,
 )
-from esv_ray.storage.objects import exists, read_bytes, reader
+from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
 from esv_ray.storage.states import State, state
 from esv_ray.storage.vacancy import check_vacant
 
@@ -34,6 +34,7 @@ __all__ = [
     "in_this_process",
     "is_local",
     "is_of",
+    "is_taken",
     "join",
     "list_folder",
     "list_names",

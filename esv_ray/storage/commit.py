@@ -120,7 +120,8 @@ def remove(url: str, doing: str) -> None:
 def move(url: str, to: str, doing: str) -> None:
     """Publish an object at another place, where nothing or the same content is, and then remove it where it was.
 
-    May be killed at any point, and called again: the object is at one of the places, or at both.
+    May be killed at any point, and called again: the object is at one of the places, or at both. On a disk anything can
+    be moved: a folder, a pipe, a link that leads nowhere.
 
     Raises:
         DataError: it is at neither place, another content is at the second, or the store refuses.
@@ -128,6 +129,9 @@ def move(url: str, to: str, doing: str) -> None:
     if absolute(url) == absolute(to):
         raise ValueError(f"expected two places, got {url} twice")
     fs, path = open_location(url)
+    if is_local(fs) and os.path.lexists(path) and not (Path(path).is_file() and not Path(path).is_symlink()):
+        attempt(url, doing, lambda: _rename(Path(path), Path(open_location(to)[1])))
+        return
 
     def read() -> bytes | None:
         try:
@@ -145,6 +149,14 @@ def move(url: str, to: str, doing: str) -> None:
             f"cannot {doing}: {to}: expected nothing there, or the content of {url}, got another; move it aside"
         )
     remove(url, doing)
+
+
+def _rename(path: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "something is there already", str(target))
+    _make_folder(target.parent)
+    path.rename(target)
+    _sync_folder(target.parent)
 
 
 def creates_only(folder: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -64,6 +65,16 @@ def exists(url: str) -> bool:
     """
     fs, path = open_location(url)
     return attempt(url, "look up", lambda: is_there(fs, path))
+
+
+def is_taken(url: str) -> bool:
+    """Whether anything has this name: an object, a folder, on a disk also a link that leads nowhere.
+
+    Raises:
+        DataError: the store refuses to say.
+    """
+    fs, path = open_location(url)
+    return os.path.lexists(path) if is_local(fs) else exists(url)
 
 
 def is_there(fs: AbstractFileSystem, path: str) -> bool:

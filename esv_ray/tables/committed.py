@@ -119,8 +119,7 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
     def read(unit: Unit) -> UnitFooter:
         footer = read_mark(output, unit, job)
         if both:
-            where = attributions_url(output, unit)
-            check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
+            check_attributions(output, unit, job)
         return footer
 
     return in_parallel(read, units, threads=_READERS)
@@ -137,6 +136,12 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
             "`esv verify --repair` on the output moves it aside, then run the job again"
         )
     return footer
+
+
+def check_attributions(output: str, unit: Unit, job: str) -> None:
+    """See that a unit's attributions file is of this job; errors as for `read_footers_of`."""
+    where = attributions_url(output, unit)
+    check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
 
 
 def _metadata(where: str) -> pq.FileMetaData:

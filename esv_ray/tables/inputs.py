@@ -61,5 +61,6 @@ def check_unchanged(file: InputFile) -> None:
     if now != (file.size, file.version):
         raise DataError(
             f"{file.url}: changed since the job was planned (expected {file.size} bytes, version "
-            f"{file.version}; got {now.size}, {now.version}); put it back or use a new output"
+            f"{file.version}; got {now.size}, {now.version}): rewritten, moved, or its rights or links changed; put it "
+            "back or use a new output"
         )

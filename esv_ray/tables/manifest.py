@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.spec import JobSpec, fingerprint, job_keys
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.unit_files import UnitCounts
@@ -42,6 +42,9 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     digest: str
+    feature_dim: Annotated[StrictInt, Field(ge=1)]
+    n_classes: Annotated[StrictInt, Field(ge=1)]
+    n_max: Annotated[StrictInt, Field(ge=1)] | None
     prior: Annotated[list[Share], Field(min_length=1)]
     classes: list[str] | None = None
 
@@ -92,7 +95,7 @@ class Manifest:
 
     @cached_property
     def job(self) -> str:
-        """Fingerprint of all that the tables depend on beside the rows, wherever those lie (`unit_files.Origin`)."""
+        """Fingerprint of all that the tables depend on besides the rows, wherever those lie (`unit_files.Origin`)."""
         return fingerprint({key: value for key, value in self.keys.items() if key != "features"})
 
 
@@ -131,12 +134,19 @@ def read_manifest(output: str) -> Manifest | None:
     where = storage.join(output, RUN)
     if not storage.exists(where):
         return None
-    data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
+    try:
+        data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
+    except StorageError:
+        raise
+    except DataError as error:  # a folder, say
+        raise BrokenManifestError(f"{error}; `esv verify --repair {output}` moves it aside") from None
     try:
         raw = json.loads(data, parse_constant=_no_constant)
         if raw["format"] != FORMAT:
             got = f"{raw['format']!r:.60}"
             raise DataError(f"{where}: expected format {FORMAT}, got {got}; use the version that wrote it")
+        if raw["checksum"] != checksum_of(raw):
+            raise ValueError("its checksum is not that of its content: it was changed after it was written")
         return _manifest_of(_Written.model_validate(raw))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
@@ -146,6 +156,11 @@ def read_manifest(output: str) -> Manifest | None:
             f"{where}: expected a job's manifest, got something else ({what}); `esv verify --repair {output}` moves it "
             "aside, then run the job again: units that are its own are kept"
         ) from None
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """Hash of a run.json but for its checksum: accidents are found; nobody is kept from writing another plan."""
+    return fingerprint({key: value for key, value in content.items() if key != "checksum"})
 
 
 def _no_constant(name: str) -> None:
@@ -162,6 +177,8 @@ def _manifest_of(written: _Written) -> Manifest:
         raise ValueError("fingerprint: not that of the keys")
     if written.keys.get("model") != written.model.digest:
         raise ValueError("model.digest: not that of the keys")
+    if len(written.model.prior) != written.model.n_classes:
+        raise ValueError(f"model.prior: expected {written.model.n_classes} numbers, got {len(written.model.prior)}")
     if not abs(sum(written.model.prior) - 1) <= _PRIOR_GAP:
         raise ValueError(f"model.prior: expected a sum of 1, got {sum(written.model.prior):g}")
     if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
@@ -174,9 +191,32 @@ def _manifest_of(written: _Written) -> Manifest:
     )
     if len(units) != len(written.units):
         raise ValueError("units: one without rows")
-    model = written.model.model_dump()
-    keys, versions = written.keys, written.versions
-    return Manifest(written.spec, keys, written.fingerprint, versions, model, files, units, written.memory_budget)
+    _check_gapless(units)
+    return Manifest(
+        spec=spec.model_dump(mode="json"),
+        keys=written.keys,
+        fingerprint=written.fingerprint,
+        versions=written.versions,
+        model=written.model.model_dump(),
+        files=files,
+        units=units,
+        memory_budget=written.memory_budget,
+    )
+
+
+def _check_gapless(units: Sequence[Unit]) -> None:
+    """Units of a file follow one another: each row of it once, in order. Raises ValueError."""
+    before: Unit | None = None
+    for unit in units:
+        if before is None or before.file != unit.file:
+            follows = unit.start == unit.first_row == 0
+        else:
+            joined = unit.row_group == before.row_group and unit.start == before.stop
+            follows = joined or (unit.row_group > before.row_group and unit.start == 0)
+            follows = follows and unit.first_row == before.first_row + before.rows
+        if not follows:
+            raise ValueError(f"units.{unit.index}: expected the rows that follow those of the unit before it")
+        before = unit
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:
@@ -199,8 +239,9 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "files": [[file.url, file.size, file.version, file.footer] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
-    where = storage.join(output, RUN)
-    return storage.commit_new(where, _json(content), "write the job's manifest", check=True)
+    content = json.loads(json.dumps(content))  # as it is read back
+    where, data = storage.join(output, RUN), _json({**content, "checksum": checksum_of(content)})
+    return storage.commit_new(where, data, "write the job's manifest", check=True)
 
 
 def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
@@ -221,7 +262,7 @@ def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[
         changed = sorted({file.url for file in set(found.files) ^ set(files)})
         raise JobError(
             f"{output}: the feature table changed since this job was planned: {_listed(changed)} "
-            "(added, removed or rewritten); put it back, or use another output"
+            "(added, removed, rewritten or moved, or its rights or links changed); put it back, or use another output"
         )
 
 
@@ -231,12 +272,14 @@ def commit_success(output: str, counts: UnitCounts, units: int) -> None:
 
 
 def remove_success(output: str) -> None:
-    """The job is no longer finished: rows of it are about to change.
+    """The job is not finished: units of it are missing, or are about to change.
 
     Raises:
         DataError: the storage refuses.
     """
-    storage.remove(storage.join(output, SUCCESS), "remove _SUCCESS")
+    where = storage.join(output, SUCCESS)
+    if storage.exists(where):
+        storage.remove(where, "remove _SUCCESS")
 
 
 def read_success(output: str) -> Mapping[str, int] | None:

@@ -60,7 +60,7 @@ class Origin:
     """What a file of a unit is made of; stands in its footer.
 
     Attributes:
-        job: fingerprint of everything that the job's results depend on beside the rows (`Manifest.job`).
+        job: fingerprint of everything that the job's results depend on besides the rows (`Manifest.job`).
         input: checksum of the footer of the feature table's file (`InputFile.footer`).
         covers: the rows (`Unit.covers`): unit, row group, start, stop.
     """

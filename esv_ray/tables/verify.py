@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
-from esv_ray.tables.committed import FOLDERS, list_tables, strays_of
+from esv_ray.tables.committed import FOLDERS, check_attributions, list_tables, strays_of
 from esv_ray.tables.manifest import RUN, SUCCESS, BrokenManifestError, Manifest, existing_manifest, read_success
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
@@ -84,6 +84,10 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         problems += ids.problems(unit, found.videos)
         total += found.counts
         worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
+    unmarked = [unit for unit in manifest.units if unit.name in names["attributions"] - names["videos"]]
+    for unit, problem in _unmarked_problems(output, unmarked, manifest.job):
+        problems.append(problem)
+        redo.append(unit.name)
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units))
     problems += success
     told, notes = input_problems(output, manifest, features)
@@ -116,7 +120,7 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
     names = [f"{folder}/{name}" for name in found.redo for folder in FOLDERS]
     unfinished = found.wrong_success or found.wrong_manifest or bool(names)
     names = [SUCCESS] * unfinished + [RUN] * found.wrong_manifest + names + list(found.strays)
-    there = [name for name in names if storage.exists(storage.join(output, name))]
+    there = [name for name in names if storage.is_taken(storage.join(output, name))]
     if not there:
         return ()
     before = storage.list_names(storage.join(output, ASIDE), "list what is aside")
@@ -125,6 +129,17 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
         aside = storage.join(output, ASIDE, f"{number:06d}", name)
         storage.move(storage.join(output, name), aside, "move a file aside")
     return tuple(there)
+
+
+def _unmarked_problems(output: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
+    """Attributions without a mark are of a run that was killed between the two files, unless they are another job's."""
+    for unit in units:
+        try:
+            check_attributions(output, unit, job)
+        except StorageError:
+            raise
+        except (DataError, JobError) as error:
+            yield unit, str(error)
 
 
 def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missing: int) -> list[str]:

@@ -67,7 +67,7 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
         nodes.ask("remove")
         driver.end()
     assert recomputed(tmp_path / "log") <= 2
-    assert all_of(tmp_path / "out") == undisturbed(features, slow, tmp_path, *LONG)
+    assert all_of(tmp_path / "out") == undisturbed(features, slow, tmp_path, *options)
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 

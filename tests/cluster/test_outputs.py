@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from esv_ray.spec import JobSpec, fingerprint, load_spec, load_train_spec
 from esv_ray.tables import finish
 from esv_ray.tables.commits import commit_unit
 from esv_ray.tables.inputs import InputFile
+from esv_ray.tables.manifest import checksum_of
 from esv_ray.tables.units import Unit
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_worker import files_of
@@ -335,6 +337,57 @@ def test_a_bundle_goes_into_no_other_things(features: str, tmp_path: Path) -> No
     save_heads(str(out), make_heads(), make_prior(3))
 
 
+def test_attributions_of_another_job_without_a_mark_are_put_aside(
+    features: str, bundle: str, tmp_path: Path, other: Path
+) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out)
+    clean = tables_of(out)
+    name = parts(out, "videos")[3].name
+    (out / "videos" / name).unlink()
+    shutil.copy(other / "attributions" / name, out / "attributions" / name)
+    result = run(features, bundle, out)
+    assert result.exit_code == 1
+    assert "got one of another job" in result.quarantined[name]
+    assert not (out / "_SUCCESS").exists(), "the job is not finished any more"
+    assert verify_output(str(out)).redo == (name,)
+    assert CliRunner().invoke(cli, ["verify", "--repair", str(out)]).exit_code == 1
+    assert run(features, bundle, out).exit_code == 0
+    assert tables_of(out) == clean
+
+
+def test_whatever_lies_in_the_tables_is_moved_aside(features: str, bundle: str, tmp_path: Path) -> None:
+    """Folders, links that lead nowhere and pipes, which no reader survives."""
+    out = tmp_path / "out"
+    run(features, bundle, out)
+    clean = tables_of(out)
+    (out / "videos" / "sub").mkdir()
+    (out / "videos" / "sub" / "x.parquet").write_bytes(b"x")
+    (out / "videos" / "link.parquet").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(out / "attributions" / "pipe.parquet")
+    with pytest.raises(JobError, match="expected the files of its job only, found videos/"):
+        run(features, bundle, out)
+    assert CliRunner().invoke(cli, ["verify", "--repair", str(out)]).exit_code == 1
+    aside = (out / "_aside" / "000001").glob("*/*")
+    assert sorted(path.name for path in aside) == ["link.parquet", "pipe.parquet", "sub"]
+    assert run(features, bundle, out).exit_code == 0
+    assert tables_of(out) == clean
+
+
+def test_a_partition_whose_tables_were_removed_is_due(features: str, bundle: str, tmp_path: Path) -> None:
+    daily, out = tmp_path / "daily", tmp_path / "out"
+    shutil.copytree(features, daily / "monday")
+    command = ["attribute", "--features", str(daily), "--model", bundle, "--output", str(out), "--partitions"]
+    command += [part for option in OPTIONS for part in ("--set", option)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    clean = tables_of(out / "monday")
+    for folder in ("videos", "attributions"):
+        shutil.rmtree(out / "monday" / folder)
+        told = CliRunner().invoke(cli, command)
+        assert (told.exit_code, "1 attributed now" in told.output) == (0, True), told.output
+        assert tables_of(out / "monday") == clean
+
+
 # run.json that is damaged ---------------------------------------------------------------------------------------------
 
 
@@ -346,8 +399,11 @@ def test_a_bundle_goes_into_no_other_things(features: str, tmp_path: Path) -> No
         lambda text: "[" * 100_000,
         lambda text: text.replace('"prior": [', '"prior": [NaN, '),
         lambda text: json.dumps({**json.loads(text), "units": [[0, 0, 0, 10**30, 0]]}),
+        lambda text: json.dumps({**json.loads(text), "units": json.loads(text)["units"][:-1]}),
+        lambda text: text.replace('"prior": [', '"prior": [0.0, '),
+        lambda text: text.replace('"estimator": {', '"estimators": {'),
     ],
-    ids=["half", "empty", "deep", "NaN", "huge"],
+    ids=["half", "empty", "deep", "NaN", "huge", "fewer units", "longer prior", "no estimator"],
 )
 def test_a_damaged_run_json_is_repaired(
     damage: Callable[[str], str], features: str, bundle: str, tmp_path: Path, clean: dict[str, bytes]
@@ -381,8 +437,7 @@ def test_tables_without_run_json_are_gone_on_with_by_their_own_job_alone(
 ) -> None:
     out = tmp_path / "out"
     run(features, bundle, out)
-    for name in ("run.json", "_SUCCESS"):
-        (out / name).unlink()
+    (out / "run.json").unlink()
     with pytest.raises(JobError, match=r"found results without a run\.json that are not of this job .*another job"):
         run(features, str(tmp_path / "other-model"), out)
     with pytest.raises(JobError, match=r"found results without a run\.json that are not of this job"):
@@ -421,7 +476,7 @@ def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bu
             "s3://bucket/x",
         ):
             content = {**whole, "files": [[url, *whole["files"][0][1:]], *whole["files"][1:]]}
-            (out / "run.json").write_text(json.dumps(content))
+            (out / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
             told = [problem for problem in verify_output(str(out)).problems if "not opened" in problem]
             assert told == [f"{url}: in the plan, but not a file of the features {features}; it is not opened"]
             assert url not in opened
@@ -435,7 +490,7 @@ def test_features_elsewhere_are_not_asked_for_a_run_json(features: str, bundle: 
         content = json.loads(text)
         content["spec"]["features"] = content["keys"]["features"] = url
         content["fingerprint"] = fingerprint(content["keys"])
-        (out / "run.json").write_text(json.dumps(content))
+        (out / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
         found = verify_output(str(out))
         (out / "run.json").write_text(text)
         (note,) = found.notes

@@ -17,6 +17,7 @@ from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.manifest import (
     Manifest,
     check_same_job,
+    checksum_of,
     commit_manifest,
     commit_success,
     read_manifest,
@@ -25,6 +26,14 @@ from esv_ray.tables.manifest import (
 from esv_ray.tables.unit_files import UnitCounts
 from esv_ray.tables.units import Unit
 
+MODEL: dict[str, Any] = {
+    "digest": "0123abcd",
+    "feature_dim": 4,
+    "n_classes": 2,
+    "n_max": 8,
+    "prior": [0.25, 0.75],
+    "classes": None,
+}
 A = InputFile("s3://bucket/features/a.parquet", 1000, "etag-a")
 B = InputFile("s3://bucket/features/b.parquet", 2000, "etag-b")
 
@@ -46,7 +55,7 @@ def make_manifest(**overrides: Any) -> Manifest:
         keys=keys,
         fingerprint=fingerprint(keys),
         versions={"python": "3.11"},
-        model={"digest": "0123abcd", "n_max": 8, "prior": [0.25, 0.75], "classes": None},
+        model=MODEL,
         files=(A, B),
         units=(Unit(0, A, 0, 0, 5, 0), Unit(1, A, 0, 5, 7, 5), Unit(2, A, 1, 0, 4, 7), Unit(3, B, 0, 0, 6, 0)),
     )
@@ -96,7 +105,7 @@ WHOLE: dict[str, Any] = {
     "keys": {"model": "d"},
     "fingerprint": fingerprint({"model": "d"}),
     "versions": {},
-    "model": {"digest": "d", "prior": [0.5, 0.5]},
+    "model": {**MODEL, "digest": "d"},
     "files": [["a", 1, "v", "footer"]],
     "units": [[0, 0, 0, 5, 0]],
 }
@@ -111,14 +120,26 @@ MODELS: list[dict[str, Any]] = [
     {"prior": []},
     {"prior": {"0": 1.0}},
     {"prior": [0.5, 0.5], "classes": ["one"]},
-    {"digest": "e", "prior": [0.5, 0.5]},
+    {"digest": "e"},
+    {"n_classes": 3},
+    {"n_max": "x"},
+    {"feature_dim": 0},
 ]
 """Not what a bundle says."""
 
 
+def signed(content: bytes) -> bytes:
+    """The content with its checksum, as far as it is a mapping: what is refused must not be refused for that alone."""
+    try:
+        values = json.loads(content)
+        return json.dumps({**values, "checksum": checksum_of(values)}).encode()
+    except (ValueError, TypeError, RecursionError):
+        return content
+
+
 def test_the_whole_content_is_readable(output: str) -> None:
     """Or the refusals below would prove nothing."""
-    storage.replace(f"{output}/run.json", json.dumps(WHOLE).encode(), "write")
+    storage.replace(f"{output}/run.json", signed(json.dumps(WHOLE).encode()), "write")
     found = read_manifest(output)
     assert found is not None
     assert found.units == (Unit(0, InputFile("a", 1, "v"), 0, 0, 5, 0),)
@@ -151,7 +172,19 @@ def test_the_whole_content_is_readable(output: str) -> None:
         json.dumps({**WHOLE, "keys": {"model": "d", "more": 1}}).encode(),
         json.dumps({**WHOLE, "fingerprint": "another"}).encode(),
         json.dumps({**WHOLE, "memory_budget": -1}).encode(),
-        *[json.dumps({**WHOLE, "model": {"digest": "d", **model}}).encode() for model in MODELS],
+        *[json.dumps({**WHOLE, "model": {**WHOLE["model"], **model}}).encode() for model in MODELS],
+        *[
+            json.dumps({**WHOLE, "units": units}).encode()
+            for units in (
+                [[0, 0, 1, 5, 1]],
+                [[0, 0, 0, 5, 1]],
+                [[0, 0, 0, 5, 0], [0, 0, 6, 9, 6]],
+                [[0, 0, 0, 5, 0], [0, 0, 4, 9, 4]],
+                [[0, 1, 0, 5, 0], [0, 0, 0, 5, 5]],
+                [[0, 0, 0, 5, 0], [0, 1, 2, 5, 5]],
+                [[0, 0, 0, 5, 0], [0, 1, 0, 5, 7]],
+            )
+        ],
         b"[" * 100_000,
         b'{"spec": ' * 100_000,
         json.dumps(WHOLE).encode()[:-9],
@@ -161,12 +194,23 @@ def test_the_whole_content_is_readable(output: str) -> None:
     ids=lambda content: content.decode("latin-1")[:30],
 )
 def test_a_broken_or_foreign_manifest_is_refused_in_one_line(output: str, content: bytes) -> None:
-    storage.replace(f"{output}/run.json", content, "write")
+    storage.replace(f"{output}/run.json", signed(content), "write")
     with pytest.raises(DataError) as caught:
         read_manifest(output)
     message = str(caught.value)
+    assert "checksum" not in message
     assert message.startswith(f"{output}/run.json: expected a job's manifest, got something else (")
     assert "\n" not in message
+
+
+def test_a_manifest_that_was_changed_by_accident_is_refused(output: str) -> None:
+    """Its last unit is lost, say: what is left is a sound plan, of fewer videos."""
+    commit_manifest(output, make_manifest())
+    content = json.loads(storage.read_bytes(f"{output}/run.json", "read"))
+    content["units"] = content["units"][:-1]
+    storage.replace(f"{output}/run.json", json.dumps(content).encode(), "write")
+    with pytest.raises(DataError, match="its checksum is not that of its content"):
+        read_manifest(output)
 
 
 def test_a_manifest_of_another_format_is_refused(output: str) -> None:
@@ -265,7 +309,7 @@ def test_a_changed_feature_table_is_refused_and_its_files_named(files: tuple[Inp
     message = refusal(make_manifest(), replace(make_manifest(), files=files))
     assert message == (
         f"out: the feature table changed since this job was planned: {', '.join(named)} "
-        "(added, removed or rewritten); put it back, or use another output"
+        "(added, removed, rewritten or moved, or its rights or links changed); put it back, or use another output"
     )
 
 
