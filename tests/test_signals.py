@@ -249,8 +249,11 @@ if sys.argv[1] == "finaliser":
 elif sys.argv[1] == "native":
     library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
-    print("in a deadlock", flush=True)
-    library.pthread_mutex_lock(mutex)
+    try:
+        print("in a deadlock", flush=True)
+        library.pthread_mutex_lock(mutex)
+    except KeyboardInterrupt:  # it came a moment before
+        signals.tell_interrupted(); signals.leave(130)
 else:
     while True:
         try:
