@@ -219,7 +219,7 @@ def _resume(output: str, units: int, rows: int) -> None:
     plan = tuple(Unit(index, file, index, 0, rows, index * rows) for index in range(units))
     spec = load_spec({"features": "s3://bucket/features", "model": "s3://bucket/model", "output": output})
     keys = {**job_keys(spec), "model": "digest"}
-    model = {"digest": "digest", "prior": [1.0]}
+    model = {"digest": "digest", "feature_dim": 1, "n_classes": 1, "n_max": None, "prior": [1.0]}
     manifest = Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), plan)
     begun = time.perf_counter()
     commit_manifest(output, manifest)
