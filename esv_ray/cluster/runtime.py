@@ -75,7 +75,7 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
         try:
             with _own_sigterm_handler():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises bare ones, too, where a process of its own ends while it starts
             if local:
                 raise JobError(f"cannot start Ray on this machine: {one_line(error)}") from error
             raise SpecError(

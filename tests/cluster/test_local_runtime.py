@@ -110,9 +110,9 @@ def test_a_raylet_that_is_lost_twice_ends_the_job_and_it_can_go_on(
 ) -> None:
     job = Job(features, slow, tmp_path / "out", elsewhere)
     job.committed(3)
-    first = job.kill("raylet")
-    job.reach(lambda: job.pids(named="/raylet/raylet") - {first})
-    job.committed(6)
+    actors = job.pids(named="ray::UnitActor")
+    job.kill("raylet")
+    job.reach(lambda: job.pids(named="ray::UnitActor") - actors)
     job.kill("raylet")
     code, out, err = job.end()
     assert (code, out) == (1, "")
