@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from esv_ray.tables.verify import verify_output
+from tests.cluster.factories import CONSENT
 from tests.cluster.test_exactly_once import all_of, attribute, run
+from tests.cluster.test_worker import python_bundle
 
 OPTIONS = ("compute.unit=1", "frames=9", "estimator.kind=algorithm1", "estimator.m=100", "estimator.iterations=40")
 
@@ -126,13 +128,18 @@ def recomputed(log: Path) -> int:
     return len({line["unit"] for line in lines if line["event"] == "fault"})
 
 
-def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
-    run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(nodes.address, features, bundle, tmp_path / "out", tmp_path / "log")
+def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, tmp_path: Path) -> None:
+    """A slow model, so that its actor has work in flight when it is lost."""
+    slow = python_bundle(tmp_path, "slow", fixed=str(tmp_path / "quick"))
+    options = (CONSENT, "compute.unit=1", "frames=3")
+    driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *options)
     wait_for(driver.at_work)
     nodes.ask("remove")
+    wait_for(lambda: recomputed(tmp_path / "log") > 0)
+    (tmp_path / "quick").touch()
     driver.end()
-    assert 0 < recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
+    assert recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
+    run(features, slow, tmp_path / "clean", *options)
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
     assert verify_output(str(tmp_path / "out")).problems == ()
 
