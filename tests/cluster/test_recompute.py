@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from esv_ray.cluster.recompute import recompute
 from esv_ray.errors import DataError, EsvError, JobError, ModelError
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import fingerprint
+from esv_ray.tables.manifest import checksum_of
 from esv_ray.tables.verify import verify_output
 from tests.cluster.test_worker import large_bundle, python_bundle, run
 from tests.conftest import make_heads, make_prior, make_table
@@ -188,6 +190,11 @@ def test_features_that_moved_and_are_others(job: Path, table: str, tmp_path: Pat
     assert all("its footer is another" in problem for problem in problems)
 
 
+def signed(told: dict[str, Any]) -> str:
+    """A run.json of somebody who knows of its checksum."""
+    return json.dumps({**told, "checksum": checksum_of(told)})
+
+
 def test_places_of_a_run_json_that_are_far_away(job: Path) -> None:
     """Nothing is sent to an address of the file's choosing."""
     told = json.loads((job / "run.json").read_text())
@@ -197,7 +204,7 @@ def test_places_of_a_run_json_that_are_far_away(job: Path) -> None:
         if key in keys and key != "model":
             keys[key] = far
         changed = {**told, "spec": spec, "keys": keys, "fingerprint": fingerprint(keys)}
-        (job / "run.json").write_text(json.dumps(changed))
+        (job / "run.json").write_text(signed(changed))
         with pytest.raises(DataError, match=f"give {option} {far} if you trust that location"):
             recompute(str(job), 1)
 
@@ -206,7 +213,7 @@ def test_a_file_outside_the_planned_features_is_not_opened(job: Path, tmp_path: 
     """A run.json of anybody's names any file."""
     told = json.loads((job / "run.json").read_text())
     told["files"][0][0] = str(tmp_path / "secret.parquet")
-    (job / "run.json").write_text(json.dumps(told))
+    (job / "run.json").write_text(signed(told))
     with pytest.raises(DataError, match="not below"):
         recompute(str(job), 1)
 
@@ -214,7 +221,7 @@ def test_a_file_outside_the_planned_features_is_not_opened(job: Path, tmp_path: 
 def test_a_budget_that_this_machine_does_not_have(job: Path) -> None:
     told = json.loads((job / "run.json").read_text())
     told["memory_budget"] = 2**60
-    (job / "run.json").write_text(json.dumps(told))
+    (job / "run.json").write_text(signed(told))
     with pytest.raises(JobError, match="recompute on a larger one"):
         recompute(str(job), 1)
 

@@ -360,6 +360,6 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
     ids=str,
 )
 def test_a_manifest_of_wrong_types_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({**WHOLE, **wrong}))
-    with pytest.raises(DataError, match="expected a job's manifest"):
+    (tmp_path / "run.json").write_bytes(signed(json.dumps({**WHOLE, **wrong}).encode()))
+    with pytest.raises(DataError, match=r"expected a job's manifest, got something else \((?!its checksum)"):
         read_manifest(str(tmp_path))
