@@ -127,35 +127,68 @@ def run_partitions(
         EsvError: no Ray runtime is to be had.
     """
     states: Counter[State] = Counter(partition.state for partition in partitions)
-    with sigterm_interrupts(), partitions_file(output, states) as file, ExitStack() as runtime:
-        there = began = False
+    with sigterm_interrupts(), partitions_file(output, states) as file, ExitStack() as stack:
+        runtime = _SharedRuntime(stack)
         for partition in partitions:
             result = None
             if partition.state == "due":
                 file.write(partition.name)
-                for last in (False, True):
-                    if not runs_here(partition.spec) and not there:
-                        _enter(runtime, partition.spec, began=began)
-                        there = True
-                    began = True
-                    try:
-                        with progress() as report:
-                            result = run_job(partition.spec, report, retry_failed=retry_failed)
-                        state, why = _outcome(partition.spec, result)
-                        partition = replace(partition, state=state, why=why)
-                        break
-                    except EsvError as error:
-                        runtime.close()  # it may be what went wrong: the next has a new one
-                        there = False
-                        if last or not isinstance(error, RuntimeLostError):
-                            partition = replace(partition, state="problem", why=one_line(error))
-                            break
+                partition, result = _attribute(partition, runtime, progress, retry_failed)
                 states["due"] -= 1
                 states[partition.state] += 1
             if partition.state == "problem":
                 file.problems[partition.name] = partition.why
             tell(partition, result)
     return +states
+
+
+@dataclass
+class _SharedRuntime:
+    """One Ray runtime for all partitions: to start one takes seconds, and a scheduled run may have many small ones."""
+
+    stack: ExitStack
+    there: bool = False
+    began: bool = False
+
+    def enter(self, spec: JobSpec) -> None:
+        """Start it, or connect to it, where a job needs one and none is there."""
+        if not runs_here(spec) and not self.there:
+            try:
+                check_address(spec)
+                self.stack.enter_context(ray_runtime(spec))
+            except EsvError as error:
+                if self.began:  # the request was right: the cluster is gone since
+                    raise IncompleteError(f"{error}; run again to go on") from error
+                raise
+            self.there = True
+        self.began = True
+
+    def close(self) -> None:
+        """End it: the next job has a new one."""
+        self.stack.close()
+        self.there = False
+
+
+def _attribute(
+    partition: Partition,
+    runtime: _SharedRuntime,
+    progress: Callable[[], AbstractContextManager[Report]],
+    retry_failed: bool,
+) -> tuple[Partition, JobResult | None]:
+    """Run the job of a partition, once more if its runtime was lost; the partition as it is now, and the result."""
+    lost = False
+    while True:
+        runtime.enter(partition.spec)
+        try:
+            with progress() as report:
+                result = run_job(partition.spec, report, retry_failed=retry_failed)
+            state, why = _outcome(partition.spec, result)
+            return replace(partition, state=state, why=why), result
+        except EsvError as error:
+            runtime.close()  # it may be what went wrong
+            if lost or not isinstance(error, RuntimeLostError):
+                return replace(partition, state="problem", why=one_line(error)), None
+            lost = True
 
 
 def _partition_names(spec: JobSpec) -> list[str]:
@@ -242,14 +275,3 @@ def _too_many(spec: JobSpec, failed: int, rows: int) -> str:
         f"{failed} of {rows} videos failed, more than max_failed = {spec.max_failed:g}; see status and reason in "
         f"{spec.output}/videos, and --retry-failed"
     )
-
-
-def _enter(runtime: ExitStack, spec: JobSpec, *, began: bool) -> None:
-    """One Ray runtime for all partitions: to start one takes seconds, and a scheduled run may have many small ones."""
-    try:
-        check_address(spec)
-        runtime.enter_context(ray_runtime(spec))
-    except EsvError as error:
-        if began:  # the request was right: the cluster is gone since
-            raise IncompleteError(f"{error}; run again to go on") from error
-        raise

@@ -163,6 +163,7 @@ def run_on_actors(run: Run) -> None:
         RuntimeLostError: the runtime is this process's own, and a process of it was killed.
         EsvError: what an actor met while it loaded the model.
     """
+    check_alive()  # it may be one of an earlier job of this process
     pool = _pool_of(run)
     metrics = JobMetrics()
     run.listeners.append(metrics.unit)
