@@ -15,9 +15,9 @@ from ray.cluster_utils import Cluster
 # Whoever does not answer is declared dead within seconds rather than a minute.
 HEALTH = {
     "health_check_initial_delay_ms": 0,
-    "health_check_period_ms": 500,
-    "health_check_timeout_ms": 500,
-    "health_check_failure_threshold": 3,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 2000,  # a busy machine is not a dead one
+    "health_check_failure_threshold": 4,
 }
 
 

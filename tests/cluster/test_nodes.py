@@ -18,9 +18,9 @@ import pytest
 from esv_ray.tables.verify import verify_output
 from tests.cluster.factories import CONSENT
 from tests.cluster.test_exactly_once import all_of, attribute, run
-from tests.cluster.test_worker import python_bundle
+from tests.cluster.test_ray import python_bundle
 
-OPTIONS = ("compute.unit=1", "frames=9", "estimator.kind=algorithm1", "estimator.m=100", "estimator.iterations=40")
+OPTIONS = (CONSENT, "compute.unit=1", "frames=3")
 
 
 class Nodes:
@@ -60,7 +60,7 @@ def nodes() -> Iterator[Nodes]:
         yield some
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not happen"
@@ -99,7 +99,7 @@ class Driver:
 
     def __init__(self, address: str, features: str, bundle: str, out: Path, log: Path, *options: str) -> None:
         self.out, self.log = out, log
-        command = attribute(features, bundle, out, *(options or OPTIONS), f"cluster.address={address}")
+        command = attribute(features, bundle, out, *options, f"cluster.address={address}")
         self.process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
 
     def done(self) -> list[dict[str, Any]]:
@@ -109,6 +109,7 @@ class Driver:
 
     def at_work(self) -> bool:
         """Two actors have done something, and much is left."""
+        assert self.process.poll() is None, f"it ended first: {self.end()}"
         return len({line["worker"] for line in self.done()}) == 2
 
     def told(self) -> dict[str, Any]:
@@ -128,31 +129,34 @@ def recomputed(log: Path) -> int:
     return len({line["unit"] for line in lines if line["event"] == "fault"})
 
 
-def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, tmp_path: Path) -> None:
-    """A slow model, so that its actor has work in flight when it is lost."""
-    slow = python_bundle(tmp_path, "slow", fixed=str(tmp_path / "quick"))
-    options = (CONSENT, "compute.unit=1", "frames=3")
-    driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *options)
+@pytest.fixture
+def slow(tmp_path: Path) -> str:
+    """A model that is slow until `quick` is there, so that an actor has work in flight when it is lost."""
+    return python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"))
+
+
+def test_a_lost_node_costs_what_it_had_in_flight(nodes: Nodes, features: str, slow: str, tmp_path: Path) -> None:
+    driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *OPTIONS)
     wait_for(driver.at_work)
     nodes.ask("remove")
     wait_for(lambda: recomputed(tmp_path / "log") > 0)
     (tmp_path / "quick").touch()
     driver.end()
     assert recomputed(tmp_path / "log") <= 2, "at most the two units that its actor had in flight"
-    run(features, slow, tmp_path / "clean", *options)
+    run(features, slow, tmp_path / "clean", *OPTIONS)
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 
-def test_a_stopped_node_that_comes_back_does_no_harm(nodes: Nodes, features: str, bundle: str, tmp_path: Path) -> None:
+def test_a_stopped_node_that_comes_back_does_no_harm(nodes: Nodes, features: str, slow: str, tmp_path: Path) -> None:
     """Stopped with its actor in the middle of a unit, declared dead, and let go on when the others are done."""
-    run(features, bundle, tmp_path / "clean", *OPTIONS)
-    driver = Driver(nodes.address, features, bundle, tmp_path / "out", tmp_path / "log")
+    driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *OPTIONS)
     wait_for(driver.at_work)
     raylet = nodes.raylets[-1]
     (actor,) = actors_of(raylet)
     for pid in (actor, raylet):
         os.kill(pid, signal.SIGSTOP)
+    (tmp_path / "quick").touch()
     driver.end()
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/part-*")}
     for pid in (actor, raylet):
@@ -161,5 +165,6 @@ def test_a_stopped_node_that_comes_back_does_no_harm(nodes: Nodes, features: str
     os.kill(actor, signal.SIGKILL)  # nobody else asks about it any more
     assert 0 < recomputed(tmp_path / "log") <= 2
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "what it still commits changes nothing"
+    run(features, slow, tmp_path / "clean", *OPTIONS)
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
     assert verify_output(str(tmp_path / "out")).problems == ()
