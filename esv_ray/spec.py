@@ -133,6 +133,7 @@ class JobSpec(_Frozen):
 
     Attributes:
         code: Python packages whose code may run to make the model; no result depends on it.
+        unlabelled: labels that mark videos without one, such as -1 or 255.
     """
 
     features: str
@@ -142,6 +143,7 @@ class JobSpec(_Frozen):
     frames: Literal["all"] | tuple[Positive, ...] = "all"
     short: Literal["all", "skip"] = "all"
     max_failed: Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_bool)] = 0.01
+    unlabelled: Annotated[tuple[StrictInt, ...], BeforeValidator(_one_or_many)] = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
     compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
@@ -190,6 +192,7 @@ class TrainSpec(_Frozen):
         features: feature table with labels.
         output: where the model bundle goes.
         validation: another feature table, or the share of the training videos to hold out.
+        unlabelled: labels that mark videos without one; training leaves them out.
         classes: CSV (header name,id) with the class names; null: none.
         n_classes: C; null: as many as `classes` names, else the largest label plus one.
         n_max: longest head.
@@ -205,6 +208,7 @@ class TrainSpec(_Frozen):
     features: str
     output: str
     validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
+    unlabelled: Annotated[tuple[StrictInt, ...], BeforeValidator(_one_or_many)] = ()
     classes: str | None = None
     n_classes: Positive | None = None
     n_max: Positive = 8

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
 from esv_ray.spec import JobSpec
+from esv_ray.tables.columns import plain_type
 from esv_ray.tables.footers import Footer, open_file
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.row_groups import RowGroupReader, group_ids
@@ -123,7 +124,8 @@ def _lengths_of(file: InputFile, row_group: int, rows: int, budget: int) -> npt.
 
 def itemsize_of(schema: pa.Schema) -> int:
     """Bytes of a number of the features."""
-    return int(schema.field("features").type.value_type.value_type.bit_width) // 8
+    frame = plain_type(plain_type(schema.field("features").type).value_type)
+    return int(plain_type(frame.value_type).bit_width) // 8
 
 
 def lengths_asked(spec: JobSpec, frames: int) -> list[int]:

@@ -169,12 +169,13 @@ def rows_of(place: Workplace, unit: Unit) -> FeatureRows:
         n_classes=place.model.n_classes,
         dtype=np.dtype(place.spec.compute.dtype),
         budget=budget,
+        unlabelled=place.spec.unlabelled,
     )
 
 
 def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:
     """How many rows failed for each reason; what differs from video to video is left out of it."""
-    by_row = {one.row: re.sub(r"\d+(\.\d+)?", "#", one.reason) for one in missing if one.status == "failed"}
+    by_row = {one.row: re.sub(r"'[^']*'|\d+(\.\d+)?", "#", one.reason) for one in missing if one.status == "failed"}
     return dict(Counter(by_row.values()))
 
 

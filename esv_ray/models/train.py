@@ -7,7 +7,7 @@ independent of each other. The prior is the labels' frequency in the training se
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,9 +112,9 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
 
 def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:
     names = None if spec.classes is None else read_classes(spec.classes)
-    videos, left_out = _labelled(spec.features)
+    videos, left_out = _labelled(spec.features, spec.unlabelled)
     if isinstance(spec.validation, str):
-        held, held_left_out = _labelled(spec.validation)
+        held, held_left_out = _labelled(spec.validation, spec.unlabelled)
         left_out += held_left_out
     else:
         videos, held = _split(videos, spec.validation, spec.seed)
@@ -145,9 +145,9 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
     return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), left_out)
 
 
-def _labelled(url: str) -> tuple[list[Video], int]:
+def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], int]:
     """The usable videos of a table that have a label, and how many rows are not usable."""
-    videos, bad = read_videos(url)
+    videos, bad = read_videos(url, unlabelled=unlabelled)
     usable = [video for video in videos if video.label is not None]
     if not usable:
         raise DataError(f"{url}: expected videos with labels to train on, found none in {len(videos) + bad} rows")

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.parallel import in_parallel
-from esv_ray.tables.features import check_schema, columns_of
+from esv_ray.tables.columns import check_schema, columns_of
+from esv_ray.tables.directories import named_by_directories
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.pages import Bytes
@@ -81,14 +82,21 @@ class Group:
 
 
 class Opened(NamedTuple):
-    """A file of the table: as Arrow reads it, what its bytes come from, its own schema, and what its footer says.
+    """A file of the table, opened for reading.
 
-    `checksum` is of the footer's bytes.
+    Attributes:
+        parquet: the file as Arrow reads it.
+        source: what its bytes come from.
+        schema: its own.
+        named: columns that the names of its directories give.
+        groups: its row groups, as its footer describes them.
+        checksum: of the footer's bytes.
     """
 
     parquet: pq.ParquetFile
     source: Fetched
     schema: pa.Schema
+    named: Mapping[str, str | None]
     groups: tuple[Group, ...]
     checksum: str
 
@@ -104,17 +112,18 @@ def open_file(file: InputFile) -> Opened:
     Raises:
         DataError: it is not there, no feature table, or has another footer than when it was planned.
     """
+    named = named_by_directories(file.url)
     with decoding(file.url):
         source = Fetched(file)
         checksum = _checked_footer(source, file)
         schema = pq.ParquetFile(source).schema_arrow
-        check_schema(schema, file.url)
+        check_schema(schema, file.url, named)
         _hide_types(source, file)
         # From here on nothing is decoded as the types that Arrow's writer left; `schema` tells those.
         parquet = pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
-        check_schema(parquet.schema_arrow, file.url)
+        check_schema(parquet.schema_arrow, file.url, named)
         groups = groups_of(parquet, source.at, file.size, columns_of(schema), file.url)
-        return Opened(parquet, source, schema, groups, checksum)
+        return Opened(parquet, source, schema, named, groups, checksum)
 
 
 def _footer_start(source: Fetched, file: InputFile) -> int:
@@ -168,6 +177,8 @@ def has_labels(files: Sequence[InputFile]) -> bool:
     def labelled(file: InputFile) -> bool:
         opened = open_file(file)
         opened.close()
+        if opened.named.get("label") is not None:
+            return True
         if "label" not in opened.schema.names or pa.types.is_null(opened.schema.field("label").type):
             return False
         labels = [group.chunks["label"] for group in opened.groups]

@@ -9,19 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from esv_ray.tables.numbers import whole_numbers
+
 INT32_MAX = 2**31 - 1
 
 Int64Array = npt.NDArray[np.int64]
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """A list of any length."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def is_any_list(kind: pa.DataType) -> bool:
-    """A list of any or of a fixed length."""
-    return is_list(kind) or bool(pa.types.is_fixed_size_list(kind))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +120,22 @@ class NumberColumn:
     @classmethod
     def read(cls, column: pa.Array | None, n_frames: Int64Array) -> NumberColumn:
         """Take a column of lists of numbers apart; `n_frames` (rows,) says how many each row must have."""
-        if column is None:
+        if column is None or pa.types.is_null(column.type):
             return cls({}, np.full(len(n_frames), -1), np.zeros(0, np.int32))
         if pa.types.is_fixed_size_list(column.type):
             column = column.cast(pa.list_(column.type.value_type))
         offsets = column.offsets.to_numpy().astype(np.int64)
         raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
-        null = raw.is_null().to_numpy(zero_copy_only=False)
-        values = raw.fill_null(0).to_numpy(zero_copy_only=False)
-        bad = null | (values > INT32_MAX) | (values < -INT32_MAX)
+        values, null, wrong = whole_numbers(raw)
+        bad = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
         lost = column.is_null().to_numpy(zero_copy_only=False)
         faults: dict[int, str] = {}
         if bad.any():
             rows = np.unique(np.searchsorted(offsets, np.flatnonzero(bad), side="right") - 1)
-            faults = {int(row): "frame_index holds a null or a number beyond 32 bits" for row in rows[~lost[rows]]}
+            faults = {
+                int(row): "frame_index holds nulls or values that are not 32-bit integers" for row in rows[~lost[rows]]
+            }
         counts = np.diff(offsets)
         for row in np.flatnonzero(~lost & (counts != n_frames)):
             faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"

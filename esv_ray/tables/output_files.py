@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.machine import host_memory
-from esv_ray.tables.features import names_of
+from esv_ray.tables.columns import names_of
 from esv_ray.tables.footers import groups_of
 from esv_ray.tables.pages import chunk_size
 

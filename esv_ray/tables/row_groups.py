@@ -8,7 +8,7 @@ more than the budget gives ids and labels only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.tables.features import check_schema, columns_of, cut_ids, plain_ids
+from esv_ray.tables.columns import check_schema, columns_of, is_text
+from esv_ray.tables.features import constant
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.footers import Group, Opened, decoding, open_file
 from esv_ray.tables.frames import frame_sizes
+from esv_ray.tables.ids import LONGEST_ID, cut_text, plain_ids
 from esv_ray.tables.inputs import InputFile
+from esv_ray.tables.labels import LONGEST_TEXT
 from esv_ray.tables.pages import ChunkSize, chunk_size
 
 # Bytes of features decoded at a time. 2000 rows of 80 kB in units of 1000, of 1, 8, 32 and 100 MiB: 320, 350, 430 and
@@ -29,7 +32,7 @@ _STEP = 8 * 2**20
 _IDS_STEP = 2**16  # rows
 _LOOK = 16  # rows whose frames tell D
 _ID_BYTES = 48  # of an id beside its text: its place, its code, its part of a hash table
-_FLAT = ("video_id", "label")
+_FLAT = {"video_id": LONGEST_ID, "label": LONGEST_TEXT}  # bytes of their text that are kept, and one more
 
 
 class Piece(NamedTuple):
@@ -65,13 +68,14 @@ class RowGroupReader:
         self._opened = open_file(file)
         schema, group = self._opened.schema, self._opened.groups[row_group]
         with decoding(self._where):
-            self.refused, id_page = _refusal(self._opened.source, group, budget, itemsize, self._where)
+            texts = {name for name in _FLAT if name in group.chunks and is_text(schema.field(name).type)}
+            self.refused, text_page = _refusal(self._opened.source, group, texts, budget, itemsize, self._where)
             names = [name for name in columns_of(schema) if self.refused is None or name in _FLAT]
             self._schema = pa.schema([schema.field(name) for name in names])
             features = group.chunks["features"]
             width = features.values * features.itemsize // max(1, group.rows)
-            # No id is longer than its page, however often a page may repeat it.
-            step = max(1, min(_IDS_STEP, _STEP // max(1, width), budget // (4 * id_page + 1)))
+            # No text is longer than its page, however often a page may repeat it.
+            step = max(1, min(_IDS_STEP, _STEP // max(1, width), budget // (4 * text_page + 1)))
             self._batches = self._opened.parquet.iter_batches(step, row_groups=[row_group], columns=names)
 
     def take(self, start: int, stop: int) -> Piece:
@@ -105,8 +109,10 @@ class RowGroupReader:
         if batch is None:
             raise DataError(f"{self._where}: has fewer rows than its footer tells; write the file again")
         table = pa.Table.from_batches([batch])
-        place = table.column_names.index("video_id")
-        return table.set_column(place, table.schema.field(place), cut_ids(batch.column(place)))
+        for place, field in enumerate(table.schema):
+            if field.name in _FLAT and is_text(field.type):
+                table = table.set_column(place, field, cut_text(batch.column(place), _FLAT[field.name] + 1))
+        return table
 
     def _without_features(self, table: pa.Table) -> pa.Table:
         features = pa.nulls(table.num_rows, pa.list_(pa.list_(pa.float32())))
@@ -120,6 +126,10 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
         DataError: they are broken.
     """
     group = opened.groups[row_group]
+    if "video_id" not in group.chunks:
+        value = opened.named["video_id"]
+        taken = group.rows * (_ID_BYTES + len(value or ""))
+        return (plain_ids(pa.chunked_array([constant(value, group.rows)])), taken) if taken <= room else None
     chunk = group.chunks["video_id"]
     taken = chunk.size + _ID_BYTES * chunk.values
     if taken > room:
@@ -142,30 +152,32 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
     return pa.chunked_array(chunks, pa.large_binary()), taken
 
 
-def _refusal(source: Fetched, group: Group, budget: int, itemsize: int, where: str) -> tuple[str | None, int]:
-    """Why a row group is not decoded, or None, and bytes of the largest page of ids; what is to be read is fetched.
+def _refusal(
+    source: Fetched, group: Group, texts: Collection[str], budget: int, itemsize: int, where: str
+) -> tuple[str | None, int]:
+    """Why a row group is not decoded, or None, and bytes of the largest page of text; what is to be read is fetched.
 
     Decoding takes levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and what is made of
     them. How much ids take is known before: they were looked through for repetitions.
     """
     read = [name for name in group.chunks if name in _FLAT]
-    needed, id_page = sum(chunk.size for chunk in group.chunks.values()), 0
+    needed, text_page = sum(chunk.size for chunk in group.chunks.values()), 0
     if needed <= budget:
         read = list(group.chunks)
     source.fetch([(group.chunks[name].start, group.chunks[name].size) for name in read])
     for name in read:
         chunk, size = group.chunks[name], _checked_size(source, group, name, where)
         needed += 2 * size.largest
-        if name == "video_id":
-            id_page = size.largest
-        else:
+        if name in texts:
+            text_page = max(text_page, size.largest)
+        if name != "video_id":
             needed += size.values * (2 * chunk.itemsize + 8 + (itemsize if name == "features" else 4))
     if needed <= budget:
-        return None, id_page
+        return None, text_page
     return (
         f"its row group takes up to {needed} bytes of memory when it is decoded, compute.memory_budget is {budget}: "
         "write smaller row groups, or leave absurdly long videos out"
-    ), id_page
+    ), text_page
 
 
 def _checked_size(source: Fetched, group: Group, name: str, where: str) -> ChunkSize:
@@ -203,7 +215,7 @@ def feature_dim_of(files: Sequence[InputFile], budget: int) -> int | None:
     for file in files:
         opened = open_file(file)
         opened.close()
-        dim = check_schema(opened.schema, file.url)
+        dim = check_schema(opened.schema, file.url, opened.named)
         if dim is not None:
             return dim
         for row_group, group in enumerate(opened.groups):

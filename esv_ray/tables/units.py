@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +16,12 @@ import pyarrow as pa
 
 from esv_ray.errors import DataError
 from esv_ray.machine import host_memory
-from esv_ray.tables.features import FeatureRows, Video, check_schema, decode_rows, repeated_rows, videos_of
+from esv_ray.tables.columns import check_schema
+from esv_ray.tables.directories import named_by_directories
+from esv_ray.tables.features import FeatureRows, Video, decode_rows, videos_of
 from esv_ray.tables.footers import Footer, decoding, open_file, read_footers
 from esv_ray.tables.frames import INT32_MAX
+from esv_ray.tables.ids import repeated_rows
 from esv_ray.tables.inputs import InputFile, check_unchanged, list_files
 from esv_ray.tables.row_groups import Piece, RowGroupReader, feature_dim_of, group_ids
 
@@ -85,7 +88,7 @@ def plan_units(
     footers = read_footers(files) if footers is None else footers
     dims: dict[int, str] = {}
     for file, footer in zip(files, footers, strict=True):
-        dim = check_schema(footer.schema, file.url)
+        dim = check_schema(footer.schema, file.url, named_by_directories(file.url))
         if dim is not None:
             dims.setdefault(dim, file.url)
     if len(dims) > 1:
@@ -110,7 +113,13 @@ def plan_units(
 
 
 def read_rows(
-    unit: Unit, *, feature_dim: int, n_classes: int, dtype: npt.DTypeLike = np.float32, budget: int | None = None
+    unit: Unit,
+    *,
+    feature_dim: int,
+    n_classes: int,
+    dtype: npt.DTypeLike = np.float32,
+    budget: int | None = None,
+    unlabelled: Collection[int] = (),
 ) -> FeatureRows:
     """The rows of a unit, decoded and checked.
 
@@ -119,7 +128,7 @@ def read_rows(
 
     Args:
         unit: which rows.
-        feature_dim, n_classes, dtype: as of `decode_rows`.
+        feature_dim, n_classes, dtype, unlabelled: as of `decode_rows`.
         budget: bytes; None: no limit. Which rows fail depends on it and on the file, not on the machine.
 
     Raises:
@@ -134,6 +143,8 @@ def read_rows(
         dtype=dtype,
         repeated=repeated.tolist(),
         refused=piece.refused,
+        unlabelled=unlabelled,
+        named=named_by_directories(unit.file.url),
     )
 
 
@@ -188,7 +199,7 @@ def _repeated(file: InputFile, budget: int) -> tuple[npt.NDArray[np.int64], dict
     ids, refused, taken = [], {}, 0
     opened = open_file(file)
     with closing(opened):
-        chunks = [group.chunks["video_id"] for group in opened.groups]
+        chunks = [group.chunks["video_id"] for group in opened.groups if "video_id" in group.chunks]
         if sum(chunk.size for chunk in chunks) <= budget:
             with decoding(file.url):
                 opened.source.fetch([(chunk.start, chunk.size) for chunk in chunks])
@@ -204,13 +215,16 @@ def _repeated(file: InputFile, budget: int) -> tuple[npt.NDArray[np.int64], dict
     return repeated_rows(pa.chunked_array(ids, pa.large_binary())), refused
 
 
-def read_videos(url: str, n_classes: int | None = None, budget: int | None = None) -> tuple[list[Video], int]:
+def read_videos(
+    url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
+) -> tuple[list[Video], int]:
     """All good rows of a feature table, in memory, and how many rows break the contract.
 
     Args:
         url: the table; its D is that of its type or of its first rows.
         n_classes: C; None: any label from 0 up.
         budget: bytes that they may take, and the decoding of a row group; None: what this machine has.
+        unlabelled: labels that mark videos without one.
 
     Raises:
         DataError: it is unreadable, no feature table, or too large.
@@ -223,7 +237,7 @@ def read_videos(url: str, n_classes: int | None = None, budget: int | None = Non
     videos: list[Video] = []
     bad = taken = 0
     for unit in plan_units(files, _MOST_ROWS):
-        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget)
+        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget, unlabelled=unlabelled)
         videos += videos_of(rows)
         bad += len(rows.faults)
         taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esv_ray.errors import DataError
-from esv_ray.tables.features import BadRow, Video, check_schema, columns_of, decode, repeated_rows
+from esv_ray.tables.columns import check_schema, columns_of
+from esv_ray.tables.features import BadRow, Video, decode
+from esv_ray.tables.ids import repeated_rows
 from tests.conftest import make_table
 
 D, C = 3, 5
@@ -81,6 +83,14 @@ def as_slice(table: pa.Table) -> pa.Table:
     """The table as a slice out of a longer one, whose other rows come in another order."""
     longer = pa.concat_tables([table.slice(1), table, table.slice(1)]).combine_chunks()
     return longer.slice(max(table.num_rows - 1, 0), table.num_rows)
+
+
+def out_of_range(label: int) -> str:
+    """The reason of a label that is no class of the model."""
+    return (
+        f"label {label} is out of range: the model has classes 0..{C - 1}; if it marks videos without a label, add it "
+        "to `unlabelled` in the spec"
+    )
 
 
 TRANSFORMS: dict[str, Transform] = {
@@ -163,22 +173,22 @@ NO_ID = "video_id is null or empty"
         ),
         pytest.param(
             Row("x", FRAMES, -1),
-            BadRow(1, "x", -1, 2, "label -1 is out of range: the model has classes 0..4"),
+            BadRow(1, "x", -1, 2, out_of_range(-1)),
             id="negative label",
         ),
         pytest.param(
             Row("x", FRAMES, C),
-            BadRow(1, "x", C, 2, "label 5 is out of range: the model has classes 0..4"),
+            BadRow(1, "x", C, 2, out_of_range(5)),
             id="label C",
         ),
         pytest.param(
             Row("x", FRAMES, 2**40),
-            BadRow(1, "x", None, 2, f"label {2**40} is out of range: the model has classes 0..4"),
+            BadRow(1, "x", None, 2, out_of_range(2**40)),
             id="label beyond int32",
         ),
         pytest.param(
             Row("x", FRAMES, -(2**63)),
-            BadRow(1, "x", None, 2, f"label {-(2**63)} is out of range: the model has classes 0..4"),
+            BadRow(1, "x", None, 2, out_of_range(-(2**63))),
             id="least label",
         ),
         pytest.param(
@@ -203,17 +213,17 @@ NO_ID = "video_id is null or empty"
         ),
         pytest.param(
             Row("x", FRAMES, 1, [1, None]),
-            BadRow(1, "x", 1, 2, "frame_index holds a null or a number beyond 32 bits"),
+            BadRow(1, "x", 1, 2, "frame_index holds nulls or values that are not 32-bit integers"),
             id="null in frame_index",
         ),
         pytest.param(
             Row("x", FRAMES, 1, [1, 2**31]),
-            BadRow(1, "x", 1, 2, "frame_index holds a null or a number beyond 32 bits"),
+            BadRow(1, "x", 1, 2, "frame_index holds nulls or values that are not 32-bit integers"),
             id="frame_index beyond int32",
         ),
         pytest.param(
             Row("x", FRAMES, 1, [-(2**40), 1]),
-            BadRow(1, "x", 1, 2, "frame_index holds a null or a number beyond 32 bits"),
+            BadRow(1, "x", 1, 2, "frame_index holds nulls or values that are not 32-bit integers"),
             id="frame_index below int32",
         ),
     ],
@@ -268,13 +278,13 @@ def test_a_float64_beyond_float32_fails_where_float32_is_wanted(outer: pa.DataTy
 
 def test_a_huge_unsigned_label_is_out_of_range(transform: Transform) -> None:
     table = table_of([FIRST, Row("x", FRAMES, 2**64 - 1), LAST], label=pa.uint64())
-    reason = f"label {2**64 - 1} is out of range: the model has classes 0..4"
+    reason = out_of_range(2**64 - 1)
     assert only_bad(transform(table)) == BadRow(1, "x", None, 2, reason)
 
 
 def test_a_huge_unsigned_frame_index_is_beyond_32_bits(transform: Transform) -> None:
     table = table_of([FIRST, Row("x", FRAMES, 1, [0, 2**64 - 1]), LAST], frame_index=pa.list_(pa.uint64()))
-    assert only_bad(transform(table)).reason == "frame_index holds a null or a number beyond 32 bits"
+    assert only_bad(transform(table)).reason == "frame_index holds nulls or values that are not 32-bit integers"
 
 
 def test_of_a_repeated_id_the_first_stays_good(transform: Transform) -> None:
@@ -416,7 +426,7 @@ def test_frame_indices_of_every_type(value: pa.DataType, kind: str, transform: T
     ]
     assert {video.frame_index.dtype for video in videos} == {np.dtype(np.int32)}
     assert [(one.video_id, one.reason) for one in bad] == [
-        ("one null", "frame_index holds a null or a number beyond 32 bits"),
+        ("one null", "frame_index holds nulls or values that are not 32-bit integers"),
         ("too long", "frame_index has 2 entries, features has 1 frames"),
     ]
 
@@ -490,18 +500,37 @@ def schema_with(**fields: pa.DataType | None) -> pa.Schema:
 @pytest.mark.parametrize(
     ("name", "kind", "expected"),
     [
-        ("video_id", pa.int64(), "column video_id: expected string, got int64"),
-        ("video_id", pa.binary(), "column video_id: expected string, got binary"),
+        ("video_id", pa.float64(), "column video_id: expected string or integer, got double; cast it to string"),
+        ("video_id", pa.binary(16), "column video_id: expected string or integer, got fixed_size_binary[16]"),
+        ("video_id", pa.decimal128(9, 2), "column video_id: expected string or integer, got decimal128(9, 2)"),
+        ("video_id", pa.timestamp("us"), "column video_id: expected string or integer, got timestamp[us]"),
+        ("video_id", pa.bool_(), "column video_id: expected string or integer, got bool"),
+        ("video_id", pa.null(), "column video_id: expected string or integer, got null"),
+        ("video_id", pa.list_(pa.string()), "column video_id: expected string or integer, got list<item: string>"),
         ("features", pa.list_(pa.float32()), "column features: expected list<fixed_size_list<float16/32/64, D>> or"),
         ("features", pa.float32(), "got float"),
         ("features", pa.list_(pa.list_(pa.int32(), 3)), "got list<item: fixed_size_list<item: int32>[3]>"),
         ("features", pa.list_(pa.list_(pa.list_(pa.float32()))), "got list<item: list<item: list<item: float>>>"),
-        ("features", pa.list_(pa.list_(pa.float32(), 3), 2), "got fixed_size_list<item: fixed_size_list<"),
-        ("label", pa.string(), "column label: expected an integer, got string"),
-        ("label", pa.float64(), "column label: expected an integer, got double"),
-        ("label", pa.bool_(), "column label: expected an integer, got bool"),
+        (
+            "features",
+            pa.list_(pa.float32(), 6),
+            "got fixed_size_list<item: float>[6]; store one list of D floats",
+        ),
+        ("features", pa.list_(pa.decimal128(9, 2)), "got list<item: decimal128(9, 2)>"),
+        ("features", pa.map_(pa.int32(), pa.list_(pa.float32())), "got map<int32, list<item: float>"),
+        ("features", pa.binary(), "got binary"),
+        ("features", pa.fixed_shape_tensor(pa.float32(), [2, 3]), "got extension<arrow.fixed_shape_tensor["),
+        ("label", pa.bool_(), "column label: expected integer class ids, got bool; cast it to int64"),
+        ("label", pa.list_(pa.int64()), "column label: expected integer class ids, got list<item: int64>"),
+        ("label", pa.struct([("id", pa.int64())]), "column label: expected integer class ids, got struct<id: int64>"),
+        ("label", pa.date32(), "column label: expected integer class ids, got date32[day]"),
         ("frame_index", pa.int32(), "column frame_index: expected list<int>, got int32"),
-        ("frame_index", pa.list_(pa.float32()), "column frame_index: expected list<int>, got list<item: float>"),
+        ("frame_index", pa.list_(pa.string()), "column frame_index: expected list<int>, got list<item: string>"),
+        (
+            "frame_index",
+            pa.list_(pa.timestamp("us")),
+            "column frame_index: expected list<int>, got list<item: time",
+        ),
     ],
 )
 def test_a_column_of_another_type_is_refused(name: str, kind: pa.DataType, expected: str) -> None:

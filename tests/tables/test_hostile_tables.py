@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError
-from esv_ray.tables.features import LONGEST_ID
 from esv_ray.tables.footers import read_footers
+from esv_ray.tables.ids import LONGEST_ID
 from esv_ray.tables.inputs import list_files
 from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import plan_units, read_rows, read_unit, read_videos
@@ -98,6 +98,19 @@ def test_an_absurdly_long_video_fails_its_row_group_alone(told: str, tmp_path: P
     assert first[:4] == [0, "v0", 1, 0]
     assert "compute.memory_budget is 50000000: write smaller row groups" in str(first[4])
     assert others == [[0, "v1", 1, 1, None], [0, "v2", 1, 1, None]]
+
+
+def test_a_label_of_text_that_one_page_repeats_takes_no_memory(tmp_path: Path) -> None:
+    """A dictionary page holds a label of a megabyte, and every row refers to it: 2.2 GB as text."""
+    count = 2200
+    features = pa.array([[[1.0, 1.0, 1.0]]] * count, pa.list_(pa.list_(pa.float32())))
+    labels = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["7" * 2**20]))
+    table = pa.table({"video_id": [str(row) for row in range(count)], "features": features, "label": labels})
+    pq.write_table(table, tmp_path / "table.parquet")
+    assert (tmp_path / "table.parquet").stat().st_size < 2**20
+    found = read_apart(tmp_path / "table.parquet")
+    assert len(found) == count
+    assert {row[4] for row in found} == {f"label '{40 * '7'}' is not a class id: expected a whole number"}
 
 
 def test_null_frames_of_a_large_fixed_size_take_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""Columns of a feature table: which there are, and the Arrow types that each may have.
+
+Writers store the same meaning as different types: numbers as decimals (Snowflake) or floats with NaN (pandas), text as
+views, categories, or bytes without an annotation. A type is taken where it can mean one thing only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow as pa
+
+from esv_ray.errors import DataError
+
+COLUMNS = ("video_id", "features", "label", "frame_index")
+_FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
+
+
+def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> int | None:
+    """Check the columns of a file, and return the feature size D; None where the type leaves it to the rows.
+
+    Args:
+        schema: of the file.
+        where: the file, for the error.
+        named: columns that the names of its directories give.
+
+    Raises:
+        DataError: a column is missing or of another type; says which, expected, got, and how to go on.
+    """
+    names = names_of(schema, where)
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise DataError(f"{where}: expected one column {name!r}, got {names.count(name)}")
+        if name in ("video_id", "features") and name not in names and name not in named:
+            raise DataError(f"{where}: expected a column {name!r}, got columns {names}")
+    kinds = {name: schema.field(name).type for name in COLUMNS if name in names}
+    expected = {
+        "video_id": ("string or integer", "cast it to string", is_id),
+        "features": (_FEATURES, "store one list of D floats for each frame", _is_features),
+        "label": ("integer class ids", "cast it to int64", is_label),
+        "frame_index": ("list<int>", "cast it to list<int32>", _is_frame_index),
+    }
+    for name, kind in kinds.items():
+        type_, advice, fits = expected[name]
+        if not fits(kind):
+            raise DataError(f"{where}: column {name}: expected {type_}, got {kind}; {advice}")
+    frame = plain_type(plain_type(kinds["features"]).value_type)
+    return int(frame.list_size) if pa.types.is_fixed_size_list(frame) else None
+
+
+def names_of(schema: pa.Schema, where: str) -> list[str]:
+    """Return the names of a file's columns.
+
+    Raises:
+        DataError: a name is not UTF-8.
+    """
+    try:
+        return list(schema.names)
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: expected column names in UTF-8") from None
+
+
+def columns_of(schema: pa.Schema) -> list[str]:
+    """Return the columns of a feature table that are read; others are ignored."""
+    return [name for name in COLUMNS if name in schema.names]
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values that a dictionary or an extension type stores."""
+    while True:
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        elif isinstance(kind, pa.BaseExtensionType) and not is_uuid(kind):
+            kind = kind.storage_type
+        else:
+            return kind
+
+
+def plain_array(array: pa.Array) -> pa.Array:
+    """Return an array with the values that its dictionary or extension type stores."""
+    while True:
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        elif isinstance(array.type, pa.BaseExtensionType) and not is_uuid(array.type):
+            array = array.storage
+        else:
+            return array
+
+
+def is_uuid(kind: pa.DataType) -> bool:
+    """Whether a type is Arrow's UUID."""
+    return isinstance(kind, pa.BaseExtensionType) and bool(kind.extension_name == "arrow.uuid")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the values of a type have any length: text, or bytes that are taken as UTF-8."""
+    return any(
+        test(plain_type(kind))
+        for test in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_string_view,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+        )
+    )
+
+
+def is_id(kind: pa.DataType) -> bool:
+    """Whether a type may hold ids: text, integers, which become decimal text, or UUIDs."""
+    plain = plain_type(kind)
+    whole = pa.types.is_integer(plain) or (pa.types.is_decimal(plain) and plain.scale == 0)
+    return whole or is_text(plain) or is_uuid(plain)
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """Whether a type may hold class ids: numbers that are whole, or their digits."""
+    plain = plain_type(kind)
+    return pa.types.is_null(plain) or _is_number(plain) or is_text(plain)
+
+
+def is_any_list(kind: pa.DataType) -> bool:
+    """Whether a type is a list, of any or of a fixed length."""
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_list,
+            pa.types.is_large_list,
+            pa.types.is_fixed_size_list,
+            pa.types.is_list_view,
+            pa.types.is_large_list_view,
+        )
+    )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_features(kind: pa.DataType) -> bool:
+    rows = plain_type(kind)
+    frame = plain_type(rows.value_type) if is_any_list(rows) else None
+    return frame is not None and is_any_list(frame) and bool(pa.types.is_floating(plain_type(frame.value_type)))
+
+
+def _is_frame_index(kind: pa.DataType) -> bool:
+    plain = plain_type(kind)
+    return pa.types.is_null(plain) or (is_any_list(plain) and _is_number(plain_type(plain.value_type)))

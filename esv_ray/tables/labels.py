@@ -1,0 +1,73 @@
+"""Labels of videos: class ids as int32, rows without one, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from esv_ray.tables.columns import is_text, plain_type
+from esv_ray.tables.frames import INT32_MAX
+from esv_ray.tables.ids import as_bytes
+from esv_ray.tables.numbers import whole_numbers
+
+LONGEST_TEXT = 40  # bytes of a label that is text: what a message shows, and more than any number has
+
+
+class Labels(NamedTuple):
+    """Labels of the rows of a table.
+
+    Attributes:
+        ids: (rows,) int32, 0 where there is none.
+        known: (rows,) bool: there is a label, one that an int32 holds.
+        faults: row to what is wrong with its label.
+    """
+
+    ids: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    faults: dict[int, str]
+
+
+def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = ()) -> Labels:
+    """Read (rows,) labels of any type that `columns.is_label` takes.
+
+    Args:
+        column: the labels; null and NaN mean that a video has none.
+        n_classes: C; labels are 0..C-1.
+        unlabelled: numbers that mark videos without a label.
+    """
+    values, null, wrong = whole_numbers(column)
+    given = ~null & (wrong | ~np.isin(values, list(unlabelled)))
+    known = given & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
+    beyond = given & ((values < 0) | (values >= n_classes))
+    if pa.types.is_integer(plain_type(column.type)):
+        beyond |= wrong  # more than an int64 holds
+    faults = {}
+    for row in np.flatnonzero(beyond | wrong).tolist():
+        faults[row] = f"label {_shown(column, row)} is " + (
+            f"out of range: the model has classes 0..{n_classes - 1}; if it marks videos without a label, add it to "
+            "`unlabelled` in the spec"
+            if beyond[row]
+            else "not a class id: expected a whole number"
+        )
+    return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
+
+
+def check_directory(labels: Labels, value: str | None) -> None:
+    """Add a fault for each row whose label is not that of its directory."""
+    for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
+        own = label if known else None
+        if own != (None if value is None else int(value)):
+            shown = "no label" if own is None else f"label {own}"
+            labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
+
+
+def _shown(column: pa.Array, row: int) -> str:
+    """The label of a row as a message shows it."""
+    if not is_text(column.type):
+        return str(column[row].as_py())
+    text = as_bytes(column.slice(row, 1))[0].as_py()
+    return repr(text[:LONGEST_TEXT].decode(errors="replace"))

@@ -1,0 +1,326 @@
+"""Types that other tools give the columns of a feature table, each through a real Parquet file, and columns that the
+names of directories give."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from esv_ray.errors import DataError
+from esv_ray.tables.directories import named_by_directories
+from esv_ray.tables.features import FeatureRows
+from esv_ray.tables.footers import has_labels, read_footers
+from esv_ray.tables.inputs import list_files
+from esv_ray.tables.units import plan_units, read_rows
+from tests.conftest import make_table
+
+C, D = 3, 4
+
+
+def table_with(rows: int = 3, **columns: pa.Array | None) -> pa.Table:
+    """A table of videos of two frames with other columns; None leaves one out."""
+    table = make_table([2] * rows, feature_dim=D)
+    for name, column in columns.items():
+        if name in table.column_names:
+            table = table.drop_columns([name])
+        if column is not None:
+            table = table.append_column(name, column)
+    return table
+
+
+def read_back(path: Path, table: pa.Table | None = None, **options: Any) -> FeatureRows:
+    """Write a table as a file, in row groups of two, and read it as one unit of a job."""
+    if table is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+    files = list_files(str(path))
+    (unit,) = plan_units(files, 100_000)
+    return read_rows(unit, feature_dim=D, n_classes=C, **{"budget": 10**8, **options})
+
+
+def labels_of(rows: FeatureRows) -> list[int | None]:
+    return [rows.label(row) for row in range(len(rows.ids))]
+
+
+# video_id -------------------------------------------------------------------------------------------------------------
+
+
+class Named(pa.ExtensionType):  # type: ignore[misc]
+    """An extension type that wraps another type, as applications define them."""
+
+    def __init__(self, storage: pa.DataType) -> None:
+        super().__init__(storage, "tests.named")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Named:
+        return cls(storage)
+
+
+def wrapped(array: pa.Array) -> pa.Array:
+    return pa.ExtensionArray.from_storage(Named(array.type), array)
+
+
+UUIDS = [uuid.UUID(int=number) for number in (1, 2**100, 2**128 - 1)]
+
+IDS = {
+    "int64": (pa.array([74225, -1, 2**62]), ["74225", "-1", str(2**62)]),
+    "int8": (pa.array([7, 0, -128], pa.int8()), ["7", "0", "-128"]),
+    "uint64": (pa.array([2**64 - 1, 1, 2], pa.uint64()), [str(2**64 - 1), "1", "2"]),
+    "decimal": (
+        pa.array([Decimal(12), Decimal(10**30), Decimal(-3)], pa.decimal128(38, 0)),
+        ["12", "1" + 30 * "0", "-3"],
+    ),
+    "string view": (pa.array(["a", "b" * 40, "é"], pa.string_view()), ["a", "b" * 40, "é"]),
+    "binary": (pa.array([b"a", b"b", "é".encode()]), ["a", "b", "é"]),
+    "binary view": (pa.array([b"a", b"b", b"c"], pa.binary_view()), ["a", "b", "c"]),
+    "large binary": (pa.array([b"a", b"b", b"c"], pa.large_binary()), ["a", "b", "c"]),
+    "categories": (pa.array(["x", "y", "z"]).dictionary_encode(), ["x", "y", "z"]),
+    "categories of integers": (pa.array([3, 4, 5]).dictionary_encode(), ["3", "4", "5"]),
+    "uuid": (
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([one.bytes for one in UUIDS], pa.binary(16))),
+        [str(one) for one in UUIDS],
+    ),
+    "json": (pa.ExtensionArray.from_storage(pa.json_(), pa.array(["a", "b", "c"])), ["a", "b", "c"]),
+    "opaque": (
+        pa.ExtensionArray.from_storage(pa.opaque(pa.string(), "name", "maker"), pa.array(["a", "b", "c"])),
+        ["a", "b", "c"],
+    ),
+    "extension of text": (wrapped(pa.array(["a", "b", "c"])), ["a", "b", "c"]),
+    "extension of integers": (wrapped(pa.array([1, 2, 3])), ["1", "2", "3"]),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_of_every_type_become_text(kind: str, tmp_path: Path) -> None:
+    column, expected = IDS[kind]
+    rows = read_back(tmp_path / "a.parquet", table_with(video_id=column))
+    assert rows.ids == expected
+    assert rows.faults == {}
+
+
+def test_integer_ids_that_repeat_or_are_null(tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "a.parquet", table_with(5, video_id=pa.array([8, 9, None, 8, 0])))
+    assert rows.ids == ["8", "9", "", "8", "0"]
+    assert list(rows.faults) == [2, 3]
+    assert "null or empty" in rows.faults[2]
+    assert "repeated" in rows.faults[3]
+
+
+def test_a_registered_extension_is_read_as_what_it_stores(tmp_path: Path) -> None:
+    """With its package imported, Arrow gives the extension type itself."""
+    pa.register_extension_type(Named(pa.int64()))
+    try:
+        column = wrapped(pa.array([1, 2, 3]))
+        rows = read_back(tmp_path / "a.parquet", table_with(video_id=column, label=wrapped(pa.array([0, 1, 2]))))
+    finally:
+        pa.unregister_extension_type("tests.named")
+    assert (rows.ids, labels_of(rows), rows.faults) == (["1", "2", "3"], [0, 1, 2], {})
+
+
+# label ----------------------------------------------------------------------------------------------------------------
+
+NAN = float("nan")
+GOOD_LABELS = {
+    "floats with NaN": (pa.array([2.0, NAN, 0.0]), [2, None, 0]),
+    "floats with null": (pa.array([2.0, None, -0.0], pa.float32()), [2, None, 0]),
+    "half floats": (pa.array([np.float16(1), np.float16(2), np.float16(0)], pa.float16()), [1, 2, 0]),
+    "decimals": (pa.array([Decimal("1.00"), None, Decimal("2.00")], pa.decimal128(10, 2)), [1, None, 2]),
+    "decimals of no places": (pa.array([Decimal(1), None, Decimal(0)], pa.decimal128(38, 0)), [1, None, 0]),
+    "digits": (pa.array(["2", None, "01"]), [2, None, 1]),
+    "digits in views": (pa.array(["2", None, "1"], pa.string_view()), [2, None, 1]),
+    "digits as bytes": (pa.array([b"2", None, b"1"]), [2, None, 1]),
+    "categories of digits": (pa.array(["2", None, "1"]).dictionary_encode(), [2, None, 1]),
+    "categories of integers": (pa.array([2, None, 1]).dictionary_encode(), [2, None, 1]),
+    "uint8": (pa.array([2, None, 1], pa.uint8()), [2, None, 1]),
+    "bool8": (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None, 0], pa.int8())), [1, None, 0]),
+    "extension": (wrapped(pa.array([2, None, 1])), [2, None, 1]),
+    "nulls": (pa.nulls(3), [None, None, None]),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD_LABELS)
+def test_labels_of_every_type_become_class_ids(kind: str, tmp_path: Path) -> None:
+    column, expected = GOOD_LABELS[kind]
+    rows = read_back(tmp_path / "a.parquet", table_with(label=column))
+    assert labels_of(rows) == expected
+    assert rows.faults == {}
+
+
+BAD_LABELS = {
+    "half": (pa.array([1.5, 1.0, 1.0]), "label 1.5 is not a class id: expected a whole number"),
+    "infinity": (pa.array([float("inf"), 1.0, 1.0]), "label inf is not a class id: expected a whole number"),
+    "a huge float": (pa.array([1e300, 1.0, 1.0]), "label 1e+300 is not a class id: expected a whole number"),
+    "a float beyond C": (
+        pa.array([7.0, 1.0, 1.0]),
+        "label 7.0 is out of range: the model has classes 0..2; if it",
+    ),
+    "decimal": (pa.array([Decimal("1.5"), Decimal(1), Decimal(1)]), "label 1.5 is not a class id"),
+    "a name": (pa.array(["archery", "1", "1"]), "label 'archery' is not a class id: expected a whole number"),
+    "nothing": (pa.array(["", "1", "1"]), "label '' is not a class id"),
+    "text of a float": (pa.array(["1.0", "1", "1"]), "label '1.0' is not a class id"),
+    "space": (pa.array([" 1", "1", "1"]), "label ' 1' is not a class id"),
+    "other digits": (pa.array(["\u0661", "1", "1"]), "label '\u0661' is not a class id"),
+    "a line": (pa.array(["1\n", "1", "1"]), "label '1\\n' is not a class id"),
+    "no UTF-8": (pa.array([b"\xff", b"1", b"1"]), "label '\ufffd' is not a class id"),
+    "very long": (pa.array(["9" * 10_000, "1", "1"]), f"label '{40 * '9'}' is not a class id"),
+    "digits beyond C": (pa.array(["12", "1", "1"]), "label '12' is out of range: the model has classes 0..2"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LABELS)
+def test_labels_that_are_no_class_ids_fail_their_row_only(kind: str, tmp_path: Path) -> None:
+    column, expected = BAD_LABELS[kind]
+    rows = read_back(tmp_path / "a.parquet", table_with(label=column))
+    assert list(rows.faults) == [0]
+    assert rows.faults[0].startswith(expected)
+    assert labels_of(rows)[1:] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([-1, 1, 255]), pa.array([-1.0, 1.0, 255.0]), pa.array(["-1", "1", "255"])], ids=str
+)
+def test_marks_of_unlabelled_videos(column: pa.Array, tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "a.parquet", table_with(label=column))
+    assert sorted(rows.faults) == [0, 2]
+    for reason in rows.faults.values():
+        assert "if it marks videos without a label, add it to `unlabelled` in the spec" in reason
+    rows = read_back(tmp_path / "a.parquet", unlabelled=(-1, 255))
+    assert (labels_of(rows), rows.faults) == ([None, 1, None], {})
+
+
+# features and frame_index ---------------------------------------------------------------------------------------------
+
+VALUES = [[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]] * 3
+TENSOR = pa.fixed_shape_tensor(pa.float32(), [2, 2])
+FLAT = pa.array([frame for video in VALUES for frame in video], pa.list_(pa.float32(), 4))
+FEATURES = {
+    "list views": (pa.array(VALUES, pa.list_view(pa.list_view(pa.float32()))), None),
+    "fixed in both": (pa.array(VALUES, pa.list_(pa.list_(pa.float32(), 4), 2)), D),
+    "large lists of large lists": (pa.array(VALUES, pa.large_list(pa.large_list(pa.float64()))), None),
+    "lists of tensors": (
+        pa.ListArray.from_arrays(pa.array([0, 2, 4, 6], pa.int32()), pa.ExtensionArray.from_storage(TENSOR, FLAT)),
+        D,
+    ),
+    "extension": (wrapped(pa.array(VALUES, pa.list_(pa.list_(pa.float32(), 4)))), D),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_features_of_every_type(kind: str, tmp_path: Path) -> None:
+    column, dim = FEATURES[kind]
+    rows = read_back(tmp_path / "a.parquet", table_with(features=column))
+    assert rows.faults == {}
+    got = rows.features(np.arange(3), np.array([[0, 1]] * 3))
+    np.testing.assert_array_equal(got, np.array(VALUES, np.float32))
+    assert dim is None or rows.features(rows.good[:1], np.array([[0]])).shape == (1, 1, dim)
+
+
+NUMBERS = {
+    "floats": (pa.array([[3.0, 9.0]] * 3), [3, 9]),
+    "decimals": (pa.array([[Decimal(3), Decimal(9)]] * 3, pa.list_(pa.decimal128(20, 0))), [3, 9]),
+    "list view": (pa.array([[3, 9]] * 3, pa.list_view(pa.int16())), [3, 9]),
+    "nulls": (pa.nulls(3), [0, 1]),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_frame_indices_of_every_type(kind: str, tmp_path: Path) -> None:
+    column, expected = NUMBERS[kind]
+    rows = read_back(tmp_path / "a.parquet", table_with(frame_index=column))
+    assert rows.faults == {}
+    assert rows.frame_index(np.arange(3), np.array([[0, 1]] * 3)).tolist() == [expected] * 3
+
+
+def test_seconds_are_no_frame_indices(tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "a.parquet", table_with(frame_index=pa.array([[0.0, 0.5], [0.0, 1.0], [0.0, NAN]])))
+    assert list(rows.faults) == [0, 2]
+    assert rows.faults[0] == "frame_index holds nulls or values that are not 32-bit integers"
+
+
+# Directories ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["the table", "the file", "a glob"])
+def test_labels_in_the_names_of_directories(asked: str, tmp_path: Path) -> None:
+    path = tmp_path / "table" / "split=train" / "label=2" / "part.parquet"
+    read_back(path, table_with(label=None))
+    location = {
+        "the table": tmp_path / "table",
+        "the file": path,
+        "a glob": tmp_path / "table" / "*" / "*" / "*.parquet",
+    }
+    rows = read_back(location[asked])
+    assert (labels_of(rows), rows.faults) == ([2, 2, 2], {})
+    assert has_labels(list_files(str(location[asked])))
+
+
+def test_a_table_that_arrow_partitions_by_label(tmp_path: Path) -> None:
+    """Every label comes back, and null as none."""
+    table = table_with(6, label=pa.array([0, 1, 2, None, 0, 1]))
+    pq.write_to_dataset(table, tmp_path / "table", partition_cols=["label"])
+    got: dict[str, int | None] = {}
+    files = list_files(str(tmp_path / "table"))
+    for unit in plan_units(files, 1000):
+        rows = read_rows(unit, feature_dim=D, n_classes=C)
+        assert rows.faults == {}
+        got.update(zip(rows.ids, labels_of(rows), strict=True))
+    assert got == dict(zip(table.column("video_id").to_pylist(), [0, 1, 2, None, 0, 1], strict=True))
+
+
+def test_ids_in_the_names_of_directories(tmp_path: Path) -> None:
+    path = tmp_path / "table" / "video_id=a%2Fb%20%C3%A9" / "part.parquet"
+    rows = read_back(path, table_with(1, video_id=None))
+    assert (rows.ids, rows.faults) == (["a/b é"], {})
+    rows = read_back(path, table_with(3, video_id=None))
+    assert [rows.faults.get(row, "")[:20] for row in range(3)] == ["", "video_id is repeated", "video_id is repeated"]
+    rows = read_back(tmp_path / "video_id=" / "part.parquet", table_with(1, video_id=None))
+    assert "null or empty" in rows.faults[0]
+
+
+def test_a_directory_that_contradicts_its_file(tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "label=1" / "a.parquet", table_with(4, label=pa.array([1, 2, None, 1])))
+    assert rows.faults == {
+        1: "label 2, but its directory is label=1",
+        2: "no label, but its directory is label=1",
+    }
+    rows = read_back(tmp_path / "video_id=v0" / "a.parquet", table_with(2))
+    assert rows.faults == {1: "video_id 'v1', but its directory is video_id='v0'"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["label=archery"], "directory label=archery: expected the number of a class, got 'archery'"),
+        (["label="], "directory label=: expected the number of a class, got ''"),
+        (["label=1", "label=2"], "expected one directory label=..., got '1' and '2'"),
+        (["video_id=a", "video_id=b"], "expected one directory video_id=..., got 'a' and 'b'"),
+    ],
+)
+def test_directories_that_name_no_column_are_refused(folders: Sequence[str], message: str, tmp_path: Path) -> None:
+    path = tmp_path.joinpath(*folders, "a.parquet")
+    with pytest.raises(DataError) as caught:
+        read_back(path, table_with(label=None))
+    assert str(caught.value).startswith(f"{path}: {message}")
+    with pytest.raises(DataError):
+        read_footers(list_files(str(tmp_path)))
+
+
+def test_the_mark_of_unlabelled_videos_as_a_directory(tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "label=-1" / "a.parquet", table_with(label=None), unlabelled=(-1,))
+    assert (labels_of(rows), rows.faults) == ([None] * 3, {})
+
+
+def test_other_names_mean_nothing() -> None:
+    assert named_by_directories("s3://b/label/x=1/Label=3/labels=4/label=5.parquet") == {}
+    assert named_by_directories("s3://b/label=__HIVE_DEFAULT_PARTITION__/x.parquet") == {"label": None}
