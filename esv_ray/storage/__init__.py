@@ -7,6 +7,7 @@ the environment of the store's own client and never stand in a URL. Faults that 
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
+from esv_ray.storage.links import is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names
 from esv_ray.storage.location import (
     absolute,
@@ -32,6 +33,7 @@ __all__ = [
     "exists",
     "find",
     "in_this_process",
+    "is_hidden",
     "is_local",
     "is_of",
     "is_taken",

@@ -11,7 +11,7 @@ from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from esv_ray.errors import DataError, SpecError
-from esv_ray.storage import requests
+from esv_ray.storage import links, requests
 from esv_ray.storage.bounds import Bound
 from esv_ray.storage.faults import BeyondError, attempt
 from esv_ray.storage.location import is_local, lists_flat, open_location
@@ -106,7 +106,8 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
     """The files at a location: the one that is there, those below a folder, or those of a glob.
 
     The walks of fsspec leave out every folder whose listing fails, and its globs every link, and so would pass for a
-    smaller table; these here do not. Links to folders are followed where they are asked for by name or pattern.
+    smaller table; these here do not. Links are followed, and a file that several names lead to is given once (`links`).
+    Hidden names are left out below a folder.
 
     Args:
         url: the location.
@@ -127,7 +128,9 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
     def found() -> list[Found]:
         entries = _found(fs, path, url, wanted, most)
         if is_local(fs):
-            return requests.in_time(lambda: [_with_state(fs, *entry) for entry in entries], Bound(entries=len(entries)))
+            return requests.in_time(
+                lambda: [_with_state(fs, *entry) for entry in links.once(entries)], Bound(entries=len(entries))
+            )
         return [_with_state(fs, *entry) for entry in entries]
 
     return sorted(attempt(url, doing, found))
@@ -165,7 +168,7 @@ def _found(
     if (entry := requests.info(fs, path))["type"] != "directory":
         return [(entry["name"], "", entry)]
     prefix = path.rstrip("/") + "/"
-    files, folders = _below(fs, path, None, most)
+    files, folders = _below(fs, path, most, hidden=False)
     named = {name.removeprefix(prefix): (name, entry) for name, entry in files.items()}
     meant = sorted(below for below in named if wanted(below))
     for folder in (name.removeprefix(prefix) for name in folders):
@@ -189,7 +192,7 @@ def _of_pattern(
         levels = [] if deep else [re.compile(glob_translate("/".join(parts[:end]))) for end in range(len(parts))]
     except (ValueError, re.error) as error:
         raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
-    files, folders = _below(fs, root or "/", None if deep else levels, most)
+    files, folders = _below(fs, root or "/", most, hidden=True, levels=None if deep else levels)
     if not deep:
         for folder in folders:
             if pattern.match(folder) and wanted(folder.rpartition("/")[2]):
@@ -198,7 +201,7 @@ def _of_pattern(
 
 
 def _below(
-    fs: AbstractFileSystem, path: str, levels: list[re.Pattern[str]] | None, most: int
+    fs: AbstractFileSystem, path: str, most: int, *, hidden: bool, levels: list[re.Pattern[str]] | None = None
 ) -> tuple[dict[str, Entry], list[str]]:
     """Files below a folder by name, and the folders met; `levels`: what folders look like, by depth."""
     if levels is None and lists_flat(fs):
@@ -217,12 +220,16 @@ def _below(
             name = entry["name"].rstrip("/")
             if name == folder.rstrip("/"):
                 continue  # stores of objects may keep the folder itself as one
+            if not hidden and links.is_hidden(name.rpartition("/")[2]):
+                continue
             if not _is_folder(fs, entry):
                 files[name] = entry
+                if not hidden and entry.get("islink"):
+                    links.check_link(name)
                 continue
             folders[name] = None
             if levels is None:
-                looked_into = not entry.get("islink")  # such as `latest`: the same files again
+                looked_into = not entry.get("islink") or links.is_followed(name, path)
             else:
                 depth = name.count("/") + 1
                 looked_into = depth < len(levels) and levels[depth].match(name) is not None

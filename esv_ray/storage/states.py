@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -74,8 +75,8 @@ def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, An
 def _of_file(path: str, url: str) -> State:
     try:
         found = Path(path).stat()
-    except FileNotFoundError:
-        if not os.path.lexists(path):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.lexists(path):
             raise
         raise DataError(f"{url}: expected a file, got a link that leads nowhere; mend or remove it") from None
     if not stat.S_ISREG(found.st_mode):

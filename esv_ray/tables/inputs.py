@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from esv_ray import storage
 from esv_ray.errors import DataError
 
+_SUFFIXES = (".parquet", ".pq", ".parq")
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -30,7 +32,8 @@ def list_files(url: str) -> list[InputFile]:
     """The Parquet files of a feature table, in name order.
 
     Args:
-        url: one file, a directory (searched through, names beginning with "_" or "." left out), or a glob.
+        url: one file, a directory (searched through, links followed, names that begin with "_" or "." left out), or a
+            glob.
 
     Raises:
         DataError: nothing is there, or it cannot be listed.
@@ -48,7 +51,7 @@ def list_files_if_any(url: str) -> list[InputFile]:
 
 
 def _is_meant(below: str) -> bool:
-    return below.endswith((".parquet", ".pq")) and not any(part.startswith(("_", ".")) for part in below.split("/"))
+    return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 
 
 def check_unchanged(file: InputFile) -> None:

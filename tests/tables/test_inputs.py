@@ -175,19 +175,73 @@ def test_a_link_to_another_file_is_another(tmp_path: Path) -> None:
         read_unit(unit)
 
 
-def test_links_are_found_by_patterns_and_below_linked_folders_that_are_named(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "a.parquet").write_bytes(table(0))
-    (tmp_path / "day").symlink_to(tmp_path / "there")
-    (tmp_path / "link.parquet").symlink_to(tmp_path / "there" / "a.parquet")
+def test_links_are_followed_and_every_file_is_found_once(tmp_path: Path) -> None:
+    root = tmp_path / "table"
+    (root / "there").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / ".cache").mkdir()
+    for number, path in enumerate(("table/there/a", "elsewhere/b", "elsewhere/deep/c", ".cache/d")):
+        (tmp_path / f"{path}.parquet").write_bytes(table(number))
+    (root / "latest").symlink_to("there")
+    (root / "latest.parquet").symlink_to("there/a.parquet")
+    (root / "shard").symlink_to(tmp_path / "elsewhere")
+    (root / "z.parquet").symlink_to(tmp_path / ".cache" / "d.parquet")
+    (root / "again.parquet").symlink_to("z.parquet")
+    (root / "there" / "around").symlink_to(root)
+    (root / "there" / "again").symlink_to("../there")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    (root / "notes.txt").symlink_to("nowhere")
+    (root / "_gone").symlink_to("nowhere")
     for pattern, expected in {
-        "*.parquet": ["link.parquet"],
-        "day": ["day/a.parquet"],
-        "d*/*.parquet": ["day/a.parquet"],
-        "": ["link.parquet", "there/a.parquet"],
+        "": ["again.parquet", "shard/b.parquet", "shard/deep/c.parquet", "there/a.parquet"],
+        "*.parquet": ["again.parquet", "latest.parquet"],
+        "shard": ["shard/b.parquet", "shard/deep/c.parquet"],
+        "l*/*.parquet": ["latest/a.parquet"],
+        "**/*.parquet": ["again.parquet", "shard/b.parquet", "shard/deep/c.parquet", "there/a.parquet"],
     }.items():
-        found = [file.url for file in list_files(f"{tmp_path}/{pattern}")]
-        assert found == [f"{tmp_path}/{name}" for name in expected], pattern
+        found = [file.url for file in list_files(f"{root}/{pattern}")]
+        assert found == [f"{root}/{name}" for name in expected], pattern
+
+
+def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
+    root = tmp_path / "table"
+    root.mkdir()
+    (root / "a.parquet").write_bytes(table(0))
+    (root / "shard").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(DataError, match=rf"{root}/shard: expected a folder, got a link that leads nowhere"):
+        list_files(str(root))
+    (root / "shard").unlink()
+    (root / "up").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=f"{root}/up: .* got a link to {tmp_path}, which contains it"):
+        list_files(str(root))
+    (root / "up").unlink()
+    (root / "x.parquet").symlink_to("y.parquet")
+    (root / "y.parquet").symlink_to("x.parquet")
+    with pytest.raises(DataError, match=f"{root}/x.parquet: expected a file, got a link that leads nowhere"):
+        list_files(str(root))
+
+
+def test_a_cache_of_hugging_face(tmp_path: Path) -> None:
+    """Names are links to blobs; revisions share them."""
+    (tmp_path / "blobs").mkdir()
+    for number in range(3):
+        (tmp_path / "blobs" / f"{number:064x}").write_bytes(table(number))
+    for revision, blobs in {"aaa": (0, 1), "bbb": (0, 2)}.items():
+        folder = tmp_path / "snapshots" / revision / "data"
+        folder.mkdir(parents=True)
+        for place, blob in enumerate(blobs):
+            (folder / f"train-{place}.parquet").symlink_to(f"../../../blobs/{blob:064x}")
+    one = list_files(str(tmp_path / "snapshots" / "bbb"))
+    assert [Path(file.url).name for file in one] == ["train-0.parquet", "train-1.parquet"]
+    assert [read_unit(unit)[0].num_rows for unit in plan_units(one, 100)] == [10] * 6
+    assert len(list_files(str(tmp_path))) == 3
+
+
+@pytest.mark.parametrize("name", ["P.PARQUET", "p.Pq", "p.parq", "p.snappy.parquet"])
+def test_names_of_parquet_files(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(table(0))
+    (tmp_path / "_metadata.parquet").write_bytes(b"")
+    assert [file.url for file in list_files(str(tmp_path))] == [f"{tmp_path}/{name}"]
 
 
 # What is no ordinary file ---------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Symbolic links below a folder of this machine: which are followed, and files that several names lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from esv_ray.errors import DataError
+from esv_ray.storage.requests import Entry
+
+
+def is_hidden(below: str) -> bool:
+    """Whether a part of a path begins with ``_`` or ``.``, which readers of tables leave out."""
+    return any(part.startswith(("_", ".")) for part in below.split("/"))
+
+
+def is_followed(link: str, root: str) -> bool:
+    """Whether a link to a folder is followed: not if it leads to a folder that the walk came through.
+
+    Args:
+        link: its path, below the root.
+        root: the folder that is searched.
+
+    Raises:
+        DataError: it leads to a folder that contains the root, and so to files beside it.
+    """
+    target, top = _resolved(Path(link)), Path(root)
+    if target in _resolved(top).parents:
+        raise DataError(
+            f"{link}: expected a folder below {root}, got a link to {target}, which contains it; remove the link, or "
+            "name the files by a pattern"
+        )
+    folder = Path(link).parent
+    while not _resolved(folder).is_relative_to(target):
+        if folder == top or folder == folder.parent:
+            return True
+        folder = folder.parent
+    return False
+
+
+def check_link(link: str) -> None:
+    """Refuse a link that leads nowhere and may have been a folder of files: its name has no suffix.
+
+    Raises:
+        DataError: says where it leads.
+    """
+    path = Path(link)
+    if not path.suffix and not path.exists():
+        raise DataError(
+            f"{link}: expected a folder, got a link that leads nowhere ({path.readlink()}); mend or remove it"
+        )
+
+
+def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
+    """Give every file once, by the name without links if it has one, else by its first name.
+
+    Args:
+        found: (name, path below the folder, entry) of files.
+    """
+    folder_of = lru_cache(maxsize=None)(_resolved)
+    kept: dict[Path, tuple[str, str, Entry]] = {}
+    for one in sorted(found, key=lambda one: one[0]):
+        path = Path(one[0])
+        target = _resolved(path) if one[2].get("islink", True) else folder_of(path.parent) / path.name
+        if target not in kept or path == target:
+            kept[target] = one
+    return list(kept.values())
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve fails on a loop
