@@ -134,6 +134,8 @@ def tell(result: JobResult) -> None:
         click.echo(f"unit {unit} is missing", err=True)
     if result.units_left:
         click.echo(f"{printable(result.problem)}; {_GO_ON}", err=True)
+    if result.repeated:
+        click.echo(printable(result.repeated), err=True)
     click.echo(f"tables: {printable(result.output)}")
 
 

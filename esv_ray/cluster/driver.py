@@ -82,13 +82,14 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             quarantined={job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()},
             given_up=run.scheduler.hopeless,
             missing=ended.missing,
+            repeats=ended.repeats,
             finished=ended.finished,
             max_failed=spec.max_failed,
             units=units,
             resumed_units=units - len(job.pending),
             seconds=time.monotonic() - begun,
         )
-        run.ended = "incomplete" if result.units_left else "done"
+        run.ended = "incomplete" if result.units_left or result.repeats.number else "done"
         return result
 
 

@@ -265,6 +265,8 @@ def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:
         return "attributed", ""
     if result.units_left:
         return "problem", f"{result.problem}; run again to go on"
+    if result.repeated:
+        return "problem", result.repeated
     return "problem", _too_many(spec, result.counts.failed, result.counts.rows)
 
 

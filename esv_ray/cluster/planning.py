@@ -32,7 +32,7 @@ from esv_ray.tables.row_groups import feature_dim_of
 from esv_ray.tables.units import Unit, plan_units
 
 # Another number here says that the same spec now gives other values or files; an old output is then refused.
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 
 _OWN_NAMES = frozenset({"attributions", "videos", PROGRESS, SUCCESS, "_aside", "_submissions"})
 """What an output may hold before it has a run.json: of this job, of its submission, and what a repair left."""

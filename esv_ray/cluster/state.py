@@ -14,6 +14,7 @@ from esv_ray.cluster.planning import PlannedJob
 from esv_ray.cluster.scheduler import Scheduler, Task
 from esv_ray.cluster.worker import UnitReport
 from esv_ray.spec import JobSpec
+from esv_ray.tables.repeats import Repeats
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
 
@@ -116,7 +117,8 @@ class JobResult:
         quarantined: units that could not be committed, and why.
         given_up: why the run stopped early, if it did.
         missing: names of units that were committed and are not in the output at the end.
-        finished: whether every unit is in the output, and _SUCCESS too.
+        repeats: ids that stand in several files of the feature table.
+        finished: whether every unit is in the output, no id stands in two files, and _SUCCESS is there.
         max_failed: share of failed videos that the spec bears.
         units, resumed_units: of the job, and of them those that earlier runs had committed.
         seconds: of this run.
@@ -129,6 +131,7 @@ class JobResult:
     quarantined: Mapping[str, str]
     given_up: str | None
     missing: tuple[str, ...]
+    repeats: Repeats
     finished: bool
     max_failed: float
     units: int
@@ -138,13 +141,14 @@ class JobResult:
     @property
     def units_left(self) -> bool:
         """Whether a unit is not committed, or one whose failed videos were tried again was given up."""
-        return not self.finished or bool(self.quarantined or self.given_up)
+        unfinished = not self.finished and not self.repeats.number
+        return unfinished or bool(self.missing or self.quarantined or self.given_up)
 
     @property
     def exit_code(self) -> int:
-        """0 done; 1 too many videos failed, or a unit is not committed."""
+        """0 done; 1 too many videos failed, a unit is not committed, or an id stands in two files."""
         too_many = self.counts.failed > self.max_failed * self.counts.rows
-        return 1 if self.units_left or too_many else 0
+        return 1 if self.units_left or self.repeats.number or too_many else 0
 
     @property
     def problem(self) -> str:
@@ -157,6 +161,20 @@ class JobResult:
                 "removed, or the storage loses what it accepts"
             )
         return f"{len(self.quarantined)} units could not be committed" if self.quarantined else ""
+
+    @property
+    def repeated(self) -> str:
+        """Describe ids that stand in several files, in one line; empty where none does."""
+        if not self.repeats.number:
+            return ""
+        repeats = self.repeats.examples.items()
+        examples = "; ".join(f"{video_id!r} in {' and '.join(files)}" for video_id, files in repeats)
+        return (
+            f"expected every video_id once in the feature table, got {self.repeats.number} in several files "
+            f"({examples}): "
+            "the tables hold each of them several times, so _SUCCESS is not written; remove them from the feature "
+            "table and use a new output"
+        )
 
 
 @dataclass(frozen=True)

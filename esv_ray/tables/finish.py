@@ -20,6 +20,7 @@ from esv_ray.tables.manifest import (
     read_success,
     videos_url,
 )
+from esv_ray.tables.repeats import Repeats, find_repeats
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.tables.units import Unit
 
@@ -36,19 +37,21 @@ class JobCounts:
         counts: of the units that are seen.
         failed: (video_id, reason) of the first failed videos.
         missing: names of units that were committed and are not seen: removed since, or lost by the storage.
-        finished: whether every unit of the plan is seen, and _SUCCESS too.
+        repeats: ids that stand in several files of the feature table.
+        finished: whether every unit of the plan is seen, no id stands in two files, and _SUCCESS is seen too.
     """
 
     counts: UnitCounts
     failed: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
+    repeats: Repeats
     finished: bool
 
 
 def finish_job(
     output: str, manifest: Manifest, expected: Collection[str], *, pause: Callable[[float], None] = time.sleep
 ) -> JobCounts:
-    """Count what is committed; publish _SUCCESS if that is every unit of the plan.
+    """Count what is committed; publish _SUCCESS if that is every unit of the plan, and every id is in one file.
 
     Args:
         output: of the job.
@@ -71,11 +74,12 @@ def finish_job(
     units = [unit for unit in manifest.units if unit.name in seen]
     footers = read_footers_of(output, units, manifest.job, both=True)
     total = sum((footer.counts for footer in footers), start=NO_COUNTS)
-    finished = len(units) == len(manifest.units)
+    repeats = find_repeats(output, units, footers)
+    finished = len(units) == len(manifest.units) and not repeats.number
     if finished:
         _publish_success(output, total, len(units))
     suspects = [unit for unit, footer in zip(units, footers, strict=True) if footer.failed]
-    return JobCounts(total, _first_failed(output, suspects), tuple(unit.name for unit in missing), finished)
+    return JobCounts(total, _first_failed(output, suspects), tuple(unit.name for unit in missing), repeats, finished)
 
 
 def _keep_manifest(output: str, manifest: Manifest) -> None:

@@ -6,9 +6,10 @@ Both footers name the job and the rows that a file is of, so that a file of anot
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from esv_ray.errors import DataError, JobError
 from esv_ray.tables.results import UnitTables
 from esv_ray.tables.units import Unit
 
+HASH_BYTES = 8  # of 10^8 ids two hashes are equal with a chance of 3e-4, and then the ids themselves are compared
 _FOOTER_KEY = b"esv_ray"
 
 
@@ -84,12 +86,14 @@ class UnitFooter:
         origin: the job and the rows.
         failed: rows of the unit that failed, 0 = first.
         attributions: SHA-256 of the attributions file.
+        ids: hashes of the unit's ids (`hash_ids`).
     """
 
     counts: UnitCounts
     origin: Origin
     failed: tuple[int, ...]
     attributions: str
+    ids: bytes
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,17 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
     )
     of = {"job": origin.job, "input": origin.input, "covers": origin.covers}
     attributions = _serialised(tables.attributions, of)
-    footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest())
+    ids = hash_ids(tables.videos.column("video_id").to_pylist())
+    footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest(), ids)
     content = {**of, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
+    content["ids"] = base64.b64encode(ids).decode()
     return UnitFiles(attributions, _serialised(tables.videos, content), footer)
+
+
+def hash_ids(ids: Iterable[str]) -> bytes:
+    """Hash the different ids of a unit: HASH_BYTES each, ascending; the empty id, which a bad row has, is left out."""
+    hashes = {hashlib.sha256(video_id.encode()).digest()[:HASH_BYTES] for video_id in ids if video_id}
+    return b"".join(sorted(hashes))
 
 
 def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
@@ -143,7 +155,10 @@ def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
         counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
         if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
             raise ValueError(content)
-        return UnitFooter(counts, origin, failed, str(content["attributions"]))
+        ids = base64.b64decode(content["ids"], validate=True)
+        if len(ids) % HASH_BYTES:
+            raise ValueError(content)
+        return UnitFooter(counts, origin, failed, str(content["attributions"]), ids)
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
 

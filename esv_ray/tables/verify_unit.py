@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from esv_ray.tables.manifest import Manifest, attributions_url, videos_url
 from esv_ray.tables.output_files import read_output
 from esv_ray.tables.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.tables.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, origin_for, origin_of
+from esv_ray.tables.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, hash_ids, origin_for, origin_of
 from esv_ray.tables.units import Unit
 from esv_ray.tables.verify_values import expected_of, value_problems
 
@@ -68,6 +68,8 @@ def _count_problems(unit: Unit, footer: UnitFooter, videos: pa.Table, rows: pa.T
             f"expected {counts.video_rows} videos and {counts.attribution_rows} attributions by its footer, got "
             f"{videos.num_rows} and {rows.num_rows}"
         )
+    if hash_ids(pc.unique(videos.column("video_id")).drop_null().to_pylist()) != footer.ids:
+        yield "expected the ids that its footer has hashes of, got others"
     unknown = set(pc.unique(videos.column("status")).to_pylist()) - {"ok", "skipped", "failed"}
     if unknown:
         yield f"expected status ok, skipped or failed, got {sorted(unknown)}"

@@ -30,6 +30,7 @@ from esv_ray.tables.unit_files import (
     UnitFooter,
     check_origin,
     footer_of,
+    hash_ids,
     origin_of,
     unit_files,
 )
@@ -257,7 +258,8 @@ def test_counts_come_back_from_the_footer(results: Results) -> None:
     status = read(videos).select(["video_id", "status"]).to_pylist()
     failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
     checksum = hashlib.sha256(attributions).hexdigest()
-    footer = UnitFooter(counts, origin, tuple(sorted(failed)), checksum)
+    hashes = hash_ids(row["video_id"] for row in status)
+    footer = UnitFooter(counts, origin, tuple(sorted(failed)), checksum, hashes)
     assert footer_of(pq.read_metadata(io.BytesIO(videos)), "here") == footer
     assert origin_of(pq.read_metadata(io.BytesIO(attributions)), "here") == origin
 
