@@ -10,6 +10,7 @@ from esv_ray.storage.faults import Patience, attempt, locating, patience
 from esv_ray.storage.listing import find, is_of, list_folder, list_names
 from esv_ray.storage.location import (
     absolute,
+    identity,
     in_this_process,
     is_local,
     join,
@@ -31,6 +32,7 @@ __all__ = [
     "creates_only",
     "exists",
     "find",
+    "identity",
     "in_this_process",
     "is_local",
     "is_of",
