@@ -31,7 +31,8 @@ _AVERAGES = re.compile(r"(?:\w+_)?(?:ema|swa)(?:_\w+)?", re.IGNORECASE)
 # What a training saves beside the model, and what of a module is before the features or after the logits.
 _OF_TRAINING = re.compile(
     r"(?:\w+_)?(?:optim|optimizers?|optimizer_states?|optimizer_state_dict|sched|schedulers?|lr_schedulers?|rng|"
-    r"rng_states?|callbacks|loops|criterion|loss|loss_fn|metrics?)(?:_\w+)?|n_averaged",
+    r"rng_states?|callbacks|loops|criterion|loss|loss_fn|metrics?)(?:_\w+)?|n_averaged|"
+    r"(?:train|val|valid|test)_(?:acc|f1|top|prec|map|auroc|conf)\w*",
     re.IGNORECASE,
 )
 _BACKBONES = {"base_model", "backbone"}
@@ -96,14 +97,14 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     for key, value in content.items():
         name = _unwrapped(str(key))
         group = _group_beside(name)
-        if group is not None:
-            unused[group] += isinstance(value, Tensor)
+        if not isinstance(value, Tensor) and not is_head(name):  # plain values, or what a training saves
+            _count_beside(url, name, value, unused)
+        elif group is not None:
+            unused[group] += 1
         elif name in state:
             raise ModelError(f"{url}: expected each tensor once, got two of the name {name!r:.100}")
-        elif isinstance(value, Tensor) or is_head(name):
+        else:
             state[name] = value
-        else:  # plain values, or dictionaries of a training
-            _count_beside(url, name, value, unused)
     return Checkpoint(url, len(data), state, unused)
 
 
@@ -111,7 +112,7 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
     try:
         return tensors_of(data)
     except ModelError as error:
-        raise ModelError(f"{url}: {error}") from None
+        raise ModelError(f"{url}: {error}; if it was cut short, download it again") from None
 
 
 def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
@@ -120,17 +121,18 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         said = " ".join(str(error).split())
-        name = re.search(r"GLOBAL ([\w.]+)", said)
+        name = re.search(r"GLOBAL ([\w.]+) w", said)  # "... was not allowed", "... whose module is blocked"
+        detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
+        what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
+        how = "save its state dict alone"
         if name and "numpy" in name[1]:
             how = "convert its NumPy arrays with torch.as_tensor and save it again"
-        else:
-            how = "save its state dict alone"
         raise ModelError(
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
-            f"run code ({f'it holds {name[1]}' if name else said:.120}); {how}"
+            f"run code ({what}); {how}"
         ) from None
     except Exception as error:  # a broken pickle makes the unpickler raise anything
-        cut = isinstance(error, EOFError) or "unexpected EOF" in str(error)
+        cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
         raise ModelError(
             f"{url}: expected a torch checkpoint, got "
             + ("one that is cut short; download it again" if cut else " ".join(str(error).split())[:200])

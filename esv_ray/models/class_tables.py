@@ -144,12 +144,14 @@ def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) 
     expected = n_classes if n_classes is not None else (ids[-1] + 1 if ids else 0)
     if len(ids) == expected and ids == list(range(expected)) and ids:
         return sorted(rows, key=lambda row: row.class_id)
+    one_based = len(ids) > 0 and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids))
+    expected -= one_based and n_classes is None
     wanted = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
     repeated = [index for index, count in Counter(ids).items() if count > 1]
     beyond = [index for index in ids if not 0 <= index < expected]
     if repeated:
         problem = f": class {few(repeated)} more than once; keep one row of each"
-    elif ids and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids)):
+    elif one_based:
         problem = (
             f" with ids 1..{len(ids)}: ids count from 0, as labels do; subtract 1 from every id (and label), or add "
             "class 0 if it is missing"

@@ -73,7 +73,9 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
             raise ModelError(f"expected keys model.<i>.weight/bias, or those of a TSN; got {key!r:.100}")
         places.setdefault(int(found[1]), {})[found[2]] = tensor
     for place, tensors in sorted(places.items()):
-        if not (_is_norm(tensors) or _is_linear(tensors)) and "weight" in tensors:
+        # Of a single bias at the first place `_linears` says that no linear layer is there.
+        known = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
+        if not known:
             shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
             raise ModelError(
                 f"model.{place}: expected a linear layer (weight (outputs, inputs), bias) or batch norm with its "

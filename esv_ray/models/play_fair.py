@@ -118,7 +118,10 @@ def _state(url: str, unused: Counter[str]) -> dict[str, Tensor]:
             f"{url}: expected {_LAYOUTS[layout]} alone, got {few([repr(name)[:60] for name in strays])} too: further "
             "layers may change F; leave them out of the state dict only if they are before the features or unused"
         )
-    return {key: checkpoint.tensor(name) for key, name in heads.items()}
+    tensors = {name: checkpoint.tensor(name) for name in heads.values()}
+    with in_file(url):
+        check_weights(tensors)
+    return {key: tensors[name] for key, name in heads.items()}
 
 
 def _layout(keys: Iterable[str]) -> str:
@@ -137,8 +140,6 @@ def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: 
             f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), the prior having "
             f"{n_classes} classes; got weight {shapes[0] or 'none'}, bias {shapes[1] or 'none'}"
         )
-    with in_file(url):
-        check_weights(state)
     # Copies: the two may share memory in the file.
     return Average(weight.to(torch.float32, copy=True), bias.to(torch.float32, copy=True), input_relu=input_relu)
 
