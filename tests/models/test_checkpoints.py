@@ -438,7 +438,7 @@ OTHER_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "HDF5": (lambda: (FILES / "features.hdf").read_bytes(), "an HDF5 file"),
     "Keras": (lambda: archive("model.weights.h5", b"x"), "a Keras model"),
     "TorchScript": (
-        lambda: saved(lambda sink: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)),  # type: ignore[no-untyped-call]
+        lambda: saved(lambda sink: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)),
         "a TorchScript archive, which holds code",
     ),
     "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "begins as an ONNX model"),
@@ -502,8 +502,9 @@ def test_a_bundle_with_biases_under_batch_norm_is_loaded(tmp_path: Path) -> None
         del head[name]
     safetensors.torch.save_file(head, tmp_path / "model" / "head-01.safetensors")
     for norm in (module[2], module[5]):
-        norm.bias.data.zero_()  # type: ignore[union-attr]
-    module[2].weight.data.fill_(1)  # type: ignore[union-attr]
+        assert isinstance(norm, nn.BatchNorm1d)
+        nn.init.zeros_(norm.bias)
+    nn.init.ones_(module.get_parameter("2.weight"))
     features = torch.randn((1, 16), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         expected = torch.softmax(module(features), dim=1)[0]
