@@ -121,7 +121,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         said = " ".join(str(error).split())
-        name = re.search(r"GLOBAL ([\w.]+) w", said)  # "... was not allowed", "... whose module is blocked"
+        name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
         what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
         how = "save its state dict alone"

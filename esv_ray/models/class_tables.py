@@ -87,9 +87,9 @@ def in_file(url: str) -> Iterator[None]:
         raise ModelError(f"{url}: {error}") from None
 
 
-def few(values: Sequence[object]) -> str:
+def few(values: Sequence[object], most: int = _MOST_NAMED) -> str:
     """List the first few values, for a message."""
-    return ", ".join(str(value) for value in values[:_MOST_NAMED]) + (", ..." if len(values) > _MOST_NAMED else "")
+    return ", ".join(str(value) for value in values[:most]) + (", ..." if len(values) > most else "")
 
 
 def prior_csv(prior: Tensor) -> bytes:

@@ -26,6 +26,7 @@ from esv_ray.models.mlp_places import layers_of_places
 from esv_ray.models.weights import check_weights, head_from_state
 
 _NORM_EPS = 1e-5  # torch's default, which the authors use; a checkpoint does not hold it
+_MOST_GROUPS = 20  # of unused tensors, in the one line of an import
 _NAMED_SCALE = re.compile(r", scale (\d+)$|_(\d+)_frames(?:\.\w+)*$")
 # The heads may lie under a name of their own (Lightning's `model.`, the authors' `temporal_module.`).
 _HEAD = re.compile(
@@ -61,7 +62,8 @@ def import_play_fair(
     """
     if not checkpoints:
         raise ModelError("expected at least one checkpoint, got none")
-    twice = [url for url, count in Counter(map(storage.absolute, checkpoints)).items() if count > 1]
+    files = Counter(map(storage.identity, checkpoints))
+    twice = [url for url in checkpoints if files[storage.identity(url)] > 1]
     if twice:
         raise ModelError(f"{twice[0]}: expected each checkpoint once, got it more than once")
     unused: Counter[str] = Counter()
@@ -82,7 +84,8 @@ def import_play_fair(
         save_heads(out, heads, prior_values, classes=names)
         said = f"multi-scale model, n_max = {max(heads)}, D = {heads[1].feature_dim}, C = {len(prior_values)}"
     if any(unused.values()):
-        notes.insert(0, "not used: " + few([_counted(name, count) for name, count in unused.items() if count]))
+        groups = [_counted(name, count) for name, count in unused.items() if count]
+        notes.insert(0, "not used: " + few(groups, _MOST_GROUPS))
     return "; ".join([said, *notes])
 
 

@@ -362,6 +362,12 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         assert "expected each checkpoint once" in text
 
 
+def test_a_link_given_beside_its_file_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "trn_1_frames.pth"
+    link.symlink_to(FILES / "trn_1_frames.pth")
+    assert "expected each checkpoint once" in refusal(tmp_path, str(FILES / "trn_1_frames.pth"), str(link))
+
+
 def test_a_copy_given_beside_its_file_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "copy.pth"
     copy.write_bytes((FILES / "trn_1_frames.pth").read_bytes())
