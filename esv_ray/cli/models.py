@@ -57,6 +57,8 @@ def tell_training(result: TrainResult) -> None:
     Console().print(table)
     if result.left_out:
         click.echo(f"{result.left_out} rows were left out: broken, or without a label")
+    for note in result.notes:
+        click.echo(note)
     click.echo(f"trained on {result.videos} videos; model: {result.output}")
 
 
@@ -82,7 +84,8 @@ def import_model(
 ) -> None:
     """Import CHECKPOINTS: one TSN, one joint multi-scale file, or single-scale MLPs of all scales 1..n_max.
 
-    Only tensors are unpickled.
+    Torch checkpoints or .safetensors files. Only tensors are unpickled. Every tensor is used or named as not used; a
+    file with further layers, which would change F, is refused.
     """
     del source  # one so far
     from esv_ray.models.play_fair import import_play_fair

@@ -1,9 +1,12 @@
-"""prior.csv and classes.csv, in the authors' own formats."""
+"""prior.csv and classes.csv, in the authors' own formats and as spreadsheets and pandas write them."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,42 +16,63 @@ from torch import Tensor
 from esv_ray import storage
 from esv_ray.core.model import check_prior
 from esv_ray.errors import ModelError
+from esv_ray.models.class_rows import ClassRow, class_rows
 
 MOST_TABLE_BYTES = 50_000_000  # a line a class
+_SUM_ERROR = 1e-4  # of shares, as `check_prior` has it
+_PERCENT_ERROR = 0.1  # percents are rounded
+_MOST_NAMED = 5
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
-    """(C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
+    """Read (C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
 
     Raises:
-        ModelError: it is anything else.
+        ModelError: it is anything else, counts and percents included.
     """
-    values = _by_class(data, "class", "prior", n_classes)
-    try:
-        prior = torch.tensor([float(value) for value in values], dtype=torch.float64)
-    except ValueError as error:
-        raise ModelError(f"expected numbers in the column prior: {error}") from None
+    prior, other = _prior(data, n_classes)
+    if other is not None:
+        raise ModelError(
+            f"prior: expected probabilities that sum to 1, got {other} with a sum of {float(prior.sum()):.6g}; divide "
+            "each by their sum"
+        )
     return check_prior(prior)
 
 
 def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
-    """Class names by id from a CSV with header name,id: every id 0..C-1 once.
+    """Read class names by id from a CSV with header name,id: every id 0..C-1 once.
 
     Raises:
         ModelError: it is anything else.
     """
-    return tuple(_by_class(data, "id", "name", n_classes))
+    return tuple(row.value for row in _by_class(class_rows(data, "id", "name"), n_classes, missing=""))
 
 
-def read_prior(url: str) -> Tensor:
-    """`parse_prior` of a file; its errors name it."""
+def read_prior(url: str) -> tuple[Tensor, list[str]]:
+    """Read a prior file as `parse_prior` does, but divide counts and percents by their sum.
+
+    Returns:
+        The prior, (C,) float64, and notes: what was divided, and which classes have a prior of 0.
+
+    Raises:
+        ModelError: it is anything else; names the file.
+    """
     data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
-        return parse_prior(data)
+        prior, other = _prior(data, None)
+        notes = []
+        if other is not None:
+            notes.append(f"prior: {other}, divided by their sum {float(prior.sum()):.6g}")
+            prior = prior / prior.sum()
+        zeros = torch.nonzero(check_prior(prior) == 0)[:, 0].tolist()
+        if zeros:
+            notes.append(f"prior of 0 for {len(zeros)} of {len(prior)} classes: {few(zeros)}")
+        return prior, notes
 
 
 def read_classes(url: str, n_classes: int | None = None) -> tuple[str, ...]:
-    """`parse_classes` of a file; its errors name it."""
+    """Read a file as `parse_classes`; errors name it."""
     data = storage.read_bytes(url, "read the classes", most=MOST_TABLE_BYTES)
     with in_file(url):
         return parse_classes(data, n_classes)
@@ -63,28 +87,85 @@ def in_file(url: str) -> Iterator[None]:
         raise ModelError(f"{url}: {error}") from None
 
 
+def few(values: Sequence[object], most: int = _MOST_NAMED) -> str:
+    """List the first few values, for a message."""
+    return ", ".join(str(value) for value in values[:most]) + (", ..." if len(values) > most else "")
+
+
 def prior_csv(prior: Tensor) -> bytes:
-    """A prior as `parse_prior` reads it, to the last bit."""
+    """Write a prior as `parse_prior` reads it, to the last bit."""
     return _csv(["class", "prior"], [[str(index), repr(float(value))] for index, value in enumerate(prior)])
 
 
 def classes_csv(names: Sequence[str]) -> bytes:
-    """Class names as `parse_classes` reads them."""
+    """Write class names as `parse_classes` reads them."""
     return _csv(["name", "id"], [[name, str(index)] for index, name in enumerate(names)])
 
 
-def _by_class(data: bytes, key: str, column: str, n_classes: int | None) -> list[str]:
-    """The values of a column in the order of the class ids 0..C-1 in another."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
-        ids = [int(row[key]) for row in rows]
-        values = {int(row[key]): row[column] for row in rows}
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise ModelError(f"expected a CSV with the columns {key} (0..C-1) and {column}") from None
-    expected = n_classes if n_classes is not None else len(rows)
-    if len(ids) != expected or sorted(ids) != list(range(expected)) or None in values.values():
-        raise ModelError(f"expected one row for every class 0..{expected - 1}, got {len(rows)} rows")
-    return [values[index] for index in range(expected)]
+def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
+    """Read the column `prior`: (C,) float64, and what else than shares it holds ("counts", "percents"), or None."""
+    rows = _by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
+    texts = [row.value.strip() for row in rows]
+    signed = all(text.endswith("%") for text in texts)
+    if signed:
+        texts = [text.removesuffix("%").strip() for text in texts]
+    if rows[0].delimiter != "," and not any("." in text for text in texts):
+        texts = [text.replace(",", ".", 1) for text in texts]  # the decimal comma of a spreadsheet
+    values = [_value(row.class_id, text) for row, text in zip(rows, texts, strict=True)]
+    total, prior = math.fsum(values), torch.tensor(values, dtype=torch.float64)
+    if abs(total - 1) <= _SUM_ERROR and not signed:
+        return prior, None
+    if total > 1 and not signed and all(value.is_integer() for value in values):
+        return prior, "counts"
+    if abs(total - 100) <= _PERCENT_ERROR:
+        return prior, "percents"
+    raise ModelError(
+        f"prior: expected probabilities that sum to 1 (or counts, or percents), got a sum of {total:.6g}"
+        + (" %" if signed else "")
+        + "; check that no class is missing"
+    )
+
+
+def _value(class_id: int, text: str) -> float:
+    """Read a class's prior: finite, >= 0."""
+    if not text or text.lower() in ("nan", "na", "null", "none"):
+        raise ModelError(f"class {class_id}: expected a prior, got {text or 'nothing'}; give 0 if it has no video")
+    if not _NUMBER.fullmatch(text):
+        raise ModelError(f"class {class_id}: expected numbers in the column prior, got {text!r:.40}")
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ModelError(f"class {class_id}: expected a prior from 0 to 1, got {text:.40}")
+    return value
+
+
+def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) -> list[ClassRow]:
+    """Sort rows by class id, each of 0..C-1 once; `missing` says how to go on where one is not there."""
+    ids = sorted(row.class_id for row in rows)
+    expected = n_classes if n_classes is not None else (ids[-1] + 1 if ids else 0)
+    if len(ids) == expected and ids == list(range(expected)) and ids:
+        return sorted(rows, key=lambda row: row.class_id)
+    one_based = len(ids) > 0 and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids))
+    expected -= one_based and n_classes is None
+    wanted = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
+    repeated = [index for index, count in Counter(ids).items() if count > 1]
+    beyond = [index for index in ids if not 0 <= index < expected]
+    if repeated:
+        problem = f": class {few(repeated)} more than once; keep one row of each"
+    elif one_based:
+        problem = (
+            f" with ids 1..{len(ids)}: ids count from 0, as labels do; subtract 1 from every id (and label), or add "
+            "class 0 if it is missing"
+        )
+    elif beyond:
+        problem = f": class {few(beyond)} is not among them"
+    elif ids:
+        present = set(ids)
+        absent = (index for index in range(expected) if index not in present)
+        problem = f": class {few([index for _, index in zip(range(_MOST_NAMED + 1), absent, strict=False)])} missing"
+        problem += missing
+    else:
+        problem = ""
+    raise ModelError(f"{wanted}, got {len(ids)} rows{problem}")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

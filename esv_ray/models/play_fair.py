@@ -2,16 +2,15 @@
 
 Only tensors are ever unpickled (``weights_only=True``). An MLP's keys are ``model.<i>.weight/bias`` with i counting the
 places of [ReLU,] dropout, linear, [batch norm,] ReLU, ..., linear; a TSN's are ``classifier.weight/bias``; a joint
-multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``.
+multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``. Every tensor is used, or named
+as not used; one that may change F and is none of these is refused.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +19,26 @@ from esv_ray import storage
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
-from esv_ray.machine import host_memory
 from esv_ray.models.bundle import save_average, save_heads
-from esv_ray.models.class_tables import read_classes, read_prior
+from esv_ray.models.checkpoints import read_checkpoint
+from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
+from esv_ray.models.mlp_places import layers_of_places
 from esv_ray.models.weights import check_weights, head_from_state
 
-_NORM_EPS = 1e-5  # torch's default, which the authors use
-_JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\.\d+\..+)")
+_NORM_EPS = 1e-5  # torch's default, which the authors use; a checkpoint does not hold it
+_MOST_GROUPS = 20  # of unused tensors, in the one line of an import
 _NAMED_SCALE = re.compile(r", scale (\d+)$|_(\d+)_frames(?:\.\w+)*$")
-_PLACE = re.compile(r"model\.(\d+)\.(\w+)")
+# The heads may lie under a name of their own (Lightning's `model.`, the authors' `temporal_module.`).
+_HEAD = re.compile(
+    r"((?:.+?\.)??)"
+    r"((?:single_scale_models\.(?:0|[1-9]\d*)\.)?model\.\d+\.\w+|classifier\.(?:weight|bias))"
+)
+_JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\..+)")
+_LAYOUTS = {
+    "joint": "single_scale_models.<s - 1>.model.<i>...",
+    "average": "classifier.weight and classifier.bias (TSN)",
+    "single": "model.<i>.weight/bias",
+}
 
 
 def import_play_fair(
@@ -45,99 +55,120 @@ def import_play_fair(
         input_relu: of a TSN, whose checkpoint does not tell (the authors' have it); an MLP's layers do tell.
 
     Returns:
-        One line that says what was written.
+        One line that says what was written, what of the files was not used, and what was done to the prior.
 
     Raises:
-        ModelError: a checkpoint is no such thing, or scales are missing; says which.
+        ModelError: a checkpoint is no such thing, holds tensors that may change F, or scales are missing; says which.
     """
-    states = {url: _state(url) for url in checkpoints}
-    if not states:
+    if not checkpoints:
         raise ModelError("expected at least one checkpoint, got none")
-    prior_values = read_prior(prior)
+    files = Counter(map(storage.identity, checkpoints))
+    twice = [url for url in checkpoints if files[storage.identity(url)] > 1]
+    if twice:
+        raise ModelError(f"{twice[0]}: expected each checkpoint once, got it more than once")
+    unused: Counter[str] = Counter()
+    states = {url: _state(url, unused) for url in checkpoints}
+    prior_values, notes = read_prior(prior)
     names = None if classes is None else read_classes(classes, len(prior_values))
-    (url, state), *others = states.items()
-    if "classifier.weight" in state:
-        if others:
-            raise ModelError(f"{url} is a TSN, which is a model by itself; got {len(states)} checkpoints")
-        average = _average(url, state, len(prior_values), input_relu)
-        save_average(out, average, prior_values, classes=names)
-        return f"TSN, D = {average.weight.shape[1]}, C = {len(prior_values)}"
-    heads = _heads(states, len(prior_values))
-    save_heads(out, heads, prior_values, classes=names)
-    return f"multi-scale model, n_max = {max(heads)}, D = {heads[1].feature_dim}, C = {len(prior_values)}"
-
-
-def _state(url: str) -> dict[str, Tensor]:
-    """The state dict of a checkpoint; nothing but tensors and plain values is unpickled."""
-    data = storage.read_bytes(url, "read the checkpoint", most=host_memory() // 2)
-    _check_archive(url, data)
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    averages = [url for url, state in states.items() if _layout(state) == "average"]
+    if averages and len(states) > 1:
         raise ModelError(
-            f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
-            f"run code ({' '.join(str(error).split())[:120]}); save its state dict alone"
-        ) from None
-    except Exception as error:  # a broken pickle makes the unpickler raise anything
-        raise ModelError(f"{url}: expected a torch checkpoint: {' '.join(str(error).split())[:200]}") from None
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
-    state = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
-    for name, value in state.items():
-        if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu" or value.is_nested:
-            raise ModelError(f"{url}: {name:.100}: expected a dense tensor, got another kind")
-        if value.numel() * value.element_size() > len(data):  # one number may be shown as a tensor of any size
-            raise ModelError(
-                f"{url}: {name:.100}: expected numbers that the file holds, got a view {tuple(value.shape)}"
-            )
-    return state
+            f"{averages[0]} is a TSN (classifier.weight), a model by itself; got {len(states)} checkpoints"
+        )
+    if averages:
+        average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
+        save_average(out, average, prior_values, classes=names)
+        said = f"TSN, D = {average.weight.shape[1]}, C = {len(prior_values)}"
+    else:
+        heads = _heads(states, len(prior_values))
+        save_heads(out, heads, prior_values, classes=names)
+        said = f"multi-scale model, n_max = {max(heads)}, D = {heads[1].feature_dim}, C = {len(prior_values)}"
+    if any(unused.values()):
+        groups = [_counted(name, count) for name, count in unused.items() if count]
+        notes.insert(0, "not used: " + few(groups, _MOST_GROUPS))
+    return "; ".join([said, *notes])
 
 
-def _check_archive(url: str, data: bytes) -> None:
-    """Refuse an archive whose parts are larger than itself: torch packs nothing."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = sum(part.file_size for part in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):  # the format before archives, or none
-        return
-    if sizes > len(data):
-        raise ModelError(f"{url}: expected a torch checkpoint, got an archive that unpacks to {sizes} bytes")
+def _counted(name: str, count: int) -> str:
+    shown = name if name.isprintable() and len(name) <= 60 else repr(name)[:60]
+    return f"{shown} ({count} tensor{'' if count == 1 else 's'})"
+
+
+def _state(url: str, unused: Counter[str]) -> dict[str, Tensor]:
+    """Read the heads' tensors of one layout, by their names in it.
+
+    Raises:
+        ModelError: there are none, or tensors beside them that may change F.
+    """
+    checkpoint = read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None)
+    unused += checkpoint.unused
+    found = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
+    prefixes = sorted({match[1] for match in found.values() if match})
+    if not prefixes:
+        got = next((repr(name)[:100] for name in found), "none of them")
+        raise ModelError(f"{url}: expected keys model.<i>.weight/bias, or those of a TSN; got {got}")
+    if len(prefixes) > 1:
+        raise ModelError(
+            f"{url}: expected the heads of one model, got some under {few([repr(each)[:60] for each in prefixes])}; "
+            "save the state dict of the one that is meant"
+        )
+    heads = {match[2]: name for name, match in found.items() if match}
+    layout = _layout(heads)
+    strays = [name for name, match in found.items() if not match]
+    strays += [name for key, name in heads.items() if _layout([key]) != layout]
+    if strays:
+        raise ModelError(
+            f"{url}: expected {_LAYOUTS[layout]} alone, got {few([repr(name)[:60] for name in strays])} too: further "
+            "layers may change F; leave them out of the state dict only if they are before the features or unused"
+        )
+    tensors = {name: checkpoint.tensor(name) for name in heads.values()}
+    with in_file(url):
+        check_weights(tensors)
+    return {key: tensors[name] for key, name in heads.items()}
+
+
+def _layout(keys: Iterable[str]) -> str:
+    """Return which layout keys are of; that of a TSN or of all heads where they are mixed."""
+    joined = {
+        "joint" if _JOINT.fullmatch(key) else "average" if key.startswith("classifier.") else "single" for key in keys
+    }
+    return next(name for name in _LAYOUTS if name in joined)
 
 
 def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: bool) -> Average:
-    weight, bias = state["classifier.weight"].float(), state.get("classifier.bias")
-    if weight.ndim != 2 or bias is None or len(weight) != n_classes or bias.shape != weight.shape[:1]:
+    weight, bias = state.get("classifier.weight"), state.get("classifier.bias")
+    shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (weight, bias)]
+    if weight is None or bias is None or weight.ndim != 2 or shapes != [(n_classes, weight.shape[1]), (n_classes,)]:
         raise ModelError(
             f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), the prior having "
-            f"{n_classes} classes; got weight {tuple(weight.shape)}"
+            f"{n_classes} classes; got weight {shapes[0] or 'none'}, bias {shapes[1] or 'none'}"
         )
-    try:
-        check_weights({"classifier.weight": weight, "classifier.bias": bias.float()})
-    except ModelError as error:
-        raise ModelError(f"{url}: {error}") from None
-    return Average(weight, bias.float(), input_relu=input_relu)
+    # Copies: the two may share memory in the file.
+    return Average(weight.to(torch.float32, copy=True), bias.to(torch.float32, copy=True), input_relu=input_relu)
 
 
 def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[int, MlpHead]:
-    """Heads by scale, the scale told by the number of inputs: s * D."""
-    parts: list[tuple[str, dict[str, Tensor]]] = []
+    """Make the heads by scale, which the number of inputs says: s * D."""
+    parts: dict[str, dict[str, Tensor]] = {}
     for url, state in states.items():
-        joint: dict[str, dict[str, Tensor]] = {}
+        if _layout(state) == "single":
+            parts[url] = dict(state)
+            continue
+        scales = set()
         for key, tensor in state.items():
             found = _JOINT.fullmatch(key)
-            if found:
-                joint.setdefault(found[1], {})[found[2]] = tensor
-        stray = sorted(set(state) - {key for key in state if _JOINT.fullmatch(key)})
-        if joint and stray:
-            raise ModelError(f"{url}: expected single_scale_models.<s - 1>.model.<i>... alone, got {stray[0]!r} too")
-        parts += [(f"{url}, scale {int(index) + 1}", part) for index, part in joint.items()]
-        if not joint:
-            parts.append((url, dict(state)))
-    layers = {where: _mlp(where, state) for where, state in parts}
+            assert found is not None
+            scales.add(int(found[1]) + 1)
+            parts.setdefault(f"{url}, scale {int(found[1]) + 1}", {})[found[2]] = tensor
+        named = _NAMED_SCALE.search(url)
+        if named and max(scales) != int(named[2]):
+            raise ModelError(
+                f"{url}: by its name heads of scales 1..{named[2]}, got up to {max(scales)}; rename it if they are all"
+            )
+    layers = {}
+    for where, part in parts.items():
+        with in_file(where):
+            layers[where] = layers_of_places(part, _NORM_EPS)
     inputs = {where: state["linears.0.weight"].shape[1] for where, (state, _) in layers.items()}
     feature_dim = min(inputs.values())
     if sorted(inputs.values()) != [s * feature_dim for s in range(1, len(inputs) + 1)]:
@@ -169,27 +200,3 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
     if len({(head.input_relu, head.norms is None) for head in heads.values()}) != 1:
         raise ModelError("expected heads of one kind, got some with and some without input ReLU or batch norm")
     return dict(sorted(heads.items()))
-
-
-def _mlp(where: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    """The authors' places as our names, and whether a ReLU stands first (the first linear is at place 2, not 1)."""
-    places: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        found = _PLACE.fullmatch(key)
-        if not found:
-            raise ModelError(f"{where}: expected keys model.<i>.weight/bias, or those of a TSN; got {key!r}")
-        places.setdefault(int(found[1]), {})[found[2]] = tensor
-    renamed: dict[str, Tensor] = {}
-    linears = norms = 0
-    for _, tensors in sorted(places.items()):
-        norm = "running_mean" in tensors
-        prefix = f"norms.{norms}" if norm else f"linears.{linears}"
-        linears, norms = (linears, norms + 1) if norm else (linears + 1, norms)
-        renamed.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
-    weights = {key: tensor for key, tensor in renamed.items() if re.fullmatch(r"linears\.\d+\.weight", key)}
-    bad = [key for key, tensor in weights.items() if tensor.ndim != 2 or 0 in tensor.shape]
-    if bad:
-        raise ModelError(f"{where}: expected weights (outputs, inputs), got shape {tuple(renamed[bad[0]].shape)}")
-    if "linears.0.weight" not in renamed or min(places) not in (1, 2):
-        raise ModelError(f"{where}: expected a linear layer at place 1 or 2, got places {sorted(places)}")
-    return renamed, min(places) == 2

@@ -7,7 +7,7 @@ independent of each other. The prior is the labels' frequency in the training se
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esv_ray.core.heads import MlpHead
-from esv_ray.core.keyed import derive_key, permutation
+from esv_ray.core.keyed import derive_key
 from esv_ray.errors import DataError
 from esv_ray.models.bundle import check_free, save_heads
-from esv_ray.models.class_tables import read_classes
+from esv_ray.models.train_data import read_train_data
 from esv_ray.spec import TrainSpec
 from esv_ray.tables.features import Video
-from esv_ray.tables.units import read_videos
 
 _LOOKS = 8  # subsequences of each validation video by which a head is judged
-MOST_INFERRED_CLASSES = 100_000
 _LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video is estimated
 
 
@@ -51,6 +49,7 @@ class TrainResult:
         epochs: each head's, up to its best.
         videos, validation_videos: used.
         left_out: rows that broke the feature table's contract or had no label.
+        notes: one line for each class or video that needs a word: without a training video, with a repeated id.
     """
 
     output: str
@@ -60,6 +59,7 @@ class TrainResult:
     videos: int
     validation_videos: int
     left_out: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         report: called after every epoch of every head.
 
     Raises:
-        DataError: no usable labelled videos, or too few that are long enough for n_max.
+        DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
         ModelError: a bundle is there already.
     """
     check_free(spec.output)
@@ -111,21 +111,9 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
 
 
 def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:
-    names = None if spec.classes is None else read_classes(spec.classes)
-    videos, left_out = _labelled(spec.features, spec.unlabelled)
-    if isinstance(spec.validation, str):
-        held, held_left_out = _labelled(spec.validation, spec.unlabelled)
-        left_out += held_left_out
-    else:
-        videos, held = _split(videos, spec.validation, spec.seed)
-    n_classes = _n_classes(spec, names, videos, held)
-    _check_lengths(spec, videos)
+    data = read_train_data(spec)
+    videos, held, n_classes = data.videos, data.held, data.n_classes
     training, validation = _Set.of(videos), _Set.of(held)
-    if training.frames.shape[1] != validation.frames.shape[1]:
-        raise DataError(
-            f"{spec.validation}: features must be (T, {training.frames.shape[1]}) as in {spec.features}, got "
-            f"(T, {validation.frames.shape[1]})"
-        )
     counts = torch.bincount(training.labels, minlength=n_classes).double()
     prior = counts / counts.sum()
     heads, epochs = {}, {}
@@ -141,63 +129,8 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
         "accuracy": accuracy,
         "accuracy_f": accuracy_f,
     }
-    save_heads(spec.output, heads, prior, classes=names, training=told)
-    return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), left_out)
-
-
-def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], int]:
-    """The usable videos of a table that have a label, and how many rows are not usable."""
-    videos, bad = read_videos(url, unlabelled=unlabelled)
-    usable = [video for video in videos if video.label is not None]
-    if not usable:
-        raise DataError(f"{url}: expected videos with labels to train on, found none in {len(videos) + bad} rows")
-    return usable, bad + len(videos) - len(usable)
-
-
-def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
-    """Hold out a share of every class, at least one video in all."""
-    order = permutation(derive_key(seed, "split"), len(videos))
-    by_class: dict[int, list[int]] = {}
-    for index in order:
-        by_class.setdefault(videos[index].label or 0, []).append(int(index))
-    held: set[int] = set()
-    for members in by_class.values():
-        held.update(members[: round(share * len(members))])
-    if not held:
-        held = {int(order[0])}
-    if len(held) == len(videos):
-        raise DataError(
-            f"validation: a share of {share:g} holds out all of the {len(videos)} labelled videos; give more videos, a "
-            "smaller share, or another table"
-        )
-    return (
-        [video for index, video in enumerate(videos) if index not in held],
-        [video for index, video in enumerate(videos) if index in held],
-    )
-
-
-def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video], held: Sequence[Video]) -> int:
-    largest = max(video.label or 0 for video in [*videos, *held])
-    if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
-        raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
-    n_classes = spec.n_classes or (len(names) if names else largest + 1)
-    if names is not None and len(names) != n_classes:
-        raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
-    for url, part in ((spec.features, videos), (spec.validation, held)):
-        beyond = max(video.label or 0 for video in part)
-        if beyond >= n_classes:
-            where = url if isinstance(url, str) else spec.features
-            raise DataError(f"{where}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {beyond}")
-    return n_classes
-
-
-def _check_lengths(spec: TrainSpec, videos: Sequence[Video]) -> None:
-    longest = max(len(video.features) for video in videos)
-    if longest < spec.n_max:
-        raise DataError(
-            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of as many frames, the longest has "
-            f"{longest}; set n_max to at most {longest}"
-        )
+    save_heads(spec.output, heads, prior, classes=data.classes, training=told)
+    return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), data.left_out, data.notes)
 
 
 def _train_head(

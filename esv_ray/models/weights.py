@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from esv_ray.core.game import Average
@@ -36,7 +37,9 @@ def head_from_state(
     input_relu: bool,
     norm_eps: float,
 ) -> MlpHead:
-    """An `MlpHead` with the weights of a state dict named as its own (``linears.I.*``, ``norms.I.*``).
+    """Make an `MlpHead` with the weights of a state dict named as its own (``linears.I.*``, ``norms.I.*``).
+
+    A linear layer under batch norm may have a bias, and batch norm may lack weight (1) and bias (0).
 
     Raises:
         ModelError: layers are missing or do not fit each other, D, C or the scale.
@@ -61,15 +64,19 @@ def head_from_state(
         feature_dim=feature_dim,
         hidden_dims=[len(weight) for weight in weights[:-1]],
         n_classes=n_classes,
-        batch_norm="norms.0.weight" in state,
+        batch_norm=any(name.startswith("norms.") for name in state),
         input_relu=input_relu,
     )
-    if head.norms is not None:
-        for norm in head.norms:
-            assert isinstance(norm, nn.BatchNorm1d)
-            norm.eps = norm_eps
+    values = dict(state)
+    for i, norm in enumerate(head.norms or ()):
+        assert isinstance(norm, nn.BatchNorm1d)
+        norm.eps = norm_eps
+        values.setdefault(f"norms.{i}.weight", torch.ones(norm.num_features))
+        values.setdefault(f"norms.{i}.bias", torch.zeros(norm.num_features))
+        if f"linears.{i}.bias" in state:
+            head.linears[i].bias = nn.Parameter(torch.zeros(norm.num_features))
     try:
-        head.load_state_dict(dict(state))
+        head.load_state_dict(values)
     except RuntimeError as error:
         raise ModelError(" ".join(str(error).split())) from None
     return head.eval()

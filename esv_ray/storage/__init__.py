@@ -11,6 +11,7 @@ from esv_ray.storage.links import is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names
 from esv_ray.storage.location import (
     absolute,
+    identity,
     in_this_process,
     is_local,
     join,
@@ -32,6 +33,7 @@ __all__ = [
     "creates_only",
     "exists",
     "find",
+    "identity",
     "in_this_process",
     "is_hidden",
     "is_local",

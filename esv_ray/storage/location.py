@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,19 @@ def absolute(url: str) -> str:
     fs, path = open_location(url)
     # POSIX lets two slashes at the beginning stand; here they are one.
     return "/" + str(Path(os.path.normpath(path))).lstrip("/") if is_local(fs) else url.rstrip("/")
+
+
+def identity(url: str) -> str:
+    """Return what two spellings of one file have in common, links and hard links on a disk included."""
+    fs, path = open_location(url)
+    if not is_local(fs):
+        return f"{type(fs).__name__}:{path.strip('/')}"
+    real = os.path.realpath(path)
+    with suppress(OSError):
+        found = Path(real).stat()
+        if found.st_nlink > 1:
+            return f"inode {found.st_dev}:{found.st_ino}"
+    return real
 
 
 def join(url: str, *names: str) -> str:

@@ -146,11 +146,14 @@ def test_missing_options_and_files(esv, tmp_path: Path) -> None:  # type: ignore
 
 def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     pq.write_table(make_table([5] * 30), tmp_path / "f.parquet")
-    options = ["--set", "n_max=2", "--set", "hidden=8", "--set", "epochs=3"]
+    options = ["--set", "n_max=2", "--set", "hidden=8", "--set", "epochs=3", "--set", "n_classes=4"]
     places = ["--features", str(tmp_path / "f.parquet"), "--output", str(tmp_path / "model")]
+    code, _, err = esv("train", *places, "--set", f"validation={tmp_path / 'f.parquet'}")
+    assert (code, "expected a validation table of other files" in err) == (2, True)
     code, told, _ = esv("train", *places, *options)
     assert code == 0
     assert "F (all scales)" in told
+    assert "1 of 4 classes have no training video, so that their prior is 0 and no head learns them: 3\n" in told
     code, _, err = esv("train", *places, *options)
     assert (code, "there is a model bundle already" in err) == (2, True)
 

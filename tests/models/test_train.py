@@ -384,3 +384,81 @@ def test_a_broken_row_among_the_first_is_left_out(study: Study, broken: list[flo
     rows[3]["features"][1] = broken
     table = pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema)
     assert study.train(table, epochs=1).left_out == 1
+
+
+# --- classes and videos that need a word
+
+
+def test_classes_without_a_training_video_are_named(study: Study, tmp_path: Path) -> None:
+    result = study.train(separable(LENGTHS), n_classes=5, epochs=1)
+    assert result.notes == (
+        "2 of 5 classes have no training video, so that their prior is 0 and no head learns them: 3, 4",
+    )
+    names = tmp_path / "classes.csv"
+    names.write_text("name,id\na,0\nb,1\nc,2\nd,3\n")
+    named = study.train(separable(LENGTHS), classes=str(names), epochs=1)
+    assert named.notes[0].endswith("no head learns them: 3 'd'")
+    many = study.train(separable(LENGTHS), n_classes=20, epochs=1)
+    assert many.notes[0].startswith("17 of 20 classes")
+    assert many.notes[0].endswith("learns them: 3, 4, 5, 6, 7, ...")
+    assert study.train(separable(LENGTHS), epochs=1).notes == ()
+
+
+def test_a_class_whose_only_video_is_validated_on_is_named(study: Study) -> None:
+    labels = [0] * 30 + [1] * 29 + [2]
+    table = separable([4] * 60, labels)
+    result = study.train(table, validation=0.6, epochs=1)
+    assert load_model(result.output).prior.tolist()[2] == 0
+    assert result.notes[0].startswith("1 of 3 classes have no training video")
+    assert result.notes[1].startswith("of these, validation took all videos of 1: 2; give more videos")
+    # A share so small that one video is held out, of whichever class it is.
+    kinds = {study.train(separable([4] * 3), validation=0.1, epochs=1, seed=seed, n_max=1).notes[1] for seed in (0, 1)}
+    assert all("validation took all videos of 1: " in note for note in kinds)
+    other = study.write(separable([4] * 6, [0, 1, 2, 3, 0, 1], seed=1))
+    by_table = study.train(separable([4] * 30, [0, 1] * 15), validation=other, epochs=1)
+    assert "2 of 4 classes" in by_table.notes[1]
+    assert "the validation table has all videos of 2: 2, 3" in by_table.notes[2]
+
+
+def test_a_training_table_is_not_its_own_validation_table(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(study.write(separable(LENGTHS)))
+    link, hard, copy = (study.folder / f"{name}.parquet" for name in ("link", "hard", "copy"))
+    folder, linked = study.folder / "folder", study.folder / "linked"
+    link.symlink_to(path)
+    hard.hardlink_to(path)
+    folder.mkdir()
+    (folder / "part.parquet").symlink_to(path)
+    linked.symlink_to(folder)
+    copy.write_bytes(path.read_bytes())
+    monkeypatch.chdir(path.parent)
+    spellings = [path, path.name, f"./{path.name}", f"file://{path}", path.parent / "folder" / ".." / path.name]
+    for validation in map(str, [*spellings, link, hard, folder, linked, f"{path.parent}/table-*.parquet"]):
+        text = study.refusal(separable(LENGTHS), features=str(path), validation=validation)
+        assert text.startswith(f"{validation}: expected a validation table of other files than {path}"), text
+        assert "validation=0.1" in text
+    text = study.refusal(separable(LENGTHS), features=str(path), validation=str(copy))
+    assert text.startswith(f"{copy}: expected other videos than those of {path}, got 60 that are all among them")
+
+
+def test_a_validation_table_that_is_a_part_of_the_training_table_is_refused(study: Study) -> None:
+    folder = study.folder / "features"
+    folder.mkdir()
+    for name in ("a", "b"):
+        pq.write_table(separable(LENGTHS[:30]), folder / f"{name}.parquet")
+    for features, validation in ((folder, folder / "b.parquet"), (folder / "b.parquet", folder)):
+        text = study.refusal(separable(LENGTHS), features=str(features), validation=str(validation))
+        assert f"files in both ({folder / 'b.parquet'})" in text
+
+
+def test_ids_in_both_tables_are_counted(study: Study) -> None:
+    held = separable([4] * 70, seed=1).slice(55)  # 5 of these 15 ids are training videos' too
+    result = study.train(separable(LENGTHS), validation=study.write(held), epochs=1)
+    assert result.notes == (
+        "5 of 15 validation videos have an id that a training video has, too ('v55', 'v56', 'v57', 'v58', 'v59'): "
+        "accuracies are too high if they are the same videos",
+    )
+    rows = separable(LENGTHS).to_pylist()[:3] + separable([4] * 70, seed=1).to_pylist()[60:]
+    some = pa.Table.from_pylist(rows, schema=held.schema)
+    assert (
+        "3 of 13 validation videos" in study.train(separable(LENGTHS), validation=study.write(some), epochs=1).notes[0]
+    )

@@ -1,0 +1,239 @@
+"""Checkpoints of others: files to state dicts, of which nothing but tensors is ever unpickled.
+
+A state dict may lie below any key of nested dictionaries. What is not used is counted by name; what could belong to
+the model and is not understood is refused by `play_fair`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esv_ray import storage
+from esv_ray.errors import ModelError
+from esv_ray.machine import host_memory
+from esv_ray.models.checkpoint_kinds import check_is_checkpoint, is_safetensors
+from esv_ray.models.class_tables import few
+from esv_ray.models.weights import tensors_of
+
+# Segments that wrappers of modules add to names: DataParallel and DDP, torch.compile, FSDP, activation checkpoints.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Averages of the weights over the training: a copy of the model, of which the trained weights are the ones meant.
+_AVERAGES = re.compile(r"(?:\w+_)?(?:ema|swa)(?:_\w+)?", re.IGNORECASE)
+# What a training saves beside the model, and what of a module is before the features or after the logits.
+_OF_TRAINING = re.compile(
+    r"(?:\w+_)?(?:optim|optimizers?|optimizer_states?|optimizer_state_dict|sched|schedulers?|lr_schedulers?|rng|"
+    r"rng_states?|callbacks|loops|criterion|loss|loss_fn|metrics?)(?:_\w+)?|n_averaged|"
+    r"(?:train|val|valid|test)_(?:acc|f1|top|prec|map|auroc|conf)\w*",
+    re.IGNORECASE,
+)
+_BACKBONES = {"base_model", "backbone"}
+_MOST_DEPTH = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state dict as a file holds it.
+
+    Attributes:
+        url: the file.
+        size: its bytes.
+        state: by name, without the segments that wrappers add; tensors, and plain values that stood among them.
+        unused: tensors that are not used, counted by the name of what holds them.
+    """
+
+    url: str
+    size: int
+    state: dict[str, Any]
+    unused: Counter[str] = field(default_factory=Counter)
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor that is used: dense, on the CPU, of numbers that the file holds.
+
+        Raises:
+            ModelError: it is of another kind.
+        """
+        value = self.state[name]
+        kind = _other_kind(value)
+        if kind is not None:
+            raise ModelError(f"{self.url}: {name:.100}: expected a dense tensor, got {kind}")
+        if value.numel() * value.element_size() > self.size:  # one number may be shown as a tensor of any size
+            raise ModelError(
+                f"{self.url}: {name:.100}: expected numbers that the file holds, got a view {tuple(value.shape)}"
+            )
+        return value.detach()  # type: ignore[no-any-return]
+
+
+def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
+    """Read the state dict of a checkpoint.
+
+    Args:
+        url: a torch checkpoint (``.pth``) or a safetensors file.
+        is_head: whether a name is one of the heads' tensors, by which their state dict is found.
+
+    Raises:
+        ModelError: it is no checkpoint, or holds several state dicts or tensors beside that may belong to the model.
+        DataError: it cannot be read.
+    """
+    data = storage.read_bytes(url, "read the checkpoint", most=host_memory() // 2)
+    check_is_checkpoint(url, data)
+    content = _safetensors(url, data) if is_safetensors(data) else _unpickled(url, data)
+    path = _path_of_state(url, content, is_head)
+    unused: Counter[str] = Counter()
+    for key in path:
+        for beside, value in content.items():
+            if beside != key:
+                _count_beside(url, str(beside), value, unused)
+        content = content[key]
+    state: dict[str, Any] = {}
+    for key, value in content.items():
+        name = _unwrapped(str(key))
+        group = _group_beside(name)
+        if not isinstance(value, Tensor) and not is_head(name):  # plain values, or what a training saves
+            _count_beside(url, name, value, unused)
+        elif group is not None:
+            unused[group] += 1
+        elif name in state:
+            raise ModelError(f"{url}: expected each tensor once, got two of the name {name!r:.100}")
+        else:
+            state[name] = value
+    return Checkpoint(url, len(data), state, unused)
+
+
+def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
+    try:
+        return tensors_of(data)
+    except ModelError as error:
+        raise ModelError(f"{url}: {error}; if it was cut short, download it again") from None
+
+
+def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
+    """Unpickle tensors and plain values; nothing else."""
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        said = " ".join(str(error).split())
+        name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
+        detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
+        what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
+        how = "save its state dict alone"
+        if name and "numpy" in name[1]:
+            how = "convert its NumPy arrays with torch.as_tensor and save it again"
+        raise ModelError(
+            f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
+            f"run code ({what}); {how}"
+        ) from None
+    except Exception as error:  # a broken pickle makes the unpickler raise anything
+        cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
+        raise ModelError(
+            f"{url}: expected a torch checkpoint, got "
+            + ("one that is cut short; download it again" if cut else " ".join(str(error).split())[:200])
+        ) from None
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{url}: expected a state dict, got {_name_of(content)} and no tensors by name")
+    return content
+
+
+def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str], bool]) -> list[Any]:
+    """Return the keys below which the state dict of the heads lies."""
+    found = list(_mappings(content))
+    heads = [(path, names) for path, names in found if any(map(is_head, names))]
+    # An average is a copy of the model; it is taken where there is nothing else.
+    heads = [each for each in heads if not any(_is_beside(str(key)) for key in each[0])] or heads
+    if len(heads) > 1:
+        places = [repr(".".join(map(str, path)))[:60] if path else "the file itself" for path, _ in heads]
+        raise ModelError(
+            f"{url}: expected one state dict, got several, under {few(places)}; save the one that is meant alone "
+            "(single-scale heads: a file each)"
+        )
+    if heads:
+        return heads[0][0]
+    for key in ("model", "state_dict"):
+        if any(path == [key] for path, _ in found):
+            return [key]
+    if found:
+        return found[0][0]
+    raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
+
+
+def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]]]:
+    """Yield the nested dictionaries that hold tensors: their paths, and the tensors' names."""
+    waiting: deque[tuple[list[Any], Mapping[Any, Any]]] = deque([([], content)])
+    seen = {id(content)}
+    while waiting:
+        path, mapping = waiting.popleft()
+        names = [_unwrapped(str(key)) for key, value in mapping.items() if isinstance(value, Tensor)]
+        if names:
+            yield path, names
+        for key, value in mapping.items():
+            if isinstance(value, Mapping) and id(value) not in seen and len(path) < _MOST_DEPTH:
+                seen.add(id(value))
+                waiting.append(([*path, key], value))
+
+
+def _count_beside(url: str, key: str, value: object, unused: Counter[str]) -> None:
+    """Count the tensors of an entry beside the state dict.
+
+    Raises:
+        ModelError: they may belong to the model.
+    """
+    count = 0
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Tensor):
+            count += 1
+        elif isinstance(one, Mapping | list | tuple | set) and id(one) not in seen:
+            seen.add(id(one))
+            waiting += one.values() if isinstance(one, Mapping) else one
+    if not count:
+        return
+    if not _is_beside(key) and key not in _BACKBONES and not (isinstance(value, Tensor) and value.ndim == 0):
+        raise ModelError(
+            f"{url}: expected one state dict, got tensors under {key!r:.100} too, which may change F; save the state "
+            "dict alone if they do not"
+        )
+    unused[key] += count
+
+
+def _group_beside(name: str) -> str | None:
+    """Return the part of a tensor's name that is beside the heads, such as ``base_model.*``, or None."""
+    segments = name.split(".")
+    for index, segment in enumerate(segments, start=1):
+        if segment in _BACKBONES or _is_beside(segment):
+            return ".".join(segments[:index]) + (".*" if index < len(segments) else "")
+    return None
+
+
+def _is_beside(segment: str) -> bool:
+    return bool(_AVERAGES.fullmatch(segment) or _OF_TRAINING.fullmatch(segment))
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
+
+
+def _other_kind(value: object) -> str | None:
+    """Name what is no dense tensor on the CPU."""
+    if not isinstance(value, Tensor):
+        return _name_of(value)
+    if value.is_nested:
+        return "a nested one"
+    if value.is_quantized:
+        return "a quantized one; call dequantize() on it and save again"
+    if value.layout is not torch.strided:
+        return "a sparse one; call to_dense() on it and save again"
+    return None if value.device.type == "cpu" else f"one without numbers (device {value.device.type})"
+
+
+def _name_of(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

@@ -1,0 +1,129 @@
+"""Rows of a CSV that gives each class id a value, however a spreadsheet or pandas wrote it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from typing import NamedTuple
+
+from esv_ray.errors import ModelError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_ID = re.compile(r"([+-]?\d{1,18})(?:\.0*)?", re.ASCII)  # pandas writes 3.0 where an id was once missing
+
+
+class ClassRow(NamedTuple):
+    """One row.
+
+    Attributes:
+        class_id: the class.
+        value: the other column's cell, as it is.
+        delimiter: between the file's cells.
+    """
+
+    class_id: int
+    value: str
+    delimiter: str
+
+
+def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
+    """Read the columns `key` (class ids) and `column` of a CSV with a header.
+
+    Spaces and case in the header, the order of columns and further columns do not matter; cells may stand between
+    commas, semicolons, tabs or bars; the encoding is UTF-8 or, with its mark, UTF-16. A first column without a name
+    is the id where there is no other (pandas' index).
+
+    Raises:
+        ModelError: it is anything else; says which row.
+    """
+    text = _text(data, key, column)
+    lines = io.StringIO(text)
+    excel = re.match(r"sep=[,;\t|]\r?\n", text)  # Excel's own mark
+    if excel:
+        lines.seek(excel.end())
+    start = lines.tell()
+    header_line = next((line for line in lines if line.strip()), "")
+    if not header_line:
+        return []
+    found = [each for each in ((_columns(header_line, d, key, column), d) for d in _DELIMITERS) if each[0]]
+    if not found:
+        raise _wrong_header(header_line, key, column)
+    columns, delimiter = found[0]
+    assert columns is not None
+    lines.seek(start)
+    spaced = delimiter + " " in header_line
+    rows = []
+    width: int | None = None
+    try:
+        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced), start=1):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if width is None:
+                width = len(cells)
+                continue
+            rows.append(_row(number, cells, width, columns, delimiter, (key, column)))
+    except csv.Error as error:
+        raise ModelError(f"{_expected(key, column)}: {error}") from None
+    return rows
+
+
+def _expected(key: str, column: str) -> str:
+    return f"expected a CSV with the columns {key} (0..C-1) and {column}"
+
+
+def _text(data: bytes, key: str, column: str) -> str:
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise ModelError(f"{_expected(key, column)} in UTF-8, got other bytes; save it as CSV in UTF-8") from None
+    return text if "\n" in text else text.replace("\r", "\n")  # lines of old Macs
+
+
+def _columns(header: str, delimiter: str, key: str, column: str) -> tuple[int, int] | None:
+    """Return the places of the two columns in a header, or None where they are not both there."""
+    try:
+        cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))
+    except (csv.Error, StopIteration):
+        return None
+    names = [cell.strip().casefold() for cell in cells]
+    if key not in names and len(names) == 2 and names[0] == "" and names[1] == column:
+        return 0, 1
+    if key not in names or column not in names:
+        return None
+    for name in (key, column):
+        if names.count(name) > 1:
+            raise ModelError(f"{_expected(key, column)}, got {names.count(name)} columns {name!r}; keep one")
+    return names.index(key), names.index(column)
+
+
+def _wrong_header(header: str, key: str, column: str) -> ModelError:
+    line = header.strip()
+    if line.startswith(("{", "[")):
+        got = "JSON; save it as CSV"
+    elif re.match(r"[\d.+-]+\s*[,;\t|]|.*[,;\t|]\s*[\d.+-]+$", line):
+        got = f"no header but {line!r:.80}; begin the file with the line {key},{column} (in the order of its columns)"
+    else:
+        got = f"the header {line!r:.80}; rename its columns"
+    return ModelError(f"{_expected(key, column)}, got {got}")
+
+
+def _row(
+    number: int, cells: list[str], width: int, columns: tuple[int, int], delimiter: str, names: tuple[str, str]
+) -> ClassRow:
+    while len(cells) > width and not cells[-1].strip():
+        cells = cells[:-1]
+    if len(cells) > width or max(columns) >= len(cells):
+        raise ModelError(
+            f"{_expected(*names)}; row {number}: expected {width} cells, got {len(cells)}; put names that hold "
+            f"{delimiter!r} in quotes"
+        )
+    cell = cells[columns[0]].strip()
+    whole = _ID.fullmatch(cell)
+    if not whole or int(whole[1]) < 0:
+        raise ModelError(
+            f"{_expected(*names)}; row {number}: expected a whole number from 0 as {names[0]}, got {cell!r:.40}"
+        )
+    return ClassRow(int(whole[1]), cells[columns[1]], delimiter)

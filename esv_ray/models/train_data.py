@@ -1,0 +1,196 @@
+"""Videos to train and to validate on: their tables, the split, and what of the classes they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from esv_ray import storage
+from esv_ray.core.keyed import derive_key, permutation
+from esv_ray.errors import DataError
+from esv_ray.models.class_tables import few, read_classes
+from esv_ray.spec import TrainSpec
+from esv_ray.tables.features import Video
+from esv_ray.tables.inputs import list_files
+from esv_ray.tables.units import read_videos
+
+MOST_INFERRED_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class TrainData:
+    """Labelled videos of one training.
+
+    Attributes:
+        videos, held: to train and to validate on.
+        left_out: rows that broke the feature table's contract or had no label.
+        n_classes: C.
+        classes: C names, or None.
+        notes: one line for each thing that the videos leave out: classes without a training video, ids in both tables.
+    """
+
+    videos: list[Video]
+    held: list[Video]
+    left_out: int
+    n_classes: int
+    classes: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def read_train_data(spec: TrainSpec) -> TrainData:
+    """Read the tables of a training.
+
+    Raises:
+        DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
+        ModelError: the class names are broken.
+    """
+    classes = None if spec.classes is None else read_classes(spec.classes)
+    notes: list[str] = []
+    if isinstance(spec.validation, str):
+        _check_other_files(spec.features, spec.validation)
+    videos, left_out = _labelled(spec.features, spec.unlabelled)
+    if isinstance(spec.validation, str):
+        held, held_left_out = _labelled(spec.validation, spec.unlabelled)
+        left_out += held_left_out
+        notes += _shared_ids(spec.features, videos, spec.validation, held)
+    else:
+        videos, held = _split(videos, spec.validation, spec.seed)
+    n_classes = _n_classes(spec, classes, videos, held)
+    _check_lengths(spec, videos)
+    _check_widths(spec, videos, held)
+    data = TrainData(videos, held, left_out, n_classes, classes, ())
+    return replace(data, notes=(*notes, *_untrained(data, spec.validation)))
+
+
+def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], int]:
+    """Read the usable videos of a table that have a label, and count the rows that are not usable."""
+    videos, bad = read_videos(url, unlabelled=unlabelled)
+    usable = [video for video in videos if video.label is not None]
+    if not usable:
+        raise DataError(f"{url}: expected videos with labels to train on, found none in {len(videos) + bad} rows")
+    return usable, bad + len(videos) - len(usable)
+
+
+def _check_other_files(features: str, validation: str) -> None:
+    """Refuse a validation table that shares a file with the training table, however either is spelled.
+
+    Raises:
+        DataError: a file is in both.
+    """
+    training = {storage.identity(file.url): file.url for file in list_files(features)}
+    files = [file.url for file in list_files(validation)]
+    shared = [url for url in files if storage.identity(url) in training]
+    if shared:
+        same = training[storage.identity(shared[0])]
+        raise DataError(
+            f"{validation}: expected a validation table of other files than {features}, got {len(shared)} of its "
+            f"{len(files)} files in both ({shared[0]}"
+            + (f" is {same}" if same != shared[0] else "")
+            + "); give another "
+            "table, or a share to hold out such as validation=0.1"
+        )
+
+
+def _shared_ids(features: str, videos: Sequence[Video], validation: str, held: Sequence[Video]) -> list[str]:
+    """Say how many videos are in both tables, by their ids.
+
+    Raises:
+        DataError: both tables hold the same videos.
+    """
+    by_id = {video.video_id: video for video in videos}
+    both = [video for video in held if video.video_id in by_id]
+    if not both:
+        return []
+    if len(both) == len(held) and all(_same(video, by_id[video.video_id]) for video in held):
+        raise DataError(
+            f"{validation}: expected other videos than those of {features}, got {len(held)} that are all among them, "
+            "with the same features; give another table, or a share to hold out such as validation=0.1"
+        )
+    return [
+        f"{len(both)} of {len(held)} validation videos have an id that a training video has, too "
+        f"({few([repr(video.video_id)[:60] for video in both])}): accuracies are too high if they are the same videos"
+    ]
+
+
+def _same(one: Video, other: Video) -> bool:
+    return one.label == other.label and np.array_equal(one.features, other.features)
+
+
+def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
+    """Hold out a share of every class, at least one video in all."""
+    order = permutation(derive_key(seed, "split"), len(videos))
+    by_class: dict[int, list[int]] = {}
+    for index in order:
+        by_class.setdefault(videos[index].label or 0, []).append(int(index))
+    held: set[int] = set()
+    for members in by_class.values():
+        held.update(members[: round(share * len(members))])
+    if not held:
+        held = {int(order[0])}
+    if len(held) == len(videos):
+        raise DataError(
+            f"validation: a share of {share:g} holds out all of the {len(videos)} labelled videos; give more videos, a "
+            "smaller share, or another table"
+        )
+    return (
+        [video for index, video in enumerate(videos) if index not in held],
+        [video for index, video in enumerate(videos) if index in held],
+    )
+
+
+def _untrained(data: TrainData, validation: float | str) -> list[str]:
+    """Say which classes no head learns, since no training video is of them."""
+    trained = {video.label for video in data.videos}
+    missing = [index for index in range(data.n_classes) if index not in trained]
+    if not missing:
+        return []
+    held = {video.label for video in data.held}
+    taken = [index for index in missing if index in held]
+
+    def shown(classes: Sequence[int]) -> str:
+        names = data.classes
+        return few([str(c) if names is None else f"{c} {names[c]!r:.60}" for c in classes[:10]])
+
+    notes = [
+        f"{len(missing)} of {data.n_classes} classes have no training video, so that their prior is 0 and no head "
+        f"learns them: {shown(missing)}"
+    ]
+    if taken:
+        where = "the validation table has" if isinstance(validation, str) else "validation took"
+        notes.append(
+            f"of these, {where} all videos of {len(taken)}: {shown(taken)}; give more videos of them, or another "
+            "validation share, seed or table"
+        )
+    return notes
+
+
+def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video], held: Sequence[Video]) -> int:
+    largest = max(video.label or 0 for video in [*videos, *held])
+    if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
+        raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
+    n_classes = spec.n_classes or (len(names) if names else largest + 1)
+    if names is not None and len(names) != n_classes:
+        raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
+    for url, part in ((spec.features, videos), (spec.validation, held)):
+        beyond = max(video.label or 0 for video in part)
+        if beyond >= n_classes:
+            where = url if isinstance(url, str) else spec.features
+            raise DataError(f"{where}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {beyond}")
+    return n_classes
+
+
+def _check_lengths(spec: TrainSpec, videos: Sequence[Video]) -> None:
+    longest = max(len(video.features) for video in videos)
+    if longest < spec.n_max:
+        raise DataError(
+            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of as many frames, the longest has "
+            f"{longest}; set n_max to at most {longest}"
+        )
+
+
+def _check_widths(spec: TrainSpec, videos: Sequence[Video], held: Sequence[Video]) -> None:
+    dim, other = videos[0].features.shape[1], held[0].features.shape[1]
+    if dim != other:
+        raise DataError(f"{spec.validation}: features must be (T, {dim}) as in {spec.features}, got (T, {other})")
