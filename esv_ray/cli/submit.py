@@ -18,6 +18,7 @@ from esv_ray.cli.job_options import (
     read_job,
 )
 from esv_ray.cli.jobs import flags, going_on, standing
+from esv_ray.cli.types import Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.cluster.submission import Submission
@@ -44,7 +45,7 @@ ready_option = click.option("--ready", metavar="NAME", help="With --partitions: 
 @ready_option
 @click.option(
     "--working-dir",
-    type=click.Path(exists=True, file_okay=False),
+    type=LocalPath(exists=True, file_okay=False),
     metavar="DIR",
     help="Code that the model needs and the cluster lacks; sent along.",
 )
@@ -220,7 +221,7 @@ def _cron(context: click.Context, parameter: click.Parameter, value: str | None)
 @image_option
 @click.option("--name", help="Of the job, by default the last part of its output.")
 @click.option(
-    "--attempt", type=click.IntRange(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
+    "--attempt", type=Count(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
 )
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
