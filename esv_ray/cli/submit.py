@@ -183,6 +183,7 @@ def _on_kubernetes(
 ) -> int:
     from esv_ray.cluster import kubernetes as pods
     from esv_ray.cluster import manifests
+    from esv_ray.cluster.manifest_yaml import as_yaml
     from esv_ray.cluster.submission import exit_code, next_id
 
     name, namespace = _name(job, name), namespace or manifests.namespace_of(overlay)
@@ -193,7 +194,7 @@ def _on_kubernetes(
     )
     _note_image(objects, overlay)
     if dry_run:
-        click.echo(manifests.as_yaml(objects), nl=False)
+        click.echo(as_yaml(objects), nl=False)
         return 0
     pods.apply(objects, namespace)
     where = flags(None, True, namespace)
@@ -254,6 +255,7 @@ def render(
       esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
     """
     from esv_ray.cluster import manifests
+    from esv_ray.cluster.manifest_yaml import as_yaml
     from esv_ray.cluster.submission import id_of
 
     job = read_job(spec, features, model, output, overrides, code)
@@ -269,7 +271,7 @@ def render(
     _note_image(objects, overlay)
     if schedule is not None:
         objects = manifests.scheduled(objects, schedule, name)
-    click.echo(manifests.as_yaml(objects), nl=False)
+    click.echo(as_yaml(objects), nl=False)
 
 
 def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:

@@ -100,7 +100,7 @@ def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -
 def _named(param: click.Parameter | None) -> str:
     if param is None:
         return ""
-    return f"{param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[]")}: "
+    return f"{param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip('[]')}: "
 
 
 LOCATION, NAME = Location(), Name()
