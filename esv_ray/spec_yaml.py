@@ -18,6 +18,7 @@ MOST_BYTES = 100_000
 DEEPEST = 20
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
 
+_INVALID = "not valid YAML"
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"(?:~|null|Null|NULL)?$")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")
@@ -129,7 +130,7 @@ def read_plain(data: bytes | str) -> Any:
         _check_events(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506  # a safe loader, of fewer tags
     except _NOT_YAML as error:
-        raise SpecError(f"not valid YAML: {' '.join(str(error).split())[:200]}") from None
+        raise SpecError(f"{_INVALID}: {' '.join(str(error).split())[:200]}") from None
 
 
 def read_value(text: str) -> Any:
@@ -140,7 +141,11 @@ def read_value(text: str) -> Any:
     """
     if not text.strip():
         raise SpecError("expected a value after =, got none; a variable in it may be empty, and none is written null")
-    value = read_plain(text)
+    try:
+        value = read_plain(text)
+    except SpecError as error:
+        hint = "; put a text with such characters in quotes" if str(error).startswith(_INVALID) else ""
+        raise SpecError(f"{error}{hint}") from None
     node = yaml.compose(text, Loader=_Loader) if "#" in text else None
     outside = text if node is None else text[: node.start_mark.index] + text[node.end_mark.index :]
     if "#" in outside:

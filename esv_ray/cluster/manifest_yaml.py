@@ -6,6 +6,7 @@ abbreviated commit, say) without the quotes by which kubectl knows that it is no
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -39,17 +40,14 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(digits, 0) * (-1 if text.startswith("-") else 1)
 
 
-def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    text = str(loader.construct_scalar(node)).replace("_", "").lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    text = str(loader.construct_scalar(node))
+    number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text if math.isinf(number) and "inf" not in text.lower() else number  # Go's reader: too large is a text
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, form)
-        for tag, form in resolvers
-        if tag not in {_TAG + "bool", _TAG + "int", _TAG + "float", _TAG + "timestamp"}
-    ]
+    first: [(tag, form) for tag, form in resolvers if tag in (_TAG + "null", _TAG + "merge")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _name, _form, _first, _construct in (

@@ -24,7 +24,7 @@ def spelled(url: str) -> str:
     """
     check_text(url)
     path = decoded(url)
-    if path == url or "::" in url:
+    if not _DISK.match(url) or "::" in url:
         return url
     path = path.removeprefix("file://")
     check_text(path)
@@ -55,7 +55,9 @@ def local_path(text: str) -> str:
     """
     path = spelled(text)
     if _ELSEWHERE.match(path):
-        raise SpecError(f"{text}: expected a path of this machine, got a location elsewhere; copy it afterwards")
+        raise SpecError(
+            f"{text}: expected a file or a folder of this machine, got a location elsewhere; copy it afterwards"
+        )
     return path
 
 
