@@ -53,12 +53,13 @@ COMMANDS = [
 
 @pytest.mark.parametrize("empty", ["", " "])
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_an_empty_location_is_refused_before_anything_is_done(words: list[str], empty: str) -> None:
-    runner = CliRunner()
-    with runner.isolated_filesystem():
-        ended = runner.invoke(cli.cli, [*words, empty])
-        assert isinstance(ended.exception, SpecError), ended.output
-        assert list(Path().iterdir()) == []
+def test_an_empty_location_is_refused_before_anything_is_done(
+    words: list[str], empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(cli.cli, [*words, empty])
+    assert isinstance(ended.exception, SpecError), ended.output
+    assert list(tmp_path.iterdir()) == []
     said = str(ended.exception)
     assert "a variable in it may be empty" in said
     assert len(said.splitlines()) == 1
@@ -85,7 +86,7 @@ def test_no_option_is_left_out() -> None:
 
 def converted(type_: object, text: str) -> object:
     @click.command()
-    @click.option("--x", type=type_)  # type: ignore[arg-type]
+    @click.option("--x", type=type_)
     def command(x: object) -> None:
         found.append(x)
 
@@ -144,12 +145,13 @@ def test_places(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_place_that_would_become_an_odd_folder_is_refused(words: list[str]) -> None:
-    runner = CliRunner()
-    with runner.isolated_filesystem():
-        ended = runner.invoke(cli.cli, words)
-        assert isinstance(ended.exception, SpecError), ended.output
-        assert list(Path().iterdir()) == []
+def test_a_place_that_would_become_an_odd_folder_is_refused(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(cli.cli, words)
+    assert isinstance(ended.exception, SpecError), ended.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_urls_from_training_to_analysis(tmp_path: Path) -> None:
@@ -172,6 +174,6 @@ def test_a_location_of_several_lines_stays_as_it_is(tmp_path: Path) -> None:
     from esv_ray.cli.job_options import read_job
 
     for name in ("a\nb", "it's: here", "yes", "1e3", "#x", "a\x85b"):
-        places = [str(tmp_path / name)] * 3
-        job = read_job(None, *places, (), ())  # type: ignore[misc]
-        assert [job.features, job.model, job.output] == places
+        place = str(tmp_path / name)
+        job = read_job(None, place, place, place, (), ())
+        assert (job.features, job.model, job.output) == (place, place, place)

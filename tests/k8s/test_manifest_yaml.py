@@ -67,8 +67,8 @@ def test_kubectl_itself_reads_texts_as_texts(tmp_path: Path) -> None:
 def test_names_like_numbers_in_a_job() -> None:
     for name in ("1e3", "12e5678", "y", "010"):
         objects = render(SPEC, f"esv-{name}-1", name, namespace=name)
-        for read in (lambda text: list(yaml.safe_load_all(text)), lambda text: read_objects(text, "here")):
-            again = read(as_yaml(objects))
+        text = as_yaml(objects)
+        for again in (list(yaml.safe_load_all(text)), read_objects(text, "here")):
             assert again == objects
             assert one(again, "RayJob")["metadata"]["namespace"] == name
             assert load_spec(read_plain(one(again, "ConfigMap")["data"]["job.yaml"])).output == SPEC.output
