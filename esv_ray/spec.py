@@ -15,8 +15,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StrictBool,
-    StrictInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -26,8 +24,18 @@ from esv_ray import storage
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
 from esv_ray.spec_text import apply_override, check_numbers, in_words, read_yaml
-
-Positive = Annotated[StrictInt, Field(ge=1)]
+from esv_ray.spec_values import (
+    Location,
+    Number,
+    Positive,
+    ShareOrLocation,
+    Text,
+    Truth,
+    Whole,
+    share_or_auto,
+    whole,
+    whole_or_auto,
+)
 
 
 def _one_or_many(value: object) -> object:
@@ -43,24 +51,6 @@ def _section(value: object) -> object:
     return value
 
 
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError(f"expected a number, got {value}")
-    return value
-
-
-def _share_or_auto(value: object) -> object:
-    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise ValueError(f"expected a number from 0 to 1 or auto, got {value!r:.60}")
-
-
-def _or_auto(value: object) -> object:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise ValueError(f"expected a whole number or auto, got {value!r:.60}")
-
-
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,8 +61,8 @@ class EstimatorSpec(_Frozen):
     kind: Literal["auto", "exact", "algorithm1", "adjusted"] = "auto"
     m: Positive = 1024
     iterations: Positive = 4
-    seed: StrictInt = 0
-    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    seed: Whole = 0
+    tolerance: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = None
     max_iterations: Positive = 64
     output: Literal["probability", "logit"] = "probability"
 
@@ -98,10 +88,10 @@ class ComputeSpec(_Frozen):
     """
 
     dtype: Literal["float32", "float64"] = "float32"
-    batch: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    batch: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
     threads: Positive = 1
-    unit: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
-    memory_budget: Annotated[Positive | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    unit: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
+    memory_budget: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
     matmul: Literal["highest", "high", "medium"] = "highest"
 
 
@@ -117,15 +107,15 @@ class ClusterSpec(_Frozen):
             after which it is ended and its units are looked into; null: never.
     """
 
-    address: str | None = None
-    actors: Annotated[Annotated[StrictInt, Field(ge=0)] | Literal["auto"], BeforeValidator(_or_auto)] = "auto"
+    address: Text | None = None
+    actors: Annotated[Annotated[Whole, Field(ge=0)] | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
     gpus_per_actor: Annotated[
-        Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["auto"], BeforeValidator(_share_or_auto)
+        Annotated[Number, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["auto"], BeforeValidator(share_or_auto)
     ] = "auto"
-    stall_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_bool)] | None = 600.0
+    stall_timeout: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = 600.0
 
 
-ClassChoice = StrictInt | str
+ClassChoice = int | str
 
 
 class JobSpec(_Frozen):
@@ -136,14 +126,14 @@ class JobSpec(_Frozen):
         unlabelled: labels that mark videos without one, such as -1 or 255.
     """
 
-    features: str
-    model: str
-    output: str
+    features: Location
+    model: Location
+    output: Location
     code: Annotated[tuple[str, ...], BeforeValidator(check_packages)] = ()
     frames: Literal["all"] | tuple[Positive, ...] = "all"
     short: Literal["all", "skip"] = "all"
-    max_failed: Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_bool)] = 0.01
-    unlabelled: Annotated[tuple[StrictInt, ...], BeforeValidator(_one_or_many)] = ()
+    max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
+    unlabelled: Annotated[tuple[Whole, ...], BeforeValidator(_one_or_many)] = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
     compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
@@ -157,15 +147,17 @@ class JobSpec(_Frozen):
         many = _one_or_many(value)
         if not isinstance(many, list | tuple) or not many:
             raise ValueError("expected a number of frames, `all`, or a list of numbers")
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in many):
+        counts = [whole(n, "numbers of frames >= 1, `all`, or a list of numbers") for n in many]
+        if min(counts) < 1:
             raise ValueError("expected numbers of frames >= 1, `all`, or a list of numbers")
-        return tuple(sorted(set(many)))
+        return tuple(sorted(set(counts)))
 
     @field_validator("classes", mode="before")
     @classmethod
     def _classes(cls, value: object) -> object:
-        choices = _one_or_many(value)
-        assert isinstance(choices, list | tuple)
+        given = _one_or_many(value)
+        assert isinstance(given, list | tuple)
+        choices: list[Any] = [whole(choice, "class ids") if isinstance(choice, float) else choice for choice in given]
         for choice in choices:
             number = isinstance(choice, int) and not isinstance(choice, bool)
             if number and choice < 0:
@@ -205,24 +197,24 @@ class TrainSpec(_Frozen):
         threads: torch threads.
     """
 
-    features: str
-    output: str
-    validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
-    unlabelled: Annotated[tuple[StrictInt, ...], BeforeValidator(_one_or_many)] = ()
-    classes: str | None = None
+    features: Location
+    output: Location
+    validation: ShareOrLocation = 0.1
+    unlabelled: Annotated[tuple[Whole, ...], BeforeValidator(_one_or_many)] = ()
+    classes: Location | None = None
     n_classes: Positive | None = None
     n_max: Positive = 8
     hidden: Positive = 256
-    hidden_layers: Annotated[StrictInt, Field(ge=0)] = 1
-    batch_norm: StrictBool = False
-    input_relu: StrictBool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    hidden_layers: Annotated[Whole, Field(ge=0)] = 1
+    batch_norm: Truth = False
+    input_relu: Truth = False
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     epochs: Positive = 100
     patience: Positive = 10
     batch: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    seed: StrictInt = 0
+    learning_rate: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    seed: Whole = 0
     threads: Positive = 1
 
     @model_validator(mode="after")

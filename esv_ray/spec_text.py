@@ -6,19 +6,15 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
+from esv_ray.spec_yaml import DEEPEST, MOST_BYTES, read_plain, read_value
 
-# A spec is a page of text. YAML aliases and deep nesting could blow a small file up, so those are refused too; and
 # Python refuses to print, or takes long to read, numbers of thousands of digits.
-_MOST_BYTES = 100_000
-_DEEPEST = 20
 _MOST_BITS = 63
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
 
 
 def read_yaml(url: str) -> dict[str, Any]:
@@ -28,28 +24,15 @@ def read_yaml(url: str) -> dict[str, Any]:
         SpecError: it is no plain YAML mapping.
         DataError: it cannot be read.
     """
-    data = storage.read_bytes(url, "read the spec", most=_MOST_BYTES)
+    data = storage.read_bytes(url, "read the spec", most=MOST_BYTES)
     try:
-        values = _plain_yaml(data)
-    except _NOT_YAML as error:
-        raise SpecError(f"{url}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise SpecError(f"{url}: expected `key: value` lines, got {type(values).__name__}")
+        values = read_plain(data)
+    except SpecError as error:
+        raise SpecError(f"{url}: {error}") from None
+    if not isinstance(values, dict):
+        got = "nothing" if values is None else "a list" if isinstance(values, list) else repr(values)[:60]
+        raise SpecError(f"{url}: expected `key: value` lines, got {got}")
     return values
-
-
-def _plain_yaml(data: bytes | str) -> Any:
-    """A YAML value without aliases, not nested deeply; `_NOT_YAML` otherwise."""
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"a spec is a page of text, got {len(data)} bytes")
-    depth = 0
-    for event in yaml.parse(data, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("a spec has no YAML aliases (*name); write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"a spec is nested at most {_DEEPEST} levels deep")
-    return yaml.safe_load(data)
 
 
 def check_numbers(where: str, values: object, depth: int = 0) -> None:
@@ -60,7 +43,7 @@ def check_numbers(where: str, values: object, depth: int = 0) -> None:
     """
     if isinstance(values, int) and values.bit_length() > _MOST_BITS:
         raise SpecError(f"{where}: expected numbers of at most {_MOST_BITS} bits, got one of {values.bit_length()}")
-    if isinstance(values, Mapping | list | tuple) and depth < _DEEPEST:
+    if isinstance(values, Mapping | list | tuple) and depth < DEEPEST:
         for value in values.values() if isinstance(values, Mapping) else values:
             check_numbers(where, value, depth + 1)
 
@@ -76,9 +59,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not all(names):
         raise SpecError(f"--set: expected key=value, e.g. estimator.m=256, got {override!r:.100}")
     try:
-        value = _plain_yaml(text)
-    except _NOT_YAML as error:
-        raise SpecError(f"--set {key!r:.100}: not a YAML value: {' '.join(str(error).split())[:200]}") from None
+        value = read_value(text)
+    except SpecError as error:
+        raise SpecError(f"--set {key!r:.100}: {error}") from None
     inner = values
     for name in names[:-1]:
         if inner.get(name) is None:
@@ -101,6 +84,8 @@ def in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
         return f"unknown key {where!r:.100}; {known}"
     if error["type"] == "missing":
         return f"key {where!r} is missing"
+    if error["type"] == "invalid_key":
+        return f"{'.'.join(parts[:-1]) or 'spec'}: expected keys that are text (string), got {parts[-1]:.60}"
     # Beyond the key itself, the location names the branch of a union that was tried.
     while parts and parts[-1] not in _fields(kind, parts[:-1]):
         parts.pop()

@@ -13,13 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from esv_ray.cli.attribute import printable
+from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
     from esv_ray.analysis.summary import Summary
 
 
 @click.command()
-@click.argument("output")
+@click.argument("output", type=LOCATION)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; what is not known is null.")
 def analyze(output: str, as_json: bool) -> None:
     """Tell what an OUTPUT says: how good the model is, and how elements carry its class scores.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.job_options import code_option, job_options, read_job
+from esv_ray.cli.types import LOCATION, Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.cluster.partitions import Partition
@@ -26,7 +27,12 @@ _GO_ON = "the rest is committed; run the same command again to go on"
     "--partitions", is_flag=True, help="Take every sub-directory of the features as a job; do those not yet done."
 )
 @click.option("--ready", metavar="NAME", help="With --partitions: only those that hold a file of this name.")
-@click.option("--log", metavar="FILE", help="Append one line of JSON for every unit to FILE; - for standard error.")
+@click.option(
+    "--log",
+    type=LocalPath(),
+    metavar="FILE",
+    help="Append one line of JSON for every unit to FILE; - for standard error.",
+)
 @click.pass_context
 def attribute(
     context: click.Context,
@@ -140,19 +146,19 @@ def tell(result: JobResult) -> None:
 
 
 @click.command()
-@click.argument("output")
+@click.argument("output", type=LOCATION)
 @click.option(
     "--repair", is_flag=True, help="Move what is wrong to OUTPUT/_aside, so that the same job again does it anew."
 )
 @click.option(
     "--recompute",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     metavar="N",
     help="Recompute N videos, drawn by the job's seed, and compare every stored column.",
 )
 @code_option
-@click.option("--features", metavar="URL", help="Where the feature table is; its files may be opened.")
-@click.option("--model", metavar="URL", help="With --recompute: where the model bundle is.")
+@click.option("--features", type=LOCATION, metavar="URL", help="Where the feature table is; its files may be opened.")
+@click.option("--model", type=LOCATION, metavar="URL", help="With --recompute: where the model bundle is.")
 @click.pass_context
 def verify(
     context: click.Context,

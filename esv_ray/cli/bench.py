@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray.cli.types import Count, LocalPath
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-n", "lengths", type=click.IntRange(1), multiple=True, help="Elements. Repeatable. [default: 8 12 16]")
+@click.option("-n", "lengths", type=Count(1), multiple=True, help="Elements. Repeatable. [default: 8 12 16]")
 @click.option(
     "--estimator",
     "estimators",
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Repeatable.",
 )
-@click.option("-m", "m", type=click.IntRange(1), default=1024, show_default=True, help="Most subsequences a scale.")
-@click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--feature-dim", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--hidden", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--classes", type=click.IntRange(1), default=174, show_default=True)
-@click.option("--n-max", type=click.IntRange(1), default=8, show_default=True)
+@click.option("-m", "m", type=Count(1), default=1024, show_default=True, help="Most subsequences a scale.")
+@click.option("--iterations", type=Count(1), default=1, show_default=True)
+@click.option("--feature-dim", type=Count(1), default=256, show_default=True)
+@click.option("--hidden", type=Count(1), default=256, show_default=True)
+@click.option("--classes", type=Count(1), default=174, show_default=True)
+@click.option("--n-max", type=Count(1), default=8, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--batch", type=click.IntRange(1), help="Most videos computed together. [default: as in a job]")
+@click.option("--threads", type=Count(1), default=1, show_default=True)
+@click.option("--batch", type=Count(1), help="Most videos computed together. [default: as in a job]")
 @click.option(
     "--matmul",
     type=click.Choice(["highest", "high", "medium"]),
@@ -45,12 +46,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Precision of products on a GPU: float32, TF32, bfloat16.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--repeats", type=Count(1), default=7, show_default=True)
 @click.option("--host/--no-host", default=True, show_default=True, help="Look at reading and writing, too.")
 @click.option("--mixed", metavar="A-B", help="Also: what mixed lengths from A to B cost, sampled at m.")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@click.option("--json", "file", type=LocalPath(dir_okay=False, path_type=Path), help="Write the figures here too.")
 @click.option(
-    "--compare", type=click.Path(dir_okay=False, path_type=Path), help="An earlier --json: show ratios against it."
+    "--compare", type=LocalPath(dir_okay=False, path_type=Path), help="An earlier --json: show ratios against it."
 )
 def bench(
     lengths: tuple[int, ...],

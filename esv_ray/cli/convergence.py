@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from esv_ray.cli.job_options import code_option
+from esv_ray.cli.types import LOCATION, Count, LocalPath, Real
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--features", metavar="URL", required=True, help="Feature table.")
-@click.option("--model", metavar="URL", required=True, help="Model bundle.")
+@click.option("--features", type=LOCATION, metavar="URL", required=True, help="Feature table.")
+@click.option("--model", type=LOCATION, metavar="URL", required=True, help="Model bundle.")
 @code_option
-@click.option("-n", "n", type=click.IntRange(2, 24), default=12, show_default=True, help="Frames, sampled uniformly.")
+@click.option("-n", "n", type=Count(2, 24), default=12, show_default=True, help="Frames, sampled uniformly.")
 @click.option(
     "-m",
     "ms",
-    type=click.IntRange(1),
+    type=Count(1),
     multiple=True,
     default=(64, 256, 1024),
     show_default=True,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--iterations",
-    type=click.IntRange(1),
+    type=Count(1),
     multiple=True,
     default=(1, 4),
     show_default=True,
@@ -50,18 +51,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="May be repeated.",
 )
-@click.option("--videos", type=click.IntRange(1), default=32, show_default=True, help="Most videos compared.")
+@click.option("--videos", type=Count(1), default=32, show_default=True, help="Most videos compared.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0),
+    type=Real(0),
     default=0.05,
     show_default=True,
     help="Leave videos out whose score differs less from its prior.",
 )
 @click.option("--logit", is_flag=True, help="ESVs in logits, not in probability.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of torch.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for table and figure.")
+@click.option("--seed", type=Count(), default=0, show_default=True, help="Of the sampling.")
+@click.option("--threads", type=Count(1), default=1, show_default=True, help="Of torch.")
+@click.option("--output", type=LocalPath(file_okay=False, path_type=Path), help="Folder for table and figure.")
 def convergence(
     features: str,
     model: str,
@@ -103,8 +104,6 @@ def convergence(
     if output is not None:
         check_plotting()
         _check_output(output)
-    if threshold != threshold:
-        raise SpecError("--threshold: expected a number of 0 or more, got nan")
     torch.set_num_threads(threads)
     loaded = load_model(model, code=code)
     found, bad = read_videos(features, loaded.n_classes)

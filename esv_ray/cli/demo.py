@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import click
-import yaml
 
 from esv_ray import storage
+from esv_ray.cli.types import LocalPath
 
 _SPEC = """\
 # The job that `esv demo` ran. Change a key, give another output, and run: esv attribute {path}
@@ -26,7 +26,7 @@ estimator:
 
 
 @click.command()
-@click.argument("folder", default="esv-demo", metavar="[DIR]")
+@click.argument("folder", default="esv-demo", type=LocalPath(), metavar="[DIR]")
 @click.pass_context
 def demo(context: click.Context, folder: str) -> None:
     """Train a small model on real data and compute the ESVs of 370 sequences, in DIR (default: esv-demo).
@@ -42,6 +42,7 @@ def demo(context: click.Context, folder: str) -> None:
     from esv_ray.models.bundle import exists_bundle
     from esv_ray.models.train import train
     from esv_ray.spec import load_spec, load_train_spec
+    from esv_ray.spec_yaml import write_text
 
     begun = time.monotonic()
     home = Path(folder)
@@ -63,9 +64,7 @@ def demo(context: click.Context, folder: str) -> None:
             "model": str(Path(model).absolute()),
             "output": str((home / "esv").absolute()),
         }
-        quoted = {
-            key: yaml.safe_dump(value, width=10_000).partition("\n...")[0].strip() for key, value in there.items()
-        }
+        quoted = {key: write_text(value) for key, value in there.items()}
         spec.write_text(_SPEC.format(path=shlex.quote(str(spec)), **quoted))
     click.echo("2. Computing Element Shapley Values of 370 test sequences")
     from esv_ray.cluster.driver import run_job

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from esv_ray.cli.types import LOCATION, LocalPath
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
 
@@ -69,6 +70,7 @@ namespace_option = click.option(
 )
 overlay_option = click.option(
     "--overlay",
+    type=LocalPath(),
     callback=_of_kubernetes,
     help="Of k8s/overlays: base (default), gpu, spot, kueue, cpu-local; or a folder of your own.",
 )
@@ -80,12 +82,15 @@ image_option = click.option(
 def job_options(command: _Command) -> _Command:
     """The argument SPEC and the options that set or override its keys."""
     options = [
-        click.argument("spec", required=False),
+        click.argument("spec", type=LOCATION, required=False),
         click.option(
-            "--features", metavar="URL", help="Feature table: a Parquet file, a directory of them, or a glob."
+            "--features",
+            type=LOCATION,
+            metavar="URL",
+            help="Feature table: a Parquet file, a directory of them, or a glob.",
         ),
-        click.option("--model", metavar="URL", help="Model bundle (a directory with model.json)."),
-        click.option("--output", metavar="URL", help="Where the attribution tables go."),
+        click.option("--model", type=LOCATION, metavar="URL", help="Model bundle (a directory with model.json)."),
+        click.option("--output", type=LOCATION, metavar="URL", help="Where the attribution tables go."),
         click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable."
         ),
@@ -111,15 +116,11 @@ def read_job(
         EsvError: the spec is wrong, or cannot be read.
     """
     from esv_ray.spec import load_spec
+    from esv_ray.spec_yaml import write_text
 
     places = {"features": features, "model": model, "output": output}
-    given = [f"{key}={quoted(url)}" for key, url in places.items() if url is not None]
+    given = [f"{key}={write_text(url)}" for key, url in places.items() if url is not None]
     if spec is None and len(given) < len(places):
         lacking = ", ".join(f"--{key}" for key, url in places.items() if url is None)
         raise click.UsageError(f"expected a SPEC, or --features, --model and --output; missing {lacking}")
     return load_spec(spec, [*given, *overrides], code=code)
-
-
-def quoted(url: str) -> str:
-    """A location as a YAML string, whatever characters it holds."""
-    return "'" + url.replace("'", "''") + "'"

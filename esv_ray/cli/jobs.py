@@ -13,6 +13,7 @@ import click
 
 from esv_ray.cli.attribute import printable
 from esv_ray.cli.job_options import address_option, kubernetes_option, namespace_option
+from esv_ray.cli.types import NAME
 from esv_ray.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ as_json = click.option("--json", "machine", is_flag=True, help="One JSON object 
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=NAME)
 @address_option
 @kubernetes_option
 @namespace_option
@@ -43,7 +44,7 @@ def status(job: str, address: str | None, kubernetes: bool, namespace: str | Non
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=NAME)
 @address_option
 @kubernetes_option
 @namespace_option
@@ -73,7 +74,7 @@ def logs(
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=NAME)
 @address_option
 @kubernetes_option
 @namespace_option

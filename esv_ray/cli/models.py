@@ -8,16 +8,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.job_options import quoted
+from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
     from esv_ray.models.train import TrainResult
 
 
 @click.command()
-@click.argument("spec", required=False)
-@click.option("--features", metavar="URL", help="Feature table with labels.")
-@click.option("--output", metavar="URL", help="Where the model bundle goes.")
+@click.argument("spec", type=LOCATION, required=False)
+@click.option("--features", type=LOCATION, metavar="URL", help="Feature table with labels.")
+@click.option("--output", type=LOCATION, metavar="URL", help="Where the model bundle goes.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable.")
 def train(spec: str | None, features: str | None, output: str | None, overrides: tuple[str, ...]) -> None:
     """Train the multi-scale heads f^1 .. f^n_max (MLPs) on a feature table with labels.
@@ -33,9 +33,10 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
     from esv_ray.cli.progress import train_progress
     from esv_ray.models.train import train as run
     from esv_ray.spec import load_train_spec
+    from esv_ray.spec_yaml import write_text
 
     places = {"features": features, "output": output}
-    given = [f"{key}={quoted(url)}" for key, url in places.items() if url is not None]
+    given = [f"{key}={write_text(url)}" for key, url in places.items() if url is not None]
     if spec is None and len(given) < len(places):
         raise click.UsageError("expected a SPEC, or --features and --output")
     wanted = load_train_spec(spec, [*given, *overrides])
@@ -68,11 +69,11 @@ def import_() -> None:
 
 
 @import_.command(name="model")
-@click.argument("checkpoints", nargs=-1, required=True)
+@click.argument("checkpoints", type=LOCATION, nargs=-1, required=True)
 @click.option("--from", "source", type=click.Choice(["play-fair"]), required=True, help="Whose checkpoints they are.")
-@click.option("--out", required=True, metavar="URL", help="Where the model bundle goes.")
-@click.option("--prior", required=True, metavar="CSV", help="Class prior: header class,prior.")
-@click.option("--classes", metavar="CSV", help="Class names: header name,id.")
+@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Where the model bundle goes.")
+@click.option("--prior", required=True, type=LOCATION, metavar="CSV", help="Class prior: header class,prior.")
+@click.option("--classes", type=LOCATION, metavar="CSV", help="Class names: header name,id.")
 @click.option(
     "--input-relu/--no-input-relu",
     default=True,
@@ -95,10 +96,10 @@ def import_model(
 
 
 @import_.command(name="features")
-@click.argument("features")
+@click.argument("features", type=LOCATION)
 @click.option("--from", "source", type=click.Choice(["play-fair"]), required=True, help="Whose features they are.")
 @click.option("--split", default="validation", show_default=True, help="Group of the HDF5 file.")
-@click.option("--out", required=True, metavar="URL", help="Where the feature table goes.")
+@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Where the feature table goes.")
 def import_features(features: str, source: str, split: str, out: str) -> None:
     """Import FEATURES, an HDF5 file, as a Parquet feature table. Needs h5py: pip install 'esv-ray[hdf5]'."""
     del source  # one so far

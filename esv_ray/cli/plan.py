@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from esv_ray.cli.job_options import job_options, read_job
+from esv_ray.cli.types import Count, LocalPath
 
 
 @click.command()
@@ -16,10 +17,10 @@ from esv_ray.cli.job_options import job_options, read_job
 @click.option("--check-ids", is_flag=True, help="Read the ids and name those that repeat.")
 @click.option(
     "--bench",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False, path_type=Path),
     help="Figures of esv bench --json. [default: measured here, for at most 8 s]",
 )
-@click.option("--actors", type=click.IntRange(0), help="What if there were so many; as --set cluster.actors=N.")
+@click.option("--actors", type=Count(0), help="What if there were so many; as --set cluster.actors=N.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def plan(
     spec: str | None,

@@ -18,6 +18,7 @@ from esv_ray.cli.job_options import (
     read_job,
 )
 from esv_ray.cli.jobs import flags, going_on, standing
+from esv_ray.cli.types import Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.cluster.submission import Submission
@@ -44,7 +45,7 @@ ready_option = click.option("--ready", metavar="NAME", help="With --partitions: 
 @ready_option
 @click.option(
     "--working-dir",
-    type=click.Path(exists=True, file_okay=False),
+    type=LocalPath(exists=True, file_okay=False),
     metavar="DIR",
     help="Code that the model needs and the cluster lacks; sent along.",
 )
@@ -182,6 +183,7 @@ def _on_kubernetes(
 ) -> int:
     from esv_ray.cluster import kubernetes as pods
     from esv_ray.cluster import manifests
+    from esv_ray.cluster.manifest_yaml import as_yaml
     from esv_ray.cluster.submission import exit_code, next_id
 
     name, namespace = _name(job, name), namespace or manifests.namespace_of(overlay)
@@ -192,7 +194,7 @@ def _on_kubernetes(
     )
     _note_image(objects, overlay)
     if dry_run:
-        click.echo(manifests.as_yaml(objects), nl=False)
+        click.echo(as_yaml(objects), nl=False)
         return 0
     pods.apply(objects, namespace)
     where = flags(None, True, namespace)
@@ -220,7 +222,7 @@ def _cron(context: click.Context, parameter: click.Parameter, value: str | None)
 @image_option
 @click.option("--name", help="Of the job, by default the last part of its output.")
 @click.option(
-    "--attempt", type=click.IntRange(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
+    "--attempt", type=Count(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
 )
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
@@ -253,6 +255,7 @@ def render(
       esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
     """
     from esv_ray.cluster import manifests
+    from esv_ray.cluster.manifest_yaml import as_yaml
     from esv_ray.cluster.submission import id_of
 
     job = read_job(spec, features, model, output, overrides, code)
@@ -268,7 +271,7 @@ def render(
     _note_image(objects, overlay)
     if schedule is not None:
         objects = manifests.scheduled(objects, schedule, name)
-    click.echo(manifests.as_yaml(objects), nl=False)
+    click.echo(as_yaml(objects), nl=False)
 
 
 def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object, as_yaml
+from esv_ray.cluster.manifest_yaml import as_yaml
+from esv_ray.cluster.manifests import NAME_LABEL, OUTPUT_NOTE, Object
 from esv_ray.cluster.submission import ENDED, Submission, newest_first, parts_of, the_one
 from esv_ray.cluster.watch import SilentError, patiently
 from esv_ray.errors import JobError, SpecError

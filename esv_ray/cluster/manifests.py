@@ -14,14 +14,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from esv_ray.cluster.manifest_options import check_cron, check_image, check_namespace, check_places, set_image
+from esv_ray.cluster.manifest_yaml import as_yaml, read_objects
 from esv_ray.cluster.preflight import spec_text
 from esv_ray.cluster.resources import ActorShape, fitting
 from esv_ray.cluster.submission import environment_of
 from esv_ray.errors import JobError, SpecError
 from esv_ray.spec import JobSpec
+from esv_ray.spec_yaml import write_plain
 
 Object = dict[str, Any]
 
@@ -65,7 +65,7 @@ def build(folder: Path) -> list[Object]:
         raise JobError(f"{folder}: {command[0]} does not end within {_BUILD_S:g} s") from None
     if done.returncode:
         raise SpecError(f"{folder}: {' '.join(done.stderr.split())[:300]}")
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return read_objects(done.stdout, str(folder))
 
 
 def overlay_folder(overlay: str) -> Path:
@@ -171,26 +171,6 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
     return [*others, *around]
 
 
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as such."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Nothing is written by reference."""
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def as_yaml(objects: Sequence[Object]) -> str:
-    """Plain YAML, as kubectl takes it."""
-    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)
-
-
 def _one(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
     found = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
     if len(found) != 1:
@@ -235,9 +215,12 @@ def _cores(quantity: str) -> float:
 
 
 def _with_submission(text: str, submission: str) -> str:
-    environment = yaml.safe_load(text) or {}
-    environment["env_vars"] = {**environment_of(submission), **environment.get("env_vars", {})}
-    return str(yaml.safe_dump(environment, sort_keys=False))
+    read = read_objects(text, "overlay: runtimeEnvYAML")
+    environment = read[0] if read else {}
+    if len(read) > 1 or not isinstance(environment, dict) or not isinstance(environment.get("env_vars") or {}, dict):
+        raise SpecError(f"overlay: runtimeEnvYAML: expected keys, and keys below env_vars, got {text!r:.100}")
+    environment["env_vars"] = {**environment_of(submission), **(environment.get("env_vars") or {})}
+    return write_plain(environment)
 
 
 def _rename_config(node: object, name: str, old: str = _SPEC) -> None:

@@ -16,12 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import yaml
-
 from esv_ray import storage
 from esv_ray.cluster.submission import SUBMISSION
 from esv_ray.errors import DataError, EsvError, SpecError, one_line
 from esv_ray.spec import JobSpec, load_spec
+from esv_ray.spec_yaml import read_plain, write_plain
 
 MARK = "ESV_PREFLIGHT "
 SPEC, PARTITIONS = "ESV_SPEC", "ESV_PARTITIONS"
@@ -42,7 +41,7 @@ def spec_place(output: str, submission: str) -> str:
 
 def spec_text(spec: JobSpec) -> str:
     """A spec as YAML that `load_spec` reads."""
-    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+    return write_plain(spec.model_dump(mode="json"))
 
 
 def packed(spec: JobSpec) -> str:
@@ -64,7 +63,7 @@ def main() -> None:
     """Look at the cluster that this runs on, and tell."""
     found: dict[str, Any] = {"versions": versions(), "problem": None, "nodes": []}
     try:
-        spec = load_spec(yaml.safe_load(zlib.decompress(base64.b64decode(os.environ[SPEC]))))
+        spec = load_spec(read_plain(zlib.decompress(base64.b64decode(os.environ[SPEC]))))
         file = _check_head(spec, partitions=PARTITIONS in os.environ)
         found["nodes"] = _ask_nodes(spec, file)
         if not list(_of_nodes(found["nodes"], found["versions"])):

@@ -20,6 +20,7 @@ from esv_ray.storage.location import (
     without_credentials,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
+from esv_ray.storage.spelling import local_path, spelled
 from esv_ray.storage.states import State, state
 from esv_ray.storage.vacancy import check_vacant
 
@@ -42,6 +43,7 @@ __all__ = [
     "join",
     "list_folder",
     "list_names",
+    "local_path",
     "locating",
     "move",
     "open_location",
@@ -51,6 +53,7 @@ __all__ = [
     "reader",
     "remove",
     "replace",
+    "spelled",
     "state",
     "without_credentials",
 ]

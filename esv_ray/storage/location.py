@@ -16,6 +16,7 @@ from esv_ray.errors import SpecError
 from esv_ray.storage.bounds import web_session
 from esv_ray.storage.faults import patience, short
 from esv_ray.storage.s3_session import s3_sessions
+from esv_ray.storage.spelling import check_text, decoded, encoded
 
 # user:password@ after ://, whatever signs the password holds. A host of the web may have a port instead, and an
 # access point of S3 is an ARN.
@@ -39,7 +40,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
 
     Raises:
         SpecError: no such protocol, its client is not installed, the location could run code (``reference::``), or it
-            has a part that is empty, ``.``, ``..`` or a variable.
+            has a part that is empty, ``.``, ``..`` or a variable, or is a ``file:`` URL that names no path here.
     """
     try:
         if _CREDENTIALS.search(url):
@@ -48,6 +49,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
                 "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
         _check_runs_nothing(url)
+        url = decoded(url)
         _check_parts(url)
         options = {protocol: _options(protocol) for protocol in _PROTOCOL.findall(url)}
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
@@ -80,8 +82,7 @@ def _check_parts(url: str) -> None:
     A store keeps `a//b`, `a/../b` and `a/$RUN/b` as names of their own, that its listings then do not find under `a/b`;
     a disk reads the first two as `a/b` and `b`.
     """
-    if url != url.strip() or not url:
-        raise SpecError(f"expected a location without spaces around it, got {url!r}; a variable in it may be empty")
+    check_text(url)
     for link in url.split("::"):
         protocol, colon, rest = link.partition("://")
         if protocol in _WEB:
@@ -189,5 +190,10 @@ def identity(url: str) -> str:
 
 
 def join(url: str, *names: str) -> str:
-    """A location below another."""
-    return "/".join([url.removesuffix("/"), *names])
+    """A location below another.
+
+    Raises:
+        SpecError: the location is empty, so that it would be one below the root of this machine.
+    """
+    check_text(url)
+    return "/".join([url.removesuffix("/"), *(encoded(name, url) for name in names)])

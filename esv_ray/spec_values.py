@@ -1,0 +1,123 @@
+"""What the values of a spec are: whole numbers, numbers, true or false, texts and locations, each in one way only.
+
+A number in quotes is a text, and true and false are no numbers. A whole number may be written as one with a point or an
+exponent (1e3), of which no digit is lost.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from esv_ray import storage
+from esv_ray.errors import SpecError
+
+_EXACT = 2**53  # up to which a float holds every whole number
+_LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
+
+
+def whole(value: object, expected: str = "a whole number") -> int:
+    """Take an integer, or a float that is one.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) <= _EXACT:
+            return int(value)
+        raise ValueError(f"expected {expected}; beyond 2^53 in digits alone, without point or exponent, got {value!r}")
+    raise ValueError(f"expected {expected}, got {_shown(value)}")
+
+
+def number(value: object, expected: str = "a number") -> float:
+    """Take an integer or a float.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"expected {expected}, got {_shown(value)}")
+
+
+def finite(value: object) -> float:
+    """Take an integer or a float that is neither infinite nor NaN.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = number(value)
+    if not math.isfinite(found):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return found
+
+
+def _truth(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"expected true or false, got {value!r:.80}")
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        hint = "; put it in quotes" if isinstance(value, bool | int | float) else ""
+        raise ValueError(f"expected a string, got {value!r:.80}{hint}")
+    if not value.strip():
+        raise ValueError(f"expected a text, got {value!r:.80}; a variable in it may be empty")
+    return value
+
+
+def location(value: object) -> object:
+    """Take a location, as `storage.spelled` spells it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        return _text(value)
+    try:
+        return storage.spelled(value)
+    except SpecError as error:
+        raise ValueError(str(error)) from None
+
+
+def share_or_location(value: object) -> object:
+    """Take a share as a number, or a location.
+
+    Raises:
+        ValueError: it is neither, or a number in quotes, which could be meant as either.
+    """
+    if isinstance(value, str):
+        if _LIKE_A_NUMBER.fullmatch(value):
+            raise ValueError(f"expected a share such as 0.1, without quotes, or a location (./{value}), got {value!r}")
+        return location(value)
+    return number(value, "a share such as 0.1, or a location")
+
+
+def whole_or_auto(value: object) -> object:
+    """Take a whole number, or ``auto``."""
+    return value if value == "auto" else whole(value, "a whole number or auto")
+
+
+def share_or_auto(value: object) -> object:
+    """Take a number, or ``auto``."""
+    return value if value == "auto" else number(value, "a number from 0 to 1 or auto")
+
+
+def _shown(value: object) -> str:
+    alike = isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value)
+    return f"{value!r:.80}" + ("; write it in digits, without quotes, commas, _ or %" if alike else "")
+
+
+Whole = Annotated[StrictInt, BeforeValidator(whole)]
+Positive = Annotated[StrictInt, Field(ge=1), BeforeValidator(whole)]
+Number = Annotated[StrictFloat, BeforeValidator(number)]
+Truth = Annotated[StrictBool, BeforeValidator(_truth)]
+Text = Annotated[StrictStr, BeforeValidator(_text)]
+Location = Annotated[StrictStr, BeforeValidator(location)]
+ShareOrLocation = Annotated[Annotated[StrictFloat, Field(gt=0, lt=1)] | StrictStr, BeforeValidator(share_or_location)]

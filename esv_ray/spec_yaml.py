@@ -1,0 +1,205 @@
+"""Plain YAML with the meanings of version 1.2: the core schema, and no key twice.
+
+PyYAML reads the syntax; its own meanings are those of 1.1, where ``yes`` is a boolean, 010 is 8, 1:30 is 90, and 1e3 is
+a text. Here a text has one meaning wherever it stands: in a file, in ``--set``, in a spec that was sent to a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+from esv_ray.errors import SpecError
+
+# A spec is a page of text. Aliases and deep nesting could blow a small file up, so those are refused too.
+MOST_BYTES = 100_000
+DEEPEST = 20
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
+
+_INVALID = "not valid YAML"
+_TAG = "tag:yaml.org,2002:"
+_NULL = re.compile(r"(?:~|null|Null|NULL)?$")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+# Texts that a reader of YAML 1.1 or 1.2, or kubectl's, could take for something else.
+_UNCLEAR = re.compile(
+    r"[-+.]?[0-9].*|[-+]?\.(?:inf|nan)|true|false|yes|no|on|off|y|n|null|~|=|<<|", re.IGNORECASE | re.DOTALL
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """The core schema alone: no tag of PyYAML's own is left."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's is none
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+
+def _null(loader: _Loader, node: yaml.ScalarNode) -> None:
+    _text_of(loader, node, _NULL, "null")
+
+
+def _bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    return _text_of(loader, node, _BOOL, "true or false").lower() == "true"
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = _text_of(loader, node, _INT, "a whole number")
+    return int(text[2:], {"0o": 8, "0x": 16}[text[:2]]) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = _text_of(loader, node, _FLOAT, "a number")
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _text_of(loader: _Loader, node: yaml.ScalarNode, form: re.Pattern[str], expected: str) -> str:
+    """The text of a scalar; with a tag written out (``!!int x``) it may be anything."""
+    text = str(loader.construct_scalar(node))
+    if not form.match(text):
+        raise SpecError(f"line {_line(node)}: expected {expected} after {_short(node.tag)}, got {text!r:.60}")
+    return text
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    nodes: dict[str, yaml.Node] = {}
+    values: dict[str, Any] = {}
+    if not isinstance(node, yaml.MappingNode):
+        raise SpecError(f"line {_line(node)}: expected keys and values after {_short(node.tag)}")
+    for key_node, value_node in node.value:
+        key = _key(loader, key_node)
+        if key in nodes:
+            raise SpecError(f"the key {key!r:.100} is given twice, in {_places(nodes[key], key_node)}; remove one")
+        nodes[key] = key_node
+        values[key] = loader.construct_object(value_node, deep=True)
+    return values
+
+
+def _key(loader: _Loader, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
+        got = repr(node.value)[:60] if isinstance(node, yaml.ScalarNode) else "a list or keys"
+        raise SpecError(f"line {_line(node)}: expected a key that is text in `key: value`, got {got}")
+    if node.value == "<<" and node.style is None:
+        raise SpecError(f"line {_line(node)}: YAML 1.2 has no merge keys (<<); write the keys out")
+    return str(loader.construct_scalar(node))
+
+
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return list(loader.construct_sequence(node, deep=True))
+
+
+def _undefined(loader: _Loader, node: yaml.Node) -> None:
+    raise SpecError(
+        f"line {_line(node)}: expected a plain value, got one tagged {_short(node.tag):.60}; remove the tag"
+    )
+
+
+def _string(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+for _name, _form, _first, _construct in (
+    ("null", _NULL, ["~", "n", "N", ""], _null),
+    ("bool", _BOOL, list("tTfF"), _bool),
+    ("int", _INT, list("-+0123456789"), _int),
+    ("float", _FLOAT, list("-+.0123456789"), _float),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, _form, _first)
+    _Loader.add_constructor(_TAG + _name, _construct)
+_Loader.add_constructor(_TAG + "str", _string)
+_Loader.add_constructor(_TAG + "seq", _sequence)
+_Loader.add_constructor(_TAG + "map", _mapping)
+_Loader.add_constructor(None, _undefined)
+
+
+def read_plain(data: bytes | str) -> Any:
+    """Read a value without aliases, not nested deeply, in which no key is given twice.
+
+    Raises:
+        SpecError: it is no such value; the message does not say where it comes from.
+    """
+    if len(data) > MOST_BYTES:
+        raise SpecError(f"a spec is a page of text, got {len(data)} bytes")
+    try:
+        if "\x85" in (data.decode("utf-8", "ignore") if isinstance(data, bytes) else data):
+            raise SpecError("it holds the character U+0085, which YAML 1.1 takes for the end of a line; remove it")
+        _check_events(data)
+        return yaml.load(data, Loader=_Loader)  # noqa: S506  # a safe loader, of fewer tags
+    except _NOT_YAML as error:
+        raise SpecError(f"{_INVALID}: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_value(text: str) -> Any:
+    """Read the value of an option: as `read_plain`, but an empty text and a comment are refused.
+
+    Raises:
+        SpecError: it is no such value.
+    """
+    if not text.strip():
+        raise SpecError("expected a value after =, got none; a variable in it may be empty, and none is written null")
+    try:
+        value = read_plain(text)
+    except SpecError as error:
+        hint = "; put a text with such characters in quotes" if str(error).startswith(_INVALID) else ""
+        raise SpecError(f"{error}{hint}") from None
+    node = yaml.compose(text, Loader=_Loader) if "#" in text else None
+    outside = text if node is None else text[: node.start_mark.index] + text[node.end_mark.index :]
+    if "#" in outside:
+        raise SpecError("expected a value alone, got a comment (#) beside it; put a text with # in quotes")
+    return value
+
+
+def _check_events(data: bytes | str) -> None:
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        if isinstance(event, yaml.DocumentStartEvent) and event.version not in (None, (1, 2)):
+            raise SpecError("expected YAML 1.2, got a %YAML line of another version; remove that line")
+        if isinstance(event, yaml.AliasEvent):
+            raise SpecError("a spec has no YAML aliases (*name); write the value out, or put a text with * in quotes")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise SpecError(f"a spec is nested at most {DEEPEST} levels deep")
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _places(first: yaml.Node, second: yaml.Node) -> str:
+    if _line(first) != _line(second):
+        return f"lines {_line(first)} and {_line(second)}"
+    return f"line {_line(first)}, columns {first.start_mark.column + 1} and {second.start_mark.column + 1}"
+
+
+def _short(tag: str) -> str:
+    return tag.replace(_TAG, "!!")
+
+
+class Dumper(yaml.SafeDumper):
+    """Texts that look like something else are quoted, so that every reader of YAML takes them as texts."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write nothing by reference."""
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else "'" if _UNCLEAR.fullmatch(text) else None
+    return dumper.represent_scalar(_TAG + "str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
+
+
+def write_plain(value: object) -> str:
+    """Write a value as YAML that `read_plain`, and any other reader, reads as the same."""
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False))
+
+
+def write_text(text: str) -> str:
+    """Write a text as a YAML value of one line, whatever characters it holds."""
+    return str(yaml.dump(text, Dumper=yaml.SafeDumper, default_style='"', width=float("inf"))).strip()

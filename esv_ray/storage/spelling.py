@@ -1,0 +1,100 @@
+"""How a location is spelled: never empty, and a ``file://`` URL is percent-decoded into the path that it names."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from esv_ray.errors import SpecError
+
+_DISK = re.compile(r"(?:file|local):")
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/:]")
+_KEPT_ESCAPES = re.compile(r"%(?:00|2[Ff])")
+
+
+def spelled(url: str) -> str:
+    """Return a location as the project uses it: a ``file:`` URL as a plain path, any other one unchanged.
+
+    A chain (``simplecache::file:///a%20b``) stays as it is, for it has no other spelling.
+
+    Raises:
+        SpecError: the location is empty, has spaces around it, or is a ``file:`` URL that names no path of this
+            machine.
+    """
+    check_text(url)
+    path = decoded(url)
+    if not _DISK.match(url) or "::" in url:
+        return url
+    path = path.removeprefix("file://")
+    check_text(path)
+    return path
+
+
+def decoded(url: str) -> str:
+    """Replace the percent escapes of ``file:`` URLs, also in a chain; fsspec takes them literally.
+
+    Raises:
+        SpecError: such a URL names no path of this machine.
+    """
+    if not _DISK.search(url):
+        return url
+    return "::".join(_decoded(link) if _DISK.match(link) else link for link in url.split("::"))
+
+
+def encoded(name: str, url: str) -> str:
+    """Spell a name as a part of a location: escaped in a ``file:`` URL."""
+    return name.replace("%", "%25") if _DISK.match(url) else name
+
+
+def local_path(text: str) -> str:
+    """Return the path of a file or folder that can only be on this machine, given as a path or a ``file:`` URL.
+
+    Raises:
+        SpecError: the text is empty, or a location elsewhere.
+    """
+    path = spelled(text)
+    if _ELSEWHERE.match(path):
+        raise SpecError(
+            f"{text}: expected a file or a folder of this machine, got a location elsewhere; copy it afterwards"
+        )
+    return path
+
+
+def check_text(url: str) -> None:
+    """Refuse an empty location, which nearly always is a variable without a value.
+
+    Raises:
+        SpecError: the location is empty or has spaces around it.
+    """
+    if url != url.strip() or not url:
+        raise SpecError(f"expected a location without spaces around it, got {url!r}; a variable in it may be empty")
+
+
+def _decoded(link: str) -> str:
+    """One ``file:`` URL with its escapes replaced, as ``file://PATH``."""
+    path = link.partition(":")[2]
+    if path.startswith("//"):
+        host, slash, rest = path[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            host = host.rpartition("@")[2]  # no password is printed
+            raise SpecError(
+                f"file://{host}{slash}{rest}: expected file:///PATH, an absolute path after three slashes, got the "
+                f"host {host!r}; for a relative path leave file:// out"
+            )
+        path = slash + rest
+    if not path:
+        raise SpecError(f"{link}: expected a path after {link.partition(':')[0]}:, got none; a variable may be empty")
+    if _NO_ESCAPE.search(path):
+        raise SpecError(
+            f"{link}: expected two hexadecimal digits after %, as in %20; write %25 for a percent sign, or a plain path"
+        )
+    if found := _KEPT_ESCAPES.search(path):
+        raise SpecError(f"{link}: expected a path, got {found[0]}, which no name holds; write / between names")
+    try:
+        plain = unquote_to_bytes(path).decode()
+    except UnicodeError:
+        raise SpecError(f"{link}: expected escapes of UTF-8, got others; write the path without file://") from None
+    if "::" in plain:
+        raise SpecError(f"{link}: expected a path without ::, which joins locations, got {plain!r}")
+    return f"file://{plain}"
