@@ -15,7 +15,7 @@ from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
-from esv_ray.errors import EsvError, IncompleteError
+from esv_ray.errors import EsvError, IncompleteError, StorageError
 from esv_ray.signals import INTERRUPTED, tell_interrupted, was_interrupted
 
 INCOMPLETE, WRONG_REQUEST = 1, 2
@@ -48,7 +48,7 @@ for command in (
 
 
 def main() -> None:
-    """The one place where errors become exit codes: 0 done, 1 incomplete, 2 wrong request, 130 interrupted."""
+    """The one place where errors become exit codes: 0 done, 1 incomplete or no room, 2 wrong request, 130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
     except BaseException as error:
@@ -64,7 +64,8 @@ def _exit_code(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, EsvError):
         click.echo(f"esv: {printable(str(error))}", err=True)
-        return INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
+        full = isinstance(error, StorageError) and error.full
+        return INCOMPLETE if full or isinstance(error, IncompleteError) else WRONG_REQUEST
     if isinstance(error, click.ClickException):
         error.show()
         return WRONG_REQUEST
