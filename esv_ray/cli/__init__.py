@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -48,7 +49,7 @@ for command in (
 
 
 def main() -> None:
-    """The one place where errors become exit codes: 0 done, 1 incomplete or no room, 2 wrong request, 130 interrupted."""
+    """The one place where errors become exit codes: 0 done, 1 incomplete, 2 wrong request, 130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
     except BaseException as error:
@@ -62,11 +63,26 @@ def _exit_code(error: BaseException) -> int:
     if was_interrupted() or isinstance(error, click.Abort | KeyboardInterrupt):
         tell_interrupted()
         return INTERRUPTED
+    limit = _limit(error)
+    if limit is not None:
+        click.echo(f"esv: {limit}, then run again: what is committed stays", err=True)
+        return INCOMPLETE
     if isinstance(error, EsvError):
         click.echo(f"esv: {printable(str(error))}", err=True)
-        full = isinstance(error, StorageError) and error.full
+        full = isinstance(error, StorageError) and error.full  # not the request is wrong
         return INCOMPLETE if full or isinstance(error, IncompleteError) else WRONG_REQUEST
     if isinstance(error, click.ClickException):
         error.show()
         return WRONG_REQUEST
     raise error
+
+
+def _limit(error: BaseException) -> str | None:
+    """Name the limit of this machine that an error means; None where it means none."""
+    if isinstance(error, MemoryError):
+        return "this process got no more memory; raise its limit (ulimit -v, or the container's)"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "this process could not start a thread; raise ulimit -u, ulimit -v, or the container's limit of pids"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "this process could not open another file; raise ulimit -n"
+    return None
