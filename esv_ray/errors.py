@@ -27,18 +27,20 @@ class StorageError(DataError):
 
     Attributes:
         passing: whether it may answer later; else something must be put right first, such as room or permissions.
+        full: whether it lacks room.
     """
 
-    def __init__(self, message: str, *, passing: bool = True) -> None:
+    def __init__(self, message: str, *, passing: bool = True, full: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+        self.full = full
 
-    def __reduce__(self) -> tuple[Callable[..., StorageError], tuple[str, bool]]:
-        return _storage_error, (str(self), self.passing)
+    def __reduce__(self) -> tuple[Callable[..., StorageError], tuple[str, bool, bool]]:
+        return _storage_error, (str(self), self.passing, self.full)
 
 
-def _storage_error(message: str, passing: bool) -> StorageError:
-    return StorageError(message, passing=passing)
+def _storage_error(message: str, passing: bool, full: bool) -> StorageError:
+    return StorageError(message, passing=passing, full=full)
 
 
 class ModelError(EsvError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -15,7 +16,7 @@ from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
-from esv_ray.errors import EsvError, IncompleteError
+from esv_ray.errors import EsvError, IncompleteError, StorageError
 from esv_ray.signals import INTERRUPTED, tell_interrupted, was_interrupted
 
 INCOMPLETE, WRONG_REQUEST = 1, 2
@@ -62,10 +63,26 @@ def _exit_code(error: BaseException) -> int:
     if was_interrupted() or isinstance(error, click.Abort | KeyboardInterrupt):
         tell_interrupted()
         return INTERRUPTED
+    limit = _limit(error)
+    if limit is not None:
+        click.echo(f"esv: {limit}, then run again: what is committed stays", err=True)
+        return INCOMPLETE
     if isinstance(error, EsvError):
         click.echo(f"esv: {printable(str(error))}", err=True)
-        return INCOMPLETE if isinstance(error, IncompleteError) else WRONG_REQUEST
+        full = isinstance(error, StorageError) and error.full  # not the request is wrong
+        return INCOMPLETE if full or isinstance(error, IncompleteError) else WRONG_REQUEST
     if isinstance(error, click.ClickException):
         error.show()
         return WRONG_REQUEST
     raise error
+
+
+def _limit(error: BaseException) -> str | None:
+    """Name the limit of this machine that an error means; None where it means none."""
+    if isinstance(error, MemoryError):
+        return "this process got no more memory; raise its limit (ulimit -v, or the container's)"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "this process could not start a thread; raise ulimit -u, ulimit -v, or the container's limit of pids"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "this process could not open another file; raise ulimit -n"
+    return None

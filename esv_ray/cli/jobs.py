@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,11 +15,13 @@ import click
 from esv_ray.cli.attribute import printable
 from esv_ray.cli.job_options import address_option, kubernetes_option, namespace_option
 from esv_ray.cli.types import NAME
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from esv_ray.cluster.standing import Standing
     from esv_ray.cluster.submission import Submission
+
+_OF_AN_OUTPUT = ("run.json", "progress.json", "_SUCCESS")
 
 as_json = click.option("--json", "machine", is_flag=True, help="One JSON object in place of text.")
 
@@ -40,7 +43,12 @@ def status(job: str, address: str | None, kubernetes: bool, namespace: str | Non
       esv status esv-mtrn-8-2 --kubernetes --namespace video
       esv status s3://bucket/esv/mtrn-8/
     """
-    _tell(_of_output(job) if "/" in job else standing(_find(job, address, kubernetes, namespace)), machine)
+    if "/" in job:
+        _tell(_of_output(job), machine)
+        return
+    with _or_output(job):
+        found = _find(job, address, kubernetes, namespace)
+    _tell(standing(found), machine)
 
 
 @click.command()
@@ -58,14 +66,16 @@ def logs(
     if kubernetes:
         from esv_ray.cluster import kubernetes as pods
 
-        found = pods.find(job, namespace)
+        with _or_output(job):
+            found = pods.find(job, namespace)
         with going_on(found.id, where):
             context.exit(pods.logs(found.id, namespace, follow=follow))
     from esv_ray.cluster import ray_jobs as jobs
     from esv_ray.cluster.ray_client import connect
 
-    client = connect(address)
-    found = jobs.find(client, job)
+    with _or_output(job):
+        client = connect(address)
+        found = jobs.find(client, job)
     if follow:
         with going_on(found.id, where):
             jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
@@ -83,14 +93,16 @@ def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None)
     if kubernetes:
         from esv_ray.cluster import kubernetes as pods
 
-        found = pods.stop(job, namespace)
+        with _or_output(job):
+            found = pods.stop(job, namespace)
         click.echo(f"{found.id} and its cluster are deleted; what is committed stays: {found.output}")
         return
     from esv_ray.cluster import ray_jobs as jobs
     from esv_ray.cluster.ray_client import connect
 
-    client = connect(address)
-    before = jobs.find(client, job)
+    with _or_output(job):
+        client = connect(address)
+        before = jobs.find(client, job)
     ended = jobs.stop(client, before.id)
     if before.over:
         click.echo(f"{ended.id} had ended before: {ended.state}")
@@ -165,6 +177,22 @@ def standing(submission: Submission) -> Standing:
         started=submission.started,
         ended=submission.ended,
     )
+
+
+@contextmanager
+def _or_output(job: str) -> Iterator[None]:
+    """Where no such job is found, say so if the name is that of an output in the working folder, or its location."""
+    try:
+        yield
+    except SpecError as error:
+        if "/" in job:
+            raise SpecError(
+                f"{error}; {job} is a location: esv status {job} shows an output's progress, and logs and stop take "
+                "the id or name of a job"
+            ) from error
+        if any(Path(job, name).is_file() for name in _OF_AN_OUTPUT):
+            raise SpecError(f"{error}; for the output in this folder: esv status ./{job}") from error
+        raise
 
 
 def _find(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> Submission:

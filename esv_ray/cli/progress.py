@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _EVERY_S = 10.0
 
+_log = logging.getLogger("esv_ray")
+
 
 @contextmanager
 def unit_log(file: str | None) -> Iterator[None]:
@@ -34,7 +37,7 @@ def unit_log(file: str | None) -> Iterator[None]:
         return
     logger = logging.getLogger("esv_ray.units")
     try:
-        handler = logging.StreamHandler(sys.stderr) if file == "-" else logging.FileHandler(file, encoding="utf-8")
+        handler = logging.StreamHandler(sys.stderr) if file == "-" else _LogFile(file, encoding="utf-8")
     except OSError as error:
         raise SpecError(f"--log {file}: cannot be written: {error.strerror}") from None
     before = logger.level, logger.propagate
@@ -47,6 +50,34 @@ def unit_log(file: str | None) -> Iterator[None]:
         logger.removeHandler(handler)
         handler.close()
         logger.level, logger.propagate = before
+
+
+class _LogFile(logging.FileHandler):
+    """A file of log lines that reports the first line it cannot write, in one line: a full disk ends no job."""
+
+    _reported = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Report the exception that is being handled, once."""
+        if not self._reported:
+            self._reported = True
+            _log.warning("--log %s: cannot be written: %s; lines are missing from here on", self._name(), _reason())
+
+    def close(self) -> None:
+        """Close the file; what is left to write may find no room."""
+        try:
+            super().close()
+        except OSError as error:
+            if not self._reported:
+                _log.warning("--log %s: its end cannot be written: %s", self._name(), error.strerror)
+
+    def _name(self) -> str:
+        return Path(self.baseFilename).name
+
+
+def _reason() -> str:
+    error = sys.exception()
+    return str(getattr(error, "strerror", None) or error)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from esv_ray.cluster.runtime import check_address, ray_runtime
 from esv_ray.cluster.state import JobResult, Progress, Report, Run
 from esv_ray.cluster.telemetry import awaiting_file, log_unit, progress_file
 from esv_ray.cluster.worker import UnitReport
-from esv_ray.errors import EsvError, IncompleteError, SpecError
+from esv_ray.errors import EsvError, IncompleteError, SpecError, StorageError
 from esv_ray.parallel import DaemonThreads
 from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
@@ -58,7 +58,12 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
     check_address(spec)
     with awaiting_file(spec.output, report) as waiting:
         budget_of = None if spec.cluster.address is None else partial(_budget_on_cluster, waiting=waiting)
-        job = plan_job(spec, retry_failed=retry_failed, budget_of=budget_of)
+        try:
+            job = plan_job(spec, retry_failed=retry_failed, budget_of=budget_of)
+        except StorageError as error:
+            if error.passing or error.full:  # the request may be right
+                raise IncompleteError(f"{error}; run again to go on") from error
+            raise
     left = sum(len(job.retried.get(unit.index, range(unit.rows))) for unit in job.pending)
     units = len(job.manifest.units)
     progress = Progress(job.manifest.rows, job.manifest.rows - left, units, units - len(job.pending))
@@ -70,8 +75,8 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             ended = finish_job(spec.output, job.manifest, run.expected)
             if ended.missing:
                 run.found_missing(ended.missing, ended.counts)
-        except (SpecError, RuntimeLostError):
-            raise  # a cluster that cannot do what is asked of it, or one that is gone for the second time
+        except (SpecError, IncompleteError):
+            raise  # a machine or a cluster that cannot do what is asked of it, or one that is gone for the second time
         except EsvError as error:  # the request was right: it is what was met on the way
             raise IncompleteError(f"{error}; run again to go on") from error
         result = JobResult(

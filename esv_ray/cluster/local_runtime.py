@@ -62,7 +62,7 @@ def own_runtime() -> Iterator[Path]:
         The folder to give to Ray. Nobody else can enter the one around it.
 
     Raises:
-        JobError: there is no place for it.
+        SpecError: there is no place for it.
     """
     folder, lock = new_folder()
     done = threading.Event()

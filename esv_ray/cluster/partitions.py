@@ -157,7 +157,9 @@ class _SharedRuntime:
                 check_address(spec)
                 self.stack.enter_context(ray_runtime(spec))
             except EsvError as error:
-                if self.began:  # the request was right: the cluster is gone since
+                if self.began and not isinstance(
+                    error, IncompleteError
+                ):  # the request was right: the cluster is gone since
                     raise IncompleteError(f"{error}; run again to go on") from error
                 raise
             self.there = True

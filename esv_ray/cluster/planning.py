@@ -105,8 +105,9 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
     check_same_job(found, keys, files, spec.output)
     if found.model != _about(model):
         raise DataError(
-            f"{spec.output}/run.json: expected what the model {spec.model} says of itself (prior, classes, sizes), got "
-            f"something else; `esv verify --repair {spec.output}` moves it aside, then run the job again"
+            f"{spec.output}/run.json: expected what the model {spec.model} says of itself, got another "
+            f"{_other_keys(found.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, then run "
+            "the job again"
         )
     return CheckedJob(model, found, planned=True)
 
@@ -196,6 +197,10 @@ def _about(model: VideoModel) -> dict[str, Any]:
         "classes": None if model.classes is None else list(model.classes),
         "prior": model.prior.tolist(),
     }
+
+
+def _other_keys(found: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*found, *about}) if found.get(key) != about.get(key))
 
 
 def _check_adoptable(output: str, manifest: Manifest) -> None:

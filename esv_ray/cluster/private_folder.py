@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
+import socket
+import stat
 import sys
 import tempfile
 import time
@@ -13,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from esv_ray.errors import JobError
+from esv_ray.cluster.limits import WITHOUT_RAY
+from esv_ray.errors import SpecError
 
 PREFIX = "esv-ray-"
 OWNED = "ESV_RAY_RUNTIME"
@@ -22,8 +26,10 @@ OWNED = "ESV_RAY_RUNTIME"
 _SOCKET_BYTES = 107 if sys.platform == "linux" else 103  # of a path, by the kernel's sockaddr_un
 _BELOW = len(f"/{PREFIX}01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 _NOBODY = 65534  # whoever has no number in this container: the machine's root, above all
-_TRIES = 3
+_TRIAL_BYTES = 2**16
 _GONE_S = 3.0  # until killed processes are gone
+
+_log = logging.getLogger("esv_ray")
 
 
 def new_folder() -> tuple[Path, int]:
@@ -33,26 +39,55 @@ def new_folder() -> tuple[Path, int]:
         The folder, and a descriptor whose lock says that it is in use; the kernel drops it with the process.
 
     Raises:
-        JobError: there is no place for it.
+        SpecError: there is no place for it.
     """
-    tried = []
-    for place in _places():
-        remove_left(place)
-        for _ in range(_TRIES):
+    refused = {}
+    for place, chosen, why in _places():
+        if why is None:
             try:
-                folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+                return _new_folder(place)
             except OSError as error:
-                tried.append(f"{place} ({error.strerror})")
-                break
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            if _held(lock) and folder.exists():
-                return folder, lock
-            os.close(lock)  # another command that starts now took it for left
-    found = f"; tried {', '.join(tried)}" if tried else ""
-    raise JobError(
-        "cannot start Ray on this machine: expected a folder for its sockets of at most "
-        f"{_SOCKET_BYTES - _BELOW} characters that other users cannot rename{found}; set RAY_TMPDIR to one"
+                why = error.strerror or str(error)
+        refused[place] = why
+        if chosen:
+            _log.warning("RAY_TMPDIR=%s cannot hold Ray's sockets (%s); looking for another folder", place, why)
+    found = ", ".join(f"{place} ({why})" for place, why in refused.items())
+    raise SpecError(
+        "cannot start Ray on this machine: expected a folder for its sockets with an ASCII path of at most "
+        f"{_SOCKET_BYTES - _BELOW} bytes, in which this user can write and other users cannot rename; tried {found}; "
+        f"set RAY_TMPDIR to one, {WITHOUT_RAY}"
     )
+
+
+def _new_folder(place: Path) -> tuple[Path, int]:
+    remove_left(place)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if not (_held(lock) and folder.exists()):
+            os.close(lock)  # another command that starts now took it for left
+            continue
+        try:
+            _try_out(folder)
+        except OSError:
+            remove_folder(folder)
+            os.close(lock)
+            raise
+        return folder, lock
+
+
+def _try_out(folder: Path) -> None:
+    """Make a socket and a file in a folder: some file systems have no sockets, or no room.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    path = folder / "trial"
+    with socket.socket(socket.AF_UNIX) as trial:
+        trial.bind(str(path))
+    path.unlink()
+    path.write_bytes(bytes(_TRIAL_BYTES))
+    path.unlink()
 
 
 def _held(descriptor: int) -> bool:
@@ -66,18 +101,46 @@ def _held(descriptor: int) -> bool:
     return True
 
 
-def _places() -> Iterator[Path]:
-    """Where a private folder may be: paths short enough for sockets, which nobody else can change."""
+def _places() -> Iterator[tuple[Path, bool, str | None]]:
+    """Find where a private folder may be: paths short enough for sockets, which nobody else can change.
+
+    Yields:
+        A place, whether the user chose it for Ray, and why it cannot be used; None: it can.
+    """
     chosen = os.environ.get("RAY_TMPDIR")
-    others = (tempfile.gettempdir(), "/tmp", os.environ.get("XDG_RUNTIME_DIR"), "/var/tmp")  # noqa: S108
+    try:
+        usual = tempfile.gettempdir()
+    except OSError:  # nothing can be written where it looks
+        usual = None
+    others = (os.environ.get("TMPDIR"), "/tmp", os.environ.get("XDG_RUNTIME_DIR"), "/var/tmp")  # noqa: S108
     seen = set()
-    for name in (chosen, *others):
+    for name in (chosen, usual, *others):
         place = Path(os.path.realpath(name)) if name else None
-        if place is None or place in seen or len(os.fsencode(place)) + _BELOW > _SOCKET_BYTES:
+        if place is None or place in seen:
             continue
         seen.add(place)
-        if place.is_dir() and (name == chosen or not others_can_rename(place)):
-            yield place
+        yield place, name == chosen, _objection(place, trusted=name == chosen)
+
+
+def _objection(place: Path, *, trusted: bool) -> str | None:
+    """Why a private folder cannot be in a place; None: it may.
+
+    Args:
+        place: a path without links.
+        trusted: whether the user answers for who can rename what is in it.
+    """
+    if not str(place).isascii():
+        return "letters beyond ASCII, which Ray cannot read"
+    if (length := len(os.fsencode(place))) + _BELOW > _SOCKET_BYTES:
+        return f"{length} bytes long"
+    try:
+        if not stat.S_ISDIR(place.stat().st_mode):
+            return "not a folder"
+        if not trusted and others_can_rename(place):
+            return "others can rename what is in it"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def others_can_rename(folder: Path) -> bool:
@@ -119,7 +182,7 @@ def end_processes(folder: Path) -> None:
 
 
 def _processes(folder: Path) -> list[int]:
-    mark, found = f"{OWNED}={folder}".encode(), []
+    mark, found = os.fsencode(f"{OWNED}={folder}"), []
     for entry in Path("/proc").glob("[0-9]*"):  # there is none on other systems than Linux
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():

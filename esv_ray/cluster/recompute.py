@@ -184,9 +184,20 @@ def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[Inp
     if not same or [file.size for file in planned] != [file.size for file in here]:
         raise DataError(
             f"{where}: expected the {len(planned)} files of the job's plan, of the same names and sizes, got "
-            f"{len(here)} files; check --features"
+            f"{_first_other(planned, here)}; check --features"
         )
     return {file: replace(now, footer=file.footer) for file, now in zip(planned, here, strict=True)}
+
+
+def _first_other(planned: Sequence[InputFile], here: Sequence[InputFile]) -> str:
+    """How many files there are or, of as many, the first that has another name or size."""
+    if len(planned) != len(here):
+        return f"{len(here)} files"
+    for file, now in zip(planned, here, strict=True):
+        names = basename(file.url), basename(now.url)
+        if (names[0], file.size) != (names[1], now.size):
+            return f"{names[1]} of {now.size} bytes in place of {names[0]} of {file.size}"
+    return "the same in another order"
 
 
 def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]) -> dict[Unit, list[int]]:

@@ -13,12 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from esv_ray.cluster.limits import OBJECT_STORE_BYTES, WITHOUT_RAY, check_limits
 from esv_ray.cluster.local_runtime import own_runtime, quieten
-from esv_ray.errors import JobError, SpecError, one_line
-from esv_ray.machine import cores
+from esv_ray.errors import IncompleteError, SpecError, one_line
+from esv_ray.machine import cores, gpus
 from esv_ray.spec import JobSpec
-
-_OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
 
 # Ray keeps the first token that a process used, so that every runtime of this process has the same.
 _TOKEN = secrets.token_hex(32)
@@ -59,8 +58,8 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
     """A Ray runtime: the one that is there, the one at the address, or a new one on this machine alone.
 
     Raises:
-        SpecError: none can be reached at the address.
-        JobError: none can be started here.
+        SpecError: none can be reached at the address, or this machine lacks what one needs.
+        IncompleteError: none could be started here.
     """
     local = spec.cluster.address is None
     with _environment({**_ALWAYS, **(_LOCAL if local else {})}), ExitStack() as own:
@@ -71,13 +70,16 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
             return
         if local:
             quieten()
+            check_limits(gpus() or cores() if spec.cluster.actors == "auto" else spec.cluster.actors)
         options = _local(spec, own.enter_context(own_runtime())) if local else _remote(spec)
         try:
             with _own_sigterm_handler():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare ones, too, where a process of its own ends while it starts
             if local:
-                raise JobError(f"cannot start Ray on this machine: {one_line(error)}") from error
+                raise IncompleteError(
+                    f"cannot start Ray on this machine: {one_line(error)}; run again to go on, {WITHOUT_RAY}"
+                ) from error
             raise SpecError(
                 f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
             ) from error
@@ -108,7 +110,7 @@ def _local(spec: JobSpec, folder: Path) -> dict[str, Any]:
         "address": "local",
         "num_cpus": max(cores(), spec.compute.threads * (1 if wished == "auto" else wished)),
         "include_dashboard": False,
-        "object_store_memory": _OBJECT_STORE_BYTES,
+        "object_store_memory": OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
         "_temp_dir": str(folder),
     }

@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from esv_ray.storage.faults import BeyondError, patience
+from esv_ray.storage.answers import BeyondError
+from esv_ray.storage.faults import patience
 
 SLACK = 2**20
 """Bytes that any answer may have beside what was asked for: errors, redirects, what is told of an object."""

@@ -17,50 +17,25 @@ from functools import lru_cache, partial
 from typing import TypeVar
 
 from esv_ray.errors import DataError, EsvError, SpecError, StorageError
+from esv_ray.storage.answers import (
+    CLOCK_CODES,
+    DENIED_CODES,
+    BeyondError,
+    RefusedError,
+    answer,
+    is_full,
+    is_unsigned,
+    of_a_store,
+    passes,
+    region_of,
+    short,
+)
+from esv_ray.storage.clients import how_to_sign_in
 
 T = TypeVar("T")
 
 VARIABLE = "ESV_STORAGE"
 """The environment variable that changes `Patience`, e.g. ``ESV_STORAGE=tries=4,seconds=20,read=5``."""
-
-# What a client of a store raises comes from one of these packages, or is an OSError.
-_CLIENTS = {
-    "adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs", "urllib3",
-}  # fmt: skip
-
-# By name, because a store's client need not be installed, and because botocore takes a while to import.
-_PASSING = {
-    "ChecksumError",  # gcsfs: the bytes do not have the hash they were announced with
-    "ChunkedEncodingError",
-    "ClientConnectionError",
-    "ClientPayloadError",  # aiohttp: a body ended too early
-    "ConnectionError",  # of botocore and requests; not the built-in one alone
-    "CredentialRetrievalError",  # botocore: the metadata service of a machine, or STS, did not answer
-    "HTTPClientError",
-    "IncompleteRead",
-    "IncompleteReadError",
-    "MetadataRetrievalError",
-    "ProxyError",  # gcsfs says so of a 502
-    "ProtocolError",
-    "ResponseParserError",  # a refusal of an overloaded server that is no XML
-    "ServiceRequestError",  # azure: the request did not arrive
-    "ServiceResponseError",  # azure: the answer did not arrive
-    "Timeout",
-    "TransportError",
-}
-_LASTING = {"ClientConnectorCertificateError", "ClientSSLError", "SSLError", "InvalidURL"}
-_PASSING_NUMBERS = {
-    errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN,
-    errno.EHOSTUNREACH, errno.EINTR, errno.EIO, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.ENOBUFS,
-    errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO),
-}  # fmt: skip
-# Refusals with a status of 400 that say that the request arrived damaged or late.
-_PASSING_CODES = {
-    "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
-    "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentSHA256Mismatch",
-}  # fmt: skip
-_NAME_UNKNOWN = {"gaierror"}
-_NAME_SERVER_BUSY = -3  # EAI_AGAIN; every other answer of the resolver lasts
 
 
 @dataclass(frozen=True)
@@ -112,10 +87,6 @@ def _parsed(text: str) -> Patience:
     return Patience(**values)  # type: ignore[arg-type]
 
 
-class BeyondError(OSError):
-    """A store sends more than was asked for, goes on without end, or says what no store says."""
-
-
 # What tests replace.
 pause: Callable[[float], None] = time.sleep
 clock: Callable[[], float] = time.monotonic
@@ -150,7 +121,7 @@ def attempt(url: str, doing: str, work: Callable[[], T], *, waits: Patience | No
             rest = draw(min(waits.longest, waits.first * 2.0 ** (tried - 1)))
             spent = clock() - begun
             if not passes(error) or tried >= waits.tries or spent + rest > waits.seconds:
-                raise _told(url, doing, error, tried, spent) from error
+                raise told(url, doing, error, tried, spent) from error
         pause(rest)
 
 
@@ -167,83 +138,11 @@ def locating(url: str, doing: str) -> Iterator[None]:
     except Exception as error:
         if not of_a_store(error):
             raise
-        raise _told(url, doing, error, 1, 0.0) from error
+        raise told(url, doing, error, 1, 0.0) from error
 
 
-def of_a_store(error: BaseException) -> bool:
-    """Whether an exception is what a store, or the client of one, says; others are nobody's to translate."""
-    return isinstance(error, OSError) or any(
-        kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__
-    )
-
-
-def passes(error: BaseException) -> bool:
-    """Whether a fault may be gone at the next try: servers overloaded or restarted, connections and bodies cut."""
-    said = _answer(error)
-    if said is not None:
-        status, code = said
-        return status in (408, 409, 429) or (status >= 500 and status not in (501, 505)) or code in _PASSING_CODES
-    for cause in _causes(error):
-        names = {kind.__name__ for kind in type(cause).__mro__}
-        if names & _LASTING:
-            return False
-        if names & _NAME_UNKNOWN:  # what is not in the name service is misspelled; but it may be busy
-            return getattr(cause, "errno", None) == _NAME_SERVER_BUSY
-    if isinstance(error, ConnectionError | TimeoutError):
-        return True
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _PASSING_NUMBERS
-    return bool({kind.__name__ for kind in type(error).__mro__} & _PASSING)
-
-
-def _answer(error: BaseException) -> tuple[int, str] | None:
-    """HTTP status and code of the refusal, where there was an answer: s3fs keeps botocore's error as the cause."""
-    for cause in _causes(error):
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            code = str(response.get("Error", {}).get("Code", ""))
-            if isinstance(status, int) or code:
-                return status if isinstance(status, int) else 0, code
-        # azure, aiohttp, gcsfs; the "code" that aiohttp gives an answer it could not read is its own.
-        client = type(cause).__module__.partition(".")[0]
-        status = getattr(cause, {"azure": "status_code", "aiohttp": "status", "gcsfs": "code"}.get(client, ""), None)
-        if isinstance(status, int | str) and str(status).isdecimal() and int(status) >= 400:
-            return int(status), ""
-    return None
-
-
-def _status(error: BaseException) -> int:
-    """HTTP status of the refusal, or 0."""
-    return (_answer(error) or (0, ""))[0]
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was made of: its cause, or what botocore and aiohttp keep of the connection's."""
-    waiting: list[object] = [error]
-    seen: list[BaseException] = []
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or any(one is other for other in seen):
-            continue
-        seen.append(one)
-        yield one
-        told = getattr(one, "kwargs", None)
-        waiting += [
-            one.__cause__,
-            getattr(one, "os_error", None),
-            told.get("error") if isinstance(told, dict) else None,
-        ]
-
-
-def short(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
-def _told(url: str, doing: str, error: Exception, tried: int, spent: float) -> DataError:
-    """The one line. What is not there is a matter of the data; everything else, of the storage."""
+def told(url: str, doing: str, error: Exception, tried: int, spent: float) -> DataError:
+    """Make the one line. What is not there is a matter of the data; everything else, of the storage."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
     if isinstance(error, BeyondError):
@@ -258,21 +157,45 @@ def _told(url: str, doing: str, error: Exception, tried: int, spent: float) -> D
             "what is committed stays",
             passing=True,
         )
-    # gcsfs says so in words alone.
-    if isinstance(error, PermissionError) or _status(error) in (401, 403) or str(error).startswith("Forbidden"):
+    if is_full(error):
         return StorageError(
-            f"cannot {doing}: access to {url} was denied ({short(error)}); check the credentials and permissions",
+            f"cannot {doing}: {url}: {short(error)}; free some room",
             passing=False,
+            full=True,
         )
+    lasting = partial(StorageError, passing=False)
+    status, code = answer(error) or (0, "")
+    region = region_of(error)
+    if region is not None:
+        hint = f"set AWS_DEFAULT_REGION={region}" if region else "set AWS_DEFAULT_REGION, and check the endpoint"
+        return lasting(f"cannot {doing}: {url}: the bucket is in another region ({short(error)}); {hint}")
+    sign_in = how_to_sign_in(url)
+    if is_unsigned(error):
+        return lasting(f"cannot {doing}: {url}: {short(error)}; set the credentials{sign_in or ' of the client'}")
+    if code in CLOCK_CODES:
+        return lasting(f"cannot {doing}: access to {url} was denied ({short(error)}); set the clock of this machine")
+    if status == 405:
+        return lasting(f"cannot {doing}: {url}: {short(error)}; check the endpoint: it does not know this request")
+    if status == 407:
+        return lasting(f"cannot {doing}: {url}: {short(error)}; check the proxy (HTTPS_PROXY) and its credentials")
+    # gcsfs says so in words alone.
+    denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
+    if denied or status in (401, 403) or code in DENIED_CODES:
+        return lasting(
+            f"cannot {doing}: access to {url} was denied ({short(error)}); check the credentials and permissions"
+            f"{sign_in}"
+        )
+    if status == 400 and code in ("", "400"):  # an answer to HEAD has no body, and so no reason
+        return lasting(
+            f"cannot {doing}: {url}: {short(error)}, without a reason; check the credentials{sign_in}: a store "
+            "answers so to an expired or malformed token, too; then the endpoint and the region"
+        )
+    if status in (404, 410):
+        return DataError(f"cannot {doing}: {url} was not found ({short(error)}); check the location")
+    if isinstance(error, RefusedError):
+        return lasting(f"cannot {doing}: {url}: {short(error)}; the client needs it: check the credentials{sign_in}")
     if not isinstance(error, OSError):
-        hint = "check the endpoint, the credentials and the network"
-        return StorageError(f"cannot {doing}: {url}: {short(error)}; {hint}", passing=False)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"cannot {doing}: {url}: {short(error)}; free some room", passing=False)
+        return lasting(f"cannot {doing}: {url}: {short(error)}; check the endpoint, the credentials and the network")
     # Without a number it is what Arrow says of broken data; some numbers say that the location is another thing.
-    kind = (
-        DataError
-        if error.errno in (None, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
-        else partial(StorageError, passing=False)
-    )
-    return kind(f"cannot {doing}: {url}: {short(error)}")
+    is_data = error.errno in (None, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+    return (DataError if is_data else lasting)(f"cannot {doing}: {url}: {short(error)}")

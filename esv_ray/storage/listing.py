@@ -12,8 +12,9 @@ from fsspec.utils import glob_translate
 
 from esv_ray.errors import DataError, SpecError
 from esv_ray.storage import links, requests
+from esv_ray.storage.answers import BeyondError
 from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import BeyondError, attempt
+from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, lists_flat, open_location
 from esv_ray.storage.objects import is_there
 from esv_ray.storage.requests import MOST_ENTRIES, Entry

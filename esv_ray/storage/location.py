@@ -13,8 +13,10 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import SpecError
+from esv_ray.storage.answers import is_unsigned, short
 from esv_ray.storage.bounds import web_session
-from esv_ray.storage.faults import patience, short
+from esv_ray.storage.clients import no_account, not_installed, quieten
+from esv_ray.storage.faults import patience, told
 from esv_ray.storage.s3_session import s3_sessions
 from esv_ray.storage.spelling import check_text, decoded, encoded
 
@@ -39,8 +41,10 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
     ``FSSPEC_S3``) stays.
 
     Raises:
-        SpecError: no such protocol, its client is not installed, the location could run code (``reference::``), or it
-            has a part that is empty, ``.``, ``..`` or a variable, or is a ``file:`` URL that names no path here.
+        SpecError: no such protocol, its client is not installed or knows no account, the location could run code
+            (``reference::``), or it has a part that is empty, ``.``, ``..`` or a variable, or is a ``file:`` URL that
+            names no path here.
+        DataError: its client finds no credentials.
     """
     try:
         if _CREDENTIALS.search(url):
@@ -51,11 +55,19 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         _check_runs_nothing(url)
         url = decoded(url)
         _check_parts(url)
+        quieten()
         options = {protocol: _options(protocol) for protocol in _PROTOCOL.findall(url)}
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
-        raise SpecError(f"{url}: {error}") from error
-    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise not_installed(url, error) from error
+    except Exception as error:
+        account = no_account(url, error)
+        if account is not None:
+            raise account from error
+        if is_unsigned(error):
+            raise told(url, "open", error, 1, 0.0) from error
+        if not isinstance(error, ValueError | TypeError | OSError | EOFError):
+            raise
         raise SpecError(
             f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {short(error)}"
         ) from error

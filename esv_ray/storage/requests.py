@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from esv_ray.storage.answers import BeyondError, RefusedError, is_absence, of_a_store, short
 from esv_ray.storage.bounds import Bound, current
-from esv_ray.storage.faults import BeyondError
 from esv_ray.storage.location import in_memory, is_local
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ MOST_ENTRIES = 2_000_000
 
 _PIECE_BYTES = 2**24
 _GRACE_S = 2.0  # for a disk to finish what it does when the user interrupts: a temporary file is removed
-_MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def info(fs: AbstractFileSystem, path: str) -> Entry:
@@ -149,7 +149,7 @@ def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
 def _ask(
     fs: AbstractFileSystem,
     name: str,
-    arguments: tuple[object, ...],
+    arguments: tuple[Any, ...],
     bound: Bound,
     options: Mapping[str, object] | None = None,
 ) -> Any:
@@ -166,7 +166,9 @@ def _ask(
     except Exception as error:
         if bound.refused is not None:  # however the client put it
             raise bound.refused from error
-        if isinstance(error, _MALFORMED) and not in_memory(fs):
+        if isinstance(error, FileNotFoundError) and not (is_local(fs) or is_absence(error, arguments[0])):
+            raise RefusedError(short(error.__cause__ or error)) from error
+        if isinstance(error, _MALFORMED) and not (in_memory(fs) or of_a_store(error)):
             raise BeyondError(f"its client cannot read the answer ({type(error).__name__}: {error})") from error
         raise
     finally:

@@ -15,8 +15,9 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
 from esv_ray.storage import requests
+from esv_ray.storage.answers import BeyondError
 from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import BeyondError, attempt
+from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, open_location
 
 # What stores say of a content: the first of these. A listing of S3 has no version ids, and where one has ETags they are

@@ -30,6 +30,7 @@ SUCCESS = "_SUCCESS"
 _PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
 _MOST_SUCCESS_BYTES = 2**16
+_SHOWN = 60  # characters of a value in a message
 
 
 class BrokenManifestError(DataError):
@@ -253,7 +254,9 @@ def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[
     differ = [key for key in sorted({*found.keys, *keys}) if found.keys.get(key) != keys.get(key)]
     if differ:
         shown = "; ".join(
-            f"{key}: expected {_short(found.keys.get(key))}, got {_short(keys.get(key))}" for key in differ
+            f"{key}: expected {before}, got {now}"
+            for key in differ
+            for before, now in [_shown(found.keys.get(key), keys.get(key))]
         )
         raise JobError(
             f"{output} holds another job's results; {shown}. Use another output, or give the same spec to resume"
@@ -305,9 +308,17 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _shown(one: object, other: object) -> tuple[str, str]:
+    """Two values that differ, in some sixty characters each that show where."""
+    texts = json.dumps(one), json.dumps(other)
+    at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    start = max(0, at - 20) if at >= _SHOWN - 3 else 0
+    return _short(texts[0], start), _short(texts[1], start)
+
+
+def _short(text: str, start: int) -> str:
+    shown = ("..." if start else "") + text[start:]
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
 
 
 def _listed(names: Sequence[str]) -> str:

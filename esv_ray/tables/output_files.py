@@ -39,7 +39,7 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
         found = pq.ParquetFile(io.BytesIO(data)).schema_arrow
         names = names_of(found, where)
         if not found.equals(schema, check_metadata=False):
-            raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {names}")
+            raise DataError(f"{where}: expected the columns of the contract, {_difference(schema, found, names)}")
         # Text as places in a dictionary: one long text may stand in every row.
         parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
         room = host_memory()
@@ -51,6 +51,18 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
+
+
+def _difference(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
+    """What a schema has in place of what the contract says: its columns, else the first type that differs."""
+    if list(names) != expected.names:
+        return f"{expected.names}, got {list(names)}"
+    other = next((each for each in zip(expected, found, strict=True) if not each[0].equals(each[1])), None)
+    return "got others" if other is None else f"{_typed(other[0])}, got {_typed(other[1])}"
+
+
+def _typed(field: pa.Field) -> str:
+    return f"{field.name} {field.type}{'' if field.nullable else ' not null'}"
 
 
 def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> int:

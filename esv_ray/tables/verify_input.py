@@ -49,11 +49,14 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
             (footer,) = read_footers([file])
         except DataError as error:
             return None, f"not compared with the input: {error}"
-        if {index: group.rows for index, group in enumerate(footer.groups) if group.rows} == planned[file]:
+        there = Counter({index: group.rows for index, group in enumerate(footer.groups) if group.rows})
+        if there == planned[file]:
             return None, None
-        rows = sum(group.rows for group in footer.groups)
+        differ = sorted(index for index in there.keys() | planned[file].keys() if there[index] != planned[file][index])
         return (
-            f"{file.url}: expected its {rows} rows in the plan, got {planned[file].total()}; plan the job again",
+            f"{file.url}: expected the rows of its row groups in the plan, {there.total()} in all, got "
+            f"{planned[file].total()}; {len(differ)} row groups differ, first {differ[0]}: expected {there[differ[0]]} "
+            f"rows, got {planned[file][differ[0]]}; plan the job again",
             None,
         )
 

@@ -61,7 +61,10 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
     if prior.ndim != 1 or prior.size != known or not known:
         raise DataError(f"run.json: expected a prior of {known} classes, got {prior.shape}")
     if not ((prior >= 0) & (prior <= 1)).all() or not abs(float(prior.sum()) - 1) <= _MOST_PRIOR_SUM:
-        raise DataError(f"run.json: expected a prior of probabilities that sum to 1, got a sum of {prior.sum():.6g}")
+        raise DataError(
+            "run.json: expected a prior of probabilities that sum to 1, got numbers from "
+            f"{prior.min():.6g} to {prior.max():.6g} that sum to {prior.sum():.9g}"
+        )
     return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance)
 
 
@@ -130,7 +133,7 @@ def _row_problems(rows: pa.Table, expected: Expected) -> Iterator[str]:
     if not (np.isfinite(errors) & (errors >= 0)).all():
         yield "standard errors are not finite and >= 0"
     elif not (errors <= most).all():
-        yield f"standard errors: expected at most {most:.6g}, got {errors.max():.3g}"
+        yield f"standard errors: expected at most {most:.6g}, got {errors.max():.9g}"
 
 
 def _same_frames(rows: pa.Table) -> bool:
@@ -212,10 +215,13 @@ def _group_fault(group: Mapping[str, Any], video: _Video, expected: Expected) ->
     if group["stderr_count"] not in (0, group["element_count"]):
         return "expected a standard error of each ESV, or of none"
     if tuple(group[f"element_{what}"] for what in ("count", "count_distinct", "min", "max")) != (n, n, 0, n - 1):
-        return f"expected one row for each element 0..{n - 1}, got {group['element_count']} rows"
+        return (
+            f"expected one row for each element 0..{n - 1}, got {group['element_count']} rows of "
+            f"{group['element_count_distinct']} elements from {group['element_min']} to {group['element_max']}"
+        )
     most = expected.ranges.most_esv(exact=video.exact)
     if isfinite(group["esv_sum"]) and not group["size_max"] <= most:
-        return f"expected ESVs of at most {most:.6g}, got {group['size_max']:.3g}"
+        return f"expected ESVs of at most {most:.6g}, got {group['size_max']:.9g}"
     return None
 
 

@@ -22,8 +22,9 @@ from s3fs.errors import translate_boto_error
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError
-from esv_ray.storage import faults
-from esv_ray.storage.faults import Patience, attempt, passes
+from esv_ray.storage import answers, faults
+from esv_ray.storage.answers import passes
+from esv_ray.storage.faults import Patience, attempt
 from esv_ray.tables.footers import read_footers
 from esv_ray.tables.inputs import list_files
 from tests.conftest import make_table
@@ -176,13 +177,13 @@ LASTING = {
 @pytest.mark.parametrize("name", PASSING)
 def test_passing(name: str) -> None:
     assert passes(PASSING[name])
-    assert faults.of_a_store(PASSING[name])
+    assert answers.of_a_store(PASSING[name])
 
 
 @pytest.mark.parametrize("name", LASTING)
 def test_lasting(name: str) -> None:
     assert not passes(LASTING[name])
-    assert faults.of_a_store(LASTING[name])
+    assert answers.of_a_store(LASTING[name])
 
 
 def test_patience_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""What this machine and the limits of its user must allow before Ray starts here; Ray itself hangs, or aborts."""
+
+from __future__ import annotations
+
+import _thread
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from esv_ray.errors import SpecError
+
+OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
+
+WITHOUT_RAY = "or set cluster.actors to 0, which needs no Ray"
+
+# Measured with Ray 2.60: its own processes take some 150 threads, a worker 32, and a worker is started in advance.
+_OWN_THREADS, _WORKER_THREADS = 160, 40
+_OWN_FILES, _WORKER_FILES = 60, 2  # of the process that has most open
+_ADDRESS_BYTES = 4 * 2**30  # a worker with torch takes 3.1
+_STACK_BYTES = 2**16
+
+
+def check_limits(actors: int) -> None:
+    """Check that Ray can start on this machine.
+
+    Args:
+        actors: how many it is to run.
+
+    Raises:
+        SpecError: it cannot; the line names the limit, and how to do without Ray.
+    """
+    why = next(_objections(max(2, actors)), None)
+    if why is not None:
+        raise SpecError(f"cannot start Ray on this machine: {why}, {WITHOUT_RAY}")
+
+
+def _objections(workers: int) -> Iterator[str]:
+    if sys.platform == "linux" and not Path("/proc/self/stat").exists():
+        yield "expected /proc, by which it finds its processes, found none; mount it"
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=10).close()
+    except OSError as error:
+        yield f"expected a loopback interface, got {error.strerror or error}; bring it up (ip link set lo up)"
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if space != resource.RLIM_INFINITY and space < _ADDRESS_BYTES:
+        yield f"expected {_gib(_ADDRESS_BYTES)} of address space for each process, got {_gib(space)}; raise ulimit -v"
+    size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if size != resource.RLIM_INFINITY and size < OBJECT_STORE_BYTES:
+        yield f"expected files of up to {OBJECT_STORE_BYTES} bytes, got a limit of {size}; raise ulimit -f"
+    files = _OWN_FILES + _WORKER_FILES * workers
+    found = _most_files(files)
+    if found < files:
+        yield f"expected {files} open files for each process, got a limit of {found}; raise ulimit -n"
+    threads = _OWN_THREADS + _WORKER_THREADS * workers
+    found = _startable(threads)
+    if found < threads:
+        yield (
+            f"expected room for {threads} more processes and threads, got {found}; raise the user's limit (ulimit -u) "
+            "or the container's (its pids limit)"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"
+
+
+def _most_files(wanted: int) -> int:
+    """How many files a process of this user may have open; a lower limit of its own is raised to that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted and (hard == resource.RLIM_INFINITY or hard > soft):
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def _startable(most: int) -> int:
+    """How many threads can be started now, up to a number: by trial, since limits of containers can be hidden."""
+    done = threading.Event()
+    ended = threading.Semaphore(0)
+
+    def wait() -> None:
+        done.wait()
+        ended.release()
+
+    before = threading.stack_size(_STACK_BYTES)
+    started = 0
+    try:
+        while started < most:
+            _thread.start_new_thread(wait, ())
+            started += 1
+    except RuntimeError:  # can't start new thread
+        pass
+    finally:
+        threading.stack_size(before)
+        done.set()
+        for _ in range(started):
+            ended.acquire()
+    return started
