@@ -27,10 +27,13 @@ def wait_until(reached: Callable[[], object], why: str = "") -> None:
 class Command:
     """`esv ...` in a session of its own, and all processes that descend from it, by a mark in their environment."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, open_files: int | None = None
+    ) -> None:
         self.mark = uuid4().hex
+        limit = [] if open_files is None else ["prlimit", f"--nofile={open_files}:{open_files}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "esv_ray", *arguments],
+            [*limit, sys.executable, "-m", "esv_ray", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

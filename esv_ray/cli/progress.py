@@ -61,7 +61,7 @@ class _LogFile(logging.FileHandler):
         """Report the exception that is being handled, once."""
         if not self._reported:
             self._reported = True
-            _log.warning("--log %s: cannot be written: %s; lines are missing from here on", self._name(), _reason())
+            _log.warning("--log %s: cannot be written: %s; lines are missing from here on", self._where(), _reason())
 
     def close(self) -> None:
         """Close the file; what is left to write may find no room."""
@@ -69,9 +69,9 @@ class _LogFile(logging.FileHandler):
             super().close()
         except OSError as error:
             if not self._reported:
-                _log.warning("--log %s: its end cannot be written: %s", self._name(), error.strerror)
+                _log.warning("--log %s: its end cannot be written: %s", self._where(), error.strerror)
 
-    def _name(self) -> str:
+    def _where(self) -> str:
         return Path(self.baseFilename).name
 
 

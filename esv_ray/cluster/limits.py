@@ -34,7 +34,7 @@ def check_limits(actors: int) -> None:
     """
     why = next(_objections(max(2, actors)), None)
     if why is not None:
-        raise SpecError(f"cannot start Ray on this machine: {why}, {WITHOUT_RAY}")
+        raise SpecError(f"cannot start Ray on this machine: {why}")
 
 
 def _objections(workers: int) -> Iterator[str]:
@@ -44,23 +44,25 @@ def _objections(workers: int) -> Iterator[str]:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=10).close()
     except OSError as error:
-        yield f"expected a loopback interface, got {error.strerror or error}; bring it up (ip link set lo up)"
+        got = error.strerror or error
+        yield f"expected a loopback interface, got {got}; bring it up (ip link set lo up), {WITHOUT_RAY}"
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if space != resource.RLIM_INFINITY and space < _ADDRESS_BYTES:
         yield f"expected {_gib(_ADDRESS_BYTES)} of address space for each process, got {_gib(space)}; raise ulimit -v"
     size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if size != resource.RLIM_INFINITY and size < OBJECT_STORE_BYTES:
-        yield f"expected files of up to {OBJECT_STORE_BYTES} bytes, got a limit of {size}; raise ulimit -f"
+        most = OBJECT_STORE_BYTES
+        yield f"expected files of up to {most} bytes, got a limit of {size}; raise ulimit -f, {WITHOUT_RAY}"
     files = _OWN_FILES + _WORKER_FILES * workers
     found = _most_files(files)
     if found < files:
-        yield f"expected {files} open files for each process, got a limit of {found}; raise ulimit -n"
+        yield f"expected {files} open files for each process, got a limit of {found}; raise ulimit -n, {WITHOUT_RAY}"
     threads = _OWN_THREADS + _WORKER_THREADS * workers
     found = _startable(threads)
     if found < threads:
         yield (
             f"expected room for {threads} more processes and threads, got {found}; raise the user's limit (ulimit -u) "
-            "or the container's (its pids limit)"
+            f"or the container's (its pids limit), {WITHOUT_RAY}"
         )
 
 

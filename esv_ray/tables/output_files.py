@@ -39,7 +39,8 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
         found = pq.ParquetFile(io.BytesIO(data)).schema_arrow
         names = names_of(found, where)
         if not found.equals(schema, check_metadata=False):
-            raise DataError(f"{where}: expected the columns of the contract, {_difference(schema, found, names)}")
+            other = _other(schema, found, names)
+            raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {other}")
         # Text as places in a dictionary: one long text may stand in every row.
         parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
         room = host_memory()
@@ -53,12 +54,12 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
 
 
-def _difference(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
-    """What a schema has in place of what the contract says: its columns, else the first type that differs."""
+def _other(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
+    """What a schema has in place of the contract's: its columns or, where these are the same, a type that differs."""
     if list(names) != expected.names:
-        return f"{expected.names}, got {list(names)}"
-    other = next((each for each in zip(expected, found, strict=True) if not each[0].equals(each[1])), None)
-    return "got others" if other is None else f"{_typed(other[0])}, got {_typed(other[1])}"
+        return str(list(names))
+    pairs = zip(expected, found, strict=True)
+    return next((f"{_typed(got)} in place of {_typed(due)}" for due, got in pairs if not due.equals(got)), "others")
 
 
 def _typed(field: pa.Field) -> str:

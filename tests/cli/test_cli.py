@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +234,93 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
         assert (code, why in told, told.count("\n")) == (2, True, 1), told
     code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
     assert (code, "cannot be made" in told) == (2, True)
+
+
+# What an error of the machine is: 1 where the request may be right, 2 where something of it must change
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EIO, 1), (errno.ETIMEDOUT, 1), (errno.EROFS, 2), (errno.EACCES, 2),
+     (errno.EPERM, 2), (errno.EFBIG, 2)],
+)  # fmt: skip
+def test_a_disk_that_fails_at_the_start(  # type: ignore[no-untyped-def]
+    number: int, code: int, esv, features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setenv("ESV_STORAGE", "tries=1")
+    words = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out")]
+    got, out, err = esv("attribute", *words, *HERE)
+    assert (got, out) == (code, "")
+    line = err.splitlines()[-1]
+    assert os.strerror(number) in line
+    assert line.endswith("; run again to go on") == (code == 1)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", place]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount")
+    jobs: list[list[str | Path]] = [
+        ["attribute", "--features", features, "--model", bundle, *HERE, "--output", place / "out"],
+        ["demo", place / "demo"],
+    ]
+    try:
+        for words in jobs:
+            command = [sys.executable, "-m", "esv_ray", *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+            assert done.returncode == 1, done.stderr
+            assert "No space left on device; free some room" in done.stderr.splitlines()[-1]
+            assert "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_without_room_ends_no_job(features: str, bundle: str, tmp_path: Path) -> None:
+    words = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out"), *HERE, "--log", "/dev/full"]
+    command = [sys.executable, "-m", "esv_ray", "attribute", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stdout[:16]) == (0, "40 videos: 40 ok"), done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "--log" in line]
+    assert line == "--log full: cannot be written: No space left on device; lines are missing from here on"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), OSError(errno.EMFILE, "too many")]
+)
+def test_a_limit_that_is_met_anywhere(  # type: ignore[no-untyped-def]
+    error: Exception, esv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    code, _, err = esv("attribute")
+    assert code == 1
+    assert err.startswith("esv: this process ")
+    assert "ulimit" in err
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs"], ["stop"], ["status", "--kubernetes"]])
+def test_a_job_that_is_an_output_here(  # type: ignore[no-untyped-def]
+    words: list[str], esv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    (tmp_path / "trn").mkdir()
+    where = [] if "--kubernetes" in words else ["--address", "http://127.0.0.1:9"]
+    assert "./trn" not in esv(*words, "trn", *where)[2]
+    (tmp_path / "trn" / "run.json").write_text("{}")
+    code, _, err = esv(*words, "trn", *where)
+    assert code == 2
+    assert err.endswith("; for the output in this folder: esv status ./trn\n")
+    if words[0] != "status":
+        assert "esv status ./trn shows an output's progress" in esv(*words, "./trn", *where)[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 from esv_ray.cluster import private_folder
 from esv_ray.cluster.local_runtime import own_runtime
 from esv_ray.cluster.private_folder import PREFIX, end_processes, others_can_rename, remove_left
-from esv_ray.errors import JobError
+from esv_ray.errors import SpecError
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_worker import python_bundle
 from tests.processes import Command
@@ -198,8 +199,66 @@ def test_where_it_is(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short.chmod(0o1777)
     assert not others_can_rename(short)
     monkeypatch.setattr(private_folder, "_SOCKET_BYTES", 10)
-    with pytest.raises(JobError, match=r"cannot start Ray on this machine: expected a folder .* set RAY_TMPDIR to one"):
+    with pytest.raises(SpecError, match=r"expected a folder .* set RAY_TMPDIR to one, or set cluster\.actors to 0"):
         own_runtime().__enter__()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("letters", "letters beyond ASCII, which Ray cannot read"),
+        ("long", "bytes long"),
+        ("missing", "No such file or directory"),
+        ("file", "not a folder"),
+        ("loop", "No such file or directory"),
+    ],
+)
+def test_a_folder_that_cannot_hold_sockets_is_passed_over(
+    kind: str, why: str, short: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The temporary folder, in silence; the one that the user names for Ray, with a line."""
+    place = {"letters": short / "t\u00e4\u00f6", "long": short / ("long" * 20)}.get(kind, short / kind)
+    if kind in ("letters", "long"):
+        place.mkdir()
+    elif kind == "file":
+        place.touch()
+    elif kind == "loop":
+        place.symlink_to(short / "nowhere")
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with own_runtime() as folder:
+        assert folder.parent.parent == Path("/tmp").resolve()
+    assert not caplog.messages
+    monkeypatch.setenv("RAY_TMPDIR", str(place))
+    with own_runtime() as folder:
+        assert folder.parent.parent == Path("/tmp").resolve()
+    (line,) = caplog.messages
+    assert line.startswith("RAY_TMPDIR=")
+    assert why in line
+    monkeypatch.setattr(private_folder, "_SOCKET_BYTES", 10)
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    with pytest.raises(SpecError, match=rf"tried {short} \(\d+ bytes long\), "):
+        own_runtime().__enter__()
+
+
+def test_a_folder_without_room_is_passed_over(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk, or one that has no sockets."""
+
+    def full(folder: Path) -> None:
+        if folder.parent == short:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(private_folder, "_try_out", full)
+    with own_runtime() as folder:
+        assert folder.parent.parent == Path("/tmp").resolve()
+    assert not list(short.iterdir())
+
+
+def test_a_temporary_folder_with_letters_beyond_ascii(features: str, bundle: str, short: Path, tmp_path: Path) -> None:
+    place = short / "t\u00e4\u00f6"
+    place.mkdir()
+    words = attribute(features, bundle, tmp_path / "out", "cluster.actors=1")
+    code, out, err = Command(*words, environment={"TMPDIR": str(place), "LC_ALL": "C"}).end()
+    assert (code, out.startswith("40 videos: 40 ok")) == (0, True), err
 
 
 def test_only_what_nobody_holds_is_removed(short: Path) -> None:

@@ -43,6 +43,7 @@ class LyingServer:
         lie: what it does to each request for an object's content, or a listing.
         stored: objects by path.
         seen: how often each method came.
+        refusal: status, body and headers with which every request is answered; None: it is not.
     """
 
     def __init__(self) -> None:
@@ -50,12 +51,30 @@ class LyingServer:
         self.lie = Lie.NONE
         self.stored: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
+        self.refusal: tuple[int, bytes, dict[str, str]] | None = None
         self.over = threading.Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     lying: LyingServer
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self.lying.refusal is None:
+            return True
+        status, body, headers = self.lying.refusal
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":  # an answer to which has no body, and so no reason
+            self.wfile.write(body)
+        self.wfile.flush()
+        return False
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))

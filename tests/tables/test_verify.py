@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from esv_ray.tables.manifest import existing_manifest
 from esv_ray.tables.results import InputRows, unit_tables
 from esv_ray.tables.unit_files import Origin, unit_files
 from esv_ray.tables.verify import verify_output
+from esv_ray.tables.verify_input import input_problems
 from esv_ray.tables.verify_values import expected_of
 from tests.conftest import make_heads, make_prior, make_table
 from tests.tables.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart
@@ -361,6 +363,8 @@ def test_another_schema(output: Output, kind: str, change: Callable[[pa.Table], 
     output.rewrite(kind, change)
     first, *others = output.problems()
     assert first.startswith(f"{kind}/{output.part(kind).name}: expected the columns ['video_id', ")
+    due, got = first.partition("expected the columns ")[2].split(" of the contract's types, got ")
+    assert got != due, "it says what differs"
     assert all(other.startswith("_SUCCESS says") for other in others)
 
 
@@ -445,7 +449,8 @@ def test_a_doubled_attribution(output: Output) -> None:
 def test_an_element_of_another_number(output: Output, elements: list[int]) -> None:
     output.rewrite("attributions", setting("element", lambda found: [*elements, *found[2:]]))
     (problem,) = output.problems()
-    assert "expected one row for each element 0..1, got 2 rows" in problem
+    least, most, count = min(elements), max(elements), len({*elements})
+    assert f"expected one row for each element 0..1, got 2 rows of {count} elements from {least} to {most}" in problem
 
 
 def test_a_video_without_attributions(output: Output) -> None:
@@ -545,10 +550,10 @@ def test_only_some_standard_errors(sampled_output: Output) -> None:
 @pytest.mark.parametrize(
     ("prior", "told"),
     [
-        ([float("nan"), 0.5, 0.5], "probabilities that sum to 1, got a sum of nan"),
-        ([float("inf"), 0.5, 0.5], "probabilities that sum to 1, got a sum of inf"),
-        ([-0.5, 1.0, 0.5], "probabilities that sum to 1, got a sum of 1"),
-        ([0.5, 0.5, 0.5], "probabilities that sum to 1, got a sum of 1.5"),
+        ([float("nan"), 0.5, 0.5], "probabilities that sum to 1, got numbers from nan to nan that sum to nan"),
+        ([float("inf"), 0.5, 0.5], "probabilities that sum to 1, got numbers from 0.5 to inf that sum to inf"),
+        ([-0.5, 1.0, 0.5], "probabilities that sum to 1, got numbers from -0.5 to 1 that sum to 1"),
+        ([0.5, 0.5, 0.5], "probabilities that sum to 1, got numbers from 0.5 to 0.5 that sum to 1.5"),
         ([0.5, 0.5], "a prior of 3 classes, got (2,)"),
         ([], "a prior of 3 classes, got (0,)"),
         ([[0.5], [0.5]], "a prior of 3 classes, got (2, 1)"),
@@ -736,3 +741,25 @@ def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
     )
     for kind, data in (("attributions", files.attributions), ("videos", files.videos)):
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)
+
+
+def test_a_type_that_differs_is_named(output: Output) -> None:
+    output.rewrite("videos", lambda table: table.set_column(1, "label", table.column("label").cast(pa.int64())))
+    assert "of the contract's types, got label int64 in place of label int32" in output.problems()[0]
+
+
+def test_as_many_rows_in_other_row_groups(done: tuple[Path, JobResult]) -> None:
+    """The plan against the input: it says which row group differs where the sums are the same."""
+    manifest = existing_manifest(str(done[0]))
+    first, *rest = manifest.units
+    moved = replace(first, row_group=7)
+    (problem,), _ = input_problems(str(done[0]), replace(manifest, units=(moved, *rest)))
+    rows: Counter[int] = Counter()
+    for unit in (unit for unit in manifest.units if unit.file == first.file):
+        rows[unit.row_group] += unit.rows
+    there = rows[first.row_group]
+    assert problem == (
+        f"{first.file.url}: expected the rows of its row groups in the plan, {rows.total()} in all, got "
+        f"{rows.total()}; 2 row groups differ, first {first.row_group}: expected {there} rows, got "
+        f"{there - first.rows}; plan the job again"
+    )

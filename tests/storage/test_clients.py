@@ -1,0 +1,208 @@
+"""What clients of stores need: a package, an account, credentials, a region; and the one line that names it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from s3fs import S3FileSystem
+
+from esv_ray import storage
+from esv_ray.errors import DataError, EsvError, SpecError, StorageError
+from esv_ray.storage import answers, faults
+from esv_ray.storage.clients import no_account, not_installed
+from tests.storage.lying_server import LyingServer, lying_server
+from tests.storage.test_faults import client_error, of
+
+AWS = (
+    "check the credentials and permissions (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with AWS_SESSION_TOKEN where "
+    "they are temporary, or AWS_PROFILE)"
+)
+URL = "s3://bucket/o/object"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingServer]:
+    variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    with lying_server() as server:
+        for name, value in {**variables, "AWS_ENDPOINT_URL": server.endpoint, "ESV_STORAGE": "tries=1"}.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        yield server
+    S3FileSystem.clear_instance_cache()
+
+
+def refusal(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>says the server</Message></Error>".encode()
+
+
+def lines(url: str = URL) -> tuple[str, str]:
+    """What is said of a look (HEAD) and of a write (PUT)."""
+    said = []
+    for act in (lambda: storage.exists(url), lambda: storage.replace(url, b"x", "write")):
+        with pytest.raises(DataError) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+        assert not isinstance(caught.value, StorageError) or not caught.value.passing
+        said.append(str(caught.value))
+    return said[0], said[1]
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"])
+def test_an_expired_token(code: str, server: LyingServer) -> None:
+    """With 400, and to HEAD without a reason."""
+    server.refusal = (400, refusal(code), {})
+    look, write = lines()
+    assert look.startswith(
+        f"cannot look up: {URL}: [Errno 22] Bad Request, without a reason; check the credentials (AWS_"
+    )
+    assert "expired or malformed token" in look
+    assert write.startswith(f"cannot write: access to {URL} was denied (")
+    assert write.endswith(AWS)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", ""])
+@pytest.mark.parametrize("status", [401, 403])
+def test_denied(status: int, code: str, server: LyingServer) -> None:
+    server.refusal = (status, refusal(code) if code else b"", {})
+    for line in lines():
+        assert f"access to {URL} was denied (" in line
+        assert line.endswith(AWS)
+
+
+@pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
+def test_another_region(status: int, code: str, server: LyingServer) -> None:
+    server.refusal = (status, refusal(code), {"x-amz-bucket-region": "eu-west-1"})
+    for line in lines():
+        assert f"{URL}: the bucket is in another region (" in line
+        assert line.endswith("; set AWS_DEFAULT_REGION=eu-west-1")
+
+
+def test_a_clock_that_is_wrong(server: LyingServer) -> None:
+    server.refusal = (403, refusal("RequestTimeTooSkewed"), {})
+    assert lines()[1].endswith("was denied (says the server); set the clock of this machine")
+
+
+def test_a_store_without_room_is_not_tried_again(server: LyingServer) -> None:
+    server.refusal = (507, refusal("XMinioStorageFull"), {})
+    assert lines()[1].endswith("; free some room")
+    with pytest.raises(StorageError) as caught:
+        storage.replace(URL, b"x", "write")
+    assert caught.value.full
+
+
+@pytest.mark.parametrize(
+    ("status", "end"), [(405, "it does not know this request"), (307, "what answers there (endpoint, proxy)")]
+)
+def test_what_is_no_store(status: int, end: str, server: LyingServer) -> None:
+    server.refusal = (status, refusal("MethodNotAllowed" if status == 405 else "TemporaryRedirect"), {})
+    assert all(end in line for line in lines())
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "denied"), (403, "denied"), (400, "Bad Request"), (407, "proxy")])
+def test_a_web_server_that_refuses_does_not_say_that_nothing_is_there(
+    status: int, said: str, server: LyingServer
+) -> None:
+    """Its client says "not found" of every refusal; an output there would pass for an empty place."""
+    url = f"{server.endpoint}/object"
+    server.refusal = (status, b"", {})
+    for act in (lambda: storage.exists(url), lambda: storage.read_bytes(url, "read")):
+        with pytest.raises(StorageError, match=said):
+            act()
+    server.refusal = (404, b"", {})
+    assert not storage.exists(url)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "Unable to locate credentials"),
+        ({"AWS_PROFILE": "nosuch"}, "The config profile (nosuch) could not be found"),
+        ({"AWS_ACCESS_KEY_ID": "x"}, "missing: AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_CONFIG_FILE": "{broken}"}, "Unable to parse config file"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"}, "'/nonexistent'"),
+    ],
+)
+def test_no_credentials(variables: dict[str, str], said: str, tmp_path: Path) -> None:
+    """One line and no log of the client's; a missing file of credentials is no missing object."""
+    (tmp_path / "broken").write_text("[default")
+    given = {name: value.format(broken=tmp_path / "broken") for name, value in variables.items()}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    ours = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    code = (
+        "from esv_ray import storage\nfrom esv_ray.errors import StorageError\n"
+        "try:\n    print(storage.exists('s3://bucket/object'))\nexcept StorageError as error:\n    print(error)"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, env={**plain, **ours, **given}, capture_output=True, text=True, check=True, timeout=100
+    )
+    assert done.stdout.startswith("cannot look up: s3://bucket/object: ")
+    assert said in done.stdout
+    assert "AWS_ACCESS_KEY_ID" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("gs://b/k", of("google.auth.exceptions", "DefaultCredentialsError"), "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("gs://b/k", of("gcsfs.retry", "HttpError", code=401), "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("abfs://c/k", of("azure.core.exceptions", "ClientAuthenticationError", status_code=401), "AZURE_STORAGE_ACC"),
+        ("abfs://c/k", of("azure.core.exceptions", "HttpResponseError", status_code=400,
+                          error_code="InvalidAuthenticationInfo"), "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("s3://b/k", client_error(400, "ExpiredToken"), "AWS_SESSION_TOKEN"),
+    ],
+)  # fmt: skip
+def test_other_stores_name_their_variables(url: str, error: Exception, said: str) -> None:
+    assert not answers.passes(error)
+    line = faults.told(url, "read", error, 1, 0.0)
+    assert isinstance(line, StorageError)
+    assert said in str(line)
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "command"),
+    [
+        ("gs://b/k", "gcsfs", "pip install gcsfs"),
+        ("abfs://c/k", "adlfs", "pip install adlfs"),
+        ("az://c/k", "adlfs", "pip install adlfs"),
+        ("hf://datasets/a/b", "huggingface_hub", "pip install huggingface_hub"),
+        ("oss://b/k", "ossfs", "pip install ossfs"),
+        ("sftp://h/k", "paramiko", "pip install paramiko"),
+        ("smb://h/s/k", "smbclient", "pip install smbprotocol"),
+        ("webdav://h/k", "webdav4", "pip install webdav4"),
+        ("simplecache::gs://b/k", "gcsfs", "pip install gcsfs"),
+    ],
+)
+def test_a_package_that_is_missing(url: str, package: str, command: str) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(SpecError) as caught:
+        storage.exists(url)
+    assert f"is not installed (No module named '{package}'); {command}, on every machine" in str(caught.value)
+
+
+def test_a_package_of_s3_that_is_missing() -> None:
+    said = str(not_installed("s3://b/k", ModuleNotFoundError("No module named 'aiobotocore'")))
+    assert said.endswith("(No module named 'aiobotocore'); pip install s3fs, on every machine of the job")
+
+
+def test_azure_without_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ValueError(  # of adlfs
+        "unable to connect to account for Must provide either a connection_string or account_name with credentials!!"
+    )
+    said: EsvError | None = no_account("abfs://c/k", error)
+    assert said is not None
+    assert "found none or a malformed one; set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY" in str(said)
+    assert no_account("abfs://c/k", ValueError("another")) is None
+    if find_spec("adlfs") is not None:
+        for name in [name for name in os.environ if name.startswith("AZURE_")]:
+            monkeypatch.delenv(name)
+        with pytest.raises(SpecError, match="AZURE_STORAGE_ACCOUNT_NAME"):
+            storage.exists("abfs://c/k")
