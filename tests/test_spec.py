@@ -494,7 +494,8 @@ def test_a_value_that_is_none_is_told_where_what_and_instead_of_what(key: str, v
     assert where.split(".")[: key.count(".") + 1] == key.split(".")
     assert rest.startswith(("expected ", "a class id is "))
     assert expected in rest
-    got = value[-1] if isinstance(value, list) and key in ("classes", "code", "frames", "unlabelled") and value else value
+    many = ("classes", "code", "frames", "unlabelled")
+    got = value[-1] if isinstance(value, list) and value and key in many else value
     assert f"got {got!r}" in rest or f"got {value!r}" in rest
 
 
