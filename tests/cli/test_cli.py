@@ -267,9 +267,9 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("may not mount")
-    jobs: list[list[str | Path]] = [
-        ["attribute", "--features", features, "--model", bundle, *HERE, "--output", place / "out"],
-        ["demo", place / "demo"],
+    jobs = [
+        ["attribute", "--features", features, "--model", bundle, *HERE, "--output", str(place / "out")],
+        ["demo", str(place / "demo")],
     ]
     try:
         for words in jobs:
