@@ -598,7 +598,7 @@ def oracle(given: dict[str, Any], earlier: set[str], dtype: npt.DTypeLike) -> Ro
     if index is not None and len(index) != len(frames):
         return f"frame_index has {len(index)} entries, features has {len(frames)} frames"
     if index is not None and any(number is None or abs(number) >= 2**31 for number in index):
-        return "frame_index holds a null"
+        return "frame_index holds nulls or"
     return Row(name, frames, label, index)
 
 
