@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def open_file(file: InputFile) -> Opened:
     named = named_by_directories(file.url)
     with decoding(file.url):
         source = Fetched(file)
-        checksum = _checked_footer(source, file)
+        checksum = _checked_footer(source, file, named)
         schema = pq.ParquetFile(source).schema_arrow
         check_schema(schema, file.url, named)
         _hide_types(source, file)
@@ -131,10 +132,14 @@ def _footer_start(source: Fetched, file: InputFile) -> int:
     return max(0, file.size - _TAIL_BYTES - size)
 
 
-def _checked_footer(source: Fetched, file: InputFile) -> str:
-    """The checksum of a file's footer, which must be the planned one: it holds places and sizes of all data."""
+def _checked_footer(source: Fetched, file: InputFile, named: Mapping[str, str | None]) -> str:
+    """The checksum of a file's footer, which must be the planned one: it holds places and sizes of all data.
+
+    Columns that directories name are content, too: the same file in ``label=1/`` and in ``label=2/`` is two inputs.
+    """
     start = _footer_start(source, file)
-    checksum = hashlib.sha256(source.at(start, file.size - start)).hexdigest()[:_CHECKSUM_DIGITS]
+    content = source.at(start, file.size - start) + (json.dumps(named, sort_keys=True).encode() if named else b"")
+    checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
     if file.footer not in ("", checksum):
         raise DataError(
             f"{file.url}: changed since the job was planned (its footer is another); put it back or use a new output"

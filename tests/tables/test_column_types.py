@@ -316,6 +316,15 @@ def test_directories_that_name_no_column_are_refused(folders: Sequence[str], mes
         read_footers(list_files(str(tmp_path)))
 
 
+def test_the_same_file_in_other_directories_is_another_input(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "a.parquet" for name in ("label=1", "label=2", "plain", "other")]
+    for path in paths:
+        read_back(path, table_with(label=None))
+    checksums = [read_footers(list_files(str(path)))[0].checksum for path in paths]
+    assert len(set(checksums)) == 3
+    assert checksums[2] == checksums[3]
+
+
 def test_the_mark_of_unlabelled_videos_as_a_directory(tmp_path: Path) -> None:
     rows = read_back(tmp_path / "label=-1" / "a.parquet", table_with(label=None), unlabelled=(-1,))
     assert (labels_of(rows), rows.faults) == ([None] * 3, {})
