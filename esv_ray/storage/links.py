@@ -56,16 +56,19 @@ def check_link(link: str) -> None:
 def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Give every file once, by the name without links if it has one, else by its first name.
 
+    Names whose directories give other columns (``label=1/``) are different inputs, and all are kept.
+
     Args:
         found: (name, path below the folder, entry) of files.
     """
     folder_of = lru_cache(maxsize=None)(_resolved)
-    kept: dict[Path, tuple[str, str, Entry]] = {}
+    kept: dict[tuple[Path, tuple[str, ...]], tuple[str, str, Entry]] = {}
     for one in sorted(found, key=lambda one: one[0]):
         path = Path(one[0])
         target = _resolved(path) if one[2].get("islink", True) else folder_of(path.parent) / path.name
-        if target not in kept or path == target:
-            kept[target] = one
+        key = target, tuple(part for part in path.parent.parts if "=" in part)
+        if key not in kept or path == target:
+            kept[key] = one
     return list(kept.values())
 
 

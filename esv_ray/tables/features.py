@@ -115,7 +115,7 @@ def decode_rows(
     ids, id_faults = _ids(table, named)
     labels = read_labels(_labels(table, named), n_classes, unlabelled)
     if "label" in named and "label" in table.column_names:
-        check_directory(labels, named["label"])
+        check_directory(labels, named["label"], unlabelled)
     frames = FrameColumn.read(_one_chunk(table, "features"), feature_dim, dtype)
     given = _one_chunk(table, "frame_index") if "frame_index" in table.column_names else None
     numbers = NumberColumn.read(given, frames.n_frames)

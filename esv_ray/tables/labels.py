@@ -56,11 +56,12 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
     return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
 
 
-def check_directory(labels: Labels, value: str | None) -> None:
+def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
     """Add a fault for each row whose label is not that of its directory."""
+    named = None if value is None or int(value) in unlabelled else int(value)
     for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
         own = label if known else None
-        if own != (None if value is None else int(value)):
+        if own != named:
             shown = "no label" if own is None else f"label {own}"
             labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
 

@@ -328,6 +328,8 @@ def test_the_same_file_in_other_directories_is_another_input(tmp_path: Path) -> 
 def test_the_mark_of_unlabelled_videos_as_a_directory(tmp_path: Path) -> None:
     rows = read_back(tmp_path / "label=-1" / "a.parquet", table_with(label=None), unlabelled=(-1,))
     assert (labels_of(rows), rows.faults) == ([None] * 3, {})
+    rows = read_back(tmp_path / "label=-1" / "a.parquet", table_with(label=pa.array([-1] * 3)), unlabelled=(-1,))
+    assert (labels_of(rows), rows.faults) == ([None] * 3, {}), "the file says the same"
 
 
 def test_other_names_mean_nothing() -> None:

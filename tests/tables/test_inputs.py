@@ -221,6 +221,17 @@ def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
         list_files(str(root))
 
 
+def test_links_of_other_labels_to_one_folder_are_different_inputs(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "a.parquet").write_bytes(table(0))
+    root = tmp_path / "table"
+    root.mkdir()
+    for name in ("label=1", "label=2"):
+        (root / name).symlink_to(tmp_path / "shared")
+    found = [file.url for file in list_files(str(root))]
+    assert found == [f"{root}/label=1/a.parquet", f"{root}/label=2/a.parquet"]
+
+
 def test_a_cache_of_hugging_face(tmp_path: Path) -> None:
     """Names are links to blobs; revisions share them."""
     (tmp_path / "blobs").mkdir()
