@@ -8,7 +8,7 @@ the environment of the store's own client and never stand in a URL. Faults that 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
 from esv_ray.storage.links import is_hidden
-from esv_ray.storage.listing import find, is_of, list_folder, list_names
+from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
 from esv_ray.storage.location import (
     absolute,
     identity,
@@ -53,6 +53,7 @@ __all__ = [
     "reader",
     "remove",
     "replace",
+    "root_of",
     "spelled",
     "state",
     "without_credentials",

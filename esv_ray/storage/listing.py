@@ -138,11 +138,19 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
 
 
 def is_of(location: str, url: str) -> bool:
-    """Whether `find` of a location could give a URL; asks no store.
+    """Whether `find` of a location could give a URL; asks no store. Arguments as of `root_of`."""
+    return root_of(location, url) is not None
+
+
+def root_of(location: str, url: str) -> str | None:
+    """Return what of a location leads to a URL: the file, the folder, or the fixed part of a glob; asks no store.
 
     Args:
         location: one file, a folder, or a glob.
         url: spelled as `find` spells locations; ways up (``..``) and empty parts are never below a folder.
+
+    Returns:
+        The root, spelled as `find` spells locations; None: `find` of the location could not give the URL.
     """
     fs, path = open_location(location)
     parts = path.split("/")
@@ -151,8 +159,8 @@ def is_of(location: str, url: str) -> bool:
         prefix = (root if is_local(fs) else str(fs.unstrip_protocol(root))).rstrip("/")
         below = url.removeprefix(prefix + "/")
         if url == prefix or (below != url and not {"", ".", ".."} & set(below.split("/"))):
-            return True
-    return False
+            return prefix
+    return None
 
 
 def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> Found:

@@ -1,13 +1,16 @@
 """Columns that the names of directories give, as Hive, Spark and DuckDB partition tables: ``label=3/x.parquet``.
 
-Every directory of a file's location counts, so that a file means the same by its own name, by a glob and by the table.
+The directories of the table count: those below its location, and those of the form ``name=value`` that the location
+ends with, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. What lies further above
+is where somebody keeps the table, and says nothing of its videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
+from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.numbers import whole_number
 
@@ -15,23 +18,54 @@ _NAMED = ("video_id", "label")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def named_by_directories(url: str) -> Mapping[str, str | None]:
+def named_by_directories(url: str, location: str) -> Mapping[str, str | None]:
     """Return the columns that the directories of a file name: column to value, None for a null.
 
+    Args:
+        url: the file, as it was found at the location.
+        location: the table: one file, a directory, or a glob.
+
     Raises:
-        DataError: a directory names a column twice, or a label that is not a number.
+        DataError: a directory names a column twice, in other letters, or a label that is not a number.
     """
     found: dict[str, str | None] = {}
-    for part in url.split("/")[:-1]:
+    for part in _directories(url, location):
         name, equals, escaped = part.partition("=")
-        if not equals or name not in _NAMED:
+        if not equals or name.lower() not in _NAMED:
             continue
+        if name not in _NAMED:
+            raise DataError(f"{url}: directory {part}: expected {name.lower()}=..., got {name}=...; rename it")
         value = None if escaped == _NULL else unquote(escaped)
+        if name == "label" and value is not None:
+            number = whole_number(value)
+            if number is None:
+                raise DataError(
+                    f"{url}: directory {part}: expected the number of a class, got {value!r}; rename it to label=ID"
+                )
+            value = str(number)
         if name in found and found[name] != value:
             raise DataError(f"{url}: expected one directory {name}=..., got {found[name]!r} and {value!r}; rename one")
-        if name == "label" and value is not None and whole_number(value) is None:
-            raise DataError(
-                f"{url}: directory {part}: expected the number of a class, got {value!r}; rename it to label=ID"
-            )
         found[name] = value
     return found
+
+
+def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Return columns that directories name, as they were written down.
+
+    Raises:
+        ValueError: they are none such.
+    """
+    for name, value in named.items():
+        if name not in _NAMED or (name == "label" and value is not None and whole_number(value) is None):
+            raise ValueError(f"expected columns that directories name, got {name!r:.60}: {value!r:.60}")
+    return named
+
+
+def _directories(url: str, location: str) -> Sequence[str]:
+    """Names of the directories that count, outermost first."""
+    directories = url.split("/")[:-1]
+    root = storage.root_of(location, url)
+    first = len(directories) if root is None else min(len(directories), len(root.split("/")))
+    while first and "=" in directories[first - 1]:
+        first -= 1
+    return directories[first:]

@@ -110,7 +110,7 @@ def decode_rows(
         repeated: rows of `table` whose id stands earlier in the same file.
         refused: why the features of all rows were not read, or None.
         unlabelled: labels that mark videos without one.
-        named: columns that the names of the file's directories give (`named_by_directories`).
+        named: columns that the names of the file's directories give (`InputFile.named`).
     """
     ids, id_faults = _ids(table, named)
     labels = read_labels(_labels(table, named), n_classes, unlabelled)

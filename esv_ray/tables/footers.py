@@ -16,7 +16,6 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.parallel import in_parallel
 from esv_ray.tables.columns import check_schema, columns_of
-from esv_ray.tables.directories import named_by_directories
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.pages import Bytes
@@ -113,7 +112,7 @@ def open_file(file: InputFile) -> Opened:
     Raises:
         DataError: it is not there, no feature table, or has another footer than when it was planned.
     """
-    named = named_by_directories(file.url)
+    named = file.named
     with decoding(file.url):
         source = Fetched(file)
         checksum = _checked_footer(source, file, named)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.tables.directories import named_by_directories
 
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
@@ -20,12 +22,19 @@ class InputFile:
         version: all else that its store tells of the state (`storage.State`); another one means another content.
         footer: checksum of its footer as it was planned; "" where it was not read. Listings do not tell it, so that it
             counts for no comparison: `footers.open_file` looks at it.
+        directories: columns that the names of its directories give, with their values (`named_by_directories`).
     """
 
     url: str
     size: int
     version: str
     footer: str = field(default="", compare=False)
+    directories: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def named(self) -> Mapping[str, str | None]:
+        """Columns that the names of its directories give."""
+        return dict(self.directories)
 
 
 def list_files(url: str) -> list[InputFile]:
@@ -47,7 +56,11 @@ def list_files(url: str) -> list[InputFile]:
 def list_files_if_any(url: str) -> list[InputFile]:
     """As `list_files`, but a directory may be without Parquet files."""
     # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
-    return [InputFile(found.url, *found.state) for found in storage.find(url, "list the feature table", _is_meant)]
+    found = storage.find(url, "list the feature table", _is_meant)
+    return [
+        InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, url).items())))
+        for file in found
+    ]
 
 
 def _is_meant(below: str) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from esv_ray.tables.columns import is_text, plain_type
 from esv_ray.tables.frames import INT32_MAX
 from esv_ray.tables.ids import as_bytes
-from esv_ray.tables.numbers import whole_numbers
+from esv_ray.tables.numbers import whole_number, whole_numbers
 
 LONGEST_TEXT = 40  # bytes of a label that is text: what a message shows, and more than any number has
 
@@ -58,7 +58,9 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
 
 def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
     """Add a fault for each row whose label is not that of its directory."""
-    named = None if value is None or int(value) in unlabelled else int(value)
+    named = None if value is None else whole_number(value)
+    if named in unlabelled:
+        named = None
     for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
         own = label if known else None
         if own != named:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.spec import JobSpec, fingerprint, job_keys
+from esv_ray.tables.directories import check_named
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.unit_files import UnitCounts
 from esv_ray.tables.units import Unit
@@ -24,13 +25,16 @@ from esv_ray.tables.units import Unit
 Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
-FORMAT = 2
+FORMAT = 3
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
 _PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
 _MOST_SUCCESS_BYTES = 2**16
 _SHOWN = 60  # characters of a value in a message
+
+
+_Named = Annotated[dict[str, str | None], AfterValidator(check_named)]
 
 
 class BrokenManifestError(DataError):
@@ -60,7 +64,7 @@ class _Written(BaseModel):
     fingerprint: str
     versions: dict[str, str]
     model: _Model
-    files: list[Annotated[tuple[str, Count, str, str], Field(strict=False)]]
+    files: list[Annotated[tuple[str, Count, str, str, _Named], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
     memory_budget: Count | None = None
 
@@ -184,7 +188,7 @@ def _manifest_of(written: _Written) -> Manifest:
         raise ValueError(f"model.prior: expected a sum of 1, got {sum(written.model.prior):g}")
     if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
         raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
-    files = tuple(InputFile(*entry) for entry in written.files)
+    files = tuple(InputFile(*entry, tuple(sorted(named.items()))) for *entry, named in written.files)
     units = tuple(
         Unit(index, files[file], row_group, start, stop, first_row)
         for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
@@ -237,7 +241,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "versions": manifest.versions,
         "model": manifest.model,
         "memory_budget": manifest.memory_budget,
-        "files": [[file.url, file.size, file.version, file.footer] for file in manifest.files],
+        "files": [[file.url, file.size, file.version, file.footer, dict(file.directories)] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
     content = json.loads(json.dumps(content))  # as it is read back

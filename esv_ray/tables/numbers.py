@@ -13,7 +13,7 @@ import pyarrow as pa
 from esv_ray.tables.columns import is_text, plain_array
 
 _LONGEST = 18  # digits: what int64 holds in any case
-_DIGITS = re.compile(rf"-?[0-9]{{1,{_LONGEST}}}")
+_DIGITS = re.compile(rf"(-?[0-9]{{1,{_LONGEST}}})(\.0{{1,{_LONGEST}}})?")
 _LARGEST_FLOAT = 2.0**53  # beyond it not every integer is a float64
 
 
@@ -32,8 +32,9 @@ class WholeNumbers(NamedTuple):
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that a text of digits writes, or None."""
-    return int(text) if _DIGITS.fullmatch(text) else None
+    """Return the number that a text of digits writes, also as a float that is whole (3.0), or None."""
+    digits = _DIGITS.fullmatch(text)
+    return int(digits[1]) if digits else None
 
 
 def whole_numbers(array: pa.Array) -> WholeNumbers:

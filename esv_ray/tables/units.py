@@ -17,7 +17,6 @@ import pyarrow as pa
 from esv_ray.errors import DataError
 from esv_ray.machine import host_memory
 from esv_ray.tables.columns import check_schema
-from esv_ray.tables.directories import named_by_directories
 from esv_ray.tables.features import FeatureRows, Video, decode_rows, videos_of
 from esv_ray.tables.footers import Footer, decoding, open_file, read_footers
 from esv_ray.tables.frames import INT32_MAX
@@ -88,7 +87,7 @@ def plan_units(
     footers = read_footers(files) if footers is None else footers
     dims: dict[int, str] = {}
     for file, footer in zip(files, footers, strict=True):
-        dim = check_schema(footer.schema, file.url, named_by_directories(file.url))
+        dim = check_schema(footer.schema, file.url, file.named)
         if dim is not None:
             dims.setdefault(dim, file.url)
     if len(dims) > 1:
@@ -144,7 +143,7 @@ def read_rows(
         repeated=repeated.tolist(),
         refused=piece.refused,
         unlabelled=unlabelled,
-        named=named_by_directories(unit.file.url),
+        named=unit.file.named,
     )
 
 

@@ -168,7 +168,7 @@ BAD_LABELS = {
     "decimal": (pa.array([Decimal("1.5"), Decimal(1), Decimal(1)]), "label 1.5 is not a class id"),
     "a name": (pa.array(["archery", "1", "1"]), "label 'archery' is not a class id: expected a whole number"),
     "nothing": (pa.array(["", "1", "1"]), "label '' is not a class id"),
-    "text of a float": (pa.array(["1.0", "1", "1"]), "label '1.0' is not a class id"),
+    "text of a float": (pa.array(["1.5", "1", "1"]), "label '1.5' is not a class id"),
     "space": (pa.array([" 1", "1", "1"]), "label ' 1' is not a class id"),
     "other digits": (pa.array(["\u0661", "1", "1"]), "label '\u0661' is not a class id"),
     "a line": (pa.array(["1\n", "1", "1"]), "label '1\\n' is not a class id"),
@@ -333,5 +333,63 @@ def test_the_mark_of_unlabelled_videos_as_a_directory(tmp_path: Path) -> None:
 
 
 def test_other_names_mean_nothing() -> None:
-    assert named_by_directories("s3://b/label/x=1/Label=3/labels=4/label=5.parquet") == {}
-    assert named_by_directories("s3://b/label=__HIVE_DEFAULT_PARTITION__/x.parquet") == {"label": None}
+    assert named_by_directories("s3://b/label/x=1/labels=4/label=5.parquet", "s3://b") == {}
+    assert named_by_directories("s3://b/label=__HIVE_DEFAULT_PARTITION__/x.parquet", "s3://b") == {"label": None}
+
+
+@pytest.mark.parametrize("above", ["label=9/run", "label=clean", "label=9/video_id=x/run/deeper"])
+def test_directories_above_the_table_say_nothing_of_its_videos(above: str, tmp_path: Path) -> None:
+    table = tmp_path / above / "table"
+    for location in (table, table / "x.parquet", table / "*.parquet"):
+        assert labels_of(read_back(table / "x.parquet", table_with(label=None))) == [None] * 3
+        assert [file.named for file in list_files(str(location))] == [{}]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["", "label=1", "label=1/split=train", "label=1/split=train/x.parquet", "*", "*/*/*", "label=1/*/x.parquet", "**"],
+)
+def test_a_file_has_one_label_however_the_table_is_named(location: str, tmp_path: Path) -> None:
+    path = tmp_path / "t" / "label=1" / "split=train" / "x.parquet"
+    read_back(path, table_with(label=None))
+    location = f"{tmp_path}/t/{location}" + ("*/*/*.parquet" if location == "*" else "")
+    location += "/*.parquet" if location.endswith("**") else ""
+    assert [file.named for file in list_files(location)] == [{"label": "1"}]
+
+
+def test_directories_of_other_names_may_stand_between(tmp_path: Path) -> None:
+    rows = read_back(tmp_path / "label=1" / "clips" / "x.parquet", table_with(label=None))
+    assert labels_of(rows) == [None] * 3, "asked for by itself it is a table of its own"
+    assert [file.named for file in list_files(str(tmp_path))] == [{"label": "1"}]
+
+
+@pytest.mark.parametrize("written", ["1.0", "01", "1.000"])
+def test_the_number_of_a_directory_may_be_written_as_a_float(written: str, tmp_path: Path) -> None:
+    """pandas stores labels with missing values as floats, and partitions by them."""
+    rows = read_back(tmp_path / f"label={written}" / "a.parquet", table_with(label=pa.array([1, 1, 2])))
+    assert rows.faults == {2: "label 2, but its directory is label=1"}
+    rows = read_back(tmp_path / "text" / "a.parquet", table_with(label=pa.array([written, "1.5", None])))
+    assert labels_of(rows) == [1, None, None]
+    assert "label '1.5' is not a class id" in rows.faults[1]
+
+
+@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "LABEL"])
+def test_directories_in_other_letters_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"directory {name}=1: expected {name.lower()}=..., got {name}=...; rename it"):
+        read_back(tmp_path / f"{name}=1" / "a.parquet", table_with(label=None))
+
+
+@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "Features", "FRAME_INDEX"])
+def test_columns_in_other_letters_are_refused(name: str, tmp_path: Path) -> None:
+    """Warehouses write names in capitals; a table whose labels were ignored would pass for one without."""
+    table = table_with(frame_index=pa.array([[0, 1]] * 3))
+    table = table.rename_columns([name if name.lower() == column else column for column in table.column_names])
+    with pytest.raises(DataError, match=f"expected a column '{name.lower()}', got '{name}'; rename it"):
+        read_back(tmp_path / "a.parquet", table)
+
+
+def test_a_column_in_other_letters_beside_the_right_one_is_ignored(tmp_path: Path) -> None:
+    rows = read_back(
+        tmp_path / "a.parquet", table_with(label=pa.array([0, 1, 2])).append_column("Label", pa.array([9] * 3))
+    )
+    assert labels_of(rows) == [0, 1, 2]

@@ -100,13 +100,13 @@ def test_the_contract_of_run_json(output: str) -> None:
 
 
 WHOLE: dict[str, Any] = {
-    "format": 2,
+    "format": 3,
     "spec": load_spec({"features": "/f", "model": "/m", "output": "/o"}).model_dump(mode="json"),
     "keys": {"model": "d"},
     "fingerprint": fingerprint({"model": "d"}),
     "versions": {},
     "model": {**MODEL, "digest": "d"},
-    "files": [["a", 1, "v", "footer"]],
+    "files": [["a", 1, "v", "footer", {"label": "3"}]],
     "units": [[0, 0, 0, 5, 0]],
 }
 
@@ -142,7 +142,7 @@ def test_the_whole_content_is_readable(output: str) -> None:
     storage.replace(f"{output}/run.json", signed(json.dumps(WHOLE).encode()), "write")
     found = read_manifest(output)
     assert found is not None
-    assert found.units == (Unit(0, InputFile("a", 1, "v"), 0, 0, 5, 0),)
+    assert found.units == (Unit(0, InputFile("a", 1, "v", directories=(("label", "3"),)), 0, 0, 5, 0),)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,8 @@ def test_the_whole_content_is_readable(output: str) -> None:
         *[json.dumps({key: value for key, value in WHOLE.items() if key != left_out}).encode() for left_out in WHOLE],
         json.dumps({**WHOLE, "files": [["a", 1]]}).encode(),
         json.dumps({**WHOLE, "files": 3}).encode(),
+        json.dumps({**WHOLE, "files": [["a", 1, "v", "footer", {"label": "archery"}]]}).encode(),
+        json.dumps({**WHOLE, "files": [["a", 1, "v", "footer", {"features": "3"}]]}).encode(),
         json.dumps({**WHOLE, "units": [[0, 0, 0, 5]]}).encode(),
         json.dumps({**WHOLE, "units": [[1, 0, 0, 5, 0]]}).encode(),
         json.dumps({**WHOLE, "units": [["a", 0, 0, 5, 0]]}).encode(),
@@ -214,10 +216,10 @@ def test_a_manifest_that_was_changed_by_accident_is_refused(output: str) -> None
 
 
 def test_a_manifest_of_another_format_is_refused(output: str) -> None:
-    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 3}).encode(), "write")
+    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 4}).encode(), "write")
     with pytest.raises(DataError) as caught:
         read_manifest(output)
-    assert str(caught.value) == f"{output}/run.json: expected format 2, got 3; use the version that wrote it"
+    assert str(caught.value) == f"{output}/run.json: expected format 3, got 4; use the version that wrote it"
 
 
 # The same job ---------------------------------------------------------------------------------------------------------
