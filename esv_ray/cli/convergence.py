@@ -99,7 +99,7 @@ def convergence(
     from esv_ray.analysis.convergence_figure import check_plotting, write_figure
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
-    from esv_ray.tables.units import read_videos
+    from esv_ray.tables.videos import read_videos, reasons
 
     if output is not None:
         check_plotting()
@@ -108,7 +108,7 @@ def convergence(
     loaded = load_model(model, code=code)
     found, bad = read_videos(features, loaded.n_classes)
     if bad:
-        click.echo(f"{bad} rows that break the feature table's contract are left out", err=True)
+        click.echo(f"{bad.total()} rows were left out ({reasons(bad)})", err=True)
     points = run(
         loaded,
         found,

@@ -56,8 +56,6 @@ def tell_training(result: TrainResult) -> None:
         table.add_row(f"f^{s}", shown, str(result.epochs[s]))
     table.add_row("F (all scales)", f"{100 * result.accuracy_f:.1f} %", "")
     Console().print(table)
-    if result.left_out:
-        click.echo(f"{result.left_out} rows were left out: broken, or without a label")
     for note in result.notes:
         click.echo(note)
     click.echo(f"trained on {result.videos} videos; model: {result.output}")

@@ -22,7 +22,9 @@ from esv_ray.cli.types import Count, LocalPath
 )
 @click.option("--actors", type=Count(0), help="What if there were so many; as --set cluster.actors=N.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_context
 def plan(
+    context: click.Context,
     spec: str | None,
     features: str | None,
     model: str | None,
@@ -49,6 +51,7 @@ def plan(
     \b
     Exit codes:
       0    the job could run
+      1    with --check-ids: an id stands in several files, and the job would not finish
       2    the request is wrong
     """
     job = read_job(spec, features, model, output, overrides, code)
@@ -63,3 +66,5 @@ def plan(
         click.echo(json.dumps(told, indent=1))
     else:
         show(told)
+    if check_ids and told["repeated_ids"]["across_files"]:
+        context.exit(1)

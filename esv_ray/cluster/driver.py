@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -94,6 +95,7 @@ def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
             resumed_units=units - len(job.pending),
             seconds=time.monotonic() - begun,
         )
+        run.progress = replace(run.progress, repeated=result.repeated)
         run.ended = "incomplete" if result.units_left or result.repeats.number else "done"
         return result
 

@@ -189,8 +189,8 @@ def _of_input(told: Forecast) -> Iterator[str]:
     if told.ids is not None and told.ids.across + told.ids.within:
         names = ", ".join(list(told.ids.examples)[:_LISTED])
         yield (
-            f"{told.ids.across} ids stand in several files (each row is attributed), {told.ids.within} more than once "
-            f"in a file (all rows but the first fail): {names}"
+            f"{told.ids.across} ids stand in several files (the job would end with exit code 1 and without _SUCCESS), "
+            f"{told.ids.within} more than once in a file (all rows but the first fail): {names}"
         )
 
 

@@ -124,6 +124,8 @@ def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
     missing = _number(units, "missing")
     if missing:
         yield f"{missing:.0f} units that were committed are missing: run it again to compute them"
+    if told.get("repeated_ids"):
+        yield str(told["repeated_ids"])
     yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
     yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
 

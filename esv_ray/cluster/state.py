@@ -30,6 +30,7 @@ class Progress:
         resumed: videos that earlier runs had committed.
         units, units_done, units_failed: of the job; of them committed by now; given up in this run.
         units_missing: that were committed, and are not in the output at the end of the run.
+        repeated: which ids stand in several files, found at the end of the run; empty where none does.
         counts: of the units that this run committed.
         reasons: failed videos of this run by reason, numbers in it left out.
         actors: ready actors.
@@ -48,6 +49,7 @@ class Progress:
     units_done: int = 0
     units_failed: int = 0
     units_missing: int = 0
+    repeated: str = ""
     counts: UnitCounts = NO_COUNTS
     reasons: Mapping[str, int] = field(default_factory=dict)
     actors: int = 0

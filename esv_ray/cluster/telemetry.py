@@ -192,6 +192,7 @@ def _content(now: Progress, state: str, begun: str, given_up: Mapping[str, str])
             "given_up": now.units_failed,
             "missing": now.units_missing,
         },
+        "repeated_ids": now.repeated or None,
         "failures": dict(reasons),
         "units_given_up": dict(given_up),
         "actors": {

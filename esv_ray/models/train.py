@@ -49,7 +49,7 @@ class TrainResult:
         epochs: each head's, up to its best.
         videos, validation_videos: used.
         left_out: rows that broke the feature table's contract or had no label.
-        notes: one line for each class or video that needs a word: without a training video, with a repeated id.
+        notes: one line for each thing that is left out or needs a word (`TrainData.notes`).
     """
 
     output: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from esv_ray.models.class_tables import few, read_classes
 from esv_ray.spec import TrainSpec
 from esv_ray.tables.features import Video
 from esv_ray.tables.inputs import list_files
-from esv_ray.tables.units import read_videos
+from esv_ray.tables.videos import read_videos, reasons
 
 MOST_INFERRED_CLASSES = 100_000
 
@@ -28,7 +29,8 @@ class TrainData:
         left_out: rows that broke the feature table's contract or had no label.
         n_classes: C.
         classes: C names, or None.
-        notes: one line for each thing that the videos leave out: classes without a training video, ids in both tables.
+        notes: one line for each thing that is left out or needs a word: rows, classes without a training video, ids in
+            both tables.
     """
 
     videos: list[Video]
@@ -51,8 +53,10 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     if isinstance(spec.validation, str):
         _check_other_files(spec.features, spec.validation)
     videos, left_out = _labelled(spec.features, spec.unlabelled)
+    notes += _left_out(spec.features, left_out)
     if isinstance(spec.validation, str):
         held, held_left_out = _labelled(spec.validation, spec.unlabelled)
+        notes += _left_out(spec.validation, held_left_out)
         left_out += held_left_out
         notes += _shared_ids(spec.features, videos, spec.validation, held)
     else:
@@ -60,17 +64,26 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     n_classes = _n_classes(spec, classes, videos, held)
     _check_lengths(spec, videos)
     _check_widths(spec, videos, held)
-    data = TrainData(videos, held, left_out, n_classes, classes, ())
+    data = TrainData(videos, held, left_out.total(), n_classes, classes, ())
     return replace(data, notes=(*notes, *_untrained(data, spec.validation)))
 
 
-def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], int]:
-    """Read the usable videos of a table that have a label, and count the rows that are not usable."""
-    videos, bad = read_videos(url, unlabelled=unlabelled)
+def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], Counter[str]]:
+    """Read the usable videos of a table that have a label, and count the other rows by the reason."""
+    videos, left_out = read_videos(url, unlabelled=unlabelled)
     usable = [video for video in videos if video.label is not None]
+    if len(videos) > len(usable):
+        left_out["no label"] += len(videos) - len(usable)
     if not usable:
-        raise DataError(f"{url}: expected videos with labels to train on, found none in {len(videos) + bad} rows")
-    return usable, bad + len(videos) - len(usable)
+        raise DataError(
+            f"{url}: expected videos with labels to train on, found none in {left_out.total()} rows "
+            f"({reasons(left_out)})"
+        )
+    return usable, left_out
+
+
+def _left_out(url: str, left_out: Counter[str]) -> list[str]:
+    return [f"{url}: {left_out.total()} rows were left out ({reasons(left_out)})"] if left_out else []
 
 
 def _check_other_files(features: str, validation: str) -> None:

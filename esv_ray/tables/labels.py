@@ -36,7 +36,7 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
 
     Args:
         column: the labels; null and NaN mean that a video has none.
-        n_classes: C; labels are 0..C-1.
+        n_classes: C; labels are 0..C-1. INT32_MAX where it is not known.
         unlabelled: numbers that mark videos without a label.
     """
     values, null, wrong = whole_numbers(column)
@@ -45,11 +45,11 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
     beyond = given & ((values < 0) | (values >= n_classes))
     if pa.types.is_integer(plain_type(column.type)):
         beyond |= wrong  # more than an int64 holds
+    expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
     faults = {}
     for row in np.flatnonzero(beyond | wrong).tolist():
         faults[row] = f"label {_shown(column, row)} is " + (
-            f"out of range: the model has classes 0..{n_classes - 1}; if it marks videos without a label, add it to "
-            "`unlabelled` in the spec"
+            f"out of range: {expected}; if it marks videos without a label, add it to `unlabelled` in the spec"
             if beyond[row]
             else "not a class id: expected a whole number"
         )

@@ -188,7 +188,10 @@ def _manifest_of(written: _Written) -> Manifest:
         raise ValueError(f"model.prior: expected a sum of 1, got {sum(written.model.prior):g}")
     if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
         raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
-    files = tuple(InputFile(*entry, tuple(sorted(named.items()))) for *entry, named in written.files)
+    files = tuple(
+        InputFile(url, size, version, footer, tuple(sorted(named.items())))
+        for url, size, version, footer, named in written.files
+    )
     units = tuple(
         Unit(index, files[file], row_group, start, stop, first_row)
         for index, (file, row_group, start, stop, first_row) in enumerate(written.units)

@@ -15,14 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.errors import DataError
-from esv_ray.machine import host_memory
 from esv_ray.tables.columns import check_schema
-from esv_ray.tables.features import FeatureRows, Video, decode_rows, videos_of
+from esv_ray.tables.features import FeatureRows, decode_rows
 from esv_ray.tables.footers import Footer, decoding, open_file, read_footers
-from esv_ray.tables.frames import INT32_MAX
 from esv_ray.tables.ids import repeated_rows
-from esv_ray.tables.inputs import InputFile, check_unchanged, list_files
-from esv_ray.tables.row_groups import Piece, RowGroupReader, feature_dim_of, group_ids
+from esv_ray.tables.inputs import InputFile, check_unchanged
+from esv_ray.tables.row_groups import Piece, RowGroupReader, group_ids
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
 _MOST_ROWS, _FEWEST_ROWS = 1024, 16
@@ -212,34 +210,3 @@ def _repeated(file: InputFile, budget: int) -> tuple[npt.NDArray[np.int64], dict
             ids += found[0].chunks
             taken += found[1]
     return repeated_rows(pa.chunked_array(ids, pa.large_binary())), refused
-
-
-def read_videos(
-    url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
-) -> tuple[list[Video], int]:
-    """All good rows of a feature table, in memory, and how many rows break the contract.
-
-    Args:
-        url: the table; its D is that of its type or of its first rows.
-        n_classes: C; None: any label from 0 up.
-        budget: bytes that they may take, and the decoding of a row group; None: what this machine has.
-        unlabelled: labels that mark videos without one.
-
-    Raises:
-        DataError: it is unreadable, no feature table, or too large.
-    """
-    budget = host_memory() if budget is None else budget
-    files = list_files(url)
-    dim = feature_dim_of(files, budget)
-    if dim is None:
-        raise DataError(f"{url}: expected features (T, D), found no row with frames of one size D")
-    videos: list[Video] = []
-    bad = taken = 0
-    for unit in plan_units(files, _MOST_ROWS):
-        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget, unlabelled=unlabelled)
-        videos += videos_of(rows)
-        bad += len(rows.faults)
-        taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
-        if taken > budget:
-            raise DataError(f"{url}: expected features of at most {budget} bytes, which memory holds; use fewer videos")
-    return videos, bad

@@ -179,7 +179,8 @@ class _Ids:
             own = (unit.file.url, where)
             file, place = self.files.setdefault(video_id, own) if video_id else own
             if status != "failed" and (video_id, n) in self.places:
-                yield f"{where}: video {video_id!r} at {n} elements stands in {self.places[video_id, n]} too"
+                files = ": it is in two files of the feature table" if file != unit.file.url else ""
+                yield f"{where}: video {video_id!r} at {n} elements stands in {self.places[video_id, n]} too{files}"
                 told.add(video_id)
             elif file != unit.file.url and video_id not in told:
                 told.add(video_id)

@@ -72,7 +72,7 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
     for name in "ab":
         pq.write_table(make_table([3] * 4), folder / f"{name}.parquet")
     code, told, err = esv("plan", *places(str(folder), bundle, tmp_path / "out"), *HERE, "--check-ids", "--json")
-    assert (code, err) == (0, "")
+    assert (code, err) == (1, ""), "the job would not finish"
     content = json.loads(told)
     assert content["format"] == 1
     assert content["repeated_ids"]["across_files"] == 4

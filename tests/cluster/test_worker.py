@@ -27,8 +27,8 @@ from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.spec import load_spec
 from esv_ray.tables.features import decode_rows
 from esv_ray.tables.frames import sample_frames
-from esv_ray.tables.units import read_videos
 from esv_ray.tables.verify import verify_output
+from esv_ray.tables.videos import read_videos
 from tests.cluster.factories import CONSENT
 from tests.conftest import make_heads, make_prior, make_table
 

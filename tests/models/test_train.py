@@ -195,6 +195,51 @@ def test_broken_and_unlabelled_rows_are_left_out_and_counted(study: Study) -> No
     assert (both.videos, both.validation_videos, both.left_out) == (60, 53, 7)
 
 
+def test_why_rows_are_left_out_is_said(study: Study) -> None:
+    rows = separable(LENGTHS).to_pylist()
+    for row in rows[:3]:
+        row["label"] = -1
+    for row in rows[3:5]:
+        row["label"] = None
+    rows[5]["video_id"] = rows[6]["video_id"]
+    rows[7]["features"] = []
+    rows[8]["label"] = -2
+    schema = separable(LENGTHS).schema
+    result = study.train(pa.Table.from_pylist(rows, schema=schema), epochs=1)
+    assert result.left_out == 8
+    (note,) = [note for note in result.notes if "left out" in note]
+    assert note.startswith(str(study.folder))
+    beyond = (
+        "out of range: class ids are 0 and up; if it marks videos without a label, add it to `unlabelled` in the spec"
+    )
+    assert note.endswith(
+        f": 8 rows were left out (3: label -1 is {beyond}; 2: no label; 1: label -2 is {beyond}; 2 for other reasons)"
+    )
+    marked = study.train(pa.Table.from_pylist(rows, schema=schema), epochs=1, unlabelled=[-1, -2])
+    (note,) = [note for note in marked.notes if "left out" in note]
+    assert "(6: no label; 1: " in note
+
+
+def test_labels_that_mark_unlabelled_videos_are_named_where_none_is_left(study: Study) -> None:
+    table = separable(LENGTHS)
+    table = table.set_column(table.column_names.index("label"), "label", pa.array([-1] * table.num_rows))
+    with pytest.raises(DataError, match=r"found none in 60 rows \(60: label -1 is out of range: .*`unlabelled`"):
+        study.train(table)
+    with pytest.raises(DataError, match=r"found none in 60 rows \(60: no label\)"):
+        study.train(table, unlabelled=[-1])
+
+
+def test_an_id_in_two_files_is_one_video(study: Study, tmp_path: Path) -> None:
+    """As within a file: the first of them is taken, and the others are counted."""
+    table = separable(LENGTHS)
+    (tmp_path / "both").mkdir()
+    pq.write_table(table.slice(0, 40), tmp_path / "both" / "a.parquet")
+    pq.write_table(table.slice(30), tmp_path / "both" / "b.parquet")
+    result = study.train(table, features=str(tmp_path / "both"), epochs=1)
+    assert (result.videos + result.validation_videos, result.left_out) == (60, 10)
+    assert "10: video_id is repeated: it stands in an earlier file, too" in result.notes[0]
+
+
 # --- what fixes the result, and what is left alone
 
 

@@ -25,7 +25,8 @@ from esv_ray.errors import EsvError
 from esv_ray.tables.footers import has_labels
 from esv_ray.tables.inputs import list_files
 from esv_ray.tables.row_groups import feature_dim_of
-from esv_ray.tables.units import plan_units, read_rows, read_videos
+from esv_ray.tables.units import plan_units, read_rows
+from esv_ray.tables.videos import read_videos
 from tests.tables.parquet_surgery import (
     BINARY,
     I32,

@@ -18,7 +18,8 @@ from esv_ray.tables.footers import read_footers
 from esv_ray.tables.ids import LONGEST_ID
 from esv_ray.tables.inputs import list_files
 from esv_ray.tables.row_groups import feature_dim_of
-from esv_ray.tables.units import plan_units, read_rows, read_unit, read_videos
+from esv_ray.tables.units import plan_units, read_rows, read_unit
+from esv_ray.tables.videos import read_videos
 from tests.conftest import make_table
 from tests.tables.hostile_tables import ADDRESS_SPACE, BUDGET
 from tests.tables.parquet_surgery import I32, I64, long_row, put_together, take_apart

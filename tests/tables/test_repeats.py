@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 from esv_ray import cli
 from esv_ray.cluster.driver import run_job
+from esv_ray.cluster.standing import lines_of, standing_of
 from esv_ray.spec import load_spec
 from esv_ray.tables.unit_files import HASH_BYTES, hash_ids
 from esv_ray.tables.verify import verify_output
@@ -46,10 +48,13 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
         assert result.repeats.number == 1
         assert result.repeats.examples == {"twice": [f"{features}/0.parquet", f"{features}/1.parquet"]}
         assert not (output / "_SUCCESS").exists()
-        assert '"state": "incomplete"' in (output / "progress.json").read_text()
+        status = list(lines_of(standing_of(str(output)), time.time()))
+        assert "incomplete: 8 of 8 videos" in status[0]
+        assert result.repeated in [line.strip() for line in status]
     problems = verify_output(str(output)).problems
     assert len(problems) == 1
     assert "video 'twice'" in problems[0]
+    assert problems[0].endswith(": it is in two files of the feature table")
     words = ["attribute", "--features", features, "--model", bundle, "--output", str(output)]
     words += ["--set", "cluster.actors=0", "--set", "compute.unit=2"]
     with pytest.raises(SystemExit) as ended:
