@@ -9,6 +9,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.directories import named_by_directories
 
+_SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
 
@@ -49,7 +50,10 @@ def list_files(url: str) -> list[InputFile]:
     """
     files = list_files_if_any(url)
     if not files:
-        raise DataError(f"{url}: expected Parquet files, found none; check `features`")
+        names = storage.list_names(url, "list the feature table")
+        shown = ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
+        there = f" (what is there: {shown})" if names else ""
+        raise DataError(f"{url}: expected Parquet files, found none{there}; check `features`")
     return files
 
 

@@ -126,10 +126,13 @@ def test_nothing_there(place: str) -> None:
     storage.replace(f"{place}/other/readme.md", b"no table", "write")
     with pytest.raises(DataError, match=r"none was not found; check the location$"):
         list_files(f"{place}/none")
-    for url in (f"{place}/other", f"{place}/full/*.pq"):
+    for name in ("_SUCCESS", "a.csv", "b.csv", "c.csv"):
+        storage.replace(f"{place}/many/{name}", b"no table", "write")
+    for url, there in (("other", "'readme.md'"), ("many", "'_SUCCESS', 'a.csv', 'b.csv', ..."), ("full/*.pq", "")):
         with pytest.raises(DataError) as caught:
-            list_files(url)
-        assert str(caught.value) == f"{url}: expected Parquet files, found none; check `features`"
+            list_files(f"{place}/{url}")
+        named = f" (what is there: {there})" if there else ""
+        assert str(caught.value) == f"{place}/{url}: expected Parquet files, found none{named}; check `features`"
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:
