@@ -118,7 +118,7 @@ def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -
         (["--set", "nonsense"], "expected key=value"),
         (["--features", "/nowhere/at/all"], "/nowhere/at/all was not found"),
         (["--model", "/nowhere"], "no model.json"),
-        (["--features", "zz://x"], "Protocol not known: zz"),
+        (["--features", "zz://x"], "got zz://, which no client serves; check its spelling"),
         (["--set", "cluster.address=127.0.0.1:1"], "cannot reach Ray at 127.0.0.1:1"),
         (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
     ],
