@@ -87,9 +87,9 @@ def as_slice(table: pa.Table) -> pa.Table:
 
 def out_of_range(label: int) -> str:
     """The reason of a label that is no class of the model."""
-    return (
-        f"label {label} is out of range: the model has classes 0..{C - 1}; if it marks videos without a label, add it "
-        "to `unlabelled` in the spec"
+    held = label < 2**63
+    return f"label {label} is out of range: the model has classes 0..{C - 1}; if it marks videos without a label, " + (
+        "add it to `unlabelled` in the spec" if held else "write null in its place"
     )
 
 
