@@ -68,7 +68,7 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
 def _is_whole(value: object) -> bool:
     """Whether a label is a whole number, if one that neither an int64 nor `unlabelled` holds."""
     if isinstance(value, bytes):
-        return value.removeprefix(b"-").isdigit()
+        return len(value) <= LONGEST_TEXT and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
     if isinstance(value, Decimal):
         return value.is_finite() and value == value.to_integral_value()
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
