@@ -33,6 +33,7 @@ from esv_ray.spec_values import (
     Text,
     Truth,
     Whole,
+    digits,
     one_or_many,
     share_or_auto,
     whole,
@@ -179,8 +180,8 @@ class JobSpec(_Frozen):
 def top_k(choice: str) -> int | None:
     """K of a class choice ``top:K``, or None."""
     head, _, count = choice.partition(":")
-    fits = count.isascii() and count.isdecimal() and len(count) <= 9
-    return int(count) if head == "top" and fits and int(count) >= 1 else None
+    k = digits(count) if head == "top" else None
+    return k if k else None
 
 
 class TrainSpec(_Frozen):

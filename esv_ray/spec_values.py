@@ -35,6 +35,11 @@ def whole(value: object, expected: str = "a whole number") -> int:
     raise ValueError(f"expected {expected}, got {_shown(value)}")
 
 
+def digits(text: str, most: int = 9) -> int | None:
+    """The number that a text of at most so many digits writes, or None; digits are 0-9, not those of other scripts."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= most else None
+
+
 def number(value: object, expected: str = "a number") -> float:
     """Take an integer or a float.
 

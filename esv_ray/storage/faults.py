@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,16 +77,18 @@ def _parsed(text: str) -> Patience:
     values = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        try:
-            values[name.strip()] = kinds[name.strip()](value)
-        except (KeyError, ValueError):
-            values[name.strip()] = -1
+        kind = kinds.get(name.strip())
+        written = kind is not None and _NUMBERS[kind].fullmatch(value.strip())
+        values[name.strip()] = kind(value) if kind is not None and written else -1
     if any(not 0 < value < float("inf") for name, value in values.items() if name in kinds) or values.keys() - kinds:
         raise SpecError(
             f"{VARIABLE}: expected name=number,... with positive numbers of {', '.join(kinds)}; got {text!r}"
         )
     return Patience(**values)  # type: ignore[arg-type]
 
+
+# Python reads more: digits of any script, 1_000.
+_NUMBERS = {int: re.compile(r"[0-9]{1,9}"), float: re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")}
 
 # What tests replace.
 pause: Callable[[float], None] = time.sleep

@@ -120,6 +120,9 @@ def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -
         (["--model", "/nowhere"], "no model.json"),
         (["--features", "zz://x"], "got zz://, which no client serves; check its spelling"),
         (["--set", "cluster.address=127.0.0.1:1"], "cannot reach Ray at 127.0.0.1:1"),
+        (["--set", "cluster.address=127.0.0.1:\u0661"], "a port from 0 to 65535 in digits 0-9"),
+        (["--set", "cluster.address=127.0.0.1:65536"], "a port from 0 to 65535 in digits 0-9"),
+        (["--set", f"cluster.address=h:{'9' * 5000}"], "a port from 0 to 65535 in digits 0-9"),
         (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
     ],
 )
@@ -209,6 +212,9 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
         (["--json", str(tmp_path / "no" / "x.json")], "there is no folder"),
         (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
         (["--mixed", "9-8"], "--mixed: expected A-B"),
+        (["--mixed", "\u0663-\u0668"], "--mixed: expected A-B"),
+        (["--mixed", "\u00b2-8"], "--mixed: expected A-B"),
+        (["--mixed", f"1-{'9' * 5000}"], "--mixed: expected A-B"),
         (["-n", "40", "--estimator", "exact"], "n = 40 elements look at 2^40 - 1 subsequences"),
     ):
         code, _, err = esv("bench", *options)

@@ -73,6 +73,8 @@ def other(state: State) -> State:
         ({**MTRN, "projection.weight": ones(16, 16)}, "projection.weight"),
         ({**MTRN, "scale_weights": ones(4)}, "scale_weights"),
         ({**MTRN, "single_scale_models.0.scale": ones(1)}, "single_scale_models.0.scale"),
+        ({**MTRN, f"single_scale_models.{'9' * 5000}.model.1.bias": ones(1)}, "single_scale_models.9"),
+        ({**TRN, "model.\u0661.weight": ones(1, 1)}, "model.\u0661.weight"),
         ({**MTRN, "model.1.weight": ones(7, 16)}, "model.1.weight"),
         ({**TRN, "model.01.weight": ones(24, 16)}, "model.01.weight"),
         ({**TRN, "model.2.running_mean": ones(24)}, "model.2"),
