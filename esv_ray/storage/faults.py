@@ -199,6 +199,10 @@ def told(url: str, doing: str, error: Exception, tried: int, spent: float) -> Da
         return lasting(f"cannot {doing}: {url}: {short(error)}; the client needs it: check the credentials{sign_in}")
     if not isinstance(error, OSError):
         return lasting(f"cannot {doing}: {url}: {short(error)}; check the endpoint, the credentials and the network")
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"cannot {doing}: {url}: expected a file, got a folder; give the location of a file in it")
+    if isinstance(error, NotADirectoryError):
+        return DataError(f"cannot {doing}: {url}: expected a folder above it, got a file; check the location")
     # Without a number it is what Arrow says of broken data; some numbers say that the location is another thing.
-    is_data = error.errno in (None, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+    is_data = error.errno in (None, errno.ENAMETOOLONG)
     return (DataError if is_data else lasting)(f"cannot {doing}: {url}: {short(error)}")
