@@ -23,7 +23,15 @@ from esv_ray.core.heads import MlpHead
 from esv_ray.core.model import VideoModel, multiscale_model
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
-from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
+from esv_ray.models.class_tables import (
+    MOST_TABLE_BYTES,
+    check_names,
+    classes_csv,
+    in_file,
+    parse_classes,
+    parse_prior,
+    prior_csv,
+)
 from esv_ray.models.factory import model_from_factory
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.user_code import user_code
@@ -235,6 +243,8 @@ def _save(
     training: Mapping[str, Any] | None,
 ) -> None:
     check_free(url)
+    if classes is not None:
+        check_names(classes)
     files = {
         name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
         for name, state in weights.items()

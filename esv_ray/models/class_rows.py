@@ -18,11 +18,13 @@ class ClassRow(NamedTuple):
     """One row.
 
     Attributes:
+        number: of the row, the header's being 1 where it is the first.
         class_id: the class.
         value: the other column's cell, as it is.
         delimiter: between the file's cells.
     """
 
+    number: int
     class_id: int
     value: str
     delimiter: str
@@ -126,4 +128,4 @@ def _row(
         raise ModelError(
             f"{_expected(*names)}; row {number}: expected a whole number from 0 as {names[0]}, got {cell!r:.40}"
         )
-    return ClassRow(int(whole[1]), cells[columns[1]], delimiter)
+    return ClassRow(number, int(whole[1]), cells[columns[1]], delimiter)

@@ -44,9 +44,36 @@ def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
     """Read class names by id from a CSV with header name,id: every id 0..C-1 once.
 
     Raises:
-        ModelError: it is anything else.
+        ModelError: it is anything else, or a name is empty or that of two classes.
     """
-    return tuple(row.value for row in _by_class(class_rows(data, "id", "name"), n_classes, missing=""))
+    rows = _by_class(class_rows(data, "id", "name"), n_classes, missing="")
+    names = tuple(row.value for row in rows)
+    check_names(names, [f"row {row.number}" for row in rows])
+    return names
+
+
+def check_names(names: Sequence[str], places: Sequence[str] | None = None) -> None:
+    """Refuse names by which nobody can tell classes: empty ones, and those of two classes.
+
+    Args:
+        names: by class id.
+        places: where each stands, for the error.
+
+    Raises:
+        ModelError: there is one; says which class, or classes, and where.
+    """
+    where = ["" if places is None else f" ({place})" for place in places or names]
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        plain = name.strip()
+        if not plain:
+            raise ModelError(f"class {index}{where[index]}: expected a name, got {name!r:.40}; give each class its own")
+        other = first.setdefault(plain, index)
+        if other != index:
+            raise ModelError(
+                f"class {other}{where[other]} and class {index}{where[index]}: expected a name for each, got "
+                f"{plain!r:.80} for both; rename one"
+            )
 
 
 def read_prior(url: str) -> tuple[Tensor, list[str]]:

@@ -193,13 +193,26 @@ def test_a_loaded_model_gives_the_bits_of_the_model_in_memory(bundle: str) -> No
 
 
 def test_names_of_any_spelling_and_any_prior_come_back(tmp_path: Path) -> None:
-    names = ('a, b and "c"', "Doing [something]\nover two lines", "  élan ", "")
+    names = ('a, b and "c"', "Doing [something]\nover two lines", "  élan ", ".")
     prior = torch.tensor([1 / 3, 0, 1e-17, 2 / 3], dtype=torch.float64)
     url = str(tmp_path / "model")
     save_heads(url, make_heads(n_classes=4), prior, classes=names)
     model = load_model(url)
     assert model.classes == names
     assert torch.equal(model.prior, prior)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a", "b", "a"), "class 0 and class 2: expected a name for each, got 'a' for both; rename one"),
+        (("a", "", "b"), "class 1: expected a name, got ''; give each class its own"),
+    ],
+)
+def test_names_that_could_not_be_loaded_are_not_written(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ModelError, match=f"^{re.escape(said)}$"):
+        save_heads(str(tmp_path / "model"), make_heads(), make_prior(3), classes=names)
+    assert not (tmp_path / "model").exists()
 
 
 def test_classes_are_optional_and_a_slash_at_the_end_does_not_matter(bundle: str) -> None:

@@ -139,6 +139,13 @@ def test_class_names_that_are_clear_are_taken(text: str, names: tuple[str, ...])
         ("id,name\n0,a, b\n1,c\n2,d\n", "row 2: expected 2 cells, got 3; put names that hold ',' in quotes"),
         ("Approaching,0\nb,1\nc,2\n", "got no header but 'Approaching,0'"),
         ("name,id\na\nb\n", "row 2: expected 2 cells, got 1"),
+        (
+            "name,id\nb,2\na,0\n\nb,1\n",
+            "class 1 (row 5) and class 2 (row 2): expected a name for each, got 'b'",
+        ),
+        ('name,id\n" a",0\na,1\nb,2\n', "class 0 (row 2) and class 1 (row 3): expected a name for each, got 'a'"),
+        ("name,id\na,0\n,1\nb,2\n", "class 1 (row 3): expected a name, got ''; give each class its own"),
+        ('name,id\na,0\nb,1\n"  ",2\n', "class 2 (row 4): expected a name, got '  '"),
     ],
 )
 def test_class_names_that_are_not_clear_are_refused(tmp_path: Path, text: str, part: str) -> None:
