@@ -30,10 +30,10 @@ from esv_ray.cluster.watch import SilentError
 from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.bundles import python_bundle
 from tests.cluster.head import PROGRAMS, free_port, ray_head
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_nodes import wait_for
-from tests.cluster.test_ray import python_bundle
 
 ROOT = Path(__file__).parents[2]
 
