@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,14 +33,16 @@ from esv_ray.spec_values import (
     Text,
     Truth,
     Whole,
+    digits,
+    one_or_many,
     share_or_auto,
     whole,
     whole_or_auto,
 )
 
 
-def _one_or_many(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
+def _packages(value: object) -> tuple[str, ...]:
+    return check_packages(one_or_many(value) if isinstance(value, str) else value)
 
 
 def _section(value: object) -> object:
@@ -116,6 +119,10 @@ class ClusterSpec(_Frozen):
 
 
 ClassChoice = int | str
+# Each once, in order: neither changes what they mean, nor may it change which job it is.
+Labels = Annotated[
+    tuple[Whole, ...], BeforeValidator(one_or_many), AfterValidator(lambda labels: tuple(sorted(set(labels))))
+]
 
 
 class JobSpec(_Frozen):
@@ -129,11 +136,11 @@ class JobSpec(_Frozen):
     features: Location
     model: Location
     output: Location
-    code: Annotated[tuple[str, ...], BeforeValidator(check_packages)] = ()
+    code: Annotated[tuple[str, ...], BeforeValidator(_packages)] = ()
     frames: Literal["all"] | tuple[Positive, ...] = "all"
     short: Literal["all", "skip"] = "all"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
-    unlabelled: Annotated[tuple[Whole, ...], BeforeValidator(_one_or_many)] = ()
+    unlabelled: Labels = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
     compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
@@ -144,8 +151,8 @@ class JobSpec(_Frozen):
     def _frames(cls, value: object) -> object:
         if value == "all":
             return value
-        many = _one_or_many(value)
-        if not isinstance(many, list | tuple) or not many:
+        many = one_or_many(value)
+        if not many:
             raise ValueError("expected a number of frames, `all`, or a list of numbers")
         counts = [whole(n, "numbers of frames >= 1, `all`, or a list of numbers") for n in many]
         if min(counts) < 1:
@@ -155,9 +162,9 @@ class JobSpec(_Frozen):
     @field_validator("classes", mode="before")
     @classmethod
     def _classes(cls, value: object) -> object:
-        given = _one_or_many(value)
-        assert isinstance(given, list | tuple)
-        choices: list[Any] = [whole(choice, "class ids") if isinstance(choice, float) else choice for choice in given]
+        choices: list[Any] = [
+            whole(choice, "class ids") if isinstance(choice, float) else choice for choice in one_or_many(value)
+        ]
         for choice in choices:
             number = isinstance(choice, int) and not isinstance(choice, bool)
             if number and choice < 0:
@@ -173,8 +180,8 @@ class JobSpec(_Frozen):
 def top_k(choice: str) -> int | None:
     """K of a class choice ``top:K``, or None."""
     head, _, count = choice.partition(":")
-    fits = count.isascii() and count.isdecimal() and len(count) <= 9
-    return int(count) if head == "top" and fits and int(count) >= 1 else None
+    k = digits(count) if head == "top" else None
+    return k if k else None
 
 
 class TrainSpec(_Frozen):
@@ -200,7 +207,7 @@ class TrainSpec(_Frozen):
     features: Location
     output: Location
     validation: ShareOrLocation = 0.1
-    unlabelled: Annotated[tuple[Whole, ...], BeforeValidator(_one_or_many)] = ()
+    unlabelled: Labels = ()
     classes: Location | None = None
     n_classes: Positive | None = None
     n_max: Positive = 8

@@ -16,6 +16,7 @@ from esv_ray import storage
 from esv_ray.errors import SpecError
 
 _EXACT = 2**53  # up to which a float holds every whole number
+_SEVERAL = re.compile(r"[^\s,;()]+")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
 
 
@@ -32,6 +33,11 @@ def whole(value: object, expected: str = "a whole number") -> int:
             return int(value)
         raise ValueError(f"expected {expected}; beyond 2^53 in digits alone, without point or exponent, got {value!r}")
     raise ValueError(f"expected {expected}, got {_shown(value)}")
+
+
+def digits(text: str, most: int = 9) -> int | None:
+    """The number that a text of at most so many digits writes, or None; digits are 0-9, not those of other scripts."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= most else None
 
 
 def number(value: object, expected: str = "a number") -> float:
@@ -97,6 +103,20 @@ def share_or_location(value: object) -> object:
             raise ValueError(f"expected a share such as 0.1, without quotes, or a location (./{value}), got {value!r}")
         return location(value)
     return number(value, "a share such as 0.1, or a location")
+
+
+def one_or_many(value: object) -> list[object]:
+    """Take a list, or one value alone.
+
+    Raises:
+        ValueError: it is a text of several values, which is no list of YAML without brackets.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    parts = _SEVERAL.findall(value) if isinstance(value, str) else []
+    if len(parts) > 1:
+        raise ValueError(f"expected one value, or a list in brackets ([{', '.join(parts):.80}]), got {value!r:.80}")
+    return [value]
 
 
 def whole_or_auto(value: object) -> object:

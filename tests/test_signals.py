@@ -14,10 +14,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_ray import poisoned_table
-from tests.cluster.test_worker import python_bundle
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.processes import ENDED, Command, wait_until
 from tests.s3_server import S3Server
@@ -195,7 +195,7 @@ def test_while_it_finishes_verifies_and_repairs(hangs: Hangs, tmp_path: Path) ->
 def test_while_it_computes_and_it_goes_on_later(tmp_path: Path) -> None:
     """A second signal changes nothing. The progress file says what happened, and the next run ends the job."""
     fixed, out = tmp_path / "fixed", tmp_path / "out"
-    hanging = python_bundle(tmp_path, "poisonous", fixed=str(fixed))
+    hanging = python_bundle(tmp_path / "python", "poisonous", fixed=str(fixed))
     features = poisoned_table(tmp_path / "f.parquet", 12, {6: 663.0, 7: 663.0})
     options = ("compute.unit=1", "cluster.actors=0")
     command = Command(*attribute(features, hanging, out, *options))
@@ -219,7 +219,7 @@ def test_while_ray_starts(sign: signal.Signals, features: str, bundle: str, tmp_
 
 def test_a_signal_to_all_processes_of_a_terminal(features: str, tmp_path: Path) -> None:
     """Ctrl-C reaches Ray's processes, too; so does a scheduler's SIGTERM, which ends them before the command."""
-    slow = python_bundle(tmp_path, "slow", fixed=str(tmp_path / "quick"), seconds="0.3")
+    slow = python_bundle(tmp_path / "python", "slow", fixed=str(tmp_path / "quick"), seconds="0.3")
     options = ("compute.unit=1", "frames=1", "cluster.actors=2")
     for sign in (INT, TERM):
         out = tmp_path / sign.name
@@ -303,7 +303,7 @@ with signals.last_act(lambda code: None) if {acts} else nullcontext():
 
 def test_who_cannot_be_told_does_not_hold_the_end(tmp_path: Path) -> None:
     """Standard error is a pipe that is full and that nobody reads."""
-    hanging = python_bundle(tmp_path, "poisonous")
+    hanging = python_bundle(tmp_path / "python", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 4, dict.fromkeys(range(4), 663.0))
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

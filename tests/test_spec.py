@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("short", "skip", "skip"),
     ("unlabelled", "[-1, 255]", (-1, 255)),
     ("unlabelled", "-1", (-1,)),
+    ("unlabelled", "[255, -1]", (-1, 255)),
+    ("unlabelled", "[-1, 255, -1, 255.0]", (-1, 255)),
     ("unlabelled", "[]", ()),
     ("max_failed", "0", 0.0),
     ("max_failed", "1", 1.0),
@@ -533,6 +536,39 @@ def test_top_k(choice: str, count: int | None) -> None:
 
 def keys_of(*overrides: str) -> dict[str, object]:
     return job_keys(load_spec(NEEDED, overrides))
+
+
+def test_order_and_repeats_of_unlabelled_make_no_other_job() -> None:
+    once = keys_of("unlabelled=[-1, 255]")
+    assert keys_of("unlabelled=[255, -1]") == keys_of("unlabelled=[-1, 255, -1]") == once
+    training = {"features": "f", "output": "o"}
+    assert load_train_spec(training, ["unlabelled=[255, -1, 255]"]).unlabelled == (-1, 255)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "meant"),
+    [
+        ("unlabelled", "-1,255", "[-1, 255]"),
+        ("unlabelled", "-1 255", "[-1, 255]"),
+        ("unlabelled", "(-1, 255)", "[-1, 255]"),
+        ("frames", "4,8", "[4, 8]"),
+        ("classes", "label,top:3", "[label, top:3]"),
+        ("code", "my_models, company.zoo", "[my_models, company.zoo]"),
+    ],
+)
+def test_several_values_without_brackets_are_told_how_a_list_is_written(key: str, text: str, meant: str) -> None:
+    assert refusal(NEEDED, f"{key}={text}").startswith(
+        f"spec: {key}: expected one value, or a list in brackets ({meant})"
+    )
+    assert refusal({**NEEDED, key: text}).endswith(f", got {text!r}")
+    assert load_spec(NEEDED, [f"{key}={meant}"])
+    if key == "unlabelled":
+        with pytest.raises(SpecError, match=re.escape(meant)):
+            load_train_spec({"features": "f", "output": "o"}, [f"{key}={text}"])
+
+
+def test_a_long_text_of_several_values_is_cut() -> None:
+    assert len(refusal(NEEDED, f"unlabelled={'7,' * 9000}")) < 300
 
 
 def test_the_keys_of_a_job_are_flat_and_plain() -> None:

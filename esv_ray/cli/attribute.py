@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.job_options import code_option, job_options, read_job
-from esv_ray.cli.types import LOCATION, Count, LocalPath
+from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.cluster.partitions import Partition
@@ -26,7 +26,7 @@ _GO_ON = "the rest is committed; run the same command again to go on"
 @click.option(
     "--partitions", is_flag=True, help="Take every sub-directory of the features as a job; do those not yet done."
 )
-@click.option("--ready", metavar="NAME", help="With --partitions: only those that hold a file of this name.")
+@click.option("--ready", type=NAME, metavar="NAME", help="With --partitions: only those that hold a file of this name.")
 @click.option(
     "--log",
     type=LocalPath(),

@@ -111,10 +111,12 @@ def bench(
 
 
 def _range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and last.isdecimal()) or not 1 <= int(first) <= int(last):
-        raise SpecError(f"--mixed: expected A-B, two lengths such as 8-64, got {text!r}")
-    return int(first), int(last)
+    from esv_ray.spec_values import digits
+
+    first, last = (digits(end) or 0 for end in text.partition("-")[::2])
+    if not 1 <= first <= last:
+        raise SpecError(f"--mixed: expected A-B, two lengths such as 8-64, got {text!r:.60}")
+    return first, last
 
 
 def _show(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from esv_ray.core.estimator import Kind
 
 
+_LARGEST = 2**63 - 1  # of a label
+
+
 @click.command()
 @click.option("--features", type=LOCATION, metavar="URL", required=True, help="Feature table.")
 @click.option("--model", type=LOCATION, metavar="URL", required=True, help="Model bundle.")
@@ -51,6 +54,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="May be repeated.",
 )
+@click.option(
+    "--unlabelled",
+    type=Count(-_LARGEST, _LARGEST),
+    metavar="N",
+    multiple=True,
+    help="A label that marks videos without one, as `unlabelled` of a job; may be repeated.",
+)
 @click.option("--videos", type=Count(1), default=32, show_default=True, help="Most videos compared.")
 @click.option(
     "--threshold",
@@ -71,6 +81,7 @@ def convergence(
     ms: tuple[int, ...],
     iterations: tuple[int, ...],
     kinds: tuple[Kind, ...],
+    unlabelled: tuple[int, ...],
     videos: int,
     threshold: float,
     logit: bool,
@@ -106,7 +117,7 @@ def convergence(
         _check_output(output)
     torch.set_num_threads(threads)
     loaded = load_model(model, code=code)
-    found, bad = read_videos(features, loaded.n_classes)
+    found, bad = read_videos(features, loaded.n_classes, unlabelled=unlabelled)
     if bad:
         click.echo(f"{bad.total()} rows were left out ({reasons(bad)})", err=True)
     points = run(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esv_ray.cli.types import LOCATION, LocalPath
+from esv_ray.cli.types import LOCATION, NAME, LocalPath
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
 
@@ -55,6 +55,7 @@ code_option = click.option(
 
 address_option = click.option(
     "--address",
+    type=NAME,
     metavar="URL",
     callback=_of_ray,
     help="The cluster's dashboard, http://HEAD:8265; by default $RAY_API_SERVER_ADDRESS, or this machine's cluster.",
@@ -101,6 +102,27 @@ def job_options(command: _Command) -> _Command:
     return command
 
 
+def given_places(spec: str | None, places: Mapping[str, str | None], overrides: Sequence[str]) -> list[str]:
+    """The places that options of their own name, as overrides.
+
+    Args:
+        spec: a file, which may name the others.
+        places: key to location.
+        overrides: of ``--set``, which may name them, too.
+
+    Raises:
+        UsageError: there is no file, and nothing else names one of them.
+    """
+    from esv_ray.spec_yaml import write_text
+
+    named = {override.partition("=")[0].strip() for override in overrides}
+    lacking = [f"--{key}" for key, url in places.items() if url is None and key not in named]
+    if spec is None and lacking:
+        *most, last = (f"--{key}" for key in places)
+        raise click.UsageError(f"expected a SPEC, or {', '.join(most)} and {last}; missing {', '.join(lacking)}")
+    return [f"{key}={write_text(url)}" for key, url in places.items() if url is not None]
+
+
 def read_job(
     spec: str | None,
     features: str | None,
@@ -112,15 +134,10 @@ def read_job(
     """The job that the options ask for.
 
     Raises:
-        UsageError: neither a SPEC nor all three places are given.
+        UsageError: neither a SPEC nor all three places are given, by options or by ``--set``.
         EsvError: the spec is wrong, or cannot be read.
     """
     from esv_ray.spec import load_spec
-    from esv_ray.spec_yaml import write_text
 
-    places = {"features": features, "model": model, "output": output}
-    given = [f"{key}={write_text(url)}" for key, url in places.items() if url is not None]
-    if spec is None and len(given) < len(places):
-        lacking = ", ".join(f"--{key}" for key, url in places.items() if url is None)
-        raise click.UsageError(f"expected a SPEC, or --features, --model and --output; missing {lacking}")
+    given = given_places(spec, {"features": features, "model": model, "output": output}, overrides)
     return load_spec(spec, [*given, *overrides], code=code)

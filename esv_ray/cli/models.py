@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray.cli.job_options import given_places
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
@@ -33,12 +34,8 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
     from esv_ray.cli.progress import train_progress
     from esv_ray.models.train import train as run
     from esv_ray.spec import load_train_spec
-    from esv_ray.spec_yaml import write_text
 
-    places = {"features": features, "output": output}
-    given = [f"{key}={write_text(url)}" for key, url in places.items() if url is not None]
-    if spec is None and len(given) < len(places):
-        raise click.UsageError("expected a SPEC, or --features and --output")
+    given = given_places(spec, {"features": features, "output": output}, overrides)
     wanted = load_train_spec(spec, [*given, *overrides])
     with train_progress() as report:
         result = run(wanted, report)

@@ -18,7 +18,7 @@ from esv_ray.cli.job_options import (
     read_job,
 )
 from esv_ray.cli.jobs import flags, going_on, standing
-from esv_ray.cli.types import Count, LocalPath
+from esv_ray.cli.types import NAME, Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.cluster.submission import Submission
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 partitions_option = click.option(
     "--partitions", is_flag=True, help="As of esv attribute: every sub-directory of the features not yet done."
 )
-ready_option = click.option("--ready", metavar="NAME", help="With --partitions: only those that hold such a file.")
+ready_option = click.option(
+    "--ready", type=NAME, metavar="NAME", help="With --partitions: only those that hold such a file."
+)
 
 
 @click.command()
@@ -39,7 +41,7 @@ ready_option = click.option("--ready", metavar="NAME", help="With --partitions: 
 @overlay_option
 @image_option
 @click.option("--dry-run", is_flag=True, help="With --kubernetes: print what would be applied.")
-@click.option("--name", help="Of the job, by default the last part of its output.")
+@click.option("--name", type=NAME, help="Of the job, by default the last part of its output.")
 @click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
 @partitions_option
 @ready_option
@@ -220,7 +222,7 @@ def _cron(context: click.Context, parameter: click.Parameter, value: str | None)
 @namespace_option
 @overlay_option
 @image_option
-@click.option("--name", help="Of the job, by default the last part of its output.")
+@click.option("--name", type=NAME, help="Of the job, by default the last part of its output.")
 @click.option(
     "--attempt", type=Count(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
 )

@@ -87,6 +87,8 @@ def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -
     """
     if not isinstance(value, str):
         return value
+    if not value.strip():
+        raise SpecError(f"{_named(param)}expected a number, got {value!r}; a variable in it may be empty")
     from esv_ray.spec_values import finite
     from esv_ray.spec_values import whole as whole_number
     from esv_ray.spec_yaml import read_value

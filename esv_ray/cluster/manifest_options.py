@@ -11,6 +11,7 @@ from typing import Any
 from esv_ray import storage
 from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec
+from esv_ray.spec_values import digits
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -22,7 +23,7 @@ _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1,
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_EVERY = re.compile(r"@every (\d+(\.\d+)?(s|m|h))+")
+_EVERY = re.compile(r"@every ([0-9]+(\.[0-9]+)?(s|m|h))+")
 _FLEETING = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}  # volumes that outlive no pod
 
 
@@ -134,9 +135,10 @@ def check_cron(cron: str) -> str:
 
 def _is_cron(part: str, least: int, most: int, names: dict[str, int]) -> bool:
     span, _, step = part.partition("/")
-    if "/" in part and not (step.isascii() and step.isdigit() and int(step) >= 1):
+    if "/" in part and not digits(step):
         return False
     if span in ("*", "?"):
         return True
-    ends = [names.get(end.lower(), int(end) if end.isascii() and end.isdigit() else -1) for end in span.split("-")]
-    return len(ends) <= 2 and all(least <= end <= most for end in ends) and ends == sorted(ends)
+    ends = [names.get(end.lower(), digits(end)) for end in span.split("-")]
+    known = [end for end in ends if end is not None and least <= end <= most]
+    return len(ends) <= 2 and known == ends and known == sorted(known)

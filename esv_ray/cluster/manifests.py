@@ -10,12 +10,12 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 from esv_ray.cluster.manifest_options import check_cron, check_image, check_namespace, check_places, set_image
 from esv_ray.cluster.manifest_yaml import as_yaml, read_objects
+from esv_ray.cluster.pods import pods_of
 from esv_ray.cluster.preflight import spec_text
 from esv_ray.cluster.resources import ActorShape, fitting
 from esv_ray.cluster.submission import environment_of
@@ -182,7 +182,7 @@ def _one(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
 
 def _for_groups(spec: JobSpec, groups: Sequence[Mapping[str, Any]], namespace: str | None) -> JobSpec:
     """The spec with what the driver cannot see while no worker is there: the most actors, and whether on GPUs."""
-    nodes = [(_node_of(group), int(group.get("maxReplicas", group.get("replicas", 1)))) for group in groups]
+    nodes = [pods_of(group, f"overlay: workerGroupSpecs[{place}]") for place, group in enumerate(groups)]
     cluster: dict[str, Any] = {"address": "auto"}
     share = spec.cluster.gpus_per_actor
     if share == "auto":
@@ -196,22 +196,6 @@ def _for_groups(spec: JobSpec, groups: Sequence[Mapping[str, Any]], namespace: s
     if spec.cluster.actors == "auto":
         cluster["actors"] = room
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
-
-
-def _node_of(group: Mapping[str, Any]) -> dict[str, float]:
-    """What Ray will count on a pod of a group."""
-    container = group["template"]["spec"]["containers"][0]
-    limits = {**container.get("resources", {}).get("requests", {}), **container.get("resources", {}).get("limits", {})}
-    asked = group.get("rayStartParams", {})
-    gpus = sum(float(value) for key, value in limits.items() if key.endswith("gpu") or "/mig-" in key)
-    return {
-        "CPU": float(asked.get("num-cpus", ceil(_cores(str(limits.get("cpu", 0)))))),  # rounded as KubeRay does
-        "GPU": float(asked.get("num-gpus", gpus)),
-    }
-
-
-def _cores(quantity: str) -> float:
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
 def _with_submission(text: str, submission: str) -> str:

@@ -18,10 +18,12 @@ from esv_ray.cluster.local_runtime import own_runtime, quieten
 from esv_ray.errors import IncompleteError, SpecError, one_line
 from esv_ray.machine import cores, gpus
 from esv_ray.spec import JobSpec
+from esv_ray.spec_values import digits
 
 # Ray keeps the first token that a process used, so that every runtime of this process has the same.
 _TOKEN = secrets.token_hex(32)
 
+_LAST_PORT = 2**16 - 1
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # calls of an actor that was given up; we tell of them ourselves
@@ -40,14 +42,20 @@ def check_address(spec: JobSpec) -> None:
     """Knock at a given cluster's door before anything is planned: Ray itself tries for minutes.
 
     Raises:
-        SpecError: nobody answers.
+        SpecError: nobody answers, or its port is none.
     """
     host, colon, port = (spec.cluster.address or "").removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return  # this machine, `auto`, or a form that Ray judges itself
+    number = digits(port, 5)
+    if number is None or number > _LAST_PORT:
+        raise SpecError(
+            f"cluster.address: expected HOST:PORT, a port from 0 to {_LAST_PORT} in digits 0-9, "
+            f"got {spec.cluster.address!r:.100}"
+        )
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
+        socket.create_connection((host, number), timeout=10).close()
+    except OSError as error:
         raise SpecError(
             f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}; is the cluster up?"
         ) from error

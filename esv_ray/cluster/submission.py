@@ -16,7 +16,7 @@ LONGEST_NAME = 36  # Kubernetes gives 47 signs to a RayJob's
 SUBMISSION = "ESV_SUBMISSION"  # in a driver's environment: its submission's id
 STOP_WAIT_S = 30  # that a driver has to end after SIGTERM; Ray's own default of 3 s is short for a large cluster
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-_ID = re.compile(r"esv-(?P<name>[a-z0-9-]+)-(?P<attempt>\d+)")
+_ID = re.compile(r"esv-(?P<name>[a-z0-9-]+)-(?P<attempt>[0-9]{1,9})")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ from esv_ray.errors import ModelError, SpecError
 Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
 
 
+_PRIOR_ERROR = 1e-4  # of the sum of a prior, whose numbers may be rounded
+
+
 @dataclass(frozen=True, eq=False)
 class VideoModel:
     """A model whose ESVs can be computed.
@@ -115,8 +118,15 @@ def check_prior(prior: Tensor) -> Tensor:
         ModelError: it is not (C,) probabilities that sum to one.
     """
     prior = prior.double()
-    if prior.ndim != 1 or not len(prior) or not prior.isfinite().all() or bool((prior < 0).any()):
-        raise ModelError(f"prior: expected probabilities (C,), got shape {tuple(prior.shape)} with a bad value or none")
-    if not abs(float(prior.sum()) - 1) <= 1e-4:
-        raise ModelError(f"prior: expected probabilities that sum to 1, got a sum of {float(prior.sum()):.6g}")
+    if prior.ndim != 1 or not len(prior):
+        raise ModelError(f"prior: expected a probability for each class, shape (C,), got shape {tuple(prior.shape)}")
+    wrong = (~(prior >= 0) | prior.isinf()).nonzero()[:, 0].tolist()
+    if wrong:
+        told = ", ".join(f"{prior[c].item():g} for class {c}" for c in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise ModelError(f"prior: expected probabilities from 0 to 1, got {told}; a class without videos has 0")
+    if not abs(float(prior.sum()) - 1) <= _PRIOR_ERROR:
+        raise ModelError(
+            f"prior: expected probabilities of {len(prior)} classes that sum to 1 within {_PRIOR_ERROR:g}, got a sum "
+            f"of {float(prior.sum()):.6g}; divide each by their sum, if no class is missing"
+        )
     return prior

@@ -32,6 +32,8 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 )
 _ONNX = re.compile(rb"\x08[\x01-\x14]\x12[\x01-\x40]")  # ir_version, then the producer's name: how exporters begin
 _HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype|html|head|\?xml)", re.IGNORECASE | re.DOTALL)
+# Instructions with which pickles of any protocol begin: a protocol, a dict, a list, a tuple or mark, a class.
+_FIRST_OF_PICKLES = (b"\x80", b"}", b"]", b")", b"(", b"c")
 _MOST_HEADER = 100_000_000  # bytes of a safetensors header, as the library has it
 
 
@@ -41,6 +43,11 @@ def is_safetensors(data: bytes) -> bool:
     return len(data) > 8 and data[8:9] == b"{" and 2 <= length <= _MOST_HEADER
 
 
+def is_pickled(data: bytes) -> bool:
+    """Whether the bytes begin as what torch saves: a zip archive, or a pickle with its protocol and an instruction."""
+    return data.startswith(b"PK") or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05" and data[2:3] > b"\0")
+
+
 def check_is_checkpoint(url: str, data: bytes) -> None:
     """Refuse a file that is known to be something else than a torch checkpoint or a safetensors file.
 
@@ -48,8 +55,59 @@ def check_is_checkpoint(url: str, data: bytes) -> None:
         ModelError: it is; says what, and how to go on.
     """
     known = _known(data)
+    if known is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
+        known = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
     if known is not None:
         raise ModelError(f"{url}: expected a torch checkpoint or a .safetensors file, got {known[0]}; {known[1]}")
+
+
+def safetensors_fault(data: bytes, error: Exception) -> str:
+    """Say what a file is that was to be a safetensors file, and how to go on.
+
+    Args:
+        data: the file.
+        error: with which the library refused it.
+    """
+    what, advice = _known_otherwise(data) or _damage(data, error)
+    return f"expected a safetensors file, got {what}; {advice}"
+
+
+def _known_otherwise(data: bytes) -> tuple[str, str] | None:
+    if is_safetensors(data):
+        return None
+    known = _known(data)
+    if known is None and is_pickled(data):
+        return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
+    return known
+
+
+def _damage(data: bytes, error: Exception) -> tuple[str, str]:
+    """Return what is wrong with a safetensors file: a length of 8 bytes, a header of that length, the tensors."""
+    rest = len(data) - 8
+    if rest < 0:
+        return f"{len(data)} bytes, too few for one", _AGAIN
+    length = int.from_bytes(data[:8], "little")
+    if length > min(rest, _MOST_HEADER):
+        if is_safetensors(data) or (not rest and length <= _MOST_HEADER):
+            return f"one that is cut short in its header: {rest} of {length} bytes", _AGAIN
+        return f"one that is damaged, or no such file: its first 8 bytes tell of a header of {length} bytes", _AGAIN
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return f"one that is damaged: its header of {length} bytes is no JSON", _AGAIN
+    if not isinstance(header, dict):
+        return "one that is damaged: its header is no JSON object", _AGAIN
+    tensors = [value for value in header.values() if isinstance(value, dict)]
+    stops = [ends[1] for ends in (one.get("data_offsets") for one in tensors) if isinstance(ends, list) and ends[1:]]
+    stop, found = max((end for end in stops if isinstance(end, int)), default=0), rest - length
+    if found < stop:
+        return f"one that is cut short: {found} of {stop} bytes of tensors", _AGAIN
+    if found > stop:
+        return f"one that is damaged: {found} bytes of tensors, where its header tells of {stop}", _AGAIN
+    if isinstance(error, KeyError):
+        return f"tensors of a type that this torch lacks ({error})", "save them as float32"
+    said = " ".join(str(error).removeprefix("Error while deserializing: ").split())
+    return f"one whose header is wrong ({said:.100})", "save it again with the safetensors library"
 
 
 def _known(data: bytes) -> tuple[str, str] | None:
@@ -63,9 +121,6 @@ def _known(data: bytes) -> tuple[str, str] | None:
             return what, advice
     if data.startswith(b"PK"):
         return _archive(data)
-    if is_safetensors(data):
-        end = 8 + int.from_bytes(data[:8], "little")
-        return ("a safetensors file that is cut short", _AGAIN) if end > len(data) else None
     if data[257:262] == b"ustar":
         inside = re.search(rb"(?:^|/)(?:storages|tensors|sys_info)\0", data[:100]) is not None
         if inside:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from torch import Tensor
 from esv_ray import storage
 from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
-from esv_ray.models.checkpoint_kinds import check_is_checkpoint, is_safetensors
+from esv_ray.models.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors
 from esv_ray.models.class_tables import few
 from esv_ray.models.weights import tensors_of
 
@@ -84,8 +85,9 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
         DataError: it cannot be read.
     """
     data = storage.read_bytes(url, "read the checkpoint", most=host_memory() // 2)
-    check_is_checkpoint(url, data)
-    content = _safetensors(url, data) if is_safetensors(data) else _unpickled(url, data)
+    # By its name, too: one that is damaged is to be told of as what it was.
+    named = url.lower().endswith(".safetensors") and not is_pickled(data)
+    content = _safetensors(url, data) if named or is_safetensors(data) else _unpickled(url, data)
     path = _path_of_state(url, content, is_head)
     unused: Counter[str] = Counter()
     for key in path:
@@ -112,13 +114,16 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
     try:
         return tensors_of(data)
     except ModelError as error:
-        raise ModelError(f"{url}: {error}; if it was cut short, download it again") from None
+        raise ModelError(f"{url}: {error}") from None
 
 
 def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
     """Unpickle tensors and plain values; nothing else."""
+    check_is_checkpoint(url, data)
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         said = " ".join(str(error).split())
         name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"

@@ -71,11 +71,25 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
         return prior, notes
 
 
-def read_classes(url: str, n_classes: int | None = None) -> tuple[str, ...]:
-    """Read a file as `parse_classes`; errors name it."""
+def read_classes(url: str, n_classes: int | None = None) -> tuple[tuple[str, ...], list[str]]:
+    """Read a file as `parse_classes`; errors name it.
+
+    Returns:
+        The names, and notes: which classes nobody can tell by their names. Ids do, and data sets have such names: two
+        classes of ImageNet are "crane".
+    """
     data = storage.read_bytes(url, "read the classes", most=MOST_TABLE_BYTES)
     with in_file(url):
-        return parse_classes(data, n_classes)
+        names = parse_classes(data, n_classes)
+    by_name: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        by_name.setdefault(name.strip(), []).append(index)
+    nameless = by_name.pop("", [])
+    notes = [f"{url}: {len(nameless)} of {len(names)} classes have an empty name: {few(nameless)}"] if nameless else []
+    shared = [f"{name!r:.60} ({few(ids)})" for name, ids in by_name.items() if len(ids) > 1]
+    if shared:
+        notes.append(f"{url}: names of several classes: {few(shared)}")
+    return names, notes
 
 
 @contextmanager

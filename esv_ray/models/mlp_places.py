@@ -16,7 +16,7 @@ from torch import Tensor
 from esv_ray.errors import ModelError
 from esv_ray.models.weights import check_weights
 
-_KEY = re.compile(r"model\.(0|[1-9]\d{0,5})\.(\w+)")
+_KEY = re.compile(r"model\.(0|[1-9][0-9]{0,5})\.(\w+)")
 _NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 _LINEAR = {"weight", "bias"}
 

@@ -27,13 +27,13 @@ from esv_ray.models.weights import check_weights, head_from_state
 
 _NORM_EPS = 1e-5  # torch's default, which the authors use; a checkpoint does not hold it
 _MOST_GROUPS = 20  # of unused tensors, in the one line of an import
-_NAMED_SCALE = re.compile(r", scale (\d+)$|_(\d+)_frames(?:\.\w+)*$")
+_NAMED_SCALE = re.compile(r", scale ([0-9]{1,9})$|_([0-9]{1,9})_frames(?:\.\w+)*$")
 # The heads may lie under a name of their own (Lightning's `model.`, the authors' `temporal_module.`).
 _HEAD = re.compile(
     r"((?:.+?\.)??)"
-    r"((?:single_scale_models\.(?:0|[1-9]\d*)\.)?model\.\d+\.\w+|classifier\.(?:weight|bias))"
+    r"((?:single_scale_models\.(?:0|[1-9][0-9]{0,5})\.)?model\.[0-9]+\.\w+|classifier\.(?:weight|bias))"
 )
-_JOINT = re.compile(r"single_scale_models\.(\d+)\.(model\..+)")
+_JOINT = re.compile(r"single_scale_models\.([0-9]{1,6})\.(model\..+)")
 _LAYOUTS = {
     "joint": "single_scale_models.<s - 1>.model.<i>...",
     "average": "classifier.weight and classifier.bias (TSN)",
@@ -69,7 +69,8 @@ def import_play_fair(
     unused: Counter[str] = Counter()
     states = {url: _state(url, unused) for url in checkpoints}
     prior_values, notes = read_prior(prior)
-    names = None if classes is None else read_classes(classes, len(prior_values))
+    names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
+    notes += name_notes
     averages = [url for url, state in states.items() if _layout(state) == "average"]
     if averages and len(states) > 1:
         raise ModelError(
@@ -161,7 +162,7 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
             scales.add(int(found[1]) + 1)
             parts.setdefault(f"{url}, scale {int(found[1]) + 1}", {})[found[2]] = tensor
         named = _NAMED_SCALE.search(url)
-        if named and max(scales) != int(named[2]):
+        if named and named[2] and max(scales) != int(named[2]):
             raise ModelError(
                 f"{url}: by its name heads of scales 1..{named[2]}, got up to {max(scales)}; rename it if they are all"
             )

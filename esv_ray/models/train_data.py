@@ -48,8 +48,7 @@ def read_train_data(spec: TrainSpec) -> TrainData:
         DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
         ModelError: the class names are broken.
     """
-    classes = None if spec.classes is None else read_classes(spec.classes)
-    notes: list[str] = []
+    classes, notes = (None, []) if spec.classes is None else read_classes(spec.classes)
     if isinstance(spec.validation, str):
         _check_other_files(spec.features, spec.validation)
     videos, left_out = _labelled(spec.features, spec.unlabelled)

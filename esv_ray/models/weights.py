@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
+from esv_ray.models.checkpoint_kinds import safetensors_fault
 from esv_ray.models.manifest import BundleManifest
 
 
@@ -20,12 +21,12 @@ def tensors_of(data: bytes) -> dict[str, Tensor]:
     """Read the content of a safetensors file.
 
     Raises:
-        ModelError: it is anything else.
+        ModelError: it is anything else; says what, and how to go on.
     """
     try:
         return safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"expected a safetensors file: {error}") from None
+        raise ModelError(safetensors_fault(data, error)) from None
 
 
 def head_from_state(

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping
 
 from fsspec.core import split_protocol
+from fsspec.registry import known_implementations, registry
 
 from esv_ray.errors import SpecError
 
-# The packages to install for each protocol that fsspec knows, as pip names them.
-_PACKAGES = {
-    **dict.fromkeys(("s3", "s3a"), "s3fs"),
-    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("abfs", "abfss", "az", "adl"), "adlfs"),
-    "hf": "huggingface_hub",
-    "oss": "ossfs",
-    **dict.fromkeys(("oci", "ocilake"), "ocifs"),
-    **dict.fromkeys(("webdav", "dav"), "webdav4"),
-    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
-    "smb": "smbprotocol",
-    **dict.fromkeys(("http", "https"), "aiohttp requests"),
-    **dict.fromkeys(("github", "gist", "dbfs", "webhdfs", "jupyter", "jlab"), "requests"),
+# Protocols that a client registers beside those that fsspec knows, but not before it is installed.
+_REGISTERED = {"abfss": "abfs", "dav": "webdav"}
+# Clients within fsspec: the packages that they need, as pip names them. Any other client is a package of its own.
+_NEEDED = {
+    "dask": "dask distributed",
+    "dbfs": "requests",
+    "gist": "requests",
     "git": "pygit2",
-    "box": "boxfs",
-    "dropbox": "dropboxdrivefs dropbox requests",
-    "lakefs": "lakefs-spec",
-    "root": "fsspec-xrootd",
+    "github": "requests",
+    "http": "aiohttp requests",
+    "jupyter": "requests",
+    "libarchive": "libarchive-c",
+    "sftp": "paramiko",
+    "smb": "smbprotocol",
+    "webhdfs": "requests",
+}
+_PACKAGES = {
+    "dropboxdrivefs": "dropboxdrivefs dropbox requests",
+    "fsspec_xrootd": "fsspec-xrootd",
+    "lakefs_spec": "lakefs-spec",
+}  # where it is more than the module's name
+_OF_BUCKETS = {"s3fs", "gcsfs", "adlfs", "ossfs", "ocifs", "tosfs"}
+_OF_S3 = "s3://, with AWS_ENDPOINT_URL"
+# Other names of stores, and what to write in their place.
+_MEANT = {
+    "adl": "az:// or abfss://, since Data Lake Storage Gen1 is retired",
+    **dict.fromkeys(("wasb", "wasbs"), "abfss://"),
+    **dict.fromkeys(("s3n", "aws"), "s3://"),
+    **dict.fromkeys(("r2", "b2", "minio", "ceph", "cos", "cosn", "obs", "spaces"), _OF_S3),
+    "swebhdfs": "webhdfs://",
+    "viewfs": "hdfs://",
 }
 _ACCOUNT = (
     "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CLIENT_ID, "
     "AZURE_STORAGE_CLIENT_SECRET and AZURE_STORAGE_TENANT_ID; or AZURE_STORAGE_CONNECTION_STRING"
 )
 _CREDENTIALS = {
-    **dict.fromkeys(
-        ("s3", "s3a"),
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with AWS_SESSION_TOKEN where they are temporary, or AWS_PROFILE",
+    "s3fs": (
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with AWS_SESSION_TOKEN where they are temporary, or AWS_PROFILE"
     ),
-    **dict.fromkeys(("gs", "gcs"), "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`"),
-    **dict.fromkeys(("abfs", "abfss", "az", "adl"), _ACCOUNT),
-    "hf": "HF_TOKEN, or `hf auth login`",
+    "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
+    "adlfs": _ACCOUNT,
+    "huggingface_hub": "HF_TOKEN, or `hf auth login`",
 }
+_LIBRARIES = {"libjvm": "JAVA_HOME", "libhdfs": "HADOOP_HOME or ARROW_LIBHDFS_DIR"}
 # Clients that write what they raise to their log too, as a traceback where nobody has set up logging.
 _TALKATIVE = ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "huggingface_hub", "s3fs")
 
@@ -53,6 +68,19 @@ def quieten() -> None:
             logger.addHandler(logging.NullHandler())
 
 
+def client_of(protocol: str) -> str:
+    """The module of a protocol's client: ``s3fs``, or ``http`` of fsspec's own; the protocol where none is known."""
+    known = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
+    if known is None:
+        return protocol
+    return str(known["class"]).removeprefix("fsspec.implementations.").partition(".")[0]
+
+
+def has_buckets(protocol: str) -> bool:
+    """Whether the first name of a protocol's locations is that of a bucket or container, and never empty."""
+    return client_of(protocol) in _OF_BUCKETS
+
+
 def not_installed(url: str, error: ImportError) -> SpecError:
     """Name the packages that a location's client needs.
 
@@ -60,15 +88,29 @@ def not_installed(url: str, error: ImportError) -> SpecError:
         url: the location, as it may be printed.
         error: what importing the client raised.
     """
-    protocol = _protocol(url, _PACKAGES)
-    packages = _PACKAGES.get(protocol)
+    protocol = _protocol(url, _NEEDED | _PACKAGES | dict.fromkeys(_own_packages(), ""))
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-    missing = f" ({' '.join(str(cause).split())})"
-    if packages is None:
-        return SpecError(f"{url}: the client of {protocol}:// locations is not installed{missing}")
+    return _missing(url, protocol, f" ({' '.join(str(cause).split())})")
+
+
+def not_known(url: str) -> SpecError | None:
+    """Say of a protocol without a client which one has it, or what may be meant; None where there is none such."""
+    for protocol in _protocols(url):
+        if protocol in registry or (protocol in known_implementations and protocol not in _MEANT):
+            continue
+        return _missing(url, protocol, "") if protocol in _REGISTERED else _other(url, protocol)
+    return None
+
+
+def no_java(url: str, error: Exception) -> SpecError | None:
+    """Name the library that Hadoop's client lacks, and where it looks; None where an error says something else."""
+    missing = next((name for name in _LIBRARIES if f"Unable to load {name}" in str(error)), None)
+    if missing is None:
+        return None
     return SpecError(
-        f"{url}: the client of {protocol}:// locations is not installed{missing}; pip install {packages}, on every "
-        "machine of the job"
+        f"{url}: expected Java and Hadoop, which the client of hdfs:// locations loads, found no {missing}; on every "
+        f"machine of the job set {_LIBRARIES[missing]}, and CLASSPATH to what `hadoop classpath --glob` prints; or use "
+        "webhdfs://, which needs neither"
     )
 
 
@@ -83,11 +125,38 @@ def no_account(url: str, error: Exception) -> SpecError | None:
 
 def how_to_sign_in(url: str) -> str:
     """Say where credentials of a location come from; empty where this is not known."""
-    variables = _CREDENTIALS.get(_protocol(url, _CREDENTIALS))
+    variables = _CREDENTIALS.get(client_of(_protocol(url, _CREDENTIALS)))
     return "" if variables is None else f" ({variables})"
 
 
-def _protocol(url: str, known: Mapping[str, str]) -> str:
-    """The protocol of a location; of a chained one the first that is known."""
-    protocols = [split_protocol(link)[0] or "file" for link in url.split("::")]
-    return next((each for each in protocols if each in known), protocols[-1])
+def _missing(url: str, protocol: str, cause: str) -> SpecError:
+    client = client_of(protocol)
+    packages = _NEEDED.get(client) or _PACKAGES.get(client) or client
+    return SpecError(
+        f"{url}: the client of {protocol}:// locations is not installed{cause}; pip install {packages}, on every "
+        "machine of the job"
+    )
+
+
+def _other(url: str, protocol: str) -> SpecError:
+    near = difflib.get_close_matches(protocol.lower(), known_implementations, n=1)
+    meant = _MEANT.get(protocol.lower()) or (f"{near[0]}://" if near else "")
+    return SpecError(
+        f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got {protocol}://, which no client "
+        f"serves; {f'use {meant}' if meant else 'check its spelling'}"
+    )
+
+
+def _protocols(url: str) -> list[str]:
+    return [split_protocol(link)[0] or "file" for link in url.split("::")]
+
+
+def _protocol(url: str, clients: Mapping[str, str]) -> str:
+    """The protocol of a location; of a chained one the first whose client is among these."""
+    protocols = _protocols(url)
+    return next((each for each in protocols if client_of(each) in clients), protocols[-1])
+
+
+def _own_packages() -> set[str]:
+    """Clients that are packages of their own."""
+    return {client_of(name) for name, of in known_implementations.items() if not str(of["class"]).startswith("fsspec.")}

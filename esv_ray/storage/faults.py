@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,16 +77,18 @@ def _parsed(text: str) -> Patience:
     values = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        try:
-            values[name.strip()] = kinds[name.strip()](value)
-        except (KeyError, ValueError):
-            values[name.strip()] = -1
+        kind = kinds.get(name.strip())
+        written = kind is not None and _NUMBERS[kind].fullmatch(value.strip())
+        values[name.strip()] = kind(value) if kind is not None and written else -1
     if any(not 0 < value < float("inf") for name, value in values.items() if name in kinds) or values.keys() - kinds:
         raise SpecError(
             f"{VARIABLE}: expected name=number,... with positive numbers of {', '.join(kinds)}; got {text!r}"
         )
     return Patience(**values)  # type: ignore[arg-type]
 
+
+# Python reads more: digits of any script, 1_000.
+_NUMBERS = {int: re.compile(r"[0-9]{1,9}"), float: re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")}
 
 # What tests replace.
 pause: Callable[[float], None] = time.sleep
@@ -196,6 +199,10 @@ def told(url: str, doing: str, error: Exception, tried: int, spent: float) -> Da
         return lasting(f"cannot {doing}: {url}: {short(error)}; the client needs it: check the credentials{sign_in}")
     if not isinstance(error, OSError):
         return lasting(f"cannot {doing}: {url}: {short(error)}; check the endpoint, the credentials and the network")
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"cannot {doing}: {url}: expected a file, got a folder; give the location of a file in it")
+    if isinstance(error, NotADirectoryError):
+        return DataError(f"cannot {doing}: {url}: expected a folder above it, got a file; check the location")
     # Without a number it is what Arrow says of broken data; some numbers say that the location is another thing.
-    is_data = error.errno in (None, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+    is_data = error.errno in (None, errno.ENAMETOOLONG)
     return (DataError if is_data else lasting)(f"cannot {doing}: {url}: {short(error)}")

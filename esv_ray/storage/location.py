@@ -12,10 +12,10 @@ from typing import Any
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from esv_ray.errors import SpecError
-from esv_ray.storage.answers import is_unsigned, short
+from esv_ray.errors import EsvError, SpecError
+from esv_ray.storage.answers import is_unsigned, passes, short
 from esv_ray.storage.bounds import web_session
-from esv_ray.storage.clients import no_account, not_installed, quieten
+from esv_ray.storage.clients import client_of, has_buckets, no_account, no_java, not_installed, not_known, quieten
 from esv_ray.storage.faults import patience, told
 from esv_ray.storage.s3_session import s3_sessions
 from esv_ray.storage.spelling import check_text, decoded, encoded
@@ -30,7 +30,6 @@ _PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 _DISKS = {"file", "local"}
 _WEB = {"http", "https"}  # an address of the web may hold another one
-_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"}
 
 
 def open_location(url: str) -> tuple[AbstractFileSystem, str]:
@@ -58,13 +57,15 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         quieten()
         options = {protocol: _options(protocol) for protocol in _PROTOCOL.findall(url)}
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    except EsvError:
+        raise
     except ImportError as error:
-        raise not_installed(url, error) from error
+        raise (not_known(url) or not_installed(url, error)) from error
     except Exception as error:
-        account = no_account(url, error)
-        if account is not None:
-            raise account from error
-        if is_unsigned(error):
+        lacking = not_known(url) or no_account(url, error) or no_java(url, error)
+        if lacking is not None:
+            raise lacking from error
+        if is_unsigned(error) or passes(error):
             raise told(url, "open", error, 1, 0.0) from error
         if not isinstance(error, ValueError | TypeError | OSError | EOFError):
             raise
@@ -105,7 +106,7 @@ def _check_parts(url: str) -> None:
             raise SpecError(f"{url}: expected the value of {named}, which is not replaced here; write it out")
         if not colon or protocol in _DISKS:
             continue
-        first = parts[:1] if parts[0] or protocol in _BUCKETS else []  # hdfs:///a and memory:///a have no host
+        first = parts[:1] if parts[0] or has_buckets(protocol) else []  # hdfs:///a and memory:///a have no host
         inner = parts[1:] if parts[-1] else parts[1:-1]  # one slash may end it
         odd = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
         if odd is not None:
@@ -157,7 +158,8 @@ def protocol_of(url: str) -> str:
     kinds = []
     for link in url.split("::"):
         protocol, _ = fsspec.core.split_protocol(link)
-        kinds.append({None: "file", "local": "file", "s3a": "s3", "gcs": "gs"}.get(protocol, str(protocol)))
+        kind = {None: "file", "local": "file"}.get(protocol, str(protocol))
+        kinds.append(client_of(kind) if has_buckets(kind) else kind)  # s3 and s3a, gs and gcs, abfs and az are one
     return "::".join(kinds)
 
 

@@ -113,7 +113,7 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
 def _size(fs: AbstractFileSystem, path: str) -> int | None:
     entry = requests.info(fs, path)
     if entry["type"] == "directory":
-        raise IsADirectoryError(f"{path} is a folder")
+        raise IsADirectoryError(path)
     size: int | None = entry["size"]
     return None if entry["type"] == "other" else size  # a pipe has none
 

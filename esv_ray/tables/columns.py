@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
 
 COLUMNS = ("video_id", "features", "label", "frame_index")
+_WIDEST = 2**12  # bytes of a text of fixed size, as of the longest id: each null takes as many in memory
 _FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
 
 
@@ -103,9 +105,10 @@ def is_uuid(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether the values of a type have any length: text, or bytes that are taken as UTF-8."""
-    return any(
-        test(plain_type(kind))
+    """Whether a type is text, or bytes that are taken as UTF-8, of any length or of a fixed one."""
+    plain = plain_type(kind)
+    return 0 < width_of(plain) <= _WIDEST or any(
+        test(plain)
         for test in (
             pa.types.is_string,
             pa.types.is_large_string,
@@ -115,6 +118,23 @@ def is_text(kind: pa.DataType) -> bool:
             pa.types.is_binary_view,
         )
     )
+
+
+def width_of(kind: pa.DataType) -> int:
+    """Bytes of each value of a type of bytes of a fixed size, nulls included; 0 of any other."""
+    plain = plain_type(kind)
+    return int(plain.byte_width) if pa.types.is_fixed_size_binary(plain) else 0
+
+
+def bytes_of(text: pa.Array) -> pa.Array:
+    """Return text as large binary; of a fixed size without the NULs that fill it up."""
+    if pa.types.is_string_view(text.type):
+        text = text.cast(pa.large_string())
+    plain = text.cast(pa.large_binary())
+    if not width_of(text.type):
+        return plain
+    # A view, not a cast, which would require UTF-8: rows that are not are to fail alone.
+    return pc.ascii_rtrim(plain.view(pa.large_string()), characters="\0").view(pa.large_binary())
 
 
 def is_id(kind: pa.DataType) -> bool:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.tables.columns import is_text, is_uuid, plain_array
+from esv_ray.tables.columns import bytes_of, is_text, is_uuid, plain_array
 
 LONGEST_ID = 2**12  # bytes: every row of the results repeats it
 
@@ -51,13 +51,7 @@ def as_bytes(ids: pa.Array) -> pa.Array:
         text = [None if value is None else str(UUID(bytes=value)) for value in ids.storage.to_pylist()]
         return pa.array(text, pa.large_string()).cast(pa.large_binary())
     ids = plain_array(ids)
-    if pa.types.is_large_binary(ids.type):
-        return ids
-    if pa.types.is_string_view(ids.type):
-        ids = ids.cast(pa.large_string())
-    elif not is_text(ids.type):
-        ids = ids.cast(pa.string())
-    return ids.cast(pa.large_binary())
+    return bytes_of(ids if is_text(ids.type) else ids.cast(pa.string()))
 
 
 def cut_text(text: pa.Array, most: int) -> pa.Array:

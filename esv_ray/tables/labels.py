@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.tables.columns import is_text, plain_type
+from esv_ray.tables.columns import is_text
 from esv_ray.tables.frames import INT32_MAX
 from esv_ray.tables.ids import as_bytes
 from esv_ray.tables.numbers import whole_number, whole_numbers
@@ -42,15 +43,14 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
     values, null, wrong = whole_numbers(column)
     given = ~null & (wrong | ~np.isin(values, list(unlabelled)))
     known = given & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
-    beyond = given & ((values < 0) | (values >= n_classes))
-    if pa.types.is_integer(plain_type(column.type)):
-        beyond |= wrong  # more than an int64 holds
+    beyond = given & ~wrong & ((values < 0) | (values >= n_classes))
     expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
     faults = {}
     for row in np.flatnonzero(beyond | wrong).tolist():
         faults[row] = f"label {_shown(column, row)} is " + (
-            f"out of range: {expected}; if it marks videos without a label, add it to `unlabelled` in the spec"
-            if beyond[row]
+            f"out of range: {expected}; if it marks videos without a label, "
+            + ("add it to `unlabelled` in the spec" if beyond[row] else "write null in its place")
+            if beyond[row] or _is_whole(_value(column, row))
             else "not a class id: expected a whole number"
         )
     return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
@@ -68,9 +68,21 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
             labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
 
 
+def _is_whole(value: object) -> bool:
+    """Whether a label is a whole number, if one that neither an int64 nor `unlabelled` holds."""
+    if isinstance(value, bytes):
+        return len(value) <= LONGEST_TEXT and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
+    if isinstance(value, Decimal):
+        return value.is_finite() and value == value.to_integral_value()
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
 def _shown(column: pa.Array, row: int) -> str:
     """The label of a row as a message shows it."""
-    if not is_text(column.type):
-        return str(column[row].as_py())
-    text = as_bytes(column.slice(row, 1))[0].as_py()
-    return repr(text[:LONGEST_TEXT].decode(errors="replace"))
+    value = _value(column, row)
+    return repr(value[:LONGEST_TEXT].decode(errors="replace")) if isinstance(value, bytes) else str(value)
+
+
+def _value(column: pa.Array, row: int) -> object:
+    """The label of a row; text as bytes, since it need not be UTF-8."""
+    return (as_bytes(column.slice(row, 1))[0] if is_text(column.type) else column[row]).as_py()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.tables.columns import is_text, plain_array
+from esv_ray.tables.columns import bytes_of, is_text, plain_array
 
 _LONGEST = 18  # digits: what int64 holds in any case
 _DIGITS = re.compile(rf"(-?[0-9]{{1,{_LONGEST}}})(\.0{{1,{_LONGEST}}})?")
@@ -54,7 +54,7 @@ def whole_numbers(array: pa.Array) -> WholeNumbers:
         whole = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
         return WholeNumbers(np.where(whole, floats, 0).astype(np.int64), null, ~null & ~whole)
     if is_text(array.type):
-        coded = array.cast(pa.large_binary()).dictionary_encode()
+        coded = bytes_of(array).dictionary_encode()
         known = [_from_bytes(value.as_py()) for value in coded.dictionary]
     else:
         coded = array.dictionary_encode()

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.tables.columns import check_schema, columns_of, is_text
+from esv_ray.tables.columns import check_schema, columns_of, is_text, width_of
 from esv_ray.tables.features import constant
 from esv_ray.tables.fetched import Fetched
 from esv_ray.tables.footers import Group, Opened, decoding, open_file
 from esv_ray.tables.frames import frame_sizes
-from esv_ray.tables.ids import LONGEST_ID, cut_text, plain_ids
+from esv_ray.tables.ids import LONGEST_ID, as_bytes, cut_text, plain_ids
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.labels import LONGEST_TEXT
 from esv_ray.tables.pages import ChunkSize, chunk_size
@@ -71,10 +71,11 @@ class RowGroupReader:
             texts = {name for name in _FLAT if name in group.chunks and is_text(schema.field(name).type)}
             self.refused, text_page = _refusal(self._opened.source, group, texts, budget, itemsize, self._where)
             names = [name for name in columns_of(schema) if self.refused is None or name in _FLAT]
-            self._schema = pa.schema([schema.field(name) for name in names])
+            self._schema = pa.schema([_taken(schema.field(name)) for name in names])
             features = group.chunks["features"]
             width = features.values * features.itemsize // max(1, group.rows)
-            # No text is longer than its page, however often a page may repeat it.
+            # No text is longer than its page, however often a page may repeat it, but for nulls of a fixed size.
+            text_page = max([text_page, *(width_of(schema.field(name).type) for name in texts)])
             step = max(1, min(_IDS_STEP, _STEP // max(1, width), budget // (4 * text_page + 1)))
             self._batches = self._opened.parquet.iter_batches(step, row_groups=[row_group], columns=names)
 
@@ -111,7 +112,10 @@ class RowGroupReader:
         table = pa.Table.from_batches([batch])
         for place, field in enumerate(table.schema):
             if field.name in _FLAT and is_text(field.type):
-                table = table.set_column(place, field, cut_text(batch.column(place), _FLAT[field.name] + 1))
+                column = batch.column(place)
+                if width_of(field.type):
+                    column = as_bytes(column).cast(pa.binary())
+                table = table.set_column(place, _taken(field), cut_text(column, _FLAT[field.name] + 1))
         return table
 
     def _without_features(self, table: pa.Table) -> pa.Table:
@@ -136,7 +140,8 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
         return None
     size = _checked_size(opened.source, group, "video_id", where)
     taken += 2 * size.largest
-    step = min(_IDS_STEP, (room - taken) // (4 * size.largest + 1))
+    longest = max(size.largest, width_of(opened.schema.field("video_id").type))
+    step = min(_IDS_STEP, (room - taken) // (4 * longest + 1))
     if step < 1:
         return None
     chunks: list[pa.Array] = []
@@ -150,6 +155,11 @@ def group_ids(opened: Opened, row_group: int, room: int, where: str) -> tuple[pa
     if sum(len(chunk) for chunk in chunks) != group.rows:
         raise DataError(f"{where}: has fewer rows than its footer tells; write the file again")
     return pa.chunked_array(chunks, pa.large_binary()), taken
+
+
+def _taken(field: pa.Field) -> pa.Field:
+    """Return a column as it is kept: text of a fixed size as bytes of any length."""
+    return field.with_type(pa.binary()) if field.name in _FLAT and width_of(field.type) else field
 
 
 def _refusal(

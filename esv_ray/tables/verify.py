@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
+from esv_ray.spec_values import digits
 from esv_ray.tables.committed import FOLDERS, check_attributions, list_tables, strays_of
 from esv_ray.tables.manifest import RUN, SUCCESS, BrokenManifestError, Manifest, existing_manifest, read_success
 from esv_ray.tables.unit_files import NO_COUNTS, UnitCounts
@@ -126,7 +127,7 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
     if not there:
         return ()
     before = storage.list_names(storage.join(output, ASIDE), "list what is aside")
-    number = 1 + max((int(name) for name in before if name.isdecimal()), default=0)
+    number = 1 + max((digits(name) or 0 for name in before), default=0)
     for name in there:
         aside = storage.join(output, ASIDE, f"{number:06d}", name)
         storage.move(storage.join(output, name), aside, "move a file aside")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -118,8 +119,11 @@ def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -
         (["--set", "nonsense"], "expected key=value"),
         (["--features", "/nowhere/at/all"], "/nowhere/at/all was not found"),
         (["--model", "/nowhere"], "no model.json"),
-        (["--features", "zz://x"], "Protocol not known: zz"),
+        (["--features", "zz://x"], "got zz://, which no client serves; check its spelling"),
         (["--set", "cluster.address=127.0.0.1:1"], "cannot reach Ray at 127.0.0.1:1"),
+        (["--set", "cluster.address=127.0.0.1:\u0661"], "a port from 0 to 65535 in digits 0-9"),
+        (["--set", "cluster.address=127.0.0.1:65536"], "a port from 0 to 65535 in digits 0-9"),
+        (["--set", f"cluster.address=h:{'9' * 5000}"], "a port from 0 to 65535 in digits 0-9"),
         (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
     ],
 )
@@ -209,6 +213,9 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
         (["--json", str(tmp_path / "no" / "x.json")], "there is no folder"),
         (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
         (["--mixed", "9-8"], "--mixed: expected A-B"),
+        (["--mixed", "\u0663-\u0668"], "--mixed: expected A-B"),
+        (["--mixed", "\u00b2-8"], "--mixed: expected A-B"),
+        (["--mixed", f"1-{'9' * 5000}"], "--mixed: expected A-B"),
         (["-n", "40", "--estimator", "exact"], "n = 40 elements look at 2^40 - 1 subsequences"),
     ):
         code, _, err = esv("bench", *options)
@@ -234,6 +241,29 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
         assert (code, why in told, told.count("\n")) == (2, True, 1), told
     code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
     assert (code, "cannot be made" in told) == (2, True)
+
+
+def test_convergence_of_videos_that_a_number_marks_as_unlabelled(  # type: ignore[no-untyped-def]
+    esv, bundle: str, tmp_path: Path
+) -> None:
+    """They count with their predicted class, as those of a table without labels do; a table of them is not broken."""
+    table = make_table([10] * 6)
+    for name, labels in (("none", [None] * 6), ("marked", [-1, 255, -1, 255, -1, 255])):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(table.drop_columns(["label"]).append_column("label", pa.array(labels, pa.int64())), path)
+    asked = ["convergence", "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0", "--iterations", "1"]
+    code, _, told = esv(*asked, "--features", str(tmp_path / "marked.parquet"))
+    assert (code, "6 rows were left out" in told) == (2, True)
+    marks = ["--unlabelled", "-1", "--unlabelled", "255"]
+    found = []
+    for name, options in (("none", []), ("marked", marks)):
+        out = tmp_path / name
+        code, _, told = esv(*asked, "--features", f"{out}.parquet", *options, "--output", str(out))
+        assert (code, "break the feature table" in told) == (0, False), told
+        found.append(
+            pq.read_table(out / "convergence.parquet").select(["videos", "relative_error", "pearson"]).to_pylist()
+        )
+    assert found[0] == found[1]
 
 
 # What an error of the machine is: 1 where the request may be right, 2 where something of it must change

@@ -65,6 +65,49 @@ def test_an_empty_location_is_refused_before_anything_is_done(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "o", "--recompute"],
+        ["bench", "-n"],
+        ["convergence", *PLACES, "--threshold"],
+        ["attribute", *PLACES, "--output", "o", "--partitions", "--ready"],
+        ["submit", *PLACES, "--output", "o", "--partitions", "--ready"],
+        ["submit", *PLACES, "--output", "o", "--name"],
+        ["submit", *PLACES, "--output", "o", "--address"],
+        ["status", "--address"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_number_or_name_is_refused_in_the_same_words(words: list[str], empty: str) -> None:
+    ended = CliRunner().invoke(cli.cli, [*words, empty])
+    assert isinstance(ended.exception, SpecError), ended.output
+    said = str(ended.exception)
+    assert said.startswith(f"{words[-1]}: expected a n")
+    assert said.endswith(f", got {empty!r}; a variable in it may be empty")
+
+
+@pytest.mark.parametrize("key", ["features", "output"])
+@pytest.mark.parametrize("command", ["attribute", "plan", "train"])
+def test_a_place_that_set_leaves_empty_is_not_missing(command: str, key: str) -> None:
+    places = {"features": "f", "output": "o", **({} if command == "train" else {"model": "m"})}
+    words = [word for name, url in places.items() if name != key for word in (f"--{name}", url)]
+    for text, said in (("", f"--set '{key}': expected a value after ="), ("''", f"{key}: expected a location")):
+        ended = CliRunner().invoke(cli.cli, [command, *words, "--set", f"{key}={text}"])
+        assert isinstance(ended.exception, SpecError), ended.output
+        assert said in str(ended.exception)
+        assert "a variable in it may be empty" in str(ended.exception)
+    ended = CliRunner().invoke(cli.cli, [command, *words, "--set", "short=all"])
+    assert f"; missing --{key}" in ended.output
+
+
+def test_places_may_all_be_set_as_keys(tmp_path: Path) -> None:
+    words = [word for key in ("features", "model", "output") for word in ("--set", f"{key}={tmp_path / key}")]
+    ended = CliRunner().invoke(cli.cli, ["attribute", *words])
+    assert "no model.json" in str(ended.exception)
+
+
 def parameters(command: click.Command) -> list[click.Parameter]:
     below = list(command.commands.values()) if isinstance(command, click.Group) else []
     return [*command.params, *(parameter for inner in below for parameter in parameters(inner))]

@@ -14,10 +14,10 @@ import pytest
 from esv_ray.cluster.standing import lines_of, standing_of
 from esv_ray.tables.verify import verify_output
 from tests.cluster.autoscaled import autoscaled_cluster
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_nodes import Driver, actors_of, cluster_of, recomputed, wait_for
-from tests.cluster.test_ray import python_bundle
 
 LONG = (CONSENT, "compute.unit=1", "frames=3")
 # Units of 8, 8, 4 and 20 videos, one at a time: the last one leaves the other actor idle for a while.

@@ -19,8 +19,9 @@ from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
-from tests.cluster.test_worker import files_of, python_bundle
+from tests.cluster.test_worker import files_of
 from tests.conftest import make_table
 
 OPTIONS = ("compute.unit=10", "frames=[2,9]", "estimator.m=6")
@@ -88,7 +89,7 @@ def test_killed_at_any_write(features: str, bundle: str, tmp_path: Path) -> None
 def test_killed_at_any_write_while_failed_videos_are_tried_again(tmp_path: Path) -> None:
     """Tables never lose a good row, and trying again ends the same whenever the first try was killed."""
     fixed = tmp_path / "fixed"
-    bundle = python_bundle(tmp_path, "poisonous", fixed=str(fixed))
+    bundle = python_bundle(tmp_path / "python", "poisonous", fixed=str(fixed))
     table = make_table([3] * 12)
     rows = table.column("features").to_pylist()
     for row in (2, 7):

@@ -26,8 +26,8 @@ from esv_ray.errors import DataError, EsvError, JobError, SpecError
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.tables.inputs import list_files
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
-from tests.cluster.test_worker import python_bundle
 from tests.conftest import make_heads, make_model, make_prior, make_table
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo"
@@ -93,7 +93,7 @@ def rows(output: Path) -> list[dict[str, object]]:
 def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> None:
     for kind in ("algorithm1", "adjusted", "exact"):
         asked = [f"estimator.kind={kind}", "estimator.m=5", "estimator.iterations=2"]
-        spec = job(features, python_bundle(tmp_path / kind, "raising"), tmp_path / kind / "out", *asked)
+        spec = job(features, python_bundle(tmp_path / kind / "python", "raising"), tmp_path / kind / "out", *asked)
         told = forecast(spec, read_lengths=True)
         run_job(spec)
         assert told.total() == pytest.approx(evaluations_of(tmp_path / kind / "out"), rel=0.01)
@@ -324,7 +324,7 @@ def test_figures_of_other_sizes_are_scaled_by_operations(tmp_path: Path, feature
     size = ModelSize(4, 16, 3, 3)
     pace = pace_of(figures(Figure("exact", 8, 100, 1.0), size=size), model)
     assert pace(outlook_of(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
-    spec = job(features, python_bundle(tmp_path / "exact", "raising"), tmp_path / "out", "frames=3")
+    spec = job(features, python_bundle(tmp_path / "exact" / "python", "raising"), tmp_path / "out", "frames=3")
     with pytest.raises(SpecError, match="expected a model of heads with one hidden layer"):
         forecast(spec, figures=figures(Figure("exact", 8, 100, 1.0), size=size))
 

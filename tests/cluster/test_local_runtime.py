@@ -20,8 +20,8 @@ from esv_ray.cluster import private_folder
 from esv_ray.cluster.local_runtime import own_runtime
 from esv_ray.cluster.private_folder import PREFIX, end_processes, others_can_rename, remove_left
 from esv_ray.errors import SpecError
+from tests.cluster.bundles import python_bundle
 from tests.cluster.test_exactly_once import all_of, run
-from tests.cluster.test_worker import python_bundle
 from tests.processes import Command
 from tests.test_signals import attribute
 
@@ -32,7 +32,7 @@ AGAIN = "run again to go on"
 
 @pytest.fixture
 def slow(tmp_path: Path) -> str:
-    return python_bundle(tmp_path, "slow", fixed=str(tmp_path / "quick"), seconds="0.1")
+    return python_bundle(tmp_path / "python", "slow", fixed=str(tmp_path / "quick"), seconds="0.1")
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from esv_ray.tables.verify import verify_output
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
 from tests.cluster.test_exactly_once import all_of, attribute, run
-from tests.cluster.test_ray import python_bundle
 
 OPTIONS = (CONSENT, "compute.unit=1", "frames=3")
 

@@ -17,8 +17,8 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Resolved
 from esv_ray.core.outlook import outlook
 from esv_ray.spec import load_spec
+from tests.cluster.bundles import python_bundle
 from tests.cluster.test_forecast import job, same_lengths
-from tests.cluster.test_worker import python_bundle
 from tests.conftest import make_model
 
 
@@ -94,5 +94,5 @@ def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(factories.Linear, "forward", sleepy)
     table = same_lengths(tmp_path / "f.parquet", lengths=(10,), rows=500)
-    spec = job(table, python_bundle(tmp_path, "raising"), tmp_path / "out", "estimator.kind=exact")
+    spec = job(table, python_bundle(tmp_path / "python", "raising"), tmp_path / "out", "estimator.kind=exact")
     assert forecast(spec).time.compute_s > 0.5 * 500 * 1.023  # sleep never takes less than it was asked for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -23,6 +22,7 @@ from esv_ray.cluster.runtime import ray_runtime
 from esv_ray.errors import JobError
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
 from tests.cluster.test_worker import files_of
 from tests.conftest import make_table
@@ -85,14 +85,6 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
     assert files_of(tmp_path / "l0") == files_of(tmp_path / "l2")
     spent = pq.read_table(tmp_path / "l0" / "videos", columns=["iterations"]).column(0).to_pylist()
     assert len(set(spent)) > 2, "exact, met soon, met later: in whatever order"
-
-
-def python_bundle(folder: Path, factory: str, **arguments: str) -> str:
-    folder.mkdir()
-    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
-    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3, "arguments": arguments}
-    (folder / "model.json").write_text(json.dumps({**manifest, "factory": f"tests.cluster.factories:{factory}"}))
-    return str(folder)
 
 
 def poisoned_table(path: Path, rows: int, poison: dict[int, float]) -> str:

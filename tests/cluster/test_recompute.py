@@ -19,7 +19,8 @@ from esv_ray.models.bundle import save_heads
 from esv_ray.spec import fingerprint
 from esv_ray.tables.manifest import checksum_of
 from esv_ray.tables.verify import verify_output
-from tests.cluster.test_worker import large_bundle, python_bundle, run
+from tests.cluster.bundles import python_bundle
+from tests.cluster.test_worker import large_bundle, run
 from tests.conftest import make_heads, make_prior, make_table
 from tests.tables.test_verify import Output, setting, with_defects
 
@@ -111,7 +112,7 @@ def test_altered_videos(job: Path) -> None:
 @pytest.mark.parametrize("arguments", [{"above": "20"}, {"after": "40"}], ids=["some features", "later calls"])
 def test_a_model_that_draws_at_random_after_it_was_checked(tmp_path: Path, arguments: dict[str, str]) -> None:
     """Exact by the table, and no problem to be seen in it."""
-    model, out = python_bundle(tmp_path, "fickle", **arguments), tmp_path / "out"
+    model, out = python_bundle(tmp_path / "python", "fickle", **arguments), tmp_path / "out"
     table = make_table([5, 6, 5, 6, 5, 6])
     large = [[[40 * x for x in frame] for frame in video] for video in table.column("features").to_pylist()]
     table = table.set_column(1, "features", pa.array(large, table.schema.field("features").type))
@@ -126,7 +127,7 @@ def test_a_model_that_draws_at_random_after_it_was_checked(tmp_path: Path, argum
 
 
 def test_the_output_gives_no_consent(tmp_path: Path) -> None:
-    model, out = python_bundle(tmp_path, "raising"), tmp_path / "out"
+    model, out = python_bundle(tmp_path / "python", "raising"), tmp_path / "out"
     pq.write_table(make_table([3, 4]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), model, out)
     assert json.loads((out / "run.json").read_text())["spec"]["code"] == ["tests.cluster"], "of whoever ran the job"
@@ -137,7 +138,7 @@ def test_the_output_gives_no_consent(tmp_path: Path) -> None:
 
 
 def test_a_model_that_raises_is_a_finding(tmp_path: Path) -> None:
-    model, out = python_bundle(tmp_path, "poisonous", fixed=str(tmp_path / "fixed")), tmp_path / "out"
+    model, out = python_bundle(tmp_path / "python", "poisonous", fixed=str(tmp_path / "fixed")), tmp_path / "out"
     table = make_table([2, 2])
     poisoned = pa.array([[[665.0] * 4] * 2] * 2, table.schema.field("features").type)
     pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")

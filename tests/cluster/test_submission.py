@@ -25,15 +25,15 @@ import yaml
 
 from esv_ray.cluster import preflight, ray_client, ray_jobs
 from esv_ray.cluster.standing import lines_of, standing_of
-from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of
+from esv_ray.cluster.submission import Submission, check_name, exit_code, name_of, parts_of
 from esv_ray.cluster.watch import SilentError
 from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
 from esv_ray.tables.verify import verify_output
+from tests.cluster.bundles import python_bundle
 from tests.cluster.head import PROGRAMS, free_port, ray_head
 from tests.cluster.test_exactly_once import all_of, run
 from tests.cluster.test_nodes import wait_for
-from tests.cluster.test_ray import python_bundle
 
 ROOT = Path(__file__).parents[2]
 
@@ -479,3 +479,9 @@ def test_names_that_are_none(name: str) -> None:
 )
 def test_exit_codes(state: str, code: int | None, ours: int) -> None:
     assert exit_code(Submission("esv-a-1", "a", 1, state, "o", 0.0, 1.0, "", code)) == ours
+
+
+@pytest.mark.parametrize("attempt", ["", "x", "\u0663", "9" * 5000])
+def test_ids_that_are_none_of_ours(attempt: str) -> None:
+    assert parts_of("esv-a-b-12") == ("a-b", 12)
+    assert parts_of(f"esv-a-{attempt}") is None

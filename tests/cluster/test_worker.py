@@ -29,6 +29,7 @@ from esv_ray.tables.features import decode_rows
 from esv_ray.tables.frames import sample_frames
 from esv_ray.tables.verify import verify_output
 from esv_ray.tables.videos import read_videos
+from tests.cluster.bundles import python_bundle
 from tests.cluster.factories import CONSENT
 from tests.conftest import make_heads, make_prior, make_table
 
@@ -36,16 +37,6 @@ from tests.conftest import make_heads, make_prior, make_table
 def run(features: str, bundle: str, output: Path | str, *overrides: str) -> JobResult:
     spec = {"features": features, "model": bundle, "output": str(output)}
     return run_job(load_spec(spec, ["cluster.actors=0", CONSENT, *overrides]))
-
-
-def python_bundle(tmp_path: Path, factory: str, **arguments: str) -> str:
-    """A model made by a function of `factories`."""
-    folder = tmp_path / "python"
-    folder.mkdir()
-    (folder / "prior.csv").write_text("class,prior\n0,0.5\n1,0.25\n2,0.25\n")
-    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": 3, "arguments": arguments}
-    (folder / "model.json").write_text(json.dumps({**manifest, "factory": f"tests.cluster.factories:{factory}"}))
-    return str(folder)
 
 
 def videos_of(output: Path | str) -> list[dict[str, object]]:
@@ -349,7 +340,7 @@ def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_p
 def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
     """Its pulse beats with every call of a module, not with every batch alone, which may take hours."""
     pq.write_table(make_table([3]), tmp_path / "f.parquet")
-    places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path, "raising")}
+    places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path / "python", "raising")}
     job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}, [CONSENT]))
     place = open_workplace(job.spec, job.manifest.job, job.manifest.model["digest"], "cpu")
     run_unit(place, job.pending[0], Task(0))
@@ -357,7 +348,7 @@ def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -> None:
-    folder = python_bundle(tmp_path, "raising")
+    folder = python_bundle(tmp_path / "python", "raising")
     table = make_table([2] * 40)
     poisoned = pa.array([[[666.0] * 4] * 2] * 40, table.schema.field("features").type)
     pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")
@@ -375,7 +366,7 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
     rows[1] = [[668.0] * 4] * 3
     column = pa.array(rows, table.schema.field("features").type)
     pq.write_table(table.set_column(1, "features", column), tmp_path / "f.parquet")
-    result = run(str(tmp_path / "f.parquet"), python_bundle(tmp_path, "poisonous"), tmp_path / "out")
+    result = run(str(tmp_path / "f.parquet"), python_bundle(tmp_path / "python", "poisonous"), tmp_path / "out")
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (2, 1, 1)
     assert result.failed[0][0] == "v1"
     assert result.failed[0][1].startswith("SystemExit: 0 (factories.py:")
@@ -384,7 +375,7 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
 def test_a_model_that_cannot_be_moved_to_the_jobs_dtype_is_refused_at_the_start(tmp_path: Path) -> None:
     """Not video by video."""
     pq.write_table(make_table([3] * 4), tmp_path / "f.parquet")
-    folder = python_bundle(tmp_path, "single_precision")
+    folder = python_bundle(tmp_path / "python", "single_precision")
     assert run(str(tmp_path / "f.parquet"), folder, tmp_path / "out").counts.ok == 4
     with pytest.raises(IncompleteError, match=r"fails on features \(4, 1, 4\): RuntimeError: expected .* dtype"):
         run(str(tmp_path / "f.parquet"), folder, tmp_path / "double", "compute.dtype=float64")
@@ -493,6 +484,6 @@ def test_no_labels_but_a_column_for_them(bundle: str, tmp_path: Path) -> None:
 
 
 def test_a_factory_that_makes_other_weights_each_time_is_refused(features: str, tmp_path: Path) -> None:
-    folder = python_bundle(tmp_path, "unseeded")
+    folder = python_bundle(tmp_path / "python", "unseeded")
     with pytest.raises(IncompleteError, match="the model changed since the job was planned"):
         run(features, folder, tmp_path / "out")

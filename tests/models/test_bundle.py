@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -544,9 +545,11 @@ REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
     "classes of too few": (_write("classes.csv", "name,id\none,0\n"), "classes.csv", ("0..2", "got 1")),
     "classes columns": (_write("classes.csv", "a,b\none,0\n"), "classes.csv", ("name", "id")),
     "classes twice": (_write("classes.csv", "name,id\na,0\nb,0\nc,1\n"), "classes.csv", ("0..2",)),
-    "garbage": (_write(HEAD, b"garbage" * 100), HEAD, ("safetensors",)),
-    "nothing": (_write(HEAD, b""), HEAD, ("safetensors",)),
-    "cut short": (_cut, HEAD, ("safetensors",)),
+    "garbage": (_write(HEAD, b"garbage" * 100), HEAD, ("expected a safetensors file", "text that begins with")),
+    "nothing": (_write(HEAD, b""), HEAD, ("expected a safetensors file", "an empty file; download it again")),
+    "cut short": (_cut, HEAD, ("expected a safetensors file", "cut short", "download it again")),
+    "LFS": (_write(HEAD, "version https://git-lfs.github.com/spec/v1\n"), HEAD, ("a Git LFS pointer", "git lfs pull")),
+    "pickled": (_write(HEAD, pickle.dumps({"a": 1})), HEAD, ("got a torch checkpoint", "esv import model")),
     "NaN": (_tensors(with_value("linears.1.weight", float("nan"))), HEAD, ("linears.1.weight", "finite", "NaN")),
     "infinity": (_tensors(with_value("linears.0.bias", float("inf"))), HEAD, ("linears.0.bias", "finite", "infinity")),
     "no tensors": (_tensors(lambda state: {}), HEAD, ("linears.0.weight", "[]")),

@@ -7,6 +7,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from esv_ray.errors import DataError
 from esv_ray.models.bundle import load_model
+from esv_ray.models.checkpoints import read_checkpoint
 from esv_ray.models.explain import explain
 from esv_ray.models.play_fair import import_play_fair
 from tests.conftest import FILES
@@ -71,6 +73,8 @@ def other(state: State) -> State:
         ({**MTRN, "projection.weight": ones(16, 16)}, "projection.weight"),
         ({**MTRN, "scale_weights": ones(4)}, "scale_weights"),
         ({**MTRN, "single_scale_models.0.scale": ones(1)}, "single_scale_models.0.scale"),
+        ({**MTRN, f"single_scale_models.{'9' * 5000}.model.1.bias": ones(1)}, "single_scale_models.9"),
+        ({**TRN, "model.\u0661.weight": ones(1, 1)}, "model.\u0661.weight"),
         ({**MTRN, "model.1.weight": ones(7, 16)}, "model.1.weight"),
         ({**TRN, "model.01.weight": ones(24, 16)}, "model.01.weight"),
         ({**TRN, "model.2.running_mean": ones(24)}, "model.2"),
@@ -452,8 +456,9 @@ OTHER_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut zip": (lambda: CHECKPOINT[:3000], "a zip archive that is cut short"),
     "cut before zip": (lambda: OLD[:-100], "one that is cut short"),
     "cut at the start": (lambda: OLD[:300], "one that is cut short"),
-    "cut safetensors": (lambda: SAFE[:-100], "if it was cut short, download it again"),
-    "cut header": (lambda: SAFE[:40], "a safetensors file that is cut short"),
+    "cut safetensors": (lambda: SAFE[:-100], "one that is cut short: "),
+    "nothing known": (lambda: b"\xff\x00" * 99, "bytes that begin as neither (ff 00 ff 00 ff 00 ff 00); download it"),
+    "cut header": (lambda: SAFE[:40], "one that is cut short in its header: "),
 }
 
 
@@ -469,8 +474,76 @@ def test_other_files_are_called_by_their_name(tmp_path: Path, name: str) -> None
     assert "pickle" not in text
 
 
+def with_header(header: bytes, tensors: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + tensors
+
+
+ONE = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "an empty file; download it again"),
+    "zeros": (bytes(900), "zeros only"),
+    "cut in the length": (SAFE[:5], "5 bytes, too few for one; download it again"),
+    "cut behind the length": (SAFE[:8], "one that is cut short in its header: 0 of"),
+    "cut in the header": (SAFE[:40], "one that is cut short in its header: 32 of"),
+    "cut in the tensors": (SAFE[:-100], "one that is cut short: "),
+    "longer": (SAFE + b"abc", "one that is damaged: "),
+    "0xff": (b"\xff" * 900, "its first 8 bytes tell of a header of 18446744073709551615 bytes; download it again"),
+    "0xff at the start": (b"\xff" * 8 + SAFE[8:], "one that is damaged, or no such file: its first 8 bytes tell"),
+    "0x80 at the start": (b"\x80\x02" + bytes(3), "5 bytes, too few for one"),
+    "header too large": ((10**15).to_bytes(8, "little") + SAFE[8:], "tell of a header of 1000000000000000 bytes"),
+    "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is no JSON; download it again"),
+    "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is no JSON"),
+    "no object": (with_header(b"[1, 2]"), "its header is no JSON object"),
+    "no UTF-8": (with_header(b'{"a\xff": 1}'), "its header of 9 bytes is no JSON"),
+    "deep JSON": (with_header(b'{"a":' * 50_000), "its header of 250000 bytes is no JSON"),
+    "offsets": (with_header(ONE.replace(b"[1]", b"[2]"), b"abcd"), "one whose header is wrong ("),
+    "unknown type": (with_header(ONE.replace(b"F32", b"Q9"), b"abcd"), "save it again with the safetensors library"),
+    "HTML": (b"<html><body>Sign in</body></html>", "an HTML page"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("ending", ["safetensors", "SafeTensors"])
+def test_a_damaged_safetensors_file_is_told_of_as_such(tmp_path: Path, name: str, ending: str) -> None:
+    data, part = DAMAGED[name]
+    path = tmp_path / f"trn_1_frames.{ending}"
+    path.write_bytes(data)
+    text = refusal(tmp_path, str(path))
+    assert text.startswith(f"{path}: expected a safetensors file, got ")
+    assert part in text
+    assert "pickle" not in text
+    assert "deserializ" not in text
+
+
+def test_a_torch_checkpoint_may_be_called_safetensors(tmp_path: Path) -> None:
+    for index, data in enumerate((CHECKPOINT, OLD)):
+        path = tmp_path / f"{index}.safetensors"
+        path.write_bytes(data)
+        assert read_checkpoint(str(path), lambda name: name.startswith("model.")).state
+
+
+@pytest.mark.parametrize("size", [0x4B50, 0x8B1F])
+def test_a_header_whose_length_reads_as_the_mark_of_an_archive(tmp_path: Path, size: int) -> None:
+    """PK, as of zip; 1f 8b, as of gzip."""
+    data = with_header(ONE.ljust(size), bytes(4))
+    assert data[:2] in (b"PK", b"\x1f\x8b")
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data)
+    assert list(read_checkpoint(str(path), lambda name: True).state) == ["a"]
+
+
+def test_a_refused_pickle_leaves_no_warning(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(b"]" + b"\xff" * 99)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "expected a torch checkpoint" in refusal(tmp_path, str(path))
+
+
 def test_a_folder_is_called_one(tmp_path: Path) -> None:
-    assert "is a folder" in refusal(tmp_path, str(tmp_path), kind=DataError)
+    text = refusal(tmp_path, str(tmp_path), kind=DataError)
+    assert text.startswith(f"cannot read the checkpoint: {tmp_path}: expected a file, got a folder; give the location")
 
 
 @pytest.mark.parametrize(

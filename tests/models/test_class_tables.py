@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,22 @@ def test_other_encodings_are_refused() -> None:
 )
 def test_class_names_that_are_clear_are_taken(text: str, names: tuple[str, ...]) -> None:
     assert parse_classes(text.encode(), 2) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,id\na,0\nb,1\n", []),
+        ("name,id\ncrane,0\nb,1\ncrane ,2\n", ["names of several classes: 'crane' (0, 2)"]),
+        ('name,id\n,0\na,1\n"  ",2\n', ["2 of 3 classes have an empty name: 0, 2"]),
+    ],
+)
+def test_names_by_which_nobody_can_tell_classes_are_named(tmp_path: Path, text: str, said: Sequence[str]) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(text)
+    names, notes = read_classes(str(path))
+    assert names == parse_classes(text.encode())
+    assert notes == [f"{path}: {note}" for note in said]
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,11 @@ def test_a_joint_file_without_a_scale_is_refused(tmp_path: Path) -> None:
     assert f"{path}, scale 3: 48 inputs" in text
 
 
+def test_a_name_that_ends_as_a_place_in_a_message_says_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "mtrn, scale 3", {"model": state_of(MTRN[0])})
+    assert load_model(imported(tmp_path / "model", path)).n_max == 4
+
+
 @pytest.mark.parametrize("names", [(TRN[1],), (TRN[1], TRN[3])])
 def test_scales_that_are_multiples_of_another_do_not_pass_for_it(tmp_path: Path, names: tuple[str, ...]) -> None:
     refusal(tmp_path, *(str(FILES / name) for name in names))

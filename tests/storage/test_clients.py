@@ -10,12 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry, known_implementations
 from s3fs import S3FileSystem
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError, StorageError
 from esv_ray.storage import answers, faults
-from esv_ray.storage.clients import no_account, not_installed
+from esv_ray.storage.clients import no_account, no_java, not_installed, not_known
 from tests.storage.lying_server import LyingServer, lying_server
 from tests.storage.test_faults import client_error, of
 
@@ -172,6 +173,13 @@ def test_other_stores_name_their_variables(url: str, error: Exception, said: str
         ("gs://b/k", "gcsfs", "pip install gcsfs"),
         ("abfs://c/k", "adlfs", "pip install adlfs"),
         ("az://c/k", "adlfs", "pip install adlfs"),
+        ("gcs://b/k", "gcsfs", "pip install gcsfs"),
+        ("oci://b/k", "ocifs", "pip install ocifs"),
+        ("tos://b/k", "tosfs", "pip install tosfs"),
+        ("lakefs://r/b/k", "lakefs_spec", "pip install lakefs-spec"),
+        ("root://h/k", "fsspec_xrootd", "pip install fsspec-xrootd"),
+        ("libarchive://k::/nowhere.7z", "libarchive", "pip install libarchive-c"),
+        ("simplecache::tosfs://b/k", "tosfs", "pip install tosfs"),
         ("hf://datasets/a/b", "huggingface_hub", "pip install huggingface_hub"),
         ("oss://b/k", "ossfs", "pip install ossfs"),
         ("sftp://h/k", "paramiko", "pip install paramiko"),
@@ -186,6 +194,103 @@ def test_a_package_that_is_missing(url: str, package: str, command: str) -> None
     with pytest.raises(SpecError) as caught:
         storage.exists(url)
     assert f"is not installed (No module named '{package}'); {command}, on every machine" in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", sorted(known_implementations))
+def test_every_protocol_that_fsspec_knows_has_packages_to_install(protocol: str) -> None:
+    """Whose client is no part of fsspec, or says that it needs more."""
+    of = known_implementations[protocol]
+    if of["class"].startswith("fsspec.") and ("err" not in of or protocol in ("hdfs", "arrow_hdfs")):
+        return
+    said = str(not_known(f"{protocol}://b/k") or not_installed(f"{protocol}://b/k", ImportError("No module")))
+    assert "; pip install " in said or "; use az:// or abfss://" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "command"),
+    [
+        ("abfss://c@account.dfs.core.windows.net/k", "adlfs", "pip install adlfs"),
+        ("simplecache::abfss://c/k", "adlfs", "pip install adlfs"),
+        ("dav://h/k", "webdav4", "pip install webdav4"),
+    ],
+)
+def test_a_protocol_that_a_client_registers_when_it_is_installed(url: str, package: str, command: str) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(SpecError) as caught:
+        storage.exists(url)
+    assert str(caught.value).endswith(f":// locations is not installed; {command}, on every machine of the job")
+
+
+@pytest.mark.parametrize(
+    ("url", "use"),
+    [
+        ("adl://c/k", "use az:// or abfss://, since"),
+        ("wasbs://c@account.blob.core.windows.net/k", "use abfss://"),
+        ("s3n://b/k", "use s3://"),
+        ("r2://b/k", "use s3://, with AWS_ENDPOINT_URL"),
+        ("S3://b/k", "use s3://"),
+        ("gss://b/k", "use gs://"),
+        ("simplecache::s3n://b/k", "use s3://"),
+        ("zz://x", "check its spelling"),
+    ],
+)
+def test_a_protocol_without_a_client(url: str, use: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        storage.exists(url)
+    protocol = url.split("::")[-1].partition(":")[0]
+    assert f"{url}: expected a path or an fsspec URL" in str(caught.value)
+    assert f"got {protocol}://, which no client serves; {use}" in str(caught.value)
+
+
+def test_a_protocol_that_somebody_registered_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_registry, "r2", S3FileSystem)
+    assert not_known("r2://b/k") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fsspec's, of arrow_hdfs
+@pytest.mark.parametrize("protocol", ["hdfs", "arrow_hdfs"])
+@pytest.mark.parametrize(
+    ("library", "variables"), [("libjvm", "JAVA_HOME"), ("libhdfs", "HADOOP_HOME or ARROW_LIBHDFS_DIR")]
+)
+def test_hadoop_without_its_libraries(
+    protocol: str, library: str, variables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyarrow tells of them, in a text of many lines."""
+
+    def load(*_: object, **__: object) -> None:
+        raise OSError(f"Unable to load {library}\ndlopen(/usr/lib/x.so) failed: cannot open shared object file")
+
+    monkeypatch.setattr("pyarrow.fs.HadoopFileSystem", load)
+    url = f"{protocol}://nowhere/k"
+    with pytest.raises(SpecError) as caught:
+        storage.exists(url)
+    said = str(caught.value)
+    assert said.startswith(f"{url}: expected Java and Hadoop")
+    assert f"found no {library}; on every machine of the job set {variables}, and CLASSPATH" in said
+    assert said.endswith("or use webhdfs://, which needs neither")
+    assert "dlopen" not in said
+    assert no_java(url, OSError("another")) is None
+
+
+def test_a_server_that_does_not_answer_while_its_client_connects() -> None:
+    """Its protocol is none the worse for that."""
+    with pytest.raises(
+        StorageError, match=r"^cannot open: ftp://127\.0\.0\.1:9/k: .*refused.*check the endpoint"
+    ) as caught:
+        storage.exists("ftp://127.0.0.1:9/k")
+    assert caught.value.passing
+
+
+def test_names_of_one_store_are_one_kind() -> None:
+    """A run.json names locations that are followed where they are of the output's kind of store."""
+    for names in (("s3", "s3a"), ("gs", "gcs"), ("abfs", "abfss", "az")):
+        assert len({storage.protocol_of(f"{name}://b/k") for name in names}) == 1
+    kinds = ("s3", "gs", "az", "oss", "http", "https", "hdfs", "memory", "file")
+    assert len({storage.protocol_of(f"{kind}://b/k") for kind in kinds}) == len(kinds)
+    for url in ("gcs://", "oci://", "abfss:///k"):
+        with pytest.raises(SpecError, match="an empty part"):
+            storage.exists(url)
 
 
 def test_a_package_of_s3_that_is_missing() -> None:

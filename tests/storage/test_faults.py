@@ -190,7 +190,19 @@ def test_patience_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.patience() == Patience()
     monkeypatch.setenv("ESV_STORAGE", "tries=3, read=2.5")
     assert storage.patience() == Patience(tries=3, read=2.5)
-    for text in ("tries", "tries=0", "tries=x", "try=3", "read=inf", "read=nan", "tries=2.5"):
+    for text in (
+        "tries",
+        "tries=0",
+        "tries=x",
+        "try=3",
+        "read=inf",
+        "read=nan",
+        "tries=2.5",
+        "tries=1_0",
+        "tries=\u0663",
+        "read=\u0663",
+        "read=1_0.5",
+    ):
         monkeypatch.setenv("ESV_STORAGE", text)
         with pytest.raises(SpecError, match=f"ESV_STORAGE: expected .* got {text!r}"):
             storage.patience()

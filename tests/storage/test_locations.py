@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from esv_ray import cli, storage
-from esv_ray.errors import SpecError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.spec import load_spec
 from tests.s3_server import S3Server
 
@@ -137,3 +137,16 @@ def test_a_location_runs_no_code(chain: str, tmp_path: Path) -> None:
         storage.open_location(chain.format(tmp_path / "refs.json"))
     assert not (tmp_path / "ran").exists()
     assert storage.open_location(str(tmp_path / "reference"))[1].endswith("/reference"), "a folder of that name"
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_say_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    storage.replace("memory://locations/folder/file", b"x", "write")
+    for read in (storage.read_bytes, storage.reader):
+        for folder in (str(tmp_path), "memory://locations/folder"):
+            with pytest.raises(DataError) as caught:
+                read(folder, "read it")
+            said = f"cannot read it: {folder}: expected a file, got a folder; give the location of a file in it"
+            assert str(caught.value) == said
+        with pytest.raises(DataError, match=r"expected a folder above it, got a file; check the location$"):
+            read(str(tmp_path / "file" / "x"), "read it")

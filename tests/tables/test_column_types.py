@@ -3,6 +3,8 @@ names of directories give."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Sequence
 from decimal import Decimal
@@ -84,6 +86,10 @@ IDS = {
     "string view": (pa.array(["a", "b" * 40, "é"], pa.string_view()), ["a", "b" * 40, "é"]),
     "binary": (pa.array([b"a", b"b", "é".encode()]), ["a", "b", "é"]),
     "binary view": (pa.array([b"a", b"b", b"c"], pa.binary_view()), ["a", "b", "c"]),
+    "fixed size": (pa.array([b"ab", "é".encode(), b"cd"], pa.binary(2)), ["ab", "é", "cd"]),
+    "fixed size, filled up": (pa.array([b"a\0\0\0", b"b\0c\0", b"abcd"], pa.binary(4)), ["a", "b\0c", "abcd"]),
+    "categories of fixed size": (pa.array([b"ab", b"cd", b"ef"], pa.binary(2)).dictionary_encode(), ["ab", "cd", "ef"]),
+    "extension of fixed size": (wrapped(pa.array([b"ab", b"cd", b"ef"], pa.binary(2))), ["ab", "cd", "ef"]),
     "large binary": (pa.array([b"a", b"b", b"c"], pa.large_binary()), ["a", "b", "c"]),
     "categories": (pa.array(["x", "y", "z"]).dictionary_encode(), ["x", "y", "z"]),
     "categories of integers": (pa.array([3, 4, 5]).dictionary_encode(), ["3", "4", "5"]),
@@ -107,6 +113,40 @@ def test_ids_of_every_type_become_text(kind: str, tmp_path: Path) -> None:
     rows = read_back(tmp_path / "a.parquet", table_with(video_id=column))
     assert rows.ids == expected
     assert rows.faults == {}
+
+
+def test_ids_of_a_fixed_size_that_are_none_fail_their_row_only(tmp_path: Path) -> None:
+    ids = [b"ab\0", b"\xff\xfe\0", None, b"\0\0\0", b"abc", b"ab\0"]
+    rows = read_back(tmp_path / "a.parquet", table_with(6, video_id=pa.array(ids, pa.binary(3))))
+    assert rows.ids == ["ab", "", "", "", "abc", "ab"]
+    assert list(rows.faults) == [1, 2, 3, 5]
+    assert rows.faults[1] == "video_id is not UTF-8"
+    assert rows.faults[2] == rows.faults[3] == "video_id is null or empty"
+    assert "repeated" in rows.faults[5]
+
+
+@pytest.mark.parametrize("name", ["video_id", "label"])
+def test_bytes_of_an_absurd_fixed_size_are_refused(name: str, tmp_path: Path) -> None:
+    """Each null takes as many bytes in memory and none in the file."""
+    column = pa.nulls(3, pa.binary(4097))
+    with pytest.raises(DataError, match=rf"column {name}: expected .*, got fixed_size_binary\[4097\]; cast it to"):
+        read_back(tmp_path / "a.parquet", table_with(**{name: column}))
+
+
+@pytest.mark.parametrize("name", ["video_id", "label"])
+def test_nulls_of_a_fixed_size_stay_within_the_budget(name: str, tmp_path: Path) -> None:
+    rows = 20_000
+    pq.write_table(table_with(rows, **{name: pa.nulls(rows, pa.binary(4096))}), tmp_path / "a.parquet")
+    code = (
+        "import sys; from pathlib import Path; import pyarrow as pa\n"
+        "from tests.tables.test_column_types import read_back\n"
+        "print(len(read_back(Path(sys.argv[1]), budget=4 * 10**7).ids), pa.default_memory_pool().max_memory())"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=100)  # a peak is a process's own
+    count, peak = map(int, done.stdout.split())
+    assert count == rows
+    assert peak < 6 * 10**7
 
 
 def test_integer_ids_that_repeat_or_are_null(tmp_path: Path) -> None:
@@ -140,6 +180,7 @@ GOOD_LABELS = {
     "digits": (pa.array(["2", None, "01"]), [2, None, 1]),
     "digits in views": (pa.array(["2", None, "1"], pa.string_view()), [2, None, 1]),
     "digits as bytes": (pa.array([b"2", None, b"1"]), [2, None, 1]),
+    "digits of a fixed size": (pa.array([b"2\0\0", None, b"001"], pa.binary(3)), [2, None, 1]),
     "categories of digits": (pa.array(["2", None, "1"]).dictionary_encode(), [2, None, 1]),
     "categories of integers": (pa.array([2, None, 1]).dictionary_encode(), [2, None, 1]),
     "uint8": (pa.array([2, None, 1], pa.uint8()), [2, None, 1]),
@@ -160,7 +201,10 @@ def test_labels_of_every_type_become_class_ids(kind: str, tmp_path: Path) -> Non
 BAD_LABELS = {
     "half": (pa.array([1.5, 1.0, 1.0]), "label 1.5 is not a class id: expected a whole number"),
     "infinity": (pa.array([float("inf"), 1.0, 1.0]), "label inf is not a class id: expected a whole number"),
-    "a huge float": (pa.array([1e300, 1.0, 1.0]), "label 1e+300 is not a class id: expected a whole number"),
+    "a huge float": (
+        pa.array([1e300, 1.0, 1.0]),
+        "label 1e+300 is out of range: the model has classes 0..2; if it marks videos without a label, write null",
+    ),
     "a float beyond C": (
         pa.array([7.0, 1.0, 1.0]),
         "label 7.0 is out of range: the model has classes 0..2; if it",
@@ -172,8 +216,19 @@ BAD_LABELS = {
     "space": (pa.array([" 1", "1", "1"]), "label ' 1' is not a class id"),
     "other digits": (pa.array(["\u0661", "1", "1"]), "label '\u0661' is not a class id"),
     "a line": (pa.array(["1\n", "1", "1"]), "label '1\\n' is not a class id"),
+    "no digits of a fixed size": (
+        pa.array([b"x" * 60, b"1" + bytes(59), b"01" + bytes(58)], pa.binary(60)),
+        "label 'xxxx",
+    ),
     "no UTF-8": (pa.array([b"\xff", b"1", b"1"]), "label '\ufffd' is not a class id"),
+    "long": (pa.array(["9" * 40, "1", "1"]), f"label '{40 * '9'}' is out of range"),
     "very long": (pa.array(["9" * 10_000, "1", "1"]), f"label '{40 * '9'}' is not a class id"),
+    "a long decimal": (pa.array([Decimal(10) ** 30, Decimal(1), Decimal(1)]), f"label 1{30 * '0'} is out of range"),
+    "a long decimal with places": (
+        pa.array([Decimal(f"1{30 * '0'}.5"), Decimal(1), Decimal(1)]),
+        f"label 1{30 * '0'}.5 is not a class id",
+    ),
+    "an exponent": (pa.array(["1e300", "1", "1"]), "label '1e300' is not a class id: expected a whole number"),
     "digits beyond C": (pa.array(["12", "1", "1"]), "label '12' is out of range: the model has classes 0..2"),
 }
 

@@ -87,9 +87,9 @@ def as_slice(table: pa.Table) -> pa.Table:
 
 def out_of_range(label: int) -> str:
     """The reason of a label that is no class of the model."""
-    return (
-        f"label {label} is out of range: the model has classes 0..{C - 1}; if it marks videos without a label, add it "
-        "to `unlabelled` in the spec"
+    held = label < 2**63
+    return f"label {label} is out of range: the model has classes 0..{C - 1}; if it marks videos without a label, " + (
+        "add it to `unlabelled` in the spec" if held else "write null in its place"
     )
 
 
@@ -501,7 +501,7 @@ def schema_with(**fields: pa.DataType | None) -> pa.Schema:
     ("name", "kind", "expected"),
     [
         ("video_id", pa.float64(), "column video_id: expected string or integer, got double; cast it to string"),
-        ("video_id", pa.binary(16), "column video_id: expected string or integer, got fixed_size_binary[16]"),
+        ("video_id", pa.binary(5000), "column video_id: expected string or integer, got fixed_size_binary[5000]"),
         ("video_id", pa.decimal128(9, 2), "column video_id: expected string or integer, got decimal128(9, 2)"),
         ("video_id", pa.timestamp("us"), "column video_id: expected string or integer, got timestamp[us]"),
         ("video_id", pa.bool_(), "column video_id: expected string or integer, got bool"),

@@ -649,7 +649,7 @@ def test_an_id_in_two_files(tmp_path: Path) -> None:
     output = Output(tmp_path / "out")
     assert output.problems() == (
         f"videos/{output.part('videos', 2).name}: video 'v0' at 2 elements stands in "
-        f"videos/{output.part('videos', 0).name} too",
+        f"videos/{output.part('videos', 0).name} too: it is in two files of the feature table",
     )
 
 
