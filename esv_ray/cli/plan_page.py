@@ -10,6 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray.cli.attribute import printable
+
 _BINS, _BAR, _ROWS = 10, 30, 12
 
 
@@ -30,10 +32,12 @@ def show(told: Mapping[str, Any]) -> None:
     _work(told)
     if done["units_left"]:
         _needs(told)
-    else:
+    elif table["videos"]:
         click.echo(f"nothing is left to do: the tables are in {told['output']}")
+    else:
+        click.echo("nothing is to do: the feature table has no rows")
     for warning in told["warnings"]:
-        click.secho(f"warning: {warning}", fg="yellow")
+        click.secho(f"warning: {printable(warning)}", fg="yellow")
 
 
 def _lengths(table: Mapping[str, Any]) -> None:

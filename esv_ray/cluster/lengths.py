@@ -156,6 +156,7 @@ def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:
                 if found is None:
                     raise DataError(f"{where}: its ids take more than {budget} bytes; give compute.memory_budget more")
                 ids = found[0].combine_chunks().drop_null()
+                ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails, and repeats none
                 parts.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
     if not parts:
         return RepeatedIds(0, 0, {})

@@ -64,7 +64,10 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     _check_lengths(spec, videos)
     _check_widths(spec, videos, held)
     data = TrainData(videos, held, left_out.total(), n_classes, classes, ())
-    return replace(data, notes=(*notes, *_untrained(data, spec.validation)))
+    untrained = _untrained(data, spec.validation)
+    if untrained and spec.n_classes is None and classes is None:
+        untrained.append(_largest(data))
+    return replace(data, notes=(*notes, *untrained))
 
 
 def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], Counter[str]]:
@@ -176,6 +179,16 @@ def _untrained(data: TrainData, validation: float | str) -> list[str]:
             "validation share, seed or table"
         )
     return notes
+
+
+def _largest(data: TrainData) -> str:
+    """Say where the number of classes comes from, since a mark of unlabelled videos such as 255 is a label, too."""
+    largest = data.n_classes - 1
+    count = sum(video.label == largest for video in [*data.videos, *data.held])
+    return (
+        f"the number of classes, {data.n_classes}, is that of the largest label, {largest} ({count} videos); if it "
+        "marks videos without a label, add it to `unlabelled` in the spec; otherwise give n_classes"
+    )
 
 
 def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video], held: Sequence[Video]) -> int:

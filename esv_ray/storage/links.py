@@ -56,20 +56,27 @@ def check_link(link: str) -> None:
 def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Give every file once, by the name without links if it has one, else by its first name.
 
-    Names whose directories give other columns (``label=1/``) are different inputs, and all are kept.
+    A name counts for its directories' columns (``label=1/``): names with other columns are different inputs, and all
+    are kept; one with fewer columns is no further input.
 
     Args:
         found: (name, path below the folder, entry) of files.
     """
     folder_of = lru_cache(maxsize=None)(_resolved)
-    kept: dict[tuple[Path, tuple[str, ...]], tuple[str, str, Entry]] = {}
+    of_target: dict[Path, dict[frozenset[str], tuple[str, str, Entry]]] = {}
     for one in sorted(found, key=lambda one: one[0]):
         path = Path(one[0])
         target = _resolved(path) if one[2].get("islink", True) else folder_of(path.parent) / path.name
-        key = target, tuple(part for part in path.parent.parts if "=" in part)
-        if key not in kept or path == target:
-            kept[key] = one
-    return list(kept.values())
+        columns = frozenset(part for part in path.parent.parts if "=" in part)
+        names = of_target.setdefault(target, {})
+        if columns not in names or path == target:
+            names[columns] = one
+    return [
+        one
+        for names in of_target.values()
+        for columns, one in names.items()
+        if not any(columns < others for others in names)
+    ]
 
 
 def _resolved(path: Path) -> Path:

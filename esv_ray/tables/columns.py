@@ -33,8 +33,8 @@ def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> 
     for name in COLUMNS:
         if names.count(name) > 1:
             raise DataError(f"{where}: expected one column {name!r}, got {names.count(name)}")
-        if name not in names and name not in named:
-            _check_missing(name, names, where)
+        if name not in names:
+            _check_missing(name, names, where, name in named)
     kinds = {name: schema.field(name).type for name in COLUMNS if name in names}
     expected = {
         "video_id": ("string or integer", "cast it to string", is_id),
@@ -50,13 +50,13 @@ def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> 
     return int(frame.list_size) if pa.types.is_fixed_size_list(frame) else None
 
 
-def _check_missing(name: str, names: Collection[str], where: str) -> None:
+def _check_missing(name: str, names: Collection[str], where: str, named: bool) -> None:
     """Raise DataError if a column that a file lacks is one it must have, or stands there in other letters."""
-    # Warehouses write all names in capitals.
-    alike = [other for other in names if other.lower() == name]
+    # Warehouses write all names in capitals; spreadsheets leave spaces.
+    alike = [other for other in names if other.strip().lower() == name]
     if alike:
         raise DataError(f"{where}: expected a column {name!r}, got {alike[0]!r}; rename it")
-    if name in ("video_id", "features"):
+    if name == "features" or (name == "video_id" and not named):
         raise DataError(f"{where}: expected a column {name!r}, got columns {names}; rename the one that holds it")
 
 

@@ -31,11 +31,15 @@ def named_by_directories(url: str, location: str) -> Mapping[str, str | None]:
     found: dict[str, str | None] = {}
     for part in _directories(url, location):
         name, equals, escaped = part.partition("=")
-        if not equals or name.lower() not in _NAMED:
+        plain = name.strip().lower()
+        if not equals or plain not in _NAMED:
             continue
-        if name not in _NAMED:
-            raise DataError(f"{url}: directory {part}: expected {name.lower()}=..., got {name}=...; rename it")
-        value = None if escaped == _NULL else unquote(escaped)
+        if name != plain:
+            raise DataError(f"{url}: directory {part}: expected {plain}=..., got {name}=...; rename it")
+        try:
+            value = None if escaped == _NULL else unquote(escaped, errors="strict")
+        except UnicodeDecodeError:
+            raise DataError(f"{url}: directory {part}: expected UTF-8 after percent signs; rename it") from None
         if name == "label" and value is not None:
             number = whole_number(value)
             if number is None:

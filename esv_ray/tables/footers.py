@@ -17,6 +17,7 @@ from esv_ray.errors import DataError
 from esv_ray.parallel import in_parallel
 from esv_ray.tables.columns import check_schema, columns_of
 from esv_ray.tables.fetched import Fetched
+from esv_ray.tables.file_kinds import check_is_parquet
 from esv_ray.tables.inputs import InputFile
 from esv_ray.tables.pages import Bytes
 from esv_ray.tables.thrift import I64, LIST, STRUCT, Fields, read_struct
@@ -115,8 +116,9 @@ def open_file(file: InputFile) -> Opened:
     named = file.named
     with decoding(file.url):
         source = Fetched(file)
+        check_is_parquet(source.at, file.size, file.url)
         checksum = _checked_footer(source, file, named)
-        schema = pq.ParquetFile(source).schema_arrow
+        schema = _schema_of(source, file)
         check_schema(schema, file.url, named)
         _hide_types(source, file)
         # From here on nothing is decoded as the types that Arrow's writer left; `schema` tells those.
@@ -124,6 +126,19 @@ def open_file(file: InputFile) -> Opened:
         check_schema(parquet.schema_arrow, file.url, named)
         groups = groups_of(parquet, source.at, file.size, columns_of(schema), file.url)
         return Opened(parquet, source, schema, named, groups, checksum)
+
+
+def _schema_of(source: Fetched, file: InputFile) -> pa.Schema:
+    """Read the schema of a file, with the types that Arrow's writer left where Arrow's reader knows them."""
+    try:
+        return pq.ParquetFile(source).schema_arrow
+    except pa.ArrowNotImplementedError as error:  # Polars' Int128, which may be that of a column that is not read
+        _hide_types(source, file)
+        schema = pq.ParquetFile(source).schema_arrow
+        for name in columns_of(schema):
+            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are no text
+                raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
+        return schema
 
 
 def _footer_start(source: Fetched, file: InputFile) -> int:
@@ -141,7 +156,8 @@ def _checked_footer(source: Fetched, file: InputFile, named: Mapping[str, str | 
     checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
     if file.footer not in ("", checksum):
         raise DataError(
-            f"{file.url}: changed since the job was planned (its footer is another); put it back or use a new output"
+            f"{file.url}: changed since the job was planned (its footer is another, or its directories name other "
+            "values); put it back or use a new output"
         )
     return checksum
 

@@ -71,7 +71,11 @@ class FrameColumn:
                 row = int(np.searchsorted(offsets, frame, side="right")) - 1
                 if row not in faults:
                     place = int(frame - offsets[row])
-                    faults[row] = f"features are not finite: NaN, infinity or null in frame {place}"
+                    given = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
+                    why = "NaN, infinity or null in"
+                    if np.isfinite(given.astype(np.float64)).all():
+                        why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
+                    faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:

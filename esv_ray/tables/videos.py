@@ -54,6 +54,8 @@ def read_videos(
         taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
         if taken > budget:
             raise DataError(f"{url}: expected features of at most {budget} bytes, which memory holds; use fewer videos")
+    if not videos and not bad:
+        raise DataError(f"{url}: expected videos, got a table without rows")
     return list(videos.values()), bad
 
 

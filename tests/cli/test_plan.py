@@ -83,6 +83,20 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
     assert leaves == documented_keys()
 
 
+def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    (tmp_path / "empty").mkdir()
+    pq.write_table(make_table([3]).slice(0, 0), tmp_path / "empty" / "a.parquet")
+    code, told, _ = esv("plan", *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
+    assert (code, "the feature table has no rows" in told, "the tables are in" in told) == (0, True, False)
+    (tmp_path / "twice").mkdir()
+    for name in "ab":
+        table = make_table([3]).set_column(0, "video_id", [["\x1b[31mred\nline\x07"]])
+        pq.write_table(table, tmp_path / "twice" / f"{name}.parquet")
+    code, told, _ = esv("plan", *places(str(tmp_path / "twice"), bundle, tmp_path / "out"), *HERE, "--check-ids")
+    assert code == 1
+    assert r"\x1b[31mred\nline\x07" in told
+
+
 def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     asked = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
     assert json.loads(esv("plan", *asked, "--actors", "3", "--json")[1])["time"]["actors"] == 3

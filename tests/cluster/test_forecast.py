@@ -233,6 +233,14 @@ def test_repeated_ids(bundle: str, tmp_path: Path) -> None:
     assert any("1 ids stand in several files" in line for line in warnings(told))
 
 
+def test_rows_without_an_id_repeat_none(tmp_path: Path) -> None:
+    """They are failed rows of a job, which ends well."""
+    for name, ids in (("a", ["", "", "a"]), ("b", ["", None, "c"])):
+        table = make_table([2] * 3)
+        pq.write_table(table.set_column(0, "video_id", pa.array(ids, pa.string())), tmp_path / f"{name}.parquet")
+    assert repeated_ids(list_files(str(tmp_path)), 10**9) == RepeatedIds(0, 0, {})
+
+
 def test_ids_that_are_unique(features: str) -> None:
     assert repeated_ids(list_files(features), 10**9) == RepeatedIds(0, 0, {})
 

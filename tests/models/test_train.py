@@ -449,6 +449,23 @@ def test_classes_without_a_training_video_are_named(study: Study, tmp_path: Path
     assert study.train(separable(LENGTHS), epochs=1).notes == ()
 
 
+def test_a_mark_of_unlabelled_videos_is_not_taken_for_a_class_in_silence(study: Study) -> None:
+    labels = [index % 3 for index in range(58)] + [255] * 2
+    table = separable([4] * 60, labels)
+    notes = study.train(table, epochs=1, validation=0.1).notes
+    assert notes[0].startswith("252 of 256 classes have no training video")
+    assert notes[-1] == (
+        "the number of classes, 256, is that of the largest label, 255 (2 videos); if it marks videos without a label, "
+        "add it to `unlabelled` in the spec; otherwise give n_classes"
+    )
+    assert not any("largest label" in note for note in study.train(table, epochs=1, n_classes=256).notes)
+    assert not any("largest label" in note for note in study.train(table, epochs=1, unlabelled=[255]).notes)
+
+
+def test_a_table_without_rows(study: Study) -> None:
+    assert "expected videos, got a table without rows" in study.refusal(make_table([3])[:0])
+
+
 def test_a_class_whose_only_video_is_validated_on_is_named(study: Study) -> None:
     labels = [0] * 30 + [1] * 29 + [2]
     table = separable([4] * 60, labels)

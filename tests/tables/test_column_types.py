@@ -3,6 +3,7 @@ names of directories give."""
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import uuid
@@ -428,18 +429,76 @@ def test_the_number_of_a_directory_may_be_written_as_a_float(written: str, tmp_p
     assert "label '1.5' is not a class id" in rows.faults[1]
 
 
-@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "LABEL"])
+@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "LABEL", "label ", " video_id"])
 def test_directories_in_other_letters_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"directory {name}=1: expected {name.lower()}=..., got {name}=...; rename it"):
+    with pytest.raises(
+        DataError, match=f"directory {name}=1: expected {name.strip().lower()}=..., got {name}=...; rename it"
+    ):
         read_back(tmp_path / f"{name}=1" / "a.parquet", table_with(label=None))
 
 
-@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "Features", "FRAME_INDEX"])
+def with_wide_integers(table: pa.Table, name: str) -> bytes:
+    """Polars' Int128: fixed-size bytes, and a schema of Arrow with integers that Arrow cannot read."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: pa.array([1], pa.int64())}), sink)
+    content = base64.b64decode(pq.ParquetFile(sink.getvalue()).metadata.metadata[b"ARROW:schema"])
+    assert content.count(b"\x40\0\0\0") == 1
+    wide = base64.b64encode(content.replace(b"\x40\0\0\0", b"\x80\0\0\0"))
+    column = pa.array([(1).to_bytes(16, "little")] * table.num_rows, pa.binary(16))
+    table = table.set_column(table.column_names.index(name), name, column)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({b"arrow-schema": wide})  # under the true name Arrow would drop it
+    data = bytes(sink.getvalue()).replace(b"arrow-schema", b"ARROW:schema")
+    with pytest.raises(pa.ArrowNotImplementedError):
+        pq.ParquetFile(pa.BufferReader(data))
+    return data
+
+
+@pytest.mark.parametrize("name", ["video_id", "label"])
+def test_integers_that_arrow_cannot_read_are_no_text(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(with_wide_integers(table_with(label=pa.array([0, 1, 2])), name))
+    with pytest.raises(DataError, match=f"a.parquet: column {name}: .*not implemented; cast it to int64 or string$"):
+        read_back(path)
+
+
+def test_integers_that_arrow_cannot_read_do_not_matter_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(with_wide_integers(table_with(views=pa.array([0, 1, 2])), "views"))
+    assert read_back(path).faults == {}
+
+
+@pytest.mark.parametrize("name", ["video_id=%ff", "video_id=a%e9"])
+def test_a_directory_that_is_not_utf8_is_refused(name: str, tmp_path: Path) -> None:
+    """Otherwise all such ids would become one."""
+    with pytest.raises(DataError, match=f"directory {name}: expected UTF-8 after percent signs; rename it"):
+        read_back(tmp_path / name / "a.parquet", table_with(video_id=None))
+
+
+def test_a_column_in_other_letters_is_refused_beside_a_directory(tmp_path: Path) -> None:
+    table = table_with(label=None, Label=pa.array([1, 1, 2]))
+    with pytest.raises(DataError, match="expected a column 'label', got 'Label'; rename it"):
+        read_back(tmp_path / "label=1" / "a.parquet", table)
+
+
+def test_numbers_beyond_float32_are_told_from_infinity(tmp_path: Path) -> None:
+    features = pa.array(
+        [[[1.0] * D, [1e300] * D], [[float("inf")] * D], [[None] * D]], pa.list_(pa.list_(pa.float64(), D))
+    )
+    rows = read_back(tmp_path / "a.parquet", table_with(features=features))
+    beyond = "features are not finite: a number beyond the range of float32, in which they are computed, in frame 1"
+    other = "features are not finite: NaN, infinity or null in frame 0"
+    assert rows.faults == {0: beyond, 1: other, 2: other}
+
+
+@pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "Features", "FRAME_INDEX", "label ", " video_id"])
 def test_columns_in_other_letters_are_refused(name: str, tmp_path: Path) -> None:
     """Warehouses write names in capitals; a table whose labels were ignored would pass for one without."""
     table = table_with(frame_index=pa.array([[0, 1]] * 3))
-    table = table.rename_columns([name if name.lower() == column else column for column in table.column_names])
-    with pytest.raises(DataError, match=f"expected a column '{name.lower()}', got '{name}'; rename it"):
+    table = table.rename_columns([name if name.strip().lower() == column else column for column in table.column_names])
+    with pytest.raises(DataError, match=f"expected a column '{name.strip().lower()}', got '{name}'; rename it"):
         read_back(tmp_path / "a.parquet", table)
 
 

@@ -82,7 +82,7 @@ def test_where_the_store_tells_nothing_the_footer_does(tmp_path: Path, monkeypat
     moved_over(path, table(1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     check_unchanged(units[0].file)
-    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer is another\)"):
+    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer is another, or "):
         read_unit(units[0])
 
 
@@ -230,6 +230,40 @@ def test_links_of_other_labels_to_one_folder_are_different_inputs(tmp_path: Path
         (root / name).symlink_to(tmp_path / "shared")
     found = [file.url for file in list_files(str(root))]
     assert found == [f"{root}/label=1/a.parquet", f"{root}/label=2/a.parquet"]
+
+
+def test_a_link_of_another_name_to_a_labelled_directory_is_no_further_input(tmp_path: Path) -> None:
+    (tmp_path / "label=1").mkdir()
+    (tmp_path / "label=1" / "a.parquet").write_bytes(table(0))
+    for name in ("current", "z"):
+        (tmp_path / name).symlink_to("label=1")
+    assert [file.url for file in list_files(str(tmp_path))] == [f"{tmp_path}/label=1/a.parquet"]
+
+
+NO_PARQUET = {
+    "nothing": (b"", "got an empty file; write or download it again"),
+    "a few bytes": (b"PAR1PAR", "got a file of 7 bytes; write or download it again"),
+    "cut short": (table(0)[:-100], "got one that is cut short; write or download it again"),
+    "LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "got a Git LFS pointer in place of the file; ",
+    ),
+    "CSV": (b"video_id,label\na,1\n", "got something else, which begins with 'video_id,label'; "),
+    "bytes": (bytes(range(200, 256)), "got something else, which begins with "),
+    "an encrypted footer": (table(0)[:-4] + b"PARE", "got one with an encrypted footer; "),
+    "an Arrow file": (b"ARROW1\0\0" + bytes(20), "got an Arrow IPC (Feather) file; write it with "),
+    "HTML": (b"<!doctype html><html>", "got an HTML or XML page; download the file itself"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_PARQUET.values(), ids=NO_PARQUET)
+def test_what_is_no_parquet_file_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(table(0))
+    (tmp_path / "b.parquet").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        plan_units(list_files(str(tmp_path)), 100)
+    assert str(caught.value).startswith(f"{tmp_path}/b.parquet: expected a Parquet file, {message}")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_cache_of_hugging_face(tmp_path: Path) -> None:
