@@ -21,7 +21,7 @@ from torch import Tensor
 from esv_ray import storage
 from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
-from esv_ray.models.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors
+from esv_ray.models.checkpoint_kinds import check_is_checkpoint, dumped, is_pickled, is_safetensors
 from esv_ray.models.class_tables import few
 from esv_ray.models.weights import tensors_of
 
@@ -37,6 +37,7 @@ _OF_TRAINING = re.compile(
     re.IGNORECASE,
 )
 _BACKBONES = {"base_model", "backbone"}
+_OF_PROTOCOL_4 = range(0x8C, 0x99)  # instructions of pickles since protocol 4, which torch's reader lacks
 _MOST_DEPTH = 3
 
 
@@ -120,6 +121,12 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
 def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
     """Unpickle tensors and plain values; nothing else."""
     check_is_checkpoint(url, data)
+    plain = dumped(data)
+    if plain is not None:
+        raise ModelError(
+            f"{url}: expected a torch checkpoint of tensors only, got {plain[0]}, which is not unpickled, since it "
+            f"could run code; {plain[1]}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
@@ -129,9 +136,15 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
         what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
-        how = "save its state dict alone"
+        how = "save its state dict alone: torch.save(state_dict, path)"
         if name and "numpy" in name[1]:
             how = "convert its NumPy arrays with torch.as_tensor and save it again"
+        instruction = re.search(r"Unsupported operand (\d+)", said)
+        if instruction and int(instruction[1]) in _OF_PROTOCOL_4:
+            raise ModelError(
+                f"{url}: expected a torch checkpoint of tensors only, got one of pickle protocol 4 or 5; save it with "
+                "torch.save(state_dict, path), without pickle_protocol"
+            ) from None
         raise ModelError(
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
             f"run code ({what}); {how}"

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.checkpoints import read_checkpoint
 from esv_ray.models.explain import explain
@@ -562,12 +562,79 @@ def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: object, part
     assert all(part in text for part in parts), text
 
 
-def test_a_plain_pickle_is_refused(tmp_path: Path) -> None:
+SAVE = "save it with torch.save(state_dict, path)"
+DUMPED: dict[str, tuple[Callable[[], object], str]] = {
+    "state dict": (lambda: dict(TSN), SAVE),
+    "of a module": (lambda: nn.Linear(16, 7).state_dict(), SAVE),
+    "parameters": (lambda: dict(nn.Linear(16, 7).named_parameters()), SAVE),
+    "within": (lambda: {"model": dict(TRN), "epoch": 3}, SAVE),
+    "lists": (lambda: {name: tensor.tolist() for name, tensor in TRN.items()}, SAVE),
+    "arrays": (
+        lambda: {name: tensor.numpy() for name, tensor in TRN.items()},
+        f"{SAVE}, its arrays as tensors (torch.as_tensor)",
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", DUMPED)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_plain_pickle_is_called_one(tmp_path: Path, name: str, protocol: int, ending: str) -> None:
+    """Its tensors are there, but only code could get at them."""
+    if ending == "safetensors" and protocol < 2:
+        return  # begins as nothing that is known
+    make, how = DUMPED[name]
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(pickle.dumps(make(), protocol=protocol))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = refusal(tmp_path, str(path))
+    assert text == (
+        f"{path}: expected a torch checkpoint of tensors only, got a file of pickle.dump, which is not unpickled, "
+        f"since it could run code; {how}"
+    )
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_plain_pickle_that_is_cut_short(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "x.pth"
-    path.write_bytes(pickle.dumps({name: tensor.tolist() for name, tensor in TRN.items()}))
-    text = refusal(tmp_path, str(path))
-    assert "torch checkpoint of tensors only" in text
-    assert "PyTorch 2.6" not in text
+    path.write_bytes(pickle.dumps(TSN, protocol=protocol)[:-9])
+    assert f"a file of pickle.dump that is cut short, which is not unpickled, since it could run code; {SAVE}" in (
+        refusal(tmp_path, str(path))
+    )
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_checkpoint_of_a_newer_pickle_protocol(tmp_path: Path, protocol: int, archive: bool) -> None:
+    path = written(tmp_path / "x.pth", {"model": TRN}, pickle_protocol=protocol, _use_new_zipfile_serialization=archive)
+    text = refusal(tmp_path, path)
+    assert text.endswith(f"got one of pickle protocol 4 or 5; {SAVE}, without pickle_protocol")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_format_before_zip_of_any_protocol_that_torch_reads(tmp_path: Path, protocol: int) -> None:
+    state = {name: tensor.clone() for name, tensor in TRN.items()}
+    path = written(tmp_path / "x.pth", state, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path, lambda name: name.startswith("model.")).state
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, where it writes them
+def test_no_warning_of_torch_reaches_the_user(tmp_path: Path) -> None:
+    beside = [torch.eye(3).to_sparse_csr(), torch.quantize_per_tensor(ones(3), 0.1, 0, torch.qint8)]
+    for index, archive in enumerate((True, False)):
+        content = {"model": TRN, "optimizer": beside}
+        path = written(tmp_path / f"{index}.pth", content, _use_new_zipfile_serialization=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            import_play_fair([path], prior=PRIOR, out=str(tmp_path / f"model{index}"))
+
+
+def test_a_plain_pickle_in_a_bundle_is_called_one(tmp_path: Path) -> None:
+    head = Path(imported(tmp_path / "model", "trn_1_frames.pth")) / "head-01.safetensors"
+    head.write_bytes(pickle.dumps(TRN))
+    with pytest.raises(ModelError, match=r"got a file of pickle\.dump; save its tensors with safetensors"):
+        load_model(str(head.parent))
 
 
 def test_a_bundle_with_biases_under_batch_norm_is_loaded(tmp_path: Path) -> None:
