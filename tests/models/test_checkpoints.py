@@ -87,6 +87,28 @@ def other(state: State) -> State:
         ({**TSN, **prefixed("aux.", TSN)}, "'', 'aux.'"),
         ({**TRN, **prefixed("module.", TRN)}, "two of the name 'model.1.weight'"),
         ({**TRN, "model.3.bias": [0.5] * 7}, "model.3.bias"),
+        ({**TSN, "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),  # multi-scale attention
+        ({**TSN, "ema.gamma": ones(1)}, "ema.gamma"),
+        ({**TSN, "ema_gain": ones(1)}, "ema_gain"),
+        ({**TSN, "swa.qkv.weight": ones(48, 16)}, "swa.qkv.weight"),
+        ({**TSN, "temporal_ema_attn.weight": ones(7, 16)}, "temporal_ema_attn.weight"),  # of a head's shape
+        ({**TSN, "ema.classifier.weight": ones(16, 16)}, "ema."),
+        ({**TSN, "ema.classifier2.weight": ones(7, 16)}, "ema.classifier2.weight"),
+        ({**TSN, **prefixed("ema.", {**TSN, "attention.weight": ones(16, 16)})}, "ema.attention.weight"),
+        ({**prefixed("ema.", TSN), "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),
+        ({**prefixed("ema.", TSN), **prefixed("swa.", TSN)}, "'ema.', 'swa.'"),
+        ({**TRN, "swa.0.ema.weight": ones(24, 16)}, "swa.0.ema.weight"),
+        ({**TSN, "loss_proj.weight": ones(16, 16)}, "loss_proj.weight"),
+        ({**TSN, "loss_norm.bias": ones(16)}, "loss_norm.bias"),
+        ({**TSN, "loss.weight": ones(16, 16)}, "loss.weight"),
+        ({**TSN, "loss_weight": ones(16, 16)}, "loss_weight"),
+        ({**TSN, "criterion.proj.weight": ones(16, 16)}, "criterion.proj.weight"),
+        ({**TSN, "metric.in_proj_weight": ones(48, 16)}, "metric.in_proj_weight"),
+        ({**TSN, "metric_fc.weight": ones(7, 16)}, "metric_fc.weight"),
+        ({**TSN, "optimizer.weight": ones(16, 16)}, "optimizer.weight"),
+        ({**TSN, "optim_norm.weight": ones(16)}, "optim_norm.weight"),
+        ({**TSN, "val_mapper.weight": ones(16)}, "val_mapper.weight"),
+        ({**TSN, "test_acc.weight": ones(16, 16)}, "test_acc.weight"),
     ],
 )
 def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, Any], stray: str) -> None:
@@ -113,6 +135,27 @@ def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, 
         ({"model": TRN, "best_acc": torch.tensor(0.5)}, "best_acc (1 tensor)"),
         ({"model": TRN, "rng_state": torch.get_rng_state()}, "rng_state (1 tensor)"),
         ({**TRN, "optimizer": {"a": ones(2)}}, "optimizer (1 tensor)"),
+        ({"model": TRN, "ema": {"shadow": other(TRN), "decay": torch.tensor(0.9)}}, "ema (5 tensors)"),
+        ({"model": TRN, "ema": {"shadow_params": list(other(TRN).values())}}, "ema (4 tensors)"),
+        ({"model": TRN, "ema": {"module": other(TRN), "updates": torch.tensor(3)}}, "ema (5 tensors)"),
+        ({"model": TRN, "ema": {"model.3.bias": ones(7)}}, "ema (1 tensor)"),  # some parameters alone
+        ({"model": {**TRN, **prefixed("swa.module.", other(TRN)), "swa.n_averaged": ones(1)}}, "swa.* (5 tensors)"),
+        ({"model": {**TRN, **prefixed("ema.", {"base_model.a": ones(3), **other(TRN)})}}, "ema.* (5 tensors)"),
+        (
+            {"model": {**prefixed("net.", TRN), **prefixed("ema_net.", other(TRN)), "ema_decay": torch.tensor(0.9)}},
+            "ema_net.* (4 tensors), ema_decay (1 tensor)",
+        ),
+        (
+            {"model": {**TRN, **{f"model_ema.{n.replace('.', '')}": t + 1 for n, t in TRN.items()}}},
+            "model_ema.* (4 tensors)",
+        ),
+        ({"model": TRN, "callbacks": {"EMA": {"ema": other(TRN)}}}, "callbacks (4 tensors)"),
+        ({"model": TRN, "optimizer_head": {"state": {0: {"exp_avg": ones(24, 16)}}}}, "optimizer_head (1 tensor)"),
+        ({"model": {**TRN, "loss_weights": ones(3)}}, "loss_weights (1 tensor)"),
+        ({"model": {**TRN, "loss.centers": ones(7, 16)}}, "loss.* (1 tensor)"),
+        ({"model": {**TRN, "loss_fn.pos_weight": ones(7)}}, "loss_fn.* (1 tensor)"),
+        ({"model": {**TRN, "val_confmat.confmat": ones(7, 7).long()}}, "val_confmat.* (1 tensor)"),
+        ({"model": {**TRN, "base_model.fc.weight": ones(16, 9)}}, "base_model.* (1 tensor)"),
     ],
 )
 def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) -> None:
@@ -132,7 +175,59 @@ def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beside", ["mean", "scaler", "projection", "head", "class_weights"])
 def test_tensors_beside_the_state_dict_are_refused_unless_they_are_of_training(tmp_path: Path, beside: str) -> None:
     path = written(tmp_path / "x.pth", {"state_dict": TRN, beside: {"a": ones(16)}})
-    assert f"tensors under '{beside}' too, which may change F" in refusal(tmp_path, path)
+    assert f"tensors under '{beside}' too, which may change F ('{beside}.a'); save" in refusal(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "entry", "stray"),
+    [
+        ("ema", {"conv1x1.weight": ones(16, 16, 1, 1)}, "('ema.conv1x1.weight')"),
+        ("model_ema", {**other(TRN), "attention.weight": ones(16, 16)}, "('model_ema.attention.weight')"),
+        ("swa_attn", {"qkv": {"weight": ones(48, 16)}}, "('swa_attn.qkv.weight')"),
+        ("ema", {"params": [ones(16, 16)]}, "('ema.params.0')"),
+        ("ema", ones(16, 16), "which may change F; save"),
+        ("loss_proj", {"weight": ones(16, 16)}, "('loss_proj.weight')"),
+        ("loss", {"proj.weight": ones(16, 16)}, "('loss.proj.weight')"),
+        ("optimizer", {"proj.weight": ones(16, 16)}, "('optimizer.proj.weight')"),
+        ("callbacks", {"attention": {"in_proj_weight": ones(48, 16)}}, "('callbacks.attention.in_proj_weight')"),
+    ],
+)
+def test_layers_beside_the_state_dict_are_refused_whatever_they_are_called(
+    tmp_path: Path, beside: str, entry: object, stray: str
+) -> None:
+    text = refusal(tmp_path, written(tmp_path / "x.pth", {"state_dict": TRN, beside: entry}))
+    assert f"tensors under '{beside}' too, which may change F" in text
+    assert stray in text
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"ema": TRN}, "ema"),
+        ({"model_ema": {"module": TRN}, "epoch": 3}, "model_ema"),
+        ({"checkpoint": {"state_dict_swa": TRN}}, "state_dict_swa"),
+        ({"state_dict": prefixed("ema.", TRN)}, "ema"),
+        (prefixed("module.swa_model.", TRN), "swa_model"),
+    ],
+)
+def test_averages_that_are_taken_are_said_to_be(tmp_path: Path, content: object, key: str) -> None:
+    text = said(tmp_path, content)
+    assert text.endswith(
+        f"C = 7; averages of the weights are taken, as there are no others: {tmp_path / 'x.pth'} ({key})"
+    )
+    assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+@pytest.mark.parametrize("below", ["state dict", "entry"])
+def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_path: Path, below: str) -> None:
+    """By the contract the features come after it; who made the file can tell."""
+    layers = {"proj.weight": ones(16, 16), "stem.weight": ones(16, 3), "conv.weight": ones(16, 16, 3, 3)}
+    content = {"model": {**TSN, **prefixed("backbone.", layers)}}
+    text = said(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
+    assert text.partition("(3 tensors); ")[2] == (
+        "layers of a backbone that take D values, right to leave out if the features come after them: "
+        "backbone.proj.weight"
+    )
 
 
 @pytest.mark.parametrize(
