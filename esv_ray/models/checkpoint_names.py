@@ -29,7 +29,8 @@ _OF_TRAINING = re.compile(
 )
 # The same as an entry of dictionaries, where no module has such names.
 _ENTRY_OF_TRAINING = re.compile(r"(?:\w+_)?(?:optim|optimizers?|sched|schedulers?|rng|callbacks|loops)(?:_\w+)?", re.I)
-_MOST_SEGMENTS = 10
+_MOST_SEGMENTS = 10  # of a head's name
+_MOST_KEPT = 50  # of what an entry holds, which may be nested without end
 _BACKBONES = {"base_model", "backbone"}
 _WEIGHTS = re.compile(r"(?:\w*_)?weights?(?:_\w+)?|kernel|W", re.IGNORECASE)
 
@@ -46,7 +47,12 @@ def is_average(key: str) -> bool:
 
 def is_beside(key: str) -> bool:
     """Whether averages of weights, or what a training saves, are called so, as an entry of a dictionary."""
-    return is_average(key) or _is_of_training(key) or _ENTRY_OF_TRAINING.fullmatch(key) is not None
+    return is_average(key) or is_of_training(key)
+
+
+def is_of_training(key: str) -> bool:
+    """Whether what a training saves is called so, as an entry of a dictionary."""
+    return _names_training(key) or _ENTRY_OF_TRAINING.fullmatch(key) is not None
 
 
 def is_marked(name: str) -> bool:
@@ -108,7 +114,7 @@ class Beside:
         if not _BACKBONES.isdisjoint([key, *path]) or self._is_copy(path, tensor):
             return True
         label = path[-1] if path else key
-        if is_average(key) and not _is_of_training(key):
+        if is_average(key) and not _names_training(key):
             counts = tensor.numel() == 1 and _COUNTS.fullmatch(label) is not None
             return counts or self._is_listed(path, tensor)
         # An optimizer's numbers have the shapes of weights, not their names.
@@ -125,10 +131,10 @@ class Beside:
 
 
 def _marks(segment: str) -> bool:
-    return segment in _BACKBONES or is_average(segment) or _is_of_training(segment)
+    return segment in _BACKBONES or is_average(segment) or _names_training(segment)
 
 
-def _is_of_training(key: str) -> bool:
+def _names_training(key: str) -> bool:
     return _OF_TRAINING.fullmatch(key) is not None
 
 
@@ -140,7 +146,7 @@ def _tails(name: str) -> Iterator[str]:
 
 
 def _tensors_of(value: object) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield the tensors in nested dictionaries and lists, with the segments of their names."""
+    """Yield the tensors in nested dictionaries and lists, with the last segments of their names."""
     waiting: list[tuple[list[str], object]] = [([], value)]
     seen = set()
     while waiting:
@@ -150,4 +156,5 @@ def _tensors_of(value: object) -> Iterator[tuple[list[str], Tensor]]:
         elif isinstance(one, Mapping | list | tuple | set) and id(one) not in seen:
             seen.add(id(one))
             items = one.items() if isinstance(one, Mapping) else enumerate(one)
-            waiting += [([*path, *unwrapped(str(key)).split(".")], each) for key, each in items]
+            known = path[-_MOST_KEPT:]
+            waiting += [([*known, *unwrapped(str(key)).split(".")], each) for key, each in items]

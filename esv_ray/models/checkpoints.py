@@ -23,6 +23,7 @@ from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
 from esv_ray.models.checkpoint_kinds import check_is_checkpoint, dumped, is_pickled, is_safetensors
 from esv_ray.models.checkpoint_names import Beside, average_in, inputs_in_backbone, is_beside, is_marked, unwrapped
+from esv_ray.models.checkpoint_numbers import numbers_that_may_change_f
 from esv_ray.models.class_tables import few
 from esv_ray.models.weights import tensors_of
 
@@ -41,6 +42,7 @@ class Checkpoint:
         unused: tensors that are not used, counted by the name of what holds them.
         average: what the file calls the averages of weights whose heads these are, if it holds no other heads.
         backbone: inputs of its unused linear layers, by name.
+        numbers: plain numbers that by their names may change F, with their values; they are not used.
     """
 
     url: str
@@ -49,6 +51,7 @@ class Checkpoint:
     unused: Counter[str] = field(default_factory=Counter)
     average: str | None = None
     backbone: dict[str, int] = field(default_factory=dict)
+    numbers: list[str] = field(default_factory=list)
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor that is used: dense, on the CPU, of numbers that the file holds.
@@ -83,6 +86,7 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     named = url.lower().endswith(".safetensors") and not is_pickled(data)
     content = _safetensors(url, data) if named or is_safetensors(data) else _unpickled(url, data)
     path = _path_of_state(url, content, is_head)
+    numbers = list(numbers_that_may_change_f(content))
     entries: list[tuple[str, object]] = []  # beside the state dict
     for key in path:
         entries += [(str(beside), value) for beside, value in content.items() if beside != key]
@@ -94,7 +98,7 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
         name: value for name, value in heads.items() if average_in([name])
     }
     beside = Beside(heads, is_head)
-    found = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]))
+    found = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]), numbers=numbers)
     for name, value in items:
         group = beside.group(name, value) if isinstance(value, Tensor) and name not in heads else None
         if not isinstance(value, Tensor) and not is_head(name):  # plain values, or what a training saves

@@ -93,6 +93,7 @@ def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
     """Say what of the files was not used, and what of them only who made them can tell to be right."""
     unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
     groups = [_counted(name, count) for name, count in unused.items() if count]
+    groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
     notes = ["not used: " + few(groups, _MOST_GROUPS)] if groups else []
     inner = [
         _shown(name)

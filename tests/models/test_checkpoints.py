@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
+from esv_ray.models.checkpoint_names import Beside
 from esv_ray.models.checkpoints import read_checkpoint
 from esv_ray.models.explain import explain
 from esv_ray.models.play_fair import import_play_fair
@@ -161,6 +162,64 @@ def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, 
 def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) -> None:
     assert said(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"state_dict": TRN, "temperature": 2.0}, "temperature (2.0)"),
+        ({"state_dict": TRN, "temperature": torch.tensor(2.0)}, "temperature (1 tensor)"),
+        ({"state_dict": TRN, "optimizer": [ones(2)], "tau": 3}, "optimizer (1 tensor), tau (3)"),
+        ({"state_dict": TRN, "logit_scale": 14.3, "epoch": 3}, "logit_scale (14.3)"),
+        ({"state_dict": TRN, "logitScale": 14.3, "inv_temp": 0.5}, "logitScale (14.3), inv_temp (0.5)"),
+        (
+            {"state_dict": TRN, "hyper_parameters": {"softmax_temperature": 0.07}},
+            "hyper_parameters.softmax_temperature",
+        ),
+        ({"model": {**TRN, "temperature": 2.0}}, "model.temperature (2.0)"),
+        ({**TRN, "temperature": 2.0}, "temperature (2.0)"),
+        ({"checkpoint": {"model": TRN, "scale": 1e-3}}, "checkpoint.scale (0.001)"),
+        ({"state_dict": TRN, "feature_mean": [0.5] * 16}, "feature_mean (16 numbers)"),
+        ({"state_dict": TRN, "log_prior": (0.5,)}, "log_prior (1 number)"),
+        ({"state_dict": {**TRN, "attention.weight": [[0.5] * 16] * 16}}, "state_dict.attention.weight (256 numbers)"),
+        ({"state_dict": TRN, "scale": 10**500}, "scale (a large number)"),
+    ],
+)
+def test_numbers_that_may_change_f_are_named(tmp_path: Path, content: object, names: str) -> None:
+    text = said(tmp_path, content)
+    assert text.startswith(f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}")
+    assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+def test_a_number_in_all_files_is_named_once(tmp_path: Path) -> None:
+    files = [
+        written(tmp_path / f"{s}.pth", {"model": state_of(f"trn_{s}_frames.pth"), "tau": 0.5 + s // 3})
+        for s in (1, 2, 3)
+    ]
+    assert import_play_fair(files, prior=PRIOR, out=str(tmp_path / "model")).endswith("not used: tau (0.5), tau (1.5)")
+
+
+def test_numbers_of_the_training_are_not_named(tmp_path: Path) -> None:
+    training: dict[str, Any] = {
+        "epoch": 3,
+        "best_acc": 0.5,
+        "amp": {"scale": 65536.0, "growth_factor": 2.0},
+        "optimizer": {"param_groups": [{"lr": 0.1, "weight_decay": 0.1}], "scale": 2.0},
+        "lr_scheduler": {"scale": 0.1},
+        "args": {"weight_decay": 0.1, "loss_scale": 2.0, "bias": True, "temperature": "warm", "scales": [1, 2]},
+        "train_loss": [0.5, 0.25],
+    }
+    training["args"]["itself"] = training
+    assert "not used" not in said(tmp_path, {"state_dict": TRN, **training})
+
+
+def test_entries_nested_without_end() -> None:
+    """As only a pickle made by hand has them; a path to each would take minutes."""
+    deep: list[Any] = [ones(2)]
+    for _ in range(50_000):
+        deep = [deep]
+    beside = Beside(TRN, lambda name: name in TRN)
+    assert beside.strays("optimizer", deep) == (1, [])
 
 
 def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
