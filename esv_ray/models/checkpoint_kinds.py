@@ -34,6 +34,8 @@ _ONNX = re.compile(rb"\x08[\x01-\x14]\x12[\x01-\x40]")  # ir_version, then the p
 _HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype|html|head|\?xml)", re.IGNORECASE | re.DOTALL)
 # Instructions with which pickles of any protocol begin: a protocol, a dict, a list, a tuple or mark, a class.
 _FIRST_OF_PICKLES = (b"\x80", b"}", b"]", b")", b"(", b"c")
+# How torch.save's format before zip archives begins: a pickle of one number, of any protocol.
+_MAGIC_NUMBER = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
 _MOST_HEADER = 100_000_000  # bytes of a safetensors header, as the library has it
 
 
@@ -61,6 +63,29 @@ def check_is_checkpoint(url: str, data: bytes) -> None:
         raise ModelError(f"{url}: expected a torch checkpoint or a .safetensors file, got {known[0]}; {known[1]}")
 
 
+def dumped(data: bytes) -> tuple[str, str] | None:
+    """Recognise what pickle.dump writes, which torch.load does not read, by its bytes alone.
+
+    Returns:
+        What it is and how to go on, or None where torch.save may have written it.
+    """
+    start = data[2:40] if data[:1] == b"\x80" else data[:40]
+    if data.startswith(b"PK") or any(one in start or one.startswith(start) for one in _MAGIC_NUMBER):
+        return None
+    if b"joblib.numpy_pickle" in data[:65536]:
+        return "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
+    tensors = b"_load_from_bytes" in data  # torch's name for a tensor's numbers in a plain pickle
+    if not data.endswith(b"."):  # the instruction that ends a pickle
+        return (
+            ("a file of pickle.dump that is cut short", "save it with torch.save(state_dict, path)")
+            if tensors
+            else None
+        )
+    arrays = b"numpy" in data and not tensors
+    how = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
+    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){how}"
+
+
 def safetensors_fault(data: bytes, error: Exception) -> str:
     """Say what a file is that was to be a safetensors file, and how to go on.
 
@@ -77,6 +102,8 @@ def _known_otherwise(data: bytes) -> tuple[str, str] | None:
         return None
     known = _known(data)
     if known is None and is_pickled(data):
+        if dumped(data) is not None:
+            return "a file of pickle.dump", "save its tensors with safetensors"
         return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
     return known
 
@@ -163,6 +190,8 @@ def _text(data: bytes) -> tuple[str, str] | None:
         return None
     if not start.strip() or not all(char.isprintable() or char in "\t\r\n" for char in start):
         return None
+    if start.startswith(("(dp", "(lp", "ccollections\n")) and data.endswith(b"."):
+        return None  # a pickle of protocol 0
     if start.lstrip().startswith("{"):
         try:
             sharded = "weight_map" in json.loads(data)

@@ -21,22 +21,13 @@ from torch import Tensor
 from esv_ray import storage
 from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
-from esv_ray.models.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors
+from esv_ray.models.checkpoint_kinds import check_is_checkpoint, dumped, is_pickled, is_safetensors
+from esv_ray.models.checkpoint_names import Beside, average_in, inputs_in_backbone, is_beside, is_marked, unwrapped
+from esv_ray.models.checkpoint_numbers import numbers_that_may_change_f
 from esv_ray.models.class_tables import few
 from esv_ray.models.weights import tensors_of
 
-# Segments that wrappers of modules add to names: DataParallel and DDP, torch.compile, FSDP, activation checkpoints.
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# Averages of the weights over the training: a copy of the model, of which the trained weights are the ones meant.
-_AVERAGES = re.compile(r"(?:\w+_)?(?:ema|swa)(?:_\w+)?", re.IGNORECASE)
-# What a training saves beside the model, and what of a module is before the features or after the logits.
-_OF_TRAINING = re.compile(
-    r"(?:\w+_)?(?:optim|optimizers?|optimizer_states?|optimizer_state_dict|sched|schedulers?|lr_schedulers?|rng|"
-    r"rng_states?|callbacks|loops|criterion|loss|loss_fn|metrics?)(?:_\w+)?|n_averaged|"
-    r"(?:train|val|valid|test)_(?:acc|f1|top|prec|map|auroc|conf)\w*",
-    re.IGNORECASE,
-)
-_BACKBONES = {"base_model", "backbone"}
+_OF_PROTOCOL_4 = range(0x8C, 0x99)  # instructions of pickles since protocol 4, which torch's reader lacks
 _MOST_DEPTH = 3
 
 
@@ -49,12 +40,18 @@ class Checkpoint:
         size: its bytes.
         state: by name, without the segments that wrappers add; tensors, and plain values that stood among them.
         unused: tensors that are not used, counted by the name of what holds them.
+        average: what the file calls the averages of weights whose heads these are, if it holds no other heads.
+        backbone: inputs of its unused linear layers, by name.
+        numbers: plain numbers that by their names may change F, with their values; they are not used.
     """
 
     url: str
     size: int
     state: dict[str, Any]
     unused: Counter[str] = field(default_factory=Counter)
+    average: str | None = None
+    backbone: dict[str, int] = field(default_factory=dict)
+    numbers: list[str] = field(default_factory=list)
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor that is used: dense, on the CPU, of numbers that the file holds.
@@ -89,25 +86,33 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     named = url.lower().endswith(".safetensors") and not is_pickled(data)
     content = _safetensors(url, data) if named or is_safetensors(data) else _unpickled(url, data)
     path = _path_of_state(url, content, is_head)
-    unused: Counter[str] = Counter()
+    numbers = list(numbers_that_may_change_f(content))
+    entries: list[tuple[str, object]] = []  # beside the state dict
     for key in path:
-        for beside, value in content.items():
-            if beside != key:
-                _count_beside(url, str(beside), value, unused)
+        entries += [(str(beside), value) for beside, value in content.items() if beside != key]
         content = content[key]
-    state: dict[str, Any] = {}
-    for key, value in content.items():
-        name = _unwrapped(str(key))
-        group = _group_beside(name)
+    items = [(unwrapped(str(key)), value) for key, value in content.items()]
+    heads = {name: value for name, value in items if is_head(name) and isinstance(value, Tensor)}
+    # Averages are the heads where there are no others.
+    heads = {name: value for name, value in heads.items() if not is_marked(name)} or {
+        name: value for name, value in heads.items() if average_in([name])
+    }
+    beside = Beside(heads, is_head)
+    found = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]), numbers=numbers)
+    for name, value in items:
+        group = beside.group(name, value) if isinstance(value, Tensor) and name not in heads else None
         if not isinstance(value, Tensor) and not is_head(name):  # plain values, or what a training saves
-            _count_beside(url, name, value, unused)
+            entries.append((name, value))
         elif group is not None:
-            unused[group] += 1
-        elif name in state:
+            found.unused[group] += 1
+            found.backbone.update(inputs_in_backbone(name, value))
+        elif name in found.state:
             raise ModelError(f"{url}: expected each tensor once, got two of the name {name!r:.100}")
         else:
-            state[name] = value
-    return Checkpoint(url, len(data), state, unused)
+            found.state[name] = value
+    for key, value in entries:
+        _count_beside(found, key, value, beside)
+    return found
 
 
 def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
@@ -120,6 +125,12 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
 def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
     """Unpickle tensors and plain values; nothing else."""
     check_is_checkpoint(url, data)
+    plain = dumped(data)
+    if plain is not None:
+        raise ModelError(
+            f"{url}: expected a torch checkpoint of tensors only, got {plain[0]}, which is not unpickled, since it "
+            f"could run code; {plain[1]}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
@@ -129,9 +140,15 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
         what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
-        how = "save its state dict alone"
+        how = "save its state dict alone: torch.save(state_dict, path)"
         if name and "numpy" in name[1]:
             how = "convert its NumPy arrays with torch.as_tensor and save it again"
+        instruction = re.search(r"Unsupported operand (\d+)", said)
+        if instruction and int(instruction[1]) in _OF_PROTOCOL_4:
+            raise ModelError(
+                f"{url}: expected a torch checkpoint of tensors only, got one of pickle protocol 4 or 5; save it with "
+                "torch.save(state_dict, path), without pickle_protocol"
+            ) from None
         raise ModelError(
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
             f"run code ({what}); {how}"
@@ -152,7 +169,7 @@ def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str]
     found = list(_mappings(content))
     heads = [(path, names) for path, names in found if any(map(is_head, names))]
     # An average is a copy of the model; it is taken where there is nothing else.
-    heads = [each for each in heads if not any(_is_beside(str(key)) for key in each[0])] or heads
+    heads = [each for each in heads if not any(is_beside(str(key)) for key in each[0])] or heads
     if len(heads) > 1:
         places = [repr(".".join(map(str, path)))[:60] if path else "the file itself" for path, _ in heads]
         raise ModelError(
@@ -175,7 +192,7 @@ def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]
     seen = {id(content)}
     while waiting:
         path, mapping = waiting.popleft()
-        names = [_unwrapped(str(key)) for key, value in mapping.items() if isinstance(value, Tensor)]
+        names = [unwrapped(str(key)) for key, value in mapping.items() if isinstance(value, Tensor)]
         if names:
             yield path, names
         for key, value in mapping.items():
@@ -184,46 +201,23 @@ def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]
                 waiting.append(([*path, key], value))
 
 
-def _count_beside(url: str, key: str, value: object, unused: Counter[str]) -> None:
+def _count_beside(found: Checkpoint, key: str, value: object, beside: Beside) -> None:
     """Count the tensors of an entry beside the state dict.
 
     Raises:
         ModelError: they may belong to the model.
     """
-    count = 0
-    waiting, seen = [value], set()
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Tensor):
-            count += 1
-        elif isinstance(one, Mapping | list | tuple | set) and id(one) not in seen:
-            seen.add(id(one))
-            waiting += one.values() if isinstance(one, Mapping) else one
-    if not count:
-        return
-    if not _is_beside(key) and key not in _BACKBONES and not (isinstance(value, Tensor) and value.ndim == 0):
+    count, strays = beside.strays(key, value)
+    if strays:
+        names = few([repr(name)[:60] for name in strays if name != key], 3)
         raise ModelError(
-            f"{url}: expected one state dict, got tensors under {key!r:.100} too, which may change F; save the state "
-            "dict alone if they do not"
+            f"{found.url}: expected one state dict, got tensors under {key!r:.100} too, which may change F"
+            + (f" ({names})" if names else "")
+            + "; save the state dict alone if they do not"
         )
-    unused[key] += count
-
-
-def _group_beside(name: str) -> str | None:
-    """Return the part of a tensor's name that is beside the heads, such as ``base_model.*``, or None."""
-    segments = name.split(".")
-    for index, segment in enumerate(segments, start=1):
-        if segment in _BACKBONES or _is_beside(segment):
-            return ".".join(segments[:index]) + (".*" if index < len(segments) else "")
-    return None
-
-
-def _is_beside(segment: str) -> bool:
-    return bool(_AVERAGES.fullmatch(segment) or _OF_TRAINING.fullmatch(segment))
-
-
-def _unwrapped(name: str) -> str:
-    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
+    if count:
+        found.unused[key] += count
+        found.backbone.update(inputs_in_backbone(key, value))
 
 
 def _other_kind(value: object) -> str | None:

@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -23,6 +23,9 @@ _SUM_ERROR = 1e-4  # of shares, as `check_prior` has it
 _PERCENT_ERROR = 0.1  # percents are rounded
 _MOST_NAMED = 5
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+# Digits in groups of three, as spreadsheets show counts; one group alone may as well be a fraction of three digits.
+_GROUPS = re.compile(r"([+-]?[1-9][0-9]{0,2}([.,'_\s\u2019])[0-9]{3}(?:\2[0-9]{3})*)(?:[.,][0-9]*)?")
+_GROUP = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 
 def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
@@ -119,19 +122,23 @@ def classes_csv(names: Sequence[str]) -> bytes:
 def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
     """Read the column `prior`: (C,) float64, and what else than shares it holds ("counts", "percents"), or None."""
     rows = _by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
-    texts = [row.value.strip() for row in rows]
-    signed = all(text.endswith("%") for text in texts)
+    cells = {row.class_id: row.value.strip() for row in rows}
+    signed = all(text.endswith("%") for text in cells.values())
     if signed:
-        texts = [text.removesuffix("%").strip() for text in texts]
-    if rows[0].delimiter != "," and not any("." in text for text in texts):
-        texts = [text.replace(",", ".", 1) for text in texts]  # the decimal comma of a spreadsheet
-    values = [_value(row.class_id, text) for row, text in zip(rows, texts, strict=True)]
+        cells = {class_id: text.removesuffix("%").strip() for class_id, text in cells.items()}
+    texts = cells
+    if rows[0].delimiter != "," and not any("." in text for text in texts.values()):
+        texts = {class_id: text.replace(",", ".", 1) for class_id, text in texts.items()}  # a decimal comma
+    values = [_value(class_id, text, cells[class_id]) for class_id, text in texts.items()]
     total, prior = math.fsum(values), torch.tensor(values, dtype=torch.float64)
     if abs(total - 1) <= _SUM_ERROR and not signed:
         return prior, None
+    percents = abs(total - 100) <= _PERCENT_ERROR
+    if not signed:
+        _check_groups(cells, percents=percents)
     if total > 1 and not signed and all(value.is_integer() for value in values):
         return prior, "counts"
-    if abs(total - 100) <= _PERCENT_ERROR:
+    if percents:
         return prior, "percents"
     raise ModelError(
         f"prior: expected probabilities that sum to 1 (or counts, or percents), got a sum of {total:.6g}"
@@ -140,11 +147,45 @@ def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
     )
 
 
-def _value(class_id: int, text: str) -> float:
-    """Read a class's prior: finite, >= 0."""
+def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
+    """Refuse counts of which one may be read as a thousand times another: 1,000 beside 500.
+
+    Args:
+        cells: by class, as they are.
+        percents: whether they sum to 100 as fractions.
+
+    Raises:
+        ModelError: fractions of three digits cannot be told from groups of three digits.
+    """
+    grouped = [class_id for class_id, text in cells.items() if _GROUP.fullmatch(text)]
+    others = [text for text in cells.values() if not _GROUP.fullmatch(text)]
+    if not grouped:
+        return
+    # Fractions are written in every cell: 0.000 beside 5.000. Counts of less than a thousand have no group.
+    if all(re.search("[.,]", text) for text in others) and (others or percents):
+        return
+    if all(re.fullmatch(r"[+-]?\d+([.,]0*)?", text, re.ASCII) for text in others):
+        raise _grouped(grouped[0], cells[grouped[0]])
+
+
+def _grouped(class_id: int, text: str) -> ModelError:
+    found = _GROUPS.fullmatch(text)
+    assert found is not None
+    plain = re.sub(r"[^0-9+-]", "", found[1])
+    either = f", which may be {plain} or {float(text.replace(',', '.')):g}" if _GROUP.fullmatch(text) else ""
+    return ModelError(
+        f"class {class_id}: expected a number without thousands separators, got {text!r:.40}{either}; write {plain} if "
+        "it is that"
+    )
+
+
+def _value(class_id: int, text: str, cell: str) -> float:
+    """Read a class's prior: finite, >= 0; `cell` is how the file has it."""
     if not text or text.lower() in ("nan", "na", "null", "none"):
         raise ModelError(f"class {class_id}: expected a prior, got {text or 'nothing'}; give 0 if it has no video")
     if not _NUMBER.fullmatch(text):
+        if _GROUPS.fullmatch(cell):
+            raise _grouped(class_id, cell)
         raise ModelError(f"class {class_id}: expected numbers in the column prior, got {text!r:.40}")
     value = float(text)
     if not math.isfinite(value) or value < 0:

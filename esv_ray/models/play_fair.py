@@ -20,7 +20,7 @@ from esv_ray.core.game import Average
 from esv_ray.core.heads import MlpHead
 from esv_ray.errors import ModelError
 from esv_ray.models.bundle import save_average, save_heads
-from esv_ray.models.checkpoints import read_checkpoint
+from esv_ray.models.checkpoints import Checkpoint, read_checkpoint
 from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
 from esv_ray.models.mlp_places import layers_of_places
 from esv_ray.models.weights import check_weights, head_from_state
@@ -66,8 +66,8 @@ def import_play_fair(
     twice = [url for url in checkpoints if files[storage.identity(url)] > 1]
     if twice:
         raise ModelError(f"{twice[0]}: expected each checkpoint once, got it more than once")
-    unused: Counter[str] = Counter()
-    states = {url: _state(url, unused) for url in checkpoints}
+    read = {url: read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None) for url in checkpoints}
+    states = {url: _state(url, checkpoint) for url, checkpoint in read.items()}
     prior_values, notes = read_prior(prior)
     names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
     notes += name_notes
@@ -79,30 +79,52 @@ def import_play_fair(
     if averages:
         average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
         save_average(out, average, prior_values, classes=names)
-        said = f"TSN, D = {average.weight.shape[1]}, C = {len(prior_values)}"
+        feature_dim = average.weight.shape[1]
+        said = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
     else:
         heads = _heads(states, len(prior_values))
         save_heads(out, heads, prior_values, classes=names)
-        said = f"multi-scale model, n_max = {max(heads)}, D = {heads[1].feature_dim}, C = {len(prior_values)}"
-    if any(unused.values()):
-        groups = [_counted(name, count) for name, count in unused.items() if count]
-        notes.insert(0, "not used: " + few(groups, _MOST_GROUPS))
-    return "; ".join([said, *notes])
+        feature_dim = heads[1].feature_dim
+        said = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
+    return "; ".join([said, *_notes(read, feature_dim), *notes])
+
+
+def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
+    """Say what of the files was not used, and what of them only who made them can tell to be right."""
+    unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
+    groups = [_counted(name, count) for name, count in unused.items() if count]
+    groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
+    notes = ["not used: " + few(groups, _MOST_GROUPS)] if groups else []
+    inner = [
+        _shown(name)
+        for checkpoint in read.values()
+        for name, inputs in checkpoint.backbone.items()
+        if inputs == feature_dim
+    ]
+    if inner:
+        notes.append(
+            f"layers of a backbone that take D values, right to leave out if the features come after them: {few(inner)}"
+        )
+    averages = [f"{url} ({_shown(one.average)})" for url, one in read.items() if one.average is not None]
+    if averages:
+        notes.append(f"averages of the weights are taken, as there are no others: {few(averages)}")
+    return notes
 
 
 def _counted(name: str, count: int) -> str:
-    shown = name if name.isprintable() and len(name) <= 60 else repr(name)[:60]
-    return f"{shown} ({count} tensor{'' if count == 1 else 's'})"
+    return f"{_shown(name)} ({count} tensor{'' if count == 1 else 's'})"
 
 
-def _state(url: str, unused: Counter[str]) -> dict[str, Tensor]:
-    """Read the heads' tensors of one layout, by their names in it.
+def _shown(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 60 else repr(name)[:60]
+
+
+def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the heads' tensors of one layout, by their names in it.
 
     Raises:
         ModelError: there are none, or tensors beside them that may change F.
     """
-    checkpoint = read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None)
-    unused += checkpoint.unused
     found = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
     prefixes = sorted({match[1] for match in found.values() if match})
     if not prefixes:

@@ -549,7 +549,12 @@ REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
     "nothing": (_write(HEAD, b""), HEAD, ("expected a safetensors file", "an empty file; download it again")),
     "cut short": (_cut, HEAD, ("expected a safetensors file", "cut short", "download it again")),
     "LFS": (_write(HEAD, "version https://git-lfs.github.com/spec/v1\n"), HEAD, ("a Git LFS pointer", "git lfs pull")),
-    "pickled": (_write(HEAD, pickle.dumps({"a": 1})), HEAD, ("got a torch checkpoint", "esv import model")),
+    "pickled": (_write(HEAD, pickle.dumps({"a": 1})), HEAD, ("got a file of pickle.dump", "save its tensors")),
+    "of torch": (
+        lambda url: torch.save({"a": torch.ones(1)}, Path(url, HEAD)),
+        HEAD,
+        ("got a torch checkpoint", "esv import model"),
+    ),
     "NaN": (_tensors(with_value("linears.1.weight", float("nan"))), HEAD, ("linears.1.weight", "finite", "NaN")),
     "infinity": (_tensors(with_value("linears.0.bias", float("inf"))), HEAD, ("linears.0.bias", "finite", "infinity")),
     "no tensors": (_tensors(lambda state: {}), HEAD, ("linears.0.weight", "[]")),

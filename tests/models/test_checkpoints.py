@@ -19,8 +19,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
+from esv_ray.models.checkpoint_names import Beside
 from esv_ray.models.checkpoints import read_checkpoint
 from esv_ray.models.explain import explain
 from esv_ray.models.play_fair import import_play_fair
@@ -87,6 +88,28 @@ def other(state: State) -> State:
         ({**TSN, **prefixed("aux.", TSN)}, "'', 'aux.'"),
         ({**TRN, **prefixed("module.", TRN)}, "two of the name 'model.1.weight'"),
         ({**TRN, "model.3.bias": [0.5] * 7}, "model.3.bias"),
+        ({**TSN, "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),  # multi-scale attention
+        ({**TSN, "ema.gamma": ones(1)}, "ema.gamma"),
+        ({**TSN, "ema_gain": ones(1)}, "ema_gain"),
+        ({**TSN, "swa.qkv.weight": ones(48, 16)}, "swa.qkv.weight"),
+        ({**TSN, "temporal_ema_attn.weight": ones(7, 16)}, "temporal_ema_attn.weight"),  # of a head's shape
+        ({**TSN, "ema.classifier.weight": ones(16, 16)}, "ema."),
+        ({**TSN, "ema.classifier2.weight": ones(7, 16)}, "ema.classifier2.weight"),
+        ({**TSN, **prefixed("ema.", {**TSN, "attention.weight": ones(16, 16)})}, "ema.attention.weight"),
+        ({**prefixed("ema.", TSN), "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),
+        ({**prefixed("ema.", TSN), **prefixed("swa.", TSN)}, "'ema.', 'swa.'"),
+        ({**TRN, "swa.0.ema.weight": ones(24, 16)}, "swa.0.ema.weight"),
+        ({**TSN, "loss_proj.weight": ones(16, 16)}, "loss_proj.weight"),
+        ({**TSN, "loss_norm.bias": ones(16)}, "loss_norm.bias"),
+        ({**TSN, "loss.weight": ones(16, 16)}, "loss.weight"),
+        ({**TSN, "loss_weight": ones(16, 16)}, "loss_weight"),
+        ({**TSN, "criterion.proj.weight": ones(16, 16)}, "criterion.proj.weight"),
+        ({**TSN, "metric.in_proj_weight": ones(48, 16)}, "metric.in_proj_weight"),
+        ({**TSN, "metric_fc.weight": ones(7, 16)}, "metric_fc.weight"),
+        ({**TSN, "optimizer.weight": ones(16, 16)}, "optimizer.weight"),
+        ({**TSN, "optim_norm.weight": ones(16)}, "optim_norm.weight"),
+        ({**TSN, "val_mapper.weight": ones(16)}, "val_mapper.weight"),
+        ({**TSN, "test_acc.weight": ones(16, 16)}, "test_acc.weight"),
     ],
 )
 def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, Any], stray: str) -> None:
@@ -113,11 +136,90 @@ def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, 
         ({"model": TRN, "best_acc": torch.tensor(0.5)}, "best_acc (1 tensor)"),
         ({"model": TRN, "rng_state": torch.get_rng_state()}, "rng_state (1 tensor)"),
         ({**TRN, "optimizer": {"a": ones(2)}}, "optimizer (1 tensor)"),
+        ({"model": TRN, "ema": {"shadow": other(TRN), "decay": torch.tensor(0.9)}}, "ema (5 tensors)"),
+        ({"model": TRN, "ema": {"shadow_params": list(other(TRN).values())}}, "ema (4 tensors)"),
+        ({"model": TRN, "ema": {"module": other(TRN), "updates": torch.tensor(3)}}, "ema (5 tensors)"),
+        ({"model": TRN, "ema": {"model.3.bias": ones(7)}}, "ema (1 tensor)"),  # some parameters alone
+        ({"model": {**TRN, **prefixed("swa.module.", other(TRN)), "swa.n_averaged": ones(1)}}, "swa.* (5 tensors)"),
+        ({"model": {**TRN, **prefixed("ema.", {"base_model.a": ones(3), **other(TRN)})}}, "ema.* (5 tensors)"),
+        (
+            {"model": {**prefixed("net.", TRN), **prefixed("ema_net.", other(TRN)), "ema_decay": torch.tensor(0.9)}},
+            "ema_net.* (4 tensors), ema_decay (1 tensor)",
+        ),
+        (
+            {"model": {**TRN, **{f"model_ema.{n.replace('.', '')}": t + 1 for n, t in TRN.items()}}},
+            "model_ema.* (4 tensors)",
+        ),
+        ({"model": TRN, "callbacks": {"EMA": {"ema": other(TRN)}}}, "callbacks (4 tensors)"),
+        ({"model": TRN, "optimizer_head": {"state": {0: {"exp_avg": ones(24, 16)}}}}, "optimizer_head (1 tensor)"),
+        ({"model": {**TRN, "loss_weights": ones(3)}}, "loss_weights (1 tensor)"),
+        ({"model": {**TRN, "loss.centers": ones(7, 16)}}, "loss.* (1 tensor)"),
+        ({"model": {**TRN, "loss_fn.pos_weight": ones(7)}}, "loss_fn.* (1 tensor)"),
+        ({"model": {**TRN, "val_confmat.confmat": ones(7, 7).long()}}, "val_confmat.* (1 tensor)"),
+        ({"model": {**TRN, "base_model.fc.weight": ones(16, 9)}}, "base_model.* (1 tensor)"),
     ],
 )
 def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) -> None:
     assert said(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"state_dict": TRN, "temperature": 2.0}, "temperature (2.0)"),
+        ({"state_dict": TRN, "temperature": torch.tensor(2.0)}, "temperature (1 tensor)"),
+        ({"state_dict": TRN, "optimizer": [ones(2)], "tau": 3}, "optimizer (1 tensor), tau (3)"),
+        ({"state_dict": TRN, "logit_scale": 14.3, "epoch": 3}, "logit_scale (14.3)"),
+        ({"state_dict": TRN, "logitScale": 14.3, "inv_temp": 0.5}, "logitScale (14.3), inv_temp (0.5)"),
+        (
+            {"state_dict": TRN, "hyper_parameters": {"softmax_temperature": 0.07}},
+            "hyper_parameters.softmax_temperature",
+        ),
+        ({"model": {**TRN, "temperature": 2.0}}, "model.temperature (2.0)"),
+        ({**TRN, "temperature": 2.0}, "temperature (2.0)"),
+        ({"checkpoint": {"model": TRN, "scale": 1e-3}}, "checkpoint.scale (0.001)"),
+        ({"state_dict": TRN, "feature_mean": [0.5] * 16}, "feature_mean (16 numbers)"),
+        ({"state_dict": TRN, "log_prior": (0.5,)}, "log_prior (1 number)"),
+        ({"state_dict": {**TRN, "attention.weight": [[0.5] * 16] * 16}}, "state_dict.attention.weight (256 numbers)"),
+        ({"state_dict": TRN, "scale": 10**500}, "scale (a large number)"),
+    ],
+)
+def test_numbers_that_may_change_f_are_named(tmp_path: Path, content: object, names: str) -> None:
+    text = said(tmp_path, content)
+    assert text.startswith(f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}")
+    assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+def test_a_number_in_all_files_is_named_once(tmp_path: Path) -> None:
+    files = [
+        written(tmp_path / f"{s}.pth", {"model": state_of(f"trn_{s}_frames.pth"), "tau": 0.5 + s // 3})
+        for s in (1, 2, 3)
+    ]
+    assert import_play_fair(files, prior=PRIOR, out=str(tmp_path / "model")).endswith("not used: tau (0.5), tau (1.5)")
+
+
+def test_numbers_of_the_training_are_not_named(tmp_path: Path) -> None:
+    training: dict[str, Any] = {
+        "epoch": 3,
+        "best_acc": 0.5,
+        "amp": {"scale": 65536.0, "growth_factor": 2.0},
+        "optimizer": {"param_groups": [{"lr": 0.1, "weight_decay": 0.1}], "scale": 2.0},
+        "lr_scheduler": {"scale": 0.1},
+        "args": {"weight_decay": 0.1, "loss_scale": 2.0, "bias": True, "temperature": "warm", "scales": [1, 2]},
+        "train_loss": [0.5, 0.25],
+    }
+    training["args"]["itself"] = training
+    assert "not used" not in said(tmp_path, {"state_dict": TRN, **training})
+
+
+def test_entries_nested_without_end() -> None:
+    """As only a pickle made by hand has them; a path to each would take minutes."""
+    deep: list[Any] = [ones(2)]
+    for _ in range(50_000):
+        deep = [deep]
+    beside = Beside(TRN, lambda name: name in TRN)
+    assert beside.strays("optimizer", deep) == (1, [])
 
 
 def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
@@ -132,7 +234,59 @@ def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beside", ["mean", "scaler", "projection", "head", "class_weights"])
 def test_tensors_beside_the_state_dict_are_refused_unless_they_are_of_training(tmp_path: Path, beside: str) -> None:
     path = written(tmp_path / "x.pth", {"state_dict": TRN, beside: {"a": ones(16)}})
-    assert f"tensors under '{beside}' too, which may change F" in refusal(tmp_path, path)
+    assert f"tensors under '{beside}' too, which may change F ('{beside}.a'); save" in refusal(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "entry", "stray"),
+    [
+        ("ema", {"conv1x1.weight": ones(16, 16, 1, 1)}, "('ema.conv1x1.weight')"),
+        ("model_ema", {**other(TRN), "attention.weight": ones(16, 16)}, "('model_ema.attention.weight')"),
+        ("swa_attn", {"qkv": {"weight": ones(48, 16)}}, "('swa_attn.qkv.weight')"),
+        ("ema", {"params": [ones(16, 16)]}, "('ema.params.0')"),
+        ("ema", ones(16, 16), "which may change F; save"),
+        ("loss_proj", {"weight": ones(16, 16)}, "('loss_proj.weight')"),
+        ("loss", {"proj.weight": ones(16, 16)}, "('loss.proj.weight')"),
+        ("optimizer", {"proj.weight": ones(16, 16)}, "('optimizer.proj.weight')"),
+        ("callbacks", {"attention": {"in_proj_weight": ones(48, 16)}}, "('callbacks.attention.in_proj_weight')"),
+    ],
+)
+def test_layers_beside_the_state_dict_are_refused_whatever_they_are_called(
+    tmp_path: Path, beside: str, entry: object, stray: str
+) -> None:
+    text = refusal(tmp_path, written(tmp_path / "x.pth", {"state_dict": TRN, beside: entry}))
+    assert f"tensors under '{beside}' too, which may change F" in text
+    assert stray in text
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"ema": TRN}, "ema"),
+        ({"model_ema": {"module": TRN}, "epoch": 3}, "model_ema"),
+        ({"checkpoint": {"state_dict_swa": TRN}}, "state_dict_swa"),
+        ({"state_dict": prefixed("ema.", TRN)}, "ema"),
+        (prefixed("module.swa_model.", TRN), "swa_model"),
+    ],
+)
+def test_averages_that_are_taken_are_said_to_be(tmp_path: Path, content: object, key: str) -> None:
+    text = said(tmp_path, content)
+    assert text.endswith(
+        f"C = 7; averages of the weights are taken, as there are no others: {tmp_path / 'x.pth'} ({key})"
+    )
+    assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
+
+
+@pytest.mark.parametrize("below", ["state dict", "entry"])
+def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_path: Path, below: str) -> None:
+    """By the contract the features come after it; who made the file can tell."""
+    layers = {"proj.weight": ones(16, 16), "stem.weight": ones(16, 3), "conv.weight": ones(16, 16, 3, 3)}
+    content = {"model": {**TSN, **prefixed("backbone.", layers)}}
+    text = said(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
+    assert text.partition("(3 tensors); ")[2] == (
+        "layers of a backbone that take D values, right to leave out if the features come after them: "
+        "backbone.proj.weight"
+    )
 
 
 @pytest.mark.parametrize(
@@ -562,12 +716,79 @@ def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: object, part
     assert all(part in text for part in parts), text
 
 
-def test_a_plain_pickle_is_refused(tmp_path: Path) -> None:
+SAVE = "save it with torch.save(state_dict, path)"
+DUMPED: dict[str, tuple[Callable[[], object], str]] = {
+    "state dict": (lambda: dict(TSN), SAVE),
+    "of a module": (lambda: nn.Linear(16, 7).state_dict(), SAVE),
+    "parameters": (lambda: dict(nn.Linear(16, 7).named_parameters()), SAVE),
+    "within": (lambda: {"model": dict(TRN), "epoch": 3}, SAVE),
+    "lists": (lambda: {name: tensor.tolist() for name, tensor in TRN.items()}, SAVE),
+    "arrays": (
+        lambda: {name: tensor.numpy() for name, tensor in TRN.items()},
+        f"{SAVE}, its arrays as tensors (torch.as_tensor)",
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", DUMPED)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_plain_pickle_is_called_one(tmp_path: Path, name: str, protocol: int, ending: str) -> None:
+    """Its tensors are there, but only code could get at them."""
+    if ending == "safetensors" and protocol < 2:
+        return  # begins as nothing that is known
+    make, how = DUMPED[name]
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(pickle.dumps(make(), protocol=protocol))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = refusal(tmp_path, str(path))
+    assert text == (
+        f"{path}: expected a torch checkpoint of tensors only, got a file of pickle.dump, which is not unpickled, "
+        f"since it could run code; {how}"
+    )
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_plain_pickle_that_is_cut_short(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "x.pth"
-    path.write_bytes(pickle.dumps({name: tensor.tolist() for name, tensor in TRN.items()}))
-    text = refusal(tmp_path, str(path))
-    assert "torch checkpoint of tensors only" in text
-    assert "PyTorch 2.6" not in text
+    path.write_bytes(pickle.dumps(TSN, protocol=protocol)[:-9])
+    assert f"a file of pickle.dump that is cut short, which is not unpickled, since it could run code; {SAVE}" in (
+        refusal(tmp_path, str(path))
+    )
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_checkpoint_of_a_newer_pickle_protocol(tmp_path: Path, protocol: int, archive: bool) -> None:
+    path = written(tmp_path / "x.pth", {"model": TRN}, pickle_protocol=protocol, _use_new_zipfile_serialization=archive)
+    text = refusal(tmp_path, path)
+    assert text.endswith(f"got one of pickle protocol 4 or 5; {SAVE}, without pickle_protocol")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_format_before_zip_of_any_protocol_that_torch_reads(tmp_path: Path, protocol: int) -> None:
+    state = {name: tensor.clone() for name, tensor in TRN.items()}
+    path = written(tmp_path / "x.pth", state, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path, lambda name: name.startswith("model.")).state
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, where it writes them
+def test_no_warning_of_torch_reaches_the_user(tmp_path: Path) -> None:
+    beside = [torch.eye(3).to_sparse_csr(), torch.quantize_per_tensor(ones(3), 0.1, 0, torch.qint8)]
+    for index, archive in enumerate((True, False)):
+        content = {"model": TRN, "optimizer": beside}
+        path = written(tmp_path / f"{index}.pth", content, _use_new_zipfile_serialization=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            import_play_fair([path], prior=PRIOR, out=str(tmp_path / f"model{index}"))
+
+
+def test_a_plain_pickle_in_a_bundle_is_called_one(tmp_path: Path) -> None:
+    head = Path(imported(tmp_path / "model", "trn_1_frames.pth")) / "head-01.safetensors"
+    head.write_bytes(pickle.dumps(TRN))
+    with pytest.raises(ModelError, match=r"got a file of pickle\.dump; save its tensors with safetensors"):
+        load_model(str(head.parent))
 
 
 def test_a_bundle_with_biases_under_batch_norm_is_loaded(tmp_path: Path) -> None:

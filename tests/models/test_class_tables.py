@@ -66,6 +66,61 @@ def test_counts_and_percents_are_divided_by_their_sum_and_that_is_said(tmp_path:
         parse_prior(path.read_bytes(), 2)  # in a bundle nobody would be told
 
 
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("class;prior\n0;1,000\n1;500\n2;0\n", "class 0: expected a number without thousands separators, got '1,000'"),
+        ("class;prior\n0;500\n1;1.000\n2;0\n", "class 1: expected a number without thousands separators, got '1.000'"),
+        ("class\tprior\n0\t1,000\n1\t500\n", "got '1,000', which may be 1000 or 1; write 1000 if it is that"),
+        ("class\tprior\n0\t12.500\n1\t500\n", "got '12.500', which may be 12500 or 12.5; write 12500 if it is that"),
+        ("class|prior\n0|1,000\n1|99\n", "write 1000 if it is that"),  # as fractions they sum to 100
+        ("class;prior\n0;1,000\n1;2,000\n", "write 1000 if it is that"),
+        ("class;prior\n0;1,250\n1;2,000\n", "write 1250 if it is that"),
+        ("class,prior\n0,1.000\n1,500\n", "write 1000 if it is that"),
+        ("class,prior\n0,1.000\n1,5.0\n2,500\n", "write 1000 if it is that"),
+        ('class,prior\n0,"1,000"\n1,500\n', "got '1,000', which may be 1000 or 1; write 1000 if it is that"),
+        ("class;prior\n0;1.000.000\n1;500\n", "got '1.000.000'; write 1000000 if it is that"),
+        ("class;prior\n0;1,000,000\n1;500\n", "got '1,000,000'; write 1000000 if it is that"),
+        ("class;prior\n0;1,234.0\n1;500\n", "got '1,234.0'; write 1234 if it is that"),
+        ("class;prior\n0;1.234,0\n1;500\n", "got '1.234,0'; write 1234 if it is that"),
+        ("class;prior\n0;1 000\n1;500\n", "got '1 000'; write 1000 if it is that"),
+        ("class;prior\n0;1\u202f000\n1;500\n", "write 1000 if it is that"),
+        ("class;prior\n0;1'000\n1;500\n", "write 1000 if it is that"),
+    ],
+)
+def test_counts_with_thousands_separators_are_refused(tmp_path: Path, text: str, part: str) -> None:
+    """1,000 as a decimal would make a class a thousand times rarer, and nobody would be told."""
+    path = tmp_path / "prior.csv"
+    path.write_text(text)
+    with pytest.raises(ModelError) as caught:
+        read_prior(str(path))
+    said = str(caught.value)
+    assert said.startswith(f"{path}: class ")
+    assert part in said
+    assert said.splitlines() == [said]
+
+
+@pytest.mark.parametrize(
+    ("text", "prior"),
+    [
+        ("class;prior\n0;0,125\n1;0,875\n", [0.125, 0.875]),
+        ("class;prior\n0;0.125\n1;0.875\n", [0.125, 0.875]),
+        ("class,prior\n0,1.000\n1,0.000\n", [1, 0]),
+        ("class;prior\n0;1,000\n1;0\n", [1, 0]),  # the same either way
+        ("class,prior\n0,0.000\n1,5.000\n2,3.000\n", [0, 0.625, 0.375]),  # counts, as pandas' %.3f writes them
+        ("class,prior\n0,1500.000\n1,500.000\n", [0.75, 0.25]),
+        ("class,prior\n0,62.500\n1,37.500\n", [0.625, 0.375]),  # percents
+        ("class;prior\n0;62,500 %\n1;37,500 %\n", [0.625, 0.375]),
+    ],
+)
+def test_fractions_of_three_digits_are_taken_where_they_are_clear(
+    tmp_path: Path, text: str, prior: Sequence[float]
+) -> None:
+    path = tmp_path / "prior.csv"
+    path.write_text(text)
+    assert read_prior(str(path))[0].tolist() == prior
+
+
 def test_classes_with_a_prior_of_0_are_named(tmp_path: Path) -> None:
     path = tmp_path / "prior.csv"
     path.write_text("class,prior\n" + "".join(f"{index},{index // 9}\n" for index in range(10)))
