@@ -17,10 +17,9 @@ from esv_ray.storage.location import (
     join,
     open_location,
     protocol_of,
-    without_credentials,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
-from esv_ray.storage.spelling import local_path, spelled
+from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
 from esv_ray.storage.vacancy import check_vacant
 
