@@ -192,6 +192,12 @@ def identity(url: str) -> str:
     return real
 
 
+def without_links(url: str) -> str:
+    """The location with the links of a disk replaced by what they lead to."""
+    fs, path = open_location(url)
+    return os.path.realpath(path) if is_local(fs) else url
+
+
 def join(url: str, *names: str) -> str:
     """A location below another.
 
