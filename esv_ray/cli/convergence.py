@@ -145,7 +145,7 @@ def _check_output(output: Path, features: str) -> None:
     Raises:
         SpecError: one line says what.
     """
-    from esv_ray.storage import would_find
+    from esv_ray.storage import check_way, would_find
 
     if "://" in str(output) or ":/" in str(output):
         raise SpecError(f"--output {output}: expected a folder of this machine")
@@ -153,6 +153,7 @@ def _check_output(output: Path, features: str) -> None:
         raise SpecError(
             f"--output {output} lies inside features {features}; it would be read as input: put it elsewhere"
         )
+    check_way(str(output))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in ("convergence.parquet", "convergence.html", "convergence.png"):

@@ -8,7 +8,7 @@ the environment of the store's own client and never stand in a URL. Faults that 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
 from esv_ray.storage.inside import would_find
-from esv_ray.storage.links import is_hidden
+from esv_ray.storage.links import check_way, is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
 from esv_ray.storage.location import (
     absolute,
@@ -31,6 +31,7 @@ __all__ = [
     "absolute",
     "attempt",
     "check_vacant",
+    "check_way",
     "commit_new",
     "creates_only",
     "exists",
