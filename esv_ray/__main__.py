@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from typing import NoReturn
 
 from esv_ray import signals
+from esv_ray.machine import lacks_threads
+
+_WRONG_REQUEST = 2
 
 
 def main() -> NoReturn:
     """Run the command and end the process with its exit code."""
+    lacking = _in_utf8() or lacks_threads()
+    if lacking is not None:
+        print(f"esv: {lacking}", file=sys.stderr)
+        signals.leave(_WRONG_REQUEST)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=latin-1
     signals.install()
     code: object = 0
     try:
@@ -24,6 +36,23 @@ def main() -> NoReturn:
         signals.tell_interrupted()
         code = signals.INTERRUPTED
     signals.leave(code if isinstance(code, int) else 0)
+
+
+def _in_utf8() -> str | None:
+    """Start the command again in Python's UTF-8 mode where paths are not in UTF-8; say where that does not help.
+
+    Locations are texts in specs and run.json: under another locale the same path would be another text. What the
+    command starts, such as Ray, inherits the mode.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return None
+    if os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # the very command that is running
+    return (
+        f"expected a locale of UTF-8 for the names of files, got {sys.getfilesystemencoding()}; set LC_ALL=C.UTF-8 or "
+        "PYTHONUTF8=1, and give Python no option that rules it out (-E, -I, -X utf8=0)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What this machine, or the container it is in, has: processors and memory."""
+"""What this machine, or the container it is in, has: processors, memory, room for threads."""
 
 from __future__ import annotations
 
+import _thread
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 _SHARE = 0.8  # of what is free: the rest is for what else goes on
+_OWN_THREADS = 14
+_MOST_BLAS_THREADS = 64  # as numpy builds it
+_STACK_BYTES = 2**16
 _CGROUPS = (  # limit, use, and what the use is made of, version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     (
@@ -59,6 +64,56 @@ def gpus() -> int:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lacks_threads() -> str | None:
+    """Say that the command cannot start its threads, before numpy, torch and Arrow crash for want of them; else None.
+
+    Measured: a job without Ray takes 9 beside those of OpenBLAS, which numpy starts when it is imported.
+    """
+    wanted = _OWN_THREADS + _blas_threads()
+    found = startable(wanted)
+    return None if found == wanted else no_room(wanted, found)
+
+
+def no_room(wanted: int, found: int) -> str:
+    """The line on too few threads, and how to go on."""
+    return (
+        f"expected room for {wanted} more processes and threads, got {found}; raise the user's limit (ulimit -u) or "
+        "the container's (its pids limit)"
+    )
+
+
+def startable(most: int) -> int:
+    """How many threads can be started now, up to a number: by trial, since limits of containers can be hidden."""
+    done = threading.Event()
+    ended = threading.Semaphore(0)
+
+    def wait() -> None:
+        done.wait()
+        ended.release()
+
+    before = threading.stack_size(_STACK_BYTES)
+    started = 0
+    try:
+        while started < most:
+            _thread.start_new_thread(wait, ())
+            started += 1
+    except RuntimeError:  # can't start new thread
+        pass
+    finally:
+        threading.stack_size(before)
+        done.set()
+        for _ in range(started):
+            ended.acquire()
+    return started
+
+
+def _blas_threads() -> int:
+    """Threads that OpenBLAS has, its caller's included: one a processor, unless its variables say fewer."""
+    told = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    asked = next((int(text) for text in told if text.isascii() and text.isdecimal() and int(text)), _MOST_BLAS_THREADS)
+    return min(cores(), asked, _MOST_BLAS_THREADS)
 
 
 def _physical() -> int:

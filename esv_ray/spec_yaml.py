@@ -26,6 +26,7 @@ _INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _FLOAT = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+_LINE_ENDS = "\0\r\n\x85\u2028\u2029"
 # Texts that a reader of YAML 1.1 or 1.2, or kubectl's, could take for something else.
 _UNCLEAR = re.compile(
     r"[-+.]?[0-9].*|[-+]?\.(?:inf|nan)|true|false|yes|no|on|off|y|n|null|~|=|<<|", re.IGNORECASE | re.DOTALL
@@ -33,10 +34,38 @@ _UNCLEAR = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """The core schema alone: no tag of PyYAML's own is left."""
+    """The core schema alone: no tag of PyYAML's own is left. Tabs separate, as in YAML 1.2, but never indent."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's is none
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def scan_to_next_token(self) -> None:
+        """Pass over what separates tokens.
+
+        A tab where a key may stand would indent it, and is left to PyYAML, which refuses it (so does libyaml).
+        """
+        while True:
+            super().scan_to_next_token()
+            length = self._blanks()
+            separates = self.flow_level or not self.allow_simple_key or self.peek(length) in f"#{_LINE_ENDS}"
+            if not length or not separates:
+                return
+            self.forward(length)
+
+    def scan_plain_spaces(self, indent: int, start_mark: yaml.Mark) -> list[str]:
+        """Take blanks within a text without quotes."""
+        length = self._blanks()
+        blanks = str(self.prefix(length))
+        if "\t" in blanks and self.peek(length) not in f"#{_LINE_ENDS}":
+            self.forward(length)
+            return [blanks]
+        return list(super().scan_plain_spaces(indent, start_mark) or ())
+
+    def _blanks(self) -> int:
+        length = 0
+        while self.peek(length) in " \t":
+            length += 1
+        return length
 
 
 def _null(loader: _Loader, node: yaml.ScalarNode) -> None:
@@ -130,7 +159,14 @@ def read_plain(data: bytes | str) -> Any:
         _check_events(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506  # a safe loader, of fewer tags
     except _NOT_YAML as error:
-        raise SpecError(f"{_INVALID}: {' '.join(str(error).split())[:200]}") from None
+        raise SpecError(f"{_INVALID}: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is not None and "'\\t'" in str(error):
+        return f"line {mark.line + 1}, column {mark.column + 1}: expected a space, got a tab; replace it by spaces"
+    return " ".join(str(error).split())[:200]
 
 
 def read_value(text: str) -> Any:

@@ -321,7 +321,7 @@ def refusal_of_set(override: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["*.parquet", "@x", "%x", "[a", "a\tb", "`x`", "{a"])
+@pytest.mark.parametrize("value", ["*.parquet", "@x", "%x", "[a", "\ta", "`x`", "{a"])
 def test_a_text_with_signs_of_yaml_is_told_how(value: str) -> None:
     said = refusal_of_set(f"features={value}")
     assert "--set 'features': not valid YAML" in said
@@ -461,3 +461,32 @@ def test_a_spec_that_is_sent_is_read_as_the_same(text: str) -> None:
     assert load_spec(read_plain(spec_text(spec))) == spec
     assert load_spec(read_plain(zlib.decompress(base64.b64decode(packed(spec))))) == spec
     assert load_spec(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a:\t4\n", "a: 4\t\n", "a: 4\t# b\n", "a:\t4\t#b\n", "a\t: 4\n", "a:\t'q'\t\n", "a:\t\n  b: 1\n"),
+        *("a: [1,\t2]\n", "a: {b:\t1,\tc: 2}\n", "a: {\n\tb: 1,\n\t}\n", "\n\t\na: 1\n  \t\n\t# c\nb: 2\t", "x\t"),
+    ],
+)
+def test_tabs_separate_as_spaces_do(text: str) -> None:
+    assert read_plain(text) == read_plain(text.encode()) == read_plain(text.replace("\t", " "))
+
+
+def test_tabs_within_texts_stay() -> None:
+    for text in ("a: x\t y\n", "a: 'x\t y'\n", 'a: "x\t y"\n', "a: [x\t y\t]\n"):
+        assert read_plain(text)["a"] in ("x\t y", ["x\t y"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        *(("\ta: 1\n", 1, 1), ("a:\n\tb: 1\n", 2, 1), ("a:\n  b: 1\n  \tc: 2\n", 3, 3), ("-\t- b\n", 1, 2)),
+        *(("a: x\n\ty\n", 2, 1), ("a: !!str\t1\n", 1, 9), ("a: |\t\n  x\n", 1, 5)),
+    ],
+)
+def test_tabs_that_would_indent_are_told_of(text: str, line: int, column: int) -> None:
+    said = f"not valid YAML: line {line}, column {column}: expected a space, got a tab; replace it by spaces"
+    with pytest.raises(SpecError, match=f"^{said}$"):
+        read_plain(text)

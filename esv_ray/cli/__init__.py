@@ -85,4 +85,10 @@ def _limit(error: BaseException) -> str | None:
         return "this process could not start a thread; raise ulimit -u, ulimit -v, or the container's limit of pids"
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "this process could not open another file; raise ulimit -n"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return "this process could not write so large a file; raise ulimit -f"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room is left on a disk ({' '.join(str(error).split())}); free some"
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return "no folder for temporary files can be written; free some room, raise ulimit -f, or set TMPDIR"
     return None

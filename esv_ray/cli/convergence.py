@@ -114,7 +114,7 @@ def convergence(
 
     if output is not None:
         check_plotting()
-        _check_output(output)
+        _check_output(output, features)
     torch.set_num_threads(threads)
     loaded = load_model(model, code=code)
     found, bad = read_videos(features, loaded.n_classes, unlabelled=unlabelled)
@@ -139,14 +139,21 @@ def convergence(
             click.echo(missed, err=True)
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, features: str) -> None:
     """Refuse what could not be written before anything is computed.
 
     Raises:
         SpecError: one line says what.
     """
+    from esv_ray.storage import check_way, would_find
+
     if "://" in str(output) or ":/" in str(output):
         raise SpecError(f"--output {output}: expected a folder of this machine")
+    if would_find(features, str(output), ["convergence.parquet"]):
+        raise SpecError(
+            f"--output {output} lies inside features {features}; it would be read as input: put it elsewhere"
+        )
+    check_way(str(output))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in ("convergence.parquet", "convergence.html", "convergence.png"):

@@ -65,7 +65,8 @@ def demo(context: click.Context, folder: str) -> None:
             "output": str((home / "esv").absolute()),
         }
         quoted = {key: write_text(value) for key, value in there.items()}
-        spec.write_text(_SPEC.format(path=shlex.quote(str(spec)), **quoted))
+        text = _SPEC.format(path=shlex.quote(str(spec)), **quoted)
+        storage.replace(str(spec.absolute()), text.encode(), "write the demo's spec")
     click.echo("2. Computing Element Shapley Values of 370 test sequences")
     from esv_ray.cluster.driver import run_job
 
@@ -91,7 +92,6 @@ def _copy_data(target: Path) -> None:
     package = Path(__file__).parents[1]
     installed = package / "_demo"
     source = installed if installed.is_dir() else package.parent / "jobs" / "demo"
-    target.mkdir(parents=True, exist_ok=True)
     for name in ("train.parquet", "test.parquet", "classes.csv", "README.md"):
         if not (target / name).exists():
             storage.replace(str((target / name).absolute()), (source / name).read_bytes(), "write the demo's data")

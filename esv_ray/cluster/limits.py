@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import _thread
 import resource
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from esv_ray.errors import SpecError
+from esv_ray.machine import no_room, startable
 
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
 
@@ -20,7 +19,6 @@ WITHOUT_RAY = "or set cluster.actors to 0, which needs no Ray"
 _OWN_THREADS, _WORKER_THREADS = 160, 40
 _OWN_FILES, _WORKER_FILES = 60, 2  # of the process that has most open
 _ADDRESS_BYTES = 4 * 2**30  # a worker with torch takes 3.1
-_STACK_BYTES = 2**16
 
 
 def check_limits(actors: int) -> None:
@@ -58,12 +56,9 @@ def _objections(workers: int) -> Iterator[str]:
     if found < files:
         yield f"expected {files} open files for each process, got a limit of {found}; raise ulimit -n, {WITHOUT_RAY}"
     threads = _OWN_THREADS + _WORKER_THREADS * workers
-    found = _startable(threads)
+    found = startable(threads)
     if found < threads:
-        yield (
-            f"expected room for {threads} more processes and threads, got {found}; raise the user's limit (ulimit -u) "
-            f"or the container's (its pids limit), {WITHOUT_RAY}"
-        )
+        yield (f"{no_room(threads, found)}, {WITHOUT_RAY}")
 
 
 def _gib(size: int) -> str:
@@ -77,28 +72,3 @@ def _most_files(wanted: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return wanted if soft == resource.RLIM_INFINITY else soft
-
-
-def _startable(most: int) -> int:
-    """How many threads can be started now, up to a number: by trial, since limits of containers can be hidden."""
-    done = threading.Event()
-    ended = threading.Semaphore(0)
-
-    def wait() -> None:
-        done.wait()
-        ended.release()
-
-    before = threading.stack_size(_STACK_BYTES)
-    started = 0
-    try:
-        while started < most:
-            _thread.start_new_thread(wait, ())
-            started += 1
-    except RuntimeError:  # can't start new thread
-        pass
-    finally:
-        threading.stack_size(before)
-        done.set()
-        for _ in range(started):
-            ended.acquire()
-    return started

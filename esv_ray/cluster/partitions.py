@@ -11,7 +11,7 @@ from typing import Literal
 from esv_ray import storage
 from esv_ray.cluster.driver import run_job
 from esv_ray.cluster.local_runtime import RuntimeLostError
-from esv_ray.cluster.planning import keys_of, runs_here
+from esv_ray.cluster.planning import check_outside, keys_of, runs_here
 from esv_ray.cluster.runtime import check_address, ray_runtime
 from esv_ray.cluster.standing import PROGRESS
 from esv_ray.cluster.state import JobResult, Report
@@ -209,11 +209,8 @@ def _partition_names(spec: JobSpec) -> list[str]:
 
 
 def _check_output(spec: JobSpec, names: Sequence[str]) -> None:
-    features, output = spec.features.rstrip("/"), spec.output.rstrip("/")
-    if output == features or output.startswith(features + "/"):
-        raise SpecError(
-            f"output {spec.output} lies inside features {spec.features}; it would be read as input: put it elsewhere"
-        )
+    check_outside(spec)
+    features, output = (storage.without_links(url).rstrip("/") for url in (spec.features, spec.output))
     below = features.removeprefix(output + "/").partition("/")[0] if features.startswith(output + "/") else None
     if below in names:
         raise SpecError(f"features {spec.features} lie where the partition {below} has its output; give another output")

@@ -242,11 +242,21 @@ def _check_no_partitions(output: str) -> None:
         raise JobError(f"{output} holds the outputs of partitions ({name}, ...); give another output, or --partitions")
 
 
-def _check_places(spec: JobSpec) -> None:
-    if spec.output == spec.features or spec.output.startswith(spec.features.rstrip("/") + "/"):
+def check_outside(spec: JobSpec) -> None:
+    """Refuse an output among the features, by whatever name they have it.
+
+    Raises:
+        SpecError: what is written would be read.
+    """
+    name = f"part-000000-{16 * '0'}.parquet"
+    if storage.would_find(spec.features, spec.output, (f"attributions/{name}", f"videos/{name}")):
         raise SpecError(
             f"output {spec.output} lies inside features {spec.features}; it would be read as input: put it elsewhere"
         )
+
+
+def _check_places(spec: JobSpec) -> None:
+    check_outside(spec)
     private = _private(spec)
     if private and spec.cluster.actors not in ("auto", 0):
         raise SpecError(

@@ -140,6 +140,7 @@ def check_free(url: str) -> None:
 
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
+    _check_no_file(url)
     where = storage.join(url, "model.json")
     if not storage.exists(where):
         raise ModelError(f"{url}: expected a model bundle, but there is no model.json; check `model`")
@@ -160,6 +161,18 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
         raise ModelError(f"{where}: arguments: expected values that JSON can hold") from None
     return manifest, digest
+
+
+def _check_no_file(url: str) -> None:
+    """Refuse a file in place of the bundle's folder; stores of objects have no such thing, and only lack model.json."""
+    fs, path = storage.open_location(url)
+    if not storage.is_local(fs) or not Path(path).is_file():
+        return
+    name = PurePosixPath(path).name
+    hint = "import a checkpoint with `esv import model CHECKPOINT --from play-fair`, or check `model`"
+    if name == "model.json" or name in _AFTER_HEADS or _HEAD.fullmatch(name):
+        hint = f"give the folder that holds it, {PurePosixPath(path).parent}"
+    raise ModelError(f"{url}: expected the folder of a model bundle, got a file; {hint}")
 
 
 def _check_heads(manifest: BundleManifest) -> None:

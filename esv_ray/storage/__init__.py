@@ -7,7 +7,8 @@ the environment of the store's own client and never stand in a URL. Faults that 
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
-from esv_ray.storage.links import is_hidden
+from esv_ray.storage.inside import would_find
+from esv_ray.storage.links import check_way, is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
 from esv_ray.storage.location import (
     absolute,
@@ -17,10 +18,10 @@ from esv_ray.storage.location import (
     join,
     open_location,
     protocol_of,
-    without_credentials,
+    without_links,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
-from esv_ray.storage.spelling import local_path, spelled
+from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
 from esv_ray.storage.vacancy import check_vacant
 
@@ -30,6 +31,7 @@ __all__ = [
     "absolute",
     "attempt",
     "check_vacant",
+    "check_way",
     "commit_new",
     "creates_only",
     "exists",
@@ -57,4 +59,6 @@ __all__ = [
     "spelled",
     "state",
     "without_credentials",
+    "without_links",
+    "would_find",
 ]

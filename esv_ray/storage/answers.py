@@ -117,10 +117,10 @@ def is_unsigned(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk or a store has no room left, or a user's share of it is used up."""
+    """Whether a disk or a store has no room left, or a user's share of it or limit of file sizes is used up."""
     status, code = answer(error) or (0, "")
     number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or status == 507 or code in _FULL_CODES
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or status == 507 or code in _FULL_CODES
 
 
 def is_absence(error: FileNotFoundError, path: str) -> bool:

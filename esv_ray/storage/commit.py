@@ -31,6 +31,7 @@ from esv_ray.errors import DataError
 from esv_ray.storage import requests
 from esv_ray.storage.bounds import Bound
 from esv_ray.storage.faults import attempt
+from esv_ray.storage.links import check_way
 from esv_ray.storage.location import absolute, is_local, join, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 
@@ -279,6 +280,7 @@ def _make_folder(folder: Path) -> None:
     """Make a folder and those above it, so that they outlast a power failure, as what is put into them does."""
     if folder.is_dir():
         return
+    check_way(str(folder))
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for one in new:

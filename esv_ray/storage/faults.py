@@ -161,8 +161,10 @@ def told(url: str, doing: str, error: Exception, tried: int, spent: float) -> Da
             passing=True,
         )
     if is_full(error):
+        too_large = getattr(error, "errno", None) == errno.EFBIG
+        hint = "raise the limit of a file's size (ulimit -f, or the disk's own)" if too_large else "free some room"
         return StorageError(
-            f"cannot {doing}: {url}: {short(error)}; free some room",
+            f"cannot {doing}: {url}: {short(error)}; {hint}",
             passing=False,
             full=True,
         )

@@ -53,6 +53,20 @@ def check_link(link: str) -> None:
         )
 
 
+def check_way(path: str) -> None:
+    """Refuse a path where a folder is to be made if it, or one above it, is a link that leads nowhere.
+
+    Raises:
+        DataError: says where it leads.
+    """
+    for one in (Path(path), *Path(path).parents):
+        if one.is_symlink() and not one.exists():
+            raise DataError(
+                f"{one}: expected a folder or nothing, got a link that leads nowhere ({one.readlink()}); make what it "
+                "leads to, remove it, or choose another place"
+            )
+
+
 def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Give every file once, by the name without links if it has one, else by its first name.
 

@@ -18,14 +18,8 @@ from esv_ray.storage.bounds import web_session
 from esv_ray.storage.clients import client_of, has_buckets, no_account, no_java, not_installed, not_known, quieten
 from esv_ray.storage.faults import patience, told
 from esv_ray.storage.s3_session import s3_sessions
-from esv_ray.storage.spelling import check_text, decoded, encoded
+from esv_ray.storage.spelling import check_text, decoded, encoded, has_credentials, without_credentials
 
-# user:password@ after ://, whatever signs the password holds. A host of the web may have a port instead, and an
-# access point of S3 is an ARN.
-_CREDENTIALS = re.compile(
-    r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
-    r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
-)
 _PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 _DISKS = {"file", "local"}
@@ -46,7 +40,7 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         DataError: its client finds no credentials.
     """
     try:
-        if _CREDENTIALS.search(url):
+        if has_credentials(url):
             raise SpecError(
                 f"a location holds no credentials, got {without_credentials(url)}: give them through the "
                 "environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
@@ -143,11 +137,6 @@ def _s3_settings() -> dict[str, Any]:
     return ours | given | {"retries": dict(given.get("retries", ours["retries"]))}
 
 
-def without_credentials(url: str) -> str:
-    """The URL as it may be printed."""
-    return _CREDENTIALS.sub("://***@", url)
-
-
 def _protocols(fs: object) -> set[str]:
     protocol = getattr(fs, "protocol", ())
     return {protocol} if isinstance(protocol, str) else set(protocol)
@@ -201,6 +190,12 @@ def identity(url: str) -> str:
         if found.st_nlink > 1:
             return f"inode {found.st_dev}:{found.st_ino}"
     return real
+
+
+def without_links(url: str) -> str:
+    """The location with the links of a disk replaced by what they lead to."""
+    fs, path = open_location(url)
+    return os.path.realpath(path) if is_local(fs) else url
 
 
 def join(url: str, *names: str) -> str:

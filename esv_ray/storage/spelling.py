@@ -1,4 +1,8 @@
-"""How a location is spelled: never empty, and a ``file://`` URL is percent-decoded into the path that it names."""
+"""How a location is spelled: never empty, and a ``file://`` URL is percent-decoded into the path that it names.
+
+``::`` joins the locations of a chain (``zip://a.parquet::s3://bucket/x.zip``), for fsspec in any location. What follows
+it would be dropped where nothing before it opens another location, so such a location is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,14 @@ from urllib.parse import unquote_to_bytes
 
 from esv_ray.errors import SpecError
 
+# user:password@ after ://, whatever signs the password holds. A host of the web may have a port instead, and an
+# access point of S3 is an ARN.
+_CREDENTIALS = re.compile(
+    r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
+    r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
+)
+# Protocols of fsspec that open a location after ``::``; reference is refused for another reason (`open_location`).
+_CHAINS = {"blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip"}
 _DISK = re.compile(r"(?:file|local):")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/:]")
@@ -19,8 +31,8 @@ def spelled(url: str) -> str:
     A chain (``simplecache::file:///a%20b``) stays as it is, for it has no other spelling.
 
     Raises:
-        SpecError: the location is empty, has spaces around it, or is a ``file:`` URL that names no path of this
-            machine.
+        SpecError: the location is empty, has spaces around it, holds ``::`` and is no chain, or is a ``file:`` URL that
+            names no path of this machine.
     """
     check_text(url)
     path = decoded(url)
@@ -62,13 +74,30 @@ def local_path(text: str) -> str:
 
 
 def check_text(url: str) -> None:
-    """Refuse an empty location, which nearly always is a variable without a value.
+    """Refuse an empty location, which nearly always is a variable without a value, and ``::`` in what is no chain.
 
     Raises:
-        SpecError: the location is empty or has spaces around it.
+        SpecError: the location is empty, has spaces around it, or holds ``::`` after what opens no other location.
     """
     if url != url.strip() or not url:
         raise SpecError(f"expected a location without spaces around it, got {url!r}; a variable in it may be empty")
+    *outer, last = url.split("::")
+    protocols = [link.partition("://")[0] for link in outer]
+    if not _CHAINS.issuperset(protocols) or (outer and not last and "reference" not in protocols):
+        raise SpecError(
+            f"{without_credentials(url)}: expected a location without ::, which joins the locations of a chain such as "
+            "zip://a.parquet::s3://bucket/x.zip; rename it"
+        )
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a URL holds a password."""
+    return _CREDENTIALS.search(url) is not None
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be printed."""
+    return _CREDENTIALS.sub("://***@", url)
 
 
 def _decoded(link: str) -> str:

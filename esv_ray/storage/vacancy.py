@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from esv_ray.errors import DataError
+from esv_ray.storage.links import check_way
 from esv_ray.storage.listing import list_names
+from esv_ray.storage.location import is_local, open_location
 
 _NAMED = 3
 _OF_THE_SYSTEM = {"lost+found"}  # at the root of a file system
@@ -19,8 +21,11 @@ def check_vacant(url: str, own: Collection[str] = ()) -> None:
         own: names that may be there.
 
     Raises:
-        DataError: names what is there, or the store refuses to list.
+        DataError: names what is there, also a link that leads nowhere; or the store refuses to list.
     """
+    fs, path = open_location(url)
+    if is_local(fs):
+        check_way(path)
     names = list_names(url, "look into the output")
     others = [name for name in names if name not in own and name not in _OF_THE_SYSTEM and not name.startswith(".")]
     if others:

@@ -272,7 +272,7 @@ def test_convergence_of_videos_that_a_number_marks_as_unlabelled(  # type: ignor
 @pytest.mark.parametrize(
     ("number", "code"),
     [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EIO, 1), (errno.ETIMEDOUT, 1), (errno.EROFS, 2), (errno.EACCES, 2),
-     (errno.EPERM, 2), (errno.EFBIG, 2)],
+     (errno.EPERM, 2), (errno.EFBIG, 1)],
 )  # fmt: skip
 def test_a_disk_that_fails_at_the_start(  # type: ignore[no-untyped-def]
     number: int, code: int, esv, features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,6 +288,7 @@ def test_a_disk_that_fails_at_the_start(  # type: ignore[no-untyped-def]
     line = err.splitlines()[-1]
     assert os.strerror(number) in line
     assert line.endswith("; run again to go on") == (code == 1)
+    assert ("ulimit -f" in line) == (number == errno.EFBIG)
     assert not (tmp_path / "out" / "run.json").exists()
 
 
@@ -321,6 +322,73 @@ def test_a_log_without_room_ends_no_job(features: str, bundle: str, tmp_path: Pa
     (line,) = [line for line in done.stderr.splitlines() if "--log" in line]
     assert line == "--log full: cannot be written: No space left on device; lines are missing from here on"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["attribute", "convergence", "demo"])
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_real_limit_of_file_sizes(command: str, blocks: int, features: str, bundle: str, tmp_path: Path) -> None:
+    places = ["--features", features, "--model", bundle, "--output", f"{tmp_path}/out"]
+    words = {
+        "attribute": [*places, *HERE],
+        "convergence": [*places, "-n", "2", "-m", "4", "--threshold", "0"],
+        "demo": [f"{tmp_path}/out"],
+    }
+    limited = ["prlimit", f"--fsize={512 * blocks}", sys.executable, "-m", "esv_ray", command, *words[command]]
+    ended = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 1, ended
+    assert "ulimit -f" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("words", [["attribute"], ["plan"], ["train"], ["demo"], ["convergence"]], ids=" ".join)
+@pytest.mark.parametrize("below", ["", "/new/out"])
+def test_an_output_that_is_a_link_that_leads_nowhere(  # type: ignore[no-untyped-def]
+    words: list[str], below: str, esv, features: str, bundle: str, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
+    if words == ["demo"]:
+        options = [f"{link}{below}"]
+    else:
+        model = [] if words == ["train"] else ["--model", bundle]
+        options = ["--features", features, *model, "--output", f"{link}{below}"]
+    here = HERE if words in (["attribute"], ["plan"]) else []
+    code, out, err = esv(*words, *options, *here)
+    assert (code, out) == (2, ""), err
+    assert err.splitlines()[-1] == (
+        f"esv: {link}: expected a folder or nothing, got a link that leads nowhere (nowhere); make what it leads to, "
+        "remove it, or choose another place"
+    )
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_demo_below_a_file_is_one_line(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("x")
+    code, out, err = esv("demo", str(tmp_path / "file"))
+    assert (code, out) == (2, "")
+    assert "expected a folder above it, got a file" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (OSError(errno.EFBIG, "too large"), "raise ulimit -f"),
+        (OSError(errno.ENOSPC, "no space"), "no room is left on a disk ([Errno 28] no space)"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
+    ],
+    ids=["size", "full", "temporary"],
+)
+def test_a_full_disk_that_is_met_anywhere(  # type: ignore[no-untyped-def]
+    error: Exception, part: str, esv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    code, _, err = esv("attribute")
+    assert code == 1
+    assert part in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

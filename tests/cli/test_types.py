@@ -49,6 +49,7 @@ COMMANDS = [
     ["bench", "--json"],
     ["bench", "--compare"],
 ]
+JOBS = (["logs"], ["stop"])  # which take the name of a job, too
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -174,6 +175,29 @@ def test_places(tmp_path: Path) -> None:
     assert converted(NAME, "a b") == "a b"
     (tmp_path / "a b").mkdir()
     assert converted(LocalPath(exists=True, file_okay=False), f"file://{tmp_path}/a%20b") == f"{tmp_path}/a b"
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words not in JOBS], ids=" ".join)
+def test_two_colons_are_refused_before_anything_is_done(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    ended = CliRunner().invoke(cli.cli, [*words, "./a::b"])
+    assert isinstance(ended.exception, SpecError), ended.output
+    assert "a::b: expected a location without ::" in str(ended.exception)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "a"]
+
+
+def test_figures_among_the_features_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "alias").symlink_to("table")
+    words = ["convergence", "--features", str(tmp_path / "table"), "--model", "m", "--output"]
+    for name in ("table", "table/out", "alias/out"):
+        ended = CliRunner().invoke(cli.cli, [*words, str(tmp_path / name)])
+        assert isinstance(ended.exception, SpecError), ended.output
+        assert "lies inside features" in str(ended.exception)
+    assert not any((tmp_path / "table").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -726,3 +726,19 @@ def test_a_prior_that_sums_to_one_but_for_rounding_is_taken() -> None:
     with pytest.raises(ModelError, match="sum to 1"):
         parse_prior(b"class,prior\n0,0.3333\n1,0.3333\n2,0.3330\n")
     assert prod(parse_prior(b"class,prior\n0,1\n", 1).tolist()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("trn.pth", "import a checkpoint with `esv import model CHECKPOINT --from play-fair`"),
+        ("model.json", "give the folder that holds it, "),
+        ("head-01.safetensors", "give the folder that holds it, "),
+    ],
+)
+def test_a_file_in_place_of_a_bundle(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ModelError) as caught:
+        load_model(str(tmp_path / name))
+    assert str(caught.value).startswith(f"{tmp_path / name}: expected the folder of a model bundle, got a file; {hint}")
+    assert len(str(caught.value).splitlines()) == 1

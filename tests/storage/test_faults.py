@@ -171,6 +171,7 @@ LASTING = {
     "gcs": of("gcsfs.retry", "HttpError", code=401),
     "azure": of("azure.core.exceptions", "ClientAuthenticationError", status_code=403),
     "full": OSError(errno.ENOSPC, "full"),
+    "too large": OSError(errno.EFBIG, "too large"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -89,10 +90,44 @@ def test_urls_of_no_path_are_refused_in_one_line(url: str, part: str) -> None:
         load_spec({"features": "f", "model": "m", "output": url})
 
 
-def test_no_password_is_printed() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("dat::v2", "run::1", "/a/run::1", "./a::b", "/a::b/c", "s3://bucket/a::b", "memory://a::b", "zip://a::/b::c"),
+        *("::a", "a::", "zip::", "zip://a::", "a::s3://bucket/b", "simplecache::/a::b", "http://host/a?b=c::d"),
+    ],
+)
+def test_what_would_be_dropped_after_two_colons_is_refused(url: str) -> None:
+    for act in (storage.spelled, storage.open_location, storage.absolute, storage.join, storage.local_path):
+        with pytest.raises(SpecError, match=r"expected a location without ::.*rename it") as caught:
+            act(url)
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(SpecError, match=r"spec: output: .*without ::"):
+        load_spec({"features": "f", "model": "m", "output": url})
+    with pytest.raises(SpecError, match=r"spec: validation: .*without ::"):
+        load_train_spec({"features": "f", "output": "o", "validation": url})
+
+
+@pytest.mark.parametrize("url", ["zip://a.parquet::{}/x.zip", "simplecache::zip://a.parquet::file://{}/x.zip"])
+def test_chains_are_read(tmp_path: Path, url: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr("a.parquet", b"x")
+    assert storage.read_bytes(storage.spelled(url.format(tmp_path)), "read") == b"x"
+
+
+def test_a_file_with_two_colons_in_a_folder_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"another")
+    (tmp_path / "a::b").write_bytes(b"x")
+    found = [one.url for one in storage.find(str(tmp_path), "find", lambda name: "::" in name)]
+    with pytest.raises(SpecError, match="a::b: expected a location without ::"):
+        storage.read_bytes(found[0], "read")
+
+
+@pytest.mark.parametrize("url", ["file://me:secret@host/a", "s3://me:secret@bucket/a::b"])
+def test_no_password_is_printed(url: str) -> None:
     for act in (storage.spelled, storage.open_location):
         with pytest.raises(SpecError) as caught:
-            act("file://me:secret@host/a")
+            act(url)
         assert "secret" not in str(caught.value)
 
 

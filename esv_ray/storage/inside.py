@@ -1,0 +1,93 @@
+"""Whether what is written at one location would be found at another, through links and patterns too."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import glob_translate
+
+from esv_ray.storage.bounds import Bound
+from esv_ray.storage.links import is_followed, is_hidden
+from esv_ray.storage.location import is_local, open_location
+from esv_ray.storage.objects import exists
+from esv_ray.storage.requests import MOST_ENTRIES, in_time
+
+_SIGNS = "*?["
+
+
+def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
+    """Whether `find` of a location would give files that are yet to be written into a folder.
+
+    Args:
+        location: one file, a folder, or a glob; it need not exist.
+        folder: the folder; it need not exist. At the location, or anywhere below one that is no glob, it counts as
+            found, whatever its names.
+        names: paths below the folder of files to be written, by which a glob is judged.
+
+    Raises:
+        SpecError: no such location.
+        DataError: a link leads to a folder that contains the location, or a store refuses to say what is there.
+    """
+    (fs, path), (other, place) = open_location(location), open_location(folder)
+    if _store(fs) is not _store(other):
+        return False
+    path, place = path.rstrip("/"), place.rstrip("/")
+    if not any(sign in path for sign in _SIGNS) or exists(location):
+        return any(True for _ in _ways(fs, path, place, lambda name: not is_hidden(name.rpartition("/")[2])))
+    parts = path.split("/")
+    root = "/".join(parts[: next(index for index, part in enumerate(parts) if any(sign in part for sign in _SIGNS))])
+    try:
+        pattern = re.compile(glob_translate(path))
+        levels = [re.compile(glob_translate("/".join(parts[:end]))) for end in range(len(parts))]
+    except (ValueError, re.error):  # no pattern: the listing says so
+        return False
+    deep = any("**" in part for part in parts)
+
+    def may_hold(name: str) -> bool:
+        depth = name.count("/") + 1
+        return deep or (depth < len(levels) and levels[depth].match(name) is not None)
+
+    return any(pattern.match(f"{way}/{name}") for way in _ways(fs, root, place, may_hold) for name in names)
+
+
+def _store(fs: AbstractFileSystem) -> type:
+    return type(getattr(fs, "fs", fs))  # behind a cache, too
+
+
+def _ways(fs: AbstractFileSystem, root: str, place: str, looked_into: Callable[[str], bool]) -> Iterator[str]:
+    """Names that a folder has at or below another; on a disk also those through links that a listing follows."""
+    if not is_local(fs):
+        if _is_below(place, root):
+            yield place
+        return
+    found: list[str] = in_time(lambda: list(_ways_on_disk(root, place, looked_into)), Bound(entries=MOST_ENTRIES))
+    yield from found
+
+
+def _ways_on_disk(root: str, place: str, looked_into: Callable[[str], bool]) -> Iterator[str]:
+    target = os.path.realpath(place)
+    top = os.path.realpath(root or "/")
+    if _is_below(target, top):
+        yield root + target[len(top.rstrip("/")) :]
+    waiting = [root or "/"]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                folders = [entry for entry in entries if looked_into(entry.path) and entry.is_dir()]
+        except OSError:  # nothing there, a file, no right to look: the listing tells
+            continue
+        for entry in folders:
+            if entry.is_symlink():
+                if not is_followed(entry.path, root or "/"):
+                    continue
+                real = os.path.realpath(entry.path)
+                if _is_below(target, real):
+                    yield entry.path + target[len(real.rstrip("/")) :]
+            waiting.append(entry.path)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/") or not folder
