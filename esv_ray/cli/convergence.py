@@ -145,14 +145,11 @@ def _check_output(output: Path, features: str) -> None:
     Raises:
         SpecError: one line says what.
     """
-    from esv_ray.storage import check_way, would_find
+    from esv_ray.storage import check_outside, check_way
 
     if "://" in str(output) or ":/" in str(output):
         raise SpecError(f"--output {output}: expected a folder of this machine")
-    if would_find(features, str(output), ["convergence.parquet"]):
-        raise SpecError(
-            f"--output {output} lies inside features {features}; it would be read as input: put it elsewhere"
-        )
+    check_outside(features, str(output), ["convergence.parquet"])
     check_way(str(output))
     try:
         output.mkdir(parents=True, exist_ok=True)

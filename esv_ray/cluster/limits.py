@@ -58,7 +58,7 @@ def _objections(workers: int) -> Iterator[str]:
     threads = _OWN_THREADS + _WORKER_THREADS * workers
     found = startable(threads)
     if found < threads:
-        yield (f"{no_room(threads, found)}, {WITHOUT_RAY}")
+        yield f"{no_room(threads, found)}, {WITHOUT_RAY}"
 
 
 def _gib(size: int) -> str:

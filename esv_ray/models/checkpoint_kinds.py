@@ -8,30 +8,18 @@ import re
 import zipfile
 from codecs import getincrementaldecoder
 
+from esv_ray import storage
 from esv_ray.errors import ModelError
 
 _PACKED = "unpack it and give the checkpoint in it"
 _AGAIN = "download it again"
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs.github.com/", "a Git LFS pointer in place of the file", "fetch the file: git lfs pull"),
-    (b"\x1f\x8b", "a gzip file", _PACKED),
-    (b"BZh", "a bzip2 file", _PACKED),
-    (b"\xfd7zXZ\0", "an xz file", _PACKED),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file", _PACKED),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _PACKED),
-    (b"Rar!", "a RAR archive", _PACKED),
-    (
-        b"\x89HDF\r\n\x1a\n",
-        "an HDF5 file",
-        "Keras weights: save the PyTorch model's state dict; features: esv import features",
-    ),
-    (b"\x93NUMPY", "a NumPy array (.npy)", "save the tensors as a state dict with torch.save"),
-    (b"PAR1", "a Parquet file", "that is a feature table: give it to esv attribute or esv train"),
-    (b"GGUF", "a GGUF file", "save the PyTorch model's state dict"),
-    (b"%PDF", "a PDF file", _AGAIN),
-)
+_ADVICE = {
+    "an HDF5 file": "Keras weights: save the PyTorch model's state dict; features: esv import features",
+    "a NumPy array (.npy)": "save the tensors as a state dict with torch.save",
+    "a Parquet file": "that is a feature table: give it to esv attribute or esv train",
+}
+_STATE_DICT = "save the PyTorch model's state dict"
 _ONNX = re.compile(rb"\x08[\x01-\x14]\x12[\x01-\x40]")  # ir_version, then the producer's name: how exporters begin
-_HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype|html|head|\?xml)", re.IGNORECASE | re.DOTALL)
 # Instructions with which pickles of any protocol begin: a protocol, a dict, a list, a tuple or mark, a class.
 _FIRST_OF_PICKLES = (b"\x80", b"}", b"]", b")", b"(", b"c")
 # How torch.save's format before zip archives begins: a pickle of one number, of any protocol.
@@ -143,9 +131,9 @@ def _known(data: bytes) -> tuple[str, str] | None:
         return "an empty file", _AGAIN
     if not data.strip(b"\0"):
         return "zeros only, as a broken download or disk leaves", _AGAIN
-    for magic, what, advice in _MAGIC:
-        if data.startswith(magic):
-            return what, advice
+    kind = storage.kind_of(data)
+    if kind is not None:
+        return kind[0], _ADVICE.get(kind[0]) or kind[1] or _STATE_DICT
     if data.startswith(b"PK"):
         return _archive(data)
     if data[257:262] == b"ustar":
@@ -153,10 +141,8 @@ def _known(data: bytes) -> tuple[str, str] | None:
         if inside:
             return "a tar archive of torch before 0.2", "load it with such a torch and save its state dict again"
         return "a tar archive", _PACKED
-    if _HTML.match(data[:4096]):
-        return "an HTML page, as a login or a confirmation leaves in place of a download", "download the file itself"
     if _ONNX.match(data):
-        return "what begins as an ONNX model", "save the PyTorch model's state dict with torch.save"
+        return "what begins as an ONNX model", _STATE_DICT
     return _text(data)
 
 
@@ -176,7 +162,7 @@ def _archive(data: bytes) -> tuple[str, str] | None:
     if names and all(name.endswith(".npy") for name in names):
         return "NumPy arrays (.npz)", "save the tensors as a state dict with torch.save"
     if "model.weights.h5" in ends:
-        return "a Keras model", "save the PyTorch model's state dict"
+        return "a Keras model", _STATE_DICT
     if "data.pkl" not in ends:
         return f"a zip archive of {', '.join(map(repr, names[:2])) or 'nothing'}"[:200], _PACKED
     return None

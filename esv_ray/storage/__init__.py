@@ -7,7 +7,8 @@ the environment of the store's own client and never stand in a URL. Faults that 
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.faults import Patience, attempt, locating, patience
-from esv_ray.storage.inside import would_find
+from esv_ray.storage.inside import check_outside
+from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_way, is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
 from esv_ray.storage.location import (
@@ -30,6 +31,7 @@ __all__ = [
     "State",
     "absolute",
     "attempt",
+    "check_outside",
     "check_vacant",
     "check_way",
     "commit_new",
@@ -43,6 +45,7 @@ __all__ = [
     "is_of",
     "is_taken",
     "join",
+    "kind_of",
     "list_folder",
     "list_names",
     "local_path",
@@ -60,5 +63,4 @@ __all__ = [
     "state",
     "without_credentials",
     "without_links",
-    "would_find",
 ]

@@ -7,15 +7,30 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from fsspec.spec import AbstractFileSystem
-from fsspec.utils import glob_translate
 
+from esv_ray.errors import SpecError
 from esv_ray.storage.bounds import Bound
 from esv_ray.storage.links import is_followed, is_hidden
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.objects import exists
+from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
 from esv_ray.storage.requests import MOST_ENTRIES, in_time
 
-_SIGNS = "*?["
+
+def check_outside(features: str, output: str, names: Sequence[str]) -> None:
+    """Refuse an output that would be read as input, by whatever name.
+
+    Args:
+        features: one file, a folder, or a glob.
+        output: the folder that is written into.
+        names: paths below it of files to be written.
+
+    Raises:
+        SpecError: it lies inside the features, or either is no location.
+        DataError: as of `would_find`.
+    """
+    if would_find(features, output, names):
+        raise SpecError(f"output {output} lies inside features {features}; it would be read as input: put it elsewhere")
 
 
 def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
@@ -35,22 +50,14 @@ def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
     if _store(fs) is not _store(other):
         return False
     path, place = path.rstrip("/"), place.rstrip("/")
-    if not any(sign in path for sign in _SIGNS) or exists(location):
+    if not is_pattern(path) or exists(location):
         return any(True for _ in _ways(fs, path, place, lambda name: not is_hidden(name.rpartition("/")[2])))
-    parts = path.split("/")
-    root = "/".join(parts[: next(index for index, part in enumerate(parts) if any(sign in part for sign in _SIGNS))])
     try:
-        pattern = re.compile(glob_translate(path))
-        levels = [re.compile(glob_translate("/".join(parts[:end]))) for end in range(len(parts))]
+        pattern = Pattern.of(path)
     except (ValueError, re.error):  # no pattern: the listing says so
         return False
-    deep = any("**" in part for part in parts)
-
-    def may_hold(name: str) -> bool:
-        depth = name.count("/") + 1
-        return deep or (depth < len(levels) and levels[depth].match(name) is not None)
-
-    return any(pattern.match(f"{way}/{name}") for way in _ways(fs, root, place, may_hold) for name in names)
+    ways = _ways(fs, fixed_part(path), place, pattern.may_hold)
+    return any(pattern.matches(f"{way}/{name}") for way in ways for name in names)
 
 
 def _store(fs: AbstractFileSystem) -> type:

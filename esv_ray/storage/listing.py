@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsspec.spec import AbstractFileSystem
-from fsspec.utils import glob_translate
 
 from esv_ray.errors import DataError, SpecError
 from esv_ray.storage import links, requests
@@ -17,6 +16,7 @@ from esv_ray.storage.bounds import Bound
 from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, lists_flat, open_location
 from esv_ray.storage.objects import is_there
+from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
 from esv_ray.storage.requests import MOST_ENTRIES, Entry
 from esv_ray.storage.states import State, state_of
 
@@ -153,9 +153,7 @@ def root_of(location: str, url: str) -> str | None:
         The root, spelled as `find` spells locations; None: `find` of the location could not give the URL.
     """
     fs, path = open_location(location)
-    parts = path.split("/")
-    plain = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
-    for root in (path, "/".join(parts[:plain])):
+    for root in (path, fixed_part(path)):
         prefix = (root if is_local(fs) else str(fs.unstrip_protocol(root))).rstrip("/")
         below = url.removeprefix(prefix + "/")
         if url == prefix or (below != url and not {"", ".", ".."} & set(below.split("/"))):
@@ -172,7 +170,7 @@ def _found(
     fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
 ) -> list[tuple[str, str, Entry]]:
     """(name, path below the folder, what the client tells of it) of the files that are meant."""
-    if any(sign in path for sign in "*?[") and not is_there(fs, path):
+    if is_pattern(path) and not is_there(fs, path):
         return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, wanted, most).items()]
     if (entry := requests.info(fs, path))["type"] != "directory":
         return [(entry["name"], "", entry)]
@@ -189,31 +187,26 @@ def _found(
 def _of_pattern(
     fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
 ) -> dict[str, Entry]:
-    parts = path.split("/")
-    first = next(index for index, part in enumerate(parts) if any(sign in part for sign in "*?["))
-    root = "/".join(parts[:first])
+    root = fixed_part(path)
     try:
         if not root.strip("/") and not is_local(fs):
             raise ValueError("a pattern begins below a bucket")
-        pattern = re.compile(glob_translate(path))
-        deep = any("**" in part for part in parts)
-        # A folder is looked into if it may hold a match.
-        levels = [] if deep else [re.compile(glob_translate("/".join(parts[:end]))) for end in range(len(parts))]
+        pattern = Pattern.of(path)
     except (ValueError, re.error) as error:
         raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
-    files, folders = _below(fs, root or "/", most, hidden=True, levels=None if deep else levels)
-    if not deep:
+    files, folders = _below(fs, root or "/", most, hidden=True, may_hold=None if pattern.deep else pattern.may_hold)
+    if not pattern.deep:
         for folder in folders:
-            if pattern.match(folder) and wanted(folder.rpartition("/")[2]):
+            if pattern.matches(folder) and wanted(folder.rpartition("/")[2]):
                 raise DataError(f"{folder}: expected a file, got a folder; write {url}/* for the files in such")
-    return {name: entry for name, entry in files.items() if pattern.match(name)}
+    return {name: entry for name, entry in files.items() if pattern.matches(name)}
 
 
 def _below(
-    fs: AbstractFileSystem, path: str, most: int, *, hidden: bool, levels: list[re.Pattern[str]] | None = None
+    fs: AbstractFileSystem, path: str, most: int, *, hidden: bool, may_hold: Callable[[str], bool] | None = None
 ) -> tuple[dict[str, Entry], list[str]]:
-    """Files below a folder by name, and the folders met; `levels`: what folders look like, by depth."""
-    if levels is None and lists_flat(fs):
+    """Files below a folder by name, and the folders met; `may_hold`: which folders are looked into, by default all."""
+    if may_hold is None and lists_flat(fs):
         found = requests.find(fs, path, most)  # an emptied folder is given as its own content
         return {name: entry for name, entry in found.items() if entry["type"] != "directory"}, []
     files: dict[str, Entry] = {}
@@ -237,11 +230,10 @@ def _below(
                     links.check_link(name)
                 continue
             folders[name] = None
-            if levels is None:
+            if may_hold is None:
                 looked_into = not entry.get("islink") or links.is_followed(name, path)
             else:
-                depth = name.count("/") + 1
-                looked_into = depth < len(levels) and levels[depth].match(name) is not None
+                looked_into = may_hold(name)
             waiting += [name] * looked_into
         if len(files) + len(folders) > most:
             raise BeyondError(f"expected at most {most} files and folders, the store lists more")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
-from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.numbers import whole_number
 
@@ -18,18 +17,18 @@ _NAMED = ("video_id", "label")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def named_by_directories(url: str, location: str) -> Mapping[str, str | None]:
+def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]:
     """Return the columns that the directories of a file name: column to value, None for a null.
 
     Args:
-        url: the file, as it was found at the location.
-        location: the table: one file, a directory, or a glob.
+        url: the file, as it was found.
+        root: of the table (`storage.root_of`); None: only directories of the form ``name=value`` directly above count.
 
     Raises:
         DataError: a directory names a column twice, in other letters, or a label that is not a number.
     """
     found: dict[str, str | None] = {}
-    for part in _directories(url, location):
+    for part in _directories(url, root):
         name, equals, escaped = part.partition("=")
         plain = name.strip().lower()
         if not equals or plain not in _NAMED:
@@ -65,10 +64,9 @@ def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
     return named
 
 
-def _directories(url: str, location: str) -> Sequence[str]:
+def _directories(url: str, root: str | None) -> Sequence[str]:
     """Names of the directories that count, outermost first."""
     directories = url.split("/")[:-1]
-    root = storage.root_of(location, url)
     first = len(directories) if root is None else min(len(directories), len(root.split("/")))
     while first and "=" in directories[first - 1]:
         first -= 1

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.tables.pages import Bytes
 
 _MAGIC = b"PAR1"
 _FEWEST_BYTES = 12  # the magic number twice, and the length of the footer
 _HEAD_BYTES = 64
-_KINDS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs.github.com/", "a Git LFS pointer in place of the file", "fetch the file: git lfs pull"),
-    (b"ARROW1", "an Arrow IPC (Feather) file", "write it with pyarrow.parquet.write_table"),
-    (b"FEA1", "a Feather file", "write it with pyarrow.parquet.write_table"),
-    (b"ORC", "an ORC file", "write it as Parquet"),
-    (b"Obj\x01", "an Avro file", "write it as Parquet"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "see esv import features"),
-    (b"\x1f\x8b", "a gzip file", "unpack it"),
-    (b"PK\x03\x04", "a zip archive", "unpack it"),
-    (b"<", "an HTML or XML page", "download the file itself"),
-)
+_ADVICE = {"an HDF5 file": "see esv import features"}
 
 
 def check_is_parquet(at: Bytes, size: int, where: str) -> None:
@@ -42,11 +33,12 @@ def check_is_parquet(at: Bytes, size: int, where: str) -> None:
         )
     if tail == _MAGIC:
         return
-    for magic, what, advice in _KINDS:
-        if head.startswith(magic):
-            raise DataError(f"{where}: expected a Parquet file, got {what}; {advice}")
+    kind = storage.kind_of(head)
     if head.startswith(_MAGIC):
         got = "one that is cut short"
+    elif kind is not None:
+        advice = _ADVICE.get(kind[0]) or kind[1] or "write it as Parquet"
+        raise DataError(f"{where}: expected a Parquet file, got {kind[0]}; {advice}")
     else:
         text = head.decode("utf-8", errors="replace").splitlines()
         got = f"something else, which begins with {text[0][:40]!r}" if text else "something else"

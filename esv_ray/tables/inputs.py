@@ -61,8 +61,9 @@ def list_files_if_any(url: str) -> list[InputFile]:
     """As `list_files`, but a directory may be without Parquet files."""
     # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
     found = storage.find(url, "list the feature table", _is_meant)
+    root = storage.root_of(url, found[0].url) if found else None  # that of all
     return [
-        InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, url).items())))
+        InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, root).items())))
         for file in found
     ]
 

@@ -372,13 +372,16 @@ def test_a_demo_below_a_file_is_one_line(esv, tmp_path: Path) -> None:  # type: 
 @pytest.mark.parametrize(
     ("error", "part"),
     [
+        (MemoryError(), "ulimit -v"),
+        (RuntimeError("can't start new thread"), "raise ulimit -u"),
+        (OSError(errno.EMFILE, "too many"), "raise ulimit -n"),
         (OSError(errno.EFBIG, "too large"), "raise ulimit -f"),
         (OSError(errno.ENOSPC, "no space"), "no room is left on a disk ([Errno 28] no space)"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
     ],
-    ids=["size", "full", "temporary"],
+    ids=["memory", "threads", "files", "size", "full", "temporary"],
 )
-def test_a_full_disk_that_is_met_anywhere(  # type: ignore[no-untyped-def]
+def test_a_limit_that_is_met_anywhere(  # type: ignore[no-untyped-def]
     error: Exception, part: str, esv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
@@ -389,22 +392,6 @@ def test_a_full_disk_that_is_met_anywhere(  # type: ignore[no-untyped-def]
     assert code == 1
     assert part in err
     assert len(err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("can't start new thread"), OSError(errno.EMFILE, "too many")]
-)
-def test_a_limit_that_is_met_anywhere(  # type: ignore[no-untyped-def]
-    error: Exception, esv, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(cli.cli, "main", fail)
-    code, _, err = esv("attribute")
-    assert code == 1
-    assert err.startswith("esv: this process ")
-    assert "ulimit" in err
 
 
 @pytest.mark.parametrize("words", [["status"], ["logs"], ["stop"], ["status", "--kubernetes"]])

@@ -782,6 +782,11 @@ def test_no_warning_of_torch_reaches_the_user(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             import_play_fair([path], prior=PRIOR, out=str(tmp_path / f"model{index}"))
+            newer = written(
+                tmp_path / f"{index}-newer.pth", TRN, _use_new_zipfile_serialization=archive, pickle_protocol=4
+            )
+            with pytest.raises(ModelError, match="got one of pickle protocol 4 or 5"):
+                import_play_fair([newer], prior=PRIOR, out=str(tmp_path / f"newer{index}"))
 
 
 def test_a_plain_pickle_in_a_bundle_is_called_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
+from esv_ray.storage.inside import would_find
 
 NAMES = ("videos/part.parquet",)
 
@@ -22,7 +23,7 @@ def table(tmp_path: Path) -> Path:
 
 def found(location: Path | str, folder: Path | str) -> bool:
     """What the function says; and whether a listing finds what is then written."""
-    said = storage.would_find(str(location), str(folder), NAMES)
+    said = would_find(str(location), str(folder), NAMES)
     for name in NAMES:
         storage.replace(storage.join(str(folder), name), b"x", "write")
     urls = storage.find(str(location), "list", lambda name: name.endswith(".parquet") and not storage.is_hidden(name))
@@ -95,9 +96,9 @@ def test_a_pattern_that_goes_through_a_link(table: Path, pattern: str) -> None:
 
 def test_stores() -> None:
     for location, folder in (("memory://t/x", "memory://t/x/out"), ("memory:///t/x", "memory://t/x")):
-        assert storage.would_find(location, folder, NAMES)
-    assert storage.would_find("memory://t/**/*.parquet", "memory://t/x", NAMES)
-    assert not storage.would_find("memory://t/x", "memory://t/x2", NAMES)
-    assert not storage.would_find("memory://t", "/t/out", NAMES)
+        assert would_find(location, folder, NAMES)
+    assert would_find("memory://t/**/*.parquet", "memory://t/x", NAMES)
+    assert not would_find("memory://t/x", "memory://t/x2", NAMES)
+    assert not would_find("memory://t", "/t/out", NAMES)
     with pytest.raises(SpecError):
-        storage.would_find("memory://t", "", NAMES)
+        would_find("memory://t", "", NAMES)

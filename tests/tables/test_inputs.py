@@ -251,8 +251,13 @@ NO_PARQUET = {
     "CSV": (b"video_id,label\na,1\n", "got something else, which begins with 'video_id,label'; "),
     "bytes": (bytes(range(200, 256)), "got something else, which begins with "),
     "an encrypted footer": (table(0)[:-4] + b"PARE", "got one with an encrypted footer; "),
-    "an Arrow file": (b"ARROW1\0\0" + bytes(20), "got an Arrow IPC (Feather) file; write it with "),
-    "HTML": (b"<!doctype html><html>", "got an HTML or XML page; download the file itself"),
+    "gzip": (b"\x1f\x8b" + bytes(20), "got a gzip file; unpack it"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "got an HDF5 file; see esv import features"),
+    "an Arrow file": (b"ARROW1\0\0" + bytes(20), "got an Arrow IPC (Feather) file; write it as Parquet"),
+    "HTML": (
+        b"<!doctype html><html>",
+        "got an HTML page, as a login or a ",
+    ),
 }
 
 
