@@ -15,6 +15,7 @@ _SHARE = 0.8  # of what is free: the rest is for what else goes on
 _OWN_THREADS = 14
 _MOST_BLAS_THREADS = 64  # as numpy builds it
 _STACK_BYTES = 2**16
+_NOBODY = 65534  # whoever has no number in this container: the machine's root, above all
 _CGROUPS = (  # limit, use, and what the use is made of, version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     (
@@ -138,3 +139,13 @@ def _container_limits() -> list[tuple[int, int]]:
         except (OSError, ValueError):  # no such file; "max": no limit
             continue
     return []
+
+
+def others_can_rename(folder: Path) -> bool:
+    """Whether another user can put something else in the place of what is in a folder, given without links."""
+    for each in (folder, *folder.parents):
+        status = each.lstat()
+        writable, sticky = status.st_mode & 0o022, status.st_mode & 0o1000
+        if status.st_uid not in (0, os.getuid(), _NOBODY) or (writable and not sticky):
+            return True
+    return False

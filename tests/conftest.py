@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.models.bundle import save_heads
-from tests.s3_server import S3Server, s3_server
+from tests.support.s3_server import S3Server, s3_server
 
 REFERENCE = Path(__file__).parent / "reference"
 FILES = REFERENCE / "play_fair_files"

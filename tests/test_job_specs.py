@@ -12,17 +12,17 @@ import torch
 import yaml
 
 from esv_ray import storage
-from esv_ray.cluster.driver import run_job
-from esv_ray.cluster.partitions import plan_partitions, run_partitions
-from esv_ray.cluster.planning import check_job
-from esv_ray.core.game import Average
+from esv_ray.attribution.partitions import plan_partitions, run_partitions
+from esv_ray.attribution.planning import check_job
+from esv_ray.core.games.modules import Average
+from esv_ray.job.driver import run_job
 from esv_ray.models.bundle import load_model, save_average, save_heads
 from esv_ray.models.train import train
+from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec, load_train_spec
-from esv_ray.tables.verify import verify_output
-from tests.cluster.test_s3_jobs import client
 from tests.conftest import make_heads, make_prior, make_table
-from tests.s3_server import S3Server
+from tests.job.test_s3_jobs import client
+from tests.support.s3_server import S3Server
 
 ROOT = Path(__file__).parents[1]
 SPECS = sorted((ROOT / "jobs" / "specs").iterdir())

@@ -14,13 +14,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.cluster.bundles import python_bundle
-from tests.cluster.factories import CONSENT
-from tests.cluster.test_exactly_once import all_of, run
-from tests.cluster.test_ray import poisoned_table
-from tests.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.processes import ENDED, Command, wait_until
-from tests.s3_server import S3Server
+from tests.job.test_exactly_once import all_of, run
+from tests.job.test_ray import poisoned_table
+from tests.support.bundles import python_bundle
+from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.job_factories import CONSENT
+from tests.support.processes import ENDED, Command, wait_until
+from tests.support.s3_server import S3Server
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 HERE = ("--set", "cluster.actors=0")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from esv_ray.machine import lacks_threads, startable
-from tests.processes import Command
+from tests.support.processes import Command
 from tests.test_signals import attribute
 
 USER = 54323

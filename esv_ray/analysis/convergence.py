@@ -13,11 +13,11 @@ import torch
 
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind, Output
-from esv_ray.core.model import VideoModel
+from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
-from esv_ray.tables.features import Video
-from esv_ray.tables.frames import sample_frames
-from esv_ray.tables.ranges import NOT_FINITE
+from esv_ray.input.features import Video
+from esv_ray.input.frames import sample_frames
+from esv_ray.output.ranges import NOT_FINITE
 
 _NINETY_FIVE = 1.959964  # standard errors either side of a normal estimate
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.tables.manifest import existing_manifest
+from esv_ray.output.manifest import existing_manifest
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from esv_ray.attribution.planning import plan_job
+from esv_ray.attribution.worker import open_workplace, run_unit
 from esv_ray.bench.setting import Setting, random_heads
-from esv_ray.cluster.planning import plan_job
-from esv_ray.cluster.scheduler import Task
-from esv_ray.cluster.worker import open_workplace, run_unit
 from esv_ray.core.estimator import Estimator
+from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
 

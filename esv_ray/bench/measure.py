@@ -12,13 +12,13 @@ from torch import Tensor
 
 from esv_ray.bench.host import host_share
 from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
-from esv_ray.core.adjusted_plan import AdjustedPlan
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
-from esv_ray.core.logit_plan import LogitPlan
-from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import AnyPlan
+from esv_ray.core.exact.attribution import Attribution
+from esv_ray.core.exact.plan import AnyPlan
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.logit.plan import LogitPlan
 from esv_ray.machine import spare_memory
 
 _SHORT = {"algorithm1": "alg1", "adjusted": "adj"}

@@ -12,9 +12,9 @@ import torch
 
 from esv_ray.bench.measure import Ceilings, Measurement
 from esv_ray.bench.setting import Setting
-from esv_ray.cluster.pace import Figure, Figures, ModelSize
 from esv_ray.core.estimator import Resolved
 from esv_ray.errors import DataError
+from esv_ray.forecast.throughput import Figure, Figures, ModelSize
 
 FORMAT = 2
 _KINDS: dict[str, Resolved] = {"exact": "exact", "alg1": "algorithm1", "adj": "adjusted"}

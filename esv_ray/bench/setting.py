@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
-from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.model import VideoModel, multiscale_model
 
 _T = TypeVar("_T")
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from random import Random
 
 from esv_ray import storage
-from esv_ray.cluster.scheduler import Scheduler, Task
+from esv_ray.input.files import InputFile
+from esv_ray.input.units import Unit
+from esv_ray.job.scheduling.scheduler import Scheduler, Task
+from esv_ray.output.committed import committed_units
+from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.spec import fingerprint, job_keys, load_spec
-from esv_ray.tables.committed import committed_units
-from esv_ray.tables.inputs import InputFile
-from esv_ray.tables.manifest import Manifest, attributions_url, commit_manifest, read_manifest, videos_url
-from esv_ray.tables.units import Unit
 
 Video = tuple[int, int]  # unit, row
 _BEATS_S = 15.0  # workers are asked so often whether their work goes on

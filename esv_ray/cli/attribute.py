@@ -10,10 +10,10 @@ from esv_ray.cli.job_options import code_option, job_options, read_job
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.partitions import Partition
-    from esv_ray.cluster.state import JobResult
+    from esv_ray.attribution.partitions import Partition
+    from esv_ray.job.run import JobResult
+    from esv_ray.output.verify.output import Verification
     from esv_ray.spec import JobSpec
-    from esv_ray.tables.verify import Verification
 
 
 _NAMED = 10
@@ -80,7 +80,7 @@ def attribute(
     if partitions:
         with unit_log(log):
             context.exit(_attribute_partitions(job, ready, retry_failed))
-    from esv_ray.cluster.driver import run_job  # Ray takes a second to import: wrong requests answer at once
+    from esv_ray.job.driver import run_job  # Ray takes a second to import: wrong requests answer at once
 
     with unit_log(log), job_progress() as report:
         result = run_job(job, report, retry_failed=retry_failed)
@@ -89,8 +89,8 @@ def attribute(
 
 
 def _attribute_partitions(job: JobSpec, ready: str | None, retry_failed: bool) -> int:
+    from esv_ray.attribution.partitions import plan_partitions, run_partitions
     from esv_ray.cli.progress import job_progress
-    from esv_ray.cluster.partitions import plan_partitions, run_partitions
 
     planned = plan_partitions(job, ready=ready, retry_failed=retry_failed)
     ended = run_partitions(job.output, planned, _tell_partition, progress=job_progress, retry_failed=retry_failed)
@@ -190,8 +190,8 @@ def verify(
     """
     if recompute is None and (code or model is not None):
         raise click.UsageError("--code and --model go with --recompute")
+    from esv_ray.output.verify.output import repair_output, verify_output
     from esv_ray.storage import absolute
-    from esv_ray.tables.verify import repair_output, verify_output
 
     place = absolute(output)
     found = verify_output(place, features)
@@ -234,7 +234,7 @@ def _recompute(
     broken: tuple[str, ...],
 ) -> bool:
     """Whether videos that are recomputed differ from those of the output; says how."""
-    from esv_ray.cluster.recompute import recompute
+    from esv_ray.attribution.recompute import recompute
 
     again = recompute(output, count, code=code, features=features, model=model, without=broken)
     for line in again.problems:

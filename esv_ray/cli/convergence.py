@@ -108,9 +108,9 @@ def convergence(
     from esv_ray.analysis.convergence import as_table, grid
     from esv_ray.analysis.convergence import convergence as run
     from esv_ray.analysis.convergence_figure import check_plotting, write_figure
+    from esv_ray.input.videos import read_videos, reasons
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
-    from esv_ray.tables.videos import read_videos, reasons
 
     if output is not None:
         check_plotting()

@@ -32,7 +32,7 @@ def _of_kubernetes(context: click.Context, parameter: click.Parameter, value: st
 def _namespace(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if _of_kubernetes(context, parameter, value) is None:
         return None
-    from esv_ray.cluster.manifest_options import check_namespace
+    from esv_ray.submit.kubernetes.manifest_options import check_namespace
 
     return check_namespace(str(value))
 

@@ -18,8 +18,8 @@ from esv_ray.cli.types import NAME
 from esv_ray.errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.standing import Standing
-    from esv_ray.cluster.submission import Submission
+    from esv_ray.submit.status import Standing
+    from esv_ray.submit.submission import Submission
 
 _OF_AN_OUTPUT = ("run.json", "progress.json", "_SUCCESS")
 
@@ -64,14 +64,14 @@ def logs(
     """What a JOB (id, or name for its last attempt) wrote."""
     where = flags(address, kubernetes, namespace)
     if kubernetes:
-        from esv_ray.cluster import kubernetes as pods
+        from esv_ray.submit.kubernetes import jobs as pods
 
         with _or_output(job):
             found = pods.find(job, namespace)
         with going_on(found.id, where):
             context.exit(pods.logs(found.id, namespace, follow=follow))
-    from esv_ray.cluster import ray_jobs as jobs
-    from esv_ray.cluster.ray_client import connect
+    from esv_ray.submit.ray_jobs import jobs as jobs
+    from esv_ray.submit.ray_jobs.client import connect
 
     with _or_output(job):
         client = connect(address)
@@ -91,14 +91,14 @@ def logs(
 def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> None:
     """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to go on."""
     if kubernetes:
-        from esv_ray.cluster import kubernetes as pods
+        from esv_ray.submit.kubernetes import jobs as pods
 
         with _or_output(job):
             found = pods.stop(job, namespace)
         click.echo(f"{found.id} and its cluster are deleted; what is committed stays: {found.output}")
         return
-    from esv_ray.cluster import ray_jobs as jobs
-    from esv_ray.cluster.ray_client import connect
+    from esv_ray.submit.ray_jobs import jobs as jobs
+    from esv_ray.submit.ray_jobs.client import connect
 
     with _or_output(job):
         client = connect(address)
@@ -119,16 +119,16 @@ def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None)
 def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: bool) -> None:
     """The jobs that a cluster remembers, the newest first."""
     if kubernetes:
-        from esv_ray.cluster import kubernetes as pods
+        from esv_ray.submit.kubernetes import jobs as pods
 
         known = pods.submissions(namespace)
     else:
-        from esv_ray.cluster.ray_client import connect
-        from esv_ray.cluster.ray_jobs import submissions
+        from esv_ray.submit.ray_jobs.client import connect
+        from esv_ray.submit.ray_jobs.jobs import submissions
 
         known = submissions(connect(address))
     if machine:
-        from esv_ray.cluster.standing import utc
+        from esv_ray.submit.status import utc
 
         fields = ("id", "name", "attempt", "state", "output", "exit_code")
         times = [{"started": utc(one.started), "ended": utc(one.ended)} for one in known]
@@ -167,7 +167,7 @@ def going_on(submission: str, where: str) -> Iterator[None]:
 
 def standing(submission: Submission) -> Standing:
     """A scheduler's view of a job, joined with its progress file."""
-    from esv_ray.cluster.standing import standing_of
+    from esv_ray.submit.status import standing_of
 
     return standing_of(
         submission.output,
@@ -197,18 +197,18 @@ def _or_output(job: str) -> Iterator[None]:
 
 def _find(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> Submission:
     if kubernetes:
-        from esv_ray.cluster import kubernetes as pods
+        from esv_ray.submit.kubernetes import jobs as pods
 
         return pods.find(job, namespace)
-    from esv_ray.cluster.ray_client import connect
-    from esv_ray.cluster.ray_jobs import find
+    from esv_ray.submit.ray_jobs.client import connect
+    from esv_ray.submit.ray_jobs.jobs import find
 
     return find(connect(address), job)
 
 
 def _of_output(output: str) -> Standing:
-    from esv_ray.cluster.standing import standing_of
     from esv_ray.storage import absolute
+    from esv_ray.submit.status import standing_of
 
     found = standing_of(absolute(output))
     if found.progress is None:
@@ -221,7 +221,7 @@ def _of_output(output: str) -> Standing:
 
 
 def _tell(found: Standing, machine: bool) -> None:
-    from esv_ray.cluster.standing import as_json, lines_of
+    from esv_ray.submit.status import as_json, lines_of
 
     if machine:
         click.echo(json.dumps(as_json(found), indent=1))

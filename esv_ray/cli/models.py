@@ -84,7 +84,7 @@ def import_model(
     file with further layers, which would change F, is refused.
     """
     del source  # one so far
-    from esv_ray.models.play_fair import import_play_fair
+    from esv_ray.models.sources.play_fair import import_play_fair
 
     told = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
     click.echo(f"{told}; model: {out}")
@@ -98,7 +98,7 @@ def import_model(
 def import_features(features: str, source: str, split: str, out: str) -> None:
     """Import FEATURES, an HDF5 file, as a Parquet feature table. Needs h5py: pip install 'esv-ray[hdf5]'."""
     del source  # one so far
-    from esv_ray.tables.play_fair import import_play_fair_features
+    from esv_ray.input.sources.play_fair import import_play_fair_features
 
     count = import_play_fair_features(features, split=split, out=out)
     click.echo(f"{count} videos; feature table: {out}")

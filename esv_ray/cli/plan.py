@@ -57,8 +57,8 @@ def plan(
     job = read_job(spec, features, model, output, overrides, code)
     from esv_ray.bench.report import read_figures
     from esv_ray.cli.plan_page import show
-    from esv_ray.cluster.forecast import forecast
-    from esv_ray.cluster.forecast_json import as_json as to_json
+    from esv_ray.forecast.forecast import forecast
+    from esv_ray.forecast.records import as_json as to_json
 
     figures = None if bench is None else read_figures(bench)
     told = to_json(forecast(job, figures=figures, actors=actors, read_lengths=read_lengths, check_ids=check_ids))

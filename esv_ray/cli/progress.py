@@ -17,7 +17,7 @@ from rich.table import Column
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.state import Progress as JobProgress
+    from esv_ray.job.run import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 
 _EVERY_S = 10.0

@@ -21,8 +21,8 @@ from esv_ray.cli.jobs import flags, going_on, standing
 from esv_ray.cli.types import NAME, Count, LocalPath
 
 if TYPE_CHECKING:
-    from esv_ray.cluster.submission import Submission
     from esv_ray.spec import JobSpec
+    from esv_ray.submit.submission import Submission
 
 
 partitions_option = click.option(
@@ -117,7 +117,7 @@ def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[st
     if ready is not None and not partitions:
         raise click.UsageError("--ready goes with --partitions")
     if ready is not None:
-        from esv_ray.cluster.partitions import check_ready
+        from esv_ray.attribution.partitions import check_ready
 
         check_ready(ready)
     flags = ["--retry-failed"] * retry_failed + ["--partitions"] * partitions
@@ -125,7 +125,7 @@ def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[st
 
 
 def _name(job: JobSpec, asked: str | None) -> str:
-    from esv_ray.cluster.submission import check_name, name_of
+    from esv_ray.submit.submission import check_name, name_of
 
     return name_of(job.output) if asked is None else check_name(asked)
 
@@ -140,9 +140,9 @@ def _on_ray(
     wait: bool,
     follow: bool,
 ) -> int:
-    from esv_ray.cluster import ray_jobs as jobs
-    from esv_ray.cluster.ray_client import connect
-    from esv_ray.cluster.submission import exit_code
+    from esv_ray.submit.ray_jobs import jobs as jobs
+    from esv_ray.submit.ray_jobs.client import connect
+    from esv_ray.submit.submission import exit_code
 
     name = _name(job, name)
     client = connect(address)
@@ -183,10 +183,10 @@ def _on_kubernetes(
     wait: bool,
     follow: bool,
 ) -> int:
-    from esv_ray.cluster import kubernetes as pods
-    from esv_ray.cluster import manifests
-    from esv_ray.cluster.manifest_yaml import as_yaml
-    from esv_ray.cluster.submission import exit_code, next_id
+    from esv_ray.submit.kubernetes import jobs as pods
+    from esv_ray.submit.kubernetes import manifests
+    from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
+    from esv_ray.submit.submission import exit_code, next_id
 
     name, namespace = _name(job, name), namespace or manifests.namespace_of(overlay)
     before = [] if dry_run else [one for one in pods.submissions(namespace) if one.name == name]
@@ -212,7 +212,7 @@ def _on_kubernetes(
 def _cron(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
-    from esv_ray.cluster.manifest_options import check_cron
+    from esv_ray.submit.kubernetes.manifest_options import check_cron
 
     return check_cron(value)
 
@@ -256,9 +256,9 @@ def render(
       esv render job.yaml --overlay gpu --namespace video > rayjob.yaml
       esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
     """
-    from esv_ray.cluster import manifests
-    from esv_ray.cluster.manifest_yaml import as_yaml
-    from esv_ray.cluster.submission import id_of
+    from esv_ray.submit.kubernetes import manifests
+    from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
+    from esv_ray.submit.submission import id_of
 
     job = read_job(spec, features, model, output, overrides, code)
     name = _name(job, name)
@@ -277,7 +277,7 @@ def render(
 
 
 def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:
-    from esv_ray.cluster.manifest_options import bare_image
+    from esv_ray.submit.kubernetes.manifest_options import bare_image
 
     bare = bare_image(next(one for one in objects if one["kind"] == "RayJob")["spec"])
     if bare is not None and overlay != "cpu-local":  # whose image lies on the node
@@ -286,7 +286,7 @@ def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:
 
 def _waiting(every_s: float = 10.0) -> Callable[[Submission], None]:
     """Tells where a job stands, now and then."""
-    from esv_ray.cluster.standing import lines_of
+    from esv_ray.submit.status import lines_of
 
     last = 0.0
 

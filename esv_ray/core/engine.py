@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.adjusted import attribute_adjusted
-from esv_ray.core.adjusted_plan import AdjustedPlan
-from esv_ray.core.attribution import Attribution, attribute
+from esv_ray.core.adjusted.attribution import attribute_adjusted
+from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.estimator import (
     LEAST_FOR_ERRORS,
     LEAST_ITERATIONS_TO_STOP,
@@ -23,10 +22,13 @@ from esv_ray.core.estimator import (
     resolve,
     subsequences_asked,
 )
+from esv_ray.core.exact.attribution import Attribution, attribute
+from esv_ray.core.exact.plan import AnyPlan, Build, blueprint, forget_plans, plan_for
+from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import binned_permutation, derive_key, permutation
-from esv_ray.core.lattice import MOST_FULL
-from esv_ray.core.logit_plan import LogitPlan
-from esv_ray.core.logits import attribute_logits
+from esv_ray.core.lattices.lattice import MOST_FULL
+from esv_ray.core.logit.attribution import attribute_logits
+from esv_ray.core.logit.plan import LogitPlan
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
@@ -40,8 +42,6 @@ from esv_ray.core.memory import (
     longest_exact,
     sampled_bytes,
 )
-from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import AnyPlan, Build, blueprint, forget_plans, plan_for
 from esv_ray.core.transfer import out_of_memory, sent
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import SpecError

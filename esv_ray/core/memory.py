@@ -8,12 +8,12 @@ from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.design import nodes, subsequences_of
 from esv_ray.core.estimator import widest_scale
-from esv_ray.core.lattice import MOST_FULL, WORD_BITS
-from esv_ray.core.logit_plan import expected_of_logits
-from esv_ray.core.model import VideoModel
-from esv_ray.core.surrogate import CONTRASTS, of_heads, of_values
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.lattices.lattice import MOST_FULL, WORD_BITS
+from esv_ray.core.logit.plan import expected_of_logits
+from esv_ray.core.regression.design import nodes, subsequences_of
+from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_values
 
 # Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
 # 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.

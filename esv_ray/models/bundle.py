@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.consent import check_packages
-from esv_ray.core.game import Average
-from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.model import VideoModel, multiscale_model
+from esv_ray.core.games.modules import Average
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv

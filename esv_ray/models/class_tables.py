@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from esv_ray import storage
-from esv_ray.core.model import check_prior
+from esv_ray.core.games.model import check_prior
 from esv_ray.errors import ModelError
 from esv_ray.models.class_rows import ClassRow, class_rows
 

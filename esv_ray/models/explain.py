@@ -11,15 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind, Output
+from esv_ray.core.exact.attribution import Attribution
+from esv_ray.core.games.model import VideoModel
 from esv_ray.core.memory import in_words
-from esv_ray.core.model import VideoModel
 from esv_ray.core.spread import Spread
 from esv_ray.errors import DataError, SpecError
 from esv_ray.machine import spare_memory
-from esv_ray.tables.ranges import Ranges, ranges_of, value_faults
+from esv_ray.output.ranges import Ranges, ranges_of, value_faults
 
 Sequence2d = Tensor | npt.NDArray[np.floating]
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from esv_ray.consent import covers, is_dotted, is_factory
-from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.probe import check_modules

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.game import VariableLength
-from esv_ray.core.heads import MultiScale
-from esv_ray.core.model import VideoModel
+from esv_ray.core.games.heads import MultiScale
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.modules import VariableLength
 from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 

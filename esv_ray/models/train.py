@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.heads import MlpHead
+from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import DataError
+from esv_ray.input.features import Video
 from esv_ray.models.bundle import check_free, save_heads
 from esv_ray.models.train_data import read_train_data
 from esv_ray.spec import TrainSpec
-from esv_ray.tables.features import Video
 
 _LOOKS = 8  # subsequences of each validation video by which a head is judged
 _LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video is estimated

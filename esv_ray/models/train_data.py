@@ -11,11 +11,11 @@ import numpy as np
 from esv_ray import storage
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.errors import DataError
+from esv_ray.input.features import Video
+from esv_ray.input.files import list_files
+from esv_ray.input.videos import read_videos, reasons
 from esv_ray.models.class_tables import few, read_classes
 from esv_ray.spec import TrainSpec
-from esv_ray.tables.features import Video
-from esv_ray.tables.inputs import list_files
-from esv_ray.tables.videos import read_videos, reasons
 
 MOST_INFERRED_CLASSES = 100_000
 

@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.game import Average
-from esv_ray.core.heads import MlpHead
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.modules import Average
 from esv_ray.errors import ModelError
-from esv_ray.models.checkpoint_kinds import safetensors_fault
 from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.sources.checkpoint_kinds import safetensors_fault
 
 
 def tensors_of(data: bytes) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ the environment of the store's own client and never stand in a URL. Faults that 
 """
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
-from esv_ray.storage.faults import Patience, attempt, locating, patience
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_way, is_hidden
@@ -24,6 +23,7 @@ from esv_ray.storage.location import (
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
+from esv_ray.storage.transport.faults import Patience, attempt, locating, patience
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [

@@ -28,12 +28,12 @@ from pathlib import Path
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage import requests
-from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import attempt
 from esv_ray.storage.links import check_way
 from esv_ray.storage.location import absolute, is_local, join, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
+from esv_ray.storage.transport import requests
+from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.faults import attempt
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import SpecError
-from esv_ray.storage.bounds import Bound
 from esv_ray.storage.links import is_followed, is_hidden
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.objects import exists
 from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
-from esv_ray.storage.requests import MOST_ENTRIES, in_time
+from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.requests import MOST_ENTRIES, in_time
 
 
 def check_outside(features: str, output: str, names: Sequence[str]) -> None:

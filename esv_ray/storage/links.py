@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from esv_ray.errors import DataError
-from esv_ray.storage.requests import Entry
+from esv_ray.storage.transport.requests import Entry
 
 
 def is_hidden(below: str) -> bool:

@@ -10,15 +10,16 @@ from typing import NamedTuple
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, SpecError
-from esv_ray.storage import links, requests
-from esv_ray.storage.answers import BeyondError
-from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import attempt
+from esv_ray.storage import links
 from esv_ray.storage.location import is_local, lists_flat, open_location
 from esv_ray.storage.objects import is_there
 from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
-from esv_ray.storage.requests import MOST_ENTRIES, Entry
 from esv_ray.storage.states import State, state_of
+from esv_ray.storage.transport import requests
+from esv_ray.storage.transport.answers import BeyondError
+from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.faults import attempt
+from esv_ray.storage.transport.requests import MOST_ENTRIES, Entry
 
 
 class Found(NamedTuple):

@@ -13,12 +13,20 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import EsvError, SpecError
-from esv_ray.storage.answers import is_unsigned, passes, short
-from esv_ray.storage.bounds import web_session
-from esv_ray.storage.clients import client_of, has_buckets, no_account, no_java, not_installed, not_known, quieten
-from esv_ray.storage.faults import patience, told
-from esv_ray.storage.s3_session import s3_sessions
 from esv_ray.storage.spelling import check_text, decoded, encoded, has_credentials, without_credentials
+from esv_ray.storage.transport.answers import is_unsigned, passes, short
+from esv_ray.storage.transport.bounds import web_session
+from esv_ray.storage.transport.clients import (
+    client_of,
+    has_buckets,
+    no_account,
+    no_java,
+    not_installed,
+    not_known,
+    quieten,
+)
+from esv_ray.storage.transport.faults import patience, told
+from esv_ray.storage.transport.s3_session import s3_sessions
 
 _PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")

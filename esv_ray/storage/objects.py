@@ -10,10 +10,10 @@ from typing import BinaryIO, cast
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage import requests
-from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, open_location
+from esv_ray.storage.transport import requests
+from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.faults import attempt
 
 MOST_BYTES = 2**32
 """Bytes of an object where nothing else is known: more than any that this project writes."""

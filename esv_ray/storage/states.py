@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage import requests
-from esv_ray.storage.answers import BeyondError
-from esv_ray.storage.bounds import Bound
-from esv_ray.storage.faults import attempt
 from esv_ray.storage.location import is_local, open_location
+from esv_ray.storage.transport import requests
+from esv_ray.storage.transport.answers import BeyondError
+from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.faults import attempt
 
 # What stores say of a content: the first of these. A listing of S3 has no version ids, and where one has ETags they are
 # of the content. Times of changes are whole seconds where S3 is asked for a single object, and finer in its listings.

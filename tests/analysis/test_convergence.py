@@ -13,8 +13,8 @@ from esv_ray.analysis.convergence_figure import write_figure
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.estimator import Estimator
 from esv_ray.errors import DataError
+from esv_ray.input.features import Video
 from esv_ray.models.explain import explain
-from esv_ray.tables.features import Video
 
 MODEL = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=5, n_max=4), seed=3)
 BUDGET = 2**30

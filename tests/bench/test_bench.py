@@ -15,8 +15,8 @@ from esv_ray.bench.measure import Measurement, _moved, ceilings, measure, measur
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
 from esv_ray.core.estimator import Estimator
-from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import plan_algorithm1, plan_exact
+from esv_ray.core.exact.plan import plan_algorithm1, plan_exact
+from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from esv_ray.bench.made_up import World, made_up_videos
-from esv_ray.tables.videos import read_videos
+from esv_ray.input.videos import read_videos
 
 
 def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:

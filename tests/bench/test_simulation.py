@@ -10,7 +10,7 @@ import pytest
 
 from esv_ray.bench import simulation
 from esv_ray.bench.simulation import Simulation, World
-from esv_ray.cluster.scheduler import Scheduler
+from esv_ray.job.scheduling.scheduler import Scheduler
 
 
 def test_the_command_tells_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

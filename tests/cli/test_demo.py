@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from esv_ray.tables.verify import verify_output
+from esv_ray.output.verify.output import verify_output
 
 DATA = Path(__file__).parents[2] / "jobs" / "demo"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from esv_ray.cli import progress as module
-from esv_ray.cluster.state import Progress, Silence
-from esv_ray.tables.unit_files import UnitCounts
+from esv_ray.job.run import Progress, Silence
+from esv_ray.output.unit_files import UnitCounts
 
 
 def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from esv_ray.bench.setting import Dimensions, random_model
-from esv_ray.core.adjusted import attribute_adjusted
-from esv_ray.core.adjusted_plan import AdjustedPlan, build_adjusted
-from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.design import nodes, quadrature
+from esv_ray.core.adjusted.attribution import attribute_adjusted
+from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import LEAST_FOR_ERRORS, Estimator, Kind
-from esv_ray.core.game import VariableLength
-from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import Weights, plan_exact, plan_to
+from esv_ray.core.exact.attribution import Attribution, attribute
+from esv_ray.core.exact.plan import Weights, plan_exact, plan_to
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.modules import VariableLength
+from esv_ray.core.regression.design import nodes, quadrature
 
 CPU = torch.device("cpu")
 
@@ -231,7 +231,7 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
     code = """if True:
         import sys, torch
         torch.set_num_threads(int(sys.argv[1]))
-        from esv_ray.core.adjusted_plan import build_adjusted
+        from esv_ray.core.adjusted.plan import build_adjusted
         import hashlib
         plan = build_adjusted(14, rows=200, seed=1, n_max=4)
         print(hashlib.sha256(b"".join(t.numpy().tobytes() for _, t in sorted(plan.tensors().items()))).hexdigest())

@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.attribution import Attribution, attribute
-from esv_ray.core.game import Average
-from esv_ray.core.heads import MlpHead, MultiScale
+from esv_ray.core.exact.attribution import Attribution, attribute
+from esv_ray.core.exact.plan import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
+from esv_ray.core.games.heads import MlpHead, MultiScale
+from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
+from esv_ray.core.games.modules import Average
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.lattice import elements_of
-from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
-from esv_ray.core.plan import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
-from esv_ray.core.sampling import lattice_from_subsequences, sampled_lattice
+from esv_ray.core.lattices.lattice import elements_of
+from esv_ray.core.lattices.sampling import lattice_from_subsequences, sampled_lattice
 from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior
-from tests.core.oracle import esv_by_orders, module_game, multiscale_game
 from tests.reference.inputs import average_case, multiscale_case
+from tests.support.oracle import esv_by_orders, module_game, multiscale_game
 
 CPU = torch.device("cpu")
 CASES: list[dict[str, Any]] = json.loads((REFERENCE / "play_fair.json").read_text())

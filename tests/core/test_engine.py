@@ -13,13 +13,13 @@ from torch import Tensor
 
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core import engine as module
-from esv_ray.core.attribution import Attribution, attribute
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind
-from esv_ray.core.lattice import Lattice
+from esv_ray.core.exact.attribution import Attribution, attribute
+from esv_ray.core.exact.plan import Plan, plan_exact, plan_to
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
-from esv_ray.core.model import VideoModel
-from esv_ray.core.plan import Plan, plan_exact, plan_to
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
 from tests.conftest import make_model

@@ -7,10 +7,10 @@ from math import comb
 import pytest
 import torch
 
-from esv_ray.core import plan as module
 from esv_ray.core.estimator import Estimator, resolve
-from esv_ray.core.plan import Plan, plan_algorithm1, plan_exact, plan_for, plan_from_lattices
-from esv_ray.core.sampling import lattice_from_subsequences
+from esv_ray.core.exact import plan as module
+from esv_ray.core.exact.plan import Plan, plan_algorithm1, plan_exact, plan_for, plan_from_lattices
+from esv_ray.core.lattices.sampling import lattice_from_subsequences
 from esv_ray.errors import SpecError
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from esv_ray.core.design import draw, nodes, quadrature
-from esv_ray.core.interactions import FloatArray, Interactions, interactions
 from esv_ray.core.keyed import binned_permutation, derive_key, normals
+from esv_ray.core.regression.design import draw, nodes, quadrature
+from esv_ray.core.regression.interactions import FloatArray, Interactions, interactions
 
 
 def all_of(n: int, k: int) -> FloatArray:

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esv_ray.core.keyed import derive_key, mix64, permutation
-from esv_ray.core.lattice import (
+from esv_ray.core.lattices.lattice import (
     Lattice,
     elements_of,
     full_lattice,
     membership,
 )
-from esv_ray.core.sampling import lattice_from_subsequences, sampled_lattice
+from esv_ray.core.lattices.sampling import lattice_from_subsequences, sampled_lattice
 
 
 def sets_of(lattice: Lattice, s: int) -> list[frozenset[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from esv_ray.core.model import check_prior
+from esv_ray.core.games.model import check_prior
 from esv_ray.errors import ModelError
 
 NAN, INF = float("nan"), float("inf")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from esv_ray.core.adjusted_plan import AdjustedPlan
+from esv_ray.core.adjusted.plan import AdjustedPlan
+from esv_ray.core.cost import outlook
 from esv_ray.core.estimator import Estimator, Kind, Output, resolve
-from esv_ray.core.outlook import outlook
-from esv_ray.core.plan import plan_for
+from esv_ray.core.exact.plan import plan_for
 
 
 @pytest.mark.parametrize("n_max", [1, 3, 8, None])

@@ -110,7 +110,9 @@ def test_the_installation_runs(image: Path) -> None:
     for entry in entries:
         assert in_image(image, "python", str(entry), "--help").returncode == 0
     assert in_image(image, "python", str(image / "jobs" / "attribute.py"), "/none.yaml").returncode == 2
-    listed = in_image(image, "python", "-c", "from esv_ray.cluster.manifests import overlays; print(list(overlays()))")
+    listed = in_image(
+        image, "python", "-c", "from esv_ray.submit.kubernetes.manifests import overlays; print(list(overlays()))"
+    )
     assert listed.stdout == "['base', 'cpu-local', 'gpu', 'kueue', 'spot']\n", listed.stderr
 
 

@@ -11,11 +11,11 @@ import yaml
 from click.testing import CliRunner
 
 from esv_ray.cli import cli
-from esv_ray.cluster.manifest_options import check_cron, check_places
-from esv_ray.cluster.manifests import render
-from esv_ray.cluster.submission import next_id
 from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
+from esv_ray.submit.kubernetes.manifest_options import check_cron, check_places
+from esv_ray.submit.kubernetes.manifests import render
+from esv_ray.submit.submission import next_id
 from tests.k8s.rules import pods
 from tests.k8s.test_manifests import K8S, SPEC, one
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from esv_ray.cluster.manifests import build, render, scheduled
 from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
+from esv_ray.submit.kubernetes.manifests import build, render, scheduled
 from tests.k8s.rules import CRD, Object, by_schema, pods, problems
 
 K8S = Path(__file__).parents[2] / "k8s"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from esv_ray.cluster.manifests import render
-from esv_ray.cluster.pods import pods_of, quantity
 from esv_ray.errors import SpecError
+from esv_ray.submit.kubernetes.manifests import render
+from esv_ray.submit.kubernetes.pods import pods_of, quantity
 from tests.k8s.test_manifests import K8S, SPEC
 
 

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray import storage
-from esv_ray.core.game import Average
-from esv_ray.core.heads import MlpHead
-from esv_ray.core.model import VideoModel, multiscale_model
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.model import VideoModel, multiscale_model
+from esv_ray.core.games.modules import Average
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import EsvError, ModelError
 from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import Explanation, explain
 from tests.conftest import make_heads, make_prior
-from tests.core.oracle import Game, esv_by_orders, module_game, multiscale_game
-from tests.models import factories
-from tests.s3_server import S3Server
+from tests.support import factories
+from tests.support.oracle import Game, esv_by_orders, module_game, multiscale_game
+from tests.support.s3_server import S3Server
 
 HEAD = "head-02.safetensors"
 NAMES = ("one", "two", "three")
@@ -380,7 +380,7 @@ def test_a_bundle_on_s3(tmp_path: Path, s3: S3Server) -> None:
 
 
 def test_a_factory_that_gives_heads(tmp_path: Path) -> None:
-    url = python_bundle(tmp_path / "model", "tests.models.factories:heads", arguments={"n_max": 3}, n_max=3)
+    url = python_bundle(tmp_path / "model", "tests.support.factories:heads", arguments={"n_max": 3}, n_max=3)
     (tmp_path / "model" / "classes.csv").write_text("name,id\nthree,2\none,0\ntwo,1\n")
     model = load_model(url, code="tests.models")
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, NAMES)
@@ -392,14 +392,14 @@ def test_a_factory_that_gives_heads(tmp_path: Path) -> None:
 
 
 def test_a_factory_that_gives_mlp_heads_takes_the_fast_path(tmp_path: Path) -> None:
-    url = python_bundle(tmp_path / "model", "tests.models.factories:mlp_heads")
+    url = python_bundle(tmp_path / "model", "tests.support.factories:mlp_heads")
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
     assert torch.equal(explain(load_model(url, code="tests.models"), features).esv, expected.esv)
 
 
 def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
-    model = load_model(python_bundle(tmp_path / "model", "tests.models.factories:variable"), code="tests.models")
+    model = load_model(python_bundle(tmp_path / "model", "tests.support.factories:variable"), code="tests.models")
     assert (model.n_max, model.n_classes, model.feature_dim) == (None, 3, 4)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     assert factories.variable().training
@@ -409,7 +409,7 @@ def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
 def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
     digests = {
         load_model(
-            python_bundle(tmp_path / str(index), f"tests.models.factories:{name}", arguments=arguments),
+            python_bundle(tmp_path / str(index), f"tests.support.factories:{name}", arguments=arguments),
             code="tests.models",
         ).digest
         for index, (name, arguments) in enumerate(
@@ -423,21 +423,21 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
     ("factory", "keys", "parts"),
     [
         (None, {}, ("package.module:function", "None")),
-        ("tests.models.factories", {}, ("package.module:function", "'tests.models.factories'")),
+        ("tests.support.factories", {}, ("package.module:function", "'tests.support.factories'")),
         (":heads", {}, ("package.module:function", "':heads'")),
-        ("tests.models.factories:", {}, ("package.module:function",)),
+        ("tests.support.factories:", {}, ("package.module:function",)),
         ("tests.models.no_such:heads", {}, ("tests.models.no_such", "installed")),
-        ("tests.models.factories:no_such", {}, ("tests.models.factories defines no function no_such",)),
-        ("tests.models.factories:nothing", {}, ("mapping", "module", "NoneType")),
-        ("tests.models.factories:as_list", {}, ("mapping", "module", "list")),
-        ("tests.models.factories:empty", {}, ("every scale", "[]")),
-        ("tests.models.factories:gap", {}, ("every scale", "[1, 3]", "[2] missing")),
-        ("tests.models.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
-        ("tests.models.factories:heads", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
-        ("tests.models.factories:variable", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
-        ("tests.models.factories:heads", {"arguments": [1]}, ("arguments", "[1]")),
+        ("tests.support.factories:no_such", {}, ("tests.support.factories defines no function no_such",)),
+        ("tests.support.factories:nothing", {}, ("mapping", "module", "NoneType")),
+        ("tests.support.factories:as_list", {}, ("mapping", "module", "list")),
+        ("tests.support.factories:empty", {}, ("every scale", "[]")),
+        ("tests.support.factories:gap", {}, ("every scale", "[1, 3]", "[2] missing")),
+        ("tests.support.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
+        ("tests.support.factories:heads", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
+        ("tests.support.factories:variable", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
+        ("tests.support.factories:heads", {"arguments": [1]}, ("arguments", "[1]")),
         *(
-            pytest.param(f"tests.models.factories:{name}", keys, parts, id=name)
+            pytest.param(f"tests.support.factories:{name}", keys, parts, id=name)
             for name, keys, parts in [
                 ("second_head_wrong_classes", {}, ("5",)),
                 ("second_head_wrong_inputs", {}, ()),

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
-from esv_ray.models.checkpoint_names import Beside
-from esv_ray.models.checkpoints import read_checkpoint
 from esv_ray.models.explain import explain
-from esv_ray.models.play_fair import import_play_fair
+from esv_ray.models.sources.checkpoint_names import Beside
+from esv_ray.models.sources.checkpoints import read_checkpoint
+from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
 from tests.models.test_play_fair import CLASSES, PRIOR, imported, refusal, state_of, written
 

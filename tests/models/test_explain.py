@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from esv_ray.core import attribution
-from esv_ray.core.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
+from esv_ray.core.exact import attribution
+from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.explain import Explanation, explain
 from tests.conftest import make_heads, make_model, make_prior
-from tests.models import factories
+from tests.support import factories
 
 ROOT = Path(__file__).parents[2]
 

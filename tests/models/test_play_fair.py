@@ -20,7 +20,7 @@ from torch import Tensor
 from esv_ray.errors import DataError, EsvError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
-from esv_ray.models.play_fair import import_play_fair
+from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
 
 PRIOR = str(FILES / "class-priors.csv")

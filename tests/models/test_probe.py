@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 import esv_ray
-from esv_ray.core.model import VideoModel, multiscale_model, variable_length_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, variable_length_model
 from esv_ray.errors import ModelError
 from esv_ray.models import probe
 from esv_ray.models.bundle import load_model
 from esv_ray.models.probe import check_modules, check_repeatable
 from tests.conftest import make_prior
-from tests.models.factories import MeanLinear
 from tests.models.test_bundle import python_bundle, refusal
+from tests.support.factories import MeanLinear
 
 Forward = Callable[[Any, Tensor], Any]
 
@@ -217,5 +217,5 @@ def test_a_module_is_checked_again_where_it_is_moved() -> None:
 
 def test_loading_twice_gives_one_digest(tmp_path: Path) -> None:
     """Looking at a module leaves no trace in it."""
-    url = python_bundle(tmp_path / "model", "tests.models.factories:variable")
+    url = python_bundle(tmp_path / "model", "tests.support.factories:variable")
     assert len({load_model(url, code="tests").digest for _ in range(3)}) == 1

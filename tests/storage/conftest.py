@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from tests.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.s3_server import S3Server
+from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.s3_server import S3Server
 
 QUICK = "tries=40,first=0.001,longest=0.005"
 """Patience for faults that are counted, not waited for."""

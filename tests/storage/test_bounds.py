@@ -17,10 +17,10 @@ from s3fs import S3FileSystem
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, StorageError
-from esv_ray.storage import requests
-from esv_ray.storage.bounds import SLACK, Bound
-from esv_ray.tables.inputs import check_unchanged, list_files
-from tests.storage.lying_server import Lie, LyingServer, lying_server
+from esv_ray.input.files import check_unchanged, list_files
+from esv_ray.storage.transport import requests
+from esv_ray.storage.transport.bounds import SLACK, Bound
+from tests.support.lying_server import Lie, LyingServer, lying_server
 
 CALM = "tries=2,first=0.001,longest=0.002,seconds=1,rate=1e6"
 """For what is cut off by its size, however busy the machine is."""

@@ -15,10 +15,10 @@ from s3fs import S3FileSystem
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError, StorageError
-from esv_ray.storage import answers, faults
-from esv_ray.storage.clients import no_account, no_java, not_installed, not_known
-from tests.storage.lying_server import LyingServer, lying_server
+from esv_ray.storage.transport import answers, faults
+from esv_ray.storage.transport.clients import no_account, no_java, not_installed, not_known
 from tests.storage.test_faults import client_error, of
+from tests.support.lying_server import LyingServer, lying_server
 
 AWS = (
     "check the credentials and permissions (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with AWS_SESSION_TOKEN where "

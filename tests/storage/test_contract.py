@@ -27,9 +27,9 @@ from s3fs import S3FileSystem
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.spec import load_spec
-from esv_ray.storage import requests
-from tests.s3_server import S3Server
-from tests.storage.lying_server import Lie, LyingServer, lying_server
+from esv_ray.storage.transport import requests
+from tests.support.lying_server import Lie, LyingServer, lying_server
+from tests.support.s3_server import S3Server
 
 MANY = bytes(range(256)) * 4000
 

@@ -22,14 +22,14 @@ from s3fs.errors import translate_boto_error
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError
-from esv_ray.storage import answers, faults
-from esv_ray.storage.answers import passes
-from esv_ray.storage.faults import Patience, attempt
-from esv_ray.tables.footers import read_footers
-from esv_ray.tables.inputs import list_files
+from esv_ray.input.files import list_files
+from esv_ray.input.parquet.footers import read_footers
+from esv_ray.storage.transport import answers, faults
+from esv_ray.storage.transport.answers import passes
+from esv_ray.storage.transport.faults import Patience, attempt
 from tests.conftest import make_table
-from tests.fault_proxy import Fault, FaultProxy
-from tests.s3_server import S3Server, s3_server
+from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.s3_server import S3Server, s3_server
 
 DATA = bytes(range(256)) * 400
 

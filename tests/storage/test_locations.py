@@ -14,7 +14,7 @@ import pytest
 from esv_ray import cli, storage
 from esv_ray.errors import DataError, SpecError
 from esv_ray.spec import load_spec
-from tests.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 EMPTY = [
     "s3://bucket//x",

@@ -1,0 +1,289 @@
+"""What is checked and fixed before any work: a job is planned once, and every later run must want the same."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from esv_ray import storage
+from esv_ray.attribution.worker import job_engine
+from esv_ray.core.games.model import VideoModel
+from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
+from esv_ray.input.files import InputFile, list_files
+from esv_ray.input.parquet.footers import has_labels, read_footers, sign
+from esv_ray.input.parquet.row_groups import feature_dim_of
+from esv_ray.input.units import Unit, plan_units
+from esv_ray.job.resources import memory_here, shape_of, this_machine
+from esv_ray.machine import gpus
+from esv_ray.models.bundle import load_model
+from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
+from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
+from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest, remove_success
+from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
+
+# Another number here says that the same spec now gives other values or files; an old output is then refused.
+RESULTS_VERSION = 6
+
+_OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS})
+"""What an output may hold before it has a run.json: of this job, of its submission, and what a repair left."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job whose run.json is on storage.
+
+    Attributes:
+        spec: the job, with the memory budget that its plan fixed.
+        manifest: the plan.
+        pending: units that are to be done, in plan order: those not yet committed, and those of `retried`.
+        retried: rows of committed units, by the unit's number, that failed and are tried again.
+    """
+
+    spec: JobSpec
+    manifest: Manifest
+    pending: tuple[Unit, ...]
+    retried: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedJob:
+    """A job that could run.
+
+    Attributes:
+        model: on the CPU.
+        manifest: its plan: the one on storage, or the one that would be written.
+        planned: whether it is on storage.
+    """
+
+    model: VideoModel
+    manifest: Manifest
+    planned: bool
+
+
+def runs_here(spec: JobSpec) -> bool:
+    """Whether a job does all in this process: as it asks, or since no other could see one of its places."""
+    return spec.cluster.actors == 0 or bool(_private(spec))
+
+
+def _private(spec: JobSpec) -> list[str]:
+    return [url for url in (spec.features, spec.model, spec.output) if storage.in_this_process(url)]
+
+
+def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
+    """What results depend on, beside the features: settings, the model's digest, the version of the mathematics."""
+    return {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
+
+
+def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) -> CheckedJob:
+    """Check a job and find its plan, or make one. Writes nothing.
+
+    Args:
+        spec: the job.
+        budget_of: tells the memory budget of a job that is new; None: `memory_budget`.
+
+    Raises:
+        EsvError: the request is wrong or another job's output is in the way.
+    """
+    _check_places(spec)
+    model = load_model(spec.model, code=spec.code)
+    _check_classes(spec, model)
+    files = list_files(spec.features)
+    keys = keys_of(spec, model.digest)
+    found = read_manifest(spec.output)
+    if found is None:
+        return CheckedJob(model, _new_manifest(spec, model, files, keys, budget_of or memory_budget), planned=False)
+    check_same_job(found, keys, files, spec.output)
+    if found.model != _about(model):
+        raise DataError(
+            f"{spec.output}/run.json: expected what the model {spec.model} says of itself, got another "
+            f"{_other_keys(found.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, then run "
+            "the job again"
+        )
+    return CheckedJob(model, found, planned=True)
+
+
+def plan_job(
+    spec: JobSpec, *, retry_failed: bool = False, budget_of: Callable[[JobSpec], int] | None = None
+) -> PlannedJob:
+    """Check a job, plan it or find its plan, and see what is left to do.
+
+    Writes run.json, and removes _SUCCESS where something is left.
+
+    Args:
+        spec: the job.
+        retry_failed: whether videos that failed are to be tried again.
+        budget_of: as for `check_job`.
+
+    Raises:
+        EsvError: the request is wrong or another job's output is in the way; nothing is written then.
+    """
+    checked = check_job(spec, budget_of)
+    manifest = checked.manifest
+    if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
+        found = read_manifest(spec.output)
+        assert found is not None, "a create-only put was refused, so it is there"
+        check_same_job(found, manifest.keys, manifest.files, spec.output)
+        manifest = found
+    spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
+    failed = _committed(spec.output, manifest)
+    retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
+    pending = tuple(unit for unit in manifest.units if unit.index not in failed or unit.index in retried)
+    if pending:
+        remove_success(spec.output)  # the job is not finished, whatever an earlier run said
+    return PlannedJob(spec, manifest, pending, retried)
+
+
+def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
+    """Failed rows of each committed unit, by the unit's number.
+
+    Raises:
+        JobError: a file is of another job, or in no plan.
+    """
+    listed = list_tables(output)
+    check_no_strays(output, listed, manifest.units)
+    units = committed_units(output, manifest.units, listed)
+    footers = read_footers_of(output, units, manifest.job, both=False)
+    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True)}
+
+
+def _new_manifest(
+    spec: JobSpec,
+    model: VideoModel,
+    files: Sequence[InputFile],
+    keys: dict[str, object],
+    budget_of: Callable[[JobSpec], int],
+) -> Manifest:
+    _check_no_partitions(spec.output)
+    storage.check_vacant(spec.output, _OWN_NAMES)
+    footers = read_footers(files)
+    files = sign(files, footers)
+    units = plan_units(files, spec.compute.unit, footers)
+    budget = budget_of(spec)
+    _check_features(with_memory_budget(spec, budget), model, files)
+    manifest = Manifest(
+        memory_budget=budget,
+        spec=spec.model_dump(mode="json"),
+        keys=keys,
+        fingerprint=fingerprint(keys),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("esv-ray", "torch", "ray", "pyarrow", "numpy")},
+        },
+        model=_about(model),
+        files=tuple(files),
+        units=tuple(units),
+    )
+    _check_adoptable(spec.output, manifest)
+    return manifest
+
+
+def _about(model: VideoModel) -> dict[str, Any]:
+    """What run.json says of the model."""
+    return {
+        "digest": model.digest,
+        "feature_dim": model.feature_dim,
+        "n_classes": model.n_classes,
+        "n_max": model.n_max,
+        "classes": None if model.classes is None else list(model.classes),
+        "prior": model.prior.tolist(),
+    }
+
+
+def _other_keys(found: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*found, *about}) if found.get(key) != about.get(key))
+
+
+def _check_adoptable(output: str, manifest: Manifest) -> None:
+    """Tables without a run.json, which was removed or put aside, are gone on with if all of them are of this job.
+
+    Raises:
+        JobError: some are not.
+    """
+    try:
+        _committed(output, manifest)
+    except StorageError:
+        raise
+    except (JobError, DataError) as error:
+        raise JobError(
+            f"{output}: expected an empty place for the output, found results without a run.json that are not of this "
+            f"job ({one_line(error)}); choose another output, or move them away"
+        ) from None
+
+
+def memory_budget(spec: JobSpec) -> int:
+    """Bytes for each actor: what the job asks for, else by this machine, as if it were a node of the cluster."""
+    asked, node, actors = spec.compute.memory_budget, this_machine(), spec.cluster.actors
+    if asked != "auto":
+        return asked
+    # Of a cluster's actors a node holds as many as it has room for, however many there are in all.
+    return memory_here(node, shape_of(spec, [node]), "auto" if spec.cluster.address is not None and actors else actors)
+
+
+def _check_no_partitions(output: str) -> None:
+    """Refuse to put a job's tables among the outputs of partitions, which no run over partitions would take again."""
+    if not storage.exists(storage.join(output, PROGRESS)):
+        return
+    folders, _ = storage.list_folder(output, "look for outputs of partitions")
+    # Partitions' names begin otherwise; the first tells for all.
+    name = next(
+        (one for one in folders if not one.startswith(("_", ".")) and one not in ("attributions", "videos")), None
+    )
+    if name is not None and storage.exists(storage.join(output, name, "run.json")):
+        raise JobError(f"{output} holds the outputs of partitions ({name}, ...); give another output, or --partitions")
+
+
+def check_outside(spec: JobSpec) -> None:
+    """Refuse an output among the features, by whatever name they have it.
+
+    Raises:
+        SpecError: what is written would be read.
+    """
+    name = f"part-000000-{16 * '0'}.parquet"
+    storage.check_outside(spec.features, spec.output, (f"attributions/{name}", f"videos/{name}"))
+
+
+def _check_places(spec: JobSpec) -> None:
+    check_outside(spec)
+    private = _private(spec)
+    if private and spec.cluster.actors not in ("auto", 0):
+        raise SpecError(
+            f"{private[0]} lives in the memory of this process, where no actor sees it; set cluster.actors to 0"
+        )
+    share = spec.cluster.gpus_per_actor
+    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
+        raise SpecError(
+            f"cluster.gpus_per_actor: expected 0 or auto on this machine, where torch sees no GPU, got {share:g}; or "
+            "give the address of a cluster that has some"
+        )
+
+
+def _check_classes(spec: JobSpec, model: VideoModel) -> None:
+    for choice in spec.classes:
+        count = choice if isinstance(choice, int) else -1
+        if count >= model.n_classes:
+            raise SpecError(
+                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; check `model`"
+            )
+
+
+def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]) -> None:
+    """What can be told before any row is computed."""
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "fixed before"
+    dim = feature_dim_of(files, budget)
+    if dim is not None and dim != model.feature_dim:
+        raise ModelError(
+            f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
+            f"(T, {dim}); check `model` and `features`"
+        )
+    if spec.classes == ("label",) and not has_labels(files):
+        raise DataError(
+            f"{spec.features}: classes asks for `label` alone, but the table has no labels; "
+            "ask for predicted, top:K, all or class ids"
+        )
+    lengths = () if spec.frames == "all" else spec.frames
+    for n in lengths:
+        job_engine(spec, model).check(n)

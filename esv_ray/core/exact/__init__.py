@@ -1,0 +1,1 @@
+"""Exact ESVs and Algorithm 1."""

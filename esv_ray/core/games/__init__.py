@@ -1,0 +1,1 @@
+"""Characteristic functions: models that give subsequences values."""

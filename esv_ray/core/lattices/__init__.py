@@ -1,0 +1,1 @@
+"""Sets of subsequences, full or sampled by Algorithm 1."""

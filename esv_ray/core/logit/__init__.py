@@ -1,0 +1,1 @@
+"""ESVs in logits."""

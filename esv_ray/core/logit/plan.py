@@ -1,0 +1,267 @@
+"""Plans of ESVs in logits: the closed form, exact or sampled without bias. Shape only, no features.
+
+With v(X) = F(X), no softmax, all of Eq. 4 to 9 (Price & Damen 2020) is linear in the heads: F(X) of k elements is the
+mean over s = 1 .. h_k = min(k, n_max) of the mean of f^s over the subsequences of X of length s, and so
+
+    phi_i = (F(all) - F(none)) / n + sum over s of  w_s * D_s(i),    w_s = 1/n * sum over k = s .. n-1 of s / (k h_k),
+
+with the contrast D_s(i) = mean of f^s(T) over T with i - mean over T without i, |T| = s. Nothing longer than n_max is
+looked at: n = 64 with heads up to 3 are 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
+
+Sampled, D_s is estimated from a few subsequences of length s by kriging: weights W[i, T] of least expected error if f^s
+is mostly a sum of low-order interactions (`surrogate`), under the constraints
+
+    sum over T of W[i, T] = 0,    sum over T with i of W[i, T] = 1.
+
+They make the estimate unbiased whatever f^s is: each video's elements are relabelled by a uniformly random permutation,
+under which the mean of W[i, T] depends only on whether T holds i, and the constraints leave one such mean: that of D_s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import comb
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esv_ray.core.keyed import derive_key
+from esv_ray.core.regression.design import draw, subsequences_of
+from esv_ray.core.regression.interactions import FloatArray, Interactions
+from esv_ray.core.regression.surrogate import CONTRASTS, Expectation, Shares, inverse, residual_contrasts
+from esv_ray.core.threads import one_thread
+
+_MOST_FEATURES = 2048  # of the prior; beyond, and with fewer subsequences than features, only single elements
+_MOST_TRIPLES = 16  # elements
+_SPARE = 1.5  # subsequences for a feature
+_PER_ELEMENT = 3  # subsequences, from where an additive head (TSN) is known without error
+_KNOWN = 1e4  # prior variance of what is to be fitted whatever its size
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """The subsequences of one length s, and operators on f^s.
+
+    Attributes:
+        s: the length.
+        elements: (N, s) int32 ascending.
+        member: (n + 1, N) uint8, the last row ones.
+        operator: (n + 1 + L, N): share of the ESVs, share of F(all), residual contrasts; None where every subsequence
+            is there: means do.
+        weight: w_s.
+        mean_weight: of the mean of f^s in F(all).
+    """
+
+    s: int
+    elements: Tensor
+    member: Tensor
+    operator: Tensor | None
+    weight: float
+    mean_weight: float
+
+    def __len__(self) -> int:
+        return self.member.shape[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that it has, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
+class LogitPlan:
+    """Everything of ESVs in logits that does not depend on a video.
+
+    Attributes:
+        n: elements.
+        scales: ascending.
+        weights: (n, rows): variance of ESVs by the squares of all residual contrasts.
+        exact: whether every subsequence up to the longest head is looked at.
+    """
+
+    n: int
+    scales: tuple[LogitScale, ...]
+    weights: Tensor
+    exact: bool
+
+    def evaluations(self, n_max: int | None) -> int:
+        """Head evaluations that a video costs."""
+        del n_max
+        return sum(len(scale) for scale in self.scales)
+
+    def rows(self, n_max: int) -> list[int]:
+        """Subsequences of each scale."""
+        del n_max
+        return [len(scale) for scale in self.scales]
+
+    def largest(self) -> int:
+        """Subsequences of its largest scale."""
+        return max(len(scale) for scale in self.scales)
+
+    def nbytes(self) -> int:
+        """Bytes held by its tensors."""
+        return self.weights.nbytes + sum(t.nbytes for scale in self.scales for t in scale.tensors().values())
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> LogitPlan:
+        """The same on a device in a dtype."""
+        scales = tuple(
+            LogitScale(
+                scale.s,
+                scale.elements.to(device),
+                scale.member.to(device),
+                None if scale.operator is None else scale.operator.to(device, dtype),
+                scale.weight,
+                scale.mean_weight,
+            )
+            for scale in self.scales
+        )
+        return LogitPlan(self.n, scales, self.weights.to(device, dtype), self.exact)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name, for storage (`from_tensors`)."""
+        out = {"weights": self.weights, "exact": torch.tensor(self.exact)}
+        for scale in self.scales:
+            out |= {f"{scale.s}.{name}": tensor for name, tensor in scale.tensors().items()}
+            out[f"{scale.s}.factors"] = torch.tensor([scale.weight, scale.mean_weight], dtype=torch.float64)
+        return out
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LogitPlan:
+        """From what `tensors` gave.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        found: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            s, dot, part = name.partition(".")
+            if dot:
+                found.setdefault(int(s), {})[part] = tensor
+        scales = tuple(
+            LogitScale(s, parts["elements"], parts["member"], parts.get("operator"), *parts["factors"].tolist())
+            for s, parts in sorted(found.items())
+        )
+        return cls(len(tensors["weights"]), scales, tensors["weights"], bool(tensors["exact"]))
+
+
+def scale_weights(n: int, n_max: int | None) -> FloatArray:
+    """w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
+    if n_max is None:
+        return np.append(np.full(n - 1, 1 / n), 0.0)
+    k = np.arange(1, n)
+    per_size = 1 / (k * np.minimum(k, n_max))
+    after = np.append(np.cumsum(per_size[::-1])[::-1], 0.0)  # sums over k >= s, for s = 1 .. n
+    scales = np.arange(1, min(n, n_max) + 1)
+    return np.asarray(scales * after[scales - 1] / n)
+
+
+def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
+    """Build the plan.
+
+    Args:
+        n: elements.
+        rows: most subsequences of a length, but never fewer than n, so that each element is in and out of some; None:
+            all of them.
+        seed: of the draws.
+        n_max: the model's longest head; None for a model that scores every length itself.
+    """
+    with one_thread():
+        return _build(n, rows, seed, n_max)
+
+
+def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
+    longest = n if n_max is None else min(n, n_max)
+    scales, variances = [], []
+    for s, weight in enumerate(scale_weights(n, n_max).tolist(), start=1):
+        count = comb(n, s) if rows is None else max(rows, n)
+        member = draw(n, s, count, seed)
+        mean_weight = 1 / longest if n_max is not None else float(s == n)
+        operator = None
+        if len(member) < subsequences_of(n, s):
+            operator, variance = _kriging(member.astype(np.float64), s, weight, mean_weight, rows or 0, seed)
+            variances.append(np.repeat(variance[:, None] / CONTRASTS, CONTRASTS, axis=1))
+        ones = torch.ones((n + 1, len(member)), dtype=torch.uint8)
+        ones[:n] = torch.from_numpy(np.ascontiguousarray(member.T).view(np.uint8))
+        positions = torch.from_numpy(member.nonzero()[1].reshape(len(member), s).astype(np.int32))
+        scales.append(LogitScale(s, positions, ones, operator, weight, mean_weight))
+    weights = np.concatenate(variances, axis=1) if variances else np.zeros((n, 0))
+    return LogitPlan(n, tuple(scales), torch.from_numpy(weights), not variances)
+
+
+def expected_of_logits(n: int, rows: int) -> Expectation:
+    """What is expected of f^s where `rows` subsequences of a length are looked at.
+
+    Bins would follow the plan's order of elements, which relabelling makes meaningless: every element is its own.
+    """
+    single = tuple(range(n))
+    pairs = 1 + n + comb(n, 2)
+    additive = _KNOWN if rows >= _PER_ELEMENT * n else 0.92
+    if n <= _MOST_TRIPLES and rows >= _SPARE * comb(n, 3):
+        return Expectation(Interactions(n, single, single, 3), Shares((additive, 0.06, 0.015), 0.01))
+    if pairs <= _MOST_FEATURES and rows >= pairs / _SPARE:
+        return Expectation(Interactions(n, single, single, 2), Shares((additive, 0.06), 0.02))
+    return Expectation(Interactions(n, single, single, 1), Shares((additive,), 0.08))
+
+
+def _kriging(
+    member: FloatArray, s: int, weight: float, mean_weight: float, rows: int, seed: int
+) -> tuple[Tensor, FloatArray]:
+    """Operator (n + 1 + L, N), and the variance (n,) of the ESVs' part for a unit of prior variance.
+
+    Everything is in terms of coefficients of the features: weights of a functional t are features @ coefficients.
+    """
+    n = member.shape[1]
+    expected = expected_of_logits(n, rows)
+    values, prior = expected.features.features(member, s), expected.shares.variances(expected.features)
+    noise = expected.shares.noise
+    gram = values.T @ values
+    covariance = inverse(gram / noise + np.diag(1 / prior))
+    solved = (covariance / prior) / noise  # inverse of the prior covariance of values, times the features
+    # Memberships z_i, and the constant, as coefficients.
+    q, spread = s / n, np.sqrt(s / n * (1 - s / n))
+    constant = np.zeros(len(prior))
+    constant[0] = 1
+    element = np.zeros((n, len(prior)))
+    element[:, 0] = q
+    element[np.arange(n), 1 + np.arange(n)] = spread * np.sqrt(n)
+    # Contrasts of f^s: those of its features, and of each subsequence's own part, which belongs to the contrast too.
+    holding, missing = comb(n - 1, s - 1), comb(n - 1, s)
+    own = element * (1 / holding + 1 / missing) - constant / missing
+    wanted = expected.features.contrasts(s)  # (n, P)
+    target = wanted * prior + noise * own
+    base = solved @ target.T  # (P, n) coefficients of the weights before the constraints
+    # Two multipliers for each element, of the constant and of its membership.
+    fix = solved @ np.concatenate([constant[None], element]).T  # (P, 1 + n)
+    answers = gram @ fix
+    a = np.full(n, constant @ answers[:, 0])
+    b = element @ answers[:, 0]
+    c = np.einsum("ip,pi->i", element, answers[:, 1:])
+    short = np.stack([-(constant @ gram @ base), 1 - np.einsum("ip,pi->i", element, gram @ base)])
+    determinant = a * c - b * b
+    first = (c * short[0] - b * short[1]) / determinant
+    second = (a * short[1] - b * short[0]) / determinant
+    coefficients = base + fix[:, :1] * first + fix[:, 1:] * second  # (P, n)
+    contrast = (values @ coefficients).T  # (n, N)
+    # The mean: constraint sum over T of W[T] = 1.
+    total = float(subsequences_of(n, s))
+    flat = solved @ (constant * (prior + noise / total))
+    flat += fix[:, 0] * (1 - constant @ gram @ flat) / a[0]
+    mean = values @ flat
+    contrast -= contrast.mean(axis=0)  # contrasts of all elements add up to nothing
+    centred = coefficients - coefficients.mean(axis=1, keepdims=True)
+    # What the weights get wrong, order by order and by each subsequence's own part: those of D_s, and of the share of
+    # F(all) that each element has.
+    part = mean_weight / n
+    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * wanted
+    off[:, 0] = 0.0  # nothing, by the constraints
+    there = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
+    every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # the two have no product in common
+    rest = every - np.square(there).sum(axis=1)
+    given = weight * contrast + part * mean
+    variance = np.square(off) @ prior + noise * (np.square(given - there).sum(axis=1) + rest)
+    key = int(derive_key(seed, "logit contrasts", n, s))
+    residuals = residual_contrasts(values, covariance, noise, key)
+    operator = np.concatenate([weight * contrast, mean_weight * mean[None], residuals])
+    return torch.from_numpy(np.ascontiguousarray(operator)), np.asarray(np.maximum(variance, 0.0))

@@ -1,0 +1,1 @@
+"""Gaussian-process regression on interactions: designs, surrogates, operators."""

@@ -1,0 +1,73 @@
+"""Columns that the names of directories give, as Hive, Spark and DuckDB partition tables: ``label=3/x.parquet``.
+
+The directories of the table count: those below its location, and those of the form ``name=value`` that the location
+ends with, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. What lies further above
+is where somebody keeps the table, and says nothing of its videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
+
+from esv_ray.errors import DataError
+from esv_ray.input.numbers import whole_number
+
+_NAMED = ("video_id", "label")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]:
+    """Return the columns that the directories of a file name: column to value, None for a null.
+
+    Args:
+        url: the file, as it was found.
+        root: of the table (`storage.root_of`); None: only directories of the form ``name=value`` directly above count.
+
+    Raises:
+        DataError: a directory names a column twice, in other letters, or a label that is not a number.
+    """
+    found: dict[str, str | None] = {}
+    for part in _directories(url, root):
+        name, equals, escaped = part.partition("=")
+        plain = name.strip().lower()
+        if not equals or plain not in _NAMED:
+            continue
+        if name != plain:
+            raise DataError(f"{url}: directory {part}: expected {plain}=..., got {name}=...; rename it")
+        try:
+            value = None if escaped == _NULL else unquote(escaped, errors="strict")
+        except UnicodeDecodeError:
+            raise DataError(f"{url}: directory {part}: expected UTF-8 after percent signs; rename it") from None
+        if name == "label" and value is not None:
+            number = whole_number(value)
+            if number is None:
+                raise DataError(
+                    f"{url}: directory {part}: expected the number of a class, got {value!r}; rename it to label=ID"
+                )
+            value = str(number)
+        if name in found and found[name] != value:
+            raise DataError(f"{url}: expected one directory {name}=..., got {found[name]!r} and {value!r}; rename one")
+        found[name] = value
+    return found
+
+
+def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Return columns that directories name, as they were written down.
+
+    Raises:
+        ValueError: they are none such.
+    """
+    for name, value in named.items():
+        if name not in _NAMED or (name == "label" and value is not None and whole_number(value) is None):
+            raise ValueError(f"expected columns that directories name, got {name!r:.60}: {value!r:.60}")
+    return named
+
+
+def _directories(url: str, root: str | None) -> Sequence[str]:
+    """Names of the directories that count, outermost first."""
+    directories = url.split("/")[:-1]
+    first = len(directories) if root is None else min(len(directories), len(root.split("/")))
+    while first and "=" in directories[first - 1]:
+        first -= 1
+    return directories[first:]

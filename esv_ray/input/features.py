@@ -1,0 +1,194 @@
+"""Feature tables: from Parquet rows to checked frames, vectorised from Arrow buffers.
+
+A row that breaks the contract becomes a `BadRow` with its reason; a file that cannot be read as a feature table is a
+`DataError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from esv_ray.input.frames import FrameColumn, NumberColumn
+from esv_ray.input.ids import read_ids
+from esv_ray.input.labels import check_directory, read_labels
+
+_NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """One good row.
+
+    Attributes:
+        row: its place among the rows that were decoded.
+        video_id: unique in its file.
+        features: (T, D), finite, in the dtype asked for; it may be a view of the table's memory.
+        label: class id, or None.
+        frame_index: (T,) int32, the number of each frame in its video.
+    """
+
+    row: int
+    video_id: str
+    features: npt.NDArray[np.floating]
+    label: int | None
+    frame_index: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that breaks the contract: why, and what could be read of it."""
+
+    row: int
+    video_id: str
+    label: int | None
+    n_frames: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Rows of a feature table by columns.
+
+    Attributes:
+        ids: of each row, "" where it has none.
+        labels: (rows,) int32.
+        labelled: (rows,) whether there is a label, one that an int32 holds.
+        n_frames: (rows,) int32.
+        faults: rows that break the contract, and why.
+    """
+
+    ids: list[str]
+    labels: npt.NDArray[np.int32]
+    labelled: npt.NDArray[np.bool_]
+    n_frames: npt.NDArray[np.int32]
+    faults: dict[int, str]
+    _frames: FrameColumn
+    _numbers: NumberColumn
+
+    @property
+    def good(self) -> npt.NDArray[np.int64]:
+        """The rows that keep the contract, ascending."""
+        return np.delete(np.arange(len(self.ids)), list(self.faults))
+
+    def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """(K, n, D): of good rows (K,) the frames at places (K, n)."""
+        return self._frames.take(rows, places)
+
+    def frame_index(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """(K, n): of good rows (K,) the numbers of the frames at places (K, n)."""
+        return self._numbers.take(rows, places)
+
+    def label(self, row: int) -> int | None:
+        """Class id of a row, or None."""
+        return int(self.labels[row]) if self.labelled[row] else None
+
+
+def decode_rows(
+    table: pa.Table,
+    *,
+    feature_dim: int,
+    n_classes: int,
+    dtype: npt.DTypeLike = np.float32,
+    repeated: Sequence[int] = (),
+    refused: str | None = None,
+    unlabelled: Collection[int] = (),
+    named: Mapping[str, str | None] = _NO_NAMES,
+) -> FeatureRows:
+    """Decode rows of a feature table by columns, without a Python object per frame or needless copies.
+
+    Args:
+        table: columns as `columns_of`, of a schema that passed `check_schema`.
+        feature_dim: D that the model takes.
+        n_classes: C; labels are 0..C-1.
+        dtype: of the features.
+        repeated: rows of `table` whose id stands earlier in the same file.
+        refused: why the features of all rows were not read, or None.
+        unlabelled: labels that mark videos without one.
+        named: columns that the names of the file's directories give (`InputFile.named`).
+    """
+    ids, id_faults = _ids(table, named)
+    labels = read_labels(_labels(table, named), n_classes, unlabelled)
+    if "label" in named and "label" in table.column_names:
+        check_directory(labels, named["label"], unlabelled)
+    frames = FrameColumn.read(_one_chunk(table, "features"), feature_dim, dtype)
+    given = _one_chunk(table, "frame_index") if "frame_index" in table.column_names else None
+    numbers = NumberColumn.read(given, frames.n_frames)
+    again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
+    # Of several faults the first that a reader would meet is told.
+    unread = {} if refused is None else dict.fromkeys(range(table.num_rows), refused)
+    faults = {**numbers.faults, **labels.faults, **frames.faults, **again, **id_faults, **unread}
+    n_frames = frames.n_frames.astype(np.int32)
+    return FeatureRows(ids, labels.ids, labels.known, n_frames, dict(sorted(faults.items())), frames, numbers)
+
+
+def decode(
+    table: pa.Table,
+    *,
+    feature_dim: int,
+    n_classes: int,
+    dtype: npt.DTypeLike = np.float32,
+    repeated: Sequence[int] = (),
+    unlabelled: Collection[int] = (),
+    named: Mapping[str, str | None] = _NO_NAMES,
+) -> tuple[list[Video], list[BadRow]]:
+    """Decode rows one by one, good rows and bad rows, each in table order; arguments as `decode_rows`."""
+    rows = decode_rows(
+        table,
+        feature_dim=feature_dim,
+        n_classes=n_classes,
+        dtype=dtype,
+        repeated=repeated,
+        unlabelled=unlabelled,
+        named=named,
+    )
+    bad = [
+        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
+    ]
+    return videos_of(rows), bad
+
+
+def videos_of(rows: FeatureRows) -> list[Video]:
+    """The good rows one by one, in table order."""
+    videos = []
+    for row in rows.good.tolist():
+        one, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
+        numbers = rows.frame_index(one, places)[0]
+        videos.append(Video(row, rows.ids[row], rows.features(one, places)[0], rows.label(row), numbers))
+    return videos
+
+
+def _ids(table: pa.Table, named: Mapping[str, str | None]) -> tuple[list[str], dict[int, str]]:
+    """The id of each row, and why it has none."""
+    if "video_id" not in table.column_names:
+        return read_ids(pa.chunked_array([constant(named["video_id"], table.num_rows)]))
+    ids, faults = read_ids(table.column("video_id"))
+    if "video_id" in named:
+        directory = named["video_id"]
+        for row, video_id in enumerate(ids):
+            if row not in faults and video_id != directory:
+                faults[row] = f"video_id {video_id!r:.60}, but its directory is video_id={directory!r:.60}"
+    return ids, faults
+
+
+def _labels(table: pa.Table, named: Mapping[str, str | None]) -> pa.Array:
+    if "label" in table.column_names:
+        return _one_chunk(table, "label")
+    return constant(named.get("label"), table.num_rows)
+
+
+def constant(value: str | None, rows: int) -> pa.Array:
+    """(rows,) times the value that a directory names."""
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _one_chunk(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

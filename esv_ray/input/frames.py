@@ -1,0 +1,159 @@
+"""The nested columns of a feature table, taken apart once: frames of D numbers, and the numbers of frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esv_ray.input.numbers import whole_numbers
+
+INT32_MAX = 2**31 - 1
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameColumn:
+    """The column `features`.
+
+    Attributes:
+        n_frames: (rows,) int64.
+        faults: rows that break the contract, and why.
+    """
+
+    n_frames: Int64Array
+    faults: dict[int, str]
+    _dim: int
+    _first: Int64Array  # (rows,) first frame of each row
+    _values: npt.NDArray[np.floating]  # flat
+    _starts: Int64Array | None  # (frames + 1,) first value of each frame; None: every D-th
+
+    @classmethod
+    def read(cls, column: pa.Array, dim: int, dtype: npt.DTypeLike) -> FrameColumn:
+        """Take a column of lists of frames apart; frames have `dim` values."""
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        lost = column.is_null().to_numpy(zero_copy_only=False)
+        n_frames = np.where(lost, 0, np.diff(offsets))
+        # Only what these rows span: a unit is a slice of a row group.
+        frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+        offsets -= offsets[0]
+        if pa.types.is_fixed_size_list(frames.type):
+            size = frames.type.list_size
+            # .values ignores the slice of its array
+            starts = (np.arange(len(frames) + 1, dtype=np.int64) + frames.offset) * size
+        else:
+            starts = frames.offsets.to_numpy().astype(np.int64)
+        lengths = np.diff(starts)
+        raw = frames.values.slice(starts[0], starts[-1] - starts[0])
+        starts -= starts[0]
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
+            # Null becomes NaN; float32 without nulls is not copied.
+            values = raw.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+        lost_frame = frames.is_null().to_numpy(zero_copy_only=False)
+        wrong = lost_frame | (lengths != dim)
+
+        faults = {int(row): "features is null" for row in np.flatnonzero(lost)}
+        faults |= {int(row): "no frames" for row in np.flatnonzero(~lost & (n_frames == 0))}
+        row_of = np.searchsorted(offsets, np.arange(len(frames)), side="right") - 1 if wrong.any() else None
+        if row_of is not None:
+            for row in np.unique(row_of[wrong]):
+                if not lost[row]:
+                    own = slice(offsets[row], offsets[row + 1])
+                    faults[int(row)] = _frame_fault(lost_frame[own], lengths[own], dim)
+        finite = np.isfinite(values)
+        if not finite.all():
+            frame_of = np.searchsorted(starts, np.flatnonzero(~finite), side="right") - 1
+            for frame in np.unique(frame_of):
+                row = int(np.searchsorted(offsets, frame, side="right")) - 1
+                if row not in faults:
+                    place = int(frame - offsets[row])
+                    given = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
+                    why = "NaN, infinity or null in"
+                    if np.isfinite(given.astype(np.float64)).all():
+                        why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
+                    faults[row] = f"features are not finite: {why} frame {place}"
+        return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
+
+    def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:
+        """(K, n, D) frames of good rows (K,) at places (K, n)."""
+        frames = self._first[rows][:, None] + places
+        if self._starts is None:
+            out: npt.NDArray[np.floating] = self._values.reshape(-1, self._dim)[frames]
+        else:
+            out = self._values[self._starts[frames][..., None] + np.arange(self._dim)]
+        return out
+
+
+def frame_sizes(column: pa.ChunkedArray) -> list[int]:
+    """Values of a frame, for each row whose frames all have as many, and have any."""
+    sizes = []
+    for chunk in column.chunks:
+        for row in range(len(chunk)):
+            frames = chunk[row].values
+            found = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
+            if len(found) == 1 and found != [0]:
+                sizes.append(int(found[0]))
+    return sizes
+
+
+def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:
+    if lost.any():
+        return f"frame {int(np.flatnonzero(lost)[0])} is null"
+    sizes = np.unique(lengths)
+    if len(sizes) > 1:
+        return f"features are ragged: frames of {int(sizes[0])} to {int(sizes[-1])} values, expected {dim}"
+    return f"features must be (T, {dim}), got ({len(lengths)}, {int(sizes[0])})"
+
+
+@dataclass(frozen=True, eq=False)
+class NumberColumn:
+    """The column `frame_index`; where it is absent or null, frames are numbered 0..T-1.
+
+    Attributes:
+        faults: rows that break the contract, and why.
+    """
+
+    faults: dict[int, str]
+    _first: Int64Array  # (rows,) place of each row's first number; -1: counted
+    _values: npt.NDArray[np.int32]
+
+    @classmethod
+    def read(cls, column: pa.Array | None, n_frames: Int64Array) -> NumberColumn:
+        """Take a column of lists of numbers apart; `n_frames` (rows,) says how many each row must have."""
+        if column is None or pa.types.is_null(column.type):
+            return cls({}, np.full(len(n_frames), -1), np.zeros(0, np.int32))
+        if pa.types.is_fixed_size_list(column.type):
+            column = column.cast(pa.list_(column.type.value_type))
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+        offsets -= offsets[0]
+        values, null, wrong = whole_numbers(raw)
+        bad = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
+        lost = column.is_null().to_numpy(zero_copy_only=False)
+        faults: dict[int, str] = {}
+        if bad.any():
+            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(bad), side="right") - 1)
+            faults = {
+                int(row): "frame_index holds nulls or values that are not 32-bit integers" for row in rows[~lost[rows]]
+            }
+        counts = np.diff(offsets)
+        for row in np.flatnonzero(~lost & (counts != n_frames)):
+            faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
+        return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(bad, 0, values).astype(np.int32))
+
+    def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.int32]:
+        """(K, n) numbers of the frames of good rows (K,) at places (K, n)."""
+        first = self._first[rows][:, None]
+        if not len(self._values):
+            return places.astype(np.int32)
+        given = self._values[np.where(first < 0, 0, first + places)]
+        return np.where(first < 0, places, given).astype(np.int32)
+
+
+def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    """n of T frames, uniformly: floor((i + 0.5) * T / n), in whole numbers. (K, n) from n_frames (K,), n <= T."""
+    return (2 * np.arange(n, dtype=np.int64) + 1) * n_frames[:, None] // (2 * n)

@@ -1,0 +1,88 @@
+"""Labels of videos: class ids as int32, rows without one, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from esv_ray.input.columns import is_text
+from esv_ray.input.frames import INT32_MAX
+from esv_ray.input.ids import as_bytes
+from esv_ray.input.numbers import whole_number, whole_numbers
+
+LONGEST_TEXT = 40  # bytes of a label that is text: what a message shows, and more than any number has
+
+
+class Labels(NamedTuple):
+    """Labels of the rows of a table.
+
+    Attributes:
+        ids: (rows,) int32, 0 where there is none.
+        known: (rows,) bool: there is a label, one that an int32 holds.
+        faults: row to what is wrong with its label.
+    """
+
+    ids: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    faults: dict[int, str]
+
+
+def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = ()) -> Labels:
+    """Read (rows,) labels of any type that `columns.is_label` takes.
+
+    Args:
+        column: the labels; null and NaN mean that a video has none.
+        n_classes: C; labels are 0..C-1. INT32_MAX where it is not known.
+        unlabelled: numbers that mark videos without a label.
+    """
+    values, null, wrong = whole_numbers(column)
+    given = ~null & (wrong | ~np.isin(values, list(unlabelled)))
+    known = given & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
+    beyond = given & ~wrong & ((values < 0) | (values >= n_classes))
+    expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
+    faults = {}
+    for row in np.flatnonzero(beyond | wrong).tolist():
+        faults[row] = f"label {_shown(column, row)} is " + (
+            f"out of range: {expected}; if it marks videos without a label, "
+            + ("add it to `unlabelled` in the spec" if beyond[row] else "write null in its place")
+            if beyond[row] or _is_whole(_value(column, row))
+            else "not a class id: expected a whole number"
+        )
+    return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
+
+
+def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
+    """Add a fault for each row whose label is not that of its directory."""
+    named = None if value is None else whole_number(value)
+    if named in unlabelled:
+        named = None
+    for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
+        own = label if known else None
+        if own != named:
+            shown = "no label" if own is None else f"label {own}"
+            labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a label is a whole number, if one that neither an int64 nor `unlabelled` holds."""
+    if isinstance(value, bytes):
+        return len(value) <= LONGEST_TEXT and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
+    if isinstance(value, Decimal):
+        return value.is_finite() and value == value.to_integral_value()
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
+def _shown(column: pa.Array, row: int) -> str:
+    """The label of a row as a message shows it."""
+    value = _value(column, row)
+    return repr(value[:LONGEST_TEXT].decode(errors="replace")) if isinstance(value, bytes) else str(value)
+
+
+def _value(column: pa.Array, row: int) -> object:
+    """The label of a row; text as bytes, since it need not be UTF-8."""
+    return (as_bytes(column.slice(row, 1))[0] if is_text(column.type) else column[row]).as_py()

@@ -1,0 +1,45 @@
+"""What a file is that has the name of a Parquet file and is none, by its first and last bytes."""
+
+from __future__ import annotations
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+from esv_ray.input.parquet.pages import Bytes
+
+_MAGIC = b"PAR1"
+_FEWEST_BYTES = 12  # the magic number twice, and the length of the footer
+_HEAD_BYTES = 64
+_ADVICE = {"an HDF5 file": "see esv import features"}
+
+
+def check_is_parquet(at: Bytes, size: int, where: str) -> None:
+    """Refuse a file that does not begin and end as Parquet files do.
+
+    Args:
+        at: gives its bytes.
+        size: of the file.
+        where: the file, for the error.
+
+    Raises:
+        DataError: says what it is, and how to go on.
+    """
+    if size < _FEWEST_BYTES:
+        got = f"a file of {size} bytes" if size else "an empty file"
+        raise DataError(f"{where}: expected a Parquet file, got {got}; write or download it again")
+    head, tail = at(0, min(size, _HEAD_BYTES)), at(size - len(_MAGIC), len(_MAGIC))
+    if tail == b"PARE":
+        raise DataError(
+            f"{where}: expected a Parquet file, got one with an encrypted footer; write it without encryption"
+        )
+    if tail == _MAGIC:
+        return
+    kind = storage.kind_of(head)
+    if head.startswith(_MAGIC):
+        got = "one that is cut short"
+    elif kind is not None:
+        advice = _ADVICE.get(kind[0]) or kind[1] or "write it as Parquet"
+        raise DataError(f"{where}: expected a Parquet file, got {kind[0]}; {advice}")
+    else:
+        text = head.decode("utf-8", errors="replace").splitlines()
+        got = f"something else, which begins with {text[0][:40]!r}" if text else "something else"
+    raise DataError(f"{where}: expected a Parquet file, got {got}; write or download it again")

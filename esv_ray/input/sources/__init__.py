@@ -1,0 +1,1 @@
+"""Importers of features, one module a format."""

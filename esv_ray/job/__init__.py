@@ -1,0 +1,1 @@
+"""Running units of any work on Ray, or in this process: scheduling, retries, bisection, progress."""

@@ -1,0 +1,1 @@
+"""Which unit runs where: pure state machines, without Ray and without a clock."""

@@ -1,0 +1,1 @@
+"""Importers of models, one module a published layout."""

@@ -1,0 +1,1 @@
+"""Attribution tables out: schemas, commits, run.json."""

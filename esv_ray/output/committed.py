@@ -1,0 +1,155 @@
+"""Which units of a plan are on storage, and what their files say of themselves.
+
+Listings may be late, and stores may lose what they accepted. So a unit counts as committed only if both of its files
+are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError
+from esv_ray.input.units import Unit
+from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
+from esv_ray.output.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
+from esv_ray.parallel import in_parallel
+
+_READERS = 16  # footers are small: latency, not bandwidth
+_NAMED = 3
+
+Listing = Mapping[str, frozenset[str]]
+"""File names by folder of the output."""
+
+
+def list_tables(output: str) -> Listing:
+    """List the files of all tables of an output; a folder that does not exist is empty.
+
+    Raises:
+        DataError: the storage refuses to list.
+    """
+    return {
+        folder: frozenset(storage.list_names(storage.join(output, folder), "list the output")) for folder in FOLDERS
+    }
+
+
+def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
+    """Name the files that are in no plan, below the output; hidden ones, which readers of tables skip, are fine."""
+    planned = {unit.name for unit in units}
+    return tuple(
+        f"{folder}/{name}"
+        for folder in FOLDERS
+        for name in sorted(listed[folder] - planned)
+        if not name.startswith(("_", "."))
+    )
+
+
+def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None:
+    """Refuse an output with files that are not of its job.
+
+    Raises:
+        JobError: names them.
+    """
+    strays = strays_of(listed, units)
+    if strays:
+        more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
+        raise JobError(
+            f"{output}: expected the files of its job only, found {', '.join(strays[:_NAMED])}{more}; "
+            f"`esv verify --repair {output}` moves them aside, then run the job again"
+        )
+
+
+def committed_units(output: str, units: Sequence[Unit], listed: Listing | None = None) -> list[Unit]:
+    """Find the units both of whose files are there, in plan order.
+
+    Args:
+        output: of the job.
+        units: of the plan.
+        listed: from `list_tables`; None: list now. A unit that only some of the listings name is looked up by name.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    listed = list_tables(output) if listed is None else listed
+    whole = frozenset.intersection(*listed.values())
+    half = frozenset.union(*listed.values()) - whole
+    found = whole | {unit.name for unit in look_for(output, [unit for unit in units if unit.name in half])}
+    return [unit for unit in units if unit.name in found]
+
+
+def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
+    """Look units up by name; return those both of whose files are there.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    if not units:
+        return []
+    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=_READERS)
+    return [unit for unit, seen in zip(units, there, strict=True) if seen]
+
+
+def is_committed(output: str, unit: Unit) -> bool:
+    """Whether both files of a unit are there. The mark is looked up first: where it is missing, one request suffices.
+
+    Raises:
+        DataError: the storage refuses to say.
+    """
+    return storage.exists(videos_url(output, unit)) and storage.exists(attributions_url(output, unit))
+
+
+def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool) -> list[UnitFooter]:
+    """Read the marks of committed units, and see that they are of this job.
+
+    Args:
+        output: of the job.
+        units: committed ones.
+        job: `Manifest.job`.
+        both: look at the attributions files' footers, too.
+
+    Raises:
+        JobError: a file is of another job, or of other rows than the plan says.
+        DataError: a file is missing or unreadable, or the storage refuses.
+    """
+
+    def read(unit: Unit) -> UnitFooter:
+        footer = read_mark(output, unit, job)
+        if both:
+            check_attributions(output, unit, job)
+        return footer
+
+    return in_parallel(read, units, threads=_READERS)
+
+
+def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
+    """Read the footer of a unit's videos file; errors as for `read_footers_of`."""
+    where = videos_url(output, unit)
+    footer = footer_of(_metadata(where), where)
+    check_origin(footer.origin, origin_for(unit, job), where)
+    if footer.counts.rows != unit.rows:
+        raise JobError(
+            f"{where}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; "
+            "`esv verify --repair` on the output moves it aside, then run the job again"
+        )
+    return footer
+
+
+def check_attributions(output: str, unit: Unit, job: str) -> None:
+    """See that a unit's attributions file is of this job; errors as for `read_footers_of`."""
+    where = attributions_url(output, unit)
+    check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
+
+
+def _metadata(where: str) -> pq.FileMetaData:
+    doing = "read the output"
+    with storage.locating(where, doing), storage.reader(where, doing) as file:
+        try:
+            return pq.read_metadata(file)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{where}: expected a Parquet file: {' '.join(str(error).split())[:200]}; "
+                "`esv verify --repair` on the output moves it aside, then run the job again"
+            ) from None

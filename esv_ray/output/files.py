@@ -1,0 +1,101 @@
+"""A committed file read back, whoever wrote it: bounded before Arrow decodes it, and of the contract's schema."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+from esv_ray.input.columns import names_of
+from esv_ray.input.parquet.footers import groups_of
+from esv_ray.input.parquet.pages import chunk_size
+from esv_ray.machine import host_memory
+
+
+def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData, str]:
+    """Read a table of an output.
+
+    Args:
+        url: of its file.
+        schema: of the contract.
+        where: the file, for people.
+
+    Returns:
+        The table, its footer, and the SHA-256 of its file.
+
+    Raises:
+        StorageError: the storage refuses.
+        DataError: the file is not there, broken, of another schema, or would take more memory than this machine has.
+    """
+    data = storage.read_bytes(url, "read the output")
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    try:
+        found = pq.ParquetFile(io.BytesIO(data)).schema_arrow
+        names = names_of(found, where)
+        if not found.equals(schema, check_metadata=False):
+            other = _other(schema, found, names)
+            raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {other}")
+        # Text as places in a dictionary: one long text may stand in every row.
+        parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
+        room = host_memory()
+        _check_room(_needed(parquet, data, schema.names, where), room, where)
+        table = parquet.read()
+        _check_room(_text_bytes(table, text), room, where)
+        table = table.cast(schema)
+        table.validate(full=True)  # text that is not UTF-8 among the rest
+    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
+        raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
+    return table, parquet.metadata, hashlib.sha256(data).hexdigest()
+
+
+def _other(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
+    """What a schema has in place of the contract's: its columns or, where these are the same, a type that differs."""
+    if list(names) != expected.names:
+        return str(list(names))
+    pairs = zip(expected, found, strict=True)
+    return next((f"{_typed(got)} in place of {_typed(due)}" for due, got in pairs if not due.equals(got)), "others")
+
+
+def _typed(field: pa.Field) -> str:
+    return f"{field.name} {field.type}{'' if field.nullable else ' not null'}"
+
+
+def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> int:
+    """Most bytes that decoding takes, by the page headers: run lengths put any number of values into a few bytes."""
+
+    def at(start: int, size: int) -> bytes:
+        return data[max(0, start) : start + size]
+
+    needed = 0
+    for group in groups_of(parquet, at, len(data), names, where):
+        for name, chunk in group.chunks.items():
+            try:
+                size = chunk_size(at, chunk.start, chunk.size, chunk.values)
+            except DataError as error:
+                raise DataError(f"{where}: not readable as Parquet: column {name}: {error}") from None
+            needed += size.values * (2 * chunk.itemsize + 8) + 2 * size.largest
+    return needed
+
+
+def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
+    """Bytes of dictionary-encoded columns as plain text."""
+    needed = 0
+    for name in text:
+        for chunk in table.column(name).chunks:
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+            needed += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return needed
+
+
+def _check_room(needed: int, room: int, where: str) -> None:
+    if not needed <= room:
+        raise DataError(
+            f"{where}: expected a table that {room} bytes of memory hold, got one that takes up to {needed}: it is not "
+            "the job's, or verify it on a larger machine"
+        )

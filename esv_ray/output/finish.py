@@ -1,0 +1,127 @@
+"""The end of a job: every unit of the plan is seen on storage, then _SUCCESS is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError
+from esv_ray.input.units import Unit
+from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
+from esv_ray.output.layout import videos_url
+from esv_ray.output.manifest import Manifest, commit_manifest, commit_success, read_manifest, read_success
+from esv_ray.output.repeats import Repeats, find_repeats
+from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
+
+_NAMED = 10
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each further look for what was committed and is not seen
+_MOST_LOOKED_FOR = 1000  # again; of more, somebody removed the folder
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """What is committed.
+
+    Attributes:
+        counts: of the units that are seen.
+        failed: (video_id, reason) of the first failed videos.
+        missing: names of units that were committed and are not seen: removed since, or lost by the storage.
+        repeats: ids that stand in several files of the feature table.
+        finished: whether every unit of the plan is seen, no id stands in two files, and _SUCCESS is seen too.
+    """
+
+    counts: UnitCounts
+    failed: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    repeats: Repeats
+    finished: bool
+
+
+def finish_job(
+    output: str, manifest: Manifest, expected: Collection[str], *, pause: Callable[[float], None] = time.sleep
+) -> JobCounts:
+    """Count what is committed; publish _SUCCESS if that is every unit of the plan, and every id is in one file.
+
+    Args:
+        output: of the job.
+        manifest: its plan. Where run.json was removed in the meantime it is published again.
+        expected: names of the units that this run or an earlier one committed; those that are not seen are looked up
+            again, by name and for a bounded time.
+        pause: waits for so many seconds.
+
+    Raises:
+        JobError: another job's plan or files are in the way, or counts disagree with an earlier _SUCCESS.
+        DataError: the storage refuses.
+    """
+    _keep_manifest(output, manifest)
+    listed = list_tables(output)
+    check_no_strays(output, listed, manifest.units)
+    seen = {unit.name for unit in committed_units(output, manifest.units, listed)}
+    absent = [unit for unit in manifest.units if unit.name in expected and unit.name not in seen]
+    missing = _look_again(output, absent, pause)
+    seen |= {unit.name for unit in absent} - {unit.name for unit in missing}
+    units = [unit for unit in manifest.units if unit.name in seen]
+    footers = read_footers_of(output, units, manifest.job, both=True)
+    total = sum((footer.counts for footer in footers), start=NO_COUNTS)
+    repeats = find_repeats(output, units, footers)
+    finished = len(units) == len(manifest.units) and not repeats.number
+    if finished:
+        _publish_success(output, total, len(units))
+    suspects = [unit for unit, footer in zip(units, footers, strict=True) if footer.failed]
+    return JobCounts(total, _first_failed(output, suspects), tuple(unit.name for unit in missing), repeats, finished)
+
+
+def _keep_manifest(output: str, manifest: Manifest) -> None:
+    """Where the whole output was removed in mid-job, run.json is written again: the next run then resumes."""
+    found = read_manifest(output)
+    if found is None:
+        commit_manifest(output, manifest)
+        found = read_manifest(output)
+    if found is None or (found.job, found.units) != (manifest.job, manifest.units):
+        raise JobError(
+            f"{output}: run.json is now another job's; two jobs must not share an output: choose another for one of "
+            "them, and move this one's tables away"
+        )
+
+
+def _look_again(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
+    """Look units up by name; return those that are not there in the end."""
+    for seconds in (0.0, *_PAUSES_S):
+        if not absent or (seconds and len(absent) > _MOST_LOOKED_FOR):
+            break
+        pause(seconds)
+        there = {unit.name for unit in look_for(output, absent)}
+        absent = [unit for unit in absent if unit.name not in there]
+    return absent
+
+
+def _publish_success(output: str, total: UnitCounts, units: int) -> None:
+    if read_success(output) is None:
+        commit_success(output, total, units)
+    found = read_success(output)
+    if found is None:
+        raise JobError(f"{output}: _SUCCESS was written and is not there: the storage loses what it accepts")
+    if found != {"units": units, **total.asdict()}:
+        raise JobError(f"{output}: _SUCCESS disagrees with the tables; run `esv verify --repair {output}`")
+
+
+def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
+    named: dict[tuple[str, str], None] = {}  # once, at however many lengths
+    for unit in units:
+        if len(named) >= _NAMED:
+            break
+        where = videos_url(output, unit)
+        doing = "read the videos table"
+        with storage.locating(where, doing), storage.reader(where, doing) as file:
+            try:
+                table = pq.read_table(file, columns=["video_id", "status", "reason"])
+            except pa.ArrowException as error:
+                raise DataError(f"{where}: not readable: {' '.join(str(error).split())[:200]}") from None
+        rows = [row for row in table.to_pylist() if row["status"] == "failed"]
+        named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)
+    return tuple(named)[:_NAMED]

@@ -1,0 +1,321 @@
+"""The output of a job on storage: run.json, where its units go, _SUCCESS.
+
+One unit commits one file to each folder (`commits`); the one in `videos` is the mark that it is done. What is read here
+may have been changed by anybody: it is checked whole, and one line says what is wrong (issue 15).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError, StorageError
+from esv_ray.input.directories import check_named
+from esv_ray.input.files import InputFile
+from esv_ray.input.units import Unit
+from esv_ray.output.layout import RUN, SUCCESS
+from esv_ray.output.unit_files import UnitCounts
+from esv_ray.spec import JobSpec, fingerprint, job_keys
+
+Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
+
+FORMAT = 3
+_PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
+_MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
+_MOST_SUCCESS_BYTES = 2**16
+_SHOWN = 60  # characters of a value in a message
+
+
+_Named = Annotated[dict[str, str | None], AfterValidator(check_named)]
+
+
+class BrokenManifestError(DataError):
+    """A run.json that is damaged."""
+
+
+class _Model(BaseModel):
+    """What run.json says of the model."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    digest: str
+    feature_dim: Annotated[StrictInt, Field(ge=1)]
+    n_classes: Annotated[StrictInt, Field(ge=1)]
+    n_max: Annotated[StrictInt, Field(ge=1)] | None
+    prior: Annotated[list[Share], Field(min_length=1)]
+    classes: list[str] | None = None
+
+
+class _Written(BaseModel):
+    """run.json as it is written: what outsiders may have changed is checked when it is read."""
+
+    model_config = ConfigDict(strict=True)
+
+    spec: dict[str, Any]
+    keys: dict[str, Any]
+    fingerprint: str
+    versions: dict[str, str]
+    model: _Model
+    files: list[Annotated[tuple[str, Count, str, str, _Named], Field(strict=False)]]
+    units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
+    memory_budget: Count | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """run.json.
+
+    Attributes:
+        spec: the job spec as it was given.
+        keys: everything that results depend on, flat, the model's hash among them.
+        fingerprint: hash of the keys.
+        versions: of the software that planned the job; for people.
+        model: what the bundle is: kind of numbers, n_max, classes.
+        files: of the feature table.
+        units: the partition plan.
+        memory_budget: bytes that the work of an actor may take, as it was fixed when the job was planned.
+    """
+
+    spec: Mapping[str, Any]
+    keys: Mapping[str, Any]
+    fingerprint: str
+    versions: Mapping[str, str]
+    model: Mapping[str, Any]
+    files: tuple[InputFile, ...]
+    units: tuple[Unit, ...]
+    memory_budget: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Input rows of all units."""
+        return sum(unit.rows for unit in self.units)
+
+    @cached_property
+    def job(self) -> str:
+        """Fingerprint of all that the tables depend on besides the rows, wherever those lie (`unit_files.Origin`)."""
+        return fingerprint({key: value for key, value in self.keys.items() if key != "features"})
+
+
+def existing_manifest(output: str) -> Manifest:
+    """run.json of an output that is looked at.
+
+    Raises:
+        DataError: it is not there, or not ours.
+    """
+    manifest = read_manifest(output)
+    if manifest is None:
+        raise DataError(
+            f"{output}: expected a job's output, found no run.json; check the location "
+            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
+        )
+    return manifest
+
+
+def read_manifest(output: str) -> Manifest | None:
+    """run.json of an output, or None where there is none yet.
+
+    Raises:
+        BrokenManifestError: it is there and is damaged, or not a job's.
+        DataError: it is of another version, or the storage refuses.
+    """
+    where = storage.join(output, RUN)
+    if not storage.exists(where):
+        return None
+    try:
+        data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
+    except StorageError:
+        raise
+    except DataError as error:  # a folder, say
+        raise BrokenManifestError(f"{error}; `esv verify --repair {output}` moves it aside") from None
+    try:
+        raw = json.loads(data, parse_constant=_no_constant)
+        if raw["format"] != FORMAT:
+            got = f"{raw['format']!r:.60}"
+            raise DataError(f"{where}: expected format {FORMAT}, got {got}; use the version that wrote it")
+        if raw["checksum"] != checksum_of(raw):
+            raise ValueError("its checksum is not that of its content: it was changed after it was written")
+        return _manifest_of(_Written.model_validate(raw))
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        told = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        what = " ".join(told.split())[:200]
+        raise BrokenManifestError(
+            f"{where}: expected a job's manifest, got something else ({what}); `esv verify --repair {output}` moves it "
+            "aside, then run the job again: units that are its own are kept"
+        ) from None
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """Hash of a run.json but for its checksum: accidents are found; nobody is kept from writing another plan."""
+    return fingerprint({key: value for key, value in content.items() if key != "checksum"})
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"expected a number, got {name}")
+
+
+def _manifest_of(written: _Written) -> Manifest:
+    """Raises ValueError where parts disagree with each other."""
+    spec = JobSpec.model_validate(written.spec)
+    for key, value in job_keys(spec).items():
+        if written.keys.get(key, value) != value:
+            raise ValueError(f"keys.{key}: expected {value!r:.60} as in spec, got {written.keys[key]!r:.60}")
+    if fingerprint(written.keys) != written.fingerprint:
+        raise ValueError("fingerprint: not that of the keys")
+    if written.keys.get("model") != written.model.digest:
+        raise ValueError("model.digest: not that of the keys")
+    if len(written.model.prior) != written.model.n_classes:
+        raise ValueError(f"model.prior: expected {written.model.n_classes} numbers, got {len(written.model.prior)}")
+    if not abs(sum(written.model.prior) - 1) <= _PRIOR_GAP:
+        raise ValueError(f"model.prior: expected a sum of 1, got {sum(written.model.prior):g}")
+    if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
+        raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
+    files = tuple(
+        InputFile(url, size, version, footer, tuple(sorted(named.items())))
+        for url, size, version, footer, named in written.files
+    )
+    units = tuple(
+        Unit(index, files[file], row_group, start, stop, first_row)
+        for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
+        if start < stop
+    )
+    if len(units) != len(written.units):
+        raise ValueError("units: one without rows")
+    _check_gapless(units)
+    return Manifest(
+        spec=spec.model_dump(mode="json"),
+        keys=written.keys,
+        fingerprint=written.fingerprint,
+        versions=written.versions,
+        model=written.model.model_dump(),
+        files=files,
+        units=units,
+        memory_budget=written.memory_budget,
+    )
+
+
+def _check_gapless(units: Sequence[Unit]) -> None:
+    """Units of a file follow one another: each row of it once, in order. Raises ValueError."""
+    before: Unit | None = None
+    for unit in units:
+        if before is None or before.file != unit.file:
+            follows = unit.start == unit.first_row == 0
+        else:
+            joined = unit.row_group == before.row_group and unit.start == before.stop
+            follows = joined or (unit.row_group > before.row_group and unit.start == 0)
+            follows = follows and unit.first_row == before.first_row + before.rows
+        if not follows:
+            raise ValueError(f"units.{unit.index}: expected the rows that follow those of the unit before it")
+        before = unit
+
+
+def commit_manifest(output: str, manifest: Manifest) -> bool:
+    """Publish run.json; False if another driver was first.
+
+    It is read back: on a store without create-only writes another driver's may have taken its place (issue 15).
+
+    Raises:
+        DataError: it cannot be written, or is not there afterwards.
+    """
+    number = {file: index for index, file in enumerate(manifest.files)}
+    content = {
+        "format": FORMAT,
+        "spec": manifest.spec,
+        "keys": manifest.keys,
+        "fingerprint": manifest.fingerprint,
+        "versions": manifest.versions,
+        "model": manifest.model,
+        "memory_budget": manifest.memory_budget,
+        "files": [[file.url, file.size, file.version, file.footer, dict(file.directories)] for file in manifest.files],
+        "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
+    }
+    content = json.loads(json.dumps(content))  # as it is read back
+    where, data = storage.join(output, RUN), _json({**content, "checksum": checksum_of(content)})
+    return storage.commit_new(where, data, "write the job's manifest", check=True)
+
+
+def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
+    """Refuse another job, or a changed feature table, over an old output.
+
+    Raises:
+        JobError: names the keys that differ, with both values, or the files.
+    """
+    differ = [key for key in sorted({*found.keys, *keys}) if found.keys.get(key) != keys.get(key)]
+    if differ:
+        shown = "; ".join(
+            f"{key}: expected {before}, got {now}"
+            for key in differ
+            for before, now in [_shown(found.keys.get(key), keys.get(key))]
+        )
+        raise JobError(
+            f"{output} holds another job's results; {shown}. Use another output, or give the same spec to resume"
+        )
+    if set(found.files) != set(files):
+        changed = sorted({file.url for file in set(found.files) ^ set(files)})
+        raise JobError(
+            f"{output}: the feature table changed since this job was planned: {_listed(changed)} "
+            "(added, removed, rewritten or moved, or its rights or links changed); put it back, or use another output"
+        )
+
+
+def commit_success(output: str, counts: UnitCounts, units: int) -> None:
+    """Publish _SUCCESS: every unit is committed."""
+    storage.commit_new(storage.join(output, SUCCESS), _json({"units": units, **counts.asdict()}), "write _SUCCESS")
+
+
+def remove_success(output: str) -> None:
+    """The job is not finished: units of it are missing, or are about to change.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    where = storage.join(output, SUCCESS)
+    if storage.exists(where):
+        storage.remove(where, "remove _SUCCESS")
+
+
+def read_success(output: str) -> Mapping[str, int] | None:
+    """Content of _SUCCESS, or None while units are missing.
+
+    Raises:
+        DataError: it is there and is not ours.
+    """
+    where = storage.join(output, SUCCESS)
+    if not storage.exists(where):
+        return None
+    try:
+        content = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_SUCCESS_BYTES))
+        counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
+        if not all(type(count) is int and count >= 0 for count in counts.values()):
+            raise ValueError(counts)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
+    return counts
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _shown(one: object, other: object) -> tuple[str, str]:
+    """Two values that differ, in some sixty characters each that show where."""
+    texts = json.dumps(one), json.dumps(other)
+    at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    start = max(0, at - 20) if at >= _SHOWN - 3 else 0
+    return _short(texts[0], start), _short(texts[1], start)
+
+
+def _short(text: str, start: int) -> str:
+    shown = ("..." if start else "") + text[start:]
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,80 @@
+"""Ids that stand in several files of a feature table, found at the end of a job from the marks of its units.
+
+Within a file a repeated id is a failed row. Across files no unit can see it, so each mark holds hashes of its unit's
+ids, and the end of the job compares those, which it reads in any case; only units with equal hashes are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from esv_ray.input.units import Unit
+from esv_ray.output.files import read_output
+from esv_ray.output.layout import videos_url
+from esv_ray.output.schemas import VIDEOS
+from esv_ray.output.unit_files import HASH_BYTES, UnitFooter
+from esv_ray.parallel import in_parallel
+
+_HASH = np.dtype(f">u{HASH_BYTES}")
+_READERS = 16
+_MOST_CONFIRMED = 1000  # equal hashes; more are no accident
+_NAMED = 3
+
+
+class Repeats(NamedTuple):
+    """Ids in several files.
+
+    Attributes:
+        number: of such ids.
+        examples: the first of them, with the files.
+    """
+
+    number: int
+    examples: Mapping[str, Sequence[str]]
+
+
+NO_REPEATS = Repeats(0, MappingProxyType({}))
+
+
+def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFooter]) -> Repeats:
+    """Find ids that stand in several files of the feature table.
+
+    Args:
+        output: of the job.
+        units: committed ones.
+        footers: of their videos files.
+
+    Raises:
+        DataError: a videos file with equal hashes cannot be read.
+    """
+    hashes = [np.frombuffer(footer.ids, _HASH).astype(np.uint64) for footer in footers]
+    by_file: dict[str, list[npt.NDArray[np.uint64]]] = {}
+    for unit, own in zip(units, hashes, strict=True):
+        by_file.setdefault(unit.file.url, []).append(own)
+    if len(by_file) < 2:
+        return NO_REPEATS
+    different = np.sort(np.concatenate([np.unique(np.concatenate(parts)) for parts in by_file.values()]))
+    equal = np.unique(different[1:][different[1:] == different[:-1]])
+    if not len(equal):
+        return NO_REPEATS
+    looked_at = equal[:_MOST_CONFIRMED]
+    suspects = [unit for unit, own in zip(units, hashes, strict=True) if np.isin(looked_at, own).any()]
+    files: dict[str, set[str]] = {}
+    for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=_READERS), strict=True):
+        for video_id in ids:
+            files.setdefault(video_id, set()).add(unit.file.url)
+    repeated = sorted(video_id for video_id, places in files.items() if len(places) > 1)
+    count = len(repeated) if len(equal) <= _MOST_CONFIRMED else len(equal)
+    return Repeats(count, {video_id: sorted(files[video_id]) for video_id in repeated[:_NAMED]})
+
+
+def _ids_of(output: str, unit: Unit) -> set[str]:
+    table, _, _ = read_output(videos_url(output, unit), VIDEOS, f"videos/{unit.name}")
+    return set(pc.unique(table.column("video_id")).to_pylist()) - {"", None}

@@ -1,0 +1,225 @@
+"""Attribution tables: what became of a unit's videos, as two Parquet files with the contract's schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class InputRows:
+    """What is known of the input rows of a unit, by columns.
+
+    Attributes:
+        ids: of each row.
+        labels: (rows,) int32.
+        labelled: (rows,) whether there is one.
+        n_frames: (rows,) int32.
+    """
+
+    ids: Sequence[str]
+    labels: npt.NDArray[np.int32]
+    labelled: npt.NDArray[np.bool_]
+    n_frames: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """The ESVs of B videos at one length n, M pairs of video and kept class together.
+
+    Attributes:
+        rows: (B,) the input rows.
+        scores: (B, C) class probabilities of the full sequences.
+        gaps: (B,) efficiency gaps: largest over all classes of |sum of ESVs - (scores - prior)|.
+        frame_index: (B, n) int32.
+        pairs: (M, 2) which of the B, and the class id; sorted.
+        esv: (M, n).
+        stderr: (M, n), or None.
+        exact: whether every subsequence was looked at.
+        evaluations: head evaluations spent on each video.
+        iterations: of the sampling; 0 where exact.
+        met: (B,) bool, whether the estimator's tolerance was met; None without one.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: Float32Array
+    gaps: Float32Array
+    frame_index: npt.NDArray[np.int32]
+    pairs: npt.NDArray[np.int64]
+    esv: Float32Array
+    stderr: Float32Array | None
+    exact: bool
+    evaluations: int
+    iterations: int
+    met: npt.NDArray[np.bool_] | None
+
+    @property
+    def n(self) -> int:
+        """Elements."""
+        return int(self.frame_index.shape[1])
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An input row at a length of which there are no ESVs, and why."""
+
+    row: int
+    n_elements: int
+    status: Literal["skipped", "failed"]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class UnitTables:
+    """Both tables of a unit.
+
+    Attributes:
+        videos, attributions: of the contract's schemas, in the order of the input rows.
+        video_rows, attribution_rows: the input row that each of their rows is of.
+    """
+
+    videos: pa.Table
+    attributions: pa.Table
+    video_rows: npt.NDArray[np.int64]
+    attribution_rows: npt.NDArray[np.int64]
+
+
+def unit_tables(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTables:
+    """The tables of a unit.
+
+    Args:
+        inputs: its input rows.
+        computed: ESVs, in any order.
+        missing: what has none.
+    """
+    videos, video_rows = _videos(inputs, computed, missing)
+    attributions, attribution_rows = _attributions(inputs, computed)
+    return UnitTables(videos, attributions, video_rows, attribution_rows)
+
+
+def choose_classes(
+    choices: Sequence[int | str],
+    scores: Float32Array,
+    labels: npt.NDArray[np.int32],
+    labelled: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """The classes whose ESVs are kept.
+
+    Args:
+        choices: `label`, `predicted`, `top:K`, `all` or class ids.
+        scores: (B, C).
+        labels: (B,) int32.
+        labelled: (B,) whether there is one.
+
+    Returns:
+        (M, 2) pairs of video and class, ascending, each once.
+    """
+    kept = np.zeros(scores.shape, dtype=bool)
+    for choice in choices:
+        if choice == "all":
+            kept[:] = True
+        elif choice == "label":
+            kept[np.flatnonzero(labelled), labels[labelled]] = True
+        elif choice == "predicted":
+            kept[np.arange(len(scores)), scores.argmax(axis=1)] = True
+        elif isinstance(choice, str):
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : int(choice.removeprefix("top:"))]
+            np.put_along_axis(kept, best, True, axis=1)
+        else:
+            kept[:, choice] = True
+    return np.argwhere(kept)
+
+
+def _videos(
+    inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
+) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """One row per (input row, n_elements), in that order; and the input rows."""
+    rows = _joined([one.rows for one in computed] + [[one.row for one in missing]], np.int64)
+    sizes = [len(one.rows) for one in computed]
+    lengths = _joined([np.repeat([one.n for one in computed], sizes), [one.n_elements for one in missing]], np.int32)
+    order = np.lexsort((lengths, rows))
+    rows, there = rows[order], order < sum(sizes)  # computed ones were joined first
+    done = order[there]
+
+    def column(name: str, values: npt.NDArray[np.generic], absent: object = None) -> pa.Array:
+        """Values of what was computed, in the order of the table."""
+        full = np.zeros(len(order), dtype=values.dtype)
+        full[there] = values[done]
+        kind = VIDEOS.field(name).type
+        return pa.array(full, kind, mask=~there if absent is None else None)
+
+    scores = np.concatenate([one.scores for one in computed]) if computed else np.zeros((0, 0), np.float32)
+    text = [None] * sum(sizes) + [one.reason for one in missing]
+    status = ["ok"] * sum(sizes) + [one.status for one in missing]
+    asked = np.repeat([one.met is not None for one in computed], sizes).astype(bool)
+    met = _joined([np.zeros(len(one.rows), bool) if one.met is None else one.met for one in computed], np.bool_)
+    known = there.copy()
+    known[there] = asked[done]
+    met_column = np.zeros(len(order), dtype=bool)
+    met_column[there] = met[done]
+    arrays = {
+        "video_id": pa.array([inputs.ids[row] for row in rows.tolist()], pa.string()),
+        "label": pa.array(inputs.labels[rows], pa.int32(), mask=~inputs.labelled[rows]),
+        "n_frames": pa.array(inputs.n_frames[rows], pa.int32()),
+        "n_elements": pa.array(lengths[order], pa.int32()),
+        "predicted": column("predicted", scores.argmax(axis=1) if scores.size else np.zeros(0, np.int64)),
+        "scores": pa.ListArray.from_arrays(
+            pa.array(np.concatenate([[0], np.cumsum(there * scores.shape[1])]).astype(np.int32)),
+            pa.array(scores[done].ravel(), pa.float32()),
+            mask=pa.array(~there) if len(there) else None,
+        ),
+        "exact": column("exact", np.repeat([one.exact for one in computed], sizes).astype(bool), False),
+        "evaluations": column(
+            "evaluations", np.repeat([one.evaluations for one in computed], sizes).astype(np.int64), 0
+        ),
+        "efficiency_gap": column("efficiency_gap", _joined([one.gaps for one in computed], np.float32)),
+        "status": pa.array([status[place] for place in order.tolist()], pa.string()),
+        "reason": pa.array([text[place] for place in order.tolist()], pa.string()),
+        "iterations": column("iterations", np.repeat([one.iterations for one in computed], sizes).astype(np.int32)),
+        "tolerance_met": pa.array(met_column, pa.bool_(), mask=~known),
+    }
+    return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS), rows
+
+
+def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """One row per (input row, n_elements, class, element), ascending; and the input rows."""
+    rows = _joined([one.rows[one.pairs[:, 0]] for one in computed], np.int64)  # (M,) of all pairs
+    classes = _joined([one.pairs[:, 1] for one in computed], np.int32)
+    counts = [len(one.pairs) for one in computed]
+    n = np.repeat(np.array([one.n for one in computed], np.int64), counts)
+    order = np.lexsort((classes, n, rows))
+    # Element e of a pair stands at its start + e, in the values as they were joined and, sorted, in the table.
+    elements = n[order]
+    starts = (np.cumsum(n) - n)[order]
+    element = np.arange(elements.sum()) - np.repeat(np.cumsum(elements) - elements, elements)
+    place = np.repeat(starts, elements) + element
+    esv = _joined([one.esv.ravel() for one in computed], np.float32)
+    stderr = _joined(
+        [(np.zeros_like(one.esv) if one.stderr is None else one.stderr).ravel() for one in computed], np.float32
+    )
+    no_stderr = np.repeat(np.repeat([one.stderr is None for one in computed], counts).astype(bool)[order], elements)
+    frame = _joined([one.frame_index[one.pairs[:, 0]].ravel() for one in computed], np.int32)
+    of = np.repeat(rows[order], elements)
+    columns = [
+        pa.array(inputs.ids, pa.string()).take(pa.array(of)),
+        pa.array(np.repeat(elements, elements).astype(np.int32)),
+        pa.array(np.repeat(classes[order], elements)),
+        pa.array(element.astype(np.int32)),
+        pa.array(frame[place]),
+        pa.array(esv[place]),
+        pa.array(stderr[place], mask=no_stderr),
+    ]
+    return pa.table(columns, schema=ATTRIBUTIONS), of
+
+
+def _joined(parts: Sequence[npt.ArrayLike], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype), *(np.asarray(part, dtype) for part in parts)])

@@ -1,0 +1,87 @@
+"""The plan of an output against the footers of its feature table.
+
+A run.json may name any location. On its behalf only files of its `features` location are opened, and those only where
+that location is on a disk of this machine or on the same kind of store as the output; a user who wants more names the
+location (issue 15).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from esv_ray import storage
+from esv_ray.errors import DataError, EsvError
+from esv_ray.input.files import InputFile, check_unchanged
+from esv_ray.input.parquet.footers import read_footers
+from esv_ray.output.manifest import Manifest
+from esv_ray.parallel import in_parallel
+
+_READERS = 16  # footers are small: latency, not bandwidth
+
+
+def input_problems(output: str, manifest: Manifest, features: str | None = None) -> tuple[list[str], list[str]]:
+    """Compare the plan with the footers of the input, where that is still there.
+
+    Args:
+        output: where the plan was found.
+        manifest: the plan.
+        features: location of the feature table that the user names; None: that of the plan.
+
+    Returns:
+        Problems and notes, one line each. A note says what could not be compared.
+    """
+    try:
+        location = features_location(output, manifest, features)
+        foreign = [file.url for file in manifest.files if not storage.is_of(location, file.url)]
+    except EsvError as error:
+        return [], [f"not compared with the input: {error}"]
+    if foreign and features is not None:  # the table has moved: its files are not those of the plan, by their names
+        return [], [f"not compared with the input: {foreign[0]} of the plan is not a file of {location}"]
+    if foreign:
+        return [f"{foreign[0]}: in the plan, but not a file of the features {location}; it is not opened"], []
+    planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
+    for unit in manifest.units:
+        planned[unit.file][unit.row_group] += unit.rows
+
+    def compare(file: InputFile) -> tuple[str | None, str | None]:
+        try:
+            check_unchanged(file)
+            (footer,) = read_footers([file])
+        except DataError as error:
+            return None, f"not compared with the input: {error}"
+        there = Counter({index: group.rows for index, group in enumerate(footer.groups) if group.rows})
+        if there == planned[file]:
+            return None, None
+        differ = sorted(index for index in there.keys() | planned[file].keys() if there[index] != planned[file][index])
+        return (
+            f"{file.url}: expected the rows of its row groups in the plan, {there.total()} in all, got "
+            f"{planned[file].total()}; {len(differ)} row groups differ, first {differ[0]}: expected {there[differ[0]]} "
+            f"rows, got {planned[file][differ[0]]}; plan the job again",
+            None,
+        )
+
+    found = in_parallel(compare, manifest.files, threads=_READERS)
+    return [problem for problem, _ in found if problem], [note for _, note in found if note]
+
+
+def features_location(output: str, manifest: Manifest, features: str | None) -> str:
+    """The location below which the feature table's files may be opened; arguments as for `input_problems`.
+
+    Raises:
+        DataError: the plan's is too far away (`check_near`).
+    """
+    if features is not None:
+        return storage.absolute(features)
+    location = str(manifest.keys.get("features", manifest.spec["features"]))
+    check_near(output, location, "--features")
+    return location
+
+
+def check_near(output: str, location: str, option: str) -> None:
+    """Refuse a location that a run.json names, unless it is on a disk of this machine or on the output's kind of store.
+
+    Raises:
+        DataError: names the option by which a user vouches for it.
+    """
+    if storage.protocol_of(location) not in ("file", storage.protocol_of(output)):
+        raise DataError(f"run.json names {location}; give {option} {location} if you trust that location")

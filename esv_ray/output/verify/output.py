@@ -1,0 +1,189 @@
+"""esv verify: whether an output is whole and consistent, which units to do again, and how to put them aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError, StorageError
+from esv_ray.input.units import Unit
+from esv_ray.output.committed import check_attributions, list_tables, strays_of
+from esv_ray.output.layout import ASIDE, FOLDERS, RUN, SUCCESS
+from esv_ray.output.manifest import BrokenManifestError, Manifest, existing_manifest, read_success
+from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
+from esv_ray.output.verify.input import input_problems
+from esv_ray.output.verify.unit import verify_unit
+from esv_ray.spec_values import digits
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        problems: one line each; none for a good output.
+        notes: what could not be looked at, one line each.
+        redo: names of committed units that are to be done again.
+        strays: files of the tables that are in no plan, below the output.
+        wrong_success: whether _SUCCESS says what is not so.
+        wrong_manifest: whether run.json is damaged; nothing else is looked at then.
+        counts: of all committed units.
+        units, committed: of the plan, and of them there.
+        worst_gap: largest efficiency gap of an exact row, 0 without any.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    redo: tuple[str, ...]
+    strays: tuple[str, ...]
+    wrong_success: bool
+    wrong_manifest: bool
+    counts: UnitCounts
+    units: int
+    committed: int
+    worst_gap: float
+
+
+def verify_output(output: str, features: str | None = None) -> Verification:
+    """Check an output: counts against the plan and the input's footers, ids, checksums, schemas, efficiency, _SUCCESS.
+
+    Args:
+        output: of a job; nothing in it is trusted.
+        features: location of the feature table; None: that of run.json, if it is near enough (`verify_input`).
+
+    Raises:
+        DataError: there is no output, or the storage refuses.
+    """
+    try:
+        manifest = existing_manifest(output)
+    except BrokenManifestError as error:
+        return Verification((str(error),), (), (), (), False, True, NO_COUNTS, 0, 0, 0.0)
+    names = list_tables(output)
+    strays = strays_of(names, manifest.units)
+    problems = [f"{stray}: not in the plan" for stray in strays]
+    units = [unit for unit in manifest.units if unit.name in names["videos"]]
+    redo: list[str] = []
+    total, worst = NO_COUNTS, 0.0
+    ids, repeats = _Ids(), 0
+    for unit in units:
+        try:
+            found = verify_unit(output, manifest, unit)
+        except StorageError:
+            raise  # the unit may be well
+        except (DataError, JobError) as error:
+            problems.append(str(error))
+            redo.append(unit.name)
+            continue
+        if found.problems:
+            problems += found.problems
+            redo.append(unit.name)
+        repeated = list(ids.problems(unit, found.videos))
+        repeats += len(repeated)
+        problems += repeated
+        total += found.counts
+        worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
+    unmarked = [unit for unit in manifest.units if unit.name in names["attributions"] - names["videos"]]
+    for unit, problem in _unmarked_problems(output, unmarked, manifest.job):
+        problems.append(problem)
+        redo.append(unit.name)
+    success = _success_problems(output, manifest, total, len(manifest.units) - len(units), repeats)
+    problems += success
+    told, notes = input_problems(output, manifest, features)
+    return Verification(
+        problems=(*problems, *told),
+        notes=tuple(notes),
+        redo=tuple(redo),
+        strays=strays,
+        wrong_success=any(SUCCESS in problem and "missing although" not in problem for problem in success),
+        wrong_manifest=False,
+        counts=total,
+        units=len(manifest.units),
+        committed=len(units),
+        worst_gap=worst,
+    )
+
+
+def repair_output(output: str, found: Verification) -> tuple[str, ...]:
+    """Move aside what is wrong, so that the same job again does it anew; nothing is deleted.
+
+    Both files of a unit go to ``<output>/_aside/N/``, N counting repairs; the mark goes first, so that a repair that is
+    killed leaves a unit that is to be done.
+
+    Returns:
+        What was moved, below the output.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    names = [f"{folder}/{name}" for name in found.redo for folder in FOLDERS]
+    unfinished = found.wrong_success or found.wrong_manifest or bool(names)
+    names = [SUCCESS] * unfinished + [RUN] * found.wrong_manifest + names + list(found.strays)
+    there = [name for name in names if storage.is_taken(storage.join(output, name))]
+    if not there:
+        return ()
+    before = storage.list_names(storage.join(output, ASIDE), "list what is aside")
+    number = 1 + max((digits(name) or 0 for name in before), default=0)
+    for name in there:
+        aside = storage.join(output, ASIDE, f"{number:06d}", name)
+        storage.move(storage.join(output, name), aside, "move a file aside")
+    return tuple(there)
+
+
+def _unmarked_problems(output: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
+    """Attributions without a mark are of a run that was killed between the two files, unless they are another job's."""
+    for unit in units:
+        try:
+            check_attributions(output, unit, job)
+        except StorageError:
+            raise
+        except (DataError, JobError) as error:
+            yield unit, str(error)
+
+
+def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missing: int, repeats: int) -> list[str]:
+    problems = []
+    try:
+        success = read_success(output)
+    except StorageError:
+        raise
+    except DataError as error:
+        return [str(error)]
+    if missing:
+        problems.append(f"{missing} of {len(manifest.units)} units are not committed; run the job again to go on")
+        if success is not None:
+            problems.append("_SUCCESS is there although units are missing")
+    elif success is None and not repeats:  # of which the job does not write it
+        problems.append("_SUCCESS is missing although every unit is committed; run the job again")
+    elif success is not None and success != {"units": len(manifest.units), **total.asdict()}:
+        problems.append(f"_SUCCESS says {dict(success)}, the tables say {total.asdict()}")
+    return problems
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """Ids met so far: the file and the unit that each comes from, and where each (id, length) not failed stands."""
+
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def problems(self, unit: Unit, videos: pa.Table) -> Iterator[str]:
+        """Every video once. Within its file a repeated id is a failed row; in another file it is found here."""
+        where = f"videos/{unit.name}"
+        columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
+        told = set()
+        for video_id, n, status in zip(*columns, strict=True):
+            own = (unit.file.url, where)
+            file, place = self.files.setdefault(video_id, own) if video_id else own
+            if status != "failed" and (video_id, n) in self.places:
+                files = ": it is in two files of the feature table" if file != unit.file.url else ""
+                yield f"{where}: video {video_id!r} at {n} elements stands in {self.places[video_id, n]} too{files}"
+                told.add(video_id)
+            elif file != unit.file.url and video_id not in told:
+                told.add(video_id)
+                yield f"{where}: video {video_id!r} stands in {place} too: it is in two files of the feature table"
+            if status != "failed":
+                self.places[video_id, n] = where

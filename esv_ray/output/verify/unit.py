@@ -1,0 +1,81 @@
+"""One committed unit looked at closely: its two files, their checksums, counts and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esv_ray.input.units import Unit
+from esv_ray.output.files import read_output
+from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.manifest import Manifest
+from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, hash_ids, origin_for, origin_of
+from esv_ray.output.verify.values import expected_of, value_problems
+
+
+@dataclass(frozen=True)
+class UnitFindings:
+    """What a unit's files are.
+
+    Attributes:
+        counts: of its footer.
+        worst_gap: largest efficiency gap of an exact row, 0 without any.
+        problems: one line each.
+        videos: its videos table.
+    """
+
+    counts: UnitCounts
+    worst_gap: float
+    problems: tuple[str, ...]
+    videos: pa.Table
+
+
+def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
+    """Look at a unit.
+
+    Raises:
+        StorageError: the storage refuses.
+        DataError: a file is missing or broken.
+        JobError: it is of another job, or of other rows than the plan says.
+    """
+    where = f"videos/{unit.name}"
+    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
+    beside = f"attributions/{unit.name}"
+    rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
+    footer, own = footer_of(metadata, where), origin_for(unit, manifest.job)
+    check_origin(footer.origin, own, where)
+    check_origin(origin_of(of_rows, beside), own, beside)
+    problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
+    good = videos.filter(pc.equal(videos.column("status"), "ok"))
+    gap, found = value_problems(good, rows, expected_of(manifest.spec, manifest.model))
+    if checksum != footer.attributions:
+        found = [*found, "not the file that was committed with its videos (its checksum is another)"]
+    problems += [f"attributions/{unit.name}: {problem}" for problem in found]
+    return UnitFindings(footer.counts, gap, tuple(problems), videos)
+
+
+def _count_problems(unit: Unit, footer: UnitFooter, videos: pa.Table, rows: pa.Table) -> Iterator[str]:
+    counts = footer.counts
+    if len(footer.failed) != counts.failed or any(row >= unit.rows for row in footer.failed):
+        yield f"expected {counts.failed} failed rows by its footer, got {len(footer.failed)}"
+    if counts.rows != unit.rows or counts.ok + counts.skipped + counts.failed != counts.rows:
+        yield f"expected {unit.rows} input rows by the plan, got {counts.asdict()}"
+    if (videos.num_rows, rows.num_rows) != (counts.video_rows, counts.attribution_rows):
+        yield (
+            f"expected {counts.video_rows} videos and {counts.attribution_rows} attributions by its footer, got "
+            f"{videos.num_rows} and {rows.num_rows}"
+        )
+    if hash_ids(pc.unique(videos.column("video_id")).drop_null().to_pylist()) != footer.ids:
+        yield "expected the ids that its footer has hashes of, got others"
+    unknown = set(pc.unique(videos.column("status")).to_pylist()) - {"ok", "skipped", "failed"}
+    if unknown:
+        yield f"expected status ok, skipped or failed, got {sorted(unknown)}"
+    unexplained = videos.filter(
+        pc.and_(pc.not_equal(videos.column("status"), "ok"), pc.is_null(videos.column("reason")))
+    )
+    if unexplained.num_rows:
+        yield f"{unexplained.num_rows} videos that are not ok have no reason"

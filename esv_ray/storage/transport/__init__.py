@@ -1,0 +1,1 @@
+"""Requests to stores: bounds, retries, and what their errors mean."""

@@ -1,0 +1,229 @@
+"""Every request to a store, each within its `Bound`; what is asked for is named by the function.
+
+Clients that have a loop of their own (S3, Google, Azure, the web) are asked in it, and a request that takes too long is
+cancelled there. Any other, a disk included, is asked in another thread, which is left behind where it hangs: such a
+thread ends with the process at the latest. Waiting can be interrupted in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from fsspec.spec import AbstractFileSystem
+
+from esv_ray.storage.location import in_memory, is_local
+from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, of_a_store, short
+from esv_ray.storage.transport.bounds import Bound, current
+
+T = TypeVar("T")
+Entry = Mapping[str, Any]
+
+MOST_ENTRIES = 2_000_000
+"""Entries of a listing where nothing else is known: twice the units, and so the files, that a plan may hold."""
+
+_PIECE_BYTES = 2**24
+_GRACE_S = 2.0  # for a disk to finish what it does when the user interrupts: a temporary file is removed
+_MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def info(fs: AbstractFileSystem, path: str) -> Entry:
+    """What the store tells of an object or a folder."""
+    found: Entry = _ask(fs, "info", (path,), Bound())
+    return found
+
+
+def cat(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
+    """Bytes start..stop of an object, fewer where it ends before."""
+    options = {"start": start, "end": stop}
+    data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=stop - start), options)
+    return data
+
+
+def cat_whole(fs: AbstractFileSystem, path: str, most: int) -> bytes:
+    """All bytes of an object whose size nobody knows; more than `most` where there are more."""
+    if not is_local(fs):
+        data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=most))
+        return data
+    bound = Bound(gives=most)
+    bound.count()
+    return in_time(lambda: _content(Path(path), most, bound), bound)
+
+
+def ls(fs: AbstractFileSystem, path: str, most: int) -> list[Entry]:
+    """What is directly in a folder; on a disk with links followed.
+
+    Raises:
+        BeyondError: it is more than `most`.
+    """
+    bound = Bound(entries=most)
+    if is_local(fs):
+        return in_time(lambda: [_local_entry(one) for one in _scan(path, most, bound)], bound)
+    return _few(_ask(fs, "ls", (path,), bound, {"detail": True}), most)
+
+
+def ls_names(fs: AbstractFileSystem, path: str, most: int) -> list[str]:
+    """Paths of what is directly in a folder.
+
+    Raises:
+        BeyondError: they are more than `most`.
+    """
+    bound = Bound(entries=most)
+    if is_local(fs):
+        return in_time(lambda: [one.path for one in _scan(path, most, bound)], bound)
+    return _few(_ask(fs, "ls", (path,), bound, {"detail": False}), most)
+
+
+def find(fs: AbstractFileSystem, path: str, most: int) -> dict[str, Entry]:
+    """All below a folder, by path; for clients that list that page by page.
+
+    Raises:
+        BeyondError: it is more than `most`.
+    """
+    found: dict[str, Entry] = _ask(fs, "find", (path,), Bound(entries=most), {"detail": True})
+    _few(list(found), most)
+    return found
+
+
+def pipe(fs: AbstractFileSystem, path: str, data: bytes, mode: str = "overwrite") -> None:
+    """Write an object whole."""
+    # Not every client of an overwriting store knows the word.
+    options = {} if mode == "overwrite" else {"mode": mode}
+    _ask(fs, "pipe_file", (path, data), Bound(takes=len(data)), options)
+
+
+def rm(fs: AbstractFileSystem, path: str) -> None:
+    """Remove an object."""
+    _ask(fs, "rm_file", (path,), Bound())
+
+
+def in_time(work: Callable[[], T], bound: Bound) -> T:
+    """Do something that may hang in the kernel, in a thread that is left behind where it does.
+
+    Raises:
+        TimeoutError: it took longer than it may.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as error:  # raised where it is waited for
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        threading.Thread(target=_run_tasks, args=(tasks,), name="esv-storage", daemon=True).start()
+    tasks.put(run)
+    try:
+        return _waited(future, bound)
+    except KeyboardInterrupt:
+        wait([future], timeout=_GRACE_S)
+        raise
+
+
+_idle: list[SimpleQueue[Callable[[], None]]] = []  # of threads that wait for work: to start one takes 160 us
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        tasks.get()()
+        _idle.append(tasks)  # one that was left behind, too, once it comes back
+
+
+def _ask(
+    fs: AbstractFileSystem,
+    name: str,
+    arguments: tuple[Any, ...],
+    bound: Bound,
+    options: Mapping[str, object] | None = None,
+) -> Any:
+    options = options or {}
+    token = current.set(bound)  # a client's task, and a thread, begin with a copy of what is set here
+    try:
+        if getattr(fs, "async_impl", False):
+            call = getattr(fs, f"_{name}")
+            return _waited(asyncio.run_coroutine_threadsafe(call(*arguments, **options), fs.loop), bound)
+        call = getattr(fs, name)
+        if in_memory(fs):
+            return call(*arguments, **options)
+        return in_time(lambda: call(*arguments, **options), bound)
+    except Exception as error:
+        if bound.refused is not None:  # however the client put it
+            raise bound.refused from error
+        if isinstance(error, FileNotFoundError) and not (is_local(fs) or is_absence(error, arguments[0])):
+            raise RefusedError(short(error.__cause__ or error)) from error
+        if isinstance(error, _MALFORMED) and not (in_memory(fs) or of_a_store(error)):
+            raise BeyondError(f"its client cannot read the answer ({type(error).__name__}: {error})") from error
+        raise
+    finally:
+        current.reset(token)
+
+
+def _waited(future: Future[T], bound: Bound) -> T:
+    try:
+        while not future.done():
+            if bound.left() <= 0:
+                raise bound.late()
+            wait([future], timeout=bound.left())
+    except BaseException:  # no time is left, or the user interrupts: the request is given up
+        future.cancel()
+        raise
+    return future.result()
+
+
+def _few(entries: list[T], most: int) -> list[T]:
+    if len(entries) > most:
+        raise BeyondError(f"expected a listing of at most {most} entries, got {len(entries)}")
+    return entries
+
+
+def _scan(path: str, most: int, bound: Bound) -> list[os.DirEntry[str]]:
+    found: list[os.DirEntry[str]] = []
+    bound.count()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            found.append(entry)
+            bound.arrived(entry.name.encode(errors="surrogateescape"))
+            if len(found) > most:
+                raise BeyondError(f"expected a listing of at most {most} entries, got more")
+    return found
+
+
+def _local_entry(entry: os.DirEntry[str]) -> Entry:
+    try:
+        if entry.is_symlink():
+            entry.stat()
+        kind = "directory" if entry.is_dir() else "file" if entry.is_file() else "other"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        kind = "other"  # a link that leads nowhere
+    return {"name": entry.path, "type": kind, "islink": entry.is_symlink()}
+
+
+def _content(path: Path, most: int, bound: Bound) -> bytes:
+    """All bytes of a file, or of a pipe, which has no size; one more than `most` where there are more."""
+    pieces: list[bytes] = []
+    left = most + 1
+    with path.open("rb", buffering=0) as file:
+        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+            bound.arrived(piece)
+    return b"".join(pieces)

@@ -1,0 +1,1 @@
+"""Submission to Kubernetes: manifests of RayJobs, and kubectl."""

@@ -1,0 +1,98 @@
+"""The short measurement of a forecast, on a machine whose clock the test holds."""
+
+from __future__ import annotations
+
+import time
+from math import comb
+from pathlib import Path
+
+import pytest
+import torch
+
+from esv_ray.core.cost import outlook
+from esv_ray.core.engine import Engine
+from esv_ray.core.estimator import Estimator, Resolved
+from esv_ray.forecast import measure as pace_here
+from esv_ray.forecast.forecast import forecast
+from esv_ray.forecast.measure import MOST_S, measure_here
+from esv_ray.forecast.throughput import Figures
+from esv_ray.spec import load_spec
+from tests.conftest import make_model
+from tests.forecast.test_forecast import job, same_lengths
+from tests.support.bundles import python_bundle
+
+
+class Machine:
+    """Takes `call_s` a call and `evaluation_s` a head evaluation; at first the start of its libraries, and plans."""
+
+    def __init__(self, *, cold_s: float, call_s: float, evaluation_s: float) -> None:
+        self.now, self.left, self.call_s, self.evaluation_s = 0.0, cold_s, call_s, evaluation_s
+        self.planned: set[tuple[Estimator, int]] = set()
+
+    def seconds(self, engine: Engine, n: int, batch: int) -> float:
+        kind = engine.kind(n)
+        told = outlook(engine.estimator, kind, n, engine.model.n_max)
+        taken = self.call_s + self.evaluation_s * told.evaluations * batch + self.left
+        if (engine.estimator, n) not in self.planned:
+            taken += told.plan_s
+        self.planned.add((engine.estimator, n))
+        self.left = 0.0
+        self.now += taken
+        return taken
+
+
+def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, n: int, *settings: str) -> Figures:
+    monkeypatch.setattr(pace_here, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(pace_here, "_seconds", machine.seconds)
+    spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["compute.memory_budget=8000000000", *settings])
+    how = Estimator(kind=kind, m=spec.estimator.m, iterations=spec.estimator.iterations)
+    model = make_model()
+    return measure_here(spec, model, [outlook(how, kind, n, model.n_max)])
+
+
+@pytest.mark.parametrize("kind", ["adjusted", "algorithm1", "exact"])
+@pytest.mark.parametrize("cold_s", [0.0, 0.02, 2.0])
+def test_the_start_of_libraries_is_no_pace(kind: Resolved, cold_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(cold_s=cold_s, call_s=2e-3, evaluation_s=2e-6)
+    found = measured(machine, monkeypatch, kind, 16).found
+    assert [(one.kind, one.n) for one in found] == [(kind, 16)]
+    alone_s = 2e-6 * found[0].evaluations + 2e-3
+    assert found[0].video_s + found[0].batch_s == pytest.approx(alone_s, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [("exact", 12), ("exact", 20), ("adjusted", 12), ("adjusted", 20), ("adjusted", 49), ("algorithm1", 49)],
+)
+@pytest.mark.parametrize("evaluation_s", [1e-6, 1e-4, 1e-2, 1.0])
+def test_measuring_ends_in_time_whatever_is_asked(
+    kind: Resolved, evaluation_s: float, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(cold_s=0.5, call_s=1e-3, evaluation_s=evaluation_s)
+    found = measured(machine, monkeypatch, kind, n).found
+    few = sum(comb(4, s) for s in range(1, 4)) * evaluation_s  # one exact video of four elements has to be
+    assert machine.now < MOST_S + 2 * few
+    assert len(found) == 1
+    alone_s = found[0].video_s + found[0].batch_s
+    assert 0.5 * evaluation_s * found[0].evaluations < alone_s < 2 * (evaluation_s * found[0].evaluations + 2e-3)
+
+
+def test_what_is_asked_is_measured_with_a_real_clock(bundle: str, tmp_path: Path) -> None:
+    table = same_lengths(tmp_path / "f.parquet", lengths=(12, 17, 20), rows=4)
+    for kind in ("auto", "exact"):
+        told = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
+        assert all(one.video_s > 0 for one in told.by_length)
+        assert told.figures.source.startswith("measured here in")
+
+
+def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support import job_factories as factories
+
+    def sleepy(self: object, subsequences: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.001 * len(subsequences))
+        return subsequences.mean(dim=1)[:, :3]
+
+    monkeypatch.setattr(factories.Linear, "forward", sleepy)
+    table = same_lengths(tmp_path / "f.parquet", lengths=(10,), rows=500)
+    spec = job(table, python_bundle(tmp_path / "python", "raising"), tmp_path / "out", "estimator.kind=exact")
+    assert forecast(spec).time.compute_s > 0.5 * 500 * 1.023  # sleep never takes less than it was asked for

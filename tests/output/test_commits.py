@@ -1,0 +1,217 @@
+"""The two files of a unit on storage: once, whole, and matching each other, whoever else is at it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esv_ray import storage
+from esv_ray.errors import DataError, JobError
+from esv_ray.input.files import InputFile
+from esv_ray.input.units import Unit
+from esv_ray.output import commits
+from esv_ray.output.commits import commit_unit, replace_unit, with_retried
+from esv_ray.output.committed import committed_units, is_committed, read_mark
+from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.results import InputRows, Missing, unit_tables
+from esv_ray.output.unit_files import Origin, UnitFiles, unit_files
+from tests.output.test_results import computed
+
+UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
+ORIGIN = Origin("job", "footer", UNIT.covers)
+INPUTS = InputRows(["a", "b", "c"], np.zeros(3, np.int32), np.zeros(3, bool), np.array([4, 4, 4], np.int32))
+
+
+def files_of(failed: list[int], *, n: int = 2, job: str = "job") -> UnitFiles:
+    """A unit of three videos, some of which failed."""
+    good = [row for row in range(3) if row not in failed]
+    done = [computed(n, [row], [[row]], seed=row, stderr=False) for row in good]
+    missing = [Missing(row, n, "failed", "why") for row in failed]
+    return unit_files(unit_tables(INPUTS, done, missing), 3, Origin(job, "footer", UNIT.covers))
+
+
+@pytest.fixture(params=["disk", "memory"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "out") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
+
+
+def committed(output: str) -> tuple[bytes, bytes]:
+    return (
+        storage.read_bytes(attributions_url(output, UNIT), "read"),
+        storage.read_bytes(videos_url(output, UNIT), "read"),
+    )
+
+
+def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
+    files = files_of([1])
+    storage.commit_new(attributions_url(output, UNIT), files.attributions, "write")
+    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([], False)
+    commit_unit(output, UNIT, files)
+    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([UNIT], True)
+    assert committed(output) == (files.attributions, files.videos)
+    assert videos_url(output, UNIT) == f"{output}/videos/{UNIT.name}"
+    assert attributions_url(output, UNIT) == f"{output}/attributions/{UNIT.name}"
+    footer = read_mark(output, UNIT, "job")
+    assert (footer.counts.failed, footer.failed, footer.origin) == (1, (1,), ORIGIN)
+    assert footer.attributions == hashlib.sha256(files.attributions).hexdigest()
+
+
+def test_committing_a_unit_again_changes_nothing(output: str) -> None:
+    commit_unit(output, UNIT, files_of([]))
+    commit_unit(output, UNIT, files_of([1]))
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+def test_attributions_that_another_run_left_without_a_mark_are_replaced(output: str) -> None:
+    """It had left a video out, and was killed between the two files."""
+    storage.commit_new(attributions_url(output, UNIT), files_of([1]).attributions, "write")
+    commit_unit(output, UNIT, files_of([]))
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+def test_replacing_a_unit(output: str) -> None:
+    commit_unit(output, UNIT, files_of([1]))
+    replace_unit(output, UNIT, files_of([]))
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
+    storage.replace(videos_url(output, UNIT), b"torn", "write")
+    with pytest.raises(DataError, match="expected a Parquet file"):
+        read_mark(output, UNIT, "job")
+
+
+def test_files_of_another_job_are_refused_and_stay(output: str) -> None:
+    """Two jobs on the same features give files of the same names (issue 15)."""
+    other = files_of([], job="another")
+    storage.commit_new(attributions_url(output, UNIT), other.attributions, "write")
+    refused = r"part-\S+: expected a file of this job \(job\), got .* \(another\)"
+    with pytest.raises(JobError, match=f"attributions/{refused}"):
+        commit_unit(output, UNIT, files_of([]))
+    storage.commit_new(videos_url(output, UNIT), other.videos, "write")
+    with pytest.raises(JobError, match=f"videos/{refused}"):
+        commit_unit(output, UNIT, files_of([]))
+    assert committed(output) == (other.attributions, other.videos)
+
+
+def test_a_torn_file_without_a_mark_is_replaced(output: str) -> None:
+    storage.replace(attributions_url(output, UNIT), b"torn", "write")
+    commit_unit(output, UNIT, files_of([]))
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+@pytest.mark.parametrize("failed", [[], [1]], ids=["the same", "another"])
+def test_a_mark_whose_attributions_were_removed(output: str, failed: list[int]) -> None:
+    """Both files belong together afterwards, also where the mark was of attributions that nobody has any more."""
+    commit_unit(output, UNIT, files_of([1]))
+    storage.remove(attributions_url(output, UNIT), "remove")
+    assert committed_units(output, [UNIT]) == []
+    commit_unit(output, UNIT, files_of(failed))
+    assert committed(output) == (files_of(failed).attributions, files_of(failed).videos)
+
+
+def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> None:
+    """Row 1 failed and is well now: the same bytes as if it had never failed."""
+    commit_unit(output, UNIT, files_of([1]))
+    again = unit_tables(INPUTS, [computed(2, [1], [[1]], seed=1, stderr=False)], [])
+    merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
+    assert unit_files(merged, 3, ORIGIN) == files_of([])
+
+
+def test_a_row_that_repeats_an_id_fails_again_and_leaves_the_first_alone(output: str) -> None:
+    inputs = InputRows(["a", "a", ""], INPUTS.labels, INPUTS.labelled, INPUTS.n_frames)
+    missing = [Missing(1, 2, "failed", "repeated"), Missing(2, 2, "failed", "empty")]
+    whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
+    commit_unit(output, UNIT, unit_files(whole, 3, ORIGIN))
+    merged = with_retried(output, UNIT, unit_tables(inputs, [], missing), inputs.ids, [1, 2])
+    assert unit_files(merged, 3, ORIGIN) == unit_files(whole, 3, ORIGIN)
+
+
+# Two runs at once -----------------------------------------------------------------------------------------------------
+
+
+class Turns:
+    """Lets two threads do one storage operation at a time, in a given order."""
+
+    def __init__(self, order: tuple[str, ...]) -> None:
+        self.order = list(order)
+        self.there = {"A", "B"}
+        self.changed = threading.Condition()
+
+    def take(self, who: str) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self._next() == who, timeout=30)
+
+    def give(self) -> None:
+        with self.changed:
+            if self.order:
+                self.order.pop(0)
+            self.changed.notify_all()
+
+    def leave(self, who: str) -> None:
+        with self.changed:
+            self.there.discard(who)
+            self.changed.notify_all()
+
+    def _next(self) -> str | None:
+        self.order = [who for who in self.order if who in self.there] or sorted(self.there)
+        return self.order[0] if self.order else None
+
+
+class Stepped:
+    """The storage as one of them sees it; a killed one stops before an operation."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def step(*arguments: Any) -> Any:
+            self.turns.take(threading.current_thread().name)
+            try:
+                return getattr(storage, name)(*arguments)
+            finally:
+                self.turns.give()
+
+        return step
+
+
+def orders(steps: int) -> Iterator[tuple[str, ...]]:
+    for places in combinations(range(2 * steps), steps):
+        yield tuple("A" if place in places else "B" for place in range(2 * steps))
+
+
+def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One leaves a video out that the other could do. In every order of their steps both files are of one of them."""
+    contents = {"A": files_of([1]), "B": files_of([])}
+    winners = set()
+    for number, order in enumerate(orders(4)):
+        output = str(tmp_path / str(number))
+        turns = Turns(order)
+        monkeypatch.setattr(commits, "storage", Stepped(turns))
+
+        def work(output: str = output, turns: Turns = turns) -> None:
+            who = threading.current_thread().name
+            try:
+                commit_unit(output, UNIT, contents[who])
+            finally:
+                turns.leave(who)
+
+        threads = [threading.Thread(target=work, name=who) for who in contents]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        monkeypatch.undo()
+        found = committed(output)
+        (winner,) = [who for who, files in contents.items() if files.videos == found[1]]
+        assert found[0] == contents[winner].attributions, order
+        winners.add(winner)
+    assert winners == {"A", "B"}

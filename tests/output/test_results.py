@@ -1,0 +1,376 @@
+"""The two tables of a unit: the contract's schemas, the same bytes for the same results, counts in the footer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esv_ray.errors import DataError, JobError
+from esv_ray.output.results import (
+    Computed,
+    InputRows,
+    Missing,
+    choose_classes,
+    unit_tables,
+)
+from esv_ray.output.unit_files import (
+    NO_COUNTS,
+    Origin,
+    UnitCounts,
+    UnitFooter,
+    check_origin,
+    footer_of,
+    hash_ids,
+    origin_of,
+    unit_files,
+)
+
+C = 4
+
+
+Results = tuple[InputRows, list[Computed], list[Missing]]
+
+
+ORIGIN = Origin("job", "footer", ())
+
+
+def made(
+    inputs: InputRows, computed: list[Computed], missing: list[Missing], origin: Origin = ORIGIN
+) -> tuple[bytes, bytes, UnitCounts]:
+    """The attributions file, the videos file, and their counts."""
+    files = unit_files(unit_tables(inputs, computed, missing), len(inputs.ids), origin)
+    return files.attributions, files.videos, files.footer.counts
+
+
+def inputs(ids: Sequence[str], labels: Sequence[int | None], n_frames: Sequence[int]) -> InputRows:
+    return InputRows(
+        ids,
+        np.array([label or 0 for label in labels], np.int32),
+        np.array([label is not None for label in labels], bool),
+        np.array(n_frames, np.int32),
+    )
+
+
+def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, seed: int, stderr: bool) -> Computed:
+    """Random numbers in the shape of a result: of each row the kept classes."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array([(b, c) for b, kept in enumerate(classes) for c in kept], np.int64).reshape(-1, 2)
+    return Computed(
+        rows=np.array(rows, np.int64),
+        scores=rng.random((len(rows), C)).astype(np.float32),
+        gaps=rng.random(len(rows)).astype(np.float32) * np.float32(1e-6),
+        frame_index=np.arange(n, dtype=np.int32) * 3 + np.arange(len(rows), dtype=np.int32)[:, None],
+        pairs=pairs,
+        esv=rng.standard_normal((len(pairs), n)).astype(np.float32),
+        stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
+        exact=not stderr,
+        evaluations=2**n - 1,
+        iterations=4 if stderr else 0,
+        met=rng.random(len(rows)) < 0.5 if stderr else None,
+    )
+
+
+IDS = ("a", "", "b", "ü")
+
+
+def some_results(seed: int = 0) -> Results:
+    """A good video at two lengths, a failed one, one skipped at a length, one without kept classes; out of order."""
+    return (
+        inputs(IDS, [2, None, None, None], [9, 0, 2, 3]),
+        [
+            computed(5, [0], [[0, 2]], seed=seed, stderr=True),
+            computed(3, [3], [[]], seed=seed + 1, stderr=False),
+            computed(2, [2, 0], [[3], [0, 2]], seed=seed + 2, stderr=False),
+        ],
+        [
+            Missing(2, 5, "skipped", "2 frames, 5 asked for"),
+            Missing(1, 5, "failed", "no frames"),
+            Missing(1, 2, "failed", "no frames"),
+        ],
+    )
+
+
+NONE: Results = (inputs([], [], []), [], [])
+FAILED: Results = (inputs(["x"], [None], [0]), [], [Missing(0, 1, "failed", "no frames")])
+
+
+def read(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data))
+
+
+def fields(data: bytes) -> list[tuple[str, str, bool]]:
+    """Name, type and nullability of each column of a file."""
+    return [(field.name, str(field.type), field.nullable) for field in pq.read_schema(io.BytesIO(data))]
+
+
+VIDEO_FIELDS = [
+    ("video_id", "string", False),
+    ("label", "int32", True),
+    ("n_frames", "int32", False),
+    ("n_elements", "int32", False),
+    ("predicted", "int32", True),
+    ("scores", "list<element: float>", True),
+    ("exact", "bool", False),
+    ("evaluations", "int64", False),
+    ("efficiency_gap", "float", True),
+    ("status", "string", False),
+    ("reason", "string", True),
+    ("iterations", "int32", True),
+    ("tolerance_met", "bool", True),
+]
+ATTRIBUTION_FIELDS = [
+    ("video_id", "string", False),
+    ("n_elements", "int32", False),
+    ("class", "int32", False),
+    ("element", "int32", False),
+    ("frame_index", "int32", False),
+    ("esv", "float", False),
+    ("stderr", "float", True),
+]
+
+
+@pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
+def test_the_schemas_of_the_contract(results: Results) -> None:
+    attributions, videos, _ = made(*results)
+    assert [(n, t.replace("item", "element"), null) for n, t, null in fields(videos)] == VIDEO_FIELDS
+    assert fields(attributions) == ATTRIBUTION_FIELDS
+
+
+def test_the_videos_table() -> None:
+    _, batches, _ = some_results()
+    rows = read(made(*some_results())[1]).to_pylist()
+    assert [(row["video_id"], row["n_elements"], row["status"], row["reason"]) for row in rows] == [
+        ("a", 2, "ok", None),
+        ("a", 5, "ok", None),
+        ("", 2, "failed", "no frames"),
+        ("", 5, "failed", "no frames"),
+        ("b", 2, "ok", None),
+        ("b", 5, "skipped", "2 frames, 5 asked for"),
+        ("ü", 3, "ok", None),
+    ]
+    assert [row["label"] for row in rows] == [2, 2, None, None, None, None, None]
+    assert [row["n_frames"] for row in rows] == [9, 9, 0, 0, 2, 2, 3]
+    assert [row["exact"] for row in rows] == [True, False, False, False, True, False, True]
+    assert [row["evaluations"] for row in rows] == [3, 31, 0, 0, 3, 0, 7]
+    assert [row["iterations"] for row in rows] == [0, 4, None, None, 0, None, 0]
+    assert [row["tolerance_met"] is None for row in rows] == [True, False, True, True, True, True, True]
+    done = {
+        (IDS[row], one.n): (one.scores[b], one.gaps[b]) for one in batches for b, row in enumerate(one.rows.tolist())
+    }
+    for row in rows:
+        if row["status"] != "ok":
+            assert (row["scores"], row["predicted"], row["efficiency_gap"]) == (None, None, None)
+        else:
+            scores, gap = done[row["video_id"], row["n_elements"]]
+            assert row["scores"] == scores.tolist()
+            assert row["predicted"] == row["scores"].index(max(row["scores"]))
+            assert row["efficiency_gap"] == gap
+
+
+def test_the_attributions_table() -> None:
+    """One row for each (video, n_elements, class, element), in that order."""
+    _, batches, _ = some_results()
+    rows = read(made(*some_results())[0]).to_pylist()
+    expected: list[tuple[int, dict[str, Any]]] = []
+    for one in batches:
+        for pair, (b, kept) in enumerate(one.pairs.tolist()):
+            expected += [
+                (
+                    int(one.rows[b]),
+                    {
+                        "video_id": IDS[one.rows[b]],
+                        "n_elements": one.n,
+                        "class": kept,
+                        "element": element,
+                        "frame_index": int(one.frame_index[b, element]),
+                        "esv": float(one.esv[pair, element]),
+                        "stderr": None if one.stderr is None else float(one.stderr[pair, element]),
+                    },
+                )
+                for element in range(one.n)
+            ]
+    expected.sort(key=lambda item: (item[0], item[1]["n_elements"], item[1]["class"], item[1]["element"]))
+    assert rows == [row for _, row in expected]
+    assert len(rows) == 2 * 2 + 2 * 5 + 2
+
+
+def test_stderr_is_null_exactly_where_there_is_none() -> None:
+    rows = read(made(*some_results())[0]).to_pylist()
+    assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is None} == {("a", 2), ("b", 2)}
+    assert {(row["video_id"], row["n_elements"]) for row in rows if row["stderr"] is not None} == {("a", 5)}
+
+
+def test_the_same_results_give_the_same_bytes() -> None:
+    assert made(*some_results()) == made(*some_results())
+    rows, batches, missing = some_results()
+    assert made(rows, batches[::-1], missing[::-1]) == made(*some_results()), "in any order"
+
+
+def test_other_results_give_other_bytes() -> None:
+    attributions, videos, counts = made(*some_results(seed=9))
+    assert attributions != made(*some_results())[0]
+    assert videos != made(*some_results())[1]
+    assert counts == made(*some_results())[2]
+
+
+@pytest.mark.parametrize("results", [NONE, (inputs(["x"], [1], [3]), [], [])], ids=["no rows", "without lengths"])
+def test_without_results(results: Results) -> None:
+    attributions, videos, counts = made(*results)
+    assert (read(attributions).num_rows, read(videos).num_rows) == (0, 0)
+    rows = len(results[0].ids)
+    assert counts == UnitCounts(rows, rows, 0, 0, 0, 0)
+
+
+def test_where_every_row_failed() -> None:
+    attributions, videos, counts = made(*FAILED)
+    assert read(attributions).num_rows == 0
+    assert read(videos).column("scores").null_count == 1
+    assert counts == UnitCounts(1, 0, 0, 1, 1, 0)
+
+
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_counts_of_a_unit() -> None:
+    """A row counts once: failed if it failed at any length, else skipped if it was skipped at any, else ok."""
+    _, batches, missing = some_results()
+    rows = inputs([*IDS, "c"], [2, None, None, None, None], [9, 0, 2, 3, 9])
+    missing += [Missing(4, 2, "skipped", "why"), Missing(4, 5, "failed", "why")]
+    assert made(rows, batches, missing)[2] == UnitCounts(
+        rows=5, ok=2, skipped=1, failed=2, video_rows=9, attribution_rows=2 * 2 + 2 * 5 + 2
+    )
+
+
+@pytest.mark.parametrize("results", [some_results(), NONE, FAILED], ids=["some", "none", "all failed"])
+def test_counts_come_back_from_the_footer(results: Results) -> None:
+    origin = Origin("job", "footer", (3, 1, 0, 5))
+    attributions, videos, counts = made(*results, origin=origin)
+    status = read(videos).select(["video_id", "status"]).to_pylist()
+    failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
+    checksum = hashlib.sha256(attributions).hexdigest()
+    hashes = hash_ids(row["video_id"] for row in status)
+    footer = UnitFooter(counts, origin, tuple(sorted(failed)), checksum, hashes)
+    assert footer_of(pq.read_metadata(io.BytesIO(videos)), "here") == footer
+    assert origin_of(pq.read_metadata(io.BytesIO(attributions)), "here") == origin
+
+
+def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
+    own = Origin("job", "footer", (3, 1, 0, 5))
+    check_origin(own, own, "here")
+    with pytest.raises(
+        JobError, match=r"^here: expected a file of this job \(job\), got one of another job \(b\); .*--repair"
+    ):
+        check_origin(Origin("b", "footer", own.covers), own, "here")
+    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) of the plan .*got \(3, 1, 5, 9\); "):
+        check_origin(Origin("job", "footer", (3, 1, 5, 9)), own, "here")
+    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) .* of another file of features; "):
+        check_origin(Origin("job", "another", own.covers), own, "here")
+
+
+def test_counts_add_up() -> None:
+    one, two = UnitCounts(1, 2, 3, 4, 5, 6), UnitCounts(10, 20, 30, 40, 50, 60)
+    assert one + two == UnitCounts(11, 22, 33, 44, 55, 66)
+    assert NO_COUNTS + one == one
+    assert one.asdict() == {"rows": 1, "ok": 2, "skipped": 3, "failed": 4, "video_rows": 5, "attribution_rows": 6}
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        None,
+        {},
+        {"other": "x"},
+        {"esv_ray": "no json"},
+        {"esv_ray": "[]"},
+        {"esv_ray": "7"},
+        {"esv_ray": '{"rows": 1}'},
+        {"esv_ray": '{"job": "j", "covers": [1, 0, 0, 5]}'},
+        {"esv_ray": '{"job": 1, "input": "i", "covers": []}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [-1]}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [true]}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": 3}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": []}'},
+        {"esv_ray": '{"job": "j", "input": "i", "covers": [], "counts": {"rows": 1}, "failed": [], "attributions": 1}'},
+        {"esv_ray": "[" * 100_000},
+    ],
+)
+def test_a_file_with_another_footer_is_not_ours(footer: dict[str, str] | None) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(footer), sink)
+    sink.seek(0)
+    with pytest.raises(DataError, match=r"^here: expected a (videos )?file of esv_ray, its footer [\w ]+$"):
+        footer_of(pq.read_metadata(sink), "here")
+
+
+# Classes --------------------------------------------------------------------------------------------------------------
+
+SCORES = np.array([0.1, 0.4, 0.1, 0.3, 0.1], np.float32)
+
+
+def chosen(choices: Sequence[int | str], scores: npt.NDArray[np.float32], label: int | None) -> list[int]:
+    """The classes kept of a video, which stands between two others."""
+    three = np.stack([np.full_like(scores, 1), scores, scores[::-1]])
+    labels, labelled = np.array([0, label or 0, 0], np.int32), np.array([True, label is not None, False])
+    pairs = choose_classes(choices, three, labels, labelled)
+    assert pairs.tolist() == sorted(pairs.tolist())
+    return [int(kept) for video, kept in pairs.tolist() if video == 1]
+
+
+@pytest.mark.parametrize(
+    ("choices", "label", "expected"),
+    [
+        (["label"], 2, [2]),
+        (["label"], None, []),
+        (["label"], 0, [0]),
+        (["predicted"], 2, [1]),
+        (["label", "predicted"], 3, [1, 3]),
+        (["label", "predicted"], 1, [1]),
+        (["predicted", "label"], 0, [0, 1]),
+        (["label", "predicted"], None, [1]),
+        (["top:1"], None, [1]),
+        (["top:2"], None, [1, 3]),
+        (["top:3"], None, [0, 1, 3]),
+        (["top:4"], None, [0, 1, 2, 3]),
+        (["top:5"], None, [0, 1, 2, 3, 4]),
+        (["top:99"], None, [0, 1, 2, 3, 4]),
+        (["all"], None, [0, 1, 2, 3, 4]),
+        (["all", 3, "label"], 2, [0, 1, 2, 3, 4]),
+        ([3, "all"], 2, [0, 1, 2, 3, 4]),
+        ([4, 0], 2, [0, 4]),
+        ([4, 0, 4], None, [0, 4]),
+        ([2, "label", "predicted", "top:2"], 2, [1, 2, 3]),
+    ],
+)
+def test_choose_classes(choices: list[int | str], label: int | None, expected: list[int]) -> None:
+    assert chosen(choices, SCORES, label) == expected
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.5], [0.2, 0.4, 0.4], [0.25] * 4])
+def test_of_equal_scores_the_first_is_predicted(scores: list[float]) -> None:
+    found = [chosen([choice], np.array(scores, np.float32), None) for choice in ("predicted", "top:1")]
+    assert found == [[scores.index(max(scores))]] * 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scores=st.lists(st.integers(0, 4), min_size=1, max_size=7),
+    k=st.integers(1, 9),
+    choices=st.lists(st.sampled_from(["label", "predicted"]), max_size=3),
+    label=st.none() | st.just(0),
+)
+def test_the_best_classes(scores: list[int], k: int, choices: list[str], label: int | None) -> None:
+    array: npt.NDArray[np.float32] = np.array(scores, np.float32)
+    best = sorted(range(len(scores)), key=lambda one: (-scores[one], one))[:k]
+    given_label = {label} if label is not None and "label" in choices else set()
+    expected = sorted({*best, *given_label, *([best[0]] if "predicted" in choices else [])})
+    assert chosen([*choices, f"top:{k}"], array, label) == expected

@@ -1,0 +1,493 @@
+"""`esv submit` and what goes with it, against a real cluster with token authentication: `ray start --head`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from secrets import token_hex
+from typing import Any
+
+import pytest
+import yaml
+
+from esv_ray.errors import SpecError
+from esv_ray.output.verify.output import verify_output
+from esv_ray.spec import load_spec
+from esv_ray.submit.polling import SilentError
+from esv_ray.submit.ray_jobs import client as ray_client
+from esv_ray.submit.ray_jobs import jobs as ray_jobs
+from esv_ray.submit.ray_jobs import preflight
+from esv_ray.submit.status import lines_of, standing_of
+from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parts_of
+from tests.job.test_exactly_once import all_of, run
+from tests.job.test_nodes import wait_for
+from tests.support.bundles import python_bundle
+from tests.support.head import PROGRAMS, free_port, ray_head
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running cluster and its token."""
+
+    url: str
+    token: str
+
+    def esv(
+        self, *arguments: str, token: str | None = None, settings: Mapping[str, str] | None = None, given: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """A command of a user who knows the token, or thinks so."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        environment["RAY_AUTH_TOKEN"] = self.token if token is None else token
+        if not environment["RAY_AUTH_TOKEN"]:
+            del environment["RAY_AUTH_TOKEN"]
+            environment["HOME"] = "/nonexistent"  # where Ray would look for one
+        environment |= settings or {}
+        command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        """A program of a user who knows the token."""
+        environment = {**os.environ, "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.url}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def ask(self, *arguments: str) -> str:
+        """What a command that goes well says."""
+        done = self.esv(*arguments)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    token, dashboard = token_hex(32), free_port()
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",  # the entrypoint's python is the one on the node's PATH
+        "PYTHONPATH": str(ROOT),
+    }
+    agent = f"--dashboard-agent-listen-port={free_port()}"  # Ray's own choice is one number for all of a machine
+    options = ("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", agent)
+    with ray_head(tmp_path_factory.mktemp("h"), *options, port=free_port(), environment=environment):
+        yield Head(f"http://127.0.0.1:{dashboard}", token)
+
+
+def arguments(features: str, model: str, output: Path, *options: str) -> list[str]:
+    given = ["--features", features, "--model", model, "--output", str(output), "--set", "compute.unit=1"]
+    return [*given, "--set", "frames=3", "--code", "tests.cluster", *options]
+
+
+def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out = tmp_path / "My $HOME Output"
+    job = arguments(features, slow, out)
+
+    assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
+    spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
+    assert "address: auto" in spec
+    assert load_spec(yaml.safe_load(spec)).code == ("tests.cluster",), "the consent goes with it"
+    wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
+
+    def standing() -> dict[str, object]:
+        return json.loads(head.ask("status", "my-home-output", "--json"))  # type: ignore[no-any-return]
+
+    wait_for(lambda: standing()["state"] == "RUNNING" and standing()["progress"] is not None)
+    told = standing()
+    assert (told["job"], told["progress_of_this_attempt"]) == ("esv-my-home-output-1", True)
+    assert "40 videos" in head.ask("status", "esv-my-home-output-1")
+    again = head.esv("submit", *job)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "esv-my-home-output-1 is in use" in again.stderr
+
+    stopped = head.ask("stop", "my-home-output")
+    assert "STOPPED" in stopped
+    assert "interrupted" in stopped, "the driver had the time to say so"
+    committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
+    assert 3 <= len(committed) < 40
+    assert "had ended before" in head.ask("stop", "my-home-output")
+    assert "interrupted" in head.ask("logs", "my-home-output")
+
+    (tmp_path / "quick").touch()
+    followed = head.ask("submit", *job, "--follow")
+    assert "submitted esv-my-home-output-2" in followed
+    assert followed.count("40 videos: 40 ok") == 1, "each line once"
+    assert "units resumed" in followed
+    assert "esv-my-home-output-2 SUCCEEDED" in followed
+    assert all(path.stat().st_mtime_ns == when for path, when in committed.items())
+    listed = [line.split()[:2] for line in head.ask("jobs").splitlines()]
+    assert ["esv-my-home-output-2", "SUCCEEDED"] in listed
+    assert ["esv-my-home-output-1", "STOPPED"] in listed
+    assert head.ask("logs", "-f", "my-home-output") == head.ask("logs", "my-home-output")
+
+    run(features, slow, tmp_path / "clean", "compute.unit=1", "frames=3")
+    assert all_of(out) == all_of(tmp_path / "clean")
+    assert verify_output(str(out)).problems == ()
+    other = head.esv("submit", *arguments(features, slow, tmp_path / "other"), "--name", "my-home-output")
+    assert other.returncode == 2
+    assert "the name my-home-output is in use for the output" in other.stderr
+
+
+def hears_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out = tmp_path / "victim"
+    assert "submitted esv-victim-1" in head.ask("submit", *arguments(features, slow, out))
+    wait_for(lambda: (out / "progress.json").exists())
+
+    command = [sys.executable, "-m", "esv_ray", "logs", "-f", "victim", "--address", head.url]
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interrupts,
+    ) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert any("videos" in line for line in watch.stdout), "as it goes on"
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(60) == 130
+        where = f"--address {head.url}"
+        told = watch.stderr.read().strip()
+        assert told == f"esv-victim-1 goes on: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
+    assert json.loads(head.ask("status", "victim", "--json"))["state"] == "RUNNING"
+
+    drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
+    assert drivers
+    for pid in drivers:
+        os.kill(int(pid.name), signal.SIGKILL)
+    wait_for(lambda: "FAILED" in head.ask("status", "victim"))
+    lines = head.ask("status", "victim").splitlines()
+    assert any(line.startswith("  killed while running: ") for line in lines), lines
+    assert not any("actors" in line for line in lines)
+    assert all(len(line) < 400 for line in lines)
+
+
+class Relay:
+    """A way to a cluster that can break."""
+
+    def __init__(self, url: str) -> None:
+        self.there = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self.here = ("127.0.0.1", free_port())
+        self.url = f"http://127.0.0.1:{self.here[1]}"
+        self.ends: list[socket.socket] = []
+        self.join()
+
+    def join(self) -> None:
+        self.door = socket.create_server(self.here)
+        threading.Thread(target=self._serve, args=(self.door,), daemon=True).start()
+
+    def cut(self) -> None:
+        for end in (self.door, *list(self.ends)):
+            with suppress(OSError):  # it is at an end already
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.ends = []
+
+    def _serve(self, door: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near = door.accept()[0]
+                self.ends.append(near)
+                far = socket.create_connection(self.there)
+                self.ends.append(far)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(2**16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+def test_a_way_that_breaks_is_gone_again(head: Head, features: str, tmp_path: Path) -> None:
+    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
+    out, relay = tmp_path / "afar", Relay(head.url)
+    command = [sys.executable, "-m", "esv_ray", "submit", *arguments(features, slow, out), "--follow"]
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
+    with subprocess.Popen(
+        [*command, "--address", relay.url], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as follow:
+        assert follow.stdout is not None
+        assert any("videos" in line for line in follow.stdout)
+        relay.cut()
+        (tmp_path / "quick").touch()
+        wait_for(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
+        assert follow.poll() is None
+        relay.join()
+        told, _ = follow.communicate(timeout=120)
+        assert follow.returncode == 0, told
+    relay.cut()
+    assert "esv-afar-1 SUCCEEDED" in told
+    assert told.count("40 videos: 40 ok") == 1, "each line once"
+
+
+def test_an_address_that_is_given_is_the_one(head: Head) -> None:
+    """Ray's own client prefers the variables."""
+    wrong = f"http://127.0.0.1:{free_port()}"
+    settings = {"RAY_API_SERVER_ADDRESS": wrong, "RAY_ADDRESS": wrong}
+    assert head.esv("jobs", settings=settings).returncode == 0
+    refused = head.esv("jobs", settings=settings, given=False)
+    assert (refused.returncode, wrong in refused.stderr) == (2, True)
+    assert "RAY_API_SERVER_ADDRESS: no cluster answers" in refused.stderr
+    short = head.url.removeprefix("http://")
+    for known in ({"RAY_API_SERVER_ADDRESS": short, "RAY_ADDRESS": wrong}, {"RAY_ADDRESS": head.url}):
+        told = head.esv("jobs", settings=known, given=False)
+        assert told.returncode == 0, told.stderr
+
+
+def test_an_id_that_somebody_else_took_a_moment_ago(head: Head) -> None:
+    code = """
+from esv_ray.submit.ray_jobs.client import connect
+from esv_ray.submit.ray_jobs.jobs import _start
+client = connect(None)
+for _ in range(2):
+    _start(client, "true", "esv-twice-1", {})
+"""
+    done = head.python(code)
+    assert done.stderr.splitlines()[-1] == (
+        "esv_ray.errors.SpecError: esv-twice-1 is in use: somebody else has just submitted it; see esv jobs"
+    )
+
+
+def _runs(process: Path, argument: str) -> bool:
+    try:
+        return argument in (process / "cmdline").read_text()
+    except OSError:  # it is gone
+        return False
+
+
+def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle: str, tmp_path: Path) -> None:
+    run(features, bundle, tmp_path / "out")
+    command = [sys.executable, "-m", "esv_ray", "status", str(tmp_path / "out")]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "done: 40 of 40 videos (0 failed" in told
+    nothing = subprocess.run([*command[:-1], f"{tmp_path}/no"], capture_output=True, text=True, timeout=60, check=False)
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "no: expected the output of a job, found no progress.json" in nothing.stderr
+
+
+@pytest.mark.parametrize("token", ["", "b" * 64])
+def test_a_wrong_token_is_told_in_one_line(head: Head, token: str) -> None:
+    refused = head.esv("jobs", token=token)
+    assert refused.returncode == 2, refused.stdout
+    assert "refuses the token; set RAY_AUTH_TOKEN" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert "b" * 64 not in refused.stderr
+
+
+def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str, bundle: str, tmp_path: Path) -> None:
+    """The cluster cannot see it, whatever this machine sees."""
+    hostile = Path(python_bundle(tmp_path / "hostile", "none"))
+    text = (
+        (hostile / "model.json")
+        .read_text()
+        .replace("tests.support.job_factories:none", "tests.support.factories:heads")
+    )
+    (hostile / "model.json").write_text(text)
+    wrong = [
+        (
+            arguments(features, str(hostile), tmp_path / "o1"),
+            "consent to run code, got none for tests.support.factories",
+        ),
+        (arguments(str(tmp_path / "none"), bundle, tmp_path / "o1"), "none was not found"),
+        (arguments(features, str(tmp_path / "none"), tmp_path / "o2"), "model.json"),
+        (arguments(features, bundle, tmp_path / "o3", "--set", "classes=[77]"), "expected ids 0..2"),
+        (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected partitions (sub-directories) alone"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions", "--ready", "a/b"), "--ready: expected the name"),
+        (arguments(features, bundle, tmp_path / "o4", "--working-dir", str(tmp_path / "none")), "does not exist"),
+    ]
+    for given, expected in wrong:
+        refused = head.esv("submit", *given)
+        assert refused.returncode == 2, refused.stdout
+        assert expected in refused.stderr.splitlines()[-1]
+    jobs = json.loads(head.ask("jobs", "--json"))
+    assert not [job for job in jobs if Path(job["output"]).name in ("o1", "o2", "o3", "o4")]
+    assert not [name for name in ("o1", "o2", "o3", "o4") if (tmp_path / name).exists()], "nothing is left behind"
+    assert "no such job" in head.esv("status", "nobody").stderr
+
+
+def test_partitions_without_files_yet(head: Head, bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "daily" / "dt=1").mkdir(parents=True)
+    job = arguments(str(tmp_path / "daily"), bundle, tmp_path / "none-yet", "--partitions", "--wait")
+    assert "esv-none-yet-1 SUCCEEDED" in head.ask("submit", *job)
+    # Ray keeps looking after the check for some seconds after it has ended: only then is it what it stays.
+    time.sleep(5)
+    code = """
+from esv_ray.submit.ray_jobs.client import connect
+print([one.status.value for one in connect(None).list_jobs() if one.submission_id.startswith("check-esv-none-yet-1")])
+"""
+    assert head.python(code).stdout.strip() == "['SUCCEEDED']"
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("12 videos: 10 ok, 2 failed", "Job entrypoint command failed with exit code 1"),
+        ("esv: note\nesv: s3://b/f: no such   bucket\n", "esv: s3://b/f: no such bucket"),
+        ("esv: " + "x" * 500, "esv: " + "x" * 295 + "..."),
+    ],
+)
+def test_why_a_job_failed(log: str, expected: str) -> None:
+    ray = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
+    assert ray_jobs._reason(f"{ray}2026-11-23 INFO job_manager.py:581 -- Runtime env is setting up.\n{log}") == expected
+
+
+def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> None:
+    given = arguments(features, bundle, tmp_path / "out")
+    for address, expected in (
+        (f"http://127.0.0.1:{free_port()}", "no cluster answers"),
+        ("http://", "expected the address of a cluster's dashboard"),
+        ("http://x:99999", "expected the address of a cluster's dashboard"),
+        ("ftp://127.0.0.1:8265", "expected the address of a cluster's dashboard"),
+        ("ray://127.0.0.1:10001", "expected the address of a cluster's dashboard"),
+        ("http://me:secret@127.0.0.1:8265", "without user and password"),
+    ):
+        command = [sys.executable, "-m", "esv_ray", "submit", *given, "--address", address]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert expected in refused.stderr
+        assert "secret" not in refused.stderr
+
+
+def test_a_cluster_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers, as behind a way on which packets are lost."""
+    monkeypatch.setattr(ray_client, "_ANSWER_S", (1.0, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(SilentError, match="does not answer"):
+        ray_client.connect(f"http://127.0.0.1:{door.getsockname()[1]}")
+
+
+def test_a_log_that_falls_silent_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can tell a quiet driver from a lost way; what was shown is not shown again."""
+    monkeypatch.setattr(ray_jobs, "_QUIET_S", 0.05)
+    shown: list[str] = []
+    asked: list[str] = []
+
+    class Quiet:
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            asked.append(job)
+            yield "ab"
+            if len(asked) == 1:
+                await asyncio.sleep(60)
+            yield "c"
+
+    client: Any = Quiet()
+    with pytest.raises(ray_jobs._BrokenError) as broken:
+        asyncio.run(ray_jobs._tail(client, "esv-a-1", 0, shown.append))
+    assert broken.value.written == 2
+    assert asyncio.run(ray_jobs._tail(client, "esv-a-1", 2, shown.append)) == 3
+    assert shown == ["ab", "c"]
+
+
+def test_a_long_spec_is_packed() -> None:
+    places = {"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/a$HOME"}
+    long = load_spec({**places, "classes": list(range(15_000))})
+    assert len(preflight.packed(long)) < 60_000
+    assert "$" not in preflight.packed(long)
+    digits = Random(0)
+    endless = long.model_copy(update={"classes": tuple(digits.randrange(10**9) for _ in range(30_000))})
+    with pytest.raises(SpecError, match="give shorter lists"):
+        preflight.packed(endless)
+
+
+def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
+    told = {"state": "running", "waiting_for": "a node", "units": {"total": 0}, "updated": "2026-11-23T00:00:00+00:00"}
+    (tmp_path / "progress.json").write_text(json.dumps(told))
+    lines = list(lines_of(standing_of(str(tmp_path)), datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()))
+    assert [line.strip() for line in lines[:-1]] == [
+        "running: the job is not planned yet",
+        "waiting for a node",
+        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to go on",
+    ]
+
+
+HERE = {"python": "3.11.7", "esv-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0"}
+
+
+def node(**changes: object) -> dict[str, object]:
+    return {"node": "10.0.0.1", "resources": {}, "versions": HERE, "problem": None, **changes}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"versions": HERE, "problem": None, "nodes": [node()]}, None),
+        (
+            {"versions": {**HERE, "esv-ray": "0.0.9"}, "problem": None, "nodes": []},
+            "version mismatch: the cluster has esv-ray 0.0.9, this machine 0.1.0",
+        ),
+        (
+            {"versions": HERE, "problem": None, "nodes": [node(versions={**HERE, "ray": "2.50.0"})]},
+            "version mismatch: node 10.0.0.1 has ray 2.50.0 (the head has 2.60.0)",
+        ),
+        (
+            {"versions": HERE, "problem": None, "nodes": [node(problem="s3://b/f: no such bucket")]},
+            "on node 10.0.0.1: s3://b/f: no such bucket",
+        ),
+        ({"versions": HERE, "problem": "DataError: no", "nodes": []}, "on the cluster: DataError: no"),
+    ],
+)
+def test_objections(found: dict[str, object], expected: str | None) -> None:
+    told = list(preflight.objections(found, HERE))
+    assert [line.startswith(str(expected)) for line in told] == ([] if expected is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("output", "name"),
+    [("s3://bucket/esv/mTRN_8/", "mtrn-8"), ("/a/--", "job"), ("x" * 90, "x" * 36), ("é b", "e-b"), ("日本-x", "x")],
+)
+def test_names(output: str, name: str) -> None:
+    assert name_of(output) == name
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a" * 37, "a--b"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(SpecError, match="--name: expected lower-case"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "ours"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 1, 1),
+        ("FAILED", 2, 2),
+        ("FAILED", -9, 1),
+        ("FAILED", None, 1),
+        ("STOPPED", None, 130),
+    ],
+)
+def test_exit_codes(state: str, code: int | None, ours: int) -> None:
+    assert exit_code(Submission("esv-a-1", "a", 1, state, "o", 0.0, 1.0, "", code)) == ours
+
+
+@pytest.mark.parametrize("attempt", ["", "x", "\u0663", "9" * 5000])
+def test_ids_that_are_none_of_ours(attempt: str) -> None:
+    assert parts_of("esv-a-b-12") == ("a-b", 12)
+    assert parts_of(f"esv-a-{attempt}") is None

@@ -1,0 +1,112 @@
+"""Factories of `python` models, named in model.json as tests.support.factories:NAME."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import esv_ray
+from esv_ray.core.games.heads import MlpHead
+from tests.conftest import make_heads
+
+
+class MeanLinear(nn.Module):
+    """A variable-length module: mean over elements of a linear layer, with dropout that must be off."""
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        self.linear = nn.Linear(feature_dim, n_classes)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(self.linear.weight.shape, generator=generator))
+            self.linear.bias.copy_(torch.randn(self.linear.bias.shape, generator=generator))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.dropout(subsequences).relu()).mean(dim=1)
+        return out
+
+
+class Wrapped(nn.Module):
+    """A head that the fast path does not know."""
+
+    def __init__(self, head: MlpHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        out: Tensor = self.head(subsequences)
+        return out
+
+
+class Pair(nn.Module):
+    def forward(self, subsequences: Tensor) -> tuple[Tensor, Tensor]:
+        return subsequences, subsequences
+
+
+@esv_ray.factory
+def variable(feature_dim: int = 4, n_classes: int = 3) -> nn.Module:
+    return MeanLinear(feature_dim, n_classes)
+
+
+@esv_ray.factory
+def heads(n_max: int = 3, n_classes: int = 3) -> dict[int, nn.Module]:
+    return {s: Wrapped(head) for s, head in make_heads(n_max=n_max, n_classes=n_classes).items()}
+
+
+@esv_ray.factory
+def mlp_heads() -> dict[int, MlpHead]:
+    return make_heads()
+
+
+@esv_ray.factory
+def gap() -> dict[int, nn.Module]:
+    return {s: head for s, head in heads().items() if s != 2}
+
+
+@esv_ray.factory
+def second_head_wrong_classes() -> dict[int, nn.Module]:
+    return {1: heads()[1], 2: heads(n_classes=5)[2]}
+
+
+@esv_ray.factory
+def second_head_wrong_inputs() -> dict[int, nn.Module]:
+    return {1: heads()[1], 2: Wrapped(make_heads(feature_dim=7)[2])}
+
+
+@esv_ray.factory
+def string_keys() -> dict[str, nn.Module]:
+    return {str(s): head for s, head in heads().items()}
+
+
+@esv_ray.factory
+def functions() -> dict[int, object]:
+    return {1: lambda subsequences: subsequences}
+
+
+@esv_ray.factory
+def pair() -> nn.Module:
+    return Pair()
+
+
+@esv_ray.factory
+def empty() -> dict[int, nn.Module]:
+    return {}
+
+
+@esv_ray.factory
+def as_list() -> list[nn.Module]:
+    return [heads()[1]]
+
+
+@esv_ray.factory
+def nothing() -> None:
+    return None
+
+
+@esv_ray.factory
+def failing() -> nn.Module:
+    raise OSError("weights.bin\nwas not found")
+
+
+not_a_function = 3
