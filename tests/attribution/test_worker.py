@@ -358,7 +358,7 @@ def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -
     pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")
     result = run(str(tmp_path / "f.parquet"), folder, tmp_path / "out", "compute.unit=2")
     assert result.given_up
-    assert result.given_up.startswith("nothing succeeds any more: RuntimeError: poison (factories.py:")
+    assert result.given_up.startswith("nothing succeeds any more: RuntimeError: poison (job_factories.py:")
     assert result.exit_code == 1
     assert 0 < result.counts.failed == result.counts.rows < 10, "what was found at fault on the way stays"
 
@@ -373,7 +373,7 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
     result = run(str(tmp_path / "f.parquet"), python_bundle(tmp_path / "python", "poisonous"), tmp_path / "out")
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (2, 1, 1)
     assert result.failed[0][0] == "v1"
-    assert result.failed[0][1].startswith("SystemExit: 0 (factories.py:")
+    assert result.failed[0][1].startswith("SystemExit: 0 (job_factories.py:")
 
 
 def test_a_model_that_cannot_be_moved_to_the_jobs_dtype_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     died, hung = (f"{what} each time it was computed alone" for what in ("its process died", "no progress in 1 s"))
     reasons = dict(result.failed)
     assert "can't allocate memory" in reasons.pop("v9")
-    assert reasons.pop("v18").startswith("RuntimeError: poison (factories.py:")
+    assert reasons.pop("v18").startswith("RuntimeError: poison (job_factories.py:")
     assert reasons == {"v1": died, "v14": hung, "v15": hung}
     assert verify_output(str(tmp_path / "out")).problems == ()
     before = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
