@@ -18,9 +18,9 @@ import pytest
 from esv_ray import storage
 from esv_ray.attribution import partitions as module
 from esv_ray.attribution.partitions import Partition, plan_partitions, run_partitions
+from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
-from esv_ray.job.driver import run_job
-from esv_ray.job.run import JobResult
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec

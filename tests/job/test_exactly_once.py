@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import storage
-from esv_ray.job.driver import run_job
+from esv_ray.attribution.work import run_job
 from esv_ray.output.layout import PROGRESS
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
@@ -167,7 +167,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
         line = full.stderr.strip().splitlines()[-1]
         assert line.startswith("stopped early, nothing succeeds any more: cannot write "), full.stderr
         assert ("No space left on device" if not limit else "File too large") in line
-        assert line.endswith("run the same command again to go on")
+        assert line.endswith("run the same command again to resume")
         assert "Traceback" not in full.stderr
         if not limit:
             subprocess.run(["mount", "-o", "remount,size=16m", out.parent], check=True)

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.attribution.work import run_job
 from esv_ray.errors import JobError
-from esv_ray.job.driver import JobResult, Progress, run_job
 from esv_ray.job.on_ray.runtime import ray_runtime
+from esv_ray.job.progress import Progress
+from esv_ray.job.result import JobResult
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.attribution.test_worker import files_of
@@ -35,7 +37,7 @@ def runtime() -> Iterator[None]:
     spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["cluster.actors=4"])
     before, home = _listening(), Path.home() / ".ray"
     had_home = home.exists()
-    with ray_runtime(spec):
+    with ray_runtime(spec.cluster, spec.compute.threads):
         assert _listening() - before, "Ray listens somewhere"
         assert {address for address in _listening() - before if not _loopback(address)} == set()
         assert home.exists() == had_home, "no token is left in the home folder"
@@ -299,7 +301,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
         assert len(kept) >= before + 3
-    assert b"run the same command again to go on" in told
+    assert b"run the same command again to resume" in told
     done = subprocess.run(
         command("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False
     )

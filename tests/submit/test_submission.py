@@ -422,7 +422,7 @@ def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
     assert [line.strip() for line in lines[:-1]] == [
         "running: the job is not planned yet",
         "waiting for a node",
-        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to go on",
+        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to resume",
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 MARK = "ESV_TEST_MARK"
-ENDED = "esv: interrupted; run the same command again to go on"
+ENDED = "esv: interrupted; run the same command again to resume"
 LONGEST_S = 120.0  # for what a loaded machine does in seconds
 
 
