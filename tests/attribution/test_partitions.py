@@ -26,8 +26,9 @@ from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.submit.status import as_json, lines_of, standing_of
 from tests.conftest import make_heads, make_prior, make_table
-from tests.job.test_exactly_once import Killed, Mortal, all_of
+from tests.job.test_exactly_once import all_of
 from tests.job.test_s3_jobs import client
+from tests.support.killed import Killed, Mortal
 from tests.support.s3_server import S3Server
 
 OPTIONS = ("frames=[2,5]", "estimator.m=6", "compute.unit=4", "compute.memory_budget=100000000")

@@ -28,6 +28,7 @@ from tests.attribution.test_worker import files_of
 from tests.conftest import make_table
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
+from tests.support.processes import actor_pids
 from tests.support.s3_server import S3Server
 
 
@@ -162,7 +163,7 @@ def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path
 
     def kill(progress: Progress) -> None:
         if len(killed) < 3 and progress.counts.rows > 4 * len(killed):
-            for pid in _actor_pids() - killed:
+            for pid in actor_pids() - killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
                 break
@@ -181,13 +182,13 @@ def test_an_actor_that_stands_still_is_told_of(
 ) -> None:
     """A stopped process: in place of the time left the progress says what is waited for, until it goes on."""
     monkeypatch.setattr("esv_ray.job.run._SILENT_S", 2.0)
-    others, seen = _actor_pids(), list[Progress]()
+    others, seen = actor_pids(), list[Progress]()
     stopped: set[int] = set()
 
     def stop(progress: Progress) -> None:
         seen.append(progress)
         if not stopped and progress.counts.rows:
-            stopped.update(_actor_pids() - others)
+            stopped.update(actor_pids() - others)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
         if progress.silence is not None:
@@ -203,20 +204,6 @@ def test_an_actor_that_stands_still_is_told_of(
     assert re.fullmatch(r"1 actor silent for \d+ s \(ended after 600 s\)", str(silent.silence))
     assert silent.left_s is None, "it is not known"
     assert seen[-1].silence is None
-
-
-def _actor_pids() -> set[int]:
-    """Processes of this machine that are unit actors."""
-    pids = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                title = (entry / "cmdline").read_bytes()
-            except OSError:  # it ended meanwhile
-                continue
-            if title.startswith(b"ray::UnitActor"):
-                pids.add(int(entry.name))
-    return pids
 
 
 def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) -> None:
@@ -284,7 +271,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     run(features, bundle, tmp_path / "clean", "compute.unit=1", "frames=9", "cluster.actors=0")
     out = tmp_path / "out"
     kept: dict[str, int] = {}
-    others = _actor_pids()
+    others = actor_pids()
     for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
         driver = subprocess.Popen(command("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
         before = len(kept)
@@ -295,7 +282,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
         _, told = driver.communicate(timeout=60)
         assert driver.returncode == code, told
         # Actors outlive a killed driver by a moment and may commit still: a count before they end is too low.
-        while _actor_pids() - others and time.monotonic() < deadline:
+        while actor_pids() - others and time.monotonic() < deadline:
             time.sleep(0.05)
         for name, when in kept.items():
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"

@@ -91,3 +91,17 @@ class Command:
         assert "Exception ignored" not in err
         assert took < 30, "minutes without a deadline; ten seconds, and the slowness of a loaded machine"
         return took
+
+
+def actor_pids() -> set[int]:
+    """Processes of this machine that are unit actors."""
+    pids = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                title = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            if title.startswith(b"ray::UnitActor"):
+                pids.add(int(entry.name))
+    return pids
