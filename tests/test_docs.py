@@ -82,6 +82,35 @@ def test_pages_in_the_code_exist() -> None:
             assert (DOCS / name).exists(), (module, name)
 
 
+def imports_of(package: str) -> set[str]:
+    """What the modules directly in a package import of esv_ray, as `storage/transport`."""
+    text = "\n".join(path.read_text() for path in (ROOT / "esv_ray" / package).glob("*.py"))
+    dotted = re.findall(r"^ *from esv_ray\.([\w.]+) import", text, flags=re.MULTILINE)
+    plain = re.findall(r"^ *from esv_ray import (\w+)", text, flags=re.MULTILINE)
+    return {re.sub(r"^spec_\w+", "spec", name).replace(".", "/") for name in dotted + plain}
+
+
+def test_the_map_says_what_each_package_imports() -> None:
+    rows = re.findall(
+        r"^\| `([\w/]+)/` \| .+ \| (.+) \|$", (DOCS / "contributing" / "house.md").read_text(), flags=re.M
+    )
+    packages = {str(init.parent.relative_to(ROOT / "esv_ray")) for init in (ROOT / "esv_ray").glob("*/**/__init__.py")}
+    assert {name for name, _ in rows if name not in ("jobs", "k8s", "tests")} == packages
+    for package, allowed in rows:
+        if "every" in allowed or package not in packages:
+            continue
+        names = {package, "errors", "machine", "parallel", "signals", *re.findall(r"`([\w/]+)(?:/\*)?`", allowed)}
+        for name in imports_of(package):
+            shared = (
+                package.startswith("core/")
+                and name.startswith("core/")
+                and name not in packages
+                and name.count("/") == 1
+            )
+            listed = any(f"{name}/".startswith(f"{other}/") for other in names)
+            assert shared or listed, f"{package} imports {name}: change that, or its line in contributing/house.md"
+
+
 # --- commands
 
 
