@@ -236,7 +236,7 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
     assert (code, "no video to compare" in told) == (2, True)
     (tmp_path / "file").touch()
     (tmp_path / "held" / "convergence.html").mkdir(parents=True)
-    for place, why in (("s3://bucket/x", "a directory of this machine"), (str(tmp_path / "held"), "is a directory")):
+    for place, why in (("s3://bucket/x", "of this machine"), (str(tmp_path / "held"), "is a directory")):
         code, _, told = esv(*asked, "--output", place)
         assert (code, why in told, told.count("\n")) == (2, True, 1), told
     code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
