@@ -12,7 +12,7 @@ from esv_ray.cli.types import LOCATION, Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.attribution.partitions import Partition
-    from esv_ray.job.run import JobResult
+    from esv_ray.job.result import JobResult
     from esv_ray.output.verify.output import Verification
     from esv_ray.spec import JobSpec
 
@@ -62,7 +62,7 @@ def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: s
     if run.partitions:
         with unit_log(log):
             context.exit(_attribute_partitions(spec, run))
-    from esv_ray.job.driver import run_job  # Ray takes a second to import: invalid requests are answered at once
+    from esv_ray.attribution.work import run_job  # Ray takes a second to import: invalid requests are answered at once
 
     with unit_log(log), job_progress() as report:
         result = run_job(spec, report, retry_failed=run.retry_failed)
@@ -101,7 +101,7 @@ def show_result(result: JobResult) -> None:
     resumed = f", {result.resumed_units} of {result.units} units resumed" if result.resumed_units else ""
     click.echo(
         f"{counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
-        f"{counts.attribution_rows} attributions in {result.seconds:.1f} s{resumed}"
+        f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
     )
     for video_id, reason in result.failed:
         click.echo(f"  failed: {printable(video_id) or '(no id)'}: {printable(reason)}")

@@ -48,7 +48,7 @@ def demo(context: click.Context, folder: str) -> None:
     if not spec.exists():
         _write_spec(spec)
     click.echo("2. Computing Element Shapley Values of 370 test sequences")
-    from esv_ray.job.driver import run_job
+    from esv_ray.attribution.work import run_job
 
     with job_progress() as report:
         result = run_job(load_spec(str(spec)), report)

@@ -26,7 +26,7 @@ from esv_ray.forecast.records import Actors, Forecast, LengthEstimate, TimeEstim
 from esv_ray.forecast.throughput import Timings, has_other_sizes, time_per_video
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
 from esv_ray.input.parquet.footers import has_labels, read_footers
-from esv_ray.job.resources import fitting, shape_of, this_machine
+from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
 from esv_ray.spec import JobSpec, with_memory_budget
 
@@ -110,12 +110,12 @@ def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSp
 
 def _actors(spec: JobSpec, units: int) -> Actors:
     node, requested = this_machine(), spec.cluster.actors
-    shape = shape_of(spec, [node])
+    shape = shape_of(spec.cluster, spec.compute.threads, [node])
     here = runs_here(spec)
-    capacity = max(1, fitting([node], shape))
-    count = 1 if here else capacity if requested == "auto" else requested
+    most = max(1, capacity([node], shape))
+    count = 1 if here else most if requested == "auto" else requested
     working = max(1, min(count, units))
-    concurrent = working if spec.cluster.address is not None else min(working, capacity)
+    concurrent = working if spec.cluster.address is not None else min(working, most)
     device = shape.device if node["GPU"] else "cpu"  # the model is measured on this machine
     return Actors(count, working, concurrent, device, shape.cpus, not here)
 

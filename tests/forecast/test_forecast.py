@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import storage
+from esv_ray.attribution.work import run_job
 from esv_ray.bench.report import read_timings
 from esv_ray.core.cost import Outlook
 from esv_ray.core.games.model import VideoModel
@@ -24,8 +25,7 @@ from esv_ray.forecast.report import as_json
 from esv_ray.forecast.throughput import ModelSize, Timing, Timings, time_per_video
 from esv_ray.forecast.warnings import warnings
 from esv_ray.input.files import list_files
-from esv_ray.job.driver import run_job
-from esv_ray.job.resources import fitting, shape_of, this_machine
+from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import JobSpec, load_spec
 from tests.conftest import make_heads, make_model, make_prior, make_table
@@ -126,9 +126,9 @@ def test_bytes_written_are_within_the_range(classes: str, kind: str, bundle: str
         out = tmp_path / f"out-{unit}"
         spec = job(table, bundle, out, f"compute.unit={unit}", *asked)
         told = forecast(spec).output_size
-        done = run_job(spec).counts
-        assert told.attribution_rows_least <= done.attribution_rows <= told.attribution_rows_most
-        assert told.video_rows == done.video_rows
+        written = run_job(spec).counts.written
+        assert told.attribution_rows_least <= written["attribution_rows"] <= told.attribution_rows_most
+        assert told.video_rows == written["video_rows"]
         assert told.bytes_least <= bytes_of(out) <= told.bytes_most
         assert told.files == len(list(out.glob("*/part-*")))
 
@@ -366,7 +366,9 @@ def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str
     )
     told = forecast(spec, actors=64)
     here = [this_machine()]
-    assert told.actors.concurrent == min(told.actors.working, fitting(here, shape_of(spec, here)))
+    assert told.actors.concurrent == min(
+        told.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
+    )
     elsewhere = forecast(spec, actors=64, timings=figures(Timing("exact", 3, 7, 1.0)))
     assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.left)
     assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20

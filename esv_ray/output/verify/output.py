@@ -153,7 +153,7 @@ def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missin
     except DataError as error:
         return [str(error)]
     if missing:
-        problems.append(f"{missing} of {len(manifest.units)} units are not committed; run the job again to go on")
+        problems.append(f"{missing} of {len(manifest.units)} units are not committed; run the job again to resume")
         if success is not None:
             problems.append("_SUCCESS is there although units are missing")
     elif success is None and not repeats:  # of which the job does not write it

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esv_ray.errors import JobError, SpecError
-from esv_ray.job.resources import ActorShape, fitting
+from esv_ray.job.resources import ActorShape, capacity
 from esv_ray.spec import JobSpec
 from esv_ray.spec_yaml import write_plain
 from esv_ray.submit.kubernetes.manifest_options import (
@@ -212,11 +212,11 @@ def _for_workers(spec: JobSpec, groups: Sequence[Mapping[str, Any]]) -> JobSpec:
     if share == "auto":
         share = cluster["gpus_per_actor"] = 1.0 if any(node["GPU"] for node, _ in nodes) else 0.0
     shape = ActorShape(spec.compute.threads, share)
-    capacity = sum(fitting([node], shape) * most for node, most in nodes)
-    if not capacity:
-        raise SpecError(f"no worker group of the overlay can hold an actor of {shape.in_words()}; see compute.threads")
+    actors = sum(capacity([node], shape) * most for node, most in nodes)
+    if not actors:
+        raise SpecError(f"no worker group of the overlay can hold an actor of {shape}; see compute.threads")
     if spec.cluster.actors == "auto":
-        cluster["actors"] = capacity
+        cluster["actors"] = actors
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
 
 
