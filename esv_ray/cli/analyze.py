@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from esv_ray.analysis.summary import Summary
 
 
-@click.command()
+@click.command(short_help="Summarize the results of a job.")
 @click.argument("output", type=LOCATION)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(output: str, as_json: bool) -> None:

@@ -21,7 +21,7 @@ _LISTED = 10
 _RESUME = "the rest is committed; run the same command again to resume"
 
 
-@click.command()
+@click.command(short_help="Compute the ESVs of every video.")
 @job_options
 @run_options
 @click.option(
@@ -122,7 +122,7 @@ def show_result(result: JobResult) -> None:
     click.echo(f"tables: {printable(result.output)}")
 
 
-@click.command()
+@click.command(short_help="Check that an output is complete and consistent.")
 @click.argument("output", type=LOCATION)
 @click.option(
     "--repair", is_flag=True, help="Move broken files to OUTPUT/_aside; run the same job again to recompute them."

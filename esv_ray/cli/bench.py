@@ -44,7 +44,9 @@ setting_options = option_group(
     click.option("--hidden", type=Count(1), default=256, show_default=True, help="Hidden units H of each head."),
     click.option("--classes", type=Count(1), default=174, show_default=True, help="Number of classes C."),
     click.option("--n-max", type=Count(1), default=8, show_default=True, help="Number of heads n_max."),
-    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+    click.option(
+        "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Torch device."
+    ),
     click.option("--threads", type=Count(1), default=1, show_default=True, help="Number of torch threads."),
     click.option("--batch", type=Count(1), help="Maximum number of videos per batch. [default: as in a job]"),
     click.option(
@@ -59,7 +61,7 @@ setting_options = option_group(
 )
 
 
-@click.command()
+@click.command(short_help="Measure the speed of the engine.")
 @click.option(
     "-n",
     "lengths",
@@ -74,7 +76,7 @@ setting_options = option_group(
     multiple=True,
     default=("exact", "adjusted", "algorithm1"),
     show_default=True,
-    help="Repeatable.",
+    help="Estimator to measure. Repeatable.",
 )
 @click.option(
     "-m", "m", type=Count(1), default=1024, show_default=True, help="Maximum number of subsequences per scale."
@@ -106,7 +108,8 @@ def bench(
 
     \b
     Columns:
-      ms     milliseconds per video: median, and the range of the repeats
+      ms     milliseconds per video, the median of the repeats
+      range  the fastest and the slowest of the repeats
       /2nd   time relative to the second-layer matrix products of the heads alone
       /both  time relative to the matrix products of both layers
       peak   GF/s relative to a large square matrix product

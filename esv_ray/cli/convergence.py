@@ -13,15 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from esv_ray.cli.options import code_option, option_group
-from esv_ray.cli.types import LOCATION, Count, LocalPath, Real
+from esv_ray.cli.types import LARGEST, LOCATION, Count, LocalPath, Real
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.analysis.convergence import Point
     from esv_ray.core.estimator import Kind
-
-
-_LARGEST_LABEL = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ video_options = option_group(
     ),
     click.option(
         "--unlabelled",
-        type=Count(-_LARGEST_LABEL, _LARGEST_LABEL),
+        type=Count(-LARGEST, LARGEST),
         metavar="N",
         multiple=True,
         help="Label that marks videos without one (like `unlabelled` in a job). Repeatable.",
@@ -81,7 +78,14 @@ grid_options = option_group(
         show_default=True,
         help="Maximum number of subsequences sampled per scale and iteration. Repeatable.",
     ),
-    click.option("--iterations", type=Count(1), multiple=True, default=(1, 4), show_default=True, help="Repeatable."),
+    click.option(
+        "--iterations",
+        type=Count(1),
+        multiple=True,
+        default=(1, 4),
+        show_default=True,
+        help="Number of iterations. Repeatable.",
+    ),
     click.option(
         "--estimator",
         "kinds",
@@ -89,14 +93,14 @@ grid_options = option_group(
         multiple=True,
         default=("algorithm1", "adjusted"),
         show_default=True,
-        help="Repeatable.",
+        help="Estimator to compare. Repeatable.",
     ),
     click.option("--logit", is_flag=True, help="Compute ESVs of logits instead of probabilities."),
     click.option("--seed", type=Count(), default=0, show_default=True, help="Seed of the sampling."),
 )
 
 
-@click.command()
+@click.command(short_help="Compare sampled ESVs with exact ones.")
 @video_options
 @click.option("--model", type=LOCATION, metavar="URL", required=True, help="Model bundle.")
 @code_option

@@ -25,7 +25,7 @@ estimator:
 """
 
 
-@click.command()
+@click.command(short_help="Run a complete example on real data.")
 @click.argument("folder", default="esv-demo", type=LocalPath(), metavar="[DIR]")
 @click.pass_context
 def demo(context: click.Context, folder: str) -> None:

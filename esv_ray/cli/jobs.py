@@ -27,7 +27,7 @@ _OUTPUT_FILES = ("run.json", "progress.json", "_SUCCESS")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-@click.command()
+@click.command(short_help="Show the status of a job.")
 @click.argument("job", type=NAME)
 @target_options
 @json_option
@@ -50,7 +50,7 @@ def status(job: str, target: Target, as_json: bool) -> None:
     _show(submission_status(submission), as_json)
 
 
-@click.command()
+@click.command(short_help="Print the log of a submitted job.")
 @click.argument("job", type=NAME)
 @target_options
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the job ends.")
@@ -79,7 +79,7 @@ def logs(context: click.Context, job: str, target: Target, follow: bool) -> None
         click.echo(ray_logs.logs(client, submission.id), nl=False)
 
 
-@click.command()
+@click.command(short_help="Stop a submitted job.")
 @click.argument("job", type=NAME)
 @target_options
 def stop(job: str, target: Target) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from esv_ray.models.train import TrainResult
 
 
-@click.command()
+@click.command(short_help="Train a model on a feature table with labels.")
 @click.argument("spec", type=LOCATION, required=False)
 @click.option("--features", type=LOCATION, metavar="URL", help="Feature table with labels.")
 @click.option("--output", type=LOCATION, metavar="URL", help="Location of the model bundle.")

@@ -63,7 +63,7 @@ submit_options = option_group(
 )
 
 
-@click.command()
+@click.command(short_help="Run a job on a Ray cluster or on Kubernetes.")
 @job_options
 @target_options
 @submit_options
@@ -235,7 +235,7 @@ render_options = option_group(
 )
 
 
-@click.command()
+@click.command(short_help="Write a job's Kubernetes objects as YAML.")
 @job_options
 @render_options
 @run_options

@@ -8,6 +8,8 @@ import click
 
 from esv_ray.errors import SpecError
 
+LARGEST = 2**63 - 1  # of 64 bits
+
 
 class Location(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """A location, not empty; a ``file:`` URL is replaced by its path."""
@@ -66,13 +68,22 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
 class Count(click.IntRange):
     """A whole number, in any spelling that a spec allows."""
 
+    name = "integer"
+
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         return int(super().convert(int(_number(value, whole=True, param=param)), param, ctx))
 
+    def _describe_range(self) -> str:
+        """Return the range for the help page; nothing where it is that of 64 bits, or unbounded."""
+        bounded = (self.max is not None and self.max < LARGEST) or (self.min is not None and self.min > -LARGEST)
+        return super()._describe_range() if bounded else ""
+
 
 class Real(click.FloatRange):
     """A number, in any spelling that a spec allows."""
+
+    name = "number"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""

@@ -422,7 +422,7 @@ def test_a_damaged_run_json_is_repaired(
     first, *_, last = told.output.splitlines()
     assert first.startswith(f"{out}/run.json: expected a job's manifest, got something else (")
     assert f"esv verify --repair {out}" in first
-    assert last == f"to go on: esv verify --repair {out}, then the job again"
+    assert last == f"to repair: esv verify --repair {out}, then run the job again"
     with pytest.raises(DataError, match="esv verify --repair"):
         run(features, bundle, out)
     told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])

@@ -390,7 +390,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     done = esv("--partitions", "--log", str(log))
     assert done.returncode == 0, done.stderr
     assert "3 partitions: 0 finished before, 2 attributed now, 1 empty, 0 not ready, 0 with problems" in done.stdout
-    assert "dt=4: no Parquet files yet; passed over" in done.stdout
+    assert "dt=4: no Parquet files yet; skipped" in done.stdout
     assert "dt=\\x1b[31m:\n6 videos: 6 ok" in done.stdout
     assert [json.loads(line)["worker"] for line in log.read_text().splitlines()] == ["actor-0"] * 4
     Nightly(daily, bundle, tmp_path / "clean")()
