@@ -172,7 +172,7 @@ def _file_ids(file: InputFile, number: int, budget: int) -> list[pa.Table]:
             where = f"{file.url}, row group {row_group}"
             column = group_ids(opened, row_group, budget, where)
             if column is None:
-                raise DataError(f"{where}: its ids take more than {budget} bytes; give compute.memory_budget more")
+                raise DataError(f"{where}: its ids take more than {budget} bytes; raise compute.memory_budget")
             ids = column[0].combine_chunks().drop_null()
             ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails; it repeats no other
             tables.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))

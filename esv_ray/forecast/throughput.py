@@ -115,7 +115,7 @@ def _of_kind(timings: Timings, plan: Outlook) -> list[Timing]:
     if not same:
         known = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
         raise SpecError(
-            f"{timings.source}: expected figures of the estimator {plan.kind}, which n = {plan.n} comes down to, "
+            f"{timings.source}: expected measurements of the estimator {plan.kind}, which is used at n = {plan.n}, "
             f"got {known}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
         )
     return same

@@ -35,9 +35,9 @@ def _about_work(forecast: Forecast) -> Iterator[str]:
         end = f"; more than max_failed = {share:g}, so the exit code would be 1" if many else ""
         yield f"{lost} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
     if forecast.skipped:
-        yield f"{forecast.skipped} videos are shorter than asked for and skipped at some length (short: skip)"
+        yield f"{forecast.skipped} videos are too short for some requested lengths and are skipped there (short: skip)"
     if not forecast.evaluations_counted:
-        yield "evaluations of Algorithm 1 at long subsequences depend on what it draws: the expected number is told"
+        yield "evaluations of Algorithm 1 at long subsequences depend on its random draws: the expected number is shown"
 
 
 def _about_input(forecast: Forecast) -> Iterator[str]:
@@ -46,16 +46,16 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
     if large:
         largest = max(large, key=lambda group: group.compressed)
         yield (
-            f"{len(large)} row groups are larger than the advised {in_words(ADVISED_BYTES)}, the largest "
-            f"{in_words(largest.compressed)} (row group {largest.index} of {largest.file}): write smaller ones"
+            f"{len(large)} row groups are larger than the recommended {in_words(ADVISED_BYTES)}; the largest has "
+            f"{in_words(largest.compressed)} (row group {largest.index} of {largest.file}): write smaller row groups"
         )
     above = [group for group in forecast.row_groups if group.decoding > budget]
     if above:
         most = max(group.decoding for group in above)
         yield (
             f"{len(above)} row groups of {sum(group.rows for group in above)} videos take up to {in_words(most)} "
-            f"when decoded, above the memory budget of {in_words(budget)} (first: row group {above[0].index} of "
-            f"{above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
+            f"when decoded, more than the memory budget of {in_words(budget)} (the first is row group {above[0].index} "
+            f"of {above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
         )
     if forecast.lengths.frameless:
         yield f"{forecast.lengths.frameless} rows have no frames and would fail"
@@ -63,7 +63,7 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
     if ids is not None and ids.across_files + ids.within_files:
         names = ", ".join(list(ids.examples)[:_LISTED])
         yield (
-            f"{ids.across_files} ids stand in several files (the job would end with exit code 1 and without _SUCCESS), "
+            f"{ids.across_files} ids occur in several files (the job would end with exit code 1 and without _SUCCESS), "
             f"{ids.within_files} more than once in a file (all rows but the first fail): {names}"
         )
 
@@ -71,8 +71,8 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
 def _about_output(forecast: Forecast) -> Iterator[str]:
     if forecast.create_only is False:
         yield (
-            f"{forecast.spec.output}: the store does not refuse a second creation; commits look before they write, and "
-            "two drivers at once may write the same content twice"
+            f"{forecast.spec.output}: the store does not refuse to create an object that exists; commits check "
+            "before they write, and two drivers at the same time may write the same content twice"
         )
 
 
@@ -80,21 +80,21 @@ def _about_actors(forecast: Forecast) -> Iterator[str]:
     cluster, actors = forecast.spec.cluster, forecast.actors
     if cluster.address is not None and cluster.actors == "auto":
         yield (
-            f"cluster.actors is auto: {actors.requested}, as on this machine, is taken for the cluster at "
-            f"{cluster.address}; say --actors N"
+            f"cluster.actors is auto: the estimate assumes {actors.requested} actors, as on this machine, for the "
+            f"cluster at {cluster.address}; give --actors N"
         )
     if forecast.left and actors.working < actors.requested:
         idle = actors.requested - actors.working
-        yield f"{len(forecast.left)} units are left: {idle} of {actors.requested} actors have none"
+        yield f"{len(forecast.left)} units are left: {idle} of {actors.requested} actors would have none"
     if actors.concurrent < actors.working:
         yield (
-            f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time is "
-            f"that of {actors.concurrent}"
+            f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "
+            f"is for {actors.concurrent}"
         )
     if cluster.address is None and actors.device == "cpu" and forecast.left:
         spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
         if needed > spare:
-            yield f"{actors.working} actors take up to {in_words(needed)} together, {in_words(spare)} is free here now"
+            yield f"{actors.working} actors take up to {in_words(needed)} together, but {in_words(spare)} is free now"
 
 
 def _about_timings(forecast: Forecast) -> Iterator[str]:
@@ -103,6 +103,9 @@ def _about_timings(forecast: Forecast) -> Iterator[str]:
     measured = {"device": timings.device, "threads": timings.threads, "matmul": timings.matmul}
     differ = [f"{key} {measured[key]}, not {expected[key]}" for key in expected if measured[key] != expected[key]]
     if differ:
-        yield f"{timings.source}: measured with {', '.join(differ)}; the time is for what was measured"
+        yield f"{timings.source}: measured with {', '.join(differ)}; the time is for those settings"
     if forecast.scaled:
-        yield f"{timings.source}: measured on a model of other sizes; scaled by operations of {timings.size}"
+        yield (
+            f"{timings.source}: measured on a model of other sizes ({timings.size}); the time is scaled by "
+            "floating-point operations"
+        )

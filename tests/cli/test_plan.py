@@ -110,7 +110,7 @@ def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # ty
     sampled = ["--set", "estimator.kind=adjusted", "--set", "estimator.m=1", "--set", "estimator.iterations=1"]
     code, _, err = esv("plan", *asked, *sampled, "--bench", str(bench))
     assert (code, len(err.strip().splitlines())) == (2, 1)
-    assert "expected figures of the estimator adjusted" in err
+    assert "expected measurements of the estimator adjusted" in err
 
 
 @pytest.mark.parametrize(

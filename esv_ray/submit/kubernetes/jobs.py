@@ -91,8 +91,8 @@ def _apply(objects: Sequence[Object], namespace: str | None) -> str:
 
 def submissions(namespace: str | None) -> list[Submission]:
     """Return the submissions in a namespace, newest first: the RayJobs that `esv` made."""
-    found = json.loads(kubectl("get", "rayjobs.ray.io", "--output", "json", namespace=namespace))
-    return newest_first(job for job in map(_submission, found["items"]) if job is not None)
+    rayjobs = json.loads(kubectl("get", "rayjobs.ray.io", "--output", "json", namespace=namespace))
+    return newest_first(job for job in map(_submission, rayjobs["items"]) if job is not None)
 
 
 def find(job: str, namespace: str | None) -> Submission:

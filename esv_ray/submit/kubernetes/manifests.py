@@ -50,8 +50,8 @@ def overlays() -> dict[str, Path]:
     tree = next((tree for tree in _TREES if tree.is_dir()), None)
     if tree is None:
         raise JobError(f"this installation has no manifests (looked in {_TREES[0]}); install esv-ray from its wheel")
-    found = {path.parent.name: path.parent for path in sorted(tree.glob("overlays/*/kustomization.yaml"))}
-    return {"base": tree / "base", **found}
+    built_on_base = {path.parent.name: path.parent for path in sorted(tree.glob("overlays/*/kustomization.yaml"))}
+    return {"base": tree / "base", **built_on_base}
 
 
 def build(folder: Path) -> list[Object]:
