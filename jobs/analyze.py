@@ -1,4 +1,4 @@
-"""Entry point of a cluster: what an output says, at a glance. ``python jobs/analyze.py OUTPUT [--json]``"""
+"""Summarize an output; an entry point for clusters. ``python jobs/analyze.py OUTPUT [--json]``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point of a cluster: attribute as the spec says. ``python jobs/attribute.py SPEC [--set key=value]...``"""
+"""Run the job of a spec; an entry point for clusters. ``python jobs/attribute.py SPEC [--set key=value]...``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point of a cluster: train as the spec says. ``python jobs/train.py SPEC [--set key=value]...``"""
+"""Run the training of a spec; an entry point for clusters. ``python jobs/train.py SPEC [--set key=value]...``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point of a cluster: check that an output is whole. ``python jobs/verify.py OUTPUT [--repair]``"""
+"""Check that an output is complete; an entry point for clusters. ``python jobs/verify.py OUTPUT [--repair]``"""
 
 import sys
 
