@@ -12,6 +12,7 @@ from esv_ray.attribution.planning import check_job, memory_budget, runs_here
 from esv_ray.core.games.model import VideoModel
 from esv_ray.forecast.io import (
     OutputSize,
+    RowGroup,
     class_counts,
     output_size,
     read_seconds,
@@ -26,6 +27,7 @@ from esv_ray.forecast.records import Actors, Forecast, LengthEstimate, TimeEstim
 from esv_ray.forecast.throughput import Timings, has_other_sizes, time_per_video
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
 from esv_ray.input.parquet.footers import has_labels, read_footers
+from esv_ray.input.units import Unit
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
 from esv_ray.spec import JobSpec, with_memory_budget
@@ -47,8 +49,7 @@ def forecast(
 
     Args:
         spec: the job (`load_spec`).
-        timings: measurements of another run (`bench.report.read_timings`); None: measure the model here, for at most
-            8 s.
+        timings: measurements of another run (`bench.report.read_timings`); None: measure here, for at most 8 s.
         actors: number of actors, instead of the spec's ``cluster.actors``.
         read_lengths: read the features column for the length of every video; else use the mean of each row group.
         check_ids: read the video_id columns and look for repeated ids.
@@ -62,21 +63,17 @@ def forecast(
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files)
-    done = {unit.index for unit in committed_units(spec.output, manifest.units)}
-    left = tuple(unit for unit in manifest.units if unit.index not in done)
+    left = _units_left(spec.output, manifest.units)
     workers = _actors(spec, len(left))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
-    if read_lengths:
-        lengths = lengths_from_rows(manifest.files, footers, left, budget)
-    else:
-        lengths = lengths_from_footers(manifest.files, footers, model.feature_dim, left)
+    lengths = lengths_from_rows(manifest.files, footers, left, budget) if read_lengths else None
+    lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, left)
     work, skipped = work_by_length(spec, model, lengths)
-    create_only = storage.creates_only(spec.output) if left else None
+    create_only = storage.creates_only(spec.output) if left else None  # refuses an unwritable output before measuring
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.left]))
-    by_length = _length_estimates(work, len(left), timings, model)
+    estimates = _length_estimates(work, len(left), timings, model)
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(manifest.files)
     size = output_size(work, left, class_counts(spec, model.n_classes, labelled), model.n_classes)
-    read_s = read_seconds(unread(row_groups, left), spec.features)
     return Forecast(
         spec=spec,
         resumed=checked.planned,
@@ -88,16 +85,21 @@ def forecast(
         feature_dim=model.feature_dim,
         labelled=labelled,
         skipped=skipped,
-        by_length=by_length,
+        by_length=estimates,
         output_size=size,
         reading_bytes=reading_bytes(row_groups, left),
         actors=workers,
-        time=_time(spec, by_length, workers, len(left), read_s, size),
+        time=_time(spec, estimates, workers, left, row_groups, size),
         create_only=create_only,
         repeated_ids=repeated_ids(manifest.files, budget) if check_ids else None,
         timings=timings,
         scaled=has_other_sizes(timings, model),
     )
+
+
+def _units_left(output: str, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    done = {unit.index for unit in committed_units(output, units)}
+    return tuple(unit for unit in units if unit.index not in done)
 
 
 def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSpec:
@@ -135,16 +137,22 @@ def _length_estimates(
 
 
 def _time(
-    spec: JobSpec, by_length: Sequence[LengthEstimate], actors: Actors, units: int, read_s: float, size: OutputSize
+    spec: JobSpec,
+    by_length: Sequence[LengthEstimate],
+    actors: Actors,
+    left: Sequence[Unit],
+    row_groups: Sequence[RowGroup],
+    size: OutputSize,
 ) -> TimeEstimate:
-    if not units:
+    if not left:
         return TimeEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     compute_s = sum(length.video_s * length.work.left for length in by_length)
     most_s = sum(length.video_most_s * length.work.left for length in by_length)
     plans_s = sum(stage.plan_s for length in by_length if length.work.left for stage in length.work.stages[:1])
+    read_s = read_seconds(unread(row_groups, left), spec.features)
     write_s, start_s = write_seconds(size, spec.output), _START_S if actors.starts_ray else 0.0
     # In the last round only some actors have a unit. Reading and writing overlap with compute.
-    share = ceil(units / actors.concurrent) / units
+    share = ceil(len(left) / actors.concurrent) / len(left)
     seconds, seconds_most = (
         start_s + plans_s + max(compute, read_s + write_s) * share for compute in (compute_s, most_s)
     )

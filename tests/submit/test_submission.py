@@ -121,7 +121,7 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "interrupted" in stopped, "the driver had the time to say so"
     committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
     assert 3 <= len(committed) < 40
-    assert "had ended before" in head.ask("stop", "my-home-output")
+    assert "had already ended" in head.ask("stop", "my-home-output")
     assert "interrupted" in head.ask("logs", "my-home-output")
 
     (tmp_path / "quick").touch()
