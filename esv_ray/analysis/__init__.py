@@ -1,1 +1,1 @@
-"""What attribution tables say."""
+"""Analysis of attribution tables."""

@@ -1,4 +1,4 @@
-"""A picture of convergence: error against head evaluations, estimators side by side."""
+"""A figure of convergence: error by head evaluations, for each estimator."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esv_ray.analysis.convergence import Point
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, one_line
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# Okabe and Ito's colours, which colour-blind people can distinguish.
 _COLOURS = {"adjusted": "#0072B2", "algorithm1": "#D55E00", "exact": "#009E73", "auto": "#CC79A7"}
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")  # by number of iterations
 
 
 def check_plotting() -> None:
-    """Refuse before anything is computed where there is nothing to draw with.
+    """Check that plotly is installed, before anything is computed.
 
     Raises:
-        SpecError: plotly is not installed.
+        SpecError: it is not.
     """
     try:
         import plotly  # noqa: F401
@@ -30,18 +30,18 @@ def check_plotting() -> None:
 
 
 def convergence_figure(points: Sequence[Point]) -> go.Figure:
-    """Relative error, and the standard error that was claimed, by head evaluations; both axes logarithmic.
+    """Return a figure of the relative error and the estimated standard error by head evaluations, on logarithmic axes.
 
-    One line an estimator and number of iterations, as in Fig. 8 of the paper: along it m grows.
+    There is one line per estimator and number of iterations, along which m grows, as in Fig. 8 of the paper.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    numbers = sorted({point.iterations for point in points})
+    counts = sorted({point.iterations for point in points})
     for kind, iterations in dict.fromkeys((point.estimator, point.iterations) for point in points):
         chosen = sorted((p for p in points if (p.estimator, p.iterations) == (kind, iterations)), key=lambda p: p.m)
         colour = _COLOURS.get(kind, "#000000")
-        symbol = _SYMBOLS[numbers.index(iterations) % len(_SYMBOLS)]
+        symbol = _SYMBOLS[counts.index(iterations) % len(_SYMBOLS)]
         figure.add_scatter(
             x=[p.evaluations for p in chosen],
             y=[100 * p.relative_error for p in chosen],
@@ -49,25 +49,25 @@ def convergence_figure(points: Sequence[Point]) -> go.Figure:
             mode="lines+markers",
             line={"color": colour},
             marker={"symbol": symbol, "size": 9},
-            text=[f"m = {p.m} x{p.iterations}: r = {p.pearson:.4f}, {p.video_ms:.3g} ms a video" for p in chosen],
+            text=[f"m = {p.m} x{p.iterations}: r = {p.pearson:.4f}, {p.video_ms:.3g} ms per video" for p in chosen],
             hovertemplate="%{y:.3g} %<br>%{text}<extra></extra>",
         )
-        claimed = [(p.evaluations, 100 * p.standard_error) for p in chosen if p.standard_error > 0]
-        if claimed:
+        stderr = [(p.evaluations, 100 * p.standard_error) for p in chosen if p.standard_error > 0]
+        if stderr:
             figure.add_scatter(
-                x=[at for at, _ in claimed],
-                y=[value for _, value in claimed],
-                name=f"{kind} x{iterations}: its standard error",
+                x=[at for at, _ in stderr],
+                y=[value for _, value in stderr],
+                name=f"{kind} x{iterations}: standard error",
                 mode="lines+markers",
                 line={"color": colour, "dash": "dot", "width": 1},
                 marker={"symbol": f"{symbol}-open", "size": 7},
-                hovertemplate="%{y:.3g} %<extra>its standard error</extra>",
+                hovertemplate="%{y:.3g} %<extra>standard error</extra>",
             )
     first = points[0]
     axis = {"type": "log", "dtick": "D2", "exponentformat": "none"}
     figure.update_layout(
-        title=f"ESVs of {first.videos} videos, n = {first.n}, against exact ones",
-        xaxis={"title": "head evaluations a video", **axis},
+        title=f"ESVs of {first.videos} videos, n = {first.n}, compared with exact ones",
+        xaxis={"title": "head evaluations per video", **axis},
         yaxis={"title": "relative error in %", **axis},
         template="plotly_white",
         width=960,
@@ -80,7 +80,7 @@ def write_figure(points: Sequence[Point], path: Path) -> tuple[list[Path], str]:
     """Write an HTML page that needs no network, and a PNG beside it where an image backend (kaleido) is installed.
 
     Returns:
-        What was written, and why there is no PNG, or "" if there is one or nobody asked for it.
+        The written files, and why there is no PNG although kaleido is installed, else "".
     """
     figure = convergence_figure(points)
     figure.write_html(path, include_plotlyjs=True)
@@ -92,5 +92,5 @@ def write_figure(points: Sequence[Point], path: Path) -> tuple[list[Path], str]:
     try:
         figure.write_image(picture, scale=2)
     except (RuntimeError, OSError) as error:  # it needs a browser
-        return [path], f"no {picture.name}: {' '.join(str(error).split())[:200]}"
+        return [path], f"no {picture.name}: {one_line(error)}"
     return [path, picture], ""

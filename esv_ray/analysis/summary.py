@@ -1,32 +1,34 @@
-"""A first look at an output: how good the model is, and how its class scores are carried by elements."""
+"""A summary of an output: the model's accuracy, and how elements contribute to its class scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, one_line
 from esv_ray.output.manifest import existing_manifest
 
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """Means over the videos of one labelled class, of the ESVs of that class.
+    """Means over the videos of one labelled class.
 
-    The score of a class is its prior plus what supporting elements (ESV > 0) add and distracting ones (<= 0) take.
+    By efficiency, score = prior + supporting + distracting.
 
     Attributes:
         name: class name, or its id.
         videos: (video, length) pairs.
-        accuracy: share predicted right.
-        prior, score: probability of the empty and of the full sequence.
-        supporting, distracting: sum of the ESVs of supporting and of distracting elements.
-        supporting_share: share of elements that support.
+        accuracy: share of videos whose predicted class is the label.
+        prior, score: probability of the class for the empty and for the full sequence.
+        supporting: sum of the ESVs of supporting elements (ESV > 0).
+        distracting: sum of the ESVs of distracting elements (ESV <= 0).
+        supporting_share: share of supporting elements.
     """
 
     name: str
@@ -41,17 +43,17 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """An output at a glance.
+    """A summary of an output.
 
     Attributes:
-        videos: (video, length) pairs attributed.
-        labelled: of them with a label.
-        accuracy: share of the labelled ones predicted right; NaN without any.
-        exact: of them computed exactly.
+        videos: number of (video, length) pairs that are attributed.
+        labelled: number of them with a label.
+        accuracy: share of the labelled pairs whose predicted class is the label; NaN without labels.
+        exact: number of pairs computed exactly.
         worst_exact_gap: largest efficiency gap of exact rows.
         median_sampled_gap: median efficiency gap of sampled rows; NaN without any.
         median_stderr: median standard error of sampled ESVs; NaN without any.
-        classes: of each labelled class, where its ESVs were kept.
+        classes: one per labelled class whose ESVs were kept.
     """
 
     videos: int
@@ -65,7 +67,7 @@ class Summary:
 
 
 def summarize(output: str) -> Summary:
-    """Summarise an output held in memory; analyses of large ones stream instead.
+    """Summarize an output; reads its tables into memory.
 
     Raises:
         DataError: there is no output, nothing of it is committed yet, or a table cannot be read.
@@ -75,14 +77,14 @@ def summarize(output: str) -> Summary:
     videos = videos.filter(pc.equal(videos.column("status"), "ok"))
     rows = _read(output, "attributions")
     label, predicted = (_numbers(videos, name) for name in ("label", "predicted"))
-    known = label >= 0
+    labelled = label >= 0
     exact = videos.column("exact").to_numpy().astype(bool)
     gaps = videos.column("efficiency_gap").to_numpy()
     stderr = rows.column("stderr").drop_null().to_numpy()
     return Summary(
         videos=videos.num_rows,
-        labelled=int(known.sum()),
-        accuracy=_mean(label[known] == predicted[known]),
+        labelled=int(labelled.sum()),
+        accuracy=_mean(label[labelled] == predicted[labelled]),
         exact=int(exact.sum()),
         worst_exact_gap=float(gaps[exact].max(initial=0.0)),
         median_sampled_gap=float(np.median(gaps[~exact])) if (~exact).any() else float("nan"),
@@ -94,27 +96,13 @@ def summarize(output: str) -> Summary:
 def _by_class(
     videos: pa.Table, rows: pa.Table, names: list[str] | None, prior: list[float]
 ) -> tuple[ClassSummary, ...]:
-    esv = rows.column("esv")
-    support = pc.greater(esv, 0)
-    zero = pa.scalar(0.0, pa.float32())
-    parts = rows.select(["video_id", "n_elements", "class"]).append_column("esv_up", pc.if_else(support, esv, zero))
-    parts = parts.append_column("esv_down", pc.if_else(support, zero, esv))
-    parts = parts.append_column("supports", pc.cast(support, pa.float32()))
-    # Threads would sum and join in another order each time, and the same output must give the same summary.
-    sums = parts.group_by(["video_id", "n_elements", "class"], use_threads=False).aggregate(
-        [("esv_up", "sum"), ("esv_down", "sum"), ("supports", "mean")]
-    )
-    width = len(prior)
-    lists = videos.column("scores")
-    if not pc.all(pc.equal(pc.fill_null(pc.list_value_length(lists), -1), width)).as_py() and len(lists):
-        raise DataError(f"videos: expected {width} scores for every video that is ok; see esv verify")
-    scores = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    # Lists do not go through a join; a row number does.
+    scores = _scores(videos, len(prior))
+    # pyarrow cannot join tables with list columns, so the scores are looked up by row number.
     videos = videos.append_column("row", pa.array(np.arange(videos.num_rows)))
     own = (
         videos.select(["video_id", "n_elements", "label", "predicted", "row"])
         .join(
-            sums,
+            _sums(rows),
             keys=["video_id", "n_elements", "label"],
             right_keys=["video_id", "n_elements", "class"],
             join_type="inner",
@@ -123,27 +111,58 @@ def _by_class(
     )
     label, predicted = _numbers(own, "label"), _numbers(own, "predicted")
     scores = scores[own.column("row").to_numpy()]
-    up, down, share = (own.column(name).to_numpy() for name in ("esv_up_sum", "esv_down_sum", "supports_mean"))
-    out = []
+    supporting, distracting, share = (
+        own.column(name).to_numpy() for name in ("supporting_sum", "distracting_sum", "supports_mean")
+    )
+    summaries = []
     for index in np.unique(label):
-        mine = label == index
-        out.append(
+        of_class = label == index
+        summaries.append(
             ClassSummary(
                 name=names[index] if names else str(index),
-                videos=int(mine.sum()),
-                accuracy=_mean(predicted[mine] == index),
+                videos=int(of_class.sum()),
+                accuracy=_mean(predicted[of_class] == index),
                 prior=prior[index],
-                score=_mean(scores[mine, index]),
-                supporting=_mean(up[mine]),
-                distracting=_mean(down[mine]),
-                supporting_share=_mean(share[mine]),
+                score=_mean(scores[of_class, index]),
+                supporting=_mean(supporting[of_class]),
+                distracting=_mean(distracting[of_class]),
+                supporting_share=_mean(share[of_class]),
             )
         )
-    return tuple(out)
+    return tuple(summaries)
+
+
+def _sums(rows: pa.Table) -> pa.Table:
+    """Return, per video, length and class, the sums of supporting and of distracting ESVs, and the supporting share."""
+    esv = rows.column("esv")
+    supports = pc.greater(esv, 0)
+    zero = pa.scalar(0.0, pa.float32())
+    keys = ["video_id", "n_elements", "class"]
+    parts = rows.select(keys).append_column("supporting", pc.if_else(supports, esv, zero))
+    parts = parts.append_column("distracting", pc.if_else(supports, zero, esv))
+    parts = parts.append_column("supports", pc.cast(supports, pa.float32()))
+    # No threads: they sum and join in varying order, but the same output must give the same summary.
+    return parts.group_by(keys, use_threads=False).aggregate(
+        [("supporting", "sum"), ("distracting", "sum"), ("supports", "mean")]
+    )
+
+
+def _scores(videos: pa.Table, n_classes: int) -> npt.NDArray[np.floating]:
+    """Return the (videos, C) scores.
+
+    Raises:
+        DataError: a video has another number of scores.
+    """
+    lists = videos.column("scores")
+    widths = pc.fill_null(pc.list_value_length(lists), -1)
+    if not pc.all(pc.equal(widths, n_classes)).as_py() and len(lists):
+        raise DataError(f"videos: expected {n_classes} scores for every video that is ok; see esv verify")
+    flat: npt.NDArray[np.floating] = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, n_classes)
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    """A column of class ids, null as -1."""
+    """Return a column of class ids, with -1 for null."""
     return np.asarray(pc.fill_null(table.column(name), -1).to_numpy())
 
 
@@ -163,6 +182,5 @@ def _read(output: str, folder: str) -> pa.Table:
             try:
                 tables.append(pq.read_table(file))
             except pa.ArrowException as error:
-                what = " ".join(str(error).split())[:200]
-                raise DataError(f"{where}: not readable ({what}); see esv verify {output}") from None
+                raise DataError(f"{where}: not readable ({one_line(error)}); see esv verify {output}") from None
     return pa.concat_tables(tables)

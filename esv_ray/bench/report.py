@@ -14,7 +14,7 @@ from esv_ray.bench.measure import Ceilings, Measurement
 from esv_ray.bench.setting import Setting
 from esv_ray.core.estimator import Resolved
 from esv_ray.errors import DataError
-from esv_ray.forecast.throughput import Figure, Figures, ModelSize
+from esv_ray.forecast.throughput import ModelSize, Timing, Timings
 
 FORMAT = 2
 _KINDS: dict[str, Resolved] = {"exact": "exact", "alg1": "algorithm1", "adj": "adjusted"}
@@ -52,7 +52,7 @@ def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Mea
     return {(one.n, one.estimator): one for one in found}
 
 
-def read_figures(path: Path) -> Figures:
+def read_timings(path: Path) -> Timings:
     """The measurements in a file of `as_json`, to tell what a job will take.
 
     Raises:
@@ -66,9 +66,9 @@ def read_figures(path: Path) -> Figures:
         found = [Measurement(**one) for one in content["measurements"]]
         if not all(one.video_ms > 0 and one.evaluations > 0 for one in found):
             raise ValueError("a measurement without time or evaluations")
-        return Figures(
+        return Timings(
             tuple(
-                Figure(_KINDS[one.estimator.split()[0]], one.n, one.evaluations, one.video_ms / 1e3) for one in found
+                Timing(_KINDS[one.estimator.split()[0]], one.n, one.evaluations, one.video_ms / 1e3) for one in found
             ),
             f"--bench {path}",
             str(setting["device"]),

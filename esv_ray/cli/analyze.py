@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from esv_ray.cli.attribute import printable
+from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
     from esv_ray.analysis.summary import Summary
 
 
-@click.command()
+@click.command(short_help="Summarize the results of a job.")
 @click.argument("output", type=LOCATION)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; what is not known is null.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(output: str, as_json: bool) -> None:
-    """Tell what an OUTPUT says: how good the model is, and how elements carry its class scores.
+    """Summarize an OUTPUT: the model's accuracy, and how elements contribute to its class scores.
 
     Reads whole tables into memory.
 
@@ -34,61 +34,60 @@ def analyze(output: str, as_json: bool) -> None:
 
     \b
     Exit codes:
-      0  told
-      2  there is no output, or nothing is committed yet
+      0  the summary was printed
+      2  there is no output, or no unit is committed yet
     """
     from esv_ray.analysis.summary import summarize
     from esv_ray.storage import absolute
 
-    found = summarize(absolute(output))
+    summary = summarize(absolute(output))
     if as_json:
-        click.echo(json.dumps(_plain(asdict(found)), indent=1, allow_nan=False))
+        click.echo(json.dumps(_without_nan(asdict(summary)), indent=1, allow_nan=False))
     else:
-        tell_summary(found)
+        show_summary(summary)
 
 
-def tell_summary(found: Summary) -> None:
-    """A summary, for people."""
+def show_summary(summary: Summary) -> None:
+    """Print a summary."""
     console = Console()
-    if found.classes:
-        click.echo("Means of the labelled class's score: it is the prior, plus what supporting elements (ESV > 0)")
-        click.echo("add, less what distracting ones (ESV <= 0) take.")
-        console.print(_by_class(found))
-        console.print("share: of the elements, those that support.", highlight=False)
-    if found.labelled:
-        console.print(f"accuracy {100 * found.accuracy:.1f} % of {found.labelled} sequences", highlight=False)
-    sampled = found.videos - found.exact
-    told = f"{found.exact} sequences exact (efficiency gap at most {found.worst_exact_gap:.0e}), {sampled} sampled"
+    if summary.classes:
+        click.echo("Means for the labelled class: score = prior + support + distract, where support is the sum of the")
+        click.echo("ESVs of supporting elements (ESV > 0) and distract that of distracting elements (ESV <= 0).")
+        console.print(_by_class(summary))
+        console.print("share: fraction of elements that are supporting", highlight=False)
+    if summary.labelled:
+        console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} sequences", highlight=False)
+    sampled = summary.videos - summary.exact
+    text = f"{summary.exact} sequences exact (efficiency gap at most {summary.worst_exact_gap:.0e}), {sampled} sampled"
     if sampled:
-        errors = (
-            "" if math.isnan(found.median_stderr) else f", median standard error of an ESV {found.median_stderr:.1e}"
-        )
-        told += f" (median efficiency gap {found.median_sampled_gap:.1e}{errors})"
-    console.print(told, highlight=False)
+        known = not math.isnan(summary.median_stderr)
+        stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if known else ""
+        text += f" (median efficiency gap {summary.median_sampled_gap:.1e}{stderr})"
+    console.print(text, highlight=False)
 
 
-def _by_class(found: Summary) -> Table:
+def _by_class(summary: Summary) -> Table:
     table = Table()
-    for column in ("class", "videos", "right", "prior", "support", "distract", "score", "share"):
+    for column in ("class", "videos", "accuracy", "prior", "support", "distract", "score", "share"):
         table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
-    for one in found.classes:
+    for row in summary.classes:
         table.add_row(
-            escape(printable(one.name)),
-            str(one.videos),
-            f"{100 * one.accuracy:.0f} %",
-            f"{one.prior:.3f}",
-            f"{one.supporting:+.3f}",
-            f"{one.distracting:+.3f}",
-            f"{one.score:.3f}",
-            f"{100 * one.supporting_share:.0f} %",
+            escape(printable(row.name)),
+            str(row.videos),
+            f"{100 * row.accuracy:.0f} %",
+            f"{row.prior:.3f}",
+            f"{row.supporting:+.3f}",
+            f"{row.distracting:+.3f}",
+            f"{row.score:.3f}",
+            f"{100 * row.supporting_share:.0f} %",
         )
     return table
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it, which knows no NaN."""
+def _without_nan(value: Any) -> Any:
+    """Replace NaN by None, since JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""esv status, esv logs, esv stop, esv jobs: what was submitted."""
+"""esv status, esv logs, esv stop, esv jobs: submitted jobs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.attribute import printable
-from esv_ray.cli.job_options import address_option, kubernetes_option, namespace_option
+from esv_ray.cli.options import Target, target_options
+from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import NAME
 from esv_ray.errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from esv_ray.submit.status import Standing
+    from esv_ray.submit.status import JobStatus
     from esv_ray.submit.submission import Submission
 
-_OF_AN_OUTPUT = ("run.json", "progress.json", "_SUCCESS")
+_OUTPUT_FILES = ("run.json", "progress.json", "_SUCCESS")
 
-as_json = click.option("--json", "machine", is_flag=True, help="One JSON object in place of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-@click.command()
+@click.command(short_help="Show the status of a job.")
 @click.argument("job", type=NAME)
-@address_option
-@kubernetes_option
-@namespace_option
-@as_json
-def status(job: str, address: str | None, kubernetes: bool, namespace: str | None, machine: bool) -> None:
-    """Where a JOB stands: its id, its name (the last attempt), or the location of its output.
+@target_options
+@json_option
+def status(job: str, target: Target, as_json: bool) -> None:
+    """Show the status of a JOB, given by its id, its name (the last attempt) or the location of its output.
 
-    An output is looked at on its storage alone, which outlives the cluster.
+    For an output only its storage is read, so this works after the cluster is gone.
 
     \b
     Examples:
@@ -44,132 +43,134 @@ def status(job: str, address: str | None, kubernetes: bool, namespace: str | Non
       esv status s3://bucket/esv/mtrn-8/
     """
     if "/" in job:
-        _tell(_of_output(job), machine)
+        _show(_output_status(job), as_json)
         return
-    with _or_output(job):
-        found = _find(job, address, kubernetes, namespace)
-    _tell(standing(found), machine)
+    with _suggest_output(job):
+        submission = _find(job, target)
+    _show(submission_status(submission), as_json)
 
 
-@click.command()
+@click.command(short_help="Print the log of a submitted job.")
 @click.argument("job", type=NAME)
-@address_option
-@kubernetes_option
-@namespace_option
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@target_options
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the job ends.")
 @click.pass_context
-def logs(
-    context: click.Context, job: str, address: str | None, kubernetes: bool, namespace: str | None, follow: bool
-) -> None:
-    """What a JOB (id, or name for its last attempt) wrote."""
-    where = flags(address, kubernetes, namespace)
-    if kubernetes:
-        from esv_ray.submit.kubernetes import jobs as pods
+def logs(context: click.Context, job: str, target: Target, follow: bool) -> None:
+    """Print the log of a JOB, given by its id or its name (the last attempt)."""
+    options = target_flags(target)
+    if target.kubernetes:
+        from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
 
-        with _or_output(job):
-            found = pods.find(job, namespace)
-        with going_on(found.id, where):
-            context.exit(pods.logs(found.id, namespace, follow=follow))
-    from esv_ray.submit.ray_jobs import jobs as jobs
+        with _suggest_output(job):
+            submission = kubernetes_jobs.find(job, target.namespace)
+        with job_continues(submission.id, options):
+            context.exit(kubernetes_jobs.logs(submission.id, target.namespace, follow=follow))
+    from esv_ray.submit.ray_jobs import jobs as ray_jobs
+    from esv_ray.submit.ray_jobs import logs as ray_logs
     from esv_ray.submit.ray_jobs.client import connect
 
-    with _or_output(job):
-        client = connect(address)
-        found = jobs.find(client, job)
+    with _suggest_output(job):
+        client = connect(target.address)
+        submission = ray_jobs.find(client, job)
     if follow:
-        with going_on(found.id, where):
-            jobs.follow(client, found.id, lambda text: click.echo(text, nl=False))
+        with job_continues(submission.id, options):
+            ray_logs.follow(client, submission.id, lambda text: click.echo(text, nl=False))
     else:
-        click.echo(jobs.logs(client, found.id), nl=False)
+        click.echo(ray_logs.logs(client, submission.id), nl=False)
 
 
-@click.command()
+@click.command(short_help="Stop a submitted job.")
 @click.argument("job", type=NAME)
-@address_option
-@kubernetes_option
-@namespace_option
-def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> None:
-    """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to resume."""
-    if kubernetes:
-        from esv_ray.submit.kubernetes import jobs as pods
+@target_options
+def stop(job: str, target: Target) -> None:
+    """Stop a JOB, given by its id or its name (the last attempt).
 
-        with _or_output(job):
-            found = pods.stop(job, namespace)
-        click.echo(f"{found.id} and its cluster are deleted; what is committed stays: {found.output}")
+    Committed units are kept. Submit the job again to resume it.
+    """
+    if target.kubernetes:
+        from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
+
+        with _suggest_output(job):
+            submission = kubernetes_jobs.stop(job, target.namespace)
+        click.echo(f"deleted {submission.id} and its cluster; committed units are kept: {submission.output}")
         return
-    from esv_ray.submit.ray_jobs import jobs as jobs
+    from esv_ray.submit.ray_jobs import jobs as ray_jobs
     from esv_ray.submit.ray_jobs.client import connect
 
-    with _or_output(job):
-        client = connect(address)
-        before = jobs.find(client, job)
-    ended = jobs.stop(client, before.id)
+    with _suggest_output(job):
+        client = connect(target.address)
+        before = ray_jobs.find(client, job)
+    stopped = ray_jobs.stop(client, before.id)
     if before.over:
-        click.echo(f"{ended.id} had ended before: {ended.state}")
+        click.echo(f"{stopped.id} had already ended: {stopped.state}")
         return
-    _tell(standing(ended), machine=False)
-    click.echo("what is committed stays; submit it again to resume")
+    _show(submission_status(stopped), as_json=False)
+    click.echo("committed units are kept; submit the job again to resume it")
 
 
 @click.command()
-@address_option
-@kubernetes_option
-@namespace_option
-@as_json
-def jobs(address: str | None, kubernetes: bool, namespace: str | None, machine: bool) -> None:
-    """The jobs that a cluster remembers, the newest first."""
-    if kubernetes:
-        from esv_ray.submit.kubernetes import jobs as pods
+@target_options
+@json_option
+def jobs(target: Target, as_json: bool) -> None:
+    """List the jobs that a cluster remembers, newest first."""
+    if target.kubernetes:
+        from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
 
-        known = pods.submissions(namespace)
+        submissions = kubernetes_jobs.submissions(target.namespace)
     else:
+        from esv_ray.submit.ray_jobs import jobs as ray_jobs
         from esv_ray.submit.ray_jobs.client import connect
-        from esv_ray.submit.ray_jobs.jobs import submissions
 
-        known = submissions(connect(address))
-    if machine:
-        from esv_ray.submit.status import utc
-
-        fields = ("id", "name", "attempt", "state", "output", "exit_code")
-        times = [{"started": utc(one.started), "ended": utc(one.ended)} for one in known]
-        told = [{field: getattr(one, field) for field in fields} | its for one, its in zip(known, times, strict=True)]
-        click.echo(json.dumps(told, indent=1))
+        submissions = ray_jobs.submissions(connect(target.address))
+    if as_json:
+        click.echo(json.dumps([_submission_json(submission) for submission in submissions], indent=1))
         return
-    if not known:
+    if not submissions:
         click.echo("no jobs")
-    width = max((len(one.id) for one in known), default=0)
-    for one in known:
-        begun = "-" if one.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started))
-        click.echo(printable(f"{one.id:{width}}  {one.state:9}  {begun:16}  {one.output}"))
+    width = max((len(submission.id) for submission in submissions), default=0)
+    for submission in submissions:
+        started = submission.started
+        begun = "-" if started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(started))
+        click.echo(printable(f"{submission.id:{width}}  {submission.state:9}  {begun:16}  {submission.output}"))
 
 
-def flags(address: str | None, kubernetes: bool, namespace: str | None) -> str:
-    """Where a job is, for another command about it."""
-    if kubernetes:
-        return " --kubernetes" + (f" -n {namespace}" if namespace else "")
-    return f" --address {shlex.quote(address)}" if address else ""
+def _submission_json(submission: Submission) -> dict[str, object]:
+    from esv_ray.submit.status import utc
+
+    values = asdict(submission)
+    plain = {key: values[key] for key in ("id", "name", "attempt", "state", "output", "exit_code")}
+    return plain | {"started": utc(submission.started), "ended": utc(submission.ended)}
+
+
+def target_flags(target: Target) -> str:
+    """Return the options that another command about the same job needs."""
+    if target.kubernetes:
+        return " --kubernetes" + (f" -n {target.namespace}" if target.namespace else "")
+    return f" --address {shlex.quote(target.address)}" if target.address else ""
 
 
 @contextmanager
-def going_on(submission: str, where: str) -> Iterator[None]:
-    """Who leaves while a job is watched is told that it goes on.
+def job_continues(submission: str, options: str) -> Iterator[None]:
+    """Say that the job continues when the user interrupts a command that follows it.
 
     Args:
-        submission: its id.
-        where: `flags`.
+        submission: the job's id.
+        options: of `target_flags`.
     """
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\n{submission} goes on: esv logs -f {submission}{where}, esv stop {submission}{where}", err=True)
+        click.echo(
+            f"\n{submission} continues: esv logs -f {submission}{options}, esv stop {submission}{options}", err=True
+        )
         raise click.exceptions.Exit(130) from None
 
 
-def standing(submission: Submission) -> Standing:
-    """A scheduler's view of a job, joined with its progress file."""
-    from esv_ray.submit.status import standing_of
+def submission_status(submission: Submission) -> JobStatus:
+    """Return the status of a submitted job: its scheduler's view, joined with its progress file."""
+    from esv_ray.submit.status import read_status
 
-    return standing_of(
+    return read_status(
         submission.output,
         job=submission.id,
         state=submission.state,
@@ -180,8 +181,8 @@ def standing(submission: Submission) -> Standing:
 
 
 @contextmanager
-def _or_output(job: str) -> Iterator[None]:
-    """Where no such job is found, say so if the name is that of an output in the working folder, or its location."""
+def _suggest_output(job: str) -> Iterator[None]:
+    """Add to an error about an unknown job how to show an output that has this name or location."""
     try:
         yield
     except SpecError as error:
@@ -190,41 +191,41 @@ def _or_output(job: str) -> Iterator[None]:
                 f"{error}; {job} is a location: esv status {job} shows an output's progress, and logs and stop take "
                 "the id or name of a job"
             ) from error
-        if any(Path(job, name).is_file() for name in _OF_AN_OUTPUT):
-            raise SpecError(f"{error}; for the output in this folder: esv status ./{job}") from error
+        if any(Path(job, name).is_file() for name in _OUTPUT_FILES):
+            raise SpecError(f"{error}; for the output in this directory: esv status ./{job}") from error
         raise
 
 
-def _find(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> Submission:
-    if kubernetes:
-        from esv_ray.submit.kubernetes import jobs as pods
+def _find(job: str, target: Target) -> Submission:
+    if target.kubernetes:
+        from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
 
-        return pods.find(job, namespace)
+        return kubernetes_jobs.find(job, target.namespace)
+    from esv_ray.submit.ray_jobs import jobs as ray_jobs
     from esv_ray.submit.ray_jobs.client import connect
-    from esv_ray.submit.ray_jobs.jobs import find
 
-    return find(connect(address), job)
+    return ray_jobs.find(connect(target.address), job)
 
 
-def _of_output(output: str) -> Standing:
+def _output_status(output: str) -> JobStatus:
     from esv_ray.storage import absolute
-    from esv_ray.submit.status import standing_of
+    from esv_ray.submit.status import read_status
 
-    found = standing_of(absolute(output))
-    if found.progress is None:
+    status = read_status(absolute(output))
+    if status.progress is None:
         raise DataError(
-            found.unread
-            or f"{found.output}: expected the output of a job, found no progress.json; one that was submitted a moment "
-            "ago writes it in seconds"
+            status.unread
+            or f"{status.output}: expected the output of a job, found no progress.json; a job that was just submitted "
+            "writes it within seconds"
         )
-    return found
+    return status
 
 
-def _tell(found: Standing, machine: bool) -> None:
-    from esv_ray.submit.status import as_json, lines_of
+def _show(status: JobStatus, as_json: bool) -> None:
+    from esv_ray.submit.status import status_json, status_lines
 
-    if machine:
-        click.echo(json.dumps(as_json(found), indent=1))
+    if as_json:
+        click.echo(json.dumps(status_json(status), indent=1))
         return
-    for line in lines_of(found, time.time()):
+    for line in status_lines(status, time.time()):
         click.echo(printable(line))

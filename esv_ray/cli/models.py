@@ -8,24 +8,25 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.job_options import given_places
+from esv_ray.cli.options import location_overrides, set_option
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
     from esv_ray.models.train import TrainResult
 
 
-@click.command()
+@click.command(short_help="Train a model on a feature table with labels.")
 @click.argument("spec", type=LOCATION, required=False)
 @click.option("--features", type=LOCATION, metavar="URL", help="Feature table with labels.")
-@click.option("--output", type=LOCATION, metavar="URL", help="Where the model bundle goes.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable.")
+@click.option("--output", type=LOCATION, metavar="URL", help="Location of the model bundle.")
+@set_option
 def train(spec: str | None, features: str | None, output: str | None, overrides: tuple[str, ...]) -> None:
-    """Train the multi-scale heads f^1 .. f^n_max (MLPs) on a feature table with labels.
+    """Train multi-scale heads f^1 .. f^n_max (MLPs) on a feature table with labels.
 
-    SPEC is a YAML file; options set or override its keys. Keys: features, output, validation (another table, or a
-    share to hold out), classes (a CSV name,id), n_classes, n_max, hidden, hidden_layers, batch_norm, input_relu,
-    dropout, epochs, patience, batch, learning_rate, weight_decay, seed, threads.
+    SPEC is a YAML file; options set or override its keys. The keys are: features, output, validation (another table,
+    or the share of videos to hold out), classes (a CSV file with header name,id), n_classes, n_max, hidden,
+    hidden_layers, batch_norm, input_relu, dropout, epochs, patience, batch, learning_rate, weight_decay, seed,
+    threads.
 
     \b
     Example:
@@ -35,15 +36,15 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
     from esv_ray.models.train import train as run
     from esv_ray.spec import load_train_spec
 
-    given = given_places(spec, {"features": features, "output": output}, overrides)
-    wanted = load_train_spec(spec, [*given, *overrides])
+    locations = location_overrides(spec, {"features": features, "output": output}, overrides)
+    train_spec = load_train_spec(spec, [*locations, *overrides])
     with train_progress() as report:
-        result = run(wanted, report)
-    tell_training(result)
+        result = run(train_spec, report)
+    show_training(result)
 
 
-def tell_training(result: TrainResult) -> None:
-    """Accuracies, for people."""
+def show_training(result: TrainResult) -> None:
+    """Print the accuracy of each head and of the whole model."""
     table = Table(title=f"accuracy on {result.validation_videos} validation videos")
     table.add_column("head")
     table.add_column("accuracy", justify="right")
@@ -60,44 +61,52 @@ def tell_training(result: TrainResult) -> None:
 
 @click.group(name="import")
 def import_() -> None:
-    """Bring in models and features of other software."""
+    """Import models and features from other software."""
 
 
 @import_.command(name="model")
 @click.argument("checkpoints", type=LOCATION, nargs=-1, required=True)
-@click.option("--from", "source", type=click.Choice(["play-fair"]), required=True, help="Whose checkpoints they are.")
-@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Where the model bundle goes.")
-@click.option("--prior", required=True, type=LOCATION, metavar="CSV", help="Class prior: header class,prior.")
-@click.option("--classes", type=LOCATION, metavar="CSV", help="Class names: header name,id.")
+@click.option(
+    "--from", "source", type=click.Choice(["play-fair"]), required=True, help="Software that wrote the checkpoints."
+)
+@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
+@click.option("--prior", required=True, type=LOCATION, metavar="CSV", help="Class prior; the header is class,prior.")
+@click.option("--classes", type=LOCATION, metavar="CSV", help="Class names; the header is name,id.")
 @click.option(
     "--input-relu/--no-input-relu",
     default=True,
     show_default=True,
-    help="Whether a TSN has a ReLU on its input, which its checkpoint does not tell.",
+    help="Whether a TSN has a ReLU on its input; its checkpoint does not say.",
 )
 def import_model(
     checkpoints: tuple[str, ...], source: str, out: str, prior: str, classes: str | None, input_relu: bool
 ) -> None:
-    """Import CHECKPOINTS: one TSN, one joint multi-scale file, or single-scale MLPs of all scales 1..n_max.
+    """Import CHECKPOINTS as a model bundle.
 
-    Torch checkpoints or .safetensors files. Only tensors are unpickled. Every tensor is used or named as not used; a
+    CHECKPOINTS are one TSN, one joint multi-scale file, or one single-scale MLP for each scale 1..n_max, as torch
+    checkpoints or .safetensors files. Only tensors are unpickled. Every tensor is either used or listed as unused. A
     file with further layers, which would change F, is refused.
     """
-    del source  # one so far
+    del source  # the only one so far
     from esv_ray.models.sources.play_fair import import_play_fair
 
-    told = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
-    click.echo(f"{told}; model: {out}")
+    summary = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
+    click.echo(f"{summary}; model: {out}")
 
 
 @import_.command(name="features")
 @click.argument("features", type=LOCATION)
-@click.option("--from", "source", type=click.Choice(["play-fair"]), required=True, help="Whose features they are.")
-@click.option("--split", default="validation", show_default=True, help="Group of the HDF5 file.")
-@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Where the feature table goes.")
+@click.option(
+    "--from", "source", type=click.Choice(["play-fair"]), required=True, help="Software that wrote the features."
+)
+@click.option("--split", default="validation", show_default=True, help="Group in the HDF5 file.")
+@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the feature table.")
 def import_features(features: str, source: str, split: str, out: str) -> None:
-    """Import FEATURES, an HDF5 file, as a Parquet feature table. Needs h5py: pip install 'esv-ray[hdf5]'."""
-    del source  # one so far
+    """Import FEATURES, an HDF5 file, as a Parquet feature table.
+
+    Requires h5py: pip install 'esv-ray[hdf5]'.
+    """
+    del source  # the only one so far
     from esv_ray.input.sources.play_fair import import_play_fair_features
 
     count = import_play_fair_features(features, split=split, out=out)

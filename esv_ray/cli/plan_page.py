@@ -1,49 +1,56 @@
-"""The page of esv plan."""
+"""The page that esv plan prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.attribute import printable
+from esv_ray.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from esv_ray.forecast.lengths import Lengths
+    from esv_ray.forecast.records import Forecast
 
 _BINS, _BAR, _ROWS = 10, 30, 12
 
 
-def show(told: Mapping[str, Any]) -> None:
-    """A forecast (`cluster.forecast_json`) for people."""
-    table, done = told["input"], told["done"]
-    labels = "labels" if table["labels"] else "no labels"
+def show(forecast: Forecast) -> None:
+    """Print a forecast."""
+    from esv_ray.forecast.warnings import warnings
+
+    labels = "labels" if forecast.labelled else "no labels"
     click.echo(
-        f"{table['videos']:,} videos in {table['files']} files, {table['row_groups']} row groups, "
-        f"{table['units']} units; D = {table['feature_dim']}, {labels}, {_bytes(table['bytes'])}"
+        f"{forecast.videos:,} videos in {forecast.files} files, {len(forecast.row_groups)} row groups, "
+        f"{len(forecast.units)} units; D = {forecast.feature_dim}, {labels}, {_bytes(forecast.table_bytes)}"
     )
-    if done["planned"]:
+    if forecast.resumed:
         click.echo(
-            f"done already: {done['units']} units, {done['videos']:,} videos; left: {done['units_left']} units, "
-            f"{done['videos_left']:,} videos"
+            f"done: {len(forecast.units) - len(forecast.left)} units, "
+            f"{forecast.videos - forecast.videos_left:,} videos; left: {len(forecast.left)} units, "
+            f"{forecast.videos_left:,} videos"
         )
-    _lengths(table)
-    _work(told)
-    if done["units_left"]:
-        _needs(told)
-    elif table["videos"]:
-        click.echo(f"nothing is left to do: the tables are in {told['output']}")
+    _show_lengths(forecast.lengths)
+    _show_work(forecast)
+    if forecast.left:
+        _show_needs(forecast)
+    elif forecast.videos:
+        click.echo(f"nothing is left to do: the tables are in {forecast.spec.output}")
     else:
-        click.echo("nothing is to do: the feature table has no rows")
-    for warning in told["warnings"]:
+        click.echo("nothing to do: the feature table has no rows")
+    for warning in warnings(forecast):
         click.secho(f"warning: {printable(warning)}", fg="yellow")
 
 
-def _lengths(table: Mapping[str, Any]) -> None:
-    how = "each video's own" if table["lengths_of"] == "rows" else "mean of each row group; --read-lengths for the true"
-    click.echo(f"\nframes of a video ({how}):")
-    bins = _binned([(entry["frames"], entry["videos"]) for entry in table["lengths"]])
+def _show_lengths(lengths: Lengths) -> None:
+    exact = lengths.source == "rows"
+    source = "exact" if exact else "mean of each row group; --read-lengths gives exact lengths"
+    click.echo(f"\nframes per video ({source}):")
+    bins = _binned(sorted(lengths.videos.items()))
     most = max((videos for _, _, videos in bins), default=1)
     for first, last, videos in bins:
         name = f"{first}" if first == last else f"{first}-{last}"
@@ -51,67 +58,73 @@ def _lengths(table: Mapping[str, Any]) -> None:
 
 
 def _binned(lengths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """(first, last, videos), at most ten, those without videos left out."""
+    """Return (first, last, videos) of at most ten bins, those without videos left out."""
     if len(lengths) <= _BINS:
         return [(frames, frames, videos) for frames, videos in lengths]
     shortest, longest = lengths[0][0], lengths[-1][0]
     width = -(-(longest - shortest + 1) // _BINS)
-    found: dict[int, int] = {}
+    counts: dict[int, int] = {}
     for frames, videos in lengths:
-        found[(frames - shortest) // width] = found.get((frames - shortest) // width, 0) + videos
+        counts[(frames - shortest) // width] = counts.get((frames - shortest) // width, 0) + videos
     return [
         (shortest + index * width, min(longest, shortest + (index + 1) * width - 1), videos)
-        for index, videos in sorted(found.items())
+        for index, videos in sorted(counts.items())
     ]
 
 
-def _work(told: Mapping[str, Any]) -> None:
-    rows = told["by_length"]
-    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("n", "videos", "left", "estimator", "evaluations", "in all", "ms", "figure"):
-        left = column in ("estimator", "figure")
-        shown.add_column(column, justify="left" if left else "right", no_wrap=True)
-    chosen = sorted(rows, key=lambda row: row["videos"] * row["evaluations"])[-_ROWS:]
-    for row in sorted(chosen, key=lambda row: row["n"]):
-        fits = row["fits"]
-        shown.add_row(
-            str(row["n"]),
-            f"{row['videos']:,}",
-            f"{row['left']:,}",
-            row["estimator"] if fits else "does not fit",
-            _range(row["evaluations"], row["evaluations_most"]) if fits else "-",
-            f"{row['videos'] * row['evaluations']:.3g}" if fits else "-",
-            f"{1e3 * row['video_s']:.3g}" if row["figure"] else "-",
-            row["figure"] or "-",
+def _show_work(forecast: Forecast) -> None:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("n", "videos", "left", "estimator", "evaluations", "total", "ms", "based on"):
+        left = column in ("estimator", "based on")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    lengths = forecast.by_length
+    shown = sorted(lengths, key=lambda length: length.work.videos * length.work.evaluations)[-_ROWS:]
+    for length in sorted(shown, key=lambda length: length.work.n):
+        work = length.work
+        table.add_row(
+            str(work.n),
+            f"{work.videos:,}",
+            f"{work.left:,}",
+            work.kind if work.fits else "does not fit",
+            _range(work.evaluations, work.evaluations_most) if work.fits else "-",
+            f"{work.videos * work.evaluations:.3g}" if work.fits else "-",
+            f"{1e3 * length.video_s:.3g}" if length.basis else "-",
+            length.basis or "-",
         )
-    Console(width=100).print(shown)
-    if len(rows) > len(chosen):
-        click.echo(f"  and {len(rows) - len(chosen)} more lengths of less work")
+    Console(width=100).print(table)
+    if len(lengths) > len(shown):
+        click.echo(f"  and {len(lengths) - len(shown)} more lengths with less work")
 
 
-def _needs(told: Mapping[str, Any]) -> None:
-    evaluations, write, memory, time = (told[key] for key in ("evaluations", "write", "memory", "time"))
-    all_of = _range(evaluations["left"], evaluations["left_most"])
-    click.echo(f"evaluations  {all_of} left of {_range(evaluations['total'], evaluations['most'])}")
-    click.echo(f"read         {_bytes(told['read']['bytes'])}")
-    rows = _range(write["attribution_rows_least"], write["attribution_rows_most"])
-    size = f"{_bytes(write['bytes_least'])} to {_bytes(write['bytes_most'])}"
-    kind = {True: "create-only", False: "not create-only", None: "nothing is left to write"}[write["create_only"]]
-    click.echo(f"written      {size}: {rows} attributions in {write['files']} files, {kind}")
+def _show_needs(forecast: Forecast) -> None:
+    left = _range(forecast.evaluations(left=True), forecast.evaluations(left=True, most=True))
+    click.echo(f"evaluations  {left} left of {_range(forecast.evaluations(), forecast.evaluations(most=True))}")
+    click.echo(f"read         {_bytes(forecast.read_bytes)}")
+    size = forecast.output_size
+    rows = _range(size.attribution_rows_least, size.attribution_rows_most)
+    written = f"{_bytes(size.bytes_least)} to {_bytes(size.bytes_most)}"
+    kind = "create-only" if forecast.create_only else "not create-only"
+    click.echo(f"written      {written}: {rows} attributions in {size.files} files, {kind}")
     click.echo(
-        f"memory       {_bytes(memory['actor'])} an actor at most: work {_bytes(memory['work'])} of "
-        f"{_bytes(memory['budget'])} allowed, reading {_bytes(memory['reading'])}"
+        f"memory       at most {_bytes(forecast.actor_bytes)} per actor: work {_bytes(forecast.batch_bytes)} of "
+        f"{_bytes(forecast.budget)} allowed, reading {_bytes(forecast.reading_bytes)}"
     )
-    most = "" if time["seconds_most"] < 1.05 * time["seconds"] else f" to {_seconds(time['seconds_most'])}"
-    parts = ", ".join(
-        f"{name} {_seconds(time[f'{name}_s'])}" for name in ("compute", "read", "write", "plans", "start")
-    )
-    click.echo(
-        f"time         about {_seconds(time['seconds'])}{most} with {time['actors_at_work']} actor(s) on "
-        f"{time['device']}"
-    )
-    click.echo(f"             {parts}")
-    click.echo(f"             compute {time['figures']}; reading and writing at assumed rates")
+    _show_time(forecast)
+
+
+def _show_time(forecast: Forecast) -> None:
+    time, actors = forecast.time, forecast.actors
+    most = "" if time.seconds_most < 1.05 * time.seconds else f" to {_seconds(time.seconds_most)}"
+    click.echo(f"time         about {_seconds(time.seconds)}{most} with {actors.working} actor(s) on {actors.device}")
+    parts = {
+        "compute": time.compute_s,
+        "read": time.read_s,
+        "write": time.write_s,
+        "plans": time.plans_s,
+        "start": time.start_s,
+    }
+    click.echo(f"             {', '.join(f'{name} {_seconds(seconds)}' for name, seconds in parts.items())}")
+    click.echo(f"             compute: {forecast.timings.source}; reading and writing: at assumed rates")
 
 
 def _range(least: int, most: int) -> str:

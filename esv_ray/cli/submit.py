@@ -1,86 +1,80 @@
-"""esv submit, esv render: a job to a Ray cluster, or to Kubernetes."""
+"""esv submit, esv render: a job for a Ray cluster, or for Kubernetes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from esv_ray.cli.job_options import (
-    address_option,
+from esv_ray.cli.jobs import job_continues, submission_status, target_flags
+from esv_ray.cli.options import (
+    JobArguments,
+    RunOptions,
+    Target,
     image_option,
     job_options,
-    kubernetes_option,
+    name_option,
     namespace_option,
+    option_group,
     overlay_option,
     read_job,
+    run_options,
+    target_options,
 )
-from esv_ray.cli.jobs import flags, going_on, standing
-from esv_ray.cli.types import NAME, Count, LocalPath
+from esv_ray.cli.progress import print_every
+from esv_ray.cli.types import Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.spec import JobSpec
     from esv_ray.submit.submission import Submission
 
 
-partitions_option = click.option(
-    "--partitions", is_flag=True, help="As of esv attribute: every sub-directory of the features not yet done."
-)
-ready_option = click.option(
-    "--ready", type=NAME, metavar="NAME", help="With --partitions: only those that hold such a file."
+@dataclass(frozen=True)
+class SubmitOptions:
+    """How a job is submitted, and what the command does afterwards."""
+
+    overlay: str | None
+    image: str | None
+    dry_run: bool
+    name: str | None
+    working_dir: str | None
+    wait: bool
+    follow: bool
+
+
+submit_options = option_group(
+    SubmitOptions,
+    "options",
+    overlay_option,
+    image_option,
+    click.option("--dry-run", is_flag=True, help="With --kubernetes: print the objects instead of applying them."),
+    name_option,
+    click.option(
+        "--working-dir",
+        type=LocalPath(exists=True, file_okay=False),
+        metavar="DIR",
+        help="Directory with code that the model needs and the cluster lacks; uploaded with the job.",
+    ),
+    click.option("--wait", is_flag=True, help="Wait for the job, showing progress; exit with its exit code."),
+    click.option("--follow", is_flag=True, help="Like --wait, and print the job's log."),
 )
 
 
-@click.command()
+@click.command(short_help="Run a job on a Ray cluster or on Kubernetes.")
 @job_options
-@address_option
-@kubernetes_option
-@namespace_option
-@overlay_option
-@image_option
-@click.option("--dry-run", is_flag=True, help="With --kubernetes: print what would be applied.")
-@click.option("--name", type=NAME, help="Of the job, by default the last part of its output.")
-@click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
-@partitions_option
-@ready_option
-@click.option(
-    "--working-dir",
-    type=LocalPath(exists=True, file_okay=False),
-    metavar="DIR",
-    help="Code that the model needs and the cluster lacks; sent along.",
-)
-@click.option("--wait", is_flag=True, help="Wait until it has ended, and tell its progress; its exit code is ours.")
-@click.option("--follow", is_flag=True, help="The same, showing what it writes.")
+@target_options
+@submit_options
+@run_options
 @click.pass_context
-def submit(
-    context: click.Context,
-    spec: str | None,
-    features: str | None,
-    model: str | None,
-    output: str | None,
-    overrides: tuple[str, ...],
-    code: tuple[str, ...],
-    address: str | None,
-    kubernetes: bool,
-    namespace: str | None,
-    overlay: str | None,
-    image: str | None,
-    dry_run: bool,
-    name: str | None,
-    retry_failed: bool,
-    partitions: bool,
-    ready: str | None,
-    working_dir: str | None,
-    wait: bool,
-    follow: bool,
-) -> None:
+def submit(context: click.Context, job: JobArguments, target: Target, options: SubmitOptions, run: RunOptions) -> None:
     """Run a job on a Ray cluster, or as a RayJob on Kubernetes.
 
-    The cluster is asked first whether it could: versions, request, storage from every node. The spec is stored in
-    OUTPUT/_submissions. The same command again resumes what an earlier attempt left. With token authentication set
-    RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
+    A Ray cluster is checked before the job starts: its software versions, the spec, and access to the storage from
+    every node. The spec is stored in OUTPUT/_submissions. Run the same command again to resume what an earlier attempt
+    left unfinished. For a cluster with token authentication, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
 
     \b
     Examples:
@@ -92,124 +86,114 @@ def submit(
     \b
     Exit codes:
       0    submitted; with --wait or --follow: done
-      1    with --wait or --follow: too many videos failed, a unit could not be committed, or it is
-           not known how the job ended, as the cluster stays silent
-      2    the request is wrong, or the cluster cannot do it; nothing was started
-      130  with --wait or --follow: the job was stopped, or you left it (Ctrl-C), and it goes on
+      1    with --wait or --follow: too many videos failed, a unit could not be committed, or the
+           job's end is unknown because the cluster stopped answering
+      2    the request is invalid, or the cluster cannot run the job; nothing was started
+      130  with --wait or --follow: the job was stopped, or you pressed Ctrl-C and the job continues
     """
-    job = read_job(spec, features, model, output, overrides, code)
-    options = _options(retry_failed, partitions, ready)
-    if kubernetes:
-        if dry_run and (wait or follow):
-            raise click.UsageError("--dry-run submits nothing that --wait or --follow could wait for")
-        if working_dir:
-            raise click.UsageError("--working-dir is sent to a Ray cluster; on Kubernetes the image holds the code")
-        context.exit(
-            _on_kubernetes(job, name, options, namespace, overlay or "base", image, dry_run, wait=wait, follow=follow)
-        )
-    if dry_run:
-        raise click.UsageError("--dry-run goes with --kubernetes; esv plan tells what a job will take")
-    context.exit(_on_ray(job, address, name, options, working_dir, wait=wait, follow=follow))
+    spec = read_job(job)
+    _check_run(run)
+    if target.kubernetes:
+        if options.dry_run and (options.wait or options.follow):
+            raise click.UsageError("--dry-run submits nothing, so --wait and --follow have nothing to wait for")
+        if options.working_dir:
+            raise click.UsageError("--working-dir is for Ray clusters; on Kubernetes the image contains the code")
+        context.exit(_submit_to_kubernetes(spec, target, options, run))
+    if options.dry_run:
+        raise click.UsageError("--dry-run requires --kubernetes; esv plan estimates what a job will take")
+    context.exit(_submit_to_ray(spec, target, options, run))
 
 
-def _options(retry_failed: bool, partitions: bool, ready: str | None) -> list[str]:
-    """Those of `esv attribute`."""
-    if ready is not None and not partitions:
-        raise click.UsageError("--ready goes with --partitions")
-    if ready is not None:
+def _check_run(run: RunOptions) -> None:
+    """Check the options that are passed on to `esv attribute`.
+
+    Raises:
+        UsageError: they do not go together.
+        SpecError: ``--ready`` is not the name of a file.
+    """
+    run.check()
+    if run.ready is not None:
         from esv_ray.attribution.partitions import check_ready
 
-        check_ready(ready)
-    flags = ["--retry-failed"] * retry_failed + ["--partitions"] * partitions
-    return flags + ([] if ready is None else ["--ready", ready])
+        check_ready(run.ready)
 
 
-def _name(job: JobSpec, asked: str | None) -> str:
+def _job_name(spec: JobSpec, name: str | None) -> str:
     from esv_ray.submit.submission import check_name, name_of
 
-    return name_of(job.output) if asked is None else check_name(asked)
+    return name_of(spec.output) if name is None else check_name(name)
 
 
-def _on_ray(
-    job: JobSpec,
-    address: str | None,
-    name: str | None,
-    options: list[str],
-    working_dir: str | None,
-    *,
-    wait: bool,
-    follow: bool,
-) -> int:
-    from esv_ray.submit.ray_jobs import jobs as jobs
+def _submit_to_ray(spec: JobSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
     from esv_ray.submit.ray_jobs.client import connect
+    from esv_ray.submit.ray_jobs.jobs import wait
+    from esv_ray.submit.ray_jobs.logs import follow
+    from esv_ray.submit.ray_jobs.submit import submit as submit_job
     from esv_ray.submit.submission import exit_code
 
-    name = _name(job, name)
-    client = connect(address)
-    submitted = jobs.submit(
+    name = _job_name(spec, options.name)
+    client = connect(target.address)
+    submission = submit_job(
         client,
-        job,
+        spec,
         name,
-        options=options,
-        working_dir=working_dir,
-        tell=lambda line: click.echo(line, err=True),
+        arguments=run.arguments(),
+        working_dir=options.working_dir,
+        report=lambda line: click.echo(line, err=True),
     )
-    where = flags(address, False, None)
-    click.echo(_submitted(submitted.id, name, where))
-    if not (wait or follow):
+    flags = target_flags(target)
+    click.echo(_submitted(submission.id, name, flags))
+    if not (options.wait or options.follow):
         return 0
-    with going_on(submitted.id, where):
-        if follow:
-            jobs.follow(client, submitted.id, lambda text: click.echo(text, nl=False))
-        ended = jobs.wait(client, submitted.id, _waiting())
+    with job_continues(submission.id, flags):
+        if options.follow:
+            follow(client, submission.id, lambda text: click.echo(text, nl=False))
+        ended = wait(client, submission.id, _status_printer())
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)
 
 
-def _submitted(submission: str, name: str, where: str) -> str:
-    told = ", ".join(f"esv {verb} {name}{where}" for verb in ("status", "logs -f", "stop"))
-    return f"submitted {submission}: {told}"
-
-
-def _on_kubernetes(
-    job: JobSpec,
-    name: str | None,
-    options: list[str],
-    namespace: str | None,
-    overlay: str,
-    image: str | None,
-    dry_run: bool,
-    *,
-    wait: bool,
-    follow: bool,
-) -> int:
-    from esv_ray.submit.kubernetes import jobs as pods
+def _submit_to_kubernetes(spec: JobSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
+    from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
     from esv_ray.submit.kubernetes import manifests
     from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
     from esv_ray.submit.submission import exit_code, next_id
 
-    name, namespace = _name(job, name), namespace or manifests.namespace_of(overlay)
-    before = [] if dry_run else [one for one in pods.submissions(namespace) if one.name == name]
-    submission = next_id(before, job.output, name)
+    overlay = options.overlay or "base"
+    name = _job_name(spec, options.name)
+    namespace = target.namespace or manifests.namespace_of(overlay)
+    submissions = [] if options.dry_run else kubernetes_jobs.submissions(namespace)
+    submission = next_id([earlier for earlier in submissions if earlier.name == name], spec.output, name)
     objects = manifests.render(
-        job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
+        spec,
+        submission,
+        name,
+        overlay=overlay,
+        namespace=namespace,
+        image=options.image,
+        arguments=run.arguments(),
     )
     _note_image(objects, overlay)
-    if dry_run:
+    if options.dry_run:
         click.echo(as_yaml(objects), nl=False)
         return 0
-    pods.apply(objects, namespace)
-    where = flags(None, True, namespace)
-    click.echo(_submitted(submission, name, where))
-    if not (wait or follow):
+    kubernetes_jobs.apply(objects, namespace)
+    flags = target_flags(Target(None, True, namespace))
+    click.echo(_submitted(submission, name, flags))
+    if not (options.wait or options.follow):
         return 0
-    with going_on(submission, where):
-        ended = pods.wait(submission, namespace, _waiting(), follow=follow)
+    with job_continues(submission, flags):
+        ended = kubernetes_jobs.wait(submission, namespace, _status_printer(), follow=options.follow)
     click.echo(f"{ended.id} {ended.state}")
     return exit_code(ended)
 
 
-def _cron(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _submitted(submission: str, name: str, flags: str) -> str:
+    commands = ", ".join(f"esv {verb} {name}{flags}" for verb in ("status", "logs -f", "stop"))
+    return f"submitted {submission}: {commands}"
+
+
+def _check_schedule(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
     from esv_ray.submit.kubernetes.manifest_options import check_cron
@@ -217,38 +201,45 @@ def _cron(context: click.Context, parameter: click.Parameter, value: str | None)
     return check_cron(value)
 
 
-@click.command()
+@dataclass(frozen=True)
+class RenderOptions:
+    """What the Kubernetes objects of a job look like."""
+
+    namespace: str | None
+    overlay: str | None
+    image: str | None
+    name: str | None
+    attempt: int | None
+    schedule: str | None
+
+
+render_options = option_group(
+    RenderOptions,
+    "options",
+    namespace_option,
+    overlay_option,
+    image_option,
+    name_option,
+    click.option(
+        "--attempt",
+        type=Count(1),
+        metavar="N",
+        help="Attempt number in the RayJob's name (default 1). Not with --schedule.",
+    ),
+    click.option(
+        "--schedule",
+        metavar="CRON",
+        callback=_check_schedule,
+        help="Make a CronJob that starts the job on this schedule, for example '0 3 * * *'.",
+    ),
+)
+
+
+@click.command(short_help="Write a job's Kubernetes objects as YAML.")
 @job_options
-@namespace_option
-@overlay_option
-@image_option
-@click.option("--name", type=NAME, help="Of the job, by default the last part of its output.")
-@click.option(
-    "--attempt", type=Count(1), help="Which (default 1); a RayJob of each is of its own. Not with --schedule."
-)
-@click.option("--retry-failed", is_flag=True, help="Try the videos again that failed; what is well stays as it is.")
-@partitions_option
-@ready_option
-@click.option(
-    "--schedule", metavar="CRON", callback=_cron, help="A CronJob that begins it again and again, e.g. '0 3 * * *'."
-)
-def render(
-    spec: str | None,
-    features: str | None,
-    model: str | None,
-    output: str | None,
-    overrides: tuple[str, ...],
-    code: tuple[str, ...],
-    namespace: str | None,
-    overlay: str | None,
-    image: str | None,
-    name: str | None,
-    attempt: int | None,
-    retry_failed: bool,
-    partitions: bool,
-    ready: str | None,
-    schedule: str | None,
-) -> None:
+@render_options
+@run_options
+def render(job: JobArguments, options: RenderOptions, run: RunOptions) -> None:
     """Write the Kubernetes objects of a job as plain YAML, for kubectl or a GitOps repository.
 
     \b
@@ -260,41 +251,40 @@ def render(
     from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
     from esv_ray.submit.submission import id_of
 
-    job = read_job(spec, features, model, output, overrides, code)
-    name = _name(job, name)
-    options, overlay = _options(retry_failed, partitions, ready), overlay or "base"
-    if schedule is not None and attempt is not None:
-        raise click.UsageError("--attempt goes without --schedule, whose runs are of one name, one after the other")
-    # The number of a schedule is that of no attempt by hand, so that neither takes the other's spec or name.
-    submission = id_of(name, 0 if schedule is not None else attempt or 1)
+    spec = read_job(job)
+    name, overlay = _job_name(spec, options.name), options.overlay or "base"
+    _check_run(run)
+    if options.schedule is not None and options.attempt is not None:
+        raise click.UsageError("--attempt cannot be used with --schedule: all its runs have one name, one at a time")
+    # Attempt 0 belongs to the schedule alone: manual attempts never take its spec or name.
+    submission = id_of(name, 0 if options.schedule is not None else options.attempt or 1)
     objects = manifests.render(
-        job, submission, name, overlay=overlay, namespace=namespace, image=image, options=options
+        spec,
+        submission,
+        name,
+        overlay=overlay,
+        namespace=options.namespace,
+        image=options.image,
+        arguments=run.arguments(),
     )
     _note_image(objects, overlay)
-    if schedule is not None:
-        objects = manifests.scheduled(objects, schedule, name)
+    if options.schedule is not None:
+        objects = manifests.scheduled(objects, options.schedule, name)
     click.echo(as_yaml(objects), nl=False)
 
 
 def _note_image(objects: Sequence[Mapping[str, Any]], overlay: str) -> None:
-    from esv_ray.submit.kubernetes.manifest_options import bare_image
+    from esv_ray.submit.kubernetes.manifest_options import image_without_registry
 
-    bare = bare_image(next(one for one in objects if one["kind"] == "RayJob")["spec"])
-    if bare is not None and overlay != "cpu-local":  # whose image lies on the node
-        click.echo(f"note: the image {bare} names no registry; give --image REGISTRY/esv-ray:TAG", err=True)
+    image = image_without_registry(next(item for item in objects if item["kind"] == "RayJob")["spec"])
+    if image is not None and overlay != "cpu-local":  # its image is loaded onto the node
+        click.echo(f"note: the image {image} has no registry; give --image REGISTRY/esv-ray:TAG", err=True)
 
 
-def _waiting(every_s: float = 10.0) -> Callable[[Submission], None]:
-    """Tells where a job stands, now and then."""
-    from esv_ray.submit.status import lines_of
+def _status_printer() -> Callable[[Submission], None]:
+    """Return a callback that prints a job's status every ten seconds, and when it has ended."""
+    from esv_ray.submit.status import status_lines
 
-    last = 0.0
-
-    def each(now: Submission) -> None:
-        nonlocal last
-        if now.over or time.monotonic() - last >= every_s:
-            last = time.monotonic()
-            for line in lines_of(standing(now), time.time()):
-                click.echo(line, err=True)
-
-    return each
+    return print_every(
+        lambda now: status_lines(submission_status(now), time.time()), first=True, final=lambda now: now.over
+    )

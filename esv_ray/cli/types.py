@@ -1,4 +1,4 @@
-"""Types of the command line's values: locations, paths of this machine, and numbers as specs have them."""
+"""Types of the command line's values: locations, local paths, and numbers in the spellings that specs allow."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ import click
 
 from esv_ray.errors import SpecError
 
+LARGEST = 2**63 - 1  # of 64 bits
+
 
 class Location(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
-    """A location, never empty; a ``file:`` URL as the path that it names."""
+    """A location, not empty; a ``file:`` URL is replaced by its path."""
 
     name = "url"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a location.
+        """Return the location in its usual spelling.
 
         Raises:
-            SpecError: it is none.
+            SpecError: the value is not a location.
         """
         from esv_ray.storage import spelled
 
         try:
             return spelled(value)
         except SpecError as error:
-            raise SpecError(f"{_named(param)}{error}") from None
+            raise SpecError(f"{_prefix(param)}{error}") from None
 
 
 class LocalPath(click.Path):
-    """A path of this machine, never empty, also given as a ``file:`` URL."""
+    """A path on this machine, not empty; a ``file:`` URL is replaced by its path."""
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Take a path.
+        """Return the path.
 
         Raises:
-            SpecError: it is empty, or a location elsewhere.
+            SpecError: the value is empty, or a location elsewhere.
         """
         from esv_ray.storage import local_path
 
         try:
             return super().convert(local_path(value) if isinstance(value, str) else value, param, ctx)
         except SpecError as error:
-            raise SpecError(f"{_named(param)}{error}") from None
+            raise SpecError(f"{_prefix(param)}{error}") from None
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
@@ -53,42 +55,51 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
     name = "text"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a text.
+        """Return the text.
 
         Raises:
             SpecError: it is empty.
         """
         if not value.strip():
-            raise SpecError(f"{_named(param)}expected a name, got {value!r}; a variable in it may be empty")
+            raise SpecError(f"{_prefix(param)}expected a name, got {value!r}; a variable in it may be empty")
         return value
 
 
 class Count(click.IntRange):
-    """A whole number in any spelling that a spec takes."""
+    """A whole number, in any spelling that a spec allows."""
+
+    name = "integer"
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Take a whole number."""
+        """Return the number."""
         return int(super().convert(int(_number(value, whole=True, param=param)), param, ctx))
+
+    def _describe_range(self) -> str:
+        """Return the range for the help page; nothing where it is that of 64 bits, or unbounded."""
+        bounded = (self.max is not None and self.max < LARGEST) or (self.min is not None and self.min > -LARGEST)
+        return super()._describe_range() if bounded else ""
 
 
 class Real(click.FloatRange):
-    """A number in any spelling that a spec takes."""
+    """A number, in any spelling that a spec allows."""
+
+    name = "number"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Take a number."""
+        """Return the number."""
         return float(super().convert(_number(value, whole=False, param=param), param, ctx))
 
 
 def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -> float:
-    """The number that a text means in a spec; a default is one already.
+    """Return the number that a text means in a spec; a default is a number already.
 
     Raises:
-        SpecError: it means something else.
+        SpecError: the text is not a number.
     """
     if not isinstance(value, str):
         return value
     if not value.strip():
-        raise SpecError(f"{_named(param)}expected a number, got {value!r}; a variable in it may be empty")
+        raise SpecError(f"{_prefix(param)}expected a number, got {value!r}; a variable in it may be empty")
     from esv_ray.spec_values import finite
     from esv_ray.spec_values import whole as whole_number
     from esv_ray.spec_yaml import read_value
@@ -96,10 +107,11 @@ def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -
     try:
         return (whole_number if whole else finite)(read_value(value))
     except (SpecError, ValueError) as error:
-        raise SpecError(f"{_named(param)}{error}") from None
+        raise SpecError(f"{_prefix(param)}{error}") from None
 
 
-def _named(param: click.Parameter | None) -> str:
+def _prefix(param: click.Parameter | None) -> str:
+    """Return the beginning of an error about a parameter: its name as the user wrote it."""
     if param is None:
         return ""
     return f"{param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip('[]')}: "

@@ -1,1 +1,1 @@
-"""What a job will take: time, memory, bytes."""
+"""Estimates of what a job will take: time, memory, bytes."""

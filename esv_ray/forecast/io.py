@@ -1,4 +1,4 @@
-"""What of a forecast is reading and writing: bytes, rows, row groups that are too large, and seconds."""
+"""Reading and writing in a forecast: bytes, rows, and seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esv_ray import storage
-from esv_ray.forecast.lengths import itemsize_of
+from esv_ray.forecast.lengths import feature_itemsize
 from esv_ray.forecast.work import LengthWork
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
@@ -16,32 +16,34 @@ from esv_ray.spec import JobSpec, top_k
 
 ADVISED_BYTES = 64_000_000  # of a row group, compressed
 
-# Bytes of what is written (zstd), measured on outputs of 2 to 64 units, C = 9 to 174, n = 4 to 30: within ERROR of what
-# was written where ids are short; an id that does not compress (a UUID) adds its length to both files.
+# Bytes written (zstd), measured on outputs of 2 to 64 units, C = 9 to 174, n = 4 to 30: the real size is within ERROR
+# of the estimate where ids are short. An id that does not compress (a UUID) adds its length to both files.
 ERROR = 0.25
 _FILE, _ROW, _STDERR, _ID = 2300, 3.9, {"exact": 0.0, "adjusted": 3.2, "algorithm1": 3.6}, 6
 _VIDEOS_FILE, _VIDEO, _SCORE = 4400, 10, 3.45
 
-# Seconds, assumed and told so: bytes a second from a disk and from an object store, of decoding; and for each commit
-# of a unit, two files that are synced, or two conditional puts; rows that are made into tables.
+# Assumed rates, which the report states as assumed: bytes per second from a disk, from an object store, and of
+# decoding; seconds per commit of a unit (two files that are synced, or two conditional puts), per attribution row and
+# per video row.
 _DISK, _STORE, _DECODED = 400e6, 60e6, 600e6
 _COMMIT_DISK_S, _COMMIT_STORE_S, _ROW_S, _VIDEO_S = 0.015, 0.15, 4e-7, 3e-5
 
 
 @dataclass(frozen=True)
-class Partition:
-    """A row group: where, and what reading it takes.
+class RowGroup:
+    """A row group of the feature table, and what reading it takes.
 
     Attributes:
-        file, row_group: where.
-        rows: of it.
-        compressed: bytes of our columns on storage.
+        file: its location.
+        index: of the row group in the file.
+        rows: number of rows.
+        compressed: bytes of the columns that are read, on storage.
         decoded: bytes of its features as numbers.
-        decoding: bytes that decoding it takes at most.
+        decoding: bytes of memory that decoding takes, at most.
     """
 
     file: str
-    row_group: int
+    index: int
     rows: int
     compressed: int
     decoded: int
@@ -49,14 +51,14 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What is written for the units that are left; fewest and most, since classes may coincide.
+class OutputSize:
+    """What is written for the units that are left; least and most, since the kept classes of a video may coincide.
 
     Attributes:
-        files: two a unit.
-        video_rows: a row for each video and length.
-        attribution_rows_least, attribution_rows_most: a row for each video, length, class and element.
-        bytes_least, bytes_most: with the error of the estimate.
+        files: two per unit.
+        video_rows: one row per video and length.
+        attribution_rows_least, attribution_rows_most: one row per video, length, class and element.
+        bytes_least, bytes_most: including the error of the estimate.
     """
 
     files: int
@@ -67,29 +69,28 @@ class Written:
     bytes_most: int
 
 
-def partitions_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[Footer]) -> list[Partition]:
-    """The row groups of a feature table."""
-    made = {"float32": 4, "float64": 8}[spec.compute.dtype]
-    found = []
+def row_groups_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[Footer]) -> list[RowGroup]:
+    """Return the row groups of a feature table."""
+    computed = {"float32": 4, "float64": 8}[spec.compute.dtype]
+    row_groups = []
     for file, footer in zip(files, footers, strict=True):
-        size = itemsize_of(footer.schema)
+        size = feature_itemsize(footer.schema)
         for index, group in enumerate(footer.groups):
-            # Levels and values, twice while they grow, and the numbers that are computed with (`row_groups`).
-            decoding = group.compressed + group.values * (2 * size + 8 + made)
-            decoded = group.values * size
-            found.append(Partition(file.url, index, group.rows, group.compressed, decoded, decoding))
-    return found
+            # Levels and values, twice while their buffers grow, and the numbers in the job's dtype (`row_groups`).
+            decoding = group.compressed + group.values * (2 * size + 8 + computed)
+            row_groups.append(RowGroup(file.url, index, group.rows, group.compressed, group.values * size, decoding))
+    return row_groups
 
 
-def unread(partitions: Sequence[Partition], left: Sequence[Unit]) -> list[Partition]:
-    """The row groups in which something is left: they are read whole."""
-    wanted = {(unit.file.url, unit.row_group) for unit in left}
-    return [one for one in partitions if (one.file, one.row_group) in wanted]
+def unread(row_groups: Sequence[RowGroup], left: Sequence[Unit]) -> list[RowGroup]:
+    """Return the row groups that hold a unit not yet committed: they are read whole."""
+    places = {(unit.file.url, unit.row_group) for unit in left}
+    return [group for group in row_groups if (group.file, group.index) in places]
 
 
-def reading_bytes(partitions: Sequence[Partition], left: Sequence[Unit]) -> int:
-    """Memory for reading, at most: the bytes of the largest row group that is fetched, and two units decoded."""
-    by_place = {(one.file, one.row_group): one for one in partitions}
+def reading_bytes(row_groups: Sequence[RowGroup], left: Sequence[Unit]) -> int:
+    """Return the most memory that reading takes: the largest row group as fetched, and two of its units decoded."""
+    by_place = {(group.file, group.index): group for group in row_groups}
     most = 0
     for unit in left:
         group = by_place[unit.file.url, unit.row_group]
@@ -98,8 +99,8 @@ def reading_bytes(partitions: Sequence[Partition], left: Sequence[Unit]) -> int:
     return most
 
 
-def classes_of(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, int]:
-    """Classes that are kept of a video, fewest and most, if each video has a label where the table has labels."""
+def class_counts(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, int]:
+    """Return the least and the most classes kept per video, if each video of a labelled table has a label."""
     ids = {choice for choice in spec.classes if isinstance(choice, int)}
     counts = [len(ids)] if ids else []
     for choice in spec.classes:
@@ -114,33 +115,42 @@ def classes_of(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, int]
     return max(counts, default=0), min(n_classes, sum(counts))
 
 
-def written(work: Sequence[LengthWork], left: Sequence[Unit], classes: tuple[int, int], n_classes: int) -> Written:
-    """What is written for the units that are left."""
-    videos = sum(one.left for one in work)
-    sides, totals = [], []
+def output_size(
+    work: Sequence[LengthWork], left: Sequence[Unit], classes: tuple[int, int], n_classes: int
+) -> OutputSize:
+    """Estimate what is written for the units that are left.
+
+    Args:
+        work: by length.
+        left: units not yet committed.
+        classes: kept per video, least and most (`class_counts`).
+        n_classes: C.
+    """
+    attributed = [length for length in work if length.stages]
+    row_counts, byte_counts = [], []
     for kept in classes:
-        rows = Counter({one.n: one.left * one.n * kept for one in work if one.stages})
-        size = sum(rows[one.n] * (_ROW + _STDERR[one.stages[-1].kind]) for one in work if one.stages)
-        size += sum(one.left for one in work if one.stages) * (_ID + _VIDEO + _SCORE * n_classes)
-        sides.append(rows.total())
-        totals.append(size + len(left) * (_FILE + _VIDEOS_FILE))
-    return Written(
+        rows = Counter({length.n: length.left * length.n * kept for length in attributed})
+        size = sum(rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind]) for length in attributed)
+        size += sum(length.left for length in attributed) * (_ID + _VIDEO + _SCORE * n_classes)
+        row_counts.append(rows.total())
+        byte_counts.append(size + len(left) * (_FILE + _VIDEOS_FILE))
+    return OutputSize(
         files=2 * len(left),
-        video_rows=videos,
-        attribution_rows_least=sides[0],
-        attribution_rows_most=sides[1],
-        bytes_least=int((1 - ERROR) * totals[0]),
-        bytes_most=int((1 + ERROR) * totals[1]),
+        video_rows=sum(length.left for length in work),
+        attribution_rows_least=row_counts[0],
+        attribution_rows_most=row_counts[1],
+        bytes_least=int((1 - ERROR) * byte_counts[0]),
+        bytes_most=int((1 + ERROR) * byte_counts[1]),
     )
 
 
-def read_seconds(partitions: Sequence[Partition], features: str) -> float:
-    """Seconds to read and decode row groups, one after the other, by assumed rates."""
+def read_seconds(row_groups: Sequence[RowGroup], features: str) -> float:
+    """Return the seconds to read and decode row groups one after the other, at assumed rates."""
     rate = _DISK if storage.is_local(storage.open_location(features)[0]) else _STORE
-    return sum(one.compressed / rate + one.decoded / _DECODED for one in partitions)
+    return sum(group.compressed / rate + group.decoded / _DECODED for group in row_groups)
 
 
-def write_seconds(told: Written, output: str) -> float:
-    """Seconds to make tables and commit units, one after the other, by assumed rates."""
+def write_seconds(size: OutputSize, output: str) -> float:
+    """Return the seconds to make tables and commit units one after the other, at assumed rates."""
     commit = _COMMIT_DISK_S if storage.is_local(storage.open_location(output)[0]) else _COMMIT_STORE_S
-    return told.files / 2 * commit + told.attribution_rows_most * _ROW_S + told.video_rows * _VIDEO_S
+    return size.files / 2 * commit + size.attribution_rows_most * _ROW_S + size.video_rows * _VIDEO_S

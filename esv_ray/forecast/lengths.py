@@ -1,4 +1,4 @@
-"""How long the videos of a job are, and whether their ids are unique: from footers, or from the columns themselves."""
+"""Lengths of a job's videos, and whether their ids are unique: from footers, or from the columns themselves."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from esv_ray.input.parquet.row_groups import RowGroupReader, group_ids
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec
 
-_ROWS = 1024  # taken at once
-_NAMED = 5  # repeated ids
+_ROWS = 1024  # read at a time
+_EXAMPLES = 5  # of repeated ids
 
 LengthsFrom = Literal["row groups", "rows"]
 
@@ -32,13 +32,14 @@ class Lengths:
     """Frames of the videos of a job.
 
     Attributes:
-        of: `row groups`: each row counts with the mean length of its row group, all that footers tell; `rows`: its own.
+        source: `row groups`: every video counts with the mean length of its row group, since footers do not store
+            lengths of single videos; `rows`: with its own length.
         videos: number of videos by their frames T.
         left: likewise, of those not yet committed.
-        frameless: videos without any frame, which are in neither.
+        frameless: number of videos without any frame, which are in neither.
     """
 
-    of: LengthsFrom
+    source: LengthsFrom
     videos: Counter[int] = field(default_factory=Counter)
     left: Counter[int] = field(default_factory=Counter)
     frameless: int = 0
@@ -46,90 +47,90 @@ class Lengths:
 
 @dataclass(frozen=True)
 class RepeatedIds:
-    """Ids that stand more than once in a feature table.
+    """Ids that occur more than once in a feature table.
 
     Attributes:
-        across: ids that stand in several files: each of their rows is attributed.
-        within: ids that stand more than once in a file: all rows but the first fail.
-        examples: some of them, with the files that they stand in.
+        across_files: number of ids that occur in several files: each of their rows is attributed.
+        within_files: number of ids that occur more than once in a file: all rows but the first fail.
+        examples: some of them, with the files that they occur in.
     """
 
-    across: int
-    within: int
+    across_files: int
+    within_files: int
     examples: Mapping[str, tuple[str, ...]]
 
 
-def lengths_by_footers(
+def lengths_from_footers(
     files: Sequence[InputFile], footers: Sequence[Footer], feature_dim: int, left: Sequence[Unit]
 ) -> Lengths:
-    """Mean lengths of row groups, weighted by their rows.
+    """Return the mean lengths of row groups, weighted by their rows.
 
     Args:
         files: of the feature table.
-        footers: theirs.
+        footers: of the files.
         feature_dim: D.
         left: units not yet committed.
     """
-    found, rows_left = Lengths("row groups"), Counter[tuple[str, int]]()
+    lengths, rows_left = Lengths("row groups"), Counter[tuple[str, int]]()
     for unit in left:
         rows_left[unit.file.url, unit.row_group] += unit.rows
     for file, footer in zip(files, footers, strict=True):
         for index, group in enumerate(footer.groups):
             if group.rows:
                 mean = max(1, round(group.values / feature_dim / group.rows))
-                found.videos[mean] += group.rows
-                found.left[mean] += rows_left[file.url, index]
-    return found
+                lengths.videos[mean] += group.rows
+                lengths.left[mean] += rows_left[file.url, index]
+    return lengths
 
 
-def lengths_by_rows(
+def lengths_from_rows(
     files: Sequence[InputFile], footers: Sequence[Footer], left: Sequence[Unit], budget: int
 ) -> Lengths:
-    """Lengths of all videos: reads the features columns, some rows at a time.
+    """Read the lengths of all videos from the features columns, some rows at a time.
 
     Args:
         files: of the feature table.
-        footers: theirs.
+        footers: of the files.
         left: units not yet committed.
-        budget: bytes that decoding a row group may take; the videos of one that could take more count as frameless.
+        budget: bytes that decoding a row group may take; videos of a row group that could take more count as frameless.
 
     Raises:
         DataError: a file cannot be read.
     """
-    ranges: dict[tuple[str, int], list[Unit]] = {}
+    units: dict[tuple[str, int], list[Unit]] = {}
     for unit in left:
-        ranges.setdefault((unit.file.url, unit.row_group), []).append(unit)
-    videos, still, frameless = Counter[int](), Counter[int](), 0
+        units.setdefault((unit.file.url, unit.row_group), []).append(unit)
+    videos, videos_left, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
         for index, group in enumerate(footer.groups):
-            lengths = _lengths_of(file, index, group.rows, budget)
+            lengths = _row_group_lengths(file, index, group.rows, budget)
             pending = np.zeros(len(lengths), dtype=bool)
-            for unit in ranges.get((file.url, index), []):
+            for unit in units.get((file.url, index), []):
                 pending[unit.start : unit.stop] = True
             videos.update(lengths[lengths > 0].tolist())
-            still.update(lengths[pending & (lengths > 0)].tolist())
+            videos_left.update(lengths[pending & (lengths > 0)].tolist())
             frameless += int((lengths == 0).sum())
-    return Lengths("rows", videos, still, frameless)
+    return Lengths("rows", videos, videos_left, frameless)
 
 
-def _lengths_of(file: InputFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
-    """(rows,) frames of each video of a row group; 0 where there are none, or where they are too many to decode."""
+def _row_group_lengths(file: InputFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
+    """Return the (rows,) frames of each video of a row group; 0 without frames, or with too many to decode."""
     lengths = np.zeros(rows, dtype=np.int64)
     with closing(RowGroupReader(file, row_group, budget, 4)) as reader:
         for start in range(0, 0 if reader.refused else rows, _ROWS):
-            taken = reader.take(start, min(start + _ROWS, rows)).table.column("features")
-            lengths[start : start + len(taken)] = pc.list_value_length(taken).fill_null(0).to_numpy()
+            features = reader.take(start, min(start + _ROWS, rows)).table.column("features")
+            lengths[start : start + len(features)] = pc.list_value_length(features).fill_null(0).to_numpy()
     return lengths
 
 
-def itemsize_of(schema: pa.Schema) -> int:
-    """Bytes of a number of the features."""
+def feature_itemsize(schema: pa.Schema) -> int:
+    """Return the bytes per number of the features."""
     frame = plain_type(plain_type(schema.field("features").type).value_type)
     return int(plain_type(frame.value_type).bit_width) // 8
 
 
-def lengths_asked(spec: JobSpec, frames: int) -> list[int]:
-    """The numbers of elements at which a video of so many frames is attributed (as `wanted.requested`)."""
+def requested_lengths(spec: JobSpec, frames: int) -> list[int]:
+    """Return the numbers of elements at which a video of that many frames is attributed."""
     if spec.frames == "all":
         return [frames]
     if spec.short == "skip":
@@ -138,7 +139,7 @@ def lengths_asked(spec: JobSpec, frames: int) -> list[int]:
 
 
 def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:
-    """Ids that stand more than once: reads the video_id columns, which are in memory together.
+    """Read the video_id columns, all into memory, and find ids that occur more than once.
 
     Args:
         files: of the feature table.
@@ -147,27 +148,32 @@ def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:
     Raises:
         DataError: a file cannot be read, or its ids take more memory.
     """
-    parts = []
-    for number, file in enumerate(files):
-        with closing(open_file(file)) as opened:
-            for row_group in range(len(opened.groups)):
-                where = f"{file.url}, row group {row_group}"
-                found = group_ids(opened, row_group, budget, where)
-                if found is None:
-                    raise DataError(f"{where}: its ids take more than {budget} bytes; give compute.memory_budget more")
-                ids = found[0].combine_chunks().drop_null()
-                ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails, and repeats none
-                parts.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
+    parts = [part for number, file in enumerate(files) for part in _file_ids(file, number, budget)]
     if not parts:
         return RepeatedIds(0, 0, {})
     table = pa.concat_tables(parts)
-    counted = table.group_by("id").aggregate([("file", "count"), ("file", "count_distinct")])
-    times, places = counted.column("file_count"), counted.column("file_count_distinct")
-    across, within = pc.greater(places, 1), pc.greater(times, places)
-    named = counted.filter(pc.or_(across, within)).column("id").slice(0, _NAMED)
-    where = table.filter(pc.is_in(table.column("id"), value_set=named)).to_pylist()
+    counts = table.group_by("id").aggregate([("file", "count"), ("file", "count_distinct")])
+    row_counts, file_counts = counts.column("file_count"), counts.column("file_count_distinct")
+    across, within = pc.greater(file_counts, 1), pc.greater(row_counts, file_counts)
+    names = counts.filter(pc.or_(across, within)).column("id").slice(0, _EXAMPLES)
+    rows = table.filter(pc.is_in(table.column("id"), value_set=names)).to_pylist()
     examples = {
-        name.decode(errors="replace"): tuple(sorted({files[row["file"]].url for row in where if row["id"] == name}))
-        for name in named.to_pylist()
+        name.decode(errors="replace"): tuple(sorted({files[row["file"]].url for row in rows if row["id"] == name}))
+        for name in names.to_pylist()
     }
     return RepeatedIds(pc.sum(across).as_py() or 0, pc.sum(within).as_py() or 0, examples)
+
+
+def _file_ids(file: InputFile, number: int, budget: int) -> list[pa.Table]:
+    """Return the ids of a file's row groups, each with the file's number."""
+    tables = []
+    with closing(open_file(file)) as opened:
+        for row_group in range(len(opened.groups)):
+            where = f"{file.url}, row group {row_group}"
+            column = group_ids(opened, row_group, budget, where)
+            if column is None:
+                raise DataError(f"{where}: its ids take more than {budget} bytes; raise compute.memory_budget")
+            ids = column[0].combine_chunks().drop_null()
+            ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails; it repeats no other
+            tables.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
+    return tables

@@ -16,54 +16,54 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import SpecError
-from esv_ray.forecast.throughput import Figure, Figures
+from esv_ray.forecast.throughput import Timing, Timings
 from esv_ray.spec import JobSpec
 
-MOST_S = 7.0  # of a measurement, beside the start of torch
+MOST_S = 7.0  # of a measurement, in addition to the start of torch
 _BATCH_S = 0.4  # that one batch may be expected to take
 _REPEATS = 3
-_SHARE = 0.8  # of the time left that a length may be expected to take, its plan included
-_FIRST_N, _FIRST_S = 12, 0.1  # elements and seconds that the first look stays under
-_LENGTHS = 3  # of an estimator that are measured: the least, the middle and the most work
-_FEW_ROWS, _FEW_SUBSEQUENCES = 256, 2**13  # of what is measured in place of something that takes long
+_SHARE = 0.8  # of the time left that a length may be expected to take, including its plan
+_FIRST_N, _FIRST_S = 12, 0.1  # elements and seconds below which the first measurement stays
+_LENGTHS = 3  # measured per estimator: the least, the middle and the most work
+_FEW_ROWS, _FEW_SUBSEQUENCES = 256, 2**13  # of what is measured instead of something that takes long
 
 
 @dataclass
 class _Clock:
-    """What is known so far, and until when to go on."""
+    """The measurements so far, and the time until which to measure."""
 
     until: float
-    rate: float = 0.0  # seconds a head evaluation
-    found: list[Figure] = field(default_factory=list)
+    rate: float = 0.0  # seconds per head evaluation
+    measured: list[Timing] = field(default_factory=list)
 
     @property
-    def rest(self) -> float:
+    def left_s(self) -> float:
         return self.until - perf_counter()
 
 
-def measure_here(spec: JobSpec, model: VideoModel, asked: Sequence[Outlook]) -> Figures:
-    """Figures of a model at some of the lengths that a job asks for.
+def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[Outlook]) -> Timings:
+    """Measure a model at some of the lengths of a job.
 
-    What takes long to plan or to compute has a smaller one of its kind measured in its place: fewer subsequences, or
-    for exact ESVs fewer elements.
+    A plan that takes long to build or to apply is replaced by a smaller one of the same estimator: with fewer
+    subsequences, or for exact ESVs with fewer elements.
 
     Args:
         spec: the job, its memory budget fixed.
         model: on its device, in its dtype.
-        asked: what it will do, by length.
+        plans: costs of the job's plans.
     """
-    with _settings(spec):
+    with _torch_settings(spec):
         clock = _Clock(perf_counter() + MOST_S)
-        if asked:
-            _first_rate(spec, model, min(asked, key=lambda one: one.evaluations), clock)
-        for one in _some(asked):
-            _measure(spec, model, one, clock)
-    source = f"measured here in {MOST_S - clock.rest:.1f} s on random features" if asked else "nothing to measure"
-    return Figures(tuple(clock.found), source, model.device.type, spec.compute.threads, spec.compute.matmul)
+        if plans:
+            _first_rate(spec, model, min(plans, key=lambda plan: plan.evaluations), clock)
+        for plan in _selection(plans):
+            _measure(spec, model, plan, clock)
+    source = f"measured here in {MOST_S - clock.left_s:.1f} s on random features" if plans else "nothing to measure"
+    return Timings(tuple(clock.measured), source, model.device.type, spec.compute.threads, spec.compute.matmul)
 
 
 @contextmanager
-def _settings(spec: JobSpec) -> Iterator[None]:
+def _torch_settings(spec: JobSpec) -> Iterator[None]:
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(spec.compute.threads)
     torch.set_float32_matmul_precision(spec.compute.matmul)
@@ -74,99 +74,98 @@ def _settings(spec: JobSpec) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def _some(asked: Sequence[Outlook]) -> list[Outlook]:
-    """Of every kind least, middle and most work, the least first."""
-    chosen = []
-    for kind in dict.fromkeys(one.kind for one in asked):
-        same = sorted((one for one in asked if one.kind == kind), key=lambda one: one.evaluations)
+def _selection(plans: Sequence[Outlook]) -> list[Outlook]:
+    """Select the least, the middle and the most work of each estimator; return them by ascending work."""
+    selected = []
+    for kind in dict.fromkeys(plan.kind for plan in plans):
+        same = sorted((plan for plan in plans if plan.kind == kind), key=lambda plan: plan.evaluations)
         last = len(same) - 1
-        chosen += [same[index] for index in sorted({last * step // (_LENGTHS - 1) for step in range(_LENGTHS)})]
-    return sorted(chosen, key=lambda one: one.evaluations)
+        selected += [same[index] for index in sorted({last * step // (_LENGTHS - 1) for step in range(_LENGTHS)})]
+    return sorted(selected, key=lambda plan: plan.evaluations)
 
 
-def _first_rate(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
-    """How slow a head evaluation is at most, from exact ESVs of more and more elements.
+def _first_rate(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) -> None:
+    """Set an upper bound of the seconds per head evaluation, from exact ESVs of more and more elements.
 
-    A module of any kind may take a second for one evaluation, so the first is of few. Its own seconds tell nothing
-    else: they hold the start of torch's libraries, and what any call takes however little it does.
+    A module may take a second per evaluation, so the first measurement has few of them. Its seconds serve for nothing
+    else: they include the start of torch's libraries and the fixed cost of a call.
     """
-    small = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
-    for n in range(min(one.n, 4), min(one.n, _FIRST_N) + 1, 2):
-        evaluations = outlook(small.estimator, "exact", n, model.n_max).evaluations
-        cold_s = _seconds(small, n, 1)
-        clock.rate = (cold_s if cold_s > clock.rest else _seconds(small, n, 1)) / evaluations
-        if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements are four times the subsequences
+    engine = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
+    for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
+        evaluations = outlook(engine.estimator, "exact", n, model.n_max).evaluations
+        cold_s = _seconds(engine, n, 1)
+        clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / evaluations
+        if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements mean four times as many subsequences
             return
 
 
-def _measure(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
-    estimator = replace(job_estimator(spec), kind=one.kind, tolerance=None)
-    for shape, how in ((one, estimator), _stand_in(one, estimator, model.n_max)):
+def _measure(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) -> None:
+    estimator = replace(job_estimator(spec), kind=plan.kind, tolerance=None)
+    for candidate, how in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
         engine = _engine(spec, model, how)
-        batch = engine.fitting(shape.n, shape.largest, shape.terms)
-        video_s = shape.evaluations * clock.rate
+        batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
+        video_s = candidate.evaluations * clock.rate
         batch = max(1, min(batch, int(_BATCH_S / video_s)))
         # The first batch fills caches and buffers; at least one more is needed.
-        if shape.plan_s + 2.5 * batch * video_s > _SHARE * clock.rest:
+        if candidate.plan_s + 2.5 * batch * video_s > _SHARE * clock.left_s:
             continue
         try:
-            engine.check(shape.n)
+            engine.check(candidate.n)
         except SpecError:
             continue
-        _take(engine, shape, batch, clock)
+        _measure_batches(engine, candidate, batch, clock)
         return
-    if not any(figure.kind == one.kind for figure in clock.found):  # nothing else tells of it
-        clock.found.append(Figure(one.kind, one.n, one.evaluations, one.evaluations * clock.rate))
+    if not any(timing.kind == plan.kind for timing in clock.measured):  # a rough value is better than none
+        clock.measured.append(Timing(plan.kind, plan.n, plan.evaluations, plan.evaluations * clock.rate))
 
 
-def _take(engine: Engine, shape: Outlook, batch: int, clock: _Clock) -> None:
-    """Figures of one length: in larger batches while there is time, since the first rate is that of a single video."""
-    most = engine.fitting(shape.n, shape.largest, shape.terms)
+def _measure_batches(engine: Engine, plan: Outlook, batch: int, clock: _Clock) -> None:
+    """Measure one plan, in larger batches while there is time, since the first rate is that of a single video."""
+    most = engine.fitting(plan.n, plan.largest, plan.terms)
     while True:
-        _seconds(engine, shape.n, batch)  # builds the plan, fills caches and buffers
-        video_s = _median(engine, shape.n, batch, clock) / batch
-        clock.rate = video_s / shape.evaluations
+        _seconds(engine, plan.n, batch)  # builds the plan, fills caches and buffers
+        video_s = _median(engine, plan.n, batch, clock) / batch
+        clock.rate = video_s / plan.evaluations
         wider = max(1, min(most, int(_BATCH_S / video_s)))
-        if wider <= batch or 3 * wider * video_s > clock.rest / 2:
+        if wider <= batch or 3 * wider * video_s > clock.left_s / 2:
             break
         batch = wider
     batch_s = 0.0
-    if batch > 1:  # a batch takes some time however few videos are in it
-        batch_s = max(0.0, _median(engine, shape.n, 1, clock) - video_s) * batch / (batch - 1)
+    if batch > 1:  # a batch has a fixed cost, however few videos are in it
+        batch_s = max(0.0, _median(engine, plan.n, 1, clock) - video_s) * batch / (batch - 1)
     video_s = max(video_s - batch_s / batch, video_s / 10)
-    clock.found.append(Figure(shape.kind, shape.n, shape.evaluations, video_s, batch_s))
+    clock.measured.append(Timing(plan.kind, plan.n, plan.evaluations, video_s, batch_s))
 
 
 def _median(engine: Engine, n: int, batch: int, clock: _Clock) -> float:
     times = [_seconds(engine, n, batch)]
-    while len(times) < _REPEATS and times[0] < clock.rest / 8:
+    while len(times) < _REPEATS and times[0] < clock.left_s / 8:
         times.append(_seconds(engine, n, batch))
     return sorted(times)[len(times) // 2]
 
 
-def _stand_in(one: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Outlook, Estimator]:
-    """The same estimator where it takes little to plan and to compute."""
-    n = one.n
-    if one.kind == "exact":
+def _smaller(plan: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Outlook, Estimator]:
+    """Return a plan of the same estimator that is quick to build and to apply, and the estimator that makes it."""
+    n = plan.n
+    if plan.kind == "exact":
         while n > 1 and (comb(min(n, 64), min(n, 64) // 2) * 4 > _FEW_SUBSEQUENCES):
             n -= 1
         how = replace(estimator, kind="exact")
     else:
         how = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return outlook(how, one.kind, n, n_max), how
+    return outlook(how, plan.kind, n, n_max), how
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
     update = {"kind": estimator.kind, "m": estimator.m, "iterations": estimator.iterations, "tolerance": None}
-    asked = spec.estimator.model_copy(update=update)
-    return job_engine(spec.model_copy(update={"estimator": asked}), model)
+    return job_engine(spec.model_copy(update={"estimator": spec.estimator.model_copy(update=update)}), model)
 
 
 def _seconds(engine: Engine, n: int, batch: int) -> float:
     features = torch.randn((batch, n, engine.model.feature_dim), generator=torch.Generator().manual_seed(n))
     ids = [f"video {index}" for index in range(batch)]
     begun = perf_counter()
-    for _ in engine.attributions([n] * batch, ids, lambda some: features[: len(some)]):
+    for _ in engine.attributions([n] * batch, ids, lambda rows: features[: len(rows)]):
         pass
     if engine.model.device.type == "cuda":
         torch.cuda.synchronize(engine.model.device)

@@ -1,4 +1,4 @@
-"""How long a video takes: from figures of `esv bench`, or measured here, interpolated to other lengths."""
+"""Time per video: from measurements of `esv bench` or of this machine, interpolated to other lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esv_ray.errors import SpecError
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Sizes of a multi-scale model of heads with one hidden layer."""
+    """Sizes of a multi-scale model whose heads have one hidden layer."""
 
     feature_dim: int
     hidden: int
@@ -23,14 +23,22 @@ class ModelSize:
     n_max: int
 
     def flops(self, n: int, evaluations: float) -> float:
-        """Of both layers' products for a video of n elements."""
+        """Return the operations of both layers' matrix products for a video of n elements."""
         pairs = sum(s * (n - s + 1) for s in range(1, min(self.n_max, n) + 1))
         return 2.0 * self.hidden * (evaluations * self.n_classes + pairs * self.feature_dim)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What was measured at n elements: seconds a video, and seconds a batch of them."""
+class Timing:
+    """A measurement.
+
+    Attributes:
+        kind: estimator.
+        n: elements.
+        evaluations: head evaluations per video.
+        video_s: seconds per video.
+        batch_s: seconds per batch, on top of those of its videos.
+    """
 
     kind: Resolved
     n: int
@@ -40,19 +48,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures of one run.
+class Timings:
+    """Measurements of one run.
 
     Attributes:
-        found: the figures.
-        source: where they are from, in words.
+        measured: one per estimator and length.
+        source: where they come from, as shown to the user.
         device: `cpu` or `cuda`.
         threads: of torch.
-        matmul: precision of products.
-        size: of the model that was measured; None: the job's own.
+        matmul: precision of matrix products.
+        size: of the measured model; None: the job's own model.
     """
 
-    found: tuple[Figure, ...]
+    measured: tuple[Timing, ...]
     source: str
     device: str
     threads: int
@@ -60,62 +68,66 @@ class Figures:
     size: ModelSize | None = None
 
 
-# From what a plan will be, and how many videos go together on average, to seconds a video, and how that is known.
-Pace = Callable[[Outlook, float], tuple[float, str]]
+# A plan's cost and the mean batch -> seconds per video, and the measurement that they come from.
+TimePerVideo = Callable[[Outlook, float], tuple[float, str]]
 
 
-def pace_of(figures: Figures, model: VideoModel) -> Pace:
-    """The pace at which a model works, by figures.
+def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
+    """Return a function that estimates the time per video of a plan.
 
-    Figures of the same estimator are interpolated in seconds by evaluation between the next fewer and next more
-    evaluations; beyond the outermost that figure's own holds. With figures of a model of other sizes floating-point
+    Measurements of the same estimator are interpolated between the next fewer and the next more evaluations: the
+    logarithm of seconds per evaluation is linear in the logarithm of evaluations. Outside the measured range, seconds
+    per evaluation are those of the nearest measurement. For measurements of a model of other sizes, floating-point
     operations take the place of evaluations.
 
     Raises:
         SpecError: they are of a model that this one cannot be compared with.
     """
-    size = size_of(model)
-    if figures.size is not None and size is None:
+    size = model_size(model)
+    if timings.size is not None and size is None:
         raise SpecError(
-            f"{figures.source}: expected a model of heads with one hidden layer, which is what `esv bench` measures, "
+            f"{timings.source}: expected a model of heads with one hidden layer, which is what `esv bench` measures, "
             "got another; leave --bench out to measure it here"
         )
-    scaled = other_sizes(figures, model)
+    scaled = has_other_sizes(timings, model)
 
     def work(of: ModelSize | None, n: int, evaluations: float) -> float:
         return of.flops(n, evaluations) if scaled and of is not None else float(evaluations)
 
-    def pace(asked: Outlook, together: float) -> tuple[float, str]:
-        same = [one for one in figures.found if one.kind == asked.kind]
-        if not same:
-            known = ", ".join(sorted({one.kind for one in figures.found})) or "none"
-            raise SpecError(
-                f"{figures.source}: expected figures of the estimator {asked.kind}, which n = {asked.n} comes down to, "
-                f"got {known}; run esv bench --estimator {asked.kind} -n {asked.n}, or leave --bench out"
-            )
-        # By the length nearest where two figures are of as many evaluations.
+    def estimate(plan: Outlook, batch: float) -> tuple[float, str]:
+        # Of two measurements with as many evaluations, the one of the nearer length comes first.
         points = sorted(
-            (
-                work(figures.size, one.n, one.evaluations),
-                abs(one.n - asked.n),
-                one.n,
-                one.video_s + one.batch_s / together,
-            )
-            for one in same
+            (work(timings.size, at.n, at.evaluations), abs(at.n - plan.n), at.n, at.video_s + at.batch_s / batch)
+            for at in _of_kind(timings, plan)
         )
-        target = work(size, asked.n, asked.evaluations)
-        return _interpolated([(at, n, seconds) for at, _, n, seconds in points], target)
+        return _interpolated([(at, n, seconds) for at, _, n, seconds in points], work(size, plan.n, plan.evaluations))
 
-    return pace
-
-
-def other_sizes(figures: Figures, model: VideoModel) -> bool:
-    """Whether figures are of a model of other sizes."""
-    return figures.size is not None and figures.size != size_of(model)
+    return estimate
 
 
-def size_of(model: VideoModel) -> ModelSize | None:
-    """Sizes of a model of heads with one hidden layer; None of any other."""
+def _of_kind(timings: Timings, plan: Outlook) -> list[Timing]:
+    """Return the measurements of a plan's estimator.
+
+    Raises:
+        SpecError: there are none.
+    """
+    same = [timing for timing in timings.measured if timing.kind == plan.kind]
+    if not same:
+        known = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
+        raise SpecError(
+            f"{timings.source}: expected measurements of the estimator {plan.kind}, which is used at n = {plan.n}, "
+            f"got {known}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
+        )
+    return same
+
+
+def has_other_sizes(timings: Timings, model: VideoModel) -> bool:
+    """Return whether measurements are of a model of other sizes."""
+    return timings.size is not None and timings.size != model_size(model)
+
+
+def model_size(model: VideoModel) -> ModelSize | None:
+    """Return the sizes of a model of heads with one hidden layer; None for any other model."""
     scorer = model.scorer
     if not isinstance(scorer, MultiScale) or not scorer.padded:
         return None
@@ -125,7 +137,12 @@ def size_of(model: VideoModel) -> ModelSize | None:
 
 
 def _interpolated(points: Sequence[tuple[float, int, float]], target: float) -> tuple[float, str]:
-    """Seconds at an amount of work, from (work, n, seconds) ascending in work; and from which."""
+    """Return the seconds at an amount of work, and which points they come from.
+
+    Args:
+        points: (work, n, seconds), ascending in work.
+        target: amount of work.
+    """
     below = [point for point in points if point[0] <= target]
     above = [point for point in points if point[0] > target]
     if below and (not above or below[-1][0] == target):

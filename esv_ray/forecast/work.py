@@ -1,4 +1,4 @@
-"""What of a forecast is compute: at which lengths, by which estimator, at what price in evaluations and memory."""
+"""Compute in a forecast: at which lengths, by which estimator, with how many evaluations and how much memory."""
 
 from __future__ import annotations
 
@@ -14,41 +14,47 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Resolved, recipe_for
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import SpecError
-from esv_ray.forecast.lengths import Lengths, lengths_asked
+from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
-_LOAD_S = 0.05  # of a plan that is kept on this machine
+_LOAD_S = 0.05  # to load a plan from this machine's cache
 
 
 @dataclass(frozen=True)
 class LengthWork:
-    """What a job does at one length.
+    """What a job computes at one length.
 
     Attributes:
         n: elements.
-        videos: that are attributed at it.
+        videos: that are attributed at this length.
         left: of them, those not yet committed.
-        stages: plans of a video, one after the other until a tolerance is met; one without a tolerance.
-        refused: why it does not fit in memory, so that its videos fail; None: it does.
-        memory: bytes that a batch takes, its plan included.
-        batches: videos that are computed together, by stage, where there are as many.
+        stages: costs of a video's plans, one after the other until a tolerance is met; one without a tolerance.
+        unfit_reason: why the length does not fit in memory, so that its videos fail; None if it fits.
+        memory: bytes of a batch, including its plan.
+        batch_sizes: most videos that each stage computes together.
     """
 
     n: int
     videos: int
     left: int
     stages: tuple[Outlook, ...]
-    refused: str | None
+    unfit_reason: str | None
     memory: int
-    batches: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
 
-    def together(self, stage: int, rows: float) -> float:
-        """Videos that a stage computes together on average, where so many of a unit are of this length on average."""
-        return rows / max(1 - exp(-rows), rows / self.batches[stage]) if rows else 1.0
+    @property
+    def fits(self) -> bool:
+        """Whether the length fits in memory."""
+        return self.unfit_reason is None
+
+    @property
+    def kind(self) -> Resolved | None:
+        """Estimator of the first stage; None if the length does not fit."""
+        return self.stages[0].kind if self.stages else None
 
     @property
     def evaluations(self) -> int:
-        """Head evaluations of a video, the fewest."""
+        """Fewest head evaluations per video."""
         return self.stages[0].evaluations if self.stages else 0
 
     @property
@@ -56,9 +62,18 @@ class LengthWork:
         """Head evaluations of a video that never meets the tolerance."""
         return sum(stage.evaluations for stage in self.stages)
 
+    def mean_batch(self, stage: int, videos: float) -> float:
+        """Return the mean number of videos that a stage computes together.
+
+        Args:
+            stage: its index.
+            videos: mean number of videos of this length in a unit.
+        """
+        return videos / max(1 - exp(-videos), videos / self.batch_sizes[stage]) if videos else 1.0
+
 
 def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[list[LengthWork], int]:
-    """What a job does at each length, ascending; and how many videos it skips at some length.
+    """Return the work at each length, ascending, and the number of videos that are skipped at some length.
 
     Args:
         spec: the job, its memory budget fixed.
@@ -66,58 +81,59 @@ def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[
         lengths: of the videos.
 
     Raises:
-        SpecError: the model has no logits, and they are asked for.
+        SpecError: logits are asked for, and the model has none.
     """
-    asked, left, skipped = Counter[int](), Counter[int](), 0
+    videos_at, left_at, skipped = Counter[int](), Counter[int](), 0
     for frames, videos in lengths.videos.items():
-        wanted = lengths_asked(spec, frames)
-        skipped += videos * (spec.frames != "all" and spec.short == "skip" and len(wanted) < len(spec.frames))
-        for n in wanted:
-            asked[n] += videos
-            left[n] += lengths.left[frames]
+        requested = requested_lengths(spec, frames)
+        skipped += videos * (spec.frames != "all" and spec.short == "skip" and len(requested) < len(spec.frames))
+        for n in requested:
+            videos_at[n] += videos
+            left_at[n] += lengths.left[frames]
     engines = _engines(spec, model)
-    return [_of_length(spec, engines, n, asked[n], left[n]) for n in sorted(asked)], skipped
+    return [_length_work(spec, engines, n, videos_at[n], left_at[n]) for n in sorted(videos_at)], skipped
 
 
 def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:
-    """The engine of each stage, by its iterations."""
-    made: dict[int, Engine] = {}
+    """Return a function that makes the engine for a number of iterations, once for each number."""
+    cache: dict[int, Engine] = {}
 
-    def of(iterations: int) -> Engine:
-        if iterations not in made:
+    def engine(iterations: int) -> Engine:
+        if iterations not in cache:
             update = {"iterations": iterations, "tolerance": None}
             estimator = spec.estimator.model_copy(update=update)
-            made[iterations] = job_engine(spec.model_copy(update={"estimator": estimator}), model)
-        return made[iterations]
+            cache[iterations] = job_engine(spec.model_copy(update={"estimator": estimator}), model)
+        return cache[iterations]
 
-    return of
+    return engine
 
 
-def _of_length(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, left: int) -> LengthWork:
-    asked = spec.estimator
+def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, left: int) -> LengthWork:
+    estimator = spec.estimator
     try:
-        engines(asked.iterations).check(n)
+        engines(estimator.iterations).check(n)
     except SpecError as error:
         return LengthWork(n, videos, left, (), str(error), 0, ())
-    stages, batches, iterations = [], [], asked.iterations
+    stages, batch_sizes, iterations = [], [], estimator.iterations
     while True:
         engine = engines(iterations)
         kind = engine.kind(n)
-        stages.append(_outlook(engine, kind, n))
-        batches.append(engine.fitting(n, stages[-1].largest, stages[-1].terms))
-        later = min(2 * iterations, asked.max_iterations)
-        if asked.tolerance is None or kind == "exact" or later == iterations or not _fits(engines(later), n):
+        stages.append(_stage(engine, kind, n))
+        batch_sizes.append(engine.fitting(n, stages[-1].largest, stages[-1].terms))
+        doubled = min(2 * iterations, estimator.max_iterations)
+        if estimator.tolerance is None or kind == "exact" or doubled == iterations or not _fits(engines(doubled), n):
             break
-        iterations = later
-    return LengthWork(n, videos, left, tuple(stages), None, engine.needed_bytes(n, batches[-1]), tuple(batches))
+        iterations = doubled
+    memory = engine.needed_bytes(n, batch_sizes[-1])
+    return LengthWork(n, videos, left, tuple(stages), None, memory, tuple(batch_sizes))
 
 
-def _outlook(engine: Engine, kind: Resolved, n: int) -> Outlook:
-    told = outlook(engine.estimator, kind, n, engine.model.n_max)
-    if kind == "exact":  # lattices are made in little time
-        return told
+def _stage(engine: Engine, kind: Resolved, n: int) -> Outlook:
+    stage = outlook(engine.estimator, kind, n, engine.model.n_max)
+    if kind == "exact":  # its plans are not cached: lattices are built quickly
+        return stage
     recipe = recipe_for(replace(engine.estimator, kind=kind), n, n_max=engine.model.n_max)
-    return replace(told, plan_s=_LOAD_S) if is_kept(recipe) else told
+    return replace(stage, plan_s=_LOAD_S) if is_kept(recipe) else stage
 
 
 def _fits(engine: Engine, n: int) -> bool:
@@ -129,5 +145,5 @@ def _fits(engine: Engine, n: int) -> bool:
 
 
 def all_stages(work: Sequence[LengthWork]) -> list[Outlook]:
-    """Every plan that is needed."""
-    return [stage for one in work for stage in one.stages]
+    """Return the costs of all plans that are needed."""
+    return [stage for length in work for stage in length.stages]

@@ -1,1 +1,1 @@
-"""Jobs submitted to a remote cluster: to Ray's job server or to Kubernetes."""
+"""Submission of jobs to a remote cluster: to Ray's job server (`ray_jobs`) or to Kubernetes (`kubernetes`)."""

@@ -1,4 +1,4 @@
-"""A job that is watched from afar, though its cluster be silent now and then."""
+"""Poll a remote job, tolerating lost contact with its cluster."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ _log = logging.getLogger("esv_ray")
 Answer = TypeVar("Answer")
 
 
-class SilentError(SpecError):
-    """A cluster that does not answer, or says that it cannot now. It may later."""
+class UnreachableError(SpecError):
+    """A cluster that does not answer, or answers that it is not available; it may be available later."""
 
 
-def patiently(ask: Callable[[], Answer], submission: str) -> Answer:
-    """What a cluster answers about a job that is watched, though it be silent for some minutes.
+def poll(ask: Callable[[], Answer], submission: str) -> Answer:
+    """Return a cluster's answer about a running job; retry for some minutes while the cluster is unreachable.
+
+    Args:
+        ask: asks the cluster.
+        submission: the job's id, for messages.
 
     Raises:
-        IncompleteError: it stays silent, or has forgotten the job, which may go on.
+        IncompleteError: the cluster stays unreachable, or no longer knows the job; the job may still be running.
     """
-    until, told = time.monotonic() + _PATIENCE_S, False
+    until, warned = time.monotonic() + _PATIENCE_S, False
     while True:
         try:
             return ask()
         except SpecError as error:
-            if not isinstance(error, SilentError) or time.monotonic() > until:
+            if not isinstance(error, UnreachableError) or time.monotonic() > until:
                 raise IncompleteError(
-                    f"how {submission} ended is not known ({error}); see esv status {submission}, or submit it again "
-                    "to go on"
+                    f"it is not known how {submission} ended ({error}); see esv status {submission}, or submit it "
+                    "again to resume it"
                 ) from error
-            if not told:
-                _log.warning("%s; asking again for %g minutes", error, _PATIENCE_S / 60)
-                told = True
+            if not warned:
+                _log.warning("%s; retrying for %g minutes", error, _PATIENCE_S / 60)
+                warned = True
         time.sleep(_PAUSE_S)

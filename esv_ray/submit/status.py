@@ -1,34 +1,34 @@
-"""Where a job stands: what its scheduler says of it (Ray, Kubernetes), joined with its progress file on storage."""
+"""The status of a job: its scheduler's view (Ray, Kubernetes), joined with its progress.json on storage."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from esv_ray import storage
-from esv_ray.errors import EsvError
-from esv_ray.output.layout import PROGRESS
+from esv_ray.errors import EsvError, one_line
+from esv_ray.job.progress_record import PartitionsRecord, ProgressRecord, read_progress
 from esv_ray.submit.submission import ENDED
 
-_SILENT_S = 60.0  # six times the pause between two writes
+_SILENT_S = 60.0  # six times the interval between two writes
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A job seen from outside.
+class JobStatus:
+    """The status of a job.
 
     Attributes:
-        job: its id; None: nobody was asked but the storage.
-        state: of the scheduler, in its words.
-        message: what the scheduler says beside.
-        output: where the tables go.
+        job: its id; None: only its storage was read.
+        state: as the scheduler names it.
+        message: the scheduler's message.
+        output: location of the tables.
         started, ended: seconds since 1970.
-        progress: the progress file; None: there is none, or it cannot be read from here.
-        unread: why it cannot.
-        partition: the one at work, where the job is one over partitions.
+        progress: content of progress.json; None: there is none, or it cannot be read from here.
+        record: what of it has the expected types.
+        unread: why progress.json cannot be read.
+        partition: status of the partition that is being computed, for a job over partitions.
     """
 
     job: str | None
@@ -38,22 +38,28 @@ class Standing:
     started: float | None
     ended: float | None
     progress: Mapping[str, Any] | None
+    record: ProgressRecord | PartitionsRecord | None
     unread: str | None
-    partition: Standing | None = None
+    partition: JobStatus | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether progress.json says that the job runs, and the scheduler does not contradict."""
+        return self.record is not None and self.record.state == "running" and not self.cut_short
 
     @property
     def cut_short(self) -> bool:
-        """Whether the job ended without a word to the progress file: it was killed."""
-        ours = bool(self.progress) and not self.earlier
-        return ours and self.state in ENDED and (self.progress or {}).get("state") == "running"
+        """Whether the job ended without an update of progress.json: it was killed."""
+        current = self.record is not None and not self.earlier
+        return current and self.state in ENDED and self.record is not None and self.record.state == "running"
 
     @property
     def earlier(self) -> bool:
-        """Whether the progress file is of an earlier attempt."""
-        return bool(self.job and self.progress and self.progress.get("submission") != self.job)
+        """Whether progress.json is of an earlier attempt."""
+        return bool(self.job and self.record is not None and self.record.submission != self.job)
 
 
-def standing_of(
+def read_status(
     output: str,
     *,
     job: str | None = None,
@@ -61,119 +67,97 @@ def standing_of(
     message: str = "",
     started: float | None = None,
     ended: float | None = None,
-) -> Standing:
-    """A scheduler's view, joined with the progress file of an output."""
-    progress, unread = None, None
+) -> JobStatus:
+    """Read progress.json of an output and join it with the scheduler's view of the job."""
+    progress, record, unread = None, None, None
     try:
-        where = storage.join(output, PROGRESS)
-        if storage.exists(where):
-            read = json.loads(storage.read_bytes(where, "read the progress", most=2**20))
-            progress = read if isinstance(read, dict) else None
-    except (EsvError, ValueError, RecursionError) as error:  # not everybody who may see jobs may read their storage
-        unread = " ".join(str(error).split())
-    at_work = progress.get("partition") if progress else None
+        found = read_progress(output)
+        if found is not None:
+            progress, record = found
+    except (EsvError, ValueError, RecursionError) as error:  # who may see a job may not be allowed to read its storage
+        unread = one_line(error)
+    current = record.partition if isinstance(record, PartitionsRecord) else None
     partition = None
-    if isinstance(at_work, str) and "/" not in at_work and at_work not in ("", ".", ".."):
-        partition = standing_of(storage.join(output, at_work))
-    return Standing(job, state, message, output, started, ended, progress, unread, partition)
+    if current is not None and "/" not in current and current not in ("", ".", ".."):
+        partition = read_status(storage.join(output, current))
+    return JobStatus(job, state, message, output, started, ended, progress, record, unread, partition)
 
 
-def lines_of(standing: Standing, now: float) -> Iterator[str]:
-    """For a person."""
-    if standing.job:
-        yield f"{standing.job}  {standing.state}{_since(standing, now)}"
-        if standing.message and standing.state not in ("RUNNING", "SUCCEEDED"):
-            yield f"  {standing.message}"
-    yield from (f"  {line}" for line in _progress_lines(standing, now))
-    yield f"  output: {standing.output}"
+def status_lines(status: JobStatus, now: float) -> Iterator[str]:
+    """Return the lines that describe a status to the user."""
+    if status.job:
+        yield f"{status.job}  {status.state}{_since(status, now)}"
+        if status.message and status.state not in ("RUNNING", "SUCCEEDED"):
+            yield f"  {status.message}"
+    yield from (f"  {line}" for line in _progress_lines(status, now))
+    yield f"  output: {status.output}"
 
 
-def _since(standing: Standing, now: float) -> str:
-    if standing.started is None:
+def _since(status: JobStatus, now: float) -> str:
+    if status.started is None:
         return ""
-    return f"  {_span((standing.ended or now) - standing.started)}"
+    return f"  {_span((status.ended or now) - status.started)}"
 
 
-def _progress_lines(standing: Standing, now: float) -> Iterator[str]:
-    told = standing.progress
-    if told is None:
-        yield f"no progress: {standing.unread}" if standing.unread else "no progress is written yet"
-        return
-    if "partitions" in told:
-        yield from _partition_lines(standing, told, now)
-        return
-    videos, units = _section(told, "videos"), _section(told, "units")
-    if told.get("waiting_for") and not _number(units, "total"):
-        yield f"{_state(standing, told)}: the job is not planned yet"
-        yield from _live_lines(standing, told, now)
-        return
-    done = sum(_number(videos, key) for key in ("resumed", "ok", "skipped", "failed"))
-    left_s = _number(told, "left_s")
-    left = f", about {_span(left_s)} left" if left_s and _running(standing) else ""
+def _progress_lines(status: JobStatus, now: float) -> Iterator[str]:
+    record = status.record
+    if record is None:
+        yield f"no progress: {status.unread}" if status.unread else "no progress yet"
+    elif isinstance(record, PartitionsRecord):
+        yield from _partition_lines(status, record, now)
+    elif record.waiting_for and not record.units.total:
+        yield f"{_state(status, record)}: the job is not planned yet"
+        yield from _live_lines(status, record, now)
+    else:
+        yield from _job_lines(status, record, now)
+
+
+def _job_lines(status: JobStatus, record: ProgressRecord, now: float) -> Iterator[str]:
+    videos, units, actors = record.videos, record.units, record.actors
+    left = f", about {_span(record.left_s)} left" if record.left_s and status.running else ""
     yield (
-        f"{_state(standing, told)}: {done:.0f} of {_number(videos, 'total'):.0f} videos "
-        f"({_number(videos, 'failed'):.0f} failed, {_number(videos, 'resumed'):.0f} of earlier attempts), "
-        f"{_number(units, 'done'):.0f} of {_number(units, 'total'):.0f} units, "
-        f"{_number(told, 'videos_per_second'):g} videos/s{left}"
+        f"{_state(status, record)}: {videos.done:.0f} of {videos.total:.0f} videos ({videos.failed:.0f} failed, "
+        f"{videos.resumed:.0f} from earlier attempts), {units.done:.0f} of {units.total:.0f} units, "
+        f"{record.videos_per_second:g} videos/s{left}"
     )
-    if _running(standing):
-        actors = _section(told, "actors")
-        ready, busy, starting = (_number(actors, key) for key in ("ready", "busy", "starting"))
-        yield f"{ready:.0f} actors, {busy:.0f} with work, {starting:.0f} starting"
-    yield from _live_lines(standing, told, now)
-    missing = _number(units, "missing")
-    if missing:
-        yield f"{missing:.0f} units that were committed are missing: run it again to compute them"
-    if told.get("repeated_ids"):
-        yield str(told["repeated_ids"])
-    yield from (f"{count} failed: {reason}" for reason, count in _section(told, "failures").items())
-    yield from (f"unit {unit} given up: {why}" for unit, why in _section(told, "units_given_up").items())
+    if status.running:
+        yield f"{actors.ready:.0f} actors, {actors.busy:.0f} busy, {actors.starting:.0f} starting"
+    yield from _live_lines(status, record, now)
+    if units.missing:
+        yield f"{units.missing:.0f} committed units are missing: run the job again to recompute them"
+    if record.repeated_ids:
+        yield record.repeated_ids
+    yield from (f"{count:.0f} failed: {reason}" for reason, count in record.failures.items())
+    yield from (f"unit {unit} given up: {why}" for unit, why in record.units_given_up.items())
 
 
-def _live_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iterator[str]:
-    if not _running(standing):
+def _live_lines(status: JobStatus, record: ProgressRecord, now: float) -> Iterator[str]:
+    if not status.running:
         return
-    if told.get("waiting_for"):
-        yield f"waiting for {told['waiting_for']}"
-    silent = now - _seconds(told.get("updated"), now)
+    if record.waiting_for:
+        yield f"waiting for {record.waiting_for}"
+    silent = now - _seconds(record.updated, now)
     if silent > _SILENT_S:
-        yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to resume"
+        yield f"no update for {_span(silent)}: the job may have been killed; submit it again to resume it"
 
 
-def _running(standing: Standing) -> bool:
-    return (standing.progress or {}).get("state") == "running" and not standing.cut_short
+def _state(status: JobStatus, record: ProgressRecord | PartitionsRecord) -> str:
+    before = "earlier attempt: " if status.earlier else ""
+    return f"{before}{'killed while running' if status.cut_short else record.state}"
 
 
-def _state(standing: Standing, told: Mapping[str, Any]) -> str:
-    before = "of an earlier attempt: " if standing.earlier else ""
-    return f"{before}{'killed while running' if standing.cut_short else told.get('state')}"
+def _partition_lines(status: JobStatus, record: PartitionsRecord, now: float) -> Iterator[str]:
+    counts = ", ".join(f"{count:.0f} {state}" for state, count in record.partitions.items())
+    yield f"{_state(status, record)}: partitions: {counts or 'none'}"
+    if status.partition is not None:
+        yield f"{record.partition}:"
+        yield from (f"  {line}" for line in _progress_lines(status.partition, now))
+    yield from (f"{name}: {why}" for name, why in record.problems.items())
 
 
-def _partition_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iterator[str]:
-    counts = ", ".join(f"{count} {state}" for state, count in _section(told, "partitions").items())
-    yield f"{_state(standing, told)}: partitions: {counts or 'none'}"
-    if standing.partition is not None:
-        yield f"{told['partition']}:"
-        yield from (f"  {line}" for line in _progress_lines(standing.partition, now))
-    yield from (f"{name}: {why}" for name, why in _section(told, "problems").items())
-
-
-def _section(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    section = told.get(key)
-    return section if isinstance(section, Mapping) else {}
-
-
-def _number(section: Mapping[str, Any], key: str) -> float:
-    """What stands there, if it is a number that makes sense; the file may be anybody's."""
-    value = section.get(key)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63:
-        return float(value)
-    return 0.0
-
-
-def _seconds(text: object, otherwise: float) -> float:
+def _seconds(time: str, otherwise: float) -> float:
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
+        return datetime.fromisoformat(time).timestamp()
     except ValueError:
         return otherwise
 
@@ -186,22 +170,22 @@ def _span(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def as_json(standing: Standing) -> dict[str, Any]:
-    """For machines: what the scheduler says, and the progress file as it is."""
+def status_json(status: JobStatus) -> dict[str, Any]:
+    """Return a status as JSON: the scheduler's view, and the progress file as it is."""
     return {
-        "job": standing.job,
-        "state": standing.state,
-        "message": standing.message or None,
-        "output": standing.output,
-        "started": utc(standing.started),
-        "ended": utc(standing.ended),
-        "progress": standing.progress,
-        "progress_of_this_attempt": None if standing.progress is None or not standing.job else not standing.earlier,
-        "progress_unread": standing.unread,
-        "partition": None if standing.partition is None else standing.partition.progress,
+        "job": status.job,
+        "state": status.state,
+        "message": status.message or None,
+        "output": status.output,
+        "started": utc(status.started),
+        "ended": utc(status.ended),
+        "progress": status.progress,
+        "progress_of_this_attempt": None if status.progress is None or not status.job else not status.earlier,
+        "progress_unread": status.unread,
+        "partition": None if status.partition is None else status.partition.progress,
     }
 
 
 def utc(seconds: float | None) -> str | None:
-    """A time as machines are told of it."""
+    """Return a time in ISO 8601, in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""What a job is called and where it stands, whoever runs it: Ray (`ray_jobs`) or Kubernetes (`kubernetes`).
+"""Submissions: their names, ids and specs, the same for Ray (`ray_jobs`) and Kubernetes (`kubernetes`).
 
-A submission is ``esv-<name>-<attempt>``; each attempt resumes what earlier ones committed.
+A submission's id is ``esv-<name>-<attempt>``; each attempt resumes what earlier ones committed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from esv_ray.errors import SpecError
 from esv_ray.job.environment import SUBMISSION
+from esv_ray.spec import JobSpec
+from esv_ray.spec_yaml import write_plain
 
-LONGEST_NAME = 36  # Kubernetes gives 47 signs to a RayJob's
-STOP_WAIT_S = 30  # that a driver has to end after SIGTERM; Ray's own default of 3 s is short for a large cluster
+LONGEST_NAME = 36  # Kubernetes allows 47 characters for the name of a RayJob
+STOP_WAIT_S = 30  # that a driver has to end after SIGTERM; Ray's default of 3 s is short for a large cluster
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _ID = re.compile(r"esv-(?P<name>[a-z0-9-]+)-(?P<attempt>[0-9]{1,9})")
 
@@ -25,12 +27,12 @@ class Submission:
 
     Attributes:
         id: ``esv-<name>-<attempt>``.
-        name, attempt: its parts.
+        name, attempt: parts of the id.
         state: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
-        output: where its tables go.
+        output: location of its tables.
         started, ended: seconds since 1970; None: not yet.
-        message: what the scheduler says of it.
-        exit_code: of `esv attribute`; None while it runs, or where that is not known.
+        message: the scheduler's message.
+        exit_code: of `esv attribute`; None while it runs, or if it is not known.
     """
 
     id: str
@@ -45,100 +47,109 @@ class Submission:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Whether the job has ended."""
         return self.state in ENDED
 
 
 def id_of(name: str, attempt: int) -> str:
-    """The id of an attempt."""
+    """Return the id of an attempt."""
     return f"esv-{name}-{attempt}"
 
 
-def environment_of(submission: str) -> dict[str, str]:
-    """Variables of a driver's environment."""
-    return {SUBMISSION: submission, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "PYTHONUNBUFFERED": "1"}
-
-
-def parts_of(submission: str) -> tuple[str, int] | None:
-    """Name and attempt of an id; None: it is none of ours."""
+def parse_id(submission: str) -> tuple[str, int] | None:
+    """Return the name and the attempt of an id; None if it is not the id of a submission."""
     parts = _ID.fullmatch(submission)
     return None if parts is None else (parts["name"], int(parts["attempt"]))
 
 
+def driver_environment(submission: str) -> dict[str, str]:
+    """Return variables for the driver's environment."""
+    return {SUBMISSION: submission, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "PYTHONUNBUFFERED": "1"}
+
+
+def spec_text(spec: JobSpec) -> str:
+    """Return a spec as YAML that `load_spec` reads."""
+    return write_plain(spec.model_dump(mode="json"))
+
+
 def name_of(output: str) -> str:
-    """The name that a job has by default: the last part of its output."""
+    """Return the default name of a job: the last part of its output."""
     return slug(output.rstrip("/").rpartition("/")[2]) or "job"
 
 
 def slug(text: str) -> str:
-    """A text as a name: lower-case letters, digits and single hyphens, none at an end."""
+    """Return a text as a name: lower-case letters, digits and single hyphens, none at an end."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()  # letters without their accents
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:LONGEST_NAME].strip("-")
 
 
 def check_name(name: str) -> str:
-    """A name that was asked for.
+    """Return a name that the user gives.
 
     Raises:
-        SpecError: it is none.
+        SpecError: it is not valid.
     """
     if not name or slug(name) != name:
         raise SpecError(
-            f"--name: expected lower-case letters, digits and single hyphens, at most {LONGEST_NAME} signs, "
+            f"--name: expected lower-case letters, digits and single hyphens, at most {LONGEST_NAME} characters, "
             f"got {name!r:.60}"
         )
     return name
 
 
-def newest_first(known: Iterable[Submission]) -> list[Submission]:
-    """Those that have not begun yet, then by their start."""
-    return sorted(known, key=lambda one: (one.started or float("inf"), one.attempt), reverse=True)
+def newest_first(submissions: Iterable[Submission]) -> list[Submission]:
+    """Sort submissions: those that have not started yet first, then the latest started."""
+    return sorted(submissions, key=lambda job: (job.started or float("inf"), job.attempt), reverse=True)
 
 
-def the_one(known: Sequence[Submission], job: str, where: str) -> Submission:
-    """A submission by its id, or the last attempt by its name.
+def find_submission(submissions: Sequence[Submission], job: str, where: str) -> Submission:
+    """Return a submission by its id, or the last attempt by its name.
 
     Args:
-        known: all that there are.
+        submissions: all of a cluster.
         job: id or name.
-        where: they are, for the error.
+        where: the cluster, for the error.
 
     Raises:
         SpecError: there is none.
     """
-    named = [one for one in known if one.id == job]
-    named = named or sorted((one for one in known if one.name == job), key=lambda one: one.attempt, reverse=True)
-    if not named:
-        others = ", ".join(dict.fromkeys(one.name for one in known)) or "none"
-        raise SpecError(f"{job}: no such job {where} (jobs there: {others}); see esv jobs")
-    return named[0]
+    matches = [submission for submission in submissions if submission.id == job]
+    if not matches:
+        attempts = [submission for submission in submissions if submission.name == job]
+        matches = sorted(attempts, key=lambda submission: submission.attempt, reverse=True)
+    if not matches:
+        names = ", ".join(dict.fromkeys(submission.name for submission in submissions)) or "none"
+        raise SpecError(f"{job}: no such job {where} (jobs there: {names}); see esv jobs")
+    return matches[0]
 
 
-def next_id(before: Sequence[Submission], output: str, name: str) -> str:
-    """The id of the next attempt.
+def next_id(attempts: Sequence[Submission], output: str, name: str) -> str:
+    """Return the id of the next attempt.
 
     Args:
-        before: attempts of this name.
+        attempts: earlier ones of this name.
         output: of the job.
         name: of the job.
 
     Raises:
-        SpecError: an attempt has not ended, or the name is another job's.
+        SpecError: an attempt has not ended, or another job has this name.
     """
-    for one in before:
-        if one.output != output:
+    for attempt in attempts:
+        if attempt.output != output:
             raise SpecError(
-                f"the name {name} is in use for the output {one.output} ({one.id}), got {output}; give another --name"
+                f"the name {name} is in use for the output {attempt.output} ({attempt.id}), got {output}; give another "
+                "--name"
             )
-        if not one.over:
+        if not attempt.over:
             raise SpecError(
-                f"{one.id} is in use: it is {one.state.lower()}; see esv status {name}, or end it by esv stop {name}"
+                f"{attempt.id} is in use: it is {attempt.state.lower()}; see esv status {name}, or stop it with esv "
+                f"stop {name}"
             )
-    return id_of(name, max((one.attempt for one in before), default=0) + 1)
+    return id_of(name, max((attempt.attempt for attempt in attempts), default=0) + 1)
 
 
 def exit_code(submission: Submission) -> int:
-    """Of `esv submit --wait`: that of the job."""
+    """Return the exit code of `esv submit --wait`: the job's own."""
     if submission.state == "SUCCEEDED":
         return 0
     if submission.state == "STOPPED":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from esv_ray.analysis.convergence import Point, as_table, compare, convergence, exact_cases, grid, lad_slope
+from esv_ray.analysis.convergence import Point, as_table, compare, convergence, estimator_grid, exact_cases, lad_slope
 from esv_ray.analysis.convergence_figure import write_figure
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.estimator import Estimator
@@ -57,7 +57,7 @@ def test_points_say_how_far_estimates_are() -> None:
 
 def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     told: list[Point] = []
-    estimators = grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
+    estimators = estimator_grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
     points = convergence(
         MODEL, videos(), 11, estimators, most=8, threshold=0.0, memory_budget=BUDGET, report=told.append
     )
@@ -75,12 +75,12 @@ def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     assert {"relative_error", "lad_slope", "pearson", "share", "video_ms"} <= set(table.column_names)
     written, _ = write_figure(points, tmp_path / "figure.html")
     page = written[0].read_text()
-    assert all(name in page for name in ("adjusted x1", "algorithm1 x2: its standard error"))
+    assert all(name in page for name in ("adjusted x1", "algorithm1 x2: standard error"))
     assert 'src="http' not in page, "it needs no network"
 
 
 def test_logits_come_nearer_too() -> None:
-    estimators = grid(("algorithm1", "adjusted"), (24, 96), (1,), 0, "logit")
+    estimators = estimator_grid(("algorithm1", "adjusted"), (24, 96), (1,), 0, "logit")
     points = convergence(MODEL, videos(), 11, estimators, most=8, threshold=0.02, memory_budget=BUDGET)
     theirs, ours, _, better = points
     assert ours.relative_error < theirs.relative_error
@@ -90,7 +90,7 @@ def test_logits_come_nearer_too() -> None:
 
 
 def test_videos_without_evidence_or_too_short_are_left_out() -> None:
-    with pytest.raises(DataError, match="12 of 12 have 11 frames or more, and none of them a score that differs"):
+    with pytest.raises(DataError, match="12 of 12 have 11 frames or more, but the scores of all of them differ"):
         exact_cases(MODEL, videos(), 11, most=6, threshold=1.0, memory_budget=BUDGET)
     with pytest.raises(DataError, match="0 of 12 have 15 frames"):
         exact_cases(MODEL, videos(), 15, most=6, threshold=0.0, memory_budget=BUDGET)

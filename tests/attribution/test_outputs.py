@@ -31,7 +31,7 @@ from esv_ray.output.commits import commit_unit
 from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, fingerprint, load_spec, load_train_spec
-from esv_ray.submit.status import lines_of, standing_of
+from esv_ray.submit.status import read_status, status_lines
 from tests.attribution.test_worker import files_of
 from tests.conftest import make_heads, make_prior
 from tests.support.lying_stores import LosesWrites, Unconditional, lying_stores
@@ -103,7 +103,7 @@ def test_writes_that_are_lost(stores: None, features: str, bundle: str) -> None:
         left = len(result.missing) + len(result.quarantined)
         assert 0 < left < UNITS
         assert result.counts.rows == 40 - 4 * left
-        told = standing_of("loses://out").progress
+        told = read_status("loses://out").progress
         assert told is not None
         assert (told["state"], told["units"]["done"]) == ("incomplete", UNITS - left)
         assert told["units"]["missing"] == len(result.missing)
@@ -153,11 +153,11 @@ def test_what_is_removed_in_mid_job(
     assert (result.exit_code, bool(result.missing)) == (1, True)
     assert not (out / "_SUCCESS").exists()
     there = UNITS - len(result.missing) - len(result.quarantined)  # one may have been written just then
-    told = standing_of(str(out))
+    told = read_status(str(out))
     assert (told.progress or {})["state"] == "incomplete"
-    lines = "\n".join(lines_of(told, 0.0))
+    lines = "\n".join(status_lines(told, 0.0))
     assert f"{there} of {UNITS} units" in lines
-    assert f"{len(result.missing)} units that were committed are missing: run it again" in lines
+    assert f"{len(result.missing)} committed units are missing: run the job again" in lines
     again = run(features, bundle, out)
     assert (again.exit_code, again.resumed_units) == (0, there)
     assert tables_of(out) == clean
@@ -226,7 +226,7 @@ def test_attributions_of_another_job_are_found_at_the_end(
     with pytest.raises(IncompleteError, match=r"attributions/part-\S+: expected a file of this job .* another job .*"):
         run(features, bundle, out, report=removing(swap, out))
     assert not (out / "_SUCCESS").exists()
-    assert (standing_of(str(out)).progress or {})["state"] == "failed"
+    assert (read_status(str(out)).progress or {})["state"] == "failed"
 
 
 def test_a_file_in_no_plan_is_refused(features: str, bundle: str, tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_a_damaged_run_json_is_repaired(
     first, *_, last = told.output.splitlines()
     assert first.startswith(f"{out}/run.json: expected a job's manifest, got something else (")
     assert f"esv verify --repair {out}" in first
-    assert last == f"to go on: esv verify --repair {out}, then the job again"
+    assert last == f"to repair: esv verify --repair {out}, then run the job again"
     with pytest.raises(DataError, match="esv verify --repair"):
         run(features, bundle, out)
     told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])

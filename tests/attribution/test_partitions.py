@@ -24,7 +24,7 @@ from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
-from esv_ray.submit.status import as_json, lines_of, standing_of
+from esv_ray.submit.status import read_status, status_json, status_lines
 from tests.conftest import make_heads, make_prior, make_table
 from tests.job.test_exactly_once import all_of
 from tests.job.test_s3_jobs import client
@@ -120,7 +120,7 @@ def test_where_a_run_stands(nightly: Nightly, daily: Path, tmp_path: Path, monke
 
     def looked_at(spec: JobSpec, *arguments: Any, **named: Any) -> JobResult:
         result = run_job(spec, *arguments, **named)
-        seen.append(list(lines_of(standing_of(str(tmp_path / "out")), time.time())))
+        seen.append(list(status_lines(read_status(str(tmp_path / "out")), time.time())))
         return result
 
     monkeypatch.setattr(module, "run_job", looked_at)
@@ -133,11 +133,11 @@ def test_where_a_run_stands(nightly: Nightly, daily: Path, tmp_path: Path, monke
     ]
     assert [lines[1].strip() for lines in seen] == ["dt=1:", "dt=2:"]
     assert all(lines[2].startswith("    done: 6 of 6 videos") for lines in seen)
-    after = standing_of(str(tmp_path / "out"))
-    lines = list(lines_of(after, time.time()))
+    after = read_status(str(tmp_path / "out"))
+    lines = list(status_lines(after, time.time()))
     assert lines[0] == "  incomplete: partitions: 2 attributed, 1 problem"
     assert lines[1].startswith("  dt=3: ")
-    assert (after.partition, as_json(after)["partition"]) == (None, None)
+    assert (after.partition, status_json(after)["partition"]) == (None, None)
 
 
 def test_a_run_that_is_stopped_says_so(nightly: Nightly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +390,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     done = esv("--partitions", "--log", str(log))
     assert done.returncode == 0, done.stderr
     assert "3 partitions: 0 finished before, 2 attributed now, 1 empty, 0 not ready, 0 with problems" in done.stdout
-    assert "dt=4: no Parquet files yet; passed over" in done.stdout
+    assert "dt=4: no Parquet files yet; skipped" in done.stdout
     assert "dt=\\x1b[31m:\n6 videos: 6 ok" in done.stdout
     assert [json.loads(line)["worker"] for line in log.read_text().splitlines()] == ["actor-0"] * 4
     Nightly(daily, bundle, tmp_path / "clean")()

@@ -210,7 +210,7 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
     for options, expected in (
         (["--compare", str(tmp_path / "none.json")], "expected a file that `esv bench --json` wrote"),
         (["--compare", str(tmp_path / "other.json")], "expected measurements of format 2, got 1"),
-        (["--json", str(tmp_path / "no" / "x.json")], "there is no folder"),
+        (["--json", str(tmp_path / "no" / "x.json")], "there is no directory"),
         (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
         (["--mixed", "9-8"], "--mixed: expected A-B"),
         (["--mixed", "\u0663-\u0668"], "--mixed: expected A-B"),
@@ -236,11 +236,11 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
     assert (code, "no video to compare" in told) == (2, True)
     (tmp_path / "file").touch()
     (tmp_path / "held" / "convergence.html").mkdir(parents=True)
-    for place, why in (("s3://bucket/x", "a folder of this machine"), (str(tmp_path / "held"), "is a folder")):
+    for place, why in (("s3://bucket/x", "of this machine"), (str(tmp_path / "held"), "is a directory")):
         code, _, told = esv(*asked, "--output", place)
         assert (code, why in told, told.count("\n")) == (2, True, 1), told
     code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
-    assert (code, "cannot be made" in told) == (2, True)
+    assert (code, "cannot be created" in told) == (2, True)
 
 
 def test_convergence_of_videos_that_a_number_marks_as_unlabelled(  # type: ignore[no-untyped-def]
@@ -376,7 +376,7 @@ def test_a_demo_below_a_file_is_one_line(esv, tmp_path: Path) -> None:  # type: 
         (RuntimeError("can't start new thread"), "raise ulimit -u"),
         (OSError(errno.EMFILE, "too many"), "raise ulimit -n"),
         (OSError(errno.EFBIG, "too large"), "raise ulimit -f"),
-        (OSError(errno.ENOSPC, "no space"), "no room is left on a disk ([Errno 28] no space)"),
+        (OSError(errno.ENOSPC, "no space"), "no space left on a disk (OSError: [Errno 28] no space)"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
     ],
     ids=["memory", "threads", "files", "size", "full", "temporary"],
@@ -406,6 +406,6 @@ def test_a_job_that_is_an_output_here(  # type: ignore[no-untyped-def]
     (tmp_path / "trn" / "run.json").write_text("{}")
     code, _, err = esv(*words, "trn", *where)
     assert code == 2
-    assert err.endswith("; for the output in this folder: esv status ./trn\n")
+    assert err.endswith("; for the output in this directory: esv status ./trn\n")
     if words[0] != "status":
         assert "esv status ./trn shows an output's progress" in esv(*words, "./trn", *where)[2]

@@ -30,7 +30,7 @@ def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # t
     assert (code, err) == (0, "")
     for part in (
         "40 videos in 2 files, 4 row groups",
-        "mean of each row group; --read-lengths for the true",
+        "mean of each row group; --read-lengths gives exact lengths",
         "exact",
         "evaluations  ",
         "create-only",
@@ -44,7 +44,7 @@ def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # t
     before = files_below(out)
     code, told, _ = esv("plan", *asked, "--read-lengths", "--check-ids")
     assert (code, "left: 0 units" in told, "nothing is left to do" in told) == (0, True, True)
-    assert "each video's own" in told
+    assert "frames per video (exact)" in told
     assert files_below(out) == before
 
 
@@ -109,7 +109,7 @@ def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # ty
     sampled = ["--set", "estimator.kind=adjusted", "--set", "estimator.m=1", "--set", "estimator.iterations=1"]
     code, _, err = esv("plan", *asked, *sampled, "--bench", str(bench))
     assert (code, len(err.strip().splitlines())) == (2, 1)
-    assert "expected figures of the estimator adjusted" in err
+    assert "expected measurements of the estimator adjusted" in err
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped
     code, told, _ = esv("plan", *places(table, str(tmp_path / "model"), tmp_path / "out"), *HERE, "--read-lengths")
     assert code == 0
     assert "370 videos in 1 files" in told
-    assert "more lengths of less work" in told
+    assert "more lengths with less work" in told

@@ -238,9 +238,9 @@ def test_file_urls_from_training_to_analysis(tmp_path: Path) -> None:
 
 
 def test_a_location_of_several_lines_stays_as_it_is(tmp_path: Path) -> None:
-    from esv_ray.cli.job_options import read_job
+    from esv_ray.cli.options import JobArguments, read_job
 
     for name in ("a\nb", "it's: here", "yes", "1e3", "#x", "a\x85b"):
         place = str(tmp_path / name)
-        job = read_job(None, place, place, place, (), ())
+        job = read_job(JobArguments(None, place, place, place, (), ()))
         assert (job.features, job.model, job.output) == (place, place, place)

@@ -13,16 +13,17 @@ import pytest
 
 from esv_ray import storage
 from esv_ray.attribution.work import run_job
-from esv_ray.bench.report import read_figures
+from esv_ray.bench.report import read_timings
 from esv_ray.core.cost import Outlook
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, EsvError, JobError, SpecError
 from esv_ray.forecast import io as forecast_io
-from esv_ray.forecast import records as forecast_json
+from esv_ray.forecast import warnings as forecast_warnings
 from esv_ray.forecast.forecast import forecast
 from esv_ray.forecast.lengths import RepeatedIds, repeated_ids
-from esv_ray.forecast.records import as_json, warnings
-from esv_ray.forecast.throughput import Figure, Figures, ModelSize, pace_of
+from esv_ray.forecast.report import as_json
+from esv_ray.forecast.throughput import ModelSize, Timing, Timings, time_per_video
+from esv_ray.forecast.warnings import warnings
 from esv_ray.input.files import list_files
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.models.bundle import save_heads
@@ -79,9 +80,9 @@ def test_evaluations_are_those_that_the_job_spends(
     told = forecast(spec, read_lengths=True)
     assert not (tmp_path / "out" / "run.json").exists()
     done = run_job(spec)
-    assert told.total() == told.total(left=True) == evaluations_of(tmp_path / "out")
+    assert told.evaluations() == told.evaluations(left=True) == evaluations_of(tmp_path / "out")
     assert told.skipped == done.counts.skipped
-    assert told.written.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
+    assert told.output_size.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
         rows(tmp_path / "out")
     )
 
@@ -97,7 +98,7 @@ def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> 
         spec = job(features, python_bundle(tmp_path / kind / "python", "raising"), tmp_path / kind / "out", *asked)
         told = forecast(spec, read_lengths=True)
         run_job(spec)
-        assert told.total() == pytest.approx(evaluations_of(tmp_path / kind / "out"), rel=0.01)
+        assert told.evaluations() == pytest.approx(evaluations_of(tmp_path / kind / "out"), rel=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,7 @@ def test_a_tolerance_gives_a_range(features: str, bundle: str, tmp_path: Path) -
     spec = job(features, bundle, tmp_path / "out", "estimator.max_iterations=4", *asked)
     told = forecast(spec, read_lengths=True)
     run_job(spec)
-    assert told.total() < evaluations_of(tmp_path / "out") <= told.total(most=True)
+    assert told.evaluations() < evaluations_of(tmp_path / "out") <= told.evaluations(most=True)
     assert told.time.seconds <= told.time.seconds_most
 
 
@@ -124,7 +125,7 @@ def test_bytes_written_are_within_the_range(classes: str, kind: str, bundle: str
     for unit in (16, 64):
         out = tmp_path / f"out-{unit}"
         spec = job(table, bundle, out, f"compute.unit={unit}", *asked)
-        told = forecast(spec).written
+        told = forecast(spec).output_size
         written = run_job(spec).counts.written
         assert told.attribution_rows_least <= written["attribution_rows"] <= told.attribution_rows_most
         assert told.video_rows == written["video_rows"]
@@ -141,17 +142,17 @@ def test_the_demo(tmp_path: Path) -> None:
     begun = time.perf_counter()
     run_job(spec)
     took = time.perf_counter() - begun
-    assert by_rows.total() == evaluations_of(out)
-    assert by_footers.total() == pytest.approx(evaluations_of(out), rel=0.02), "few are shorter than 8"
+    assert by_rows.evaluations() == evaluations_of(out)
+    assert by_footers.evaluations() == pytest.approx(evaluations_of(out), rel=0.02), "few are shorter than 8"
     assert sum(by_rows.lengths.videos.values()) == sum(by_footers.lengths.videos.values()) == 370
-    assert by_rows.written.bytes_least <= bytes_of(out) <= by_rows.written.bytes_most
+    assert by_rows.output_size.bytes_least <= bytes_of(out) <= by_rows.output_size.bytes_most
     assert took / 20 < by_rows.time.seconds < took * 20, "the machine may be busy"
 
 
 def test_mean_lengths_are_those_of_row_groups(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 8, 5), rows=7)
     told = forecast(job(table, bundle, tmp_path / "out"))
-    assert told.lengths.of == "row groups"
+    assert told.lengths.source == "row groups"
     assert dict(told.lengths.videos) == {3: 7, 8: 7, 5: 7}
     assert [one.work.n for one in told.by_length] == [3, 5, 8]
 
@@ -162,7 +163,7 @@ def test_float16_features_and_rows_without_frames(bundle: str, tmp_path: Path) -
     told = forecast(job(str(tmp_path / "f.parquet"), bundle, tmp_path / "out"), read_lengths=True)
     assert dict(told.lengths.videos) == {3: 1, 5: 1}
     assert told.lengths.frameless == 2
-    assert told.partitions[0].decoded == pytest.approx(2 * 4 * 8, abs=2 * 2), "nulls count as a value"
+    assert told.row_groups[0].decoded == pytest.approx(2 * 4 * 8, abs=2 * 2), "nulls count as a value"
     assert any("2 rows have no frames" in line for line in warnings(told))
     assert not told.labelled
 
@@ -180,10 +181,10 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
         path.unlink()
     rest = forecast(spec, read_lengths=True)
     assert sum(unit.rows for unit in rest.left) == 40 - sum(unit.rows for unit in rest.units[:2])
-    assert rest.total() == first.total()
+    assert rest.evaluations() == first.evaluations()
     spent = evaluations_of(out)
     run_job(spec)
-    assert rest.total(left=True) == evaluations_of(out) - spent
+    assert rest.evaluations(left=True) == evaluations_of(out) - spent
     with pytest.raises(JobError, match="holds another job's results; frames: expected"):
         forecast(job(features, bundle, out, "frames=3", "compute.unit=5"))
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
@@ -205,9 +206,11 @@ def test_in_the_memory_of_this_process(bundle: str, tmp_path: Path) -> None:
         {"features": "memory://plan/features", "model": "memory://plan/model", "output": "memory://plan/o"}
     )
     told = forecast(spec, read_lengths=True, check_ids=True)
-    assert (told.actors.asked, told.time.start_s) == (1, 0)
+    assert (told.actors.requested, told.time.start_s) == (1, 0)
     assert told.create_only == storage.creates_only("memory://plan/o")
-    assert ("does not refuse a second creation" in " ".join(warnings(told))) == (told.create_only is False)
+    assert ("does not refuse to create an object that exists" in " ".join(warnings(told))) == (
+        told.create_only is False
+    )
     run_job(spec)
     assert forecast(spec).left == ()
     fs.rm("/plan", recursive=True)
@@ -226,12 +229,12 @@ def test_repeated_ids(bundle: str, tmp_path: Path) -> None:
         table = make_table([2] * 4)
         pq.write_table(table.set_column(0, "video_id", pa.array(ids, pa.string())), folder / f"{name}.parquet")
     found = repeated_ids(list_files(str(folder)), 10**9)
-    assert (found.across, found.within) == (1, 2)
+    assert (found.across_files, found.within_files) == (1, 2)
     assert set(found.examples) == {"w", "x", "y"}
     assert found.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
     told = forecast(job(str(folder), bundle, tmp_path / "out"), check_ids=True)
-    assert told.ids == found
-    assert any("1 ids stand in several files" in line for line in warnings(told))
+    assert told.repeated_ids == found
+    assert any("1 ids occur in several files" in line for line in warnings(told))
 
 
 def test_rows_without_an_id_repeat_none(tmp_path: Path) -> None:
@@ -274,39 +277,39 @@ def test_what_does_not_fit_is_told(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 18), rows=20)
     spec = job(table, bundle, tmp_path / "out", "estimator.kind=exact", "compute.memory_budget=2000000")
     told = forecast(spec)
-    assert [one.work.refused is None for one in told.by_length] == [True, False]
+    assert [one.work.fits for one in told.by_length] == [True, False]
     content = as_json(told)
     assert content["unfit_videos"] == 20
     assert [entry["fits"] for entry in content["by_length"]] == [True, False]
     assert any("20 videos of n = 18 would fail: exact ESVs" in line for line in content["warnings"])
     assert any("exit code would be 1" in line for line in content["warnings"])
-    assert told.written.video_rows == 40
+    assert told.output_size.video_rows == 40
     assert run_job(spec).counts.failed == 20
 
 
 def test_row_groups_that_are_too_large(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(30,), rows=400)
-    monkeypatch.setattr(forecast_json, "ADVISED_BYTES", 1000)
+    monkeypatch.setattr(forecast_warnings, "ADVISED_BYTES", 1000)
     told = forecast(job(table, bundle, tmp_path / "out", "frames=2", "compute.memory_budget=600000"))
     shown = " ".join(warnings(told))
-    assert "1 row groups are larger than the advised" in shown
+    assert "1 row groups are larger than the recommended" in shown
     assert "1 row groups of 400 videos take up to" in shown
 
 
 def test_actors(features: str, bundle: str, tmp_path: Path) -> None:
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out"), "frames": 2})
     told = forecast(spec, actors=1000)
-    assert told.actors.asked == 1000
-    assert told.actors.at_work == len(told.units)
-    assert any("of 1000 actors have none" in line for line in warnings(told))
+    assert told.actors.requested == 1000
+    assert told.actors.working == len(told.units)
+    assert any("of 1000 actors would have none" in line for line in warnings(told))
     elsewhere = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "10.0.0.1:6379"})})
     told = forecast(elsewhere)
-    assert any("say --actors N" in line for line in warnings(told))
-    assert forecast(elsewhere, actors=2).actors.at_once == 2
+    assert any("give --actors N" in line for line in warnings(told))
+    assert forecast(elsewhere, actors=2).actors.concurrent == 2
 
 
-def figures(*found: Figure, size: ModelSize | None = None) -> Figures:
-    return Figures(found, "figures", "cpu", 1, "highest", size)
+def figures(*found: Timing, size: ModelSize | None = None) -> Timings:
+    return Timings(found, "figures", "cpu", 1, "highest", size)
 
 
 def outlook_of(n: int, evaluations: int) -> Outlook:
@@ -315,27 +318,29 @@ def outlook_of(n: int, evaluations: int) -> Outlook:
 
 def test_figures_are_interpolated() -> None:
     model = make_model()
-    pace = pace_of(figures(Figure("exact", 8, 100, 1.0), Figure("exact", 12, 400, 2.0)), model)
-    assert pace(outlook_of(8, 100), 1) == (1.0, "n = 8")
-    assert pace(outlook_of(4, 50), 1) == (0.5, "n = 8, scaled")
-    assert pace(outlook_of(13, 800), 1) == (4.0, "n = 12, scaled")
-    between, how = pace(outlook_of(10, 200), 1)
+    estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), Timing("exact", 12, 400, 2.0)), model)
+    assert estimate(outlook_of(8, 100), 1) == (1.0, "n = 8")
+    assert estimate(outlook_of(4, 50), 1) == (0.5, "n = 8, scaled")
+    assert estimate(outlook_of(13, 800), 1) == (4.0, "n = 12, scaled")
+    between, how = estimate(outlook_of(10, 200), 1)
     assert between == pytest.approx(200 * (0.01 * 0.005) ** 0.5)
     assert how == "between n = 8 and 12"
-    slow = pace_of(figures(Figure("exact", 8, 100, 1.0, 6.0)), model)
+    slow = time_per_video(figures(Timing("exact", 8, 100, 1.0, 6.0)), model)
     assert (slow(outlook_of(8, 100), 1)[0], slow(outlook_of(8, 100), 3)[0]) == (7.0, 3.0)
-    with pytest.raises(SpecError, match=r"expected figures of the estimator adjusted, .* got exact; run esv bench"):
-        pace(Outlook("adjusted", 9, 10, True, 1, 1, 0.0), 1)
+    with pytest.raises(
+        SpecError, match=r"expected measurements of the estimator adjusted, .* got exact; run esv bench"
+    ):
+        estimate(Outlook("adjusted", 9, 10, True, 1, 1, 0.0), 1)
 
 
 def test_figures_of_other_sizes_are_scaled_by_operations(tmp_path: Path, features: str) -> None:
     model = make_model()  # D = 4, H = 8, C = 3, n_max = 3
     size = ModelSize(4, 16, 3, 3)
-    pace = pace_of(figures(Figure("exact", 8, 100, 1.0), size=size), model)
-    assert pace(outlook_of(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
+    estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), size=size), model)
+    assert estimate(outlook_of(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
     spec = job(features, python_bundle(tmp_path / "exact" / "python", "raising"), tmp_path / "out", "frames=3")
     with pytest.raises(SpecError, match="expected a model of heads with one hidden layer"):
-        forecast(spec, figures=figures(Figure("exact", 8, 100, 1.0), size=size))
+        forecast(spec, timings=figures(Timing("exact", 8, 100, 1.0), size=size))
 
 
 def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None:
@@ -347,7 +352,7 @@ def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(content))
     spec = job(features, bundle, tmp_path / "out", "frames=3", "estimator.kind=exact")
-    told = forecast(spec, figures=read_figures(path), read_lengths=True)
+    told = forecast(spec, timings=read_timings(path), read_lengths=True)
     by_n = {entry["n"]: entry for entry in as_json(told)["by_length"]}
     assert (by_n[3]["video_s"], by_n[3]["figure"]) == (pytest.approx(0.002), "n = 3")
     assert by_n[2]["video_s"] == pytest.approx(0.002 * 3 / 7)
@@ -356,7 +361,7 @@ def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None
     for broken in ("{", '{"format": 1}', '{"format": 2}', "[]"):
         path.write_text(broken)
         with pytest.raises(DataError, match=r"bench\.json: expected"):
-            read_figures(path)
+            read_timings(path)
 
 
 def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str, bundle: str, tmp_path: Path) -> None:
@@ -365,20 +370,20 @@ def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str
     )
     told = forecast(spec, actors=64)
     here = [this_machine()]
-    assert told.actors.at_once == min(
-        told.actors.at_work, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
+    assert told.actors.concurrent == min(
+        told.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
     )
-    elsewhere = forecast(spec, actors=64, figures=figures(Figure("exact", 3, 7, 1.0)))
-    assert elsewhere.actors.at_once == elsewhere.actors.at_work == len(elsewhere.left)
+    elsewhere = forecast(spec, actors=64, timings=figures(Timing("exact", 3, 7, 1.0)))
+    assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.left)
     assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20
     assert elsewhere.spec.compute.memory_budget == forecast(spec).spec.compute.memory_budget, "a node's, not a 64th"
-    assert not any("cores: the time is" in line for line in warnings(elsewhere))
+    assert not any("cores: the time" in line for line in warnings(elsewhere))
 
 
 def test_labels_count_for_rows(bundle: str, tmp_path: Path) -> None:
     model: VideoModel = make_model()
     table = same_lengths(tmp_path / "f.parquet", lengths=(4,), rows=3, n_classes=None)
     told = forecast(job(table, bundle, tmp_path / "out", "classes=[label,predicted]"))
-    assert (told.written.attribution_rows_least, told.written.attribution_rows_most) == (12, 12)
+    assert (told.output_size.attribution_rows_least, told.output_size.attribution_rows_most) == (12, 12)
     spec = job(table, bundle, tmp_path / "out", "classes=[label,top:2,0]")
-    assert forecast_io.classes_of(spec, model.n_classes, True) == (2, 3)
+    assert forecast_io.class_counts(spec, model.n_classes, True) == (2, 3)

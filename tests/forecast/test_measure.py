@@ -12,10 +12,10 @@ import torch
 from esv_ray.core.cost import outlook
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Resolved
-from esv_ray.forecast import measure as pace_here
+from esv_ray.forecast import measure
 from esv_ray.forecast.forecast import forecast
 from esv_ray.forecast.measure import MOST_S, measure_here
-from esv_ray.forecast.throughput import Figures
+from esv_ray.forecast.throughput import Timings
 from esv_ray.spec import load_spec
 from tests.conftest import make_model
 from tests.forecast.test_forecast import job, same_lengths
@@ -41,9 +41,9 @@ class Machine:
         return taken
 
 
-def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, n: int, *settings: str) -> Figures:
-    monkeypatch.setattr(pace_here, "perf_counter", lambda: machine.now)
-    monkeypatch.setattr(pace_here, "_seconds", machine.seconds)
+def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, n: int, *settings: str) -> Timings:
+    monkeypatch.setattr(measure, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(measure, "_seconds", machine.seconds)
     spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["compute.memory_budget=8000000000", *settings])
     how = Estimator(kind=kind, m=spec.estimator.m, iterations=spec.estimator.iterations)
     model = make_model()
@@ -54,7 +54,7 @@ def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, 
 @pytest.mark.parametrize("cold_s", [0.0, 0.02, 2.0])
 def test_the_start_of_libraries_is_no_pace(kind: Resolved, cold_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(cold_s=cold_s, call_s=2e-3, evaluation_s=2e-6)
-    found = measured(machine, monkeypatch, kind, 16).found
+    found = measured(machine, monkeypatch, kind, 16).measured
     assert [(one.kind, one.n) for one in found] == [(kind, 16)]
     alone_s = 2e-6 * found[0].evaluations + 2e-3
     assert found[0].video_s + found[0].batch_s == pytest.approx(alone_s, rel=0.02)
@@ -69,7 +69,7 @@ def test_measuring_ends_in_time_whatever_is_asked(
     kind: Resolved, evaluation_s: float, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(cold_s=0.5, call_s=1e-3, evaluation_s=evaluation_s)
-    found = measured(machine, monkeypatch, kind, n).found
+    found = measured(machine, monkeypatch, kind, n).measured
     few = sum(comb(4, s) for s in range(1, 4)) * evaluation_s  # one exact video of four elements has to be
     assert machine.now < MOST_S + 2 * few
     assert len(found) == 1
@@ -82,7 +82,7 @@ def test_what_is_asked_is_measured_with_a_real_clock(bundle: str, tmp_path: Path
     for kind in ("auto", "exact"):
         told = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
         assert all(one.video_s > 0 for one in told.by_length)
-        assert told.figures.source.startswith("measured here in")
+        assert told.timings.source.startswith("measured here in")
 
 
 def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

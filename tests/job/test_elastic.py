@@ -12,7 +12,7 @@ from secrets import token_hex
 import pytest
 
 from esv_ray.output.verify.output import verify_output
-from esv_ray.submit.status import lines_of, standing_of
+from esv_ray.submit.status import read_status, status_lines
 from tests.job.test_exactly_once import all_of, run
 from tests.job.test_nodes import Driver, actors_of, cluster_of, recomputed, wait_for
 from tests.support.autoscaled import autoscaled_cluster
@@ -48,13 +48,13 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
         for options in (LONG, (*LONG, "compute.memory_budget=200000000")):
             driver = Driver(nodes.address, features, slow, tmp_path / "out", tmp_path / "log", *options)
             wait_for(partial(waits, driver))
-            told = list(lines_of(standing_of(str(tmp_path / "out")), time.time()))
+            told = list(status_lines(read_status(str(tmp_path / "out")), time.time()))
             if options == LONG:
                 assert told[0].strip() == "running: the job is not planned yet"
                 driver.process.send_signal(signal.SIGTERM)
                 assert driver.process.wait(60) == 130
                 assert driver.told()["state"] == "interrupted"
-                ended = list(lines_of(standing_of(str(tmp_path / "out")), time.time()))
+                ended = list(status_lines(read_status(str(tmp_path / "out")), time.time()))
                 assert [line.strip() for line in ended[:-1]] == ["interrupted: the job is not planned yet"]
                 assert not (tmp_path / "out" / "run.json").exists()
         assert told[0].strip().startswith("running: 0 of 40 videos")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from esv_ray.cli import cli
 from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
-from esv_ray.submit.kubernetes.manifest_options import check_cron, check_places
+from esv_ray.submit.kubernetes.manifest_options import check_cron, check_locations
 from esv_ray.submit.kubernetes.manifests import render
 from esv_ray.submit.submission import next_id
 from tests.k8s.rules import pods
@@ -30,7 +30,7 @@ def test_a_schedule_and_hands_do_not_meet() -> None:
     assert one(objects, "ConfigMap", "esv-o-0-spec")
     assert next_id([], "s3://b/o", "o") == "esv-o-1", "by hand another name"
     assert inner["spec"]["backoffLimit"] == 1
-    assert "names no registry" in told.stderr
+    assert "has no registry" in told.stderr
     assert CliRunner().invoke(cli, [*command, "--schedule", "@daily", "--attempt", "2"]).exit_code == 2
 
 
@@ -104,8 +104,8 @@ def test_places_on_a_volume(path: str, seen: bool) -> None:
     box = {"volumeMounts": [{"name": "disk", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/d"}]}
     volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}, {"name": "tmp", "emptyDir": {}}]
     cluster = {"headGroupSpec": {"template": {"spec": {"containers": [box], "volumes": volumes}}}}
-    with nullcontext() if seen else pytest.raises(SpecError, match="mount nothing lasting"):
-        check_places(SPEC.model_copy(update={"output": path}), cluster)
+    with nullcontext() if seen else pytest.raises(SpecError, match="mount no persistent volume"):
+        check_locations(SPEC.model_copy(update={"output": path}), cluster)
 
 
 def test_a_group_with_shares_of_gpus(tmp_path: Path) -> None:

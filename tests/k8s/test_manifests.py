@@ -176,7 +176,7 @@ def test_what_the_spec_says_of_actors_stays() -> None:
     spec = load_spec(
         SPEC.model_dump(), ["cluster.actors=3", "cluster.gpus_per_actor=0.5", "compute.threads=2", "code=zoo"]
     )
-    config = one(render(spec, "esv-o-1", "o", overlay="gpu", options=["--retry-failed"]), "ConfigMap")
+    config = one(render(spec, "esv-o-1", "o", overlay="gpu", arguments=["--retry-failed"]), "ConfigMap")
     made = load_spec(yaml.safe_load(config["data"]["job.yaml"]))
     assert (made.cluster.actors, made.cluster.gpus_per_actor, made.code) == (3, 0.5, ("zoo",))
     with pytest.raises(SpecError, match=r"no worker group .* 9 cores and 1 GPU"):
@@ -184,7 +184,7 @@ def test_what_the_spec_says_of_actors_stays() -> None:
 
 
 def test_a_scheduled_job_is_well() -> None:
-    made = render(SPEC, "esv-o-0", "o", overlay="gpu", namespace="video", options=["--partitions"])
+    made = render(SPEC, "esv-o-0", "o", overlay="gpu", namespace="video", arguments=["--partitions"])
     objects = scheduled(made, "0 3 * * *", "o")
     inner = yaml.safe_load(one(objects, "ConfigMap", "esv-o-scheduled")["data"]["rayjob.yaml"])
     assert inner["spec"]["entrypoint"].endswith("/etc/esv/job.yaml --partitions")
@@ -200,12 +200,12 @@ def test_a_scheduled_job_is_well() -> None:
     with pytest.raises(SpecError, match="another overlay than kueue"):
         scheduled(queued, "0 3 * * *", "o")
     placeless = render(SPEC, "esv-o-0", "o", overlay="gpu")
-    with pytest.raises(SpecError, match="--schedule: expected --namespace"):
+    with pytest.raises(SpecError, match="--schedule requires --namespace"):
         scheduled(placeless, "0 3 * * *", "o")
 
 
 def test_overlays_of_ones_own(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a folder"):
+    with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a directory"):
         render(SPEC, "esv-o-1", "o", overlay="nothing")
     (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")
     with pytest.raises(SpecError, match=r"nothing\.yaml"):

@@ -10,7 +10,7 @@ import pytest
 
 from esv_ray.errors import SpecError
 from esv_ray.submit.kubernetes.manifests import render
-from esv_ray.submit.kubernetes.pods import pods_of, quantity
+from esv_ray.submit.kubernetes.pods import quantity, worker_pods
 from tests.k8s.test_manifests import K8S, SPEC
 
 
@@ -41,11 +41,11 @@ def test_quantities(value: object, cores: float | None) -> None:
 def test_what_ray_counts_on_a_pod() -> None:
     """Limits before requests, cores rounded up, GPUs of any maker; what Ray is started with before both."""
     limits = {"cpu": "3500m", "memory": "4Gi", "nvidia.com/gpu": 1, "nvidia.com/mig-1g.5gb": "2"}
-    assert pods_of(group({"requests": {"cpu": 1}, "limits": limits}), "o") == ({"CPU": 4.0, "GPU": 3.0}, 3)
-    assert pods_of(group({"requests": {"cpu": 2}}, {"num-gpus": "1"}), "o") == ({"CPU": 2.0, "GPU": 1.0}, 3)
-    assert pods_of(group(None, {"num-cpus": "6"}, maxReplicas=0), "o") == ({"CPU": 6.0, "GPU": 0.0}, 0)
+    assert worker_pods(group({"requests": {"cpu": 1}, "limits": limits}), "o") == ({"CPU": 4.0, "GPU": 3.0}, 3)
+    assert worker_pods(group({"requests": {"cpu": 2}}, {"num-gpus": "1"}), "o") == ({"CPU": 2.0, "GPU": 1.0}, 3)
+    assert worker_pods(group(None, {"num-cpus": "6"}, maxReplicas=0), "o") == ({"CPU": 6.0, "GPU": 0.0}, 0)
     bare = {"template": {"spec": {"containers": [{}]}}, "replicas": 2}
-    assert pods_of(bare, "o") == ({"CPU": 0.0, "GPU": 0.0}, 2)
+    assert worker_pods(bare, "o") == ({"CPU": 0.0, "GPU": 0.0}, 2)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_what_ray_counts_on_a_pod() -> None:
         (group(maxReplicas="8"), "o workers: maxReplicas (or replicas): expected a whole number >= 0, got '8'"),
         (group(maxReplicas=None), "o workers: maxReplicas (or replicas): expected a whole number >= 0, got None"),
         (group(maxReplicas=1.5), "o workers: maxReplicas"),
-        (group(template=None), "o workers: expected a container, of which the first runs Ray, got None"),
-        (group(template={"spec": {"containers": []}}), "o workers: expected a container"),
+        (group(template=None), "o workers: expected containers, the first of which runs Ray, got None"),
+        (group(template={"spec": {"containers": []}}), "o workers: expected containers"),
         (group(template={"spec": {"containers": ["ray"]}}), "o workers: container: expected keys below it"),
         ("workers", "o: expected keys below it"),
     ],
 )
 def test_numbers_that_are_none_are_told_where(wrong: object, said: str) -> None:
     with pytest.raises(SpecError) as caught:
-        pods_of(wrong, "o")
+        worker_pods(wrong, "o")
     assert str(caught.value).startswith(said)
 
 

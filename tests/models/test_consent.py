@@ -280,7 +280,7 @@ def test_built_in_kinds_need_no_consent_and_import_nothing_that_is_named(bundle:
 
 def test_the_spec_carries_the_consent_and_no_result_depends_on_it() -> None:
     from esv_ray.spec import job_keys
-    from esv_ray.submit.ray_jobs.preflight import spec_text
+    from esv_ray.submit.submission import spec_text
 
     places = {"features": "/f", "model": "/m", "output": "/o"}
     plain = esv_ray.load_spec(places)

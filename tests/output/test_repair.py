@@ -124,7 +124,7 @@ def test_the_command(job: Path) -> None:
     parts(out, "videos")[0].write_bytes(b"torn")
     told = CliRunner().invoke(cli, ["verify", str(out)])
     assert told.exit_code == 1
-    assert f"1 units to do again: {parts(out, 'videos')[0].name}" in told.output
+    assert f"1 units to recompute: {parts(out, 'videos')[0].name}" in told.output
     assert "esv verify --repair" in told.output
     told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
     assert told.exit_code == 1

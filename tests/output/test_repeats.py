@@ -14,7 +14,7 @@ from esv_ray.attribution.work import run_job
 from esv_ray.output.unit_files import HASH_BYTES, hash_ids
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
-from esv_ray.submit.status import lines_of, standing_of
+from esv_ray.submit.status import read_status, status_lines
 from tests.conftest import make_table
 
 
@@ -47,7 +47,7 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
         assert (result.exit_code, result.finished, result.units_left) == (1, False, False)
         assert f"got 1 in several files ('twice' in {features}/0.parquet and {features}/1.parquet)" in result.repeated
         assert not (output / "_SUCCESS").exists()
-        status = list(lines_of(standing_of(str(output)), time.time()))
+        status = list(status_lines(read_status(str(output)), time.time()))
         assert "incomplete: 8 of 8 videos" in status[0]
         assert result.repeated in [line.strip() for line in status]
     problems = verify_output(str(output)).problems

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from esv_ray.errors import IncompleteError, JobError, SpecError
-from esv_ray.submit import polling as watch
+from esv_ray.submit import polling
 from esv_ray.submit.kubernetes import jobs as kubernetes
 from esv_ray.submit.submission import Submission
 from tests.job.test_nodes import wait_for
@@ -148,7 +148,7 @@ def test_submit_status_logs_stop_submit_again(state: Path, disk: str) -> None:
     now(state, jobDeploymentStatus="Failed", message="too many videos failed")
     assert "too many videos failed" in ask("status", "trn", *THERE)
     assert "submitted esv-trn-2" in ask("submit", *JOB, *mounted, "--retry-failed")
-    assert "esv-trn-2 and its cluster are deleted" in ask("stop", "trn", *THERE)
+    assert "deleted esv-trn-2 and its cluster" in ask("stop", "trn", *THERE)
     deletions = [line for line in (state / "calls").read_text().splitlines() if line.startswith("delete")]
     assert len(deletions) == 1
     assert "configmap" not in deletions[0], "a schedule's runs share theirs; a submitted one belongs to its RayJob"
@@ -174,7 +174,7 @@ def test_refusals_are_one_line(state: Path, said: str, expected: str) -> None:
 
 def test_without_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(JobError, match="kubectl is not installed"):
+    with pytest.raises(JobError, match="kubectl is required but not installed"):
         kubernetes.submissions(None)
 
 
@@ -232,7 +232,7 @@ def test_who_leaves_is_told_that_the_job_goes_on(state: Path, disk: str) -> None
         (state / "log").unlink()
         assert watching.wait(30) == 130
         where = "--kubernetes -n video"
-        told = f"esv-trn-1 goes on: esv logs -f esv-trn-1 {where}, esv stop esv-trn-1 {where}"
+        told = f"esv-trn-1 continues: esv logs -f esv-trn-1 {where}, esv stop esv-trn-1 {where}"
         assert told in watching.stderr.read()
 
 
@@ -260,7 +260,7 @@ def test_an_api_server_that_is_away_is_waited_for(state: Path, disk: str, monkey
     ask("submit", *JOB, *THERE, "--overlay", disk)
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
     monkeypatch.setattr(kubernetes, "_POLL_S", 0.01)
-    monkeypatch.setattr(watch, "_PAUSE_S", 0.2)
+    monkeypatch.setattr(polling, "_PAUSE_S", 0.2)
     calls = state / "calls"
 
     def away(one: Submission) -> None:
@@ -277,5 +277,5 @@ def test_an_api_server_that_is_away_is_waited_for(state: Path, disk: str, monkey
 
     assert kubernetes.wait("esv-trn-1", "video", away, follow=False).state == "SUCCEEDED"
     (state / "refuse").write_text("Error from server (Forbidden): rayjobs is forbidden")
-    with pytest.raises(IncompleteError, match=r"how esv-trn-1 ended is not known .*is forbidden"):
+    with pytest.raises(IncompleteError, match=r"it is not known how esv-trn-1 ended .*is forbidden"):
         kubernetes.wait("esv-trn-1", "video", away, follow=False)

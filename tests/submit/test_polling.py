@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from esv_ray.errors import IncompleteError, SpecError
-from esv_ray.submit import polling as watch
-from esv_ray.submit.polling import SilentError, patiently
+from esv_ray.submit import polling
+from esv_ray.submit.polling import UnreachableError, poll
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_PAUSE_S", 0.0)
-    answers: list[Exception | str] = [SilentError("no"), SilentError("no"), "here"]
+    monkeypatch.setattr(polling, "_PAUSE_S", 0.0)
+    answers: list[Exception | str] = [UnreachableError("no"), UnreachableError("no"), "here"]
 
     def ask() -> str:
         answer = answers.pop(0)
@@ -19,11 +19,11 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
             return answer
         raise answer
 
-    assert patiently(ask, "esv-a-1") == "here"
+    assert poll(ask, "esv-a-1") == "here"
     answers.append(SpecError("esv-a-1: no such job"))
-    with pytest.raises(IncompleteError, match=r"how esv-a-1 ended is not known .*no such job.*; see"):
-        patiently(ask, "esv-a-1")
-    monkeypatch.setattr(watch, "_PATIENCE_S", -1.0)
-    answers.append(SilentError("it does not answer"))
+    with pytest.raises(IncompleteError, match=r"it is not known how esv-a-1 ended .*no such job.*; see"):
+        poll(ask, "esv-a-1")
+    monkeypatch.setattr(polling, "_PATIENCE_S", -1.0)
+    answers.append(UnreachableError("it does not answer"))
     with pytest.raises(IncompleteError, match="it does not answer"):
-        patiently(ask, "esv-a-1")
+        poll(ask, "esv-a-1")

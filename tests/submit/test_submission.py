@@ -26,12 +26,13 @@ import yaml
 from esv_ray.errors import SpecError
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
-from esv_ray.submit.polling import SilentError
+from esv_ray.submit.polling import UnreachableError
 from esv_ray.submit.ray_jobs import client as ray_client
 from esv_ray.submit.ray_jobs import jobs as ray_jobs
+from esv_ray.submit.ray_jobs import logs as ray_logs
 from esv_ray.submit.ray_jobs import preflight
-from esv_ray.submit.status import lines_of, standing_of
-from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parts_of
+from esv_ray.submit.status import read_status, status_lines
+from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parse_id
 from tests.job.test_exactly_once import all_of, run
 from tests.job.test_nodes import wait_for
 from tests.support.bundles import python_bundle
@@ -120,7 +121,7 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "interrupted" in stopped, "the driver had the time to say so"
     committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
     assert 3 <= len(committed) < 40
-    assert "had ended before" in head.ask("stop", "my-home-output")
+    assert "had already ended" in head.ask("stop", "my-home-output")
     assert "interrupted" in head.ask("logs", "my-home-output")
 
     (tmp_path / "quick").touch()
@@ -171,7 +172,7 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
         assert watch.wait(60) == 130
         where = f"--address {head.url}"
         told = watch.stderr.read().strip()
-        assert told == f"esv-victim-1 goes on: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
+        assert told == f"esv-victim-1 continues: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
     assert json.loads(head.ask("status", "victim", "--json"))["state"] == "RUNNING"
 
     drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
@@ -263,7 +264,7 @@ def test_an_address_that_is_given_is_the_one(head: Head) -> None:
 def test_an_id_that_somebody_else_took_a_moment_ago(head: Head) -> None:
     code = """
 from esv_ray.submit.ray_jobs.client import connect
-from esv_ray.submit.ray_jobs.jobs import _start
+from esv_ray.submit.ray_jobs.submit import _start
 client = connect(None)
 for _ in range(2):
     _start(client, "true", "esv-twice-1", {})
@@ -377,14 +378,14 @@ def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> N
 
 def test_a_cluster_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes connections and never answers, as behind a way on which packets are lost."""
-    monkeypatch.setattr(ray_client, "_ANSWER_S", (1.0, 0.5))
-    with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(SilentError, match="does not answer"):
+    monkeypatch.setattr(ray_client, "_TIMEOUT_S", (1.0, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(UnreachableError, match="does not answer"):
         ray_client.connect(f"http://127.0.0.1:{door.getsockname()[1]}")
 
 
 def test_a_log_that_falls_silent_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can tell a quiet driver from a lost way; what was shown is not shown again."""
-    monkeypatch.setattr(ray_jobs, "_QUIET_S", 0.05)
+    monkeypatch.setattr(ray_logs, "_QUIET_S", 0.05)
     shown: list[str] = []
     asked: list[str] = []
 
@@ -397,10 +398,10 @@ def test_a_log_that_falls_silent_is_asked_for_again(monkeypatch: pytest.MonkeyPa
             yield "c"
 
     client: Any = Quiet()
-    with pytest.raises(ray_jobs._BrokenError) as broken:
-        asyncio.run(ray_jobs._tail(client, "esv-a-1", 0, shown.append))
+    with pytest.raises(ray_logs._BrokenError) as broken:
+        asyncio.run(ray_logs._tail(client, "esv-a-1", 0, shown.append))
     assert broken.value.written == 2
-    assert asyncio.run(ray_jobs._tail(client, "esv-a-1", 2, shown.append)) == 3
+    assert asyncio.run(ray_logs._tail(client, "esv-a-1", 2, shown.append)) == 3
     assert shown == ["ab", "c"]
 
 
@@ -418,11 +419,11 @@ def test_a_long_spec_is_packed() -> None:
 def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
     told = {"state": "running", "waiting_for": "a node", "units": {"total": 0}, "updated": "2026-11-23T00:00:00+00:00"}
     (tmp_path / "progress.json").write_text(json.dumps(told))
-    lines = list(lines_of(standing_of(str(tmp_path)), datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()))
+    lines = list(status_lines(read_status(str(tmp_path)), datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()))
     assert [line.strip() for line in lines[:-1]] == [
         "running: the job is not planned yet",
         "waiting for a node",
-        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to resume",
+        "no update for 9 h 0 min: the job may have been killed; submit it again to resume it",
     ]
 
 
@@ -489,5 +490,5 @@ def test_exit_codes(state: str, code: int | None, ours: int) -> None:
 
 @pytest.mark.parametrize("attempt", ["", "x", "\u0663", "9" * 5000])
 def test_ids_that_are_none_of_ours(attempt: str) -> None:
-    assert parts_of("esv-a-b-12") == ("a-b", 12)
-    assert parts_of(f"esv-a-{attempt}") is None
+    assert parse_id("esv-a-b-12") == ("a-b", 12)
+    assert parse_id(f"esv-a-{attempt}") is None

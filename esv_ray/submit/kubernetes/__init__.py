@@ -1,1 +1,1 @@
-"""Submission to Kubernetes: manifests of RayJobs, and kubectl."""
+"""Submission to Kubernetes: the manifests of a job's objects, and kubectl."""

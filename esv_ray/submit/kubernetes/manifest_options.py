@@ -1,4 +1,4 @@
-"""What is asked of a job's Kubernetes objects, checked: image, namespace, schedule, and places that pods can reach."""
+"""Checks of what a user asks of a job's manifests: image, namespace, schedule, and locations that pods can reach."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ _IMAGE = re.compile(
 )
 _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 6)}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _EVERY = re.compile(r"@every ([0-9]+(\.[0-9]+)?(s|m|h))+")
-_FLEETING = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}  # volumes that outlive no pod
+_EPHEMERAL = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}  # volumes that do not outlive their pod
 
 
 def check_namespace(namespace: str) -> str:
-    """A namespace that was asked for.
+    """Return a namespace that the user gives.
 
     Raises:
-        SpecError: Kubernetes has none of such a name.
+        SpecError: it is not a valid name for Kubernetes.
     """
     if not _LABEL.fullmatch(namespace):
         raise SpecError(
-            f"--namespace: expected lower-case letters, digits and hyphens, at most 63 signs, got {namespace!r:.80}"
+            "--namespace: expected lower-case letters, digits and hyphens, at most 63 characters, got "
+            f"{namespace!r:.80}"
         )
     return namespace
 
 
 def check_image(image: str) -> str:
-    """An image that was asked for.
+    """Return an image that the user gives.
 
     Raises:
-        SpecError: it is no reference, or one that means another image tomorrow.
+        SpecError: it is not a valid reference, or may refer to another image tomorrow.
     """
     parts = _IMAGE.fullmatch(image)
     if parts is None or not (parts["tag"] or parts["digest"]) or (parts["tag"] == "latest" and not parts["digest"]):
@@ -56,17 +57,17 @@ def check_image(image: str) -> str:
 
 
 def set_image(rayjob: dict[str, Any], image: str) -> None:
-    """Of the containers that run Ray, which KubeRay knows by being the first, and of others of the same image."""
+    """Set the image of the containers that run Ray, the first of each pod, and of others with the same image."""
     templates = list(_templates(rayjob))
-    old = {template["spec"]["containers"][0]["image"] for template in templates}
+    replaced = {template["spec"]["containers"][0]["image"] for template in templates}
     for template in templates:
-        for box in (*template["spec"]["containers"], *template["spec"].get("initContainers", ())):
-            if box["image"] in old:
-                box["image"] = image
+        for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", ())):
+            if container["image"] in replaced:
+                container["image"] = image
 
 
-def bare_image(rayjob: dict[str, Any]) -> str | None:
-    """An image of a RayJob that names no registry."""
+def image_without_registry(rayjob: dict[str, Any]) -> str | None:
+    """Return an image of a RayJob whose name has no registry; None if all have one."""
     images = [template["spec"]["containers"][0]["image"] for template in _templates(rayjob)]
     return next((image for image in images if "/" not in image), None)
 
@@ -79,66 +80,70 @@ def _templates(rayjob: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield rayjob["submitterPodTemplate"]
 
 
-def check_places(spec: JobSpec, cluster: dict[str, Any]) -> None:
-    """Refuse paths of this machine, which pods do not see.
+def check_locations(spec: JobSpec, cluster: dict[str, Any]) -> None:
+    """Check that pods can reach a job's locations: paths of this machine are refused.
 
     Args:
         spec: the job.
         cluster: a RayCluster's spec; its head and workers may mount volumes that hold the path.
 
     Raises:
-        SpecError: a place is a path, and no lasting volume is mounted there.
+        SpecError: a location is a path, and no persistent volume is mounted there.
     """
     groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
     for key in ("features", "model", "output"):
         url = getattr(spec, key)
         if storage.in_this_process(url):
-            raise SpecError(f"{key} {url}: lives in the memory of one process; use object storage on Kubernetes")
-        if "://" in url or all(_mounted(url, group["template"]["spec"]) for group in groups):
+            raise SpecError(f"{key} {url}: exists in the memory of one process only; use object storage on Kubernetes")
+        if "://" in url or all(_is_mounted(url, group["template"]["spec"]) for group in groups):
             continue
         raise SpecError(
-            f"{key} {url}: a path, and the overlay's pods mount nothing lasting there; use object storage (s3://...), "
-            "or an overlay of your own that mounts a volume in the head and in all workers"
+            f"{key} {url}: a path, but the overlay's pods mount no persistent volume there; use object storage "
+            "(s3://...), or an overlay of your own that mounts a volume in the head and in all workers"
         )
 
 
-def _mounted(path: str, pod: dict[str, Any]) -> bool:
-    lasting = {one["name"] for one in pod.get("volumes", ()) if not _FLEETING & set(one)}
-    mounts = [one["mountPath"] for one in pod["containers"][0].get("volumeMounts", ()) if one["name"] in lasting]
+def _is_mounted(path: str, pod: dict[str, Any]) -> bool:
+    persistent = {volume["name"] for volume in pod.get("volumes", ()) if not _EPHEMERAL & set(volume)}
+    mounts = pod["containers"][0].get("volumeMounts", ())
+    paths = [mount["mountPath"] for mount in mounts if mount["name"] in persistent]
     path = posixpath.normpath(path)  # ".." leads out of a volume
-    return any(PurePosixPath(path).is_relative_to(mount) for mount in mounts)
+    return any(PurePosixPath(path).is_relative_to(mounted) for mounted in paths)
 
 
 def check_cron(cron: str) -> str:
-    """A schedule that was asked for, without blanks around it.
+    """Return a schedule that the user gives, without surrounding blanks.
 
-    Kubernetes reads it by Go's robfig/cron, which takes less than Python's cron libraries do: no 7 for Sunday, no L.
+    Kubernetes parses schedules with Go's robfig/cron. No Python library accepts the same: cronsim 2.8 and croniter 7.0
+    accept 7 for Sunday, L, mon#2 and a sixth field, and refuse ? and @every. kubectl's server-side dry run would check
+    it, but needs a cluster, which `esv render` does not.
 
     Raises:
-        SpecError: Kubernetes takes none such.
+        SpecError: Kubernetes would refuse it.
     """
     fields = cron.split()
     if cron.strip() in _MACROS or _EVERY.fullmatch(cron.strip()):
         return cron.strip()
     if len(fields) != len(_CRON_FIELDS):
-        raise SpecError(f"--schedule: expected five fields as of cron, '0 3 * * *', or @daily, got {cron!r:.60}")
+        raise SpecError(f"--schedule: expected five cron fields, '0 3 * * *', or @daily, got {cron!r:.60}")
     for field, (name, (least, most)) in zip(fields, _CRON_FIELDS.items(), strict=True):
-        names = {"month": _MONTHS, "weekday": _DAYS}.get(name, ())
+        names = {"month": _MONTHS, "weekday": _WEEKDAYS}.get(name, ())
         for part in field.split(","):
-            if not _is_cron(part, least, most, {one: least + index for index, one in enumerate(names)}):
+            if not _is_cron(part, least, most, {text: least + index for index, text in enumerate(names)}):
                 raise SpecError(
-                    f"--schedule: expected {least} to {most}, *, ranges (1-5) or steps (*/2) of the {name}, "
+                    f"--schedule: expected {least} to {most}, *, ranges (1-5) or steps (*/2) for the {name}, "
                     f"got {part!r:.40} in {cron!r:.60}"
                 )
     return cron.strip()
 
 
 def _is_cron(part: str, least: int, most: int, names: dict[str, int]) -> bool:
+    """Return whether a part of a field is *, a number or a range, and its step, if it has one, a number above 0."""
     span, _, step = part.partition("/")
     if "/" in part and not digits(step):
         return False
     if span in ("*", "?"):
         return True
     ends = [names.get(end.lower(), digits(end)) for end in span.split("-")]
-    known = [end for end in ends if end is not None and least <= end <= most]
-    return len(ends) <= 2 and known == ends and known == sorted(known)
+    valid = [end for end in ends if end is not None and least <= end <= most]
+    return len(ends) <= 2 and valid == ends and valid == sorted(valid)

@@ -1,7 +1,7 @@
-"""Manifests in YAML as kubectl reads them: 1.1 with numbers as Go has them, and neither dates nor base 60.
+"""Manifests in YAML as kubectl reads it: version 1.1 with Go's syntax of numbers, without dates and base 60.
 
-PyYAML alone would take the argument 12:30 as 750, rewrite a time in another form, and write the text "12e5678" (an
-abbreviated commit, say) without the quotes by which kubectl knows that it is no number.
+PyYAML alone would read the argument 12:30 as 750, rewrite a time in another form, and write the text "12e5678" (for
+example an abbreviated commit) without quotes, so that kubectl would read a number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, one_line
 from esv_ray.spec_yaml import Dumper
 
 _TAG = "tag:yaml.org,2002:"
@@ -25,7 +25,7 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values of kubectl's reader."""
+    """A YAML loader with the plain scalars of kubectl's parser."""
 
 
 def _bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
@@ -43,7 +43,7 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
     text = str(loader.construct_scalar(node))
     number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-    return text if math.isinf(number) and "inf" not in text.lower() else number  # Go's reader: too large is a text
+    return text if math.isinf(number) and "inf" not in text.lower() else number  # in Go, a number too large is a text
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -60,17 +60,21 @@ for _name, _form, _first, _construct in (
 
 
 def read_objects(text: str, where: str) -> list[Any]:
-    """Read the documents of a text; empty ones are left out.
+    """Read the YAML documents of a text; leave out empty ones.
+
+    Args:
+        text: YAML.
+        where: the text comes from, for the error.
 
     Raises:
-        SpecError: it is no YAML; the message says of what.
+        SpecError: it is not valid YAML.
     """
     try:
-        return [one for one in yaml.load_all(text, Loader=_Loader) if one]  # a safe loader
+        return [document for document in yaml.load_all(text, Loader=_Loader) if document]  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+        raise SpecError(f"{where}: not valid YAML: {one_line(error)}") from None
 
 
 def as_yaml(objects: Sequence[object]) -> str:
-    """Write objects as plain YAML, as kubectl takes it."""
+    """Return objects as plain YAML, as kubectl reads it."""
     return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, explicit_start=True, width=120))

@@ -1,7 +1,7 @@
-"""A job as Kubernetes objects: an overlay of ``k8s/`` built by kustomize, its name, spec and image filled in.
+"""The Kubernetes objects of a job: an overlay of ``k8s/`` built by kustomize, with name, spec and image filled in.
 
-Objects that belong to one job are the RayJob and the ConfigMap that holds its spec; all others (service accounts,
-network policies) are shared by the jobs of a namespace and select by labels.
+The RayJob and the ConfigMap that holds its spec belong to one job. All other objects (service accounts, network
+policies) are shared by the jobs of a namespace, and select by labels.
 """
 
 from __future__ import annotations
@@ -17,45 +17,54 @@ from esv_ray.errors import JobError, SpecError
 from esv_ray.job.resources import ActorShape, capacity
 from esv_ray.spec import JobSpec
 from esv_ray.spec_yaml import write_plain
-from esv_ray.submit.kubernetes.manifest_options import check_cron, check_image, check_namespace, check_places, set_image
+from esv_ray.submit.kubernetes.manifest_options import (
+    check_cron,
+    check_image,
+    check_locations,
+    check_namespace,
+    set_image,
+)
 from esv_ray.submit.kubernetes.manifest_yaml import as_yaml, read_objects
-from esv_ray.submit.kubernetes.pods import pods_of
-from esv_ray.submit.ray_jobs.preflight import spec_text
-from esv_ray.submit.submission import environment_of
+from esv_ray.submit.kubernetes.pods import worker_pods
+from esv_ray.submit.submission import driver_environment, spec_text
 
 Object = dict[str, Any]
 
-NAME_LABEL, OUTPUT_NOTE = "esv-ray.dev/job", "esv-ray.dev/output"
+NAME_LABEL, OUTPUT_ANNOTATION = "esv-ray.dev/job", "esv-ray.dev/output"
 _TREES = (Path(__file__).parents[2] / "_k8s", Path(__file__).parents[3] / "k8s")  # installed; a checkout
 _RAYJOB, _SPEC, _SCHEDULED = "esv", "esv-spec", "esv-scheduled"
 _BUILD_S, _MOST_RETRIES = 60.0, 1
-# Ten minutes after it has ended, with its cluster: else KubeRay keeps a RayJob, whose name is taken the next time.
-_DELETED_WHEN_OVER = [
+# Ten minutes after its end a RayJob is deleted with its cluster: KubeRay would keep it, and its name would be taken.
+_DELETION_RULES = [
     {"policy": "DeleteSelf", "condition": {state: value, "ttlSeconds": 600}}
     for state, value in (("jobStatus", "SUCCEEDED"), ("jobStatus", "FAILED"), ("jobDeploymentStatus", "Failed"))
 ]
 
 
 def overlays() -> dict[str, Path]:
-    """The overlays that come with the package, by name."""
+    """Return the overlays that come with the package, by name.
+
+    Raises:
+        JobError: the package was installed without them.
+    """
     tree = next((tree for tree in _TREES if tree.is_dir()), None)
     if tree is None:
         raise JobError(f"this installation has no manifests (looked in {_TREES[0]}); install esv-ray from its wheel")
-    found = {path.parent.name: path.parent for path in sorted(tree.glob("overlays/*/kustomization.yaml"))}
-    return {"base": tree / "base", **found}
+    built_on_base = {path.parent.name: path.parent for path in sorted(tree.glob("overlays/*/kustomization.yaml"))}
+    return {"base": tree / "base", **built_on_base}
 
 
 def build(folder: Path) -> list[Object]:
-    """The objects of a kustomization.
+    """Build a kustomization and return its objects.
 
     Raises:
         SpecError: kustomize refuses it.
-        JobError: there is no kubectl.
+        JobError: kubectl is not installed.
     """
     command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
     if shutil.which(command[0]) is None:
         raise JobError(
-            "kubectl is not installed, which builds the manifests; see https://kubernetes.io/docs/tasks/tools"
+            "kubectl, which builds the manifests, is required but not installed; see https://kubernetes.io/docs/tasks/tools"
         )
     try:
         done = subprocess.run(  # noqa: S603  # no shell; the folder is an argument of its own
@@ -69,10 +78,10 @@ def build(folder: Path) -> list[Object]:
 
 
 def overlay_folder(overlay: str) -> Path:
-    """The folder of an overlay: by its name, or the user's own.
+    """Return the directory of an overlay, given by its name or as a directory of the user's own.
 
     Raises:
-        SpecError: there is none.
+        SpecError: there is no such overlay.
     """
     known = overlays()
     if overlay in known:
@@ -81,7 +90,7 @@ def overlay_folder(overlay: str) -> Path:
     if (own / "kustomization.yaml").is_file():
         return own
     raise SpecError(
-        f"--overlay: expected {', '.join(known)}, or a folder with a kustomization.yaml, got {overlay!r:.100}"
+        f"--overlay: expected {', '.join(known)}, or a directory with a kustomization.yaml, got {overlay!r:.100}"
     )
 
 
@@ -93,120 +102,139 @@ def render(
     overlay: str = "base",
     namespace: str | None = None,
     image: str | None = None,
-    options: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> list[Object]:
-    """The objects of one job.
+    """Return the objects of a job.
 
     Args:
-        spec: the job; it uses the cluster that is started for it, and as many actors as that may grow to hold.
-        submission: the RayJob's name, ``esv-<name>-<attempt>``; that of a schedule is attempt 0, and nobody else's.
+        spec: the job; it uses the cluster that is started for it, and as many actors as that can grow to hold.
+        submission: the RayJob's name, ``esv-<name>-<attempt>``; attempt 0 is for a schedule alone.
         name: of the job.
-        overlay: a name of `overlays`, or the folder of the user's own.
-        namespace: where it runs; None: what the overlay or kubectl's context says.
-        image: in place of the overlay's.
-        options: of `esv attribute`.
+        overlay: a name of `overlays`, or a directory of the user's own.
+        namespace: in which it runs; None: that of the overlay or of kubectl's context.
+        image: replaces the overlay's image.
+        arguments: further ones of `esv attribute`.
 
     Raises:
-        SpecError: the overlay is none, or lacks what belongs to a job; or image, namespace or places cannot be.
+        SpecError: the overlay is missing or incomplete, or the image, namespace or locations are invalid.
     """
     objects = build(overlay_folder(overlay))
-    rayjob, config = _one(objects, "RayJob", _RAYJOB, overlay), _one(objects, "ConfigMap", _SPEC, overlay)
-    check_places(spec, rayjob["spec"]["rayClusterSpec"])
+    rayjob, config = _find(objects, "RayJob", _RAYJOB, overlay), _find(objects, "ConfigMap", _SPEC, overlay)
+    check_locations(spec, rayjob["spec"]["rayClusterSpec"])
     groups = rayjob["spec"]["rayClusterSpec"].get("workerGroupSpecs", [])
-    spec = _for_groups(spec, groups, namespace)
+    spec = _for_workers(spec, groups)
     config["data"] = {"job.yaml": spec_text(spec)}
-    rayjob["spec"]["entrypoint"] = shlex.join([*shlex.split(rayjob["spec"]["entrypoint"]), *options])
+    rayjob["spec"]["entrypoint"] = shlex.join([*shlex.split(rayjob["spec"]["entrypoint"]), *arguments])
     rayjob["spec"]["runtimeEnvYAML"] = _with_submission(rayjob["spec"].get("runtimeEnvYAML", ""), submission)
-    for one in (rayjob, config):
-        one["metadata"].setdefault("labels", {})[NAME_LABEL] = name
-        one["metadata"].setdefault("annotations", {})[OUTPUT_NOTE] = spec.output
+    for item in (rayjob, config):
+        item["metadata"].setdefault("labels", {})[NAME_LABEL] = name
+        item["metadata"].setdefault("annotations", {})[OUTPUT_ANNOTATION] = spec.output
     rayjob["metadata"]["name"], config["metadata"]["name"] = submission, f"{submission}-spec"
     _rename_config(rayjob["spec"], f"{submission}-spec")
     if image is not None:
         set_image(rayjob["spec"], check_image(image))
     if namespace is not None:
         check_namespace(namespace)
-        for one in objects:
-            _move(one, namespace)
+        for item in objects:
+            _set_namespace(item, namespace)
     return objects
 
 
 def namespace_of(overlay: str) -> str | None:
-    """The namespace that an overlay says; None: it leaves that to kubectl."""
-    found: str | None = _one(build(overlay_folder(overlay)), "RayJob", _RAYJOB, overlay)["metadata"].get("namespace")
-    return found
+    """Return the namespace that an overlay sets; None: it leaves that to kubectl."""
+    namespace: str | None = _find(build(overlay_folder(overlay)), "RayJob", _RAYJOB, overlay)["metadata"].get(
+        "namespace"
+    )
+    return namespace
 
 
 def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
-    """The objects of a job that is begun again and again: a CronJob makes the RayJob that a ConfigMap holds.
+    """Return the objects of a job on a schedule: a CronJob creates the RayJob that a ConfigMap holds.
 
     Args:
         objects: of `render`.
-        cron: when, five fields as of cron.
+        cron: the schedule, five cron fields.
         name: of the job.
+
+    Raises:
+        SpecError: the schedule is invalid, there is no namespace, or the overlay uses Kueue.
     """
     cron = check_cron(cron)
-    rayjob = next(one for one in objects if one["kind"] == "RayJob")
+    rayjob = next(item for item in objects if item["kind"] == "RayJob")
     if "kueue.x-k8s.io/queue-name" in rayjob["metadata"].get("labels", {}):
-        raise SpecError("--schedule: Kueue takes no RayJob that deletes itself; choose another overlay than kueue")
+        raise SpecError("--schedule: Kueue refuses a RayJob that deletes itself; choose another overlay than kueue")
     namespace = rayjob["metadata"].get("namespace")
     if namespace is None:
-        raise SpecError("--schedule: expected --namespace, in which an account gets the right to create RayJobs")
-    others = [one for one in objects if one is not rayjob]
-    rayjob = {**rayjob, "spec": {**rayjob["spec"], "deletionStrategy": {"deletionRules": _DELETED_WHEN_OVER}}}
-    for key in ("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"):  # KubeRay takes these or rules, not both
+        raise SpecError("--schedule requires --namespace, in which an account gets the right to create RayJobs")
+    others = [item for item in objects if item is not rayjob]
+    rayjob = {**rayjob, "spec": {**rayjob["spec"], "deletionStrategy": {"deletionRules": _DELETION_RULES}}}
+    for key in ("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"):  # KubeRay accepts these or rules, not both
         rayjob["spec"].pop(key, None)
-    # A retry is a whole new cluster, and the next run is to come anyway.
+    # A retry is a whole new cluster, and the next run will come anyway.
     rayjob["spec"]["backoffLimit"] = min(_MOST_RETRIES, rayjob["spec"].get("backoffLimit", 0))
-    around = build(overlays()["base"].parent / "schedule")
-    _one(around, "ConfigMap", _SCHEDULED, "schedule")["data"] = {"rayjob.yaml": as_yaml([rayjob])}
-    _one(around, "CronJob", _SCHEDULED, "schedule")["spec"]["schedule"] = cron
-    for one in around:
-        if one["kind"] in ("ConfigMap", "CronJob"):
-            one["metadata"]["name"] = f"esv-{name}-scheduled"
-            one["metadata"].setdefault("labels", {})[NAME_LABEL] = name
-        if one["kind"] == "CronJob":
-            _rename_config(one["spec"], f"esv-{name}-scheduled", old=_SCHEDULED)
-        _move(one, namespace)
-    return [*others, *around]
+    schedule = build(overlays()["base"].parent / "schedule")
+    _find(schedule, "ConfigMap", _SCHEDULED, "schedule")["data"] = {"rayjob.yaml": as_yaml([rayjob])}
+    _find(schedule, "CronJob", _SCHEDULED, "schedule")["spec"]["schedule"] = cron
+    for item in schedule:
+        if item["kind"] in ("ConfigMap", "CronJob"):
+            item["metadata"]["name"] = f"esv-{name}-scheduled"
+            item["metadata"].setdefault("labels", {})[NAME_LABEL] = name
+        if item["kind"] == "CronJob":
+            _rename_config(item["spec"], f"esv-{name}-scheduled", old=_SCHEDULED)
+        _set_namespace(item, namespace)
+    return [*others, *schedule]
 
 
-def _one(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
-    found = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
-    if len(found) != 1:
+def _find(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
+    """Return the object of a kind and name.
+
+    Raises:
+        SpecError: there is none, or more than one.
+    """
+    matches = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name]
+    if len(matches) != 1:
         raise SpecError(
-            f"overlay {where}: expected one {kind} named {name}, found {len(found)} (no namePrefix, no nameSuffix)"
+            f"overlay {where}: expected one {kind} named {name}, found {len(matches)} (namePrefix and nameSuffix are "
+            "not supported)"
         )
-    return found[0]
+    return matches[0]
 
 
-def _for_groups(spec: JobSpec, groups: Sequence[Mapping[str, Any]], namespace: str | None) -> JobSpec:
-    """The spec with what the driver cannot see while no worker is there: the most actors, and whether on GPUs."""
-    nodes = [pods_of(group, f"overlay: workerGroupSpecs[{place}]") for place, group in enumerate(groups)]
+def _for_workers(spec: JobSpec, groups: Sequence[Mapping[str, Any]]) -> JobSpec:
+    """Return the spec with what the driver cannot see before workers start: the most actors, and whether they use GPUs.
+
+    Raises:
+        SpecError: no worker can hold an actor.
+    """
+    nodes = [worker_pods(group, f"overlay: workerGroupSpecs[{index}]") for index, group in enumerate(groups)]
     cluster: dict[str, Any] = {"address": "auto"}
     share = spec.cluster.gpus_per_actor
     if share == "auto":
         share = cluster["gpus_per_actor"] = 1.0 if any(node["GPU"] for node, _ in nodes) else 0.0
     shape = ActorShape(spec.compute.threads, share)
-    room = sum(capacity([node], shape) * most for node, most in nodes)
-    if not room:
-        raise SpecError(f"no worker group of the overlay has room for an actor of {shape}; see compute.threads")
+    actors = sum(capacity([node], shape) * most for node, most in nodes)
+    if not actors:
+        raise SpecError(f"no worker group of the overlay can hold an actor of {shape}; see compute.threads")
     if spec.cluster.actors == "auto":
-        cluster["actors"] = room
+        cluster["actors"] = actors
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
 
 
 def _with_submission(text: str, submission: str) -> str:
-    read = read_objects(text, "overlay: runtimeEnvYAML")
-    environment = read[0] if read else {}
-    if len(read) > 1 or not isinstance(environment, dict) or not isinstance(environment.get("env_vars") or {}, dict):
+    documents = read_objects(text, "overlay: runtimeEnvYAML")
+    environment = documents[0] if documents else {}
+    if (
+        len(documents) > 1
+        or not isinstance(environment, dict)
+        or not isinstance(environment.get("env_vars") or {}, dict)
+    ):
         raise SpecError(f"overlay: runtimeEnvYAML: expected keys, and keys below env_vars, got {text!r:.100}")
-    environment["env_vars"] = {**environment_of(submission), **(environment.get("env_vars") or {})}
+    environment["env_vars"] = {**driver_environment(submission), **(environment.get("env_vars") or {})}
     return write_plain(environment)
 
 
 def _rename_config(node: object, name: str, old: str = _SPEC) -> None:
-    """References to a ConfigMap, wherever they stand."""
+    """Change all references to a ConfigMap."""
     if isinstance(node, dict):
         reference = node.get("configMap") or node.get("configMapRef") or node.get("configMapKeyRef")
         if isinstance(reference, dict) and reference.get("name") == old:
@@ -218,9 +246,9 @@ def _rename_config(node: object, name: str, old: str = _SPEC) -> None:
             _rename_config(value, name, old)
 
 
-def _move(one: Object, namespace: str) -> None:
-    if one["kind"] != "Namespace":
-        one["metadata"]["namespace"] = namespace
-    for subject in one.get("subjects", []):
+def _set_namespace(item: Object, namespace: str) -> None:
+    if item["kind"] != "Namespace":
+        item["metadata"]["namespace"] = namespace
+    for subject in item.get("subjects", []):
         if subject.get("kind") == "ServiceAccount":
             subject["namespace"] = namespace

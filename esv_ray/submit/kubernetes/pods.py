@@ -1,4 +1,4 @@
-"""What Ray will count on the pods of a worker group: quantities of Kubernetes, read and checked."""
+"""Resources of the pods of a worker group, as Ray counts them: Kubernetes' quantities, read and checked."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from esv_ray.spec_values import digits
 
 _QUANTITY = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(n|u|m|k|[KMGTPE]i?|[eE][-+]?[0-9]{1,3})?")
 _FACTORS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3} | {
-    f"{sign}{binary}": (1024.0 if binary else 1000.0) ** power
-    for power, sign in enumerate("KMGTPE", start=1)
+    f"{prefix}{binary}": (1024.0 if binary else 1000.0) ** power
+    for power, prefix in enumerate("KMGTPE", start=1)
     for binary in ("", "i")
-    if sign != "K" or binary
+    if prefix != "K" or binary
 }
 
 
-def pods_of(group: object, where: str) -> tuple[Mapping[str, float], int]:
-    """Return what Ray counts on a pod of a worker group, by Ray's names, and the most pods that it may have.
+def worker_pods(group: object, where: str) -> tuple[Mapping[str, float], int]:
+    """Return the resources of a pod of a worker group, by Ray's names, and the most pods that the group may have.
 
     Args:
         group: an entry of a RayCluster's workerGroupSpecs.
-        where: it is, for the error.
+        where: the group is, for the error.
 
     Raises:
-        SpecError: it has no container, or a number in it is none; one line says which.
+        SpecError: it has no container, or one of its numbers is not valid.
     """
     section = _section(group, where)
     where = f"{where} {section.get('groupName', '')!s:.60}".rstrip()
@@ -37,43 +37,48 @@ def pods_of(group: object, where: str) -> tuple[Mapping[str, float], int]:
     pod = _section(_section(section.get("template"), f"{where}: template").get("spec"), f"{where}: template.spec")
     containers = pod.get("containers")
     if not isinstance(containers, list) or not containers:
-        raise SpecError(f"{where}: expected a container, of which the first runs Ray, got {containers!r:.60}")
+        raise SpecError(f"{where}: expected containers, the first of which runs Ray, got {containers!r:.60}")
     resources = _section(_section(containers[0], f"{where}: container").get("resources"), f"{where}: resources")
-    held: dict[str, float] = {}
-    for kind in ("requests", "limits"):  # limits win
+    counts: dict[str, float] = {}
+    for kind in ("requests", "limits"):  # limits take precedence
         for name, value in _section(resources.get(kind), f"{where}: resources.{kind}").items():
             if name == "cpu" or _is_gpu(str(name)):
-                held[str(name)] = quantity(value, f"{where}: resources.{kind}: {name}")
-    asked = _section(section.get("rayStartParams"), f"{where}: rayStartParams")
-    cpus, gpus = ceil(held.pop("cpu", 0.0)), sum(held.values())  # rounded as KubeRay does
-    return {"CPU": _asked(asked, "num-cpus", cpus, where), "GPU": _asked(asked, "num-gpus", gpus, where)}, most
+                counts[str(name)] = quantity(value, f"{where}: resources.{kind}: {name}")
+    parameters = _section(section.get("rayStartParams"), f"{where}: rayStartParams")
+    cpus, gpus = ceil(counts.pop("cpu", 0.0)), sum(counts.values())  # rounded as KubeRay does
+    resources_of_pod = {
+        "CPU": _start_parameter(parameters, "num-cpus", cpus, where),
+        "GPU": _start_parameter(parameters, "num-gpus", gpus, where),
+    }
+    return resources_of_pod, most
 
 
 def quantity(value: object, where: str) -> float:
-    """Read a quantity of Kubernetes, such as 2, "500m", 1.5 or 4Gi.
+    """Return a quantity of Kubernetes, such as 2, "500m", 1.5 or 4Gi, as a number.
 
     Raises:
-        SpecError: it is none.
+        SpecError: it is not a quantity.
     """
-    plain = isinstance(value, int | float | str) and not isinstance(value, bool)
-    parts = _QUANTITY.fullmatch(str(value)) if plain else None
+    scalar = isinstance(value, int | float | str) and not isinstance(value, bool)
+    parts = _QUANTITY.fullmatch(str(value)) if scalar else None
     if parts is None:
         raise SpecError(f"{where}: expected a quantity such as 2, 500m or 1.5, got {value!r:.60}")
     suffix = parts[2] or ""
-    found = float(parts[1]) * (_FACTORS[suffix] if suffix in _FACTORS else float(f"1{suffix}"))
-    if not isfinite(found) or found > 1e9:
+    number = float(parts[1]) * (_FACTORS[suffix] if suffix in _FACTORS else float(f"1{suffix}"))
+    if not isfinite(number) or number > 1e9:
         raise SpecError(f"{where}: expected cores or GPUs that a pod may have, got {value!r:.60}")
-    return found
+    return number
 
 
-def _asked(asked: Mapping[str, Any], name: str, otherwise: float, where: str) -> float:
-    """A number that Ray is started with, which it takes in digits alone."""
-    if name not in asked:
-        return float(otherwise)
-    found = None if isinstance(asked[name], bool | float) else digits(str(asked[name]))
-    if found is None:
-        raise SpecError(f"{where}: rayStartParams: {name}: expected a whole number in quotes, got {asked[name]!r:.60}")
-    return float(found)
+def _start_parameter(parameters: Mapping[str, Any], name: str, default: float, where: str) -> float:
+    """Return a number of `ray start`, which accepts digits only."""
+    if name not in parameters:
+        return float(default)
+    value = parameters[name]
+    number = None if isinstance(value, bool | float) else digits(str(value))
+    if number is None:
+        raise SpecError(f"{where}: rayStartParams: {name}: expected a whole number in quotes, got {value!r:.60}")
+    return float(number)
 
 
 def _is_gpu(name: str) -> bool:
@@ -81,7 +86,7 @@ def _is_gpu(name: str) -> bool:
 
 
 def _section(value: object, where: str) -> Mapping[str, Any]:
-    """Keys below a key; none where nothing stands there."""
+    """Return the keys below a key; none if it has no value."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):

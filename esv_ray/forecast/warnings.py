@@ -1,0 +1,111 @@
+"""Warnings of a forecast: what should be known before the job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from esv_ray.core.memory import in_words
+from esv_ray.forecast.io import ADVISED_BYTES
+from esv_ray.forecast.records import Forecast
+from esv_ray.machine import cores, spare_memory
+
+_LISTED = 3  # lengths or ids that a warning names
+
+
+def warnings(forecast: Forecast) -> list[str]:
+    """Return one line per warning."""
+    return [
+        *_about_work(forecast),
+        *_about_input(forecast),
+        *_about_output(forecast),
+        *_about_actors(forecast),
+        *_about_timings(forecast),
+    ]
+
+
+def _about_work(forecast: Forecast) -> Iterator[str]:
+    unfit = [length.work for length in forecast.by_length if not length.work.fits]
+    if unfit:
+        lost = sum(work.videos for work in unfit)
+        lengths = ", ".join(str(work.n) for work in unfit[:_LISTED]) + (", ..." if len(unfit) > _LISTED else "")
+        share = forecast.spec.max_failed
+        many = lost > share * forecast.videos
+        end = f"; more than max_failed = {share:g}, so the exit code would be 1" if many else ""
+        yield f"{lost} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
+    if forecast.skipped:
+        yield f"{forecast.skipped} videos are too short for some requested lengths and are skipped there (short: skip)"
+    if not forecast.evaluations_counted:
+        yield "evaluations of Algorithm 1 at long subsequences depend on its random draws: the expected number is shown"
+
+
+def _about_input(forecast: Forecast) -> Iterator[str]:
+    budget = forecast.budget
+    large = [group for group in forecast.row_groups if group.compressed > ADVISED_BYTES]
+    if large:
+        largest = max(large, key=lambda group: group.compressed)
+        yield (
+            f"{len(large)} row groups are larger than the recommended {in_words(ADVISED_BYTES)}; the largest has "
+            f"{in_words(largest.compressed)} (row group {largest.index} of {largest.file}): write smaller row groups"
+        )
+    above = [group for group in forecast.row_groups if group.decoding > budget]
+    if above:
+        most = max(group.decoding for group in above)
+        yield (
+            f"{len(above)} row groups of {sum(group.rows for group in above)} videos take up to {in_words(most)} "
+            f"when decoded, more than the memory budget of {in_words(budget)} (the first is row group {above[0].index} "
+            f"of {above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
+        )
+    if forecast.lengths.frameless:
+        yield f"{forecast.lengths.frameless} rows have no frames and would fail"
+    ids = forecast.repeated_ids
+    if ids is not None and ids.across_files + ids.within_files:
+        names = ", ".join(list(ids.examples)[:_LISTED])
+        yield (
+            f"{ids.across_files} ids occur in several files (the job would end with exit code 1 and without _SUCCESS), "
+            f"{ids.within_files} more than once in a file (all rows but the first fail): {names}"
+        )
+
+
+def _about_output(forecast: Forecast) -> Iterator[str]:
+    if forecast.create_only is False:
+        yield (
+            f"{forecast.spec.output}: the store does not refuse to create an object that exists; commits check "
+            "before they write, and two drivers at the same time may write the same content twice"
+        )
+
+
+def _about_actors(forecast: Forecast) -> Iterator[str]:
+    cluster, actors = forecast.spec.cluster, forecast.actors
+    if cluster.address is not None and cluster.actors == "auto":
+        yield (
+            f"cluster.actors is auto: the estimate assumes {actors.requested} actors, as on this machine, for the "
+            f"cluster at {cluster.address}; give --actors N"
+        )
+    if forecast.left and actors.working < actors.requested:
+        idle = actors.requested - actors.working
+        yield f"{len(forecast.left)} units are left: {idle} of {actors.requested} actors would have none"
+    if actors.concurrent < actors.working:
+        yield (
+            f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "
+            f"is for {actors.concurrent}"
+        )
+    if cluster.address is None and actors.device == "cpu" and forecast.left:
+        spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
+        if needed > spare:
+            yield f"{actors.working} actors take up to {in_words(needed)} together, but {in_words(spare)} is free now"
+
+
+def _about_timings(forecast: Forecast) -> Iterator[str]:
+    timings, actors = forecast.timings, forecast.actors
+    expected = {"device": actors.device, "threads": actors.threads, "matmul": forecast.spec.compute.matmul}
+    measured = {"device": timings.device, "threads": timings.threads, "matmul": timings.matmul}
+    differ = [f"{key} {measured[key]}, not {expected[key]}" for key in expected if measured[key] != expected[key]]
+    if differ:
+        yield f"{timings.source}: measured with {', '.join(differ)}; the time is for those settings"
+    if forecast.scaled:
+        yield (
+            f"{timings.source}: measured on a model of other sizes ({timings.size}); the time is scaled by "
+            "floating-point operations"
+        )
