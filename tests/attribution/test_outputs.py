@@ -157,7 +157,7 @@ def test_what_is_removed_in_mid_job(
     assert (told.progress or {})["state"] == "incomplete"
     lines = "\n".join(status_lines(told, 0.0))
     assert f"{there} of {UNITS} units" in lines
-    assert f"{len(result.missing)} units that were committed are missing: run it again" in lines
+    assert f"{len(result.missing)} committed units are missing: run the job again" in lines
     again = run(features, bundle, out)
     assert (again.exit_code, again.resumed_units) == (0, there)
     assert tables_of(out) == clean
