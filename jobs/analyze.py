@@ -1,4 +1,4 @@
-"""Summarize an output; an entry point for clusters. ``python jobs/analyze.py OUTPUT [--json]``"""
+"""Entry point for a cluster: summarize an output. ``python jobs/analyze.py OUTPUT [--json]``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Run the job of a spec; an entry point for clusters. ``python jobs/attribute.py SPEC [--set key=value]...``"""
+"""Entry point for a cluster: run the job of a spec. ``python jobs/attribute.py SPEC [--set key=value]...``"""
 
 import sys
 

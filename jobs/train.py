@@ -1,4 +1,4 @@
-"""Run the training of a spec; an entry point for clusters. ``python jobs/train.py SPEC [--set key=value]...``"""
+"""Entry point for a cluster: run the training of a spec. ``python jobs/train.py SPEC [--set key=value]...``"""
 
 import sys
 

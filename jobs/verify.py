@@ -1,4 +1,4 @@
-"""Check that an output is complete; an entry point for clusters. ``python jobs/verify.py OUTPUT [--repair]``"""
+"""Entry point for a cluster: check an output. ``python jobs/verify.py OUTPUT [--repair]``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A forecast as JSON; `docs/plan.md` describes the keys."""
+"""A forecast as JSON; `docs/reference/plan-json.md` describes the keys."""
 
 from __future__ import annotations
 
