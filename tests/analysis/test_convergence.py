@@ -34,7 +34,7 @@ def videos(count: int = 12, frames: int = 14) -> list[Video]:
     ]
 
 
-def test_points_say_how_far_estimates_are() -> None:
+def test_points_measure_the_errors_of_estimates() -> None:
     cases, milliseconds, evaluations = exact_cases(MODEL, videos(), 11, most=6, threshold=0.02, memory_budget=BUDGET)
     assert len(cases) == 6
     point = compare(MODEL, cases, milliseconds, evaluations, Estimator("adjusted", 64, 1), memory_budget=BUDGET)
@@ -55,7 +55,7 @@ def test_points_say_how_far_estimates_are() -> None:
     assert point.video_ms > 0
 
 
-def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
+def test_order_of_estimators(tmp_path: Path) -> None:
     told: list[Point] = []
     estimators = estimator_grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
     points = convergence(
@@ -79,7 +79,7 @@ def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     assert 'src="http' not in page, "it needs no network"
 
 
-def test_logits_come_nearer_too() -> None:
+def test_convergence_of_logits() -> None:
     estimators = estimator_grid(("algorithm1", "adjusted"), (24, 96), (1,), 0, "logit")
     points = convergence(MODEL, videos(), 11, estimators, most=8, threshold=0.02, memory_budget=BUDGET)
     theirs, ours, _, better = points
@@ -96,7 +96,7 @@ def test_videos_without_evidence_or_too_short_are_left_out() -> None:
         exact_cases(MODEL, videos(), 15, most=6, threshold=0.0, memory_budget=BUDGET)
 
 
-def test_values_that_are_not_finite_are_told_of_and_not_left_out() -> None:
+def test_values_that_are_not_finite_are_errors() -> None:
     odd = videos(1)[0]
     huge = Video(0, "huge", np.full((14, 6), 3e38, np.float32) * np.array([1, -1] * 3), odd.label, odd.frame_index)
     with pytest.raises(DataError, match="huge: the model's scores are not finite"):

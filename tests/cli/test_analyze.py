@@ -1,4 +1,4 @@
-"""esv analyze: for people and for machines, with nothing known, and with a wrong OUTPUT."""
+"""esv analyze: text and JSON, unknown values, invalid outputs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def analyze(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["analyze", *arguments])
 
 
-def test_for_people_and_for_machines(features: str, bundle: str, tmp_path: Path) -> None:
+def test_text_and_json(features: str, bundle: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     run(features, bundle, out, "estimator.m=20", "estimator.kind=adjusted")
     found = summarize(out)
-    told = json.loads(analyze(out, "--json").stdout)
-    assert told.keys() == vars(found).keys()
-    assert (told["videos"], told["labelled"], told["exact"]) == (found.videos, found.labelled, found.exact)
-    assert told["median_stderr"] == found.median_stderr > 0
-    assert told["classes"] == [vars(one) for one in found.classes]
+    stdout = json.loads(analyze(out, "--json").stdout)
+    assert stdout.keys() == vars(found).keys()
+    assert (stdout["videos"], stdout["labelled"], stdout["exact"]) == (found.videos, found.labelled, found.exact)
+    assert stdout["median_stderr"] == found.median_stderr > 0
+    assert stdout["classes"] == [vars(one) for one in found.classes]
     page = analyze(out).stdout
     assert all(one.name in page for one in found.classes)
     assert f"accuracy {100 * found.accuracy:.1f} % of 40 sequences" in page
@@ -37,14 +37,14 @@ def test_for_people_and_for_machines(features: str, bundle: str, tmp_path: Path)
     assert "nan" not in page
 
 
-def test_what_is_not_known_is_null(bundle: str, tmp_path: Path) -> None:
-    """Without labels there is no accuracy; where all is exact, no error."""
+def test_unknown_values_are_null(bundle: str, tmp_path: Path) -> None:
+    """Without labels there is no accuracy; if all sequences are exact, there is no error."""
     pq.write_table(make_table([3, 4], n_classes=None), tmp_path / "f.parquet")
     out = str(tmp_path / "out")
     run(str(tmp_path / "f.parquet"), bundle, out, "classes=all", "estimator.kind=exact")
-    told = json.loads(analyze(out, "--json").stdout)
-    assert (told["videos"], told["labelled"], told["exact"], told["classes"]) == (2, 0, 2, [])
-    assert told["accuracy"] is told["median_stderr"] is told["median_sampled_gap"] is None
+    stdout = json.loads(analyze(out, "--json").stdout)
+    assert (stdout["videos"], stdout["labelled"], stdout["exact"], stdout["classes"]) == (2, 0, 2, [])
+    assert stdout["accuracy"] is stdout["median_stderr"] is stdout["median_sampled_gap"] is None
     page = analyze(out).stdout
     assert "2 sequences exact" in page
     assert "nan" not in page
@@ -59,14 +59,14 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     assert "0 sequences exact" in analyze(str(tmp_path / "out")).stdout
 
 
-def test_names_of_classes_are_no_markup(features: str, tmp_path: Path) -> None:
+def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("[red]a", "b\x1b[31m", "[/]"))
     run(features, str(tmp_path / "m"), tmp_path / "out", "frames=3")
     page = analyze(str(tmp_path / "out")).stdout
     assert all(name in page for name in ("[red]a", "b\\x1b[31m", "[/]"))
 
 
-def test_wrong_outputs(features: str, bundle: str, tmp_path: Path) -> None:
+def test_invalid_outputs(features: str, bundle: str, tmp_path: Path) -> None:
     def refusal(output: Path) -> str:
         error = analyze(str(output)).exception
         assert isinstance(error, DataError), repr(error)  # one line and exit code 2 (`main`)

@@ -1,4 +1,4 @@
-"""The command `esv`: help, exit codes, one line for every wrong request; whole ways through it in this process."""
+"""The command `esv`: help, exit codes, one line for every invalid request; whole commands in this process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ HERE = ["--set", "cluster.actors=0"]
 
 
 def run(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `esv ARGUMENTS`."""
+    """Return the exit code, standard output and standard error of `esv ARGUMENTS`."""
     monkeypatch.setattr(sys, "argv", ["esv", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    told = capsys.readouterr()
+    stdout = capsys.readouterr()
     code = ended.value.code
     assert isinstance(code, int)
-    return code, told.out, told.err
+    return code, stdout.out, stdout.err
 
 
 @pytest.fixture
 def esv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """`esv("attribute", ...)` -> (code, out, err)."""
+    """A function that runs a command: `esv("attribute", ...)` -> (code, out, err)."""
     return lambda *arguments: run(*arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
@@ -78,35 +78,35 @@ def test_attribute_and_verify(esv, features: str, bundle: str, tmp_path: Path) -
     out = str(tmp_path / "out")
     spec = tmp_path / "job.yaml"
     spec.write_text(f"features: {features}\nmodel: {bundle}\noutput: {out}\nframes: [2, 5]\n")
-    code, told, _ = esv("attribute", str(spec), *HERE)
+    code, stdout, _ = esv("attribute", str(spec), *HERE)
     assert code == 0
-    assert "40 videos: 40 ok, 0 skipped, 0 failed" in told
-    assert f"tables: {out}" in told
-    code, told, _ = esv("attribute", str(spec), *HERE)
-    assert (code, "units resumed" in told) == (0, True)
-    code, told, _ = esv("verify", out)
-    assert (code, "no problems" in told) == (0, True)
+    assert "40 videos: 40 ok, 0 skipped, 0 failed" in stdout
+    assert f"tables: {out}" in stdout
+    code, stdout, _ = esv("attribute", str(spec), *HERE)
+    assert (code, "units resumed" in stdout) == (0, True)
+    code, stdout, _ = esv("verify", out)
+    assert (code, "no problems" in stdout) == (0, True)
     (tmp_path / "out" / "_SUCCESS").unlink()
-    code, told, err = esv("verify", out)
-    assert (code, "1 problems" in told) == (1, True)
+    code, stdout, err = esv("verify", out)
+    assert (code, "1 problems" in stdout) == (1, True)
     assert "_SUCCESS is missing" in err
 
 
-def test_options_take_the_place_of_a_spec(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_options_without_a_spec(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "it's: here"
     code, _, err = esv("attribute", "--features", features, "--model", bundle, "--output", str(out), *HERE)
     assert (code, err) == (0, "")
     assert (out / "_SUCCESS").exists()
 
 
-def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_failed_videos_are_counted_and_listed(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     table = make_table([3] * 4, n_classes=3)
     pq.write_table(table.set_column(0, "video_id", [["a", "b", "a", None]]), tmp_path / "f.parquet")
     places = ["--features", str(tmp_path / "f.parquet"), "--model", bundle, "--output", str(tmp_path / "out")]
-    code, told, err = esv("attribute", *places, *HERE)
+    code, stdout, err = esv("attribute", *places, *HERE)
     assert code == 1
-    assert "failed: a: video_id is repeated" in told
-    assert "failed: (no id): video_id is null or empty" in told
+    assert "failed: a: video_id is repeated" in stdout
+    assert "failed: (no id): video_id is null or empty" in stdout
     assert "more than max_failed = 0.01" in err
     assert esv("attribute", *places, *HERE, "--set", "max_failed=0.5")[0] == 0
 
@@ -127,16 +127,16 @@ def test_failed_videos_are_counted_and_named(esv, bundle: str, tmp_path: Path) -
         (["--features", "s3://me:password@bucket/x"], "a location holds no credentials"),
     ],
 )
-def test_wrong_requests_get_one_line_and_code_2(  # type: ignore[no-untyped-def]
+def test_invalid_requests_give_one_line_and_code_2(  # type: ignore[no-untyped-def]
     esv, extra: list[str], expected: str, features: str, bundle: str, tmp_path: Path
 ) -> None:
     places = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out")]
-    code, told, err = esv("attribute", *places, *HERE, *extra)
+    code, stdout, err = esv("attribute", *places, *HERE, *extra)
     assert code == 2
     assert expected in err
     assert len(err.strip().splitlines()) == 1
     assert "password" not in err
-    assert told == ""
+    assert stdout == ""
     assert not (tmp_path / "out").exists()
 
 
@@ -156,10 +156,10 @@ def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-u
     places = ["--features", str(tmp_path / "f.parquet"), "--output", str(tmp_path / "model")]
     code, _, err = esv("train", *places, "--set", f"validation={tmp_path / 'f.parquet'}")
     assert (code, "expected a validation table of other files" in err) == (2, True)
-    code, told, _ = esv("train", *places, *options)
+    code, stdout, _ = esv("train", *places, *options)
     assert code == 0
-    assert "F (all scales)" in told
-    assert "1 of 4 classes have no training video, so that their prior is 0 and no head learns them: 3\n" in told
+    assert "F (all scales)" in stdout
+    assert "1 of 4 classes have no training video, so that their prior is 0 and no head learns them: 3\n" in stdout
     code, _, err = esv("train", *places, *options)
     assert (code, "there is a model bundle already" in err) == (2, True)
 
@@ -168,12 +168,12 @@ def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = str(tmp_path / "model")
     prior, classes = str(FILES / "class-priors.csv"), str(FILES / "classes.csv")
     options = ["--from", "play-fair", "--out", out, "--prior", prior, "--classes", classes]
-    code, told, _ = esv("import", "model", *options, *(str(FILES / f"trn_{s}_frames.pth") for s in (1, 2, 3, 4)))
-    assert (code, "n_max = 4, D = 16, C = 7" in told) == (0, True)
-    code, told, _ = esv(
+    code, stdout, _ = esv("import", "model", *options, *(str(FILES / f"trn_{s}_frames.pth") for s in (1, 2, 3, 4)))
+    assert (code, "n_max = 4, D = 16, C = 7" in stdout) == (0, True)
+    code, stdout, _ = esv(
         "import", "features", str(FILES / "features.hdf"), "--from", "play-fair", "--out", str(tmp_path / "f")
     )
-    assert (code, "6 videos" in told) == (0, True)
+    assert (code, "6 videos" in stdout) == (0, True)
     places = ["--features", str(tmp_path / "f"), "--model", out, "--output", str(tmp_path / "esv")]
     assert esv("attribute", *places, *HERE, "--set", "frames=5")[0] == 0
 
@@ -181,10 +181,10 @@ def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
 def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     small = ["--feature-dim", "8", "--hidden", "8", "--classes", "5", "--repeats", "1"]
     file = tmp_path / "bench.json"
-    code, told, _ = esv("bench", *small, "-n", "4", "-n", "6", "-m", "5", "--json", str(file))
-    assert (code, "square product" in told) == (0, True)
-    assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
-    assert "…" not in told
+    code, stdout, _ = esv("bench", *small, "-n", "4", "-n", "6", "-m", "5", "--json", str(file))
+    assert (code, "square product" in stdout) == (0, True)
+    assert all(len(line) <= 80 for line in stdout.splitlines() if "│" in line)
+    assert "…" not in stdout
     found = json.loads(file.read_text())["measurements"]
     assert [(one["n"], one["estimator"]) for one in found] == [
         (4, "exact"),
@@ -198,14 +198,14 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         assert 0 < one["video_ms_min"] <= one["video_ms"] <= one["video_ms_max"]
         assert 0 < one["host"] < 1
         assert one["error"] < 1e-4
-    code, told, _ = esv("bench", *small, "-n", "4", "-m", "5", "--no-host", "--compare", str(file), "--mixed", "3-5")
+    code, stdout, _ = esv("bench", *small, "-n", "4", "-m", "5", "--no-host", "--compare", str(file), "--mixed", "3-5")
     assert code == 0
-    assert len([line for line in told.splitlines() if line.rstrip().endswith("x │")]) == 3
-    assert "48 videos of 3 to 5 elements, m = 5 x1: " in told
-    assert all(len(line) <= 80 for line in told.splitlines() if "│" in line)
+    assert len([line for line in stdout.splitlines() if line.rstrip().endswith("x │")]) == 3
+    assert "48 videos of 3 to 5 elements, m = 5 x1: " in stdout
+    assert all(len(line) <= 80 for line in stdout.splitlines() if "│" in line)
 
 
-def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_bench_with_invalid_input(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "other.json").write_text('{"format": 1}')
     for options, expected in (
         (["--compare", str(tmp_path / "none.json")], "expected a file that `esv bench --json` wrote"),
@@ -226,47 +226,47 @@ def test_bench_with_wrong_input(esv, tmp_path: Path) -> None:  # type: ignore[no
 
 def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "new" / "folder"
-    asked = ["convergence", "--features", features, "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0"]
-    code, told, _ = esv(*asked, "--videos", "4", "--output", str(out))
+    arguments = ["convergence", "--features", features, "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0"]
+    code, stdout, _ = esv(*arguments, "--videos", "4", "--output", str(out))
     assert code == 0
-    assert all(name in told for name in ("algorithm1", "adjusted", "16 x4", "cover"))
+    assert all(name in stdout for name in ("algorithm1", "adjusted", "16 x4", "cover"))
     assert pq.read_table(out / "convergence.parquet").num_rows == 4
     assert (out / "convergence.html").stat().st_size > 10_000
-    code, _, told = esv(*asked, "--threshold", "2")
-    assert (code, "no video to compare" in told) == (2, True)
+    code, _, stdout = esv(*arguments, "--threshold", "2")
+    assert (code, "no video to compare" in stdout) == (2, True)
     (tmp_path / "file").touch()
     (tmp_path / "held" / "convergence.html").mkdir(parents=True)
     for place, why in (("s3://bucket/x", "of this machine"), (str(tmp_path / "held"), "is a directory")):
-        code, _, told = esv(*asked, "--output", place)
-        assert (code, why in told, told.count("\n")) == (2, True, 1), told
-    code, _, told = esv(*asked, "--output", str(tmp_path / "file" / "below"))
-    assert (code, "cannot be created" in told) == (2, True)
+        code, _, stdout = esv(*arguments, "--output", place)
+        assert (code, why in stdout, stdout.count("\n")) == (2, True, 1), stdout
+    code, _, stdout = esv(*arguments, "--output", str(tmp_path / "file" / "below"))
+    assert (code, "cannot be created" in stdout) == (2, True)
 
 
-def test_convergence_of_videos_that_a_number_marks_as_unlabelled(  # type: ignore[no-untyped-def]
+def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-def]
     esv, bundle: str, tmp_path: Path
 ) -> None:
-    """They count with their predicted class, as those of a table without labels do; a table of them is not broken."""
+    """Their predicted class is used, as for videos without labels, and the labels are not reported as invalid."""
     table = make_table([10] * 6)
     for name, labels in (("none", [None] * 6), ("marked", [-1, 255, -1, 255, -1, 255])):
         path = tmp_path / f"{name}.parquet"
         pq.write_table(table.drop_columns(["label"]).append_column("label", pa.array(labels, pa.int64())), path)
-    asked = ["convergence", "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0", "--iterations", "1"]
-    code, _, told = esv(*asked, "--features", str(tmp_path / "marked.parquet"))
-    assert (code, "6 rows were left out" in told) == (2, True)
+    arguments = ["convergence", "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0", "--iterations", "1"]
+    code, _, stdout = esv(*arguments, "--features", str(tmp_path / "marked.parquet"))
+    assert (code, "6 rows were left out" in stdout) == (2, True)
     marks = ["--unlabelled", "-1", "--unlabelled", "255"]
     found = []
     for name, options in (("none", []), ("marked", marks)):
         out = tmp_path / name
-        code, _, told = esv(*asked, "--features", f"{out}.parquet", *options, "--output", str(out))
-        assert (code, "break the feature table" in told) == (0, False), told
+        code, _, stdout = esv(*arguments, "--features", f"{out}.parquet", *options, "--output", str(out))
+        assert (code, "break the feature table" in stdout) == (0, False), stdout
         found.append(
             pq.read_table(out / "convergence.parquet").select(["videos", "relative_error", "pearson"]).to_pylist()
         )
     assert found[0] == found[1]
 
 
-# What an error of the machine is: 1 where the request may be right, 2 where something of it must change
+# Errors of the machine: exit code 1 if the request may be valid, 2 if it must change
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_log_without_room_ends_no_job(features: str, bundle: str, tmp_path: Path) -> None:
+def test_a_full_log_disk_does_not_end_a_job(features: str, bundle: str, tmp_path: Path) -> None:
     words = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out"), *HERE, "--log", "/dev/full"]
     command = [sys.executable, "-m", "esv_ray", "attribute", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
@@ -326,7 +326,7 @@ def test_a_log_without_room_ends_no_job(features: str, bundle: str, tmp_path: Pa
 
 @pytest.mark.parametrize("command", ["attribute", "convergence", "demo"])
 @pytest.mark.parametrize("blocks", [0, 1])
-def test_a_real_limit_of_file_sizes(command: str, blocks: int, features: str, bundle: str, tmp_path: Path) -> None:
+def test_a_real_file_size_limit(command: str, blocks: int, features: str, bundle: str, tmp_path: Path) -> None:
     places = ["--features", features, "--model", bundle, "--output", f"{tmp_path}/out"]
     words = {
         "attribute": [*places, *HERE],
@@ -342,7 +342,7 @@ def test_a_real_limit_of_file_sizes(command: str, blocks: int, features: str, bu
 
 @pytest.mark.parametrize("words", [["attribute"], ["plan"], ["train"], ["demo"], ["convergence"]], ids=" ".join)
 @pytest.mark.parametrize("below", ["", "/new/out"])
-def test_an_output_that_is_a_link_that_leads_nowhere(  # type: ignore[no-untyped-def]
+def test_an_output_that_is_a_dangling_link(  # type: ignore[no-untyped-def]
     words: list[str], below: str, esv, features: str, bundle: str, tmp_path: Path
 ) -> None:
     link = tmp_path / "link"
@@ -362,7 +362,7 @@ def test_an_output_that_is_a_link_that_leads_nowhere(  # type: ignore[no-untyped
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_demo_below_a_file_is_one_line(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_demo_below_a_file_gives_one_line(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").write_text("x")
     code, out, err = esv("demo", str(tmp_path / "file"))
     assert (code, out) == (2, "")
@@ -381,7 +381,7 @@ def test_a_demo_below_a_file_is_one_line(esv, tmp_path: Path) -> None:  # type: 
     ],
     ids=["memory", "threads", "files", "size", "full", "temporary"],
 )
-def test_a_limit_that_is_met_anywhere(  # type: ignore[no-untyped-def]
+def test_machine_limits_met_anywhere(  # type: ignore[no-untyped-def]
     error: Exception, part: str, esv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
@@ -395,7 +395,7 @@ def test_a_limit_that_is_met_anywhere(  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("words", [["status"], ["logs"], ["stop"], ["status", "--kubernetes"]])
-def test_a_job_that_is_an_output_here(  # type: ignore[no-untyped-def]
+def test_a_job_name_that_is_an_output_here(  # type: ignore[no-untyped-def]
     words: list[str], esv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -24,11 +24,11 @@ def demo(folder: Path) -> str:
 
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    told = demo(folder)
-    assert "370 videos: 370 ok, 0 skipped, 0 failed" in told
-    assert all(f"speaker {speaker}" in told for speaker in range(1, 10))
-    assert "…" not in told, "nothing is cut off at 80 columns"
-    accuracy = float(told.partition("accuracy ")[2].split("accuracy ")[-1].split("%")[0])
+    stdout = demo(folder)
+    assert "370 videos: 370 ok, 0 skipped, 0 failed" in stdout
+    assert all(f"speaker {speaker}" in stdout for speaker in range(1, 10))
+    assert "…" not in stdout, "nothing is cut off at 80 columns"
+    accuracy = float(stdout.partition("accuracy ")[2].split("accuracy ")[-1].split("%")[0])
     assert accuracy > 95, "published accuracies on this data are 94 to 99 %"
     found = verify_output(str(folder / "esv"))
     assert found.problems == ()
@@ -42,7 +42,7 @@ def test_demo_from_end_to_end(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 60, "no actor was started"
 
 
-def test_the_data_are_what_they_are_said_to_be() -> None:
+def test_the_data_are_as_documented() -> None:
     train, test = (pq.read_table(DATA / f"{name}.parquet") for name in ("train", "test"))
     assert (train.num_rows, test.num_rows) == (270, 370)
     lengths = [len(row) for row in test.column("features").to_pylist()]

@@ -25,8 +25,8 @@ def files_below(folder: Path) -> list[Path]:
 
 def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     out = tmp_path / "out"
-    asked = [*places(features, bundle, out), *HERE, "--set", "frames=[2,5]"]
-    code, told, err = esv("plan", *asked)
+    arguments = [*places(features, bundle, out), *HERE, "--set", "frames=[2,5]"]
+    code, stdout, err = esv("plan", *arguments)
     assert (code, err) == (0, "")
     for part in (
         "40 videos in 2 files, 4 row groups",
@@ -37,19 +37,19 @@ def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # t
         "measured here in",
         "with 1 actor(s) on cpu",
     ):
-        assert part in told, part
-    assert all(len(line) <= 120 for line in told.splitlines() if not line.startswith("warning"))
+        assert part in stdout, part
+    assert all(len(line) <= 120 for line in stdout.splitlines() if not line.startswith("warning"))
     assert files_below(out) == []
-    assert esv("attribute", *asked)[0] == 0
+    assert esv("attribute", *arguments)[0] == 0
     before = files_below(out)
-    code, told, _ = esv("plan", *asked, "--read-lengths", "--check-ids")
-    assert (code, "left: 0 units" in told, "nothing is left to do" in told) == (0, True, True)
-    assert "frames per video (exact)" in told
+    code, stdout, _ = esv("plan", *arguments, "--read-lengths", "--check-ids")
+    assert (code, "left: 0 units" in stdout, "nothing is left to do" in stdout) == (0, True, True)
+    assert "frames per video (exact)" in stdout
     assert files_below(out) == before
 
 
 def keys_of(content: object, above: str = "") -> set[str]:
-    """Dotted names of the keys of a JSON object; those in a list as in its first entry."""
+    """Return the dotted names of the keys of a JSON object; of a list, those of its first entry."""
     if isinstance(content, list):
         return keys_of(content[0], above) if content else set()
     if not isinstance(content, dict):
@@ -70,9 +70,9 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
     folder.mkdir()
     for name in "ab":
         pq.write_table(make_table([3] * 4), folder / f"{name}.parquet")
-    code, told, err = esv("plan", *places(str(folder), bundle, tmp_path / "out"), *HERE, "--check-ids", "--json")
+    code, stdout, err = esv("plan", *places(str(folder), bundle, tmp_path / "out"), *HERE, "--check-ids", "--json")
     assert (code, err) == (1, ""), "the job would not finish"
-    content = json.loads(told)
+    content = json.loads(stdout)
     assert content["format"] == 1
     assert content["repeated_ids"]["across_files"] == 4
     assert content["input"]["lengths"] == [{"frames": 3, "videos": 8}]
@@ -85,29 +85,29 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
 def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     (tmp_path / "empty").mkdir()
     pq.write_table(make_table([3]).slice(0, 0), tmp_path / "empty" / "a.parquet")
-    code, told, _ = esv("plan", *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
-    assert (code, "the feature table has no rows" in told, "the tables are in" in told) == (0, True, False)
+    code, stdout, _ = esv("plan", *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
+    assert (code, "the feature table has no rows" in stdout, "the tables are in" in stdout) == (0, True, False)
     (tmp_path / "twice").mkdir()
     for name in "ab":
         table = make_table([3]).set_column(0, "video_id", [["\x1b[31mred\nline\x07"]])
         pq.write_table(table, tmp_path / "twice" / f"{name}.parquet")
-    code, told, _ = esv("plan", *places(str(tmp_path / "twice"), bundle, tmp_path / "out"), *HERE, "--check-ids")
+    code, stdout, _ = esv("plan", *places(str(tmp_path / "twice"), bundle, tmp_path / "out"), *HERE, "--check-ids")
     assert code == 1
-    assert r"\x1b[31mred\nline\x07" in told
+    assert r"\x1b[31mred\nline\x07" in stdout
 
 
-def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
-    asked = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
-    assert json.loads(esv("plan", *asked, "--actors", "3", "--json")[1])["time"]["actors"] == 3
+def test_other_actors_and_other_measurements(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    arguments = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
+    assert json.loads(esv("plan", *arguments, "--actors", "3", "--json")[1])["time"]["actors"] == 3
     bench = tmp_path / "bench.json"
     sizes = ["--feature-dim", "4", "--hidden", "8", "--classes", "3", "--n-max", "3"]
     figures = ["--estimator", "exact", "-n", "3", "--repeats", "1", "--no-host", "--json", str(bench)]
     assert esv("bench", *sizes, *figures)[0] == 0
-    code, told, _ = esv("plan", *asked, "--bench", str(bench), "--json")
+    code, stdout, _ = esv("plan", *arguments, "--bench", str(bench), "--json")
     assert code == 0
-    assert json.loads(told)["time"]["figures"] == f"--bench {bench}"
+    assert json.loads(stdout)["time"]["figures"] == f"--bench {bench}"
     sampled = ["--set", "estimator.kind=adjusted", "--set", "estimator.m=1", "--set", "estimator.iterations=1"]
-    code, _, err = esv("plan", *asked, *sampled, "--bench", str(bench))
+    code, _, err = esv("plan", *arguments, *sampled, "--bench", str(bench))
     assert (code, len(err.strip().splitlines())) == (2, 1)
     assert "expected measurements of the estimator adjusted" in err
 
@@ -122,7 +122,7 @@ def test_what_if(esv, features: str, bundle: str, tmp_path: Path) -> None:  # ty
         (["--set", "frames=70", "--set", "estimator.kind=exact"], "exact ESVs of n = 70"),
     ],
 )
-def test_wrong_requests_get_one_line_and_code_2(  # type: ignore[no-untyped-def]
+def test_invalid_requests_give_one_line_and_code_2(  # type: ignore[no-untyped-def]
     esv,  # noqa: F811
     extra: list[str],
     expected: str,
@@ -130,18 +130,18 @@ def test_wrong_requests_get_one_line_and_code_2(  # type: ignore[no-untyped-def]
     bundle: str,
     tmp_path: Path,
 ) -> None:
-    code, told, err = esv("plan", *places(features, bundle, tmp_path / "out"), *HERE, *extra)
-    assert (code, told) == (2, "")
+    code, stdout, err = esv("plan", *places(features, bundle, tmp_path / "out"), *HERE, *extra)
+    assert (code, stdout) == (2, "")
     assert expected in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_another_jobs_output(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
-    asked = [*places(features, bundle, tmp_path / "out"), *HERE]
-    assert esv("attribute", *asked, "--set", "frames=2")[0] == 0
-    refused = esv("attribute", *asked, "--set", "frames=3")
-    assert esv("plan", *asked, "--set", "frames=3") == refused
+def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    arguments = [*places(features, bundle, tmp_path / "out"), *HERE]
+    assert esv("attribute", *arguments, "--set", "frames=2")[0] == 0
+    refused = esv("attribute", *arguments, "--set", "frames=3")
+    assert esv("plan", *arguments, "--set", "frames=3") == refused
     assert refused[0] == 2
     code, _, err = esv("plan", "--features", "x")
     assert (code, "missing --model, --output" in err) == (2, True)
@@ -152,7 +152,7 @@ def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped
 
     save_heads(str(tmp_path / "model"), make_heads(feature_dim=12, n_classes=9, n_max=4), make_prior(9))
     table = str(ROOT / "jobs" / "demo" / "test.parquet")
-    code, told, _ = esv("plan", *places(table, str(tmp_path / "model"), tmp_path / "out"), *HERE, "--read-lengths")
+    code, stdout, _ = esv("plan", *places(table, str(tmp_path / "model"), tmp_path / "out"), *HERE, "--read-lengths")
     assert code == 0
-    assert "370 videos in 1 files" in told
-    assert "more lengths with less work" in told
+    assert "370 videos in 1 files" in stdout
+    assert "more lengths with less work" in stdout

@@ -1,4 +1,4 @@
-"""Progress elsewhere than on a terminal: a line every ten seconds, with rate, counts and the time left."""
+"""Progress without a terminal: a line every ten seconds, with rate, counts and the time left."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().err == "0/10 videos, waiting for a node with 8 cores\n"
 
 
-def test_actors_that_stand_still(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_actors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(module, "_EVERY_S", -1.0)
     counts = RowCounts(rows=50, ok=50)
     silence = Silence(1, 60.0, 600.0).describe(100.0)
@@ -56,5 +56,5 @@ def test_actors_that_stand_still(monkeypatch: pytest.MonkeyPatch, capsys: pytest
                     100, 0, counts=counts, actors=2, busy_actors=busy, seconds=10.0, silence=silence, silent_actors=1
                 )
             )
-        told = capsys.readouterr().err
-        assert told.endswith(f", 2 actors 0% busy, 1 actor silent for 40 s (ended after 600 s), {left}\n")
+        stdout = capsys.readouterr().err
+        assert stdout.endswith(f", 2 actors 0% busy, 1 actor silent for 40 s (ended after 600 s), {left}\n")

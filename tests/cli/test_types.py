@@ -1,4 +1,4 @@
-"""Values of options: empty locations, file:// URLs, and numbers as specs have them, on every command."""
+"""Values of options, on every command: empty locations, file:// URLs, and the spellings of numbers in specs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_empty_location_is_refused_before_anything_is_done(
     ids=" ".join,
 )
 @pytest.mark.parametrize("empty", ["", " "])
-def test_an_empty_number_or_name_is_refused_in_the_same_words(words: list[str], empty: str) -> None:
+def test_an_empty_number_or_name_is_refused_with_the_same_message(words: list[str], empty: str) -> None:
     ended = CliRunner().invoke(cli.cli, [*words, empty])
     assert isinstance(ended.exception, SpecError), ended.output
     said = str(ended.exception)
@@ -91,7 +91,7 @@ def test_an_empty_number_or_name_is_refused_in_the_same_words(words: list[str], 
 
 @pytest.mark.parametrize("key", ["features", "output"])
 @pytest.mark.parametrize("command", ["attribute", "plan", "train"])
-def test_a_place_that_set_leaves_empty_is_not_missing(command: str, key: str) -> None:
+def test_an_empty_location_in_set_is_not_reported_as_missing(command: str, key: str) -> None:
     places = {"features": "f", "output": "o", **({} if command == "train" else {"model": "m"})}
     words = [word for name, url in places.items() if name != key for word in (f"--{name}", url)]
     for text, said in (("", f"--set '{key}': expected a value after ="), ("''", f"{key}: expected a location")):
@@ -103,7 +103,7 @@ def test_a_place_that_set_leaves_empty_is_not_missing(command: str, key: str) ->
     assert f"; missing --{key}" in ended.output
 
 
-def test_places_may_all_be_set_as_keys(tmp_path: Path) -> None:
+def test_all_locations_may_be_set_as_keys(tmp_path: Path) -> None:
     words = [word for key in ("features", "model", "output") for word in ("--set", f"{key}={tmp_path / key}")]
     ended = CliRunner().invoke(cli.cli, ["attribute", *words])
     assert "no model.json" in str(ended.exception)
@@ -114,8 +114,8 @@ def parameters(command: click.Command) -> list[click.Parameter]:
     return [*command.params, *(parameter for inner in below for parameter in parameters(inner))]
 
 
-def test_no_option_is_left_out() -> None:
-    """Whoever adds an option for a place or a number gives it one of the types."""
+def test_every_option_has_a_checked_type() -> None:
+    """A new option for a location or a number must have one of the types of `cli.types`."""
     for parameter in parameters(cli.cli):
         if parameter.metavar in ("URL", "CSV", "DIR", "FILE", "[DIR]") and parameter.name != "address":
             assert isinstance(parameter.type, Location | LocalPath), parameter
@@ -150,7 +150,7 @@ def test_whole_numbers(text: str, value: int) -> None:
 @pytest.mark.parametrize(
     "text", ["1_000", "1.5", "yes", "true", "", "\u0663", "1:30", "'3'", "3 # x", "[3]", ".inf", "9" * 5000]
 )
-def test_whole_numbers_that_are_none(text: str) -> None:
+def test_invalid_whole_numbers(text: str) -> None:
     with pytest.raises(SpecError, match=r"^--x: ") as caught:
         converted(Count(1), text)
     assert len(str(caught.value).splitlines()) == 1
@@ -167,7 +167,7 @@ def test_numbers() -> None:
         converted(Real(0), "-1e0")
 
 
-def test_places(tmp_path: Path) -> None:
+def test_locations(tmp_path: Path) -> None:
     assert converted(LOCATION, "file:///a%20b") == converted(LocalPath(), "file:///a%20b") == "/a b"
     assert converted(LOCATION, "s3://b/a%20b") == "s3://b/a%20b"
     assert converted(LocalPath(path_type=Path), "a%20b") == Path("a%20b")
@@ -189,7 +189,7 @@ def test_two_colons_are_refused_before_anything_is_done(
     assert [*tmp_path.rglob("*")] == [tmp_path / "a"]
 
 
-def test_figures_among_the_features_are_refused(tmp_path: Path) -> None:
+def test_figures_inside_the_features_are_refused(tmp_path: Path) -> None:
     (tmp_path / "table").mkdir()
     (tmp_path / "alias").symlink_to("table")
     words = ["convergence", "--features", str(tmp_path / "table"), "--model", "m", "--output"]
@@ -212,7 +212,7 @@ def test_figures_among_the_features_are_refused(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_place_that_would_become_an_odd_folder_is_refused(
+def test_a_location_that_would_become_an_odd_folder_is_refused(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -237,7 +237,7 @@ def test_file_urls_from_training_to_analysis(tmp_path: Path) -> None:
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*")} == {"sp ace/esv", "sp ace/model"}
 
 
-def test_a_location_of_several_lines_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_location_of_several_lines_is_unchanged(tmp_path: Path) -> None:
     from esv_ray.cli.options import JobArguments, read_job
 
     for name in ("a\nb", "it's: here", "yes", "1e3", "#x", "a\x85b"):

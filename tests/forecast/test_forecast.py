@@ -1,4 +1,4 @@
-"""What a forecast tells, against what jobs then do."""
+"""Forecasts, compared with the jobs that follow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def job(features: str, bundle: str, output: Path | str, *overrides: str) -> JobS
 
 
 def evaluations_of(output: Path | str) -> int:
-    """Head evaluations that a finished job spent."""
+    """Return the head evaluations of a finished job."""
     return sum(pq.read_table(f"{output}/videos").column("evaluations").to_pylist())
 
 
@@ -50,7 +50,7 @@ def bytes_of(output: Path) -> int:
 
 
 def same_lengths(path: Path, *, lengths: tuple[int, ...], rows: int, n_classes: int | None = 3) -> str:
-    """A table of row groups whose videos are of one length each."""
+    """Write a table whose row groups have videos of one length each."""
     tables = [
         make_table([t] * rows, prefix=f"v{index}-", seed=index, n_classes=n_classes) for index, t in enumerate(lengths)
     ]
@@ -61,7 +61,7 @@ def same_lengths(path: Path, *, lengths: tuple[int, ...], rows: int, n_classes: 
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "overrides",
     [
         ["frames=all"],
         ["frames=[2,5,9]"],
@@ -73,16 +73,14 @@ def same_lengths(path: Path, *, lengths: tuple[int, ...], rows: int, n_classes: 
     ],
     ids=" ".join,
 )
-def test_evaluations_are_those_that_the_job_spends(
-    asked: list[str], features: str, bundle: str, tmp_path: Path
-) -> None:
-    spec = job(features, bundle, tmp_path / "out", *asked)
-    told = forecast(spec, read_lengths=True)
+def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: str, tmp_path: Path) -> None:
+    spec = job(features, bundle, tmp_path / "out", *overrides)
+    result = forecast(spec, read_lengths=True)
     assert not (tmp_path / "out" / "run.json").exists()
     done = run_job(spec)
-    assert told.evaluations() == told.evaluations(left=True) == evaluations_of(tmp_path / "out")
-    assert told.skipped == done.counts.skipped
-    assert told.output_size.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
+    assert result.evaluations() == result.evaluations(left=True) == evaluations_of(tmp_path / "out")
+    assert result.skipped == done.counts.skipped
+    assert result.output_size.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
         rows(tmp_path / "out")
     )
 
@@ -94,11 +92,11 @@ def rows(output: Path) -> list[dict[str, object]]:
 
 def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> None:
     for kind in ("algorithm1", "adjusted", "exact"):
-        asked = [f"estimator.kind={kind}", "estimator.m=5", "estimator.iterations=2"]
-        spec = job(features, python_bundle(tmp_path / kind / "python", "raising"), tmp_path / kind / "out", *asked)
-        told = forecast(spec, read_lengths=True)
+        overrides = [f"estimator.kind={kind}", "estimator.m=5", "estimator.iterations=2"]
+        spec = job(features, python_bundle(tmp_path / kind / "python", "raising"), tmp_path / kind / "out", *overrides)
+        result = forecast(spec, read_lengths=True)
         run_job(spec)
-        assert told.evaluations() == pytest.approx(evaluations_of(tmp_path / kind / "out"), rel=0.01)
+        assert result.evaluations() == pytest.approx(evaluations_of(tmp_path / kind / "out"), rel=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +106,12 @@ def _folders(tmp_path: Path) -> None:
 
 
 def test_a_tolerance_gives_a_range(features: str, bundle: str, tmp_path: Path) -> None:
-    asked = ["estimator.kind=adjusted", "estimator.m=16", "estimator.iterations=1", "estimator.tolerance=0.001"]
-    spec = job(features, bundle, tmp_path / "out", "estimator.max_iterations=4", *asked)
-    told = forecast(spec, read_lengths=True)
+    overrides = ["estimator.kind=adjusted", "estimator.m=16", "estimator.iterations=1", "estimator.tolerance=0.001"]
+    spec = job(features, bundle, tmp_path / "out", "estimator.max_iterations=4", *overrides)
+    result = forecast(spec, read_lengths=True)
     run_job(spec)
-    assert told.evaluations() < evaluations_of(tmp_path / "out") <= told.evaluations(most=True)
-    assert told.time.seconds <= told.time.seconds_most
+    assert result.evaluations() < evaluations_of(tmp_path / "out") <= result.evaluations(most=True)
+    assert result.time.seconds <= result.time.seconds_most
 
 
 @pytest.mark.parametrize(
@@ -121,16 +119,16 @@ def test_a_tolerance_gives_a_range(features: str, bundle: str, tmp_path: Path) -
 )
 def test_bytes_written_are_within_the_range(classes: str, kind: str, bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(6, 11), rows=64)
-    asked = [f"classes={classes}", f"estimator.kind={kind}", "estimator.m=9", "estimator.iterations=2"]
+    overrides = [f"classes={classes}", f"estimator.kind={kind}", "estimator.m=9", "estimator.iterations=2"]
     for unit in (16, 64):
         out = tmp_path / f"out-{unit}"
-        spec = job(table, bundle, out, f"compute.unit={unit}", *asked)
-        told = forecast(spec).output_size
+        spec = job(table, bundle, out, f"compute.unit={unit}", *overrides)
+        result = forecast(spec).output_size
         written = run_job(spec).counts.written
-        assert told.attribution_rows_least <= written["attribution_rows"] <= told.attribution_rows_most
-        assert told.video_rows == written["video_rows"]
-        assert told.bytes_least <= bytes_of(out) <= told.bytes_most
-        assert told.files == len(list(out.glob("*/part-*")))
+        assert result.attribution_rows_least <= written["attribution_rows"] <= result.attribution_rows_most
+        assert result.video_rows == written["video_rows"]
+        assert result.bytes_least <= bytes_of(out) <= result.bytes_most
+        assert result.files == len(list(out.glob("*/part-*")))
 
 
 def test_the_demo(tmp_path: Path) -> None:
@@ -151,21 +149,21 @@ def test_the_demo(tmp_path: Path) -> None:
 
 def test_mean_lengths_are_those_of_row_groups(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 8, 5), rows=7)
-    told = forecast(job(table, bundle, tmp_path / "out"))
-    assert told.lengths.source == "row groups"
-    assert dict(told.lengths.videos) == {3: 7, 8: 7, 5: 7}
-    assert [one.work.n for one in told.by_length] == [3, 5, 8]
+    result = forecast(job(table, bundle, tmp_path / "out"))
+    assert result.lengths.source == "row groups"
+    assert dict(result.lengths.videos) == {3: 7, 8: 7, 5: 7}
+    assert [one.work.n for one in result.by_length] == [3, 5, 8]
 
 
 def test_float16_features_and_rows_without_frames(bundle: str, tmp_path: Path) -> None:
     values = pa.array([[[1.0] * 4] * 3, [], None, [[2.0] * 4] * 5], pa.list_(pa.list_(pa.float16(), 4)))
     pq.write_table(pa.table({"video_id": ["a", "b", "c", "d"], "features": values}), tmp_path / "f.parquet")
-    told = forecast(job(str(tmp_path / "f.parquet"), bundle, tmp_path / "out"), read_lengths=True)
-    assert dict(told.lengths.videos) == {3: 1, 5: 1}
-    assert told.lengths.frameless == 2
-    assert told.row_groups[0].decoded == pytest.approx(2 * 4 * 8, abs=2 * 2), "nulls count as a value"
-    assert any("2 rows have no frames" in line for line in warnings(told))
-    assert not told.labelled
+    result = forecast(job(str(tmp_path / "f.parquet"), bundle, tmp_path / "out"), read_lengths=True)
+    assert dict(result.lengths.videos) == {3: 1, 5: 1}
+    assert result.lengths.frameless == 2
+    assert result.row_groups[0].decoded == pytest.approx(2 * 4 * 8, abs=2 * 2), "nulls count as a value"
+    assert any("2 rows have no frames" in line for line in warnings(result))
+    assert not result.labelled
 
 
 def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
@@ -174,9 +172,15 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     first = forecast(spec, read_lengths=True)
     assert (first.resumed, len(first.left)) == (False, len(first.units))
     run_job(spec)
-    told = as_json(forecast(spec))
-    assert told["done"] == {"planned": True, "units": len(first.units), "videos": 40, "units_left": 0, "videos_left": 0}
-    assert (told["time"]["seconds"], told["write"]["create_only"], told["read"]["bytes"]) == (0, None, 0)
+    result = as_json(forecast(spec))
+    assert result["done"] == {
+        "planned": True,
+        "units": len(first.units),
+        "videos": 40,
+        "units_left": 0,
+        "videos_left": 0,
+    }
+    assert (result["time"]["seconds"], result["write"]["create_only"], result["read"]["bytes"]) == (0, None, 0)
     for path in sorted((out / "videos").iterdir())[2:]:
         path.unlink()
     rest = forecast(spec, read_lengths=True)
@@ -190,13 +194,13 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
 
 
-def test_nothing_is_written_but_a_probe(features: str, bundle: str, tmp_path: Path) -> None:
+def test_only_a_probe_is_written(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert forecast(job(features, bundle, out, "frames=2")).create_only is True
     assert [path for path in tmp_path.rglob("out/*") if path.is_file()] == []
 
 
-def test_in_the_memory_of_this_process(bundle: str, tmp_path: Path) -> None:
+def test_memory_locations(bundle: str, tmp_path: Path) -> None:
     fs = fsspec.filesystem("memory")
     with fs.open("/plan/features/part.parquet", "wb") as file:
         pq.write_table(make_table([3, 5, 7]), file)
@@ -205,11 +209,11 @@ def test_in_the_memory_of_this_process(bundle: str, tmp_path: Path) -> None:
     spec = load_spec(
         {"features": "memory://plan/features", "model": "memory://plan/model", "output": "memory://plan/o"}
     )
-    told = forecast(spec, read_lengths=True, check_ids=True)
-    assert (told.actors.requested, told.time.start_s) == (1, 0)
-    assert told.create_only == storage.creates_only("memory://plan/o")
-    assert ("does not refuse to create an object that exists" in " ".join(warnings(told))) == (
-        told.create_only is False
+    result = forecast(spec, read_lengths=True, check_ids=True)
+    assert (result.actors.requested, result.time.start_s) == (1, 0)
+    assert result.create_only == storage.creates_only("memory://plan/o")
+    assert ("does not refuse to create an object that exists" in " ".join(warnings(result))) == (
+        result.create_only is False
     )
     run_job(spec)
     assert forecast(spec).left == ()
@@ -217,8 +221,8 @@ def test_in_the_memory_of_this_process(bundle: str, tmp_path: Path) -> None:
 
 
 def test_on_s3(s3: object, features: str, bundle: str) -> None:
-    told = forecast(job(features, bundle, "s3://esv/plan-output", "frames=2"))
-    assert told.create_only is True
+    result = forecast(job(features, bundle, "s3://esv/plan-output", "frames=2"))
+    assert result.create_only is True
     assert storage.list_names("s3://esv/plan-output", "look") == []
 
 
@@ -232,20 +236,20 @@ def test_repeated_ids(bundle: str, tmp_path: Path) -> None:
     assert (found.across_files, found.within_files) == (1, 2)
     assert set(found.examples) == {"w", "x", "y"}
     assert found.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
-    told = forecast(job(str(folder), bundle, tmp_path / "out"), check_ids=True)
-    assert told.repeated_ids == found
-    assert any("1 ids occur in several files" in line for line in warnings(told))
+    result = forecast(job(str(folder), bundle, tmp_path / "out"), check_ids=True)
+    assert result.repeated_ids == found
+    assert any("1 ids occur in several files" in line for line in warnings(result))
 
 
-def test_rows_without_an_id_repeat_none(tmp_path: Path) -> None:
-    """They are failed rows of a job, which ends well."""
+def test_rows_without_an_id_are_not_repeated(tmp_path: Path) -> None:
+    """They fail in a job, which finishes."""
     for name, ids in (("a", ["", "", "a"]), ("b", ["", None, "c"])):
         table = make_table([2] * 3)
         pq.write_table(table.set_column(0, "video_id", pa.array(ids, pa.string())), tmp_path / f"{name}.parquet")
     assert repeated_ids(list_files(str(tmp_path)), 10**9) == RepeatedIds(0, 0, {})
 
 
-def test_ids_that_are_unique(features: str) -> None:
+def test_unique_ids(features: str) -> None:
     assert repeated_ids(list_files(features), 10**9) == RepeatedIds(0, 0, {})
 
 
@@ -259,7 +263,7 @@ def test_ids_that_are_unique(features: str) -> None:
         (["output=/proc/nothing/here"], DataError, "/proc/"),
     ],
 )
-def test_wrong_requests(
+def test_invalid_requests(
     overrides: list[str], error: type[Exception], expected: str, features: str, bundle: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=expected):
@@ -273,38 +277,38 @@ def test_features_of_another_size(bundle: str, tmp_path: Path) -> None:
         forecast(job(str(tmp_path / "f.parquet"), bundle, tmp_path / "out"))
 
 
-def test_what_does_not_fit_is_told(bundle: str, tmp_path: Path) -> None:
+def test_lengths_that_do_not_fit_are_reported(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 18), rows=20)
     spec = job(table, bundle, tmp_path / "out", "estimator.kind=exact", "compute.memory_budget=2000000")
-    told = forecast(spec)
-    assert [one.work.fits for one in told.by_length] == [True, False]
-    content = as_json(told)
+    result = forecast(spec)
+    assert [one.work.fits for one in result.by_length] == [True, False]
+    content = as_json(result)
     assert content["unfit_videos"] == 20
     assert [entry["fits"] for entry in content["by_length"]] == [True, False]
     assert any("20 videos of n = 18 would fail: exact ESVs" in line for line in content["warnings"])
     assert any("exit code would be 1" in line for line in content["warnings"])
-    assert told.output_size.video_rows == 40
+    assert result.output_size.video_rows == 40
     assert run_job(spec).counts.failed == 20
 
 
 def test_row_groups_that_are_too_large(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(30,), rows=400)
     monkeypatch.setattr(forecast_warnings, "ADVISED_BYTES", 1000)
-    told = forecast(job(table, bundle, tmp_path / "out", "frames=2", "compute.memory_budget=600000"))
-    shown = " ".join(warnings(told))
+    result = forecast(job(table, bundle, tmp_path / "out", "frames=2", "compute.memory_budget=600000"))
+    shown = " ".join(warnings(result))
     assert "1 row groups are larger than the recommended" in shown
     assert "1 row groups of 400 videos take up to" in shown
 
 
 def test_actors(features: str, bundle: str, tmp_path: Path) -> None:
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out"), "frames": 2})
-    told = forecast(spec, actors=1000)
-    assert told.actors.requested == 1000
-    assert told.actors.working == len(told.units)
-    assert any("of 1000 actors would have none" in line for line in warnings(told))
+    result = forecast(spec, actors=1000)
+    assert result.actors.requested == 1000
+    assert result.actors.working == len(result.units)
+    assert any("of 1000 actors would have none" in line for line in warnings(result))
     elsewhere = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "10.0.0.1:6379"})})
-    told = forecast(elsewhere)
-    assert any("give --actors N" in line for line in warnings(told))
+    result = forecast(elsewhere)
+    assert any("give --actors N" in line for line in warnings(result))
     assert forecast(elsewhere, actors=2).actors.concurrent == 2
 
 
@@ -316,7 +320,7 @@ def outlook_of(n: int, evaluations: int) -> Outlook:
     return Outlook("exact", n, evaluations, True, 1, 1, 0.0)
 
 
-def test_figures_are_interpolated() -> None:
+def test_timings_are_interpolated() -> None:
     model = make_model()
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), Timing("exact", 12, 400, 2.0)), model)
     assert estimate(outlook_of(8, 100), 1) == (1.0, "n = 8")
@@ -333,7 +337,7 @@ def test_figures_are_interpolated() -> None:
         estimate(Outlook("adjusted", 9, 10, True, 1, 1, 0.0), 1)
 
 
-def test_figures_of_other_sizes_are_scaled_by_operations(tmp_path: Path, features: str) -> None:
+def test_timings_of_other_sizes_are_scaled_by_operations(tmp_path: Path, features: str) -> None:
     model = make_model()  # D = 4, H = 8, C = 3, n_max = 3
     size = ModelSize(4, 16, 3, 3)
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), size=size), model)
@@ -343,7 +347,7 @@ def test_figures_of_other_sizes_are_scaled_by_operations(tmp_path: Path, feature
         forecast(spec, timings=figures(Timing("exact", 8, 100, 1.0), size=size))
 
 
-def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None:
+def test_timings_from_a_file(features: str, bundle: str, tmp_path: Path) -> None:
     one = dict.fromkeys(("plan_s", "second_ms", "first_ms", "gflops", "gbytes_s", "video_ms_min", "video_ms_max"), 1.0)
     measured = {**one, "n": 3, "estimator": "exact", "batch": 4, "evaluations": 7, "video_ms": 2.0}
     measured |= {"peak_mb": 1, "host": None, "error": None}
@@ -352,26 +356,26 @@ def test_figures_from_a_file(features: str, bundle: str, tmp_path: Path) -> None
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(content))
     spec = job(features, bundle, tmp_path / "out", "frames=3", "estimator.kind=exact")
-    told = forecast(spec, timings=read_timings(path), read_lengths=True)
-    by_n = {entry["n"]: entry for entry in as_json(told)["by_length"]}
+    result = forecast(spec, timings=read_timings(path), read_lengths=True)
+    by_n = {entry["n"]: entry for entry in as_json(result)["by_length"]}
     assert (by_n[3]["video_s"], by_n[3]["figure"]) == (pytest.approx(0.002), "n = 3")
     assert by_n[2]["video_s"] == pytest.approx(0.002 * 3 / 7)
-    assert not told.scaled
-    assert any("measured with threads 2, not 1" in line for line in warnings(told))
+    assert not result.scaled
+    assert any("measured with threads 2, not 1" in line for line in warnings(result))
     for broken in ("{", '{"format": 1}', '{"format": 2}', "[]"):
         path.write_text(broken)
         with pytest.raises(DataError, match=r"bench\.json: expected"):
             read_timings(path)
 
 
-def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str, bundle: str, tmp_path: Path) -> None:
+def test_timings_of_other_machines_are_for_the_requested_actors(features: str, bundle: str, tmp_path: Path) -> None:
     spec = load_spec(
         {"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["frames=3", "compute.unit=1"]
     )
-    told = forecast(spec, actors=64)
+    result = forecast(spec, actors=64)
     here = [this_machine()]
-    assert told.actors.concurrent == min(
-        told.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
+    assert result.actors.concurrent == min(
+        result.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
     )
     elsewhere = forecast(spec, actors=64, timings=figures(Timing("exact", 3, 7, 1.0)))
     assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.left)
@@ -380,10 +384,10 @@ def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str
     assert not any("cores: the time" in line for line in warnings(elsewhere))
 
 
-def test_labels_count_for_rows(bundle: str, tmp_path: Path) -> None:
+def test_labels_add_attribution_rows(bundle: str, tmp_path: Path) -> None:
     model: VideoModel = make_model()
     table = same_lengths(tmp_path / "f.parquet", lengths=(4,), rows=3, n_classes=None)
-    told = forecast(job(table, bundle, tmp_path / "out", "classes=[label,predicted]"))
-    assert (told.output_size.attribution_rows_least, told.output_size.attribution_rows_most) == (12, 12)
+    result = forecast(job(table, bundle, tmp_path / "out", "classes=[label,predicted]"))
+    assert (result.output_size.attribution_rows_least, result.output_size.attribution_rows_most) == (12, 12)
     spec = job(table, bundle, tmp_path / "out", "classes=[label,top:2,0]")
     assert forecast_io.class_counts(spec, model.n_classes, True) == (2, 3)

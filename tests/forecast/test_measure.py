@@ -1,4 +1,4 @@
-"""The short measurement of a forecast, on a machine whose clock the test holds."""
+"""The short measurement of a forecast, on a machine with a simulated clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.bundles import python_bundle
 
 
 class Machine:
-    """Takes `call_s` a call and `evaluation_s` a head evaluation; at first the start of its libraries, and plans."""
+    """Takes `call_s` per call and `evaluation_s` per head evaluation; more at first (`cold_s`), and to build plans."""
 
     def __init__(self, *, cold_s: float, call_s: float, evaluation_s: float) -> None:
         self.now, self.left, self.call_s, self.evaluation_s = 0.0, cold_s, call_s, evaluation_s
@@ -31,10 +31,10 @@ class Machine:
 
     def seconds(self, engine: Engine, n: int, batch: int) -> float:
         kind = engine.kind(n)
-        told = outlook(engine.estimator, kind, n, engine.model.n_max)
-        taken = self.call_s + self.evaluation_s * told.evaluations * batch + self.left
+        result = outlook(engine.estimator, kind, n, engine.model.n_max)
+        taken = self.call_s + self.evaluation_s * result.evaluations * batch + self.left
         if (engine.estimator, n) not in self.planned:
-            taken += told.plan_s
+            taken += result.plan_s
         self.planned.add((engine.estimator, n))
         self.left = 0.0
         self.now += taken
@@ -52,7 +52,7 @@ def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, 
 
 @pytest.mark.parametrize("kind", ["adjusted", "algorithm1", "exact"])
 @pytest.mark.parametrize("cold_s", [0.0, 0.02, 2.0])
-def test_the_start_of_libraries_is_no_pace(kind: Resolved, cold_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_of_libraries_is_not_measured(kind: Resolved, cold_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(cold_s=cold_s, call_s=2e-3, evaluation_s=2e-6)
     found = measured(machine, monkeypatch, kind, 16).measured
     assert [(one.kind, one.n) for one in found] == [(kind, 16)]
@@ -65,9 +65,7 @@ def test_the_start_of_libraries_is_no_pace(kind: Resolved, cold_s: float, monkey
     [("exact", 12), ("exact", 20), ("adjusted", 12), ("adjusted", 20), ("adjusted", 49), ("algorithm1", 49)],
 )
 @pytest.mark.parametrize("evaluation_s", [1e-6, 1e-4, 1e-2, 1.0])
-def test_measuring_ends_in_time_whatever_is_asked(
-    kind: Resolved, evaluation_s: float, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measuring_ends_in_time(kind: Resolved, evaluation_s: float, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(cold_s=0.5, call_s=1e-3, evaluation_s=evaluation_s)
     found = measured(machine, monkeypatch, kind, n).measured
     few = sum(comb(4, s) for s in range(1, 4)) * evaluation_s  # one exact video of four elements has to be
@@ -77,12 +75,12 @@ def test_measuring_ends_in_time_whatever_is_asked(
     assert 0.5 * evaluation_s * found[0].evaluations < alone_s < 2 * (evaluation_s * found[0].evaluations + 2e-3)
 
 
-def test_what_is_asked_is_measured_with_a_real_clock(bundle: str, tmp_path: Path) -> None:
+def test_all_lengths_are_measured_with_a_real_clock(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(12, 17, 20), rows=4)
     for kind in ("auto", "exact"):
-        told = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
-        assert all(one.video_s > 0 for one in told.by_length)
-        assert told.timings.source.startswith("measured here in")
+        result = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
+        assert all(one.video_s > 0 for one in result.by_length)
+        assert result.timings.source.startswith("measured here in")
 
 
 def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,4 +93,4 @@ def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(factories.Linear, "forward", sleepy)
     table = same_lengths(tmp_path / "f.parquet", lengths=(10,), rows=500)
     spec = job(table, python_bundle(tmp_path / "python", "raising"), tmp_path / "out", "estimator.kind=exact")
-    assert forecast(spec).time.compute_s > 0.5 * 500 * 1.023  # sleep never takes less than it was asked for
+    assert forecast(spec).time.compute_s > 0.5 * 500 * 1.023  # sleep never takes less than it was overrides for

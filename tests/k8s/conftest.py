@@ -1,4 +1,4 @@
-"""The programs of this environment (kubectl, hadolint) are found as a user's are: on the PATH."""
+"""Put the programs of this environment (kubectl, hadolint) on the PATH, where a user has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mistakes of a pod template that no schema knows: security, resources, images, what is mounted."""
+"""Rules for pod templates that schemas do not express: security, resources, images, mounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AUTOSCALER = {
 
 
 def pods(one: Object) -> list[Pod]:
-    """The pod templates of an object; the head's with the container that KubeRay adds to it."""
+    """Return the pod templates of an object; the head's includes the container that KubeRay adds."""
     spec = one.get("spec", {})
     if one.get("kind") == "RayJob":
         cluster = spec["rayClusterSpec"]
@@ -48,19 +48,19 @@ def _with_autoscaler(cluster: Object) -> Object:
 
 
 def containers(template: Object) -> list[Object]:
-    """All of a pod's."""
+    """Return all containers of a pod."""
     spec = template["spec"]
     return [*spec.get("containers", []), *spec.get("initContainers", [])]
 
 
 def by_pod_rules(template: Object) -> Iterator[str]:
-    """All rules of this file."""
+    """Yield the problems found by all rules of this file."""
     for rule in (security, host, images, gpus, resources, writable, mounts, keys_in_environment, account):
         yield from rule(template)
 
 
 def security(template: Object) -> Iterator[str]:
-    """Pod security `restricted`, and a root file system that is not written."""
+    """Require pod security `restricted`, and a read-only root file system."""
     pod = template["spec"].get("securityContext", {})
     for container in containers(template):
         own, name = container.get("securityContext", {}), container["name"]
@@ -78,7 +78,7 @@ def security(template: Object) -> Iterator[str]:
 
 
 def host(template: Object) -> Iterator[str]:
-    """Nothing of the node's own."""
+    """Forbid access to the node: its namespaces and its file system."""
     spec = template["spec"]
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(name):
@@ -89,7 +89,7 @@ def host(template: Object) -> Iterator[str]:
 
 
 def images(template: Object) -> Iterator[str]:
-    """Every image has a tag that stands for one thing."""
+    """Require a tag of every image that does not move."""
     for container in containers(template):
         image = container.get("image") or ""
         tag = image.rpartition("/")[2].partition(":")[2]
@@ -98,7 +98,7 @@ def images(template: Object) -> Iterator[str]:
 
 
 def gpus(template: Object) -> Iterator[str]:
-    """GPUs are asked for as a limit, and their nodes' taint is borne."""
+    """Require equal requests and limits of GPUs, and a toleration of their nodes' taint."""
     for container in containers(template):
         asked, limits = (container.get("resources", {}).get(key, {}) for key in ("requests", "limits"))
         for name in sorted({key for key in (*asked, *limits) if key.endswith("/gpu")}):
@@ -110,7 +110,7 @@ def gpus(template: Object) -> Iterator[str]:
 
 
 def resources(template: Object) -> Iterator[str]:
-    """Requests and limits stand, and memory is not promised twice."""
+    """Require requests and limits, and equal ones of memory."""
     for container in containers(template):
         asked, limits = (container.get("resources", {}).get(key, {}) for key in ("requests", "limits"))
         for name in ("cpu", "memory"):
@@ -121,7 +121,7 @@ def resources(template: Object) -> Iterator[str]:
 
 
 def writable(template: Object) -> Iterator[str]:
-    """/tmp and HOME can be written."""
+    """Require that /tmp and HOME are writable."""
     empty = {volume["name"] for volume in template["spec"].get("volumes", []) if "emptyDir" in volume}
     for container in containers(template):
         mounted = {mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] in empty}
@@ -132,7 +132,7 @@ def writable(template: Object) -> Iterator[str]:
 
 
 def mounts(template: Object) -> Iterator[str]:
-    """Volumes that are mounted exist, and the other way round."""
+    """Require that mounted volumes exist, and that volumes are mounted."""
     there = {volume["name"] for volume in template["spec"].get("volumes", [])}
     used = {mount["name"] for container in containers(template) for mount in container.get("volumeMounts", [])}
     for container in containers(template):
@@ -143,7 +143,7 @@ def mounts(template: Object) -> Iterator[str]:
 
 
 def keys_in_environment(template: Object) -> Iterator[str]:
-    """Secrets come by reference."""
+    """Require that secrets are references."""
     for container in containers(template):
         for one in container.get("env", []):
             if "value" in one and _SECRET_NAME.search(one["name"]):
@@ -151,7 +151,7 @@ def keys_in_environment(template: Object) -> Iterator[str]:
 
 
 def account(template: Object) -> Iterator[str]:
-    """A pod says whether it speaks to the API, and as whom."""
+    """Require that a pod states whether it has a token for the API, and of which account."""
     spec = template["spec"]
     if "automountServiceAccountToken" not in spec:
         yield "automountServiceAccountToken is left open"
@@ -160,7 +160,7 @@ def account(template: Object) -> Iterator[str]:
 
 
 def token_mounted(template: Object, name: str) -> bool:
-    """Whether a container has the token of the pod's account."""
+    """Return whether a container mounts the token of the pod's account."""
     if template["spec"].get("automountServiceAccountToken"):
         return True
     found = [one for one in containers(template) if one["name"] == name]

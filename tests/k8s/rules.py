@@ -1,4 +1,4 @@
-"""What is wrong with Kubernetes objects: by strict schemas, by rules for each, and by what they say of each other."""
+"""Find problems in Kubernetes objects: by strict schemas, by rules for single objects, and by rules between objects."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _THERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default"), ("Se
 
 
 def problems(objects: Sequence[Object]) -> list[str]:
-    """All that is wrong, one line each: which object, and what."""
+    """Return all problems, one line each."""
     found = [f"{label(one)}: {told}" for one in objects for told in [*by_schema(one), *by_rules(one)]]
     return [*found, *references(objects), *selectors(objects), *names(objects)]
 
 
 def label(one: Object) -> str:
-    """Its kind and name."""
+    """Return the kind and name of an object."""
     return f"{one.get('kind')}/{one.get('metadata', {}).get('name')}"
 
 
 def by_rules(one: Object) -> Iterator[str]:
-    """The rules that look at one object."""
+    """Yield the problems of a single object."""
     for where, template in pods(one):
         yield from (f"{where}: {told}" for told in by_pod_rules(template))
     yield from secrets(one)
@@ -42,48 +42,48 @@ def by_rules(one: Object) -> Iterator[str]:
         try:
             load_spec(yaml.safe_load(one["data"]["job.yaml"]))
         except EsvError as error:
-            yield f"job.yaml is no job spec: {error}"
+            yield f"job.yaml is not a valid job spec: {error}"
 
 
 def secrets(one: Object) -> Iterator[str]:
-    """No secret is in a manifest."""
+    """Require that no secret is in a manifest."""
     if one.get("kind") == "Secret" and (one.get("data") or one.get("stringData")):
         yield "a secret in plain text"
     if _SECRET_TEXT.search(yaml.safe_dump(one)):
-        yield "looks as if it held a key"
+        yield "seems to contain a key"
 
 
 def cluster_of_a_job(one: Object) -> Iterator[str]:
-    """What KubeRay and Ray want of each other."""
+    """Check what KubeRay, Ray and Kueue require of a RayJob."""
     cluster = one["spec"]["rayClusterSpec"]
     if len(one["metadata"]["name"]) > _LONGEST_RAYJOB:
-        yield f"the name is longer than {_LONGEST_RAYJOB} signs, which KubeRay refuses"
+        yield f"the name is longer than {_LONGEST_RAYJOB} characters, which KubeRay refuses"
     if cluster.get("authOptions", {}).get("mode") != "token":
         yield "no token authentication"
     head = cluster["headGroupSpec"]
     if head.get("rayStartParams", {}).get("num-cpus") != "0":
-        yield "the head computes: num-cpus is not 0"
+        yield "the head runs work: num-cpus is not 0"
     limits = [container.get("resources", {}).get("limits", {}) for container in containers(head["template"])]
     if any(key.endswith("/gpu") for limit in limits for key in limit):
         yield "the head holds a GPU"
     if not one["spec"].get("shutdownAfterJobFinishes") and not _deletes_itself(one):
-        yield "the cluster stays when the job is done"
+        yield "the cluster is not deleted when the job is done"
     if cluster.get("enableInTreeAutoscaling"):
         if cluster.get("autoscalerOptions", {}).get("version") == "v2":
             for where, template in pods(one):
                 if where != "submitter" and template["spec"].get("restartPolicy") != "Never":
-                    yield f"{where}: autoscaler v2 wants restartPolicy Never"
+                    yield f"{where}: autoscaler v2 requires restartPolicy Never"
         if not token_mounted(pods(one)[0][1], "autoscaler"):
             yield "the autoscaler has no token for the API"
     if "kueue.x-k8s.io/queue-name" in one["metadata"].get("labels", {}):
         if not one["spec"].get("suspend"):
-            yield "a queued job must begin suspended"
+            yield "a queued job must start suspended"
         if not one["spec"].get("shutdownAfterJobFinishes"):
-            yield "a queued job must shut its cluster down, says Kueue"
+            yield "Kueue requires that a queued job shuts its cluster down"
 
 
 def _deletes_itself(rayjob: Object) -> bool:
-    """After success, and after failure, of which some have no job status: the cluster did not come up in time."""
+    """Return whether a RayJob is deleted after success and any failure, also if its cluster never started."""
     rules = rayjob["spec"].get("deletionStrategy", {}).get("deletionRules", [])
     ends = [rule["condition"] for rule in rules if rule["policy"] == "DeleteSelf"]
     succeeded = any(end.get("jobStatus") == "SUCCEEDED" for end in ends)
@@ -91,7 +91,7 @@ def _deletes_itself(rayjob: Object) -> bool:
 
 
 def references(objects: Sequence[Object]) -> Iterator[str]:
-    """What is named exists, unless it is optional."""
+    """Require that referenced objects exist, unless they are optional."""
     there = _THERE | {(one["kind"], one["metadata"]["name"]) for one in objects}
     for one in objects:
         wanted = [(where, *pair) for where, template in pods(one) for pair in _wanted(template["spec"])]
@@ -127,7 +127,7 @@ def _named(source: Object, *keys: str) -> Iterator[tuple[str, str]]:
 
 
 def chosen(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes a pod."""
+    """Return whether a label selector selects a pod."""
     if not selector.get("matchLabels", {}).items() <= labels.items():
         return False
     for one in selector.get("matchExpressions", []):
@@ -139,7 +139,7 @@ def chosen(selector: Object, labels: Mapping[str, str]) -> bool:
 
 
 def selectors(objects: Sequence[Object]) -> Iterator[str]:
-    """Whatever selects pods of the namespace selects some."""
+    """Require that every selector selects a pod."""
     labelled = [labels for _, labels in _labelled(objects)]
     for one in objects:
         for selector in _selectors(one):
@@ -170,7 +170,7 @@ def _selectors(one: Object) -> list[Object]:
 
 
 def names(objects: Sequence[Object]) -> Iterator[str]:
-    """A pod whose way out is restricted may still ask for names: by all policies that choose it together."""
+    """Require DNS for pods whose egress is restricted, by all policies that select them together."""
     policies = [one["spec"] for one in objects if one["kind"] == "NetworkPolicy"]
     out = [one for one in policies if isinstance(one.get("policyTypes"), list) and "Egress" in one["policyTypes"]]
     for where, labels in _labelled(objects):
@@ -178,4 +178,4 @@ def names(objects: Sequence[Object]) -> Iterator[str]:
         rules = [rule for one in mine for rule in one.get("egress", [])]
         ports = [port.get("port") for rule in rules for port in rule.get("ports", [])]
         if mine and 53 not in ports and {} not in rules:
-            yield f"{where}: policies restrict what goes out, and let no DNS through"
+            yield f"{where}: policies restrict egress and allow no DNS"

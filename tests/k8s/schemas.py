@@ -1,4 +1,4 @@
-"""Schemas of Kubernetes and KubeRay, made strict: fields that they do not know are refused."""
+"""Schemas of Kubernetes and KubeRay, made strict: unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KUBERNETES = "1.37"
 
 
 def by_schema(one: Object) -> Iterator[str]:
-    """Core kinds by Kubernetes' own schemas, RayJobs by KubeRay's where it is at hand."""
+    """Check core kinds with Kubernetes' schemas, and RayJobs with KubeRay's if it is available."""
     if str(one.get("apiVersion", "")).startswith("ray.io/"):
         if CRD.exists():
             for error in jsonschema.Draft202012Validator(_rayjob_schema()).iter_errors(one):
@@ -43,7 +43,7 @@ def _rayjob_schema() -> Object:
 
 
 def _strict(schema: object) -> None:
-    """Structural schemas of Kubernetes say nothing of fields that they do not know; the API server drops those."""
+    """Refuse unknown fields, which the API server would drop: structural schemas of Kubernetes allow them."""
     if isinstance(schema, list):
         for value in schema:
             _strict(value)

@@ -1,4 +1,4 @@
-"""What is asked of manifests: schedule, namespace, image, places; what cannot be is refused in one line."""
+"""Options of manifests: schedule, namespace, image, locations; invalid ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.k8s.rules import pods
 from tests.k8s.test_manifests import K8S, SPEC, one
 
 
-def test_a_schedule_and_hands_do_not_meet() -> None:
+def test_a_schedule_does_not_collide_with_manual_attempts() -> None:
     command = ["render", "--features", "s3://b/f", "--model", "s3://b/m", "--output", "s3://b/o", "-n", "v"]
     told = CliRunner().invoke(cli, [*command, "--schedule", "@daily"])
     assert told.exit_code == 0, told.output
@@ -28,7 +28,7 @@ def test_a_schedule_and_hands_do_not_meet() -> None:
     inner = yaml.safe_load(one(objects, "ConfigMap", "esv-o-scheduled")["data"]["rayjob.yaml"])
     assert inner["metadata"]["name"] == "esv-o-0"
     assert one(objects, "ConfigMap", "esv-o-0-spec")
-    assert next_id([], "s3://b/o", "o") == "esv-o-1", "by hand another name"
+    assert next_id([], "s3://b/o", "o") == "esv-o-1", "a manual attempt has another name"
     assert inner["spec"]["backoffLimit"] == 1
     assert "has no registry" in told.stderr
     assert CliRunner().invoke(cli, [*command, "--schedule", "@daily", "--attempt", "2"]).exit_code == 2
@@ -50,13 +50,13 @@ def test_schedules(cron: str) -> None:
         *(f"{'9' * 5000} * * * *", f"*/{'9' * 5000} * * * *", "@every \u0663h"),
     ],
 )
-def test_schedules_that_are_none(cron: str) -> None:
+def test_invalid_schedules(cron: str) -> None:
     with pytest.raises(SpecError, match="--schedule: expected"):
         check_cron(cron)
 
 
 @pytest.mark.parametrize("namespace", ["", "Video", "a b", "x_y", "-x", "x-", "a" * 64])
-def test_namespaces_that_are_none(namespace: str) -> None:
+def test_invalid_namespaces(namespace: str) -> None:
     with pytest.raises(SpecError, match="--namespace: expected"):
         render(SPEC, "esv-o-1", "o", namespace=namespace)
 
@@ -75,7 +75,7 @@ def test_namespaces_that_are_none(namespace: str) -> None:
         "reg.io/:1",
     ],
 )
-def test_images_that_are_none(image: str) -> None:
+def test_invalid_images(image: str) -> None:
     with pytest.raises(SpecError, match="--image: expected"):
         render(SPEC, "esv-o-1", "o", image=image)
 
@@ -83,7 +83,7 @@ def test_images_that_are_none(image: str) -> None:
 @pytest.mark.parametrize(
     "image", ["reg:5000/a/b_c/esv:1", f"reg.io/esv-ray@sha256:{'0' * 64}", "esv:1.0-cuda", "a.b/c:1"]
 )
-def test_images_replace_whatever_the_overlay_says(image: str, tmp_path: Path) -> None:
+def test_images_replace_those_of_the_overlay(image: str, tmp_path: Path) -> None:
     base = os.path.relpath(K8S / "base", tmp_path)
     renamed = {"resources": [base], "images": [{"name": "esv-ray", "newName": "reg.io/team/ours", "newTag": "1"}]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(renamed))
@@ -93,14 +93,14 @@ def test_images_replace_whatever_the_overlay_says(image: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("key", ["features", "model", "output"])
 @pytest.mark.parametrize("place", ["/data/there", "/tmp/there", "memory://there"])
-def test_places_that_pods_do_not_see(key: str, place: str) -> None:
+def test_locations_that_pods_cannot_reach(key: str, place: str) -> None:
     spec = SPEC.model_copy(update={key: place})
     with pytest.raises(SpecError, match=rf"{key} {place}: .* object storage"):
         render(spec, "esv-o-1", "o")
 
 
 @pytest.mark.parametrize(("path", "seen"), [("/data", True), ("/data/a", True), ("/data/../x", False), ("/d", False)])
-def test_places_on_a_volume(path: str, seen: bool) -> None:
+def test_locations_on_a_volume(path: str, seen: bool) -> None:
     box = {"volumeMounts": [{"name": "disk", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/d"}]}
     volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}, {"name": "tmp", "emptyDir": {}}]
     cluster = {"headGroupSpec": {"template": {"spec": {"containers": [box], "volumes": volumes}}}}

@@ -1,4 +1,4 @@
-"""Manifests are read as kubectl reads them, and no text of theirs is written as a number."""
+"""Manifests are read as kubectl reads them, and no text in them is written as a number."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TEXTS = ["12e5678", "1e3", "0o10", "010", "08", "y", "n", "yes", "on", "1_0", "1
         ("'1e3'", "1e3"),
     ],
 )
-def test_what_kubectl_takes_a_value_for(text: str, value: object) -> None:
+def test_how_kubectl_reads_a_value(text: str, value: object) -> None:
     found = read_objects(f"a: {text}\n", "here")[0]["a"]
     assert (found, type(found)) == (value, type(value))
 
@@ -84,7 +84,7 @@ def overlay(folder: Path, environment: str) -> str:
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
 @pytest.mark.parametrize("environment", ["- a\n", "a: [\n", "env_vars: [a]\n", "text\n", "a: 1\n---\nb: 2\n"])
-def test_a_runtime_environment_that_is_none_is_refused_in_one_line(tmp_path: Path, environment: str) -> None:
+def test_an_invalid_runtime_environment_is_refused_in_one_line(tmp_path: Path, environment: str) -> None:
     with pytest.raises(SpecError, match="overlay: runtimeEnvYAML: ") as caught:
         render(SPEC, "esv-o-1", "o", overlay=overlay(tmp_path, environment))
     assert len(str(caught.value).splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Every overlay is built and checked; an error of each kind that is planted is found."""
+"""Every overlay is built and has no problems; a planted error of each kind is found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_all_overlays_are_here() -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
-def test_overlays_are_well(folder: str) -> None:
+def test_overlays_have_no_problems(folder: str) -> None:
     assert problems(built(folder)) == []
 
 
@@ -126,7 +126,7 @@ PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
     (_drop(lambda o: worker(o)["spec"], "automountServiceAccountToken"), "is left open"),
     (_set(lambda o: cluster(o)["authOptions"], "mode", "disabled"), "no token authentication"),
     (_drop(lambda o: cluster(o)["headGroupSpec"]["rayStartParams"], "num-cpus"), "the head computes"),
-    (_set(lambda o: one(o, "RayJob")["spec"], "shutdownAfterJobFinishes", False), "the cluster stays"),
+    (_set(lambda o: one(o, "RayJob")["spec"], "shutdownAfterJobFinishes", False), "the cluster is not deleted"),
     (_set(lambda o: worker(o)["spec"], "restartPolicy", "Always"), "wants restartPolicy Never"),
     (_set(lambda o: cluster(o)["autoscalerOptions"]["volumeMounts"][2], "mountPath", "/else"), "no token for the API"),
     (_set(lambda o: one(o, "RayJob")["metadata"], "name", "esv-" + "x" * 44), "longer than 47 signs"),
@@ -158,7 +158,7 @@ def test_planted_errors_are_found(plant: Callable[[list[Object]], None], expecte
 
 
 @pytest.mark.parametrize("overlay", ["base", "cpu-local", "gpu", "kueue", "spot"])
-def test_a_rendered_job_is_well(overlay: str) -> None:
+def test_a_rendered_job_has_no_problems(overlay: str) -> None:
     objects = render(SPEC, "esv-o-3", "o", overlay=overlay, namespace="video", image="reg.io/a/esv-ray:1.2")
     assert problems(objects) == []
     assert {it["metadata"]["namespace"] for it in objects} == {"video"}
@@ -172,7 +172,7 @@ def test_a_rendered_job_is_well(overlay: str) -> None:
     assert (spec.cluster.address, spec.cluster.actors, spec.cluster.gpus_per_actor) == ("auto", actors, gpu)
 
 
-def test_what_the_spec_says_of_actors_stays() -> None:
+def test_actors_of_the_spec_are_kept() -> None:
     spec = load_spec(
         SPEC.model_dump(), ["cluster.actors=3", "cluster.gpus_per_actor=0.5", "compute.threads=2", "code=zoo"]
     )
@@ -183,7 +183,7 @@ def test_what_the_spec_says_of_actors_stays() -> None:
         render(load_spec(SPEC.model_dump(), ["compute.threads=9"]), "esv-o-1", "o", overlay="gpu")
 
 
-def test_a_scheduled_job_is_well() -> None:
+def test_a_scheduled_job_has_no_problems() -> None:
     made = render(SPEC, "esv-o-0", "o", overlay="gpu", namespace="video", arguments=["--partitions"])
     objects = scheduled(made, "0 3 * * *", "o")
     inner = yaml.safe_load(one(objects, "ConfigMap", "esv-o-scheduled")["data"]["rayjob.yaml"])
@@ -195,7 +195,7 @@ def test_a_scheduled_job_is_well() -> None:
     assert {rule["policy"] for rule in rules} == {"DeleteSelf"}, "else its name is taken the next time"
     assert "shutdownAfterJobFinishes" not in inner["spec"]
     del inner["spec"]["deletionStrategy"]["deletionRules"][2]
-    assert any("the cluster stays" in told for told in problems([*objects, inner])), "one that never came up"
+    assert any("the cluster is not deleted" in told for told in problems([*objects, inner])), "one that never came up"
     queued = render(SPEC, "esv-o-1", "o", overlay="kueue")
     with pytest.raises(SpecError, match="another overlay than kueue"):
         scheduled(queued, "0 3 * * *", "o")
@@ -204,7 +204,7 @@ def test_a_scheduled_job_is_well() -> None:
         scheduled(placeless, "0 3 * * *", "o")
 
 
-def test_overlays_of_ones_own(tmp_path: Path) -> None:
+def test_overlays_of_the_users_own(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a directory"):
         render(SPEC, "esv-o-1", "o", overlay="nothing")
     (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")

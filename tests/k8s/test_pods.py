@@ -1,4 +1,4 @@
-"""What Ray counts on the pods of a worker group, and one line for each number in an overlay that is none."""
+"""Resources of the pods of a worker group, and one line for each invalid number in an overlay."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_quantities(value: object, cores: float | None) -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_what_ray_counts_on_a_pod() -> None:
-    """Limits before requests, cores rounded up, GPUs of any maker; what Ray is started with before both."""
+def test_resources_of_a_pod() -> None:
+    """Limits take precedence over requests, `rayStartParams` over both; cores are rounded up; GPUs of any vendor."""
     limits = {"cpu": "3500m", "memory": "4Gi", "nvidia.com/gpu": 1, "nvidia.com/mig-1g.5gb": "2"}
     assert worker_pods(group({"requests": {"cpu": 1}, "limits": limits}), "o") == ({"CPU": 4.0, "GPU": 3.0}, 3)
     assert worker_pods(group({"requests": {"cpu": 2}}, {"num-gpus": "1"}), "o") == ({"CPU": 2.0, "GPU": 1.0}, 3)
@@ -67,13 +67,13 @@ def test_what_ray_counts_on_a_pod() -> None:
         ("workers", "o: expected keys below it"),
     ],
 )
-def test_numbers_that_are_none_are_told_where(wrong: object, said: str) -> None:
+def test_invalid_numbers_are_reported_with_their_location(wrong: object, said: str) -> None:
     with pytest.raises(SpecError) as caught:
         worker_pods(wrong, "o")
     assert str(caught.value).startswith(said)
 
 
-def test_an_overlay_with_a_wrong_quantity_gives_one_line(tmp_path: Path) -> None:
+def test_an_overlay_with_an_invalid_quantity_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{os.path.relpath(K8S / 'base', tmp_path)}]\n"
         "patches:\n- target: {kind: RayJob}\n  patch: |\n    - op: replace\n"

@@ -1,4 +1,4 @@
-"""Jobs on Kubernetes through kubectl. No cluster can run here: a program of that name keeps what it is told."""
+"""Jobs on Kubernetes through kubectl. No cluster can run here: a fake kubectl stores the objects."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> str:
-    """An overlay of a user's own: a volume at /nowhere in head and workers, and a namespace."""
+    """An overlay of the user's own, with a volume at /nowhere in head and workers, and a namespace."""
     folder, base = tmp_path / "disk", Path(__file__).parents[2] / "k8s" / "base"
     folder.mkdir()
     places = ["headGroupSpec", "workerGroupSpecs/0"]
@@ -114,7 +114,7 @@ def ask(*arguments: str) -> str:
 
 
 def now(state: Path, **status: str) -> None:
-    """What KubeRay says of the last job."""
+    """Set the status of the last job, as KubeRay does."""
     items = json.loads((state / "items").read_text())
     items[-1]["status"] = status
     (state / "items").write_text(json.dumps(items))
@@ -178,7 +178,7 @@ def test_without_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
         kubernetes.submissions(None)
 
 
-def test_what_does_not_go_together(state: Path) -> None:
+def test_options_that_exclude_each_other(state: Path) -> None:
     for more in (["--kubernetes", "--address", "http://h:8265"], ["--dry-run"], ["--ready", "_SUCCESS"]):
         assert esv("submit", *JOB, *more).returncode == 2
 
@@ -209,7 +209,7 @@ def test_states(state: Path, deployed: str, job: str, expected: str) -> None:
     assert (found.state, found.over) == (expected, expected in ("SUCCEEDED", "FAILED", "STOPPED"))
 
 
-def test_an_overlay_says_its_namespace(state: Path, disk: str) -> None:
+def test_the_namespace_of_an_overlay(state: Path, disk: str) -> None:
     told = ask("submit", *JOB, "--kubernetes", "--overlay", disk)
     assert "esv status trn --kubernetes -n films" in told
     calls = [line for line in (state / "calls").read_text().splitlines() if not line.startswith("kustomize")]
@@ -217,7 +217,7 @@ def test_an_overlay_says_its_namespace(state: Path, disk: str) -> None:
     assert all(line.endswith("--namespace films") for line in calls)
 
 
-def test_who_leaves_is_told_that_the_job_goes_on(state: Path, disk: str) -> None:
+def test_an_interrupt_says_that_the_job_continues(state: Path, disk: str) -> None:
     ask("submit", *JOB, *THERE, "--overlay", disk)
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
     (state / "log").write_text("")  # what kubectl follows until it is interrupted
@@ -256,7 +256,7 @@ def test_a_wait_ends_with_the_job(state: Path, disk: str, monkeypatch: pytest.Mo
         kubernetes.find("esv-trn-9", "video")
 
 
-def test_an_api_server_that_is_away_is_waited_for(state: Path, disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_api_server_is_polled_again(state: Path, disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ask("submit", *JOB, *THERE, "--overlay", disk)
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
     monkeypatch.setattr(kubernetes, "_POLL_S", 0.01)

@@ -1,4 +1,4 @@
-"""Patience with clusters that do not answer: it waits, it has an end, and it knows what waiting cannot mend."""
+"""Polling of unreachable clusters: it retries for some time, but not after other errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from esv_ray.submit import polling
 from esv_ray.submit.polling import UnreachableError, poll
 
 
-def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polling_retries_and_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "_PAUSE_S", 0.0)
     answers: list[Exception | str] = [UnreachableError("no"), UnreachableError("no"), "here"]
 
