@@ -12,15 +12,14 @@ from torch import Tensor
 
 from esv_ray.bench.host import host_share
 from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
-from esv_ray.core.adjusted.plan import AdjustedPlan
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
-from esv_ray.core.exact.attribution import Attribution
-from esv_ray.core.exact.plan import AnyPlan
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.logit.plan import LogitPlan
+from esv_ray.core.plan import Plan
 from esv_ray.machine import spare_memory
 
+_FLOAT_BYTES = 4
 _SHORT = {"algorithm1": "alg1", "adjusted": "adj"}
 
 
@@ -186,7 +185,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
         second_ms=median(second_ms),
         first_ms=median(first_ms),
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
-        gbytes_s=_moved(plan, d) / video_s / 1e9,
+        gbytes_s=_FLOAT_BYTES * d.n_classes * plan.score_rows() / video_s / 1e9,
         peak_mb=peak_mb(setting.device),
         host=host_share(n, estimator, setting, video_s) if setting.host and video_s < 0.5 else None,
         error=_error(model, estimator, setting, n) if video_s < 1 else None,
@@ -194,7 +193,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
 
 
 def _bare_products(
-    plan: AnyPlan, d: Dimensions, batch: int, device: torch.device
+    plan: Plan, d: Dimensions, batch: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Nothing but the products of the second, and of the first layers, into memory that is used again."""
     generator = torch.Generator().manual_seed(0)
@@ -225,22 +224,6 @@ def _bare_products(
 def _pairs(n: int, d: Dimensions) -> int:
     """Feasible pairs of position and element of all heads."""
     return sum(s * (n - s + 1) for s in range(1, min(d.n_max, n) + 1))
-
-
-def _moved(plan: AnyPlan, d: Dimensions) -> int:
-    """Bytes a video that are read and written even where every chunk stays in the cache: F, once written, and read by
-    those whose parent it is.
-    """
-    if isinstance(plan, AdjustedPlan):
-        return 4 * d.n_classes * sum(size.count for size in plan.sizes)
-    if isinstance(plan, LogitPlan):
-        return 4 * d.n_classes * sum(plan.rows(d.n_max))
-    rows = 0
-    for lattice in plan.lattices:
-        for s, scale in enumerate(lattice.scales, start=1):
-            parents = 0 if s == 1 else s if scale.parents is None else scale.parents.shape[1]
-            rows += len(scale) * (1 + parents)
-    return 4 * d.n_classes * rows
 
 
 def _error(model: VideoModel, estimator: Estimator, setting: Setting, n: int) -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
-from esv_ray.core.estimator import Estimator, Resolved, closed_form
-from esv_ray.core.logit.plan import expected_of_logits
+from esv_ray.core.estimator import Estimator, Resolved, closed_form, longest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
-from esv_ray.core.regression.surrogate import of_heads, of_values
+from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values
 
 # Seconds of building a plan, one thread: products of the fits in float64, and the sorting of Algorithm 1. Within a
 # factor of two of what was measured for n = 16 to 96, m = 1024, 4 iterations (adjusted 1.2 to 7 s, Algorithm 1 0.1 to
@@ -18,7 +17,7 @@ _LONGEST_COUNTED = 10_000  # elements; of more, plans are taken to cost what the
 
 
 @dataclass(frozen=True)
-class Outlook:
+class PlanCost:
     """What a plan will be.
 
     Attributes:
@@ -41,7 +40,7 @@ class Outlook:
     plan_s: float
 
 
-def outlook(estimator: Estimator, kind: Resolved, n: int, n_max: int | None) -> Outlook:
+def plan_cost(estimator: Estimator, kind: Resolved, n: int, n_max: int | None) -> PlanCost:
     """What a plan will be.
 
     Args:
@@ -50,16 +49,16 @@ def outlook(estimator: Estimator, kind: Resolved, n: int, n_max: int | None) -> 
         n: elements.
         n_max: the model's longest head, or None.
     """
-    heads = n if n_max is None else min(n, n_max)
+    heads = longest_scale(n, n_max)
     rows = estimator.m * estimator.iterations
     if closed_form(estimator):
         most = inf if kind == "exact" else max(rows, n)
         sizes = [_whole(min(subsequences_of(n, s), most)) for s in range(1, heads + 1)]
         seconds = _logit_s(n, rows, sizes) if kind != "exact" else _SUBSEQUENCE_S * sum(sizes)
-        return Outlook(kind, n, sum(sizes), True, max(sizes), 1, _PLAN_S + seconds)
+        return PlanCost(kind, n, sum(sizes), True, max(sizes), 1, _PLAN_S + seconds)
     if kind == "exact":
         found = sum(comb(n, s) for s in range(1, heads + 1))
-        return Outlook(kind, n, found, True, comb(n, n // 2), 1, _PLAN_S + _SUBSEQUENCE_S * 2.0 ** min(n, 64))
+        return PlanCost(kind, n, found, True, comb(n, n // 2), 1, _PLAN_S + _SUBSEQUENCE_S * 2.0 ** min(n, 64))
     if kind == "adjusted":
         return _adjusted(n, rows, heads, n_max)
     scales = _sampled_scales(n, estimator.m)
@@ -67,10 +66,10 @@ def outlook(estimator: Estimator, kind: Resolved, n: int, n_max: int | None) -> 
     # Up to the middle every set of subsequences grows into one at least as large.
     counted = heads <= (n + 1) // 2 or estimator.m >= max(subsequences_of(n, s) for s in range(1, heads))
     seconds = _PLAN_S + _SORTED_S * n * n * estimator.m * estimator.iterations
-    return Outlook(kind, n, found, counted, round(max(scales)), 1, seconds)
+    return PlanCost(kind, n, found, counted, round(max(scales)), 1, seconds)
 
 
-def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> Outlook:
+def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> PlanCost:
     shorter = min(heads, n - 1) if n_max is not None else 0
     looked = sorted({*nodes(n), *range(1, shorter + 1)})
     counts = {k: n if k == 1 else _whole(min(subsequences_of(n, k), rows)) for k in looked}
@@ -81,7 +80,7 @@ def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> Outlook:
     for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), range(1, shorter + 1))):
         width = sum(features.features.counts())
         work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
-    return Outlook(
+    return PlanCost(
         "adjusted", n, found, True, max([*counts.values(), 1]), terms, _SIZE_S * len(looked) + work / _FLOPS_S
     )
 
@@ -89,7 +88,7 @@ def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> Outlook:
 def _logit_s(n: int, rows: int, sizes: list[int]) -> float:
     """Seconds for the fits of lengths that are sampled."""
     few = min(n, _LONGEST_COUNTED)
-    width = sum(expected_of_logits(few, rows).features.counts())
+    width = sum(of_logits(few, rows).features.counts())
     sampled = [size for s, size in enumerate(sizes, start=1) if size < subsequences_of(n, s)]
     return sum(2 * size * width**2 + 2 * width**3 for size in sampled) / _FLOPS_S
 

@@ -9,11 +9,13 @@ sample without replacement.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 UInt64Array = npt.NDArray[np.uint64]
+Int64Array = npt.NDArray[np.int64]
 
 
 def mix64(keys: UInt64Array) -> UInt64Array:
@@ -43,6 +45,11 @@ def derive_key(*parts: int | str) -> np.uint64:
 def permutation(key: np.uint64, n: int) -> npt.NDArray[np.int64]:
     """A uniformly random permutation of 0..n-1, (n,), fixed by its key."""
     return np.argsort(mix64(np.arange(n, dtype=np.uint64) ^ key), kind="stable")
+
+
+def permutations(keys: Sequence[np.uint64], n: int) -> Int64Array:
+    """Return one `permutation` per key, (len(keys), n)."""
+    return np.stack([permutation(key, n) for key in keys])
 
 
 def binned_permutation(key: np.uint64, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -8,19 +8,11 @@ from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.estimator import widest_scale
+from esv_ray.core.estimator import longest_scale, widest_scale
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.lattices.lattice import MOST_FULL, WORD_BITS
-from esv_ray.core.logit.plan import expected_of_logits
+from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.regression.design import nodes, subsequences_of
-from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_values
-
-# Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
-# 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
-_CPU_WORKING_SET = 2 * 2**20
-_MOST_CPU_WORKING_SET = 16 * 2**20
-# On a GPU launches cost more than traffic: enough rows that a chunk takes as long as its launches (not measured).
-_CUDA_WORKING_SET = 128 * 2**20
+from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
 
 # Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
 # 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
@@ -30,13 +22,6 @@ _CUDA_ROWS, _MOST_CUDA_BATCH = 2**18, 4096  # not measured
 
 _LONGEST_PLANNED = 10_000  # elements of which plans are counted, not guessed
 _PARENTS_GUESS = 8  # that were sampled, of a subsequence of a long sequence; most have one to three
-
-
-def default_working_set(device: torch.device, threads: int | None = None) -> int:
-    """Bytes of a chunk's intermediate results on a device, or on threads of a CPU (None: torch's)."""
-    if device.type == "cuda":
-        return _CUDA_WORKING_SET
-    return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
 
 
 def default_batch(largest: int, device: torch.device, terms: int = 1) -> int:
@@ -91,7 +76,7 @@ def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: b
         working_set: of a chunk.
         stored: whether the lattice's indices are kept, not made chunk by chunk.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
+    heads = longest_scale(n, model.n_max)
     masks = 2 * 8 * (1 << n)  # and once more while they are made
     kept = index_bytes(n, model.n_max) if stored else 0
     return masks + kept + _working_bytes(model, n, heads, comb(n, n // 2), batch, working_set)
@@ -99,14 +84,14 @@ def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: b
 
 def index_bytes(n: int, n_max: int | None) -> int:
     """Memory of the parents and elements of a full lattice."""
-    heads = n if n_max is None else min(n, n_max)
+    heads = longest_scale(n, n_max)
     parents = 0 if n_max is None else n * (1 << (n - 1))
     return 4 * (parents + sum(s * comb(n, s) for s in range(1, heads + 1)))
 
 
 def sampled_bytes(model: Sizes, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
     """Memory that sampled ESVs of a batch take: plan, the making of one lattice, and the work."""
-    heads = n if model.n_max is None else min(n, model.n_max)
+    heads = longest_scale(n, model.n_max)
     rows = max(n, int(min(m, widest_scale(n))))  # all singletons are looked at, whatever m is
     words = -(-n // WORD_BITS)
     parents = 0 if model.n_max is None else 4 * min(n, _PARENTS_GUESS) * n
@@ -126,7 +111,7 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
         batch: videos.
         working_set: of a chunk.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
+    heads = longest_scale(n, model.n_max)
     largest = max(n, int(min(rows, widest_scale(n))))
     few = n <= _LONGEST_PLANNED
     terms = sum(of_values(n, rows).features.counts()) if few else n
@@ -150,7 +135,7 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
         batch: videos.
         working_set: of a chunk.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
+    heads = longest_scale(n, model.n_max)
     counted = min(heads, _LONGEST_PLANNED)
     found = [subsequences_of(n, s) for s in range(1, counted + 1)]
     most = inf if rows is None else max(rows, n)
@@ -165,7 +150,7 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
     sampled = [size for size, whole in zip(counts, found, strict=True) if size < whole]
     if sampled:
         few = n <= _LONGEST_PLANNED
-        features = sum(expected_of_logits(n, rows or 0).features.counts()) if few else n + 1
+        features = sum(of_logits(n, rows or 0).features.counts()) if few else n + 1
         operators = sum((n + 1 + CONTRASTS) * size * (8 + model.itemsize) for size in sampled)
         making += 8 * (7 * features * features + max(sampled) * (3 * features + 8 * n))
     results = 2 * CONTRASTS * len(sampled) * model.columns * batch * model.itemsize
@@ -202,11 +187,11 @@ def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
 def longest_exact(model: Sizes, budget: int, *, working_set: int) -> int:
     """The largest n whose exact ESVs, one video at a time, fit."""
     return largest_fitting(
-        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MOST_FULL
+        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MAX_FULL
     )
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people."""
     size = min(size, 10**300)  # whole numbers may be beyond what a float holds
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):

@@ -25,14 +25,14 @@ class Spread:
         weights: (n, R) by the plan's elements.
         relabelling: (B, n) video element that stands for each of the plan's; None: the same.
         floor: least standard error, as a share of the mean |ESV|.
-        most: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
+        bound: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
     """
 
     rows: Tensor
     weights: Tensor
     relabelling: Tensor | None
     floor: float = 0.0
-    most: float = inf
+    bound: float = inf
 
     def stderr(self, esv: Tensor, mix: Tensor | None = None) -> Tensor:
         """Standard errors (B, n, K).
@@ -50,11 +50,11 @@ class Spread:
         if self.floor:
             variance += (self.floor * esv.abs().mean(dim=1, keepdim=True) / scale).square()
         found = variance.sqrt_().mul_(scale)
-        if self.most == inf:
+        if self.bound == inf:
             return found
-        most = found.new_tensor(self.most) if mix is None else self.most * mix.abs().sum(dim=0)
+        bound = found.new_tensor(self.bound) if mix is None else self.bound * mix.abs().sum(dim=0)
         # Written so that NaN becomes the bound: errors that overflowed are larger than any probability's.
-        return torch.where(found <= most, found, most)
+        return torch.where(found <= bound, found, bound)
 
     def take(self, videos: Tensor) -> Spread:
         """That of some of the videos."""

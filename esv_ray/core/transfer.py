@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from esv_ray.core.exact.attribution import Attribution
+from esv_ray.core.attribution import Attribution
 
 
 def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
@@ -44,14 +44,14 @@ def _arrived(indices: list[int], found: Attribution, event: torch.cuda.Event | N
     return indices, found
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """On the device, from pinned memory, so that nobody waits for the copy."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short."""
     # torch has no class of its own for a CPU, pinned memory or a library of a GPU that is out of memory.
     told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")

@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 
 from esv_ray.attribution.worker import job_engine, job_estimator
-from esv_ray.core.cost import Outlook, outlook
+from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
@@ -41,7 +41,7 @@ class _Clock:
         return self.until - perf_counter()
 
 
-def measure_here(spec: JobSpec, model: VideoModel, asked: Sequence[Outlook]) -> Figures:
+def measure_here(spec: JobSpec, model: VideoModel, asked: Sequence[PlanCost]) -> Figures:
     """Figures of a model at some of the lengths that a job asks for.
 
     What takes long to plan or to compute has a smaller one of its kind measured in its place: fewer subsequences, or
@@ -74,7 +74,7 @@ def _settings(spec: JobSpec) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def _some(asked: Sequence[Outlook]) -> list[Outlook]:
+def _some(asked: Sequence[PlanCost]) -> list[PlanCost]:
     """Of every kind least, middle and most work, the least first."""
     chosen = []
     for kind in dict.fromkeys(one.kind for one in asked):
@@ -84,7 +84,7 @@ def _some(asked: Sequence[Outlook]) -> list[Outlook]:
     return sorted(chosen, key=lambda one: one.evaluations)
 
 
-def _first_rate(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
+def _first_rate(spec: JobSpec, model: VideoModel, one: PlanCost, clock: _Clock) -> None:
     """How slow a head evaluation is at most, from exact ESVs of more and more elements.
 
     A module of any kind may take a second for one evaluation, so the first is of few. Its own seconds tell nothing
@@ -92,14 +92,14 @@ def _first_rate(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -
     """
     small = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
     for n in range(min(one.n, 4), min(one.n, _FIRST_N) + 1, 2):
-        evaluations = outlook(small.estimator, "exact", n, model.n_max).evaluations
+        evaluations = plan_cost(small.estimator, "exact", n, model.n_max).evaluations
         cold_s = _seconds(small, n, 1)
         clock.rate = (cold_s if cold_s > clock.rest else _seconds(small, n, 1)) / evaluations
         if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements are four times the subsequences
             return
 
 
-def _measure(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> None:
+def _measure(spec: JobSpec, model: VideoModel, one: PlanCost, clock: _Clock) -> None:
     estimator = replace(job_estimator(spec), kind=one.kind, tolerance=None)
     for shape, how in ((one, estimator), _stand_in(one, estimator, model.n_max)):
         engine = _engine(spec, model, how)
@@ -119,7 +119,7 @@ def _measure(spec: JobSpec, model: VideoModel, one: Outlook, clock: _Clock) -> N
         clock.found.append(Figure(one.kind, one.n, one.evaluations, one.evaluations * clock.rate))
 
 
-def _take(engine: Engine, shape: Outlook, batch: int, clock: _Clock) -> None:
+def _take(engine: Engine, shape: PlanCost, batch: int, clock: _Clock) -> None:
     """Figures of one length: in larger batches while there is time, since the first rate is that of a single video."""
     most = engine.fitting(shape.n, shape.largest, shape.terms)
     while True:
@@ -144,7 +144,7 @@ def _median(engine: Engine, n: int, batch: int, clock: _Clock) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _stand_in(one: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Outlook, Estimator]:
+def _stand_in(one: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[PlanCost, Estimator]:
     """The same estimator where it takes little to plan and to compute."""
     n = one.n
     if one.kind == "exact":
@@ -153,7 +153,7 @@ def _stand_in(one: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Ou
         how = replace(estimator, kind="exact")
     else:
         how = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return outlook(how, one.kind, n, n_max), how
+    return plan_cost(how, one.kind, n, n_max), how
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from esv_ray.core.memory import in_words
+from esv_ray.core.memory import format_bytes
 from esv_ray.forecast.forecast import Forecast, Length
 from esv_ray.forecast.io import ADVISED_BYTES, ERROR, unread
 from esv_ray.machine import cores, spare_memory
@@ -173,16 +173,17 @@ def _of_input(told: Forecast) -> Iterator[str]:
     if large:
         most = max(large, key=lambda one: one.compressed)
         yield (
-            f"{len(large)} row groups are larger than the advised {in_words(ADVISED_BYTES)}, the largest "
-            f"{in_words(most.compressed)} (row group {most.row_group} of {most.file}): write smaller ones"
+            f"{len(large)} row groups are larger than the advised {format_bytes(ADVISED_BYTES)}, the largest "
+            f"{format_bytes(most.compressed)} (row group {most.row_group} of {most.file}): write smaller ones"
         )
     above = [one for one in told.partitions if one.decoding > budget]
     if above:
         most = max(above, key=lambda one: one.decoding)
         yield (
-            f"{len(above)} row groups of {sum(one.rows for one in above)} videos take up to {in_words(most.decoding)} "
-            f"when decoded, above the memory budget of {in_words(budget)} (first: row group {above[0].row_group} of "
-            f"{above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
+            f"{len(above)} row groups of {sum(one.rows for one in above)} videos take up to "
+            f"{format_bytes(most.decoding)} when decoded, above the memory budget of {format_bytes(budget)} (first: "
+            f"row group {above[0].row_group} of {above[0].file}): their videos would fail; write smaller row groups, "
+            "or raise compute.memory_budget"
         )
     if told.lengths.frameless:
         yield f"{told.lengths.frameless} rows have no frames and would fail"
@@ -221,7 +222,10 @@ def _of_actors(told: Forecast) -> Iterator[str]:
 
         spare, needed = spare_memory(torch.device("cpu")), actors.at_work * (told.work_bytes + told.reading)
         if needed > spare:
-            yield f"{actors.at_work} actors take up to {in_words(needed)} together, {in_words(spare)} is free here now"
+            yield (
+                f"{actors.at_work} actors take up to {format_bytes(needed)} together, {format_bytes(spare)} is free "
+                "here now"
+            )
 
 
 def _of_figures(told: Forecast) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from esv_ray.core.cost import Outlook
+from esv_ray.core.cost import PlanCost
 from esv_ray.core.estimator import Resolved
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
@@ -61,7 +61,7 @@ class Figures:
 
 
 # From what a plan will be, and how many videos go together on average, to seconds a video, and how that is known.
-Pace = Callable[[Outlook, float], tuple[float, str]]
+Pace = Callable[[PlanCost, float], tuple[float, str]]
 
 
 def pace_of(figures: Figures, model: VideoModel) -> Pace:
@@ -85,7 +85,7 @@ def pace_of(figures: Figures, model: VideoModel) -> Pace:
     def work(of: ModelSize | None, n: int, evaluations: float) -> float:
         return of.flops(n, evaluations) if scaled and of is not None else float(evaluations)
 
-    def pace(asked: Outlook, together: float) -> tuple[float, str]:
+    def pace(asked: PlanCost, together: float) -> tuple[float, str]:
         same = [one for one in figures.found if one.kind == asked.kind]
         if not same:
             known = ", ".join(sorted({one.kind for one in figures.found})) or "none"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 
-from esv_ray.attribution.plan_cache import is_kept
+from esv_ray.attribution.plan_cache import is_cached
 from esv_ray.attribution.worker import job_engine
-from esv_ray.core.cost import Outlook, outlook
+from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Resolved, recipe_for
 from esv_ray.core.games.model import VideoModel
@@ -37,7 +37,7 @@ class LengthWork:
     n: int
     videos: int
     left: int
-    stages: tuple[Outlook, ...]
+    stages: tuple[PlanCost, ...]
     refused: str | None
     memory: int
     batches: tuple[int, ...]
@@ -112,12 +112,12 @@ def _of_length(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: 
     return LengthWork(n, videos, left, tuple(stages), None, engine.needed_bytes(n, batches[-1]), tuple(batches))
 
 
-def _outlook(engine: Engine, kind: Resolved, n: int) -> Outlook:
-    told = outlook(engine.estimator, kind, n, engine.model.n_max)
+def _outlook(engine: Engine, kind: Resolved, n: int) -> PlanCost:
+    told = plan_cost(engine.estimator, kind, n, engine.model.n_max)
     if kind == "exact":  # lattices are made in little time
         return told
     recipe = recipe_for(replace(engine.estimator, kind=kind), n, n_max=engine.model.n_max)
-    return replace(told, plan_s=_LOAD_S) if is_kept(recipe) else told
+    return replace(told, plan_s=_LOAD_S) if is_cached(recipe) else told
 
 
 def _fits(engine: Engine, n: int) -> bool:
@@ -128,6 +128,6 @@ def _fits(engine: Engine, n: int) -> bool:
     return True
 
 
-def all_stages(work: Sequence[LengthWork]) -> list[Outlook]:
+def all_stages(work: Sequence[LengthWork]) -> list[PlanCost]:
     """Every plan that is needed."""
     return [stage for one in work for stage in one.stages]

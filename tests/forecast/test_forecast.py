@@ -13,7 +13,7 @@ import pytest
 
 from esv_ray import storage
 from esv_ray.bench.report import read_figures
-from esv_ray.core.cost import Outlook
+from esv_ray.core.cost import PlanCost
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, EsvError, JobError, SpecError
 from esv_ray.forecast import io as forecast_io
@@ -309,8 +309,8 @@ def figures(*found: Figure, size: ModelSize | None = None) -> Figures:
     return Figures(found, "figures", "cpu", 1, "highest", size)
 
 
-def outlook_of(n: int, evaluations: int) -> Outlook:
-    return Outlook("exact", n, evaluations, True, 1, 1, 0.0)
+def outlook_of(n: int, evaluations: int) -> PlanCost:
+    return PlanCost("exact", n, evaluations, True, 1, 1, 0.0)
 
 
 def test_figures_are_interpolated() -> None:
@@ -325,7 +325,7 @@ def test_figures_are_interpolated() -> None:
     slow = pace_of(figures(Figure("exact", 8, 100, 1.0, 6.0)), model)
     assert (slow(outlook_of(8, 100), 1)[0], slow(outlook_of(8, 100), 3)[0]) == (7.0, 3.0)
     with pytest.raises(SpecError, match=r"expected figures of the estimator adjusted, .* got exact; run esv bench"):
-        pace(Outlook("adjusted", 9, 10, True, 1, 1, 0.0), 1)
+        pace(PlanCost("adjusted", 9, 10, True, 1, 1, 0.0), 1)
 
 
 def test_figures_of_other_sizes_are_scaled_by_operations(tmp_path: Path, features: str) -> None:

@@ -486,7 +486,7 @@ def test_values_out_of_their_range_are_refused(monkeypatch: pytest.MonkeyPatch) 
         found.esv[:, 0] += 0.25
         return found
 
-    monkeypatch.setattr("esv_ray.core.engine.attribute", wrong)
+    monkeypatch.setattr("esv_ray.core.exact.plan.attribute", wrong)
     with pytest.raises(DataError, match=r"sequence 0: ESVs miss efficiency: sum and score - prior differ by 0\.25"):
         explain(make_model(), sequence(3))
 

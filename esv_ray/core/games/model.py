@@ -66,7 +66,7 @@ class VideoModel:
         """The model on another device or in another floating dtype; its modules are moved, not copied."""
         return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
 
-    def value_of_nothing(self, output: Output) -> Tensor:
+    def empty_value(self, output: Output) -> Tensor:
         """(C,) float64 value of the empty sequence: the class prior, or its logarithm.
 
         Raises:

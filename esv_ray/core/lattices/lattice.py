@@ -7,6 +7,7 @@ scale s - 1 that miss one of its elements; they are indices into the previous sc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
@@ -16,11 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
+
 WORD_BITS = 62  # int64 without the sign bit, and one spare
-MOST_FULL = 30  # elements of a full lattice
+MAX_FULL = 30  # elements of a full lattice
 _ROWS_AT_ONCE = 2**14  # of a full lattice while it is built: bounds the memory beside the result
 
-Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
 
@@ -44,10 +46,6 @@ class Scale:
     def __len__(self) -> int:
         return self.masks.shape[0]
 
-    def tensors(self) -> list[Tensor]:
-        """Those that it has."""
-        return [part for part in (self.masks, self.parents, self.parent_share, self.elements) if part is not None]
-
 
 @dataclass(frozen=True)
 class Lattice:
@@ -59,23 +57,31 @@ class Lattice:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lattice:
         """The same lattice on a device; ``parent_share`` takes the model's dtype."""
-        return Lattice(
-            self.n,
-            self.full,
-            tuple(
-                Scale(
-                    scale.masks.to(device),
-                    None if scale.parents is None else scale.parents.to(device),
-                    None if scale.parent_share is None else scale.parent_share.to(device, dtype),
-                    None if scale.elements is None else scale.elements.to(device),
-                )
-                for scale in self.scales
-            ),
-        )
+        return Lattice(self.n, self.full, tuple(moved(scale, device, dtype) for scale in self.scales))
 
     def nbytes(self) -> int:
-        """Bytes held by all of its tensors."""
-        return sum(tensor.nbytes for scale in self.scales for tensor in scale.tensors())
+        """Return the bytes held by all tensors."""
+        return sum(total_bytes(scale) for scale in self.scales)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, for storage (`from_tensors`)."""
+        out = {"full": torch.tensor(self.full)}
+        for s, scale in enumerate(self.scales, start=1):
+            out |= numbered(s, tensor_fields(scale))
+        return out
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Lattice:
+        """Rebuild a lattice from its `tensors`.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        scales = tuple(
+            Scale(parts["masks"], parts.get("parents"), parts.get("parent_share"), parts.get("elements"))
+            for _, parts in by_number(tensors)
+        )
+        return cls(len(scales), bool(tensors["full"]), scales)
 
     def elements(self, s: int, start: int, stop: int) -> Tensor:
         """Positions of some subsequences of length s, ascending: (R, s) int32."""
@@ -143,7 +149,7 @@ def full_parents(elements: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _binomials(device: torch.device) -> Tensor:
-    return torch.tensor([[comb(e, k) for k in range(MOST_FULL + 1)] for e in range(MOST_FULL)], device=device)
+    return torch.tensor([[comb(e, k) for k in range(MAX_FULL + 1)] for e in range(MAX_FULL)], device=device)
 
 
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
@@ -154,8 +160,8 @@ def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> 
         scales_with_elements: keep element positions for the scales s up to this one.
         parents: keep the parents; else they are made when asked for.
     """
-    if not 1 <= n <= MOST_FULL:
-        raise ValueError(f"a full lattice has 1 to {MOST_FULL} elements, got {n}")
+    if not 1 <= n <= MAX_FULL:
+        raise ValueError(f"a full lattice has 1 to {MAX_FULL} elements, got {n}")
     by_size = [np.zeros(1, dtype=np.int64)]  # subsets of the first e elements, ascending, for each size
     for e in range(n):
         grown = [masks | np.int64(1 << e) for masks in by_size]

@@ -1,16 +1,13 @@
-"""Lattices that are not full: drawn by the paper's Algorithm 1, or given."""
+"""Lattices sampled by the paper's Algorithm 1."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from math import comb
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from esv_ray.core.keyed import UInt64Array, derive_key, mix64
-from esv_ray.core.lattices.lattice import WORD_BITS, Int32Array, Int64Array, Lattice, Scale
+from esv_ray.core.keyed import Int64Array, UInt64Array, derive_key, mix64
+from esv_ray.core.lattices.lattice import WORD_BITS, Int32Array, Lattice, Scale
 
 
 def sampled_lattice(n: int, *, m: int, key: np.uint64, scales_with_elements: int, parents: bool = True) -> Lattice:
@@ -49,44 +46,6 @@ def sampled_lattice(n: int, *, m: int, key: np.uint64, scales_with_elements: int
         positions = _bits(masks, n).nonzero()[1].reshape(-1, s) if s <= scales_with_elements else None
         scales.append(_scale(masks, rows, counts, positions))
     return Lattice(n, False, tuple(scales))
-
-
-def lattice_from_subsequences(n: int, subsequences: Sequence[npt.ArrayLike]) -> Lattice:
-    """A lattice of given subsequences, e.g. those that another implementation drew.
-
-    Args:
-        n: elements.
-        subsequences: for s = 1..n the positions (N_s, s), ascending in each row; rows are distinct.
-
-    Raises:
-        ValueError: a scale is missing or misshapen, or a subsequence has no parent at the scale before.
-    """
-    if len(subsequences) != n:
-        raise ValueError(f"expected subsequences of every length 1..{n}, got {len(subsequences)} lengths")
-    element_keys = _element_keys(n)
-    scales: list[Scale] = []
-    previous: UInt64Array = np.zeros(0, dtype=np.uint64)
-    for s, given in enumerate(subsequences, start=1):
-        positions = np.asarray(given, dtype=np.int64)
-        if positions.ndim != 2 or positions.shape[1] != s or not len(positions):
-            raise ValueError(f"subsequences of length {s} must be (N, {s}), got {positions.shape}")
-        masks = np.bitwise_or.reduce(_single_bits(n)[positions], axis=1)  # (N_s, W)
-        keys = np.bitwise_xor.reduce(element_keys[positions], axis=1)  # (N_s,)
-        rows, counts = None, None
-        if s > 1:
-            sorter = np.argsort(previous)
-            wanted = keys[:, None] ^ element_keys[positions]  # (N_s, s) keys of all possible parents
-            at = np.searchsorted(previous, wanted, sorter=sorter).clip(max=len(previous) - 1)
-            found = sorter[at]
-            row, column = (previous[found] == wanted).nonzero()
-            rows, counts = _padded(row, found[row, column], len(keys), missing=len(previous))
-            if not counts.all():
-                orphan = positions[int(np.argmin(counts))].tolist()
-                raise ValueError(f"subsequence {orphan} has no parent among those of length {s - 1}")
-        scales.append(_scale(masks, rows, counts, positions))
-        previous = keys
-    full = all(len(scale) == comb(n, s) for s, scale in enumerate(scales, start=1))
-    return Lattice(n, full, tuple(scales))
 
 
 def _scale(

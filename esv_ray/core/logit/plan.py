@@ -19,25 +19,25 @@ under which the mean of W[i, T] depends only on whether T holds i, and the const
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.keyed import derive_key
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.estimator import Output, longest_scale
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.keyed import Int64Array, derive_key, permutations
+from esv_ray.core.logit.attribution import attribute_logits
 from esv_ray.core.regression.design import draw, subsequences_of
-from esv_ray.core.regression.interactions import FloatArray, Interactions
-from esv_ray.core.regression.surrogate import CONTRASTS, Expectation, Shares, inverse, residual_contrasts
+from esv_ray.core.regression.interactions import FloatArray
+from esv_ray.core.regression.surrogate import CONTRASTS, inverse, of_logits, residual_contrasts
+from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
-
-_MOST_FEATURES = 2048  # of the prior; beyond, and with fewer subsequences than features, only single elements
-_MOST_TRIPLES = 16  # elements
-_SPARE = 1.5  # subsequences for a feature
-_PER_ELEMENT = 3  # subsequences, from where an additive head (TSN) is known without error
-_KNOWN = 1e4  # prior variance of what is to be fitted whatever its size
+from esv_ray.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,6 @@ class LogitScale:
     def __len__(self) -> int:
         return self.member.shape[1]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Those that it has, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
 
 @dataclass(frozen=True)
 class LogitPlan:
@@ -86,62 +81,71 @@ class LogitPlan:
     weights: Tensor
     exact: bool
 
-    def evaluations(self, n_max: int | None) -> int:
-        """Head evaluations that a video costs."""
-        del n_max
-        return sum(len(scale) for scale in self.scales)
+    @property
+    def terms(self) -> int:
+        """1: there is no surrogate."""
+        return 1
 
-    def rows(self, n_max: int) -> list[int]:
-        """Subsequences of each scale."""
+    def apply(
+        self,
+        model: VideoModel,
+        features: Tensor,
+        *,
+        output: Output,
+        relabelling: Tensor | None,
+        workspace: Workspace,
+    ) -> Attribution:
+        """Compute the ESVs of a batch of videos (`attribute_logits`)."""
+        assert output == "logit", "probabilities have plans of their own"
+        return attribute_logits(model, features, self, relabelling=relabelling, workspace=workspace)
+
+    def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
+        """Return a random permutation (B, n) of the elements for each key; None if exact."""
+        return None if self.exact else permutations(keys, self.n)
+
+    def evaluations(self, n_max: int | None) -> int:
+        """Return the head evaluations per video."""
+        return sum(self.rows(n_max))
+
+    def rows(self, n_max: int | None) -> list[int]:
+        """Return the number of subsequences of each scale."""
         del n_max
         return [len(scale) for scale in self.scales]
 
     def largest(self) -> int:
-        """Subsequences of its largest scale."""
+        """Return the number of subsequences of the largest scale."""
         return max(len(scale) for scale in self.scales)
 
+    def score_rows(self) -> int:
+        """Return the rows of scores read and written per video: those of each subsequence."""
+        return sum(len(scale) for scale in self.scales)
+
     def nbytes(self) -> int:
-        """Bytes held by its tensors."""
-        return self.weights.nbytes + sum(t.nbytes for scale in self.scales for t in scale.tensors().values())
+        """Return the bytes held by the plan's tensors."""
+        return total_bytes(self) + sum(total_bytes(scale) for scale in self.scales)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LogitPlan:
-        """The same on a device in a dtype."""
-        scales = tuple(
-            LogitScale(
-                scale.s,
-                scale.elements.to(device),
-                scale.member.to(device),
-                None if scale.operator is None else scale.operator.to(device, dtype),
-                scale.weight,
-                scale.mean_weight,
-            )
-            for scale in self.scales
-        )
-        return LogitPlan(self.n, scales, self.weights.to(device, dtype), self.exact)
+        """Copy the plan to a device in a dtype."""
+        return replace(moved(self, device, dtype), scales=tuple(moved(scale, device, dtype) for scale in self.scales))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, for storage (`from_tensors`)."""
-        out = {"weights": self.weights, "exact": torch.tensor(self.exact)}
+        """Return the tensors to store, by name (`from_tensors`)."""
+        out = tensor_fields(self) | {"exact": torch.tensor(self.exact)}
         for scale in self.scales:
-            out |= {f"{scale.s}.{name}": tensor for name, tensor in scale.tensors().items()}
-            out[f"{scale.s}.factors"] = torch.tensor([scale.weight, scale.mean_weight], dtype=torch.float64)
+            factors = torch.tensor([scale.weight, scale.mean_weight], dtype=torch.float64)
+            out |= numbered(scale.s, tensor_fields(scale) | {"factors": factors})
         return out
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LogitPlan:
-        """From what `tensors` gave.
+        """Rebuild a plan from its `tensors`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a tensor is missing.
         """
-        found: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            s, dot, part = name.partition(".")
-            if dot:
-                found.setdefault(int(s), {})[part] = tensor
         scales = tuple(
             LogitScale(s, parts["elements"], parts["member"], parts.get("operator"), *parts["factors"].tolist())
-            for s, parts in sorted(found.items())
+            for s, parts in by_number(tensors)
         )
         return cls(len(tensors["weights"]), scales, tensors["weights"], bool(tensors["exact"]))
 
@@ -172,7 +176,7 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
 
 
 def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
-    longest = n if n_max is None else min(n, n_max)
+    longest = longest_scale(n, n_max)
     scales, variances = [], []
     for s, weight in enumerate(scale_weights(n, n_max).tolist(), start=1):
         count = comb(n, s) if rows is None else max(rows, n)
@@ -190,21 +194,6 @@ def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
     return LogitPlan(n, tuple(scales), torch.from_numpy(weights), not variances)
 
 
-def expected_of_logits(n: int, rows: int) -> Expectation:
-    """What is expected of f^s where `rows` subsequences of a length are looked at.
-
-    Bins would follow the plan's order of elements, which relabelling makes meaningless: every element is its own.
-    """
-    single = tuple(range(n))
-    pairs = 1 + n + comb(n, 2)
-    additive = _KNOWN if rows >= _PER_ELEMENT * n else 0.92
-    if n <= _MOST_TRIPLES and rows >= _SPARE * comb(n, 3):
-        return Expectation(Interactions(n, single, single, 3), Shares((additive, 0.06, 0.015), 0.01))
-    if pairs <= _MOST_FEATURES and rows >= pairs / _SPARE:
-        return Expectation(Interactions(n, single, single, 2), Shares((additive, 0.06), 0.02))
-    return Expectation(Interactions(n, single, single, 1), Shares((additive,), 0.08))
-
-
 def _kriging(
     member: FloatArray, s: int, weight: float, mean_weight: float, rows: int, seed: int
 ) -> tuple[Tensor, FloatArray]:
@@ -213,7 +202,7 @@ def _kriging(
     Everything is in terms of coefficients of the features: weights of a functional t are features @ coefficients.
     """
     n = member.shape[1]
-    expected = expected_of_logits(n, rows)
+    expected = of_logits(n, rows)
     values, prior = expected.features.features(member, s), expected.shares.variances(expected.features)
     noise = expected.shares.noise
     gram = values.T @ values

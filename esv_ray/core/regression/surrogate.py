@@ -23,6 +23,10 @@ _FEW_BINS = 8  # of pairs, or triples, where there are not as many as elements
 _MOST_BINS = 16  # of pairs in a surrogate of heads, of triples where elements are more
 _MOST_TRIPLES = 16  # elements of whose triples each is a feature; with more, plans would take seconds
 _MANY_ROWS = 2048  # from where each of up to 24 elements is a bin of heads
+_MAX_LOGIT_FEATURES = 2048  # of logits; beyond, and with fewer subsequences than features, only single elements
+_ROWS_PER_FEATURE = 1.5  # subsequences per feature of logits
+_ROWS_PER_ELEMENT = 3  # subsequences, from where an additive head (TSN) is fitted without error
+_FREE_VARIANCE = 1e4  # prior variance of a part that is fitted whatever its size
 _COMPLETE_NOISE = 1e-7  # where every subsequence is there, the fit is the projection
 
 
@@ -80,6 +84,21 @@ def of_values(n: int, rows: int) -> Expectation:
     if n <= MOST_SINGLE and 5 * rows >= 2 * comb(_MOST_BINS, 3):
         return Expectation(interactions(n, 3, triple_bins=_MOST_BINS), Shares((0.7, 0.25, 0.045), 0.02))
     return Expectation(interactions(n, 3, triple_bins=_FEW_BINS), Shares((0.7, 0.25, 0.03), 0.03))
+
+
+def of_logits(n: int, rows: int) -> Expectation:
+    """Return the expectation of f^s, for ESVs in logits from `rows` subsequences per length.
+
+    Bins would follow the plan's order of elements, which relabelling makes meaningless: each element is its own bin.
+    """
+    single = tuple(range(n))
+    pairs = 1 + n + comb(n, 2)
+    additive = _FREE_VARIANCE if rows >= _ROWS_PER_ELEMENT * n else 0.92
+    if n <= _MOST_TRIPLES and rows >= _ROWS_PER_FEATURE * comb(n, 3):
+        return Expectation(Interactions(n, single, single, 3), Shares((additive, 0.06, 0.015), 0.01))
+    if pairs <= _MAX_LOGIT_FEATURES and rows >= pairs / _ROWS_PER_FEATURE:
+        return Expectation(Interactions(n, single, single, 2), Shares((additive, 0.06), 0.02))
+    return Expectation(Interactions(n, single, single, 1), Shares((additive,), 0.08))
 
 
 @dataclass(frozen=True)
