@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
         engine.check(n)
     text = str(caught.value)
     assert f"n = {n} elements" in text
-    assert re.search(r"[TP]B of memory, 268 MB is to be had", text)
+    assert re.search(r"[TP]B of memory, but only 268 MB is available", text)
     assert ("adjusted or auto" if kind == "exact" else "a smaller m") in text
     longest = int(text.partition("largest n that fits is ")[2].partition(":")[0])
     assert 10 < longest < n

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import comb
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from esv_ray.core.estimator import Estimator, resolve
 from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.plan import plan_for
 from esv_ray.errors import SpecError
+from esv_ray.spec import EstimatorSpec
 from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices
 
 CPU = torch.device("cpu")
@@ -87,3 +90,15 @@ def test_misuse() -> None:
         Estimator("best")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="at least 1"):
         Estimator("auto", m=0)
+
+
+def test_a_spec_requests_the_same_estimator() -> None:
+    """The keys and defaults of a spec's section are the fields of the estimator, one to one."""
+    assert Estimator(**EstimatorSpec().model_dump()) == Estimator()
+    assert list(EstimatorSpec.model_fields) == [field.name for field in fields(Estimator)]
+
+
+@pytest.mark.parametrize("values", [{"m": 2.5}, {"iterations": True}, {"seed": "1"}, {"tolerance": "0.05"}])
+def test_wrong_types(values: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected a (whole )?number"):
+        Estimator(**values)

@@ -281,7 +281,7 @@ def test_exact_differences_have_no_standard_errors() -> None:
 
 def test_what_has_no_logits() -> None:
     game = characteristic_game(lambda positions: positions.float().sum(dim=1, keepdim=True), torch.zeros(1))
-    with pytest.raises(SpecError, match="gives values of its own, not logits"):
+    with pytest.raises(SpecError, match="returns values of its own, not logits"):
         run(game, torch.zeros((1, 4, 1)))
     prior = torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64)
     model = multiscale_model(make_heads(), prior, feature_dim=4)
@@ -291,9 +291,9 @@ def test_what_has_no_logits() -> None:
 
 def test_what_does_not_fit() -> None:
     pooled = variable_length_model(Pooled(), make_prior(3), feature_dim=4)
-    with pytest.raises(SpecError, match=r"n = 2000 elements look at 2\^2000 - 1 subsequences"):
+    with pytest.raises(SpecError, match=r"n = 2000 elements evaluate 2\^2000 - 1 subsequences"):
         Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).check(2000)
-    with pytest.raises(SpecError, match=r"n = 200 elements look at 6\.6e\+07 subsequences and take .*; the largest n"):
+    with pytest.raises(SpecError, match=r"n = 200 elements evaluate 6\.6e\+07 subsequences and take .*; the largest n"):
         Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).check(200)
     engine = Engine(MODEL, Estimator("auto", 2**20, 64, output="logit"), memory_budget=2**30)
     assert engine.kind(60) == "exact"

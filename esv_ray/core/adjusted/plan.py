@@ -1,4 +1,4 @@
-"""The plan of the adjusted estimator: which subsequences, and fixed operators over them. Shape only, no features."""
+"""The plan of the adjusted estimator: its subsequences, and fixed operators over them. Shape only, no features."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
 
-# Of a head's own unexplained part, that each shorter head, and every head at larger sizes, is taken to have of the same
-# sign. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260, 0.259 %, 1,024 rows
-# 0.060, 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50, 0.43, 0.44, 0.46 %,
-# with 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which have nothing in common, 2 to 7 % more than without.
+# Share of a head's residual that is carried over to each shorter head, and to every head at larger sizes, because their
+# residuals are correlated. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260,
+# 0.259 %, 1,024 rows 0.060, 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50,
+# 0.43, 0.44, 0.46 %, with 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which are uncorrelated, 2 to 7 % more
+# than without.
 _BORROWED = 0.25
 
 
 @dataclass(frozen=True)
 class Size:
-    """One size of subsequences: what is looked at, and operators on it.
+    """The evaluated subsequences of one size, and operators on their values.
 
-    Heads are asked where `elements` are there. Tensors are of the model's dtype and on its device.
+    The head is evaluated if there are `elements`. Tensors are in the model's dtype and on its device.
 
     Attributes:
         k: the size.
-        count: N, subsequences looked at.
+        count: N, number of evaluated subsequences.
         member: (n + 1, N) uint8, the last row ones.
-        elements: (N, k) int32 ascending; None where no head is asked.
-        fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts, of which there are none
-            where all subsequences are there; None without a head, or for the full sequence.
-        readout: (n + L, N): contrasts of values by elements, then residual contrasts; none for the full sequence.
-        scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), by which b, a, c are applied to sums over X.
-        responses: (n, L * heads): from the residual contrasts of all shorter heads that have any to one draw of the
-            error that their surrogates bring into the ESVs' part of this size, before the softmax.
-        borrowed: share of the own unexplained part that is added once more.
+        elements: (N, k) int32 ascending; None if no head is evaluated.
+        fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts (L = 0 if all subsequences
+            of the size are evaluated); None without a head, or for the full sequence.
+        readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence.
+        scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), factors of b, a, c applied to sums over X.
+        responses: (n, L * heads): from the residual contrasts of all shorter heads to one draw of the error that their
+            surrogates cause in the ESVs' part of this size, before the softmax.
+        borrowed: share of the head's own residual that is added once more.
     """
 
     k: int
@@ -62,15 +63,15 @@ class Size:
 
 @dataclass(frozen=True)
 class AdjustedPlan:
-    """Everything of an adjusted attribution that does not depend on a video.
+    """The shape-only part of an attribution by the adjusted estimator (`core.plan.Plan`).
 
     Attributes:
-        n: elements.
-        sizes: those looked at, ascending; the last is n.
+        n: number of elements.
+        sizes: the evaluated sizes, ascending; the last is n.
         bins: (n,) int64 bin of each element.
-        pairs: (P_2, 2) int64 bins of the interactions of order 2; empty where the surrogate is additive.
-        weights: (n, rows): variance of ESVs by the squares of all sizes' residual contrasts, one after the other.
-        exact: never.
+        pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
+        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated.
+        exact: False.
     """
 
     n: int
@@ -164,9 +165,9 @@ def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> Adjust
     """Build the plan.
 
     Args:
-        n: elements, 2 or more.
-        rows: most subsequences of a size (m times iterations, pooled into one design; n singletons always).
-        seed: of the draws.
+        n: number of elements.
+        rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
+        seed: seed of the draws.
         n_max: the model's longest head; None for a model that scores every size itself.
     """
     with one_thread():

@@ -1,8 +1,9 @@
-"""Which subsequences are looked at: lattices of bitmasks with parents by index. Shape only, no features.
+"""Lattices: the evaluated subsequences, as bitmasks with parents by index. Shape only, no features.
 
 Subsequences of n elements are bitmasks: element i is bit ``i % 62`` of word ``i // 62`` (one int64 word to n = 62,
-several beyond). A scale s holds N_s masks of s elements each. The parents of a subsequence are the subsequences of
-scale s - 1 that miss one of its elements; they are indices into the previous scale, so no N x N' relation is built.
+several for longer ones). A scale s holds N_s masks of s elements each. The parents of a subsequence are the
+subsequences of scale s - 1 that lack one of its elements; they are indices into the previous scale, so no N x N'
+relation is built.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields
 
 WORD_BITS = 62  # int64 without the sign bit, and one spare
 MAX_FULL = 30  # elements of a full lattice
-_ROWS_AT_ONCE = 2**14  # of a full lattice while it is built: bounds the memory beside the result
+_CHUNK = 2**14  # rows of a full lattice built together: bounds the memory beside the result
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -32,10 +33,10 @@ class Scale:
 
     Attributes:
         masks: (N_s, W) int64 words.
-        parents: (N_s, P) int32 indices into the previous scale; the value N_{s-1} stands for "none". None at s = 1,
-            where nobody asks, and where a full lattice makes them when asked (`Lattice.parents`).
-        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None where all s are there.
-        elements: (N_s, s) int32, ascending, of the scales whose heads are evaluated; None where not kept.
+        parents: (N_s, P) int32 indices into the previous scale; N_{s-1} pads missing parents. None at s = 1,
+            where they are not needed, and in a full lattice that computes them on demand (`Lattice.parents`).
+        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None if all s were.
+        elements: (N_s, s) int32, ascending, for scales whose heads are evaluated; None if not stored.
     """
 
     masks: Tensor
@@ -56,7 +57,7 @@ class Lattice:
     scales: tuple[Scale, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lattice:
-        """The same lattice on a device; ``parent_share`` takes the model's dtype."""
+        """Copy the lattice to a device; ``parent_share`` takes the dtype."""
         return Lattice(self.n, self.full, tuple(moved(scale, device, dtype) for scale in self.scales))
 
     def nbytes(self) -> int:
@@ -84,24 +85,24 @@ class Lattice:
         return cls(len(scales), bool(tensors["full"]), scales)
 
     def elements(self, s: int, start: int, stop: int) -> Tensor:
-        """Positions of some subsequences of length s, ascending: (R, s) int32."""
+        """Return the positions of some subsequences of length s, ascending: (R, s) int32."""
         scale = self.scales[s - 1]
         if scale.elements is not None:
             return scale.elements[start:stop]
         return elements_of(scale.masks[start:stop], self.n, s)
 
     def parents(self, s: int, start: int, stop: int) -> Tensor:
-        """Parents of some subsequences of length s, (R, P) int32 as in `Scale.parents`."""
+        """Return the parents of some subsequences of length s, (R, P) int32 as in `Scale.parents`."""
         scale = self.scales[s - 1]
         if scale.parents is not None:
             return scale.parents[start:stop]
         if not self.full:
-            raise ValueError("this lattice was made without parents")
+            raise ValueError("this lattice was built without parents")
         return full_parents(self.elements(s, start, stop))
 
 
 def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """Who is in which subsequence.
+    """Compute the membership matrix of subsequences.
 
     Args:
         masks: (N, W) int64 words.
@@ -109,7 +110,7 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
         dtype: of the result.
 
     Returns:
-        (n + 1, N): one where element i is in the subsequence; the last row is all ones, so that one product with
+        (n + 1, N): 1 if element i is in the subsequence; the last row is all ones, so that one product with
         the values (N, C) gives the sums "with i" and, below them, the sum over all.
     """
     element = torch.arange(n, device=masks.device)
@@ -121,16 +122,16 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
 
 
 def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
-    """Positions of the s elements of each subsequence, ascending: (N, s) int32 from (N, W) words."""
+    """Return the positions of the s elements of each subsequence, ascending: (N, s) int32 from (N, W) words."""
     bits = membership(masks, n, torch.bool)[:n].t()  # (N, n)
     return bits.nonzero()[:, 1].view(-1, s).int()
 
 
 def full_parents(elements: Tensor) -> Tensor:
-    """Parents in a full lattice, by arithmetic.
+    """Compute parents in a full lattice, by arithmetic.
 
     Ascending masks of one length are in colexicographic order, in which {e_0 < ... < e_(s-1)} has the rank
-    sum over k of C(e_k, k + 1); without e_j the later elements move down one place.
+    sum over k of C(e_k, k + 1); without e_j the later elements move down by one.
 
     Args:
         elements: (R, s) int32, ascending in each row.
@@ -153,12 +154,12 @@ def _binomials(device: torch.device) -> Tensor:
 
 
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
-    """All 2^n - 1 subsequences, each scale in the order of its masks.
+    """Build the lattice of all 2^n - 1 subsequences, each scale in the order of its masks.
 
     Args:
-        n: elements, 1..30 (2^n words are built; whether that fits is the caller's check).
-        scales_with_elements: keep element positions for the scales s up to this one.
-        parents: keep the parents; else they are made when asked for.
+        n: number of elements, 1..30 (2^n words are built; the caller checks that they fit in memory).
+        scales_with_elements: store element positions for the scales s up to this one.
+        parents: store the parents; otherwise they are computed on demand.
     """
     if not 1 <= n <= MAX_FULL:
         raise ValueError(f"a full lattice has 1 to {MAX_FULL} elements, got {n}")
@@ -173,8 +174,8 @@ def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> 
         elements = torch.empty((len(masks), s), dtype=torch.int32)
         parent_rows = torch.empty_like(elements) if parents and s > 1 else None
         if parent_rows is not None or s <= scales_with_elements:
-            for start in range(0, len(masks), _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
+            for start in range(0, len(masks), _CHUNK):
+                part = slice(start, start + _CHUNK)
                 elements[part] = elements_of(masks[part], n, s)
                 if parent_rows is not None:
                     parent_rows[part] = full_parents(elements[part])

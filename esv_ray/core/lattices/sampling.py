@@ -11,14 +11,14 @@ from esv_ray.core.lattices.lattice import WORD_BITS, Int32Array, Lattice, Scale
 
 
 def sampled_lattice(n: int, *, m: int, key: np.uint64, scales_with_elements: int, parents: bool = True) -> Lattice:
-    """One iteration of the paper's Algorithm 1.
+    """Draw one iteration of the paper's Algorithm 1.
 
     All singletons; then, scale by scale, at most m drawn uniformly without replacement from the distinct
     one-element extensions of the subsequences drawn at the scale before.
 
     Args:
-        n: elements, from 1 to beyond 1,000.
-        m: most subsequences a scale.
+        n: number of elements; more than 1,000 are supported.
+        m: most subsequences per scale.
         key: fixes the draw.
         scales_with_elements: as for `full_lattice`.
         parents: as for `full_lattice`.
@@ -39,7 +39,7 @@ def sampled_lattice(n: int, *, m: int, key: np.uint64, scales_with_elements: int
         rows, counts = None, None
         if parents:
             # A pool entry with the same key is the same subsequence grown from another parent. Hashed keys (n > 62)
-            # could coincide by chance, once in 10^8 plans: compare the masks and drop such a parent.
+            # coincide by chance once in 10^8 plans: compare the masks and drop such a parent.
             same = ((masks[parent] | single[element]) == grown[row]).all(axis=1)
             rows, counts = _padded(row[same], parent[same], len(grown), missing=len(masks))
         masks = grown
@@ -60,14 +60,14 @@ def _scale(
 
 
 def _bits(masks: Int64Array, n: int) -> npt.NDArray[np.bool_]:
-    """(N, n) membership from (N, W) words."""
+    """Return (N, n) membership from (N, W) words."""
     element = np.arange(n)
     words = masks if n <= WORD_BITS else masks[:, element // WORD_BITS]  # (N, 1) or (N, n)
     return ((words >> (element % WORD_BITS)) & 1).astype(np.bool_)
 
 
 def _single_bits(n: int) -> Int64Array:
-    """(n, W): the mask of each single element."""
+    """Return (n, W): the mask of each single element."""
     element = np.arange(n)
     out = np.zeros((n, -(-n // WORD_BITS)), dtype=np.int64)
     out[element, element // WORD_BITS] = np.int64(1) << (element % WORD_BITS)
@@ -75,14 +75,14 @@ def _single_bits(n: int) -> Int64Array:
 
 
 def _element_keys(n: int) -> UInt64Array:
-    """(n,) words whose exclusive or over a subsequence names it: the mask itself while one word holds it."""
+    """Return (n,) words whose XOR over a subsequence identifies it: the mask itself if it fits in one word."""
     if n <= WORD_BITS:
         return _single_bits(n)[:, 0].astype(np.uint64)
     return mix64(np.arange(n, dtype=np.uint64))
 
 
 def _smallest_distinct(values: UInt64Array, m: int) -> np.uint64:
-    """The m-th smallest distinct value, or the largest where there are fewer."""
+    """Return the m-th smallest distinct value, or the largest if there are fewer."""
     take = min(len(values), 2 * m)
     while True:
         lowest = values if take == len(values) else np.partition(values, take - 1)[:take]
@@ -95,7 +95,7 @@ def _smallest_distinct(values: UInt64Array, m: int) -> np.uint64:
 
 
 def _padded(row: Int64Array, value: Int64Array, n_rows: int, *, missing: int) -> tuple[Int32Array, Int64Array]:
-    """Ragged lists as a matrix: values (K,) that belong to rows (K,) -> (n_rows, longest), and each row's count."""
+    """Pad ragged lists to a matrix: values (K,) of rows (K,) -> (n_rows, longest), and each row's count."""
     counts = np.bincount(row, minlength=n_rows)
     order = np.argsort(row, kind="stable")
     column = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)

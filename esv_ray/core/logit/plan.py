@@ -6,14 +6,14 @@ mean over s = 1 .. h_k = min(k, n_max) of the mean of f^s over the subsequences 
     phi_i = (F(all) - F(none)) / n + sum over s of  w_s * D_s(i),    w_s = 1/n * sum over k = s .. n-1 of s / (k h_k),
 
 with the contrast D_s(i) = mean of f^s(T) over T with i - mean over T without i, |T| = s. Nothing longer than n_max is
-looked at: n = 64 with heads up to 3 are 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
+evaluated: n = 64 with heads up to 3 takes 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
 
 Sampled, D_s is estimated from a few subsequences of length s by kriging: weights W[i, T] of least expected error if f^s
 is mostly a sum of low-order interactions (`surrogate`), under the constraints
 
     sum over T of W[i, T] = 0,    sum over T with i of W[i, T] = 1.
 
-They make the estimate unbiased whatever f^s is: each video's elements are relabelled by a uniformly random permutation,
+They make the estimate unbiased for any f^s: each video's elements are relabelled by a uniformly random permutation,
 under which the mean of W[i, T] depends only on whether T holds i, and the constraints leave one such mean: that of D_s.
 """
 
@@ -48,10 +48,10 @@ class LogitScale:
         s: the length.
         elements: (N, s) int32 ascending.
         member: (n + 1, N) uint8, the last row ones.
-        operator: (n + 1 + L, N): share of the ESVs, share of F(all), residual contrasts; None where every subsequence
-            is there: means do.
+        operator: (n + 1 + L, N): share of the ESVs, share of F(all), residual contrasts; None if every subsequence is
+            evaluated: means suffice.
         weight: w_s.
-        mean_weight: of the mean of f^s in F(all).
+        mean_weight: weight of the mean of f^s in F(all).
     """
 
     s: int
@@ -67,13 +67,13 @@ class LogitScale:
 
 @dataclass(frozen=True)
 class LogitPlan:
-    """Everything of ESVs in logits that does not depend on a video.
+    """The shape-only part of an attribution in logits (`core.plan.Plan`).
 
     Attributes:
-        n: elements.
+        n: number of elements.
         scales: ascending.
-        weights: (n, rows): variance of ESVs by the squares of all residual contrasts.
-        exact: whether every subsequence up to the longest head is looked at.
+        weights: (n, rows): variance of ESVs per square of a residual contrast.
+        exact: whether every subsequence up to the longest head is evaluated.
     """
 
     n: int
@@ -151,7 +151,7 @@ class LogitPlan:
 
 
 def scale_weights(n: int, n_max: int | None) -> FloatArray:
-    """w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
+    """Return w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
     if n_max is None:
         return np.append(np.full(n - 1, 1 / n), 0.0)
     k = np.arange(1, n)
@@ -165,10 +165,10 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
     """Build the plan.
 
     Args:
-        n: elements.
-        rows: most subsequences of a length, but never fewer than n, so that each element is in and out of some; None:
+        n: number of elements.
+        rows: most subsequences per length, but at least n, so that each element is in some and not in others; None:
             all of them.
-        seed: of the draws.
+        seed: seed of the draws.
         n_max: the model's longest head; None for a model that scores every length itself.
     """
     with one_thread():
@@ -197,9 +197,9 @@ def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
 def _kriging(
     member: FloatArray, s: int, weight: float, mean_weight: float, rows: int, seed: int
 ) -> tuple[Tensor, FloatArray]:
-    """Operator (n + 1 + L, N), and the variance (n,) of the ESVs' part for a unit of prior variance.
+    """Return the operator (n + 1 + L, N), and the variance (n,) of the ESVs' part per unit of prior variance.
 
-    Everything is in terms of coefficients of the features: weights of a functional t are features @ coefficients.
+    Weights are expressed by coefficients of the features: weights of a functional t are features @ coefficients.
     """
     n = member.shape[1]
     expected = of_logits(n, rows)
@@ -215,13 +215,13 @@ def _kriging(
     element = np.zeros((n, len(prior)))
     element[:, 0] = q
     element[np.arange(n), 1 + np.arange(n)] = spread * np.sqrt(n)
-    # Contrasts of f^s: those of its features, and of each subsequence's own part, which belongs to the contrast too.
+    # Contrasts of f^s: those of its features, and of each subsequence's noise, which is part of the contrast too.
     holding, missing = comb(n - 1, s - 1), comb(n - 1, s)
     own = element * (1 / holding + 1 / missing) - constant / missing
-    wanted = expected.features.contrasts(s)  # (n, P)
-    target = wanted * prior + noise * own
+    contrasts = expected.features.contrasts(s)  # (n, P)
+    target = contrasts * prior + noise * own
     base = solved @ target.T  # (P, n) coefficients of the weights before the constraints
-    # Two multipliers for each element, of the constant and of its membership.
+    # Two Lagrange multipliers for each element, of the constant and of its membership.
     fix = solved @ np.concatenate([constant[None], element]).T  # (P, 1 + n)
     answers = gram @ fix
     a = np.full(n, constant @ answers[:, 0])
@@ -238,15 +238,15 @@ def _kriging(
     flat = solved @ (constant * (prior + noise / total))
     flat += fix[:, 0] * (1 - constant @ gram @ flat) / a[0]
     mean = values @ flat
-    contrast -= contrast.mean(axis=0)  # contrasts of all elements add up to nothing
+    contrast -= contrast.mean(axis=0)  # contrasts of all elements sum to zero
     centred = coefficients - coefficients.mean(axis=1, keepdims=True)
-    # What the weights get wrong, order by order and by each subsequence's own part: those of D_s, and of the share of
-    # F(all) that each element has.
+    # Error of the weights, in the features and in each subsequence's noise: those of D_s, and of each element's share
+    # of F(all).
     part = mean_weight / n
-    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * wanted
-    off[:, 0] = 0.0  # nothing, by the constraints
+    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * contrasts
+    off[:, 0] = 0.0  # exactly, by the constraints
     there = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
-    every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # the two have no product in common
+    every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # their cross terms vanish
     rest = every - np.square(there).sum(axis=1)
     given = weight * contrast + part * mean
     variance = np.square(off) @ prior + noise * (np.square(given - there).sum(axis=1) + rest)
