@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from esv_ray.attribution.work import run_job as run
     from esv_ray.consent import factory
+    from esv_ray.core.games.model import characteristic_game
     from esv_ray.models.bundle import load_model
     from esv_ray.models.explain import explain
     from esv_ray.spec import load_spec
 
-__all__ = ["explain", "factory", "load_model", "load_spec", "run"]
+__all__ = ["characteristic_game", "explain", "factory", "load_model", "load_spec", "run"]
 
 _HOMES = {
+    "characteristic_game": ("esv_ray.core.games.model", "characteristic_game"),
     "explain": ("esv_ray.models.explain", "explain"),
     "factory": ("esv_ray.consent", "factory"),
     "load_model": ("esv_ray.models.bundle", "load_model"),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.requests import Requests, plan_requests
-from esv_ray.core.exact.attribution import Attribution
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
@@ -176,7 +176,7 @@ def _checked(place: Workplace, attribution: Attribution) -> tuple[npt.NDArray[np
         esv=attribution.esv.float().numpy(),
         stderr=None if attribution.stderr is None else attribution.stderr.float().numpy(),
         values=full.numpy(),
-        empty=place.model.value_of_nothing(estimator.output).cpu().numpy(),
+        empty=place.model.empty_value(estimator.output).cpu().numpy(),
         scores=scores.numpy(),
         gaps=attribution.gaps.float().numpy(),
         exact=attribution.exact,

@@ -1,4 +1,4 @@
-"""What of plans takes long to build, built once a machine: actors share it through files."""
+"""Cache of plans in files: actors of a machine share plans that take long to build."""
 
 from __future__ import annotations
 
@@ -12,72 +12,70 @@ from contextlib import ExitStack, contextmanager, suppress
 from math import comb
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.estimator import Recipe
-from esv_ray.core.exact.plan import Blueprint, Operators, blueprint
-from esv_ray.core.lattices.lattice import Lattice, Scale
-from esv_ray.core.logit.plan import LogitPlan
+from esv_ray.core.plan import Plan, build_plan, plan_from_tensors
 from esv_ray.machine import others_can_rename
 
-_FORMAT = 4  # another number here: plans of the same recipe are others now
-_CHEAP = 100_000  # subsequences times elements that are built in less time than a file takes
-_ADJUSTED_WORK = 100  # of a subsequence of an adjusted plan beside one of Algorithm 1's
+_FORMAT = 5  # increased when the plan of a recipe, or its tensors, change
+_CHEAP = 100_000  # subsequences times elements that are built faster than a file is read
+_ADJUSTED_WORK = 100  # work per subsequence of an adjusted plan, relative to Algorithm 1
 _KEPT_BYTES = 2 * 2**30
 _STALE_S = 3600.0
-_PARTS = ("masks", "parents", "parent_share", "elements")
+_COUNT = "count"  # name of the number of tensors in a file, which shows whether it is complete
 
 
-def shared_blueprint(recipe: Recipe) -> Blueprint:
-    """The blueprint of a recipe: built here where that is cheap, else by the first who asks on this machine.
+def cached_plan(recipe: Recipe) -> Plan:
+    """Return the plan of a recipe: built here if that is cheap, otherwise once per machine.
 
-    Others wait for it and map the same file, so that actors share its memory. The folder is the user's own, in the
-    machine's temporary folder; the oldest files go when it holds more than 2 GiB.
+    Other processes wait for the one that builds it and map the same file, so that actors share its memory. The folder
+    belongs to the user, in the machine's temporary folder; the oldest files are removed when it exceeds 2 GiB.
     """
     if _work(recipe) <= _CHEAP:
-        return blueprint(recipe)
+        return build_plan(recipe)
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(store_folder())
+            folder = stack.enter_context(cache_folder())
             path = _path(folder, recipe)
             lock = stack.enter_context((folder / f"{path.stem}.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)  # falls with its process
-        except OSError:  # no room, no locks, or not ours: nobody shares
-            return blueprint(recipe)
-        found = _load(path, recipe)
-        if found is None:
-            found = blueprint(recipe)
-            with suppress(OSError):  # a full disk: the next one builds its own, nothing is lost
-                _save(path, found)
-        return found
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when its process ends
+        except OSError:  # no space, no locks, or another user's folder: build without sharing
+            return build_plan(recipe)
+        plan = _load(path, recipe)
+        if plan is None:
+            plan = build_plan(recipe)
+            with suppress(OSError):  # a full disk: the next process builds its own, nothing is lost
+                _save(path, plan)
+        return plan
 
 
-def is_kept(recipe: Recipe) -> bool:
-    """Whether the blueprint of a recipe was built and kept on this machine."""
+def is_cached(recipe: Recipe) -> bool:
+    """Return whether the plan of a recipe is cached on this machine."""
     try:
-        with store_folder() as folder:
+        with cache_folder() as folder:
             return _work(recipe) > _CHEAP and _path(folder, recipe).exists()
-    except OSError:  # nobody shares
+    except OSError:  # plans are not shared here
         return False
 
 
 def _path(folder: Path, recipe: Recipe) -> Path:
+    """Return the file of a recipe."""
     return folder / f"{hashlib.sha256(f'{_FORMAT} {recipe}'.encode()).hexdigest()[:32]}.safetensors"
 
 
 @contextmanager
-def store_folder() -> Iterator[Path]:
-    """Open the folder of the plans, which nobody else can enter.
+def cache_folder() -> Iterator[Path]:
+    """Open the folder of cached plans, which only this user can enter.
 
     Yields:
-        A path through an open descriptor: it stays the same folder even where others may rename what is in the
-        temporary folder, as in a pod's.
+        A path through an open descriptor: it refers to the same folder even if others can rename entries of the
+        temporary folder, as in a pod.
 
     Raises:
-        OSError: somebody else made something of that name.
+        OSError: the name is taken by another user's folder or by a link.
     """
     folder = Path(tempfile.gettempdir()) / f"esv_ray-lattices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -90,7 +88,7 @@ def store_folder() -> Iterator[Path]:
         if fixed.exists():
             yield fixed
         elif others_can_rename(folder.parent.resolve()):
-            raise PermissionError(f"{folder.parent}: others can rename what is in it; set TMPDIR to another folder")
+            raise PermissionError(f"{folder.parent}: others can rename its entries; set TMPDIR to another folder")
         else:
             yield folder
     finally:
@@ -98,6 +96,7 @@ def store_folder() -> Iterator[Path]:
 
 
 def _work(recipe: Recipe) -> int:
+    """Estimate the work of building a plan, in subsequences times elements."""
     if recipe.closed and recipe.sampling is None:
         return recipe.n * sum(comb(recipe.n, s) for s in range(1, recipe.heads + 1)) // 50
     if recipe.sampling is None:
@@ -106,40 +105,21 @@ def _work(recipe: Recipe) -> int:
     return recipe.n * m * iterations * (_ADJUSTED_WORK if recipe.kind == "adjusted" else 1)
 
 
-def _names(recipe: Recipe, count: int) -> set[str]:
-    """The tensors of the lattices of a recipe."""
+def _save(path: Path, plan: Plan) -> None:
+    """Write a plan, unless it is too large to keep.
 
-    def has(name: str, s: int) -> bool:
-        if name == "elements":
-            return s <= recipe.heads
-        recursion = recipe.recursion and s > 1
-        return name == "masks" or (recursion and (name == "parents" or not recipe.exact))
-
-    scales = range(1, recipe.n + 1)
-    return {f"{i}.{s}.{name}" for i in range(count) for s in scales for name in _PARTS if has(name, s)}
-
-
-def _tensors(made: Blueprint) -> dict[str, Tensor]:
-    if isinstance(made, Operators):
-        return {name: tensor.contiguous() for name, tensor in made.tensors().items()}
-    return {
-        f"{index}.{s}.{name}": tensor.contiguous()
-        for index, lattice in enumerate(made)
-        for s, scale in enumerate(lattice.scales, start=1)
-        for name in _PARTS
-        if (tensor := getattr(scale, name)) is not None
-    }
-
-
-def _save(path: Path, made: Blueprint) -> None:
-    tensors = _tensors(made)
+    Raises:
+        OSError: the file cannot be written, e.g. since the disk is full.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in plan.tensors().items()}
+    tensors[_COUNT] = torch.tensor(len(tensors))
     if sum(tensor.nbytes for tensor in tensors.values()) > _KEPT_BYTES // 2:
         return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary)
         temporary.replace(path)
-    except SafetensorError as error:  # a full disk, for one
+    except SafetensorError as error:  # e.g. a full disk
         raise OSError(str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -147,46 +127,31 @@ def _save(path: Path, made: Blueprint) -> None:
 
 
 def _tidy(newest: Path) -> None:
-    """Remove the oldest beyond what is kept, and what killed processes left. Others may do the same meanwhile."""
-    found = []
+    """Remove the oldest files beyond the limit, and those of killed processes; other processes may do the same."""
+    files = []
     for file in newest.parent.iterdir():
         try:
             status = file.stat()
         except FileNotFoundError:
             continue
         if file.suffix == ".safetensors":
-            found.append((status.st_mtime, status.st_size, file))
+            files.append((status.st_mtime, status.st_size, file))
         elif file.suffix == ".tmp" and time.time() - status.st_mtime > _STALE_S:
             file.unlink(missing_ok=True)
-    held = 0
-    for _, size, file in sorted(found, reverse=True):
-        held += size
-        if held > _KEPT_BYTES and file != newest:
-            file.unlink(missing_ok=True)  # who has it mapped keeps it
+    total = 0
+    for _, size, file in sorted(files, reverse=True):
+        total += size
+        if total > _KEPT_BYTES and file != newest:
+            file.unlink(missing_ok=True)  # processes that have it mapped keep it
 
 
-def _load(path: Path, recipe: Recipe) -> Blueprint | None:
+def _load(path: Path, recipe: Recipe) -> Plan | None:
+    """Read a plan; None if there is no file of it, or not a complete one."""
     try:
         tensors = load_file(path)
         path.touch()
-    except (OSError, SafetensorError):  # not there yet, or broken
-        return None
-    if recipe.closed or recipe.kind == "adjusted":
-        try:
-            return (LogitPlan if recipe.closed else AdjustedPlan).from_tensors(tensors)
-        except (KeyError, ValueError):  # not what was saved
+        if int(tensors.pop(_COUNT)) != len(tensors):
             return None
-
-    count = 1 if recipe.sampling is None else recipe.sampling[1]
-    if set(tensors) != _names(recipe, count):
-        return None  # not what was saved
-
-    def scale(index: int, s: int) -> Scale:
-        masks, *others = (tensors.get(f"{index}.{s}.{name}") for name in _PARTS)
-        assert masks is not None, "it is among the names"
-        return Scale(masks, *others)
-
-    return tuple(
-        Lattice(recipe.n, recipe.exact, tuple(scale(index, s) for s in range(1, recipe.n + 1)))
-        for index in range(count)
-    )
+        return plan_from_tensors(recipe, tensors)
+    except (OSError, SafetensorError, KeyError, ValueError):  # not there yet, damaged, or another program's
+        return None

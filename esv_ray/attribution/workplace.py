@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from esv_ray.attribution.compute import compute_rows
-from esv_ray.attribution.plan_cache import shared_blueprint
+from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
@@ -205,5 +205,5 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
         memory_budget=budget,
         batch=batch,
         threads=spec.compute.threads,
-        build=shared_blueprint,
+        build=cached_plan,
     )

@@ -1,4 +1,4 @@
-"""What of a job's time is not compute."""
+"""Share of a job's time that is not compute."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
 
-# Of the work that is looked at.
-_HOST_S, _MOST_HOST_VIDEOS, _HOST_UNITS = 1.0, 512, 4
+_HOST_S, _MAX_HOST_VIDEOS, _HOST_UNITS = 1.0, 512, 4  # seconds of compute and videos per unit, number of units
 
 
 def host_share(n: int, estimator: Estimator, setting: Setting, video_s: float) -> float:
-    """Share of a unit of a job that is not compute, without overlap: reading, decoding, tables, commit, on a disk."""
+    """Return the share of a unit that is reading, decoding, tables and commit, on a local disk, without overlap."""
     d = setting.dimensions
-    videos = max(16, min(_MOST_HOST_VIDEOS, int(_HOST_S / video_s)))
+    videos = max(16, min(_MAX_HOST_VIDEOS, int(_HOST_S / video_s)))
     with tempfile.TemporaryDirectory() as folder:
         rows = _HOST_UNITS * videos
         values = np.random.default_rng(0).standard_normal((rows * 2 * n, d.feature_dim), dtype=np.float32)

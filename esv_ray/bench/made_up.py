@@ -1,4 +1,4 @@
-"""Made-up videos at the paper's dimensions, in which the order of events makes the class: to train a model for figures.
+"""Synthetic videos at the paper's dimensions, whose class is the order of two events: to train a model for figures.
 
 python -m esv_ray.bench.made_up made-up/
 esv train --features made-up/train.parquet --output made-up/model --set n_max=8 --set epochs=25
@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 @dataclass(frozen=True)
 class World:
-    """What the videos of one data set have in common.
+    """Parameters shared by the videos of one data set.
 
     Attributes:
         feature_dim: D.
         n_classes: C; class c is one ordered pair of events, of which the first fades into the second.
-        events: kinds of events; their ordered pairs are the most classes that there can be.
-        frames: fewest, and one more than most.
+        events: number of kinds of events; the number of their ordered pairs limits the classes.
+        frames: smallest number of frames, and one more than the largest.
     """
 
     feature_dim: int = 256
@@ -39,7 +39,7 @@ Row = tuple[str, int, npt.NDArray[np.float16]]
 
 
 def made_up_videos(world: World, count: int, *, seed: int) -> Iterator[Row]:
-    """Videos (video_id, label, (T, D) features): two events, one fading into the other, a distracting third, noise."""
+    """Yield videos (video_id, label, (T, D) features): one event fades into another, a third distracts; noise."""
     shared = np.random.default_rng(1)
     looks = shared.standard_normal((world.events, world.feature_dim)).astype(np.float32)
     pairs = [(a, b) for a in range(world.events) for b in range(world.events) if a != b]
@@ -59,7 +59,7 @@ def made_up_videos(world: World, count: int, *, seed: int) -> Iterator[Row]:
 
 
 def write_made_up(path: Path, world: World, count: int, *, seed: int) -> None:
-    """One feature table."""
+    """Write one feature table."""
     ids, labels, features = zip(*made_up_videos(world, count, seed=seed), strict=True)
     ends = np.cumsum([0, *map(len, features)]).astype(np.int32)
     frames = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(features).ravel()), world.feature_dim)
@@ -78,19 +78,19 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=40, help="videos of a class to train on (default: 40)")
     parser.add_argument("--classes", type=int, default=World.n_classes, help="(default: 174)")
     parser.add_argument("--feature-dim", type=int, default=World.feature_dim, help="(default: 256)")
-    asked = parser.parse_args()
-    world = World(asked.feature_dim, asked.classes)
+    options = parser.parse_args()
+    world = World(options.feature_dim, options.classes)
     most = world.events * (world.events - 1)
-    if not (1 <= world.n_classes <= most and asked.per_class >= 1 and world.feature_dim >= 1):
+    if not (1 <= world.n_classes <= most and options.per_class >= 1 and world.feature_dim >= 1):
         parser.error(f"expected numbers of 1 or more, and at most {most} classes")
-    if ":/" in str(asked.folder):
-        parser.error(f"{asked.folder}: expected a folder of this machine")
+    if ":/" in str(options.folder):
+        parser.error(f"{options.folder}: expected a local folder")
     try:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        write_made_up(asked.folder / "train.parquet", world, asked.per_class * world.n_classes, seed=1)
-        write_made_up(asked.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
+        options.folder.mkdir(parents=True, exist_ok=True)
+        write_made_up(options.folder / "train.parquet", world, options.per_class * world.n_classes, seed=1)
+        write_made_up(options.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
     except OSError as error:
-        parser.error(f"{asked.folder}: cannot be written: {error.strerror or error}")
+        parser.error(f"{options.folder}: cannot be written: {error.strerror or error}")
 
 
 if __name__ == "__main__":

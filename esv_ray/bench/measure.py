@@ -1,4 +1,4 @@
-"""The engine against the bare products, and against what the machine can do."""
+"""Measurements of the engine, relative to the bare matrix products and to the machine's ceilings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from torch import Tensor
 
 from esv_ray.bench.host import host_share
 from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
-from esv_ray.core.adjusted.plan import AdjustedPlan
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
-from esv_ray.core.exact.attribution import Attribution
-from esv_ray.core.exact.plan import AnyPlan
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.logit.plan import LogitPlan
+from esv_ray.core.plan import Plan
 from esv_ray.machine import spare_memory
 
+_FLOAT_BYTES = 4
 _SHORT = {"algorithm1": "alg1", "adjusted": "adj"}
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the machine can do, measured in the same run.
+    """Ceilings of the machine, measured in the same run.
 
     Attributes:
-        gflops: of a large square product.
-        gbytes_s: read and written by a large copy.
+        gflops: throughput of a large square matrix product.
+        gbytes_s: bytes read and written per second by a large copy.
     """
 
     gflops: float
@@ -42,21 +41,21 @@ class Measurement:
     """One estimator at one length.
 
     Attributes:
-        n: elements.
-        estimator: `exact`, or m and iterations of Algorithm 1.
+        n: number of elements.
+        estimator: `exact`, or the kind with m and iterations.
         batch: videos computed together.
-        evaluations: head evaluations a video.
+        evaluations: head evaluations per video.
         plan_s: seconds to build the plan.
-        video_ms: median milliseconds a video; video_ms_min, video_ms_max the range over repeats.
-        second_ms: median milliseconds a video of the bare second-layer products, one a scale and batch, in turn with
-            the whole.
-        first_ms: the same of the bare first-layer products (the table of feasible pairs of position and element).
-        gflops: of both layers' products, by the time of the whole.
-        gbytes_s: what must be moved at least, by the time of the whole.
-        peak_mb: largest memory so far: resident of the process, or allocated on the GPU.
-        host: share of a job's unit that is reading, decoding, tables and commit, not compute; None: not looked at.
-        error: largest difference of an ESV from float64 over the largest ESV, of one video; None where float64 would
-            take too long.
+        video_ms: median milliseconds per video; video_ms_min, video_ms_max: the range over repeats.
+        second_ms: median milliseconds per video of the bare second-layer products, one per scale and batch, measured
+            alternately with the whole.
+        first_ms: the same for the bare first-layer products (the table of feasible pairs of position and element).
+        gflops: throughput of both layers' products, over the time of the whole.
+        gbytes_s: minimal memory traffic, over the time of the whole.
+        peak_mb: peak memory so far: resident set of the process, or allocated on the GPU.
+        host: share of a job's unit spent on reading, decoding, tables and commit; None: not measured.
+        error: largest difference of an ESV from float64 over the largest ESV, of one video; None if float64 would take
+            too long.
     """
 
     n: int
@@ -77,12 +76,12 @@ class Measurement:
 
     @property
     def over_second(self) -> float:
-        """Time of the whole in units of the bare second-layer products."""
+        """Time of the whole over that of the bare second-layer products."""
         return self.video_ms / self.second_ms
 
     @property
     def over_both(self) -> float:
-        """Time of the whole in units of both layers' bare products."""
+        """Time of the whole over that of both layers' bare products."""
         return self.video_ms / (self.second_ms + self.first_ms)
 
 
@@ -90,7 +89,7 @@ def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> l
     """Time an estimator at several lengths.
 
     Raises:
-        SpecError: a length does not fit in memory; nothing is timed then.
+        SpecError: a length does not fit in memory; then nothing is timed.
     """
     engine = _engine(random_model(setting.dimensions, device=setting.device), estimator, setting)
     for n in lengths:
@@ -99,8 +98,10 @@ def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> l
 
 
 def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator, setting: Setting) -> float:
-    """Throughput lost to mixed lengths: time of videos of lengths shortest..longest in turn, together, over the sum of
-    what each length takes in full batches, less one. Plans are there beforehand in both.
+    """Return the share of throughput lost to mixed lengths.
+
+    It is the time of videos of lengths shortest..longest together, over the sum of the times that each length takes in
+    full batches, minus one. Plans are built in advance in both cases.
     """
 
     def work() -> float:
@@ -119,7 +120,7 @@ def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator
 
 
 def ceilings(setting: Setting) -> Ceilings:
-    """What the machine can do."""
+    """Measure the ceilings of the machine."""
 
     def work() -> Ceilings:
         cuda = setting.device == "cuda"
@@ -163,7 +164,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     ids = [f"video {index}" for index in range(batch)]
     second, first = _bare_products(plan, d, batch, model.device)
 
-    # In turn, so that a noisy moment of the machine hits all.
+    # Alternately, so that noise affects all three.
     times: list[list[float]] = [[], [], []]
     works = (lambda: list(engine.attributions([n] * batch, ids, lambda _: features)), second, first)
     for repeat in range(setting.repeats + 1):
@@ -186,7 +187,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
         second_ms=median(second_ms),
         first_ms=median(first_ms),
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
-        gbytes_s=_moved(plan, d) / video_s / 1e9,
+        gbytes_s=_FLOAT_BYTES * d.n_classes * plan.score_rows() / video_s / 1e9,
         peak_mb=peak_mb(setting.device),
         host=host_share(n, estimator, setting, video_s) if setting.host and video_s < 0.5 else None,
         error=_error(model, estimator, setting, n) if video_s < 1 else None,
@@ -194,9 +195,9 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
 
 
 def _bare_products(
-    plan: AnyPlan, d: Dimensions, batch: int, device: torch.device
+    plan: Plan, d: Dimensions, batch: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Nothing but the products of the second, and of the first layers, into memory that is used again."""
+    """Return the bare products of the second, and of the first layers, into reused memory."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -216,35 +217,19 @@ def _bare_products(
     table = torch.empty((max(tables), d.hidden), device=device)
 
     def first() -> None:
-        for count in tables:  # once, however many iterations there are
+        for count in tables:  # once, for any number of iterations
             torch.mm(frames[:count], first_weight, out=table[:count])
 
     return second, first
 
 
 def _pairs(n: int, d: Dimensions) -> int:
-    """Feasible pairs of position and element of all heads."""
+    """Return the number of feasible pairs of position and element of all heads."""
     return sum(s * (n - s + 1) for s in range(1, min(d.n_max, n) + 1))
 
 
-def _moved(plan: AnyPlan, d: Dimensions) -> int:
-    """Bytes a video that are read and written even where every chunk stays in the cache: F, once written, and read by
-    those whose parent it is.
-    """
-    if isinstance(plan, AdjustedPlan):
-        return 4 * d.n_classes * sum(size.count for size in plan.sizes)
-    if isinstance(plan, LogitPlan):
-        return 4 * d.n_classes * sum(plan.rows(d.n_max))
-    rows = 0
-    for lattice in plan.lattices:
-        for s, scale in enumerate(lattice.scales, start=1):
-            parents = 0 if s == 1 else s if scale.parents is None else scale.parents.shape[1]
-            rows += len(scale) * (1 + parents)
-    return 4 * d.n_classes * rows
-
-
 def _error(model: VideoModel, estimator: Estimator, setting: Setting, n: int) -> float:
-    """Largest difference of an ESV of one video from float64, over the largest ESV."""
+    """Return the largest difference of an ESV of one video from float64, over the largest ESV."""
     features = _features(_engine(model, estimator, setting), n, 1)
     found = []
     for dtype in (torch.float32, torch.float64):

@@ -1,4 +1,4 @@
-"""Measurements in a file, to compare a later run with."""
+"""Measurements in a file, as a baseline for later runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _KINDS: dict[str, Resolved] = {"exact": "exact", "alg1": "algorithm1", "adj": "a
 _MUST_AGREE = ("dimensions", "device", "threads", "matmul")
 
 
-def as_json(measurements: Sequence[Measurement], found: Ceilings, setting: Setting) -> dict[str, Any]:
-    """What a run measured, for a file."""
+def as_json(measurements: Sequence[Measurement], limits: Ceilings, setting: Setting) -> dict[str, Any]:
+    """Return the measurements of a run as JSON."""
     return {
         "format": FORMAT,
         "setting": asdict(setting),
         "device": torch.cuda.get_device_name() if setting.device == "cuda" else "cpu",
         "torch": torch.__version__,
-        "ceilings": asdict(found),
-        "measurements": [asdict(one) for one in measurements],
+        "ceilings": asdict(limits),
+        "measurements": [asdict(measurement) for measurement in measurements],
     }
 
 
 def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Measurement]:
-    """The measurements in a file of `as_json`, by n and estimator.
+    """Read the measurements of a file written from `as_json`, by n and estimator.
 
     Raises:
-        DataError: it is no such file, or of a run with other sizes, device or threads.
+        DataError: the file is not such a file, or of a run with other sizes, device or threads.
     """
     try:
         content = json.loads(path.read_text())
@@ -53,10 +53,10 @@ def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Mea
 
 
 def read_timings(path: Path) -> Timings:
-    """The measurements in a file of `as_json`, to tell what a job will take.
+    """Read the measurements of a file written from `as_json`, to estimate a job.
 
     Raises:
-        DataError: it is no such file.
+        DataError: the file is not such a file.
     """
     try:
         content = json.loads(path.read_text())

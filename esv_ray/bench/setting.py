@@ -1,4 +1,4 @@
-"""What a benchmark runs on: a random model of given sizes, a device, threads, and how time is taken."""
+"""Benchmark settings: a random model of given sizes, a device, threads, and the timer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Dimensions:
-    """A model's sizes; defaults are the paper's."""
+    """Sizes of a model; the defaults are the paper's."""
 
     feature_dim: int = 256
     hidden: int = 256
@@ -28,16 +28,16 @@ class Dimensions:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run is about.
+    """Settings of a benchmark run.
 
     Attributes:
-        dimensions: of the random model.
+        dimensions: sizes of the random model.
         device: `cpu` or `cuda`.
         threads: torch threads.
-        repeats: timed, after one that is not.
+        repeats: timed repetitions, after one warm-up.
         batch: most videos computed together; None: as in a job.
-        matmul: precision of products (`torch.set_float32_matmul_precision`).
-        host: whether to look at reading, decoding and writing, too.
+        matmul: precision of matrix products (`torch.set_float32_matmul_precision`).
+        host: whether to measure reading, decoding and writing, too.
     """
 
     dimensions: Dimensions = Dimensions()
@@ -50,7 +50,7 @@ class Setting:
 
 
 def random_heads(dimensions: Dimensions, *, seed: int = 0) -> dict[int, MlpHead]:
-    """Random heads of one hidden layer, n_max of them."""
+    """Create n_max random heads with one hidden layer."""
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     d = dimensions
@@ -63,13 +63,13 @@ def random_heads(dimensions: Dimensions, *, seed: int = 0) -> dict[int, MlpHead]
 
 
 def random_model(dimensions: Dimensions, *, device: str = "cpu", seed: int = 0) -> VideoModel:
-    """A multi-scale model with random heads of one hidden layer, and a uniform prior."""
+    """Create a multi-scale model with random heads of one hidden layer and a uniform prior."""
     prior = torch.full((dimensions.n_classes,), 1 / dimensions.n_classes)
     return multiscale_model(random_heads(dimensions, seed=seed), prior, feature_dim=dimensions.feature_dim).to(device)
 
 
 def with_settings(setting: Setting, work: Callable[[], _T]) -> _T:
-    """What `work` gives with the threads and the precision of products of a setting."""
+    """Return the result of `work`, run with the threads and the matrix precision of a setting."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(setting.threads)
     torch.set_float32_matmul_precision(setting.matmul)
@@ -81,7 +81,7 @@ def with_settings(setting: Setting, work: Callable[[], _T]) -> _T:
 
 
 def timed(work: Callable[[], object], model: VideoModel) -> float:
-    """Seconds of some work on the model's device."""
+    """Return the seconds that some work takes on the model's device."""
     begun = time.perf_counter()
     work()
     if model.device.type == "cuda":
@@ -90,7 +90,7 @@ def timed(work: Callable[[], object], model: VideoModel) -> float:
 
 
 def peak_mb(device: str) -> int:
-    """Largest memory so far: resident of the process, or allocated on the GPU."""
+    """Return the peak memory in MiB: resident set of the process, or allocated on the GPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
     import resource

@@ -1,7 +1,7 @@
-"""The scheduler without Ray: simulated workers, faults and time, to see that it ends well and what it costs.
+"""Simulation of the scheduler without Ray: workers, faults and time, to check that it finishes and what it costs.
 
-``python -m esv_ray.bench.simulation`` drives 100,000 units over 4,000 workers and tells the driver's time per unit, its
-memory, and how long a run takes to find out what is left of such a job.
+``python -m esv_ray.bench.simulation`` runs 100,000 units on 4,000 workers and prints the driver's time per unit, its
+memory, and how long it takes to resume such a job.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.spec import fingerprint, job_keys, load_spec
 
 Video = tuple[int, int]  # unit, row
-_BEATS_S = 15.0  # workers are asked so often whether their work goes on
+_BEATS_S = 15.0  # seconds between heartbeats of the workers
 
 
 @dataclass(frozen=True)
 class World:
-    """What happens to the units and workers of a simulated run.
+    """Faults and durations of a simulated run.
 
     Attributes:
-        workers: wished for.
-        unit_s: seconds of a whole unit; of a probe, by its share of the rows.
+        workers: number of requested workers.
+        unit_s: seconds per unit; a probe takes its share of the rows.
         start_s: seconds until a worker is ready.
-        deadly, raising, hanging: videos that end their worker, raise an error, or never end.
-        deaths, preemptions, storage_faults: chances, of each task.
-        failed_starts: chance, of each start.
-        most_accidents: deaths and storage faults by chance, after which there are no more.
+        deadly, raising, hanging: videos that kill their worker, raise an error, or never finish.
+        deaths, preemptions, storage_faults: probabilities, per task.
+        failed_starts: probability, per start.
+        most_accidents: limit of random deaths, preemptions, storage faults and failed starts.
     """
 
     workers: int = 4
@@ -59,14 +59,15 @@ class World:
 
 @dataclass
 class Simulation:
-    """A run in a world.
+    """A simulated run.
 
     Attributes:
-        scheduler: that is driven.
-        world: what happens.
-        random: of its accidents.
-        now: seconds of simulated time.
-        executions: tasks that ran, or began to.
+        scheduler: the scheduler under test.
+        world: faults and durations.
+        random: generator of the accidents.
+        now: simulated time in seconds.
+        executions: number of tasks that were started.
+        accidents: number of random faults so far.
         driver_s: seconds of real time in the scheduler.
     """
 
@@ -80,10 +81,10 @@ class Simulation:
     _events: list[tuple[float, int, str, str, Task | None]] = field(default_factory=list)
     _count: int = 0
     _next_beats: float = 0.0
-    _free: dict[str, float] = field(default_factory=dict)  # living workers: when each has done what it was given
+    _free: dict[str, float] = field(default_factory=dict)  # running workers: when each finishes its tasks
 
     def run(self, check: Callable[[], None] = lambda: None) -> None:
-        """To the end; `check` is called after every step."""
+        """Run to the end; `check` is called after every step."""
         steps = 0
         while not (self.scheduler.finished or self.scheduler.hopeless):
             begun = time.perf_counter()
@@ -106,7 +107,7 @@ class Simulation:
         self._at(self.now + self.world.start_s, "start failed" if failed else "ready", worker, None)
 
     def _begin(self, worker: str, task: Task) -> None:
-        """Decide what becomes of a task, and when."""
+        """Schedule the outcome of a task."""
         self.executions += 1
         rows = self.scheduler.sizes[task.unit]
         first, last = task.probe or (0, rows)
@@ -134,7 +135,7 @@ class Simulation:
             self._at(ends, "done", worker, task)
 
     def _advance(self) -> None:
-        """To the next event, and everything at the same moment."""
+        """Advance the time to the next event, and process all events up to then."""
         quiet = self.now + 60.0 if self.scheduler.stall_s is None else self.now + self.scheduler.stall_s / 4
         pause = self.now + self.scheduler.idle_s(self.now)
         self.now = min(quiet, pause, *(event[0] for event in self._events[:1]))
@@ -182,40 +183,40 @@ class Simulation:
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="The scheduler with simulated workers and faults.")
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Run the scheduler with simulated workers and faults.")
     parser.add_argument("--units", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=4_000)
-    parser.add_argument("--rows", type=int, default=1_000, help="videos of a unit")
-    parser.add_argument("--listing", help="a folder (URL) for as many empty objects; default: a temporary one")
-    wished = parser.parse_args()
-    units, rows = wished.units, wished.rows
+    parser.add_argument("--rows", type=int, default=1_000, help="videos per unit")
+    parser.add_argument("--listing", help="folder (URL) for the empty objects (default: a temporary one)")
+    options = parser.parse_args()
+    units, rows = options.units, options.rows
     random = Random(1)  # noqa: S311
     poison = {(random.randrange(units), random.randrange(rows)) for _ in range(units // 1000)}
-    faulty = World(wished.workers, deadly=poison, deaths=0.002, preemptions=0.002, storage_faults=0.005)
-    for name, world in (("no faults", World(wished.workers)), ("faults", faulty)):
+    faulty = World(options.workers, deadly=poison, deaths=0.002, preemptions=0.002, storage_faults=0.005)
+    for name, world in (("no faults", World(options.workers)), ("faults", faulty)):
         tracemalloc.start()
         scheduler = Scheduler(dict.fromkeys(range(units), rows), stall_s=600.0)
         simulation = Simulation(scheduler, world, Random(2))  # noqa: S311
         simulation.run()
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # Again, for the time: tracing memory costs some.
+        # Run again for the time, since tracing memory is slow.
         timed = Simulation(Scheduler(dict.fromkeys(range(units), rows), stall_s=600.0), world, Random(2))  # noqa: S311
         timed.run()
         print(
-            f"{name}: {units} units, {wished.workers} workers: {1e6 * timed.driver_s / units:.0f} us of the driver a "
-            f"unit, {size / 2**20:.0f} MB at most, {timed.executions} tasks given out, {len(scheduler.done)} units "
+            f"{name}: {units} units, {options.workers} workers: {1e6 * timed.driver_s / units:.0f} us of the driver "
+            f"per unit, {size / 2**20:.0f} MB at most, {timed.executions} tasks assigned, {len(scheduler.done)} units "
             f"done, {len(scheduler.poisoned)} of {len(world.deadly)} deadly videos found, "
-            f"{len(scheduler.quarantined)} units given up, {timed.now / 3600:.2f} h simulated (ideal "
-            f"{units * world.unit_s / wished.workers / 3600:.2f} h)"
+            f"{len(scheduler.quarantined)} units quarantined, {timed.now / 3600:.2f} h simulated (ideal "
+            f"{units * world.unit_s / options.workers / 3600:.2f} h)"
         )
     with tempfile.TemporaryDirectory() as folder:
-        _resume(wished.listing or f"{folder}/out", units, rows)
+        _resume(options.listing or f"{folder}/out", units, rows)
 
 
 def _resume(output: str, units: int, rows: int) -> None:
-    """How long it takes to read a large plan and to list what is committed."""
+    """Measure how long it takes to read a large plan and to list the committed units."""
     file = InputFile("s3://bucket/features/part-0.parquet", 1, "version")
     plan = tuple(Unit(index, file, index, 0, rows, index * rows) for index in range(units))
     spec = load_spec({"features": "s3://bucket/features", "model": "s3://bucket/model", "output": output})
@@ -246,7 +247,7 @@ def _resume(output: str, units: int, rows: int) -> None:
 
 def _touch(url: str) -> None:
     fs, path = storage.open_location(url)
-    if storage.is_local(fs):  # without the sync of a commit, which is not what is measured
+    if storage.is_local(fs):  # without the sync of a commit, which is not measured
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     else:

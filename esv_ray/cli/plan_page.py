@@ -132,9 +132,9 @@ def _range(least: int, most: int) -> str:
 
 
 def _bytes(size: float) -> str:
-    from esv_ray.core.memory import in_words
+    from esv_ray.core.memory import format_bytes
 
-    return in_words(size)
+    return format_bytes(size)
 
 
 def _seconds(seconds: float) -> str:

@@ -1,61 +1,76 @@
-"""A model at work: many videos of any lengths through plans, batches and memory, without a pause of the device."""
+"""The engine: attributions of many videos of any lengths within a memory budget, without waiting for the device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.adjusted.attribution import attribute_adjusted
-from esv_ray.core.adjusted.plan import AdjustedPlan
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.estimator import (
-    LEAST_FOR_ERRORS,
-    LEAST_ITERATIONS_TO_STOP,
+    MIN_ITERATIONS_TO_STOP,
+    MIN_ROWS_FOR_ERRORS,
     Estimator,
     Resolved,
     closed_form,
     complete,
     resolve,
-    subsequences_asked,
+    subsequence_counts,
 )
-from esv_ray.core.exact.attribution import Attribution, attribute
-from esv_ray.core.exact.plan import AnyPlan, Build, blueprint, forget_plans, plan_for
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.keyed import binned_permutation, derive_key, permutation
-from esv_ray.core.lattices.lattice import MOST_FULL
-from esv_ray.core.logit.attribution import attribute_logits
-from esv_ray.core.logit.plan import LogitPlan
+from esv_ray.core.keyed import derive_key
+from esv_ray.core.lattices.lattice import MAX_FULL
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
     default_batch,
-    default_working_set,
     exact_bytes,
-    in_words,
+    format_bytes,
     index_bytes,
     largest_fitting,
     logit_bytes,
     longest_exact,
     sampled_bytes,
 )
-from esv_ray.core.transfer import out_of_memory, sent
-from esv_ray.core.workspace import Workspace
+from esv_ray.core.plan import BuildPlan, Plan, build_plan, clear_plans, plan_for
+from esv_ray.core.transfer import is_out_of_memory, to_device
+from esv_ray.core.workspace import Workspace, default_working_set
 from esv_ray.errors import SpecError
 
 _PLANS_BYTES = 512 * 2**20  # of a process
-_LONGEST = 2**24  # elements that anybody may ask about
+_MAX_LENGTH = 2**24  # elements, upper end of the search for the longest sequence that fits
+
+
+class DeviceMemory:
+    """Buffers on the model's device, and the batch sizes that fit there; shared by the stages of an engine.
+
+    Attributes:
+        workspace: buffers of the attributions.
+        max_batch: n -> the batch size left after the device ran out of memory.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, working_set: int) -> None:
+        self.device = device
+        self.workspace = Workspace(device, dtype, working_set)
+        self.max_batch: dict[int, int] = {}
+
+    def free(self) -> None:
+        """Free all memory that is kept only for speed."""
+        self.workspace.clear()
+        clear_plans()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 class Engine:
-    """A loaded model with an estimator, a memory budget and the buffers that it works in.
+    """A loaded model with an estimator and a memory budget.
 
-    The budget decides whether exact ESVs are affordable, how many videos go together and how much of a lattice is kept
-    or made again. Where it is ample, as by default, batches depend on the shape alone, so that bits do not depend on
-    the machine. When the device is out of memory after all, the batch is halved and that is remembered.
+    The budget decides whether exact ESVs are affordable, how many videos are computed together and how much of a
+    lattice is stored or recomputed. If it is ample, as by default, batches depend on the shape alone, so that bits do
+    not depend on the machine. If the device still runs out of memory, the batch is halved and the size remembered.
     """
 
     def __init__(
@@ -66,97 +81,100 @@ class Engine:
         memory_budget: int,
         batch: int | None = None,
         threads: int | None = None,
-        build: Build = blueprint,
+        build: BuildPlan = build_plan,
+        memory: DeviceMemory | None = None,
     ) -> None:
-        """Take what all attributions have in common.
+        """Set up what all attributions share.
 
         Args:
             model: on its device, in its dtype.
-            estimator: how.
+            estimator: the estimator.
             memory_budget: bytes that the work may take.
             batch: most videos of equal length computed together; None: chosen by the shape. Changes rounding only.
-            threads: of a CPU, by which chunks are cut; None: torch's.
-            build: makes what of a plan takes time; for callers who keep it.
+            threads: CPU threads, which set the size of chunks; None: torch's setting.
+            build: builds plans, e.g. through a cache of the machine.
+            memory: buffers shared with another engine for the same model and budget; None: new ones.
 
         Raises:
-            SpecError: the model has no logits, or not for every class, and they are asked for.
+            SpecError: the estimator's output is `logit`, and the model has no logits, or not for every class.
         """
-        model.value_of_nothing(estimator.output)
+        model.empty_value(estimator.output)
         self.model = model
         self.estimator = estimator
         self.memory_budget = memory_budget
-        # Kept: a module is searched for them at every question.
+        # Looked up once: the properties search the module on every access.
         self._device, self._dtype = model.device, model.dtype
         self._sizes = Sizes.of(model)
         self._batch = batch
         self._build = build
-        self._ceilings: dict[int, int] = {}  # n -> the batch that is left after the device ran out of memory
-        self._working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
-        self._workspace = Workspace(self._device, self._dtype)
+        if memory is None:
+            working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
+            memory = DeviceMemory(self._device, self._dtype, working_set)
+        self._memory = memory
 
     def kind(self, n: int) -> Resolved:
-        """What the estimator comes down to; `auto` is exact only where that fits."""
-        asked, n_max = self.estimator, self.model.n_max
-        kind = resolve(asked, n, n_max)
-        if kind == "exact" and not complete(asked, n, n_max) and not self._fits(n, "exact"):
+        """Return the kind that the estimator resolves to; `auto` is exact only if that fits."""
+        n_max = self.model.n_max
+        kind = resolve(self.estimator, n, n_max)
+        if kind == "exact" and not complete(self.estimator, n, n_max) and not self._fits(n, "exact"):
             return "adjusted"
         return kind
 
     def check(self, n: int) -> None:
-        """Refuse what does not fit in memory, before any work.
+        """Refuse lengths that do not fit in memory, before any work.
 
         Raises:
-            SpecError: says which n, how much memory, the largest n that fits, and what to use instead.
+            SpecError: names n, the memory needed, the largest n that fits, and what to use instead.
         """
         kind = self.kind(n)
         if self._fits(n, kind):
             return
-        have = f"{in_words(self.memory_budget)} is to be had"
+        needed = f"{format_bytes(self._needs(n, kind))} of memory"
+        budget = f"but only {format_bytes(self.memory_budget)} is available"
         if kind == "exact":
-            # Sampling with an m that holds every subsequence is exact, too.
+            # Sampling with an m that covers every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
-            if closed_form(self.estimator):
-                heads = self.model.n_max
-                looked = f"2^{n} - 1" if heads is None else f"{sum(subsequences_asked(n, heads)):.3g}"
-                longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, n)
-            else:
-                looked = f"2^{n} - 1"
-                longest = longest_exact(self._sizes, self.memory_budget, working_set=self._working_set)
+            count, longest = f"2^{n} - 1", self._longest_exact(n)
+            if closed_form(self.estimator) and self.model.n_max is not None:
+                count = f"{sum(subsequence_counts(n, self.model.n_max)):.3g}"
             raise SpecError(
-                f"exact ESVs of n = {n} elements look at {looked} subsequences and take "
-                f"{in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is {min(longest, n)}: "
-                f"sample frames, or use {instead}"
+                f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {budget}; the "
+                f"largest n that fits is {min(longest, n)}: sample frames, or use {instead}"
             )
-        longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, _LONGEST)
+        longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, _MAX_LENGTH)
         raise SpecError(
             f"sampling subsequences of n = {n} elements with m = {self.estimator.m} and {self.estimator.iterations} "
-            f"iteration(s) takes {in_words(self._needs(n, kind))} of memory, {have}; the largest n that fits is "
-            f"{min(longest, n)}: sample frames, or use a smaller m"
+            f"iteration(s) takes {needed}, {budget}; the largest n that fits is {min(longest, n)}: sample frames, or "
+            "use a smaller m"
         )
 
-    def batch(self, n: int, plan: AnyPlan) -> int:
-        """Videos of n elements that are computed together."""
-        terms = plan.terms if isinstance(plan, AdjustedPlan) else 1
-        fitting = self.fitting(n, plan.largest(), terms)
-        return min(fitting, self._ceilings.get(n, fitting))
+    def batch(self, n: int, plan: Plan) -> int:
+        """Return how many videos of n elements are computed together."""
+        fitting = self.fitting(n, plan.largest(), plan.terms)
+        return min(fitting, self._memory.max_batch.get(n, fitting))
 
     def fitting(self, n: int, largest: int, terms: int) -> int:
-        """`batch` of a plan not yet built, by the subsequences of its largest size and its terms (adjusted; else 1)."""
-        wanted = self._batch or default_batch(largest, self._device, terms)
+        """Return `batch` for a plan not yet built.
+
+        Args:
+            n: number of elements.
+            largest: subsequences of the plan's largest scale.
+            terms: coefficients of its surrogate (`Plan.terms`).
+        """
+        preferred = self._batch or default_batch(largest, self._device, terms)
         kind = self.kind(n)
-        return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, wanted))
+        return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, preferred))
 
     def needed_bytes(self, n: int, batch: int) -> int:
-        """Memory that a batch of videos of n elements takes, its plan included."""
+        """Return the memory that a batch of videos of n elements takes, its plan included."""
         return self._needs(n, self.kind(n), batch)
 
-    def plan(self, n: int) -> AnyPlan:
-        """The plan for n elements on the model's device."""
-        model, kind = self.model, self.kind(n)
+    def plan(self, n: int) -> Plan:
+        """Return the plan for n elements on the model's device."""
         return plan_for(
-            replace(self.estimator, kind=kind),
+            replace(self.estimator, kind=self.kind(n)),
             n,
-            n_max=model.n_max,
+            n_max=self.model.n_max,
             dtype=self._dtype,
             device=self._device,
             stored=self._stored(n),
@@ -171,64 +189,74 @@ class Engine:
         features: Callable[[list[int]], Tensor],
         chosen: Callable[[list[int], Tensor], Tensor] | None = None,
     ) -> Iterator[tuple[list[int], Attribution]]:
-        """ESVs of videos of any lengths, those of equal length together; with a tolerance, until it is met.
+        """Compute ESVs of videos of any lengths, those of equal length together; with a tolerance, until it is met.
 
         Args:
-            lengths: for each video its number of elements n >= 1.
-            video_ids: for each video the name that, with the seed, fixes its relabelling of a sampled plan.
-            features: gives (B, n, D), on any device, of the videos of these numbers, which are of equal length.
-            chosen: from numbers and scores (B, C) the classes (B, C) bool whose errors the tolerance is about; None:
-                the predicted ones.
+            lengths: number of elements n >= 1 of each video.
+            video_ids: name of each video; with the seed it fixes the video's relabelling of a sampled plan.
+            features: returns (B, n, D), on any device, of the videos at given indices, all of equal length.
+            chosen: maps indices and scores (B, C) to the classes (B, C) bool whose errors the tolerance bounds; None:
+                the predicted class.
 
         Yields:
-            Numbers of videos, and their attribution on the model's device; lengths ascending, but for videos that
+            Indices of videos, and their attribution on the model's device; lengths ascending, except for videos that
             took more iterations, which come after the others.
 
         Raises:
             SpecError: a length does not fit the budget (`check`).
         """
-        tolerance, iterations = self.estimator.tolerance, self.estimator.iterations
-        if tolerance is None:
+        if self.estimator.tolerance is None:
             yield from self._attributions(lengths, video_ids, features)
             return
+        iterations = self.estimator.iterations
         pending, spent = list(range(len(lengths))), dict.fromkeys(lengths, 0)
         while pending:
-            stage = self._with_iterations(iterations)
             later = min(2 * iterations, self.estimator.max_iterations)
-            after = self._with_iterations(later)
-            asked, pending = pending, []
+            stage, after = self._stage(iterations), self._stage(later)
+            members, pending = pending, []
             evaluations: dict[int, int] = {}
-            for some, found in stage._attributions(
-                [lengths[index] for index in asked],
-                [video_ids[index] for index in asked],
-                lambda some, asked=asked: features([asked[index] for index in some]),  # type: ignore[misc]
+            for positions, result in stage._attributions(
+                [lengths[index] for index in members],
+                [video_ids[index] for index in members],
+                lambda positions, members=members: features([members[p] for p in positions]),  # type: ignore[misc]
             ):
-                indices = [asked[index] for index in some]
+                indices = [members[position] for position in positions]
                 n = lengths[indices[0]]
-                evaluations[n] = spent[n] + found.evaluations
-                classes = _predicted(found.scores) if chosen is None else chosen(indices, found.scores)
-                met = (found.relative_stderr(classes) <= tolerance).cpu()
-                if self.estimator.kind == "algorithm1" and not found.exact:
-                    met &= found.iterations >= LEAST_ITERATIONS_TO_STOP
-                last = later == iterations or found.exact or not after._fits(n, after.kind(n))
+                evaluations[n] = spent[n] + result.evaluations
+                classes = _predicted(result.scores) if chosen is None else chosen(indices, result.scores)
+                met = self._meets_tolerance(result, classes)
+                last = later == iterations or result.exact or not after._fits(n, after.kind(n))
                 rows = torch.arange(len(indices)) if last else met.nonzero()[:, 0]
                 if len(rows):
-                    told = replace(found, met=met, evaluations=evaluations[n])
-                    yield [indices[row] for row in rows.tolist()], told.take(rows)
+                    finished = replace(result, met=met, evaluations=evaluations[n])
+                    yield [indices[row] for row in rows.tolist()], finished.take(rows)
                 if not last:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def _with_iterations(self, iterations: int) -> Engine:
-        """The same at work with other iterations and no tolerance; buffers are shared."""
-        stage = copy(self)
-        stage.estimator = replace(self.estimator, iterations=iterations, tolerance=None)
-        return stage
+    def _stage(self, iterations: int) -> Engine:
+        """Return an engine with other iterations and no tolerance, on the same device memory."""
+        return Engine(
+            self.model,
+            replace(self.estimator, iterations=iterations, tolerance=None),
+            memory_budget=self.memory_budget,
+            batch=self._batch,
+            build=self._build,
+            memory=self._memory,
+        )
+
+    def _meets_tolerance(self, result: Attribution, classes: Tensor) -> Tensor:
+        """Return (B,) bool in host memory: whether the standard errors of the classes (B, C) meet the tolerance."""
+        assert self.estimator.tolerance is not None, "only called with a tolerance"
+        met = (result.relative_stderr(classes) <= self.estimator.tolerance).cpu()
+        if self.estimator.kind == "algorithm1" and not result.exact:
+            met &= result.iterations >= MIN_ITERATIONS_TO_STOP
+        return met
 
     def _attributions(
         self, lengths: Sequence[int], video_ids: Sequence[str], features: Callable[[list[int]], Tensor]
     ) -> Iterator[tuple[list[int], Attribution]]:
-        """As `attributions`, without a tolerance."""
+        """Compute `attributions` without a tolerance."""
         by_length: dict[int, list[int]] = {}
         for index, n in enumerate(lengths):
             by_length.setdefault(n, []).append(index)
@@ -237,81 +265,76 @@ class Engine:
         for n, members in sorted(by_length.items()):
             plan, start = self.plan(n), 0
             while start < len(members):
-                chosen = members[start : start + self.batch(n, plan)]
-                found: Attribution | None = None
+                indices = members[start : start + self.batch(n, plan)]
+                result: Attribution | None = None
                 try:
-                    found = self._attribute(plan, features(chosen), [video_ids[index] for index in chosen])
+                    result = self._attribute(plan, features(indices), [video_ids[index] for index in indices])
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if len(chosen) == 1 or not out_of_memory(error):
+                    if len(indices) == 1 or not is_out_of_memory(error):
                         raise
-                if found is None:  # here the error is gone, and with it what it held on to
-                    self._ceilings[n] = len(chosen) // 2
-                    self._make_room()
+                if result is None:  # outside the handler, where the error and what it refers to are freed
+                    self._memory.max_batch[n] = len(indices) // 2
+                    self._memory.free()
                     continue
-                yield chosen, self._told(found)
-                start += len(chosen)
+                yield indices, self._with_iterations(result)
+                start += len(indices)
 
-    def _told(self, found: Attribution) -> Attribution:
-        """With its iterations, and without standard errors that too little is known of."""
-        asked = self.estimator
-        if found.exact:
-            return found
-        if asked.kind != "algorithm1" and asked.m * asked.iterations < LEAST_FOR_ERRORS:
-            found = replace(found, stderr=None, spread=None)
-        return replace(found, iterations=asked.iterations)
+    def _with_iterations(self, result: Attribution) -> Attribution:
+        """Record the iterations of a sampled result, and drop standard errors from too few subsequences."""
+        estimator = self.estimator
+        if result.exact:
+            return result
+        if estimator.kind != "algorithm1" and estimator.m * estimator.iterations < MIN_ROWS_FOR_ERRORS:
+            result = replace(result, stderr=None, spread=None)
+        return replace(result, iterations=estimator.iterations)
 
-    def _make_room(self) -> None:
-        """Give back all memory that is only kept for speed."""
-        self._workspace.clear()
-        forget_plans()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _attribute(self, plan: AnyPlan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
-        device, seed = self._device, self.estimator.seed
-        features = sent(features, device).to(self._dtype)
+    def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
+        """Apply a plan to features (B, n, D) of videos with these names."""
+        features = to_device(features, self._device).to(self._dtype)
+        labels = plan.relabelling([derive_key(self.estimator.seed, "relabel", video_id) for video_id in video_ids])
         relabelling = None
-        if not plan.exact:
-            bins = plan.bins.cpu().numpy() if isinstance(plan, AdjustedPlan) else None
-            keys = [derive_key(seed, "relabel", video_id) for video_id in video_ids]
-            labels = [permutation(key, plan.n) if bins is None else binned_permutation(key, bins) for key in keys]
-            relabelling = sent(torch.from_numpy(np.stack(labels).astype(np.int32)), device)
-        model, chunk, space = self.model, self._working_set, self._workspace
-        if isinstance(plan, AdjustedPlan):
-            return attribute_adjusted(
-                model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space
-            )
-        if isinstance(plan, LogitPlan):
-            return attribute_logits(model, features, plan, relabelling=relabelling, working_set=chunk, workspace=space)
-        output = self.estimator.output
-        return attribute(
-            model, features, plan, output=output, relabelling=relabelling, working_set=chunk, workspace=space
+        if labels is not None:
+            relabelling = to_device(torch.from_numpy(labels.astype(np.int32)), self._device)
+        return plan.apply(
+            self.model,
+            features,
+            output=self.estimator.output,
+            relabelling=relabelling,
+            workspace=self._memory.workspace,
         )
 
     def _needs(self, n: int, kind: str, batch: int = 1) -> int:
-        model, asked, chunk = self._sizes, self.estimator, self._working_set
-        if closed_form(asked):
-            rows = None if kind == "exact" else asked.m * asked.iterations
-            return logit_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
+        """Return the bytes that a batch takes with an estimator of a kind."""
+        model, estimator, chunk = self._sizes, self.estimator, self._memory.workspace.working_set
+        rows = estimator.m * estimator.iterations
+        if closed_form(estimator):
+            return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
         if kind == "adjusted":
-            return adjusted_bytes(model, n, rows=asked.m * asked.iterations, batch=batch, working_set=chunk)
+            return adjusted_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
         if kind == "algorithm1":
-            return sampled_bytes(model, n, m=asked.m, iterations=asked.iterations, batch=batch, working_set=chunk)
-        n = min(n, 64)  # beyond 2^64 the number alone tells enough
+            m, iterations = estimator.m, estimator.iterations
+            return sampled_bytes(model, n, m=m, iterations=iterations, batch=batch, working_set=chunk)
+        n = min(n, 64)  # beyond any memory already; larger numbers only take time
         return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self._stored(n))
 
     def _stored(self, n: int) -> bool:
-        """Whether a full lattice keeps its indices; else they are made for every chunk, which takes longer."""
-        if n > MOST_FULL or 4 * index_bytes(n, self._sizes.n_max) > self.memory_budget:
+        """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
+        if n > MAX_FULL or 4 * index_bytes(n, self._sizes.n_max) > self.memory_budget:
             return False
-        return exact_bytes(self._sizes, n, batch=1, working_set=self._working_set, stored=True) <= self.memory_budget
+        chunk = self._memory.workspace.working_set
+        return exact_bytes(self._sizes, n, batch=1, working_set=chunk, stored=True) <= self.memory_budget
 
     def _fits(self, n: int, kind: str) -> bool:
-        return (kind != "exact" or n <= MOST_FULL or closed_form(self.estimator)) and self._needs(
-            n, kind
-        ) <= self.memory_budget
+        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator)
+        return feasible and self._needs(n, kind) <= self.memory_budget
+
+    def _longest_exact(self, n: int) -> int:
+        """Return the largest number of elements, at most about n, whose exact ESVs fit."""
+        if closed_form(self.estimator):
+            return largest_fitting(lambda n: self._needs(n, "exact"), self.memory_budget, n)
+        return longest_exact(self._sizes, self.memory_budget, working_set=self._memory.workspace.working_set)
 
 
 def _predicted(scores: Tensor) -> Tensor:
-    """(B, C) bool: the likeliest class."""
+    """Return (B, C) bool: the class with the largest score."""
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argmax(dim=1, keepdim=True), True)

@@ -1,4 +1,4 @@
-"""Which estimator of ESVs, and what it comes down to for a number of elements."""
+"""Estimators of ESVs: the request, and the kind it resolves to for a number of elements."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ Kind = Literal["auto", "exact", "algorithm1", "adjusted"]
 Resolved = Literal["exact", "algorithm1", "adjusted"]
 Output = Literal["probability", "logit"]
 
-# Recursion, softmax and operators of one subsequence beside one head evaluation: 0.5 at D = H = 256, C = 174
-# (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
+# Cost of recursion, softmax and operators of one subsequence, relative to one head evaluation: 0.5 at D = H = 256,
+# C = 174 (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
 _COST_BESIDE_HEADS = 0.5
-# The adjusted estimator's: F from the surrogate's features, softmax, read-out; and the fit, a head evaluation.
+# The same for the adjusted estimator: F from the surrogate's features, softmax, read-out; and the fit, per head
+# evaluation.
 _ADJUSTED_BESIDE_HEADS, _ADJUSTED_FIT = 0.8, 0.3
+_CLOSED_BESIDE_HEADS = 0.2  # the same for the operators of the closed form
 
-_CLOSED_BESIDE_HEADS = 0.2  # operators of the closed form, likewise
-
-# Fewer subsequences a size tell too little about what they miss: nominal 95 % intervals of the adjusted estimator cover
+# Fewer subsequences per size say too little about the rest: nominal 95 % intervals of the adjusted estimator cover
 # 91 % with 16, 75 to 86 % with 8, 6 to 25 % with one.
-LEAST_FOR_ERRORS = 16
-# Of Algorithm 1, whose spread over two tells little of their mean's error (1.96 of it cover 70 %).
-LEAST_ITERATIONS_TO_STOP = 4
+MIN_ROWS_FOR_ERRORS = 16
+# Of Algorithm 1: the spread over two iterations is a poor estimate of their mean's error (1.96 of it cover 70 %).
+MIN_ITERATIONS_TO_STOP = 4
 
-_COUNTABLE = 100  # elements; of more there are beyond 10^28 subsequences
+_COUNTABLE = 100  # elements; longer sequences have more than 10^28 subsequences
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How ESVs are to be computed.
+    """A request for an estimator of ESVs.
 
     Attributes:
-        kind: `exact`; `algorithm1`, the paper's sampling; `adjusted`, the better one; `auto`: exact where it costs no
-            more than sampling, else adjusted.
+        kind: `exact`; `algorithm1`, the paper's sampling; `adjusted`, sampling with regression, more accurate; `auto`:
+            exact if that costs no more than sampling, else adjusted.
         m: most subsequences sampled per scale and iteration.
-        iterations: of the sampling, pooled: independent repetitions, or for `adjusted` as many times m subsequences.
-        seed: of the sampling.
-        tolerance: go on with twice the iterations until the mean standard error of the chosen classes is at most this
-            share of their mean |ESV| (the paper's relative error), and Algorithm 1 has had four; None: as many as
-            `iterations` says.
-        max_iterations: at which a video with a tolerance is given up.
-        output: what ESVs divide: class probabilities, or the logits F before the softmax. Of logits `exact` and
-            `adjusted` look at subsequences up to the longest head only (`logit_plan`).
+        iterations: iterations of the sampling, pooled: independent repetitions; for `adjusted`, a factor on m.
+        seed: seed of the sampling.
+        tolerance: double the iterations until the mean standard error of the chosen classes is at most this share of
+            their mean |ESV| (the paper's relative error), and Algorithm 1 has run at least four; None: exactly
+            `iterations`.
+        max_iterations: limit for videos that do not meet the tolerance.
+        output: the attributed score: class probabilities, or the logits F before the softmax. For logits `exact` and
+            `adjusted` evaluate subsequences up to the longest head only (`logit.plan`).
     """
 
     kind: Kind = "auto"
@@ -56,6 +56,18 @@ class Estimator:
     output: Output = "probability"
 
     def __post_init__(self) -> None:
+        """Check types and ranges.
+
+        Raises:
+            SpecError: a value is out of its range.
+            ValueError: a value has the wrong type.
+        """
+        for name in ("m", "iterations", "seed", "max_iterations"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"{name}: expected a whole number, got {value!r}")
+        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float | None):
+            raise ValueError(f"tolerance: expected a number or None, got {self.tolerance!r}")
         if self.kind not in get_args(Kind):
             raise SpecError(f"estimator: expected auto, exact, algorithm1 or adjusted, got {self.kind!r}")
         if self.output not in get_args(Output):
@@ -75,50 +87,55 @@ class Estimator:
 
 
 def widest_scale(n: int) -> float:
-    """Subsequences of the largest scale of n elements; infinite where counting them takes long."""
+    """Return the number of subsequences of the largest scale of n elements; infinite if counting them takes long."""
     return comb(n, n // 2) if n <= _COUNTABLE else inf
 
 
-def subsequences_asked(n: int, n_max: int | None) -> list[int]:
-    """Subsequences of every size that a head is asked about, s = 1..n_max (1..n without heads)."""
-    return [comb(n, s) for s in range(1, (n if n_max is None else min(n, n_max)) + 1)]
+def longest_scale(n: int, n_max: int | None) -> int:
+    """Return the longest scale that a model evaluates for n elements; n_max is its longest head, None: any length."""
+    return n if n_max is None else min(n, n_max)
+
+
+def subsequence_counts(n: int, n_max: int | None) -> list[int]:
+    """Return the number of subsequences of every scale that the model evaluates, s = 1..`longest_scale`."""
+    return [comb(n, s) for s in range(1, longest_scale(n, n_max) + 1)]
 
 
 def closed_form(estimator: Estimator) -> bool:
-    """Whether ESVs come from heads alone, without values of longer subsequences."""
+    """Return whether ESVs are linear in the heads, so that longer subsequences need no values."""
     return estimator.output == "logit" and estimator.kind != "algorithm1"
 
 
 def complete(estimator: Estimator, n: int, n_max: int | None) -> bool:
-    """Whether every subsequence is looked at whatever it costs: exact is asked for, or m leaves none out."""
+    """Return whether every subsequence is evaluated at any cost: `exact` is requested, or m covers them all."""
     if estimator.kind == "exact":
         return True
     if closed_form(estimator):
         if n_max is None and n > _COUNTABLE:
             return False
-        return estimator.m * estimator.iterations >= max(subsequences_asked(n, n_max))
-    looked_at = estimator.m if estimator.kind == "algorithm1" else estimator.m * estimator.iterations
-    return looked_at >= widest_scale(n)
+        return estimator.m * estimator.iterations >= max(subsequence_counts(n, n_max))
+    rows = estimator.m if estimator.kind == "algorithm1" else estimator.m * estimator.iterations
+    return rows >= widest_scale(n)
 
 
 def resolve(estimator: Estimator, n: int, n_max: int | None) -> Resolved:
-    """What an estimator comes down to for n elements: `exact` where every subsequence would be looked at anyway."""
+    """Return the kind that an estimator resolves to for n elements: `exact` if every subsequence is sampled anyway."""
     if complete(estimator, n, n_max):
         return "exact"
     if estimator.kind == "algorithm1":
         return "algorithm1"
-    looked_at = estimator.m * estimator.iterations
+    rows = estimator.m * estimator.iterations
     if closed_form(estimator):
         if estimator.kind == "adjusted" or (n_max is None and n > _COUNTABLE):
             return "adjusted"
-        asked = subsequences_asked(n, n_max)
-        sampled_rows = sum(min(size, max(n, looked_at)) for size in asked)
-        return "exact" if sum(asked) <= (1 + _CLOSED_BESIDE_HEADS) * sampled_rows else "adjusted"
+        counts = subsequence_counts(n, n_max)
+        sampled_rows = sum(min(count, max(n, rows)) for count in counts)
+        return "exact" if sum(counts) <= (1 + _CLOSED_BESIDE_HEADS) * sampled_rows else "adjusted"
     if estimator.kind == "adjusted" or n > _COUNTABLE:
         return "adjusted"
     sizes = [comb(n, s) for s in range(1, n + 1)]
-    # All n singletons are always looked at, whatever m is.
-    sampled = [sizes[0], *(min(size, looked_at) for size in sizes[1:])]
+    # All n singletons are always evaluated, whatever m is.
+    sampled = [sizes[0], *(min(size, rows) for size in sizes[1:])]
     heads = n if n_max is None else n_max
     cost_exact = sum(sizes[:heads]) + _COST_BESIDE_HEADS * sum(sizes)
     fit = 0.0 if n_max is None else _ADJUSTED_FIT
@@ -128,16 +145,16 @@ def resolve(estimator: Estimator, n: int, n_max: int | None) -> Resolved:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a plan depends on, beside its dtype and device.
+    """Everything that a plan depends on, apart from its dtype and device.
 
     Attributes:
-        kind: of the plan.
-        n: elements.
-        heads: element positions are kept for the scales up to this one.
+        kind: kind of estimator.
+        n: number of elements.
+        heads: longest scale whose element positions are kept.
         recursion: whether parents are needed.
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
-        closed: whether it is the closed form of logits.
+        closed: whether it is the closed form for logits.
     """
 
     kind: Resolved
@@ -150,14 +167,14 @@ class Recipe:
 
     @property
     def exact(self) -> bool:
-        """Whether every subsequence is looked at."""
+        """Whether every subsequence is evaluated."""
         return self.kind == "exact"
 
 
 def recipe_for(estimator: Estimator, n: int, *, n_max: int | None, stored: bool = True) -> Recipe:
-    """What to build for an estimator."""
+    """Return the recipe of an estimator's plan for n elements."""
     kind = resolve(estimator, n, n_max)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    heads, closed = n if n_max is None else min(n, n_max), closed_form(estimator)
+    heads, closed = longest_scale(n, n_max), closed_form(estimator)
     return Recipe(kind, n, heads, n_max is not None, stored or not exact or closed, sampling, closed)

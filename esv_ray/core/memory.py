@@ -1,4 +1,4 @@
-"""How much memory an attribution takes, in bytes: what decides about exactness, batches and chunks."""
+"""Memory of an attribution, in bytes: it decides whether exact ESVs are affordable, and the size of batches."""
 
 from __future__ import annotations
 
@@ -8,63 +8,48 @@ from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.estimator import widest_scale
+from esv_ray.core.estimator import longest_scale, widest_scale
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.lattices.lattice import MOST_FULL, WORD_BITS
-from esv_ray.core.logit.plan import expected_of_logits
+from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.regression.design import nodes, subsequences_of
-from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_values
-
-# Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms a video with 1, 2,
-# 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
-_CPU_WORKING_SET = 2 * 2**20
-_MOST_CPU_WORKING_SET = 16 * 2**20
-# On a GPU launches cost more than traffic: enough rows that a chunk takes as long as its launches (not measured).
-_CUDA_WORKING_SET = 128 * 2**20
+from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
 
 # Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
 # 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
-_CPU_ROWS, _MOST_CPU_BATCH = 2**14, 256
+_CPU_ROWS, _MAX_CPU_BATCH = 2**14, 256
 _CPU_TERMS = 2304  # n = 16, m = 256, 91 terms, time over Algorithm 1's with 4, 16, 64 videos: 1.75, 1.42, 1.59
-_CUDA_ROWS, _MOST_CUDA_BATCH = 2**18, 4096  # not measured
+_CUDA_ROWS, _MAX_CUDA_BATCH = 2**18, 4096  # not measured
 
-_LONGEST_PLANNED = 10_000  # elements of which plans are counted, not guessed
-_PARENTS_GUESS = 8  # that were sampled, of a subsequence of a long sequence; most have one to three
-
-
-def default_working_set(device: torch.device, threads: int | None = None) -> int:
-    """Bytes of a chunk's intermediate results on a device, or on threads of a CPU (None: torch's)."""
-    if device.type == "cuda":
-        return _CUDA_WORKING_SET
-    return min(_MOST_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
+_MAX_COUNTED = 10_000  # elements; plans of longer sequences are approximated
+_PARENTS_GUESS = 8  # sampled parents per subsequence of a long sequence; most have one to three
 
 
 def default_batch(largest: int, device: torch.device, terms: int = 1) -> int:
-    """Videos computed together, by the subsequences of the largest scale: enough to share the reading of weights.
+    """Return how many videos are computed together: enough to share the reading of weights.
 
-    A function of shape and kind of device alone: with it results have the same bits on all machines of a kind.
+    It depends on shape and kind of device alone, so that results have the same bits on all machines of a kind.
 
     Args:
         largest: subsequences of the largest scale.
-        device: where.
-        terms: coefficients of a surrogate of an adjusted plan, which should stay in a CPU's cache; 1: none.
+        device: the model's device.
+        terms: coefficients of an adjusted plan's surrogate, which should stay in a CPU's cache; 1: no surrogate.
     """
-    rows, most = (_CUDA_ROWS, _MOST_CUDA_BATCH) if device.type == "cuda" else (_CPU_ROWS, _MOST_CPU_BATCH)
+    rows, most = (_CUDA_ROWS, _MAX_CUDA_BATCH) if device.type == "cuda" else (_CPU_ROWS, _MAX_CPU_BATCH)
     most = most if device.type == "cuda" else min(most, _CPU_TERMS // terms)
     return max(1, min(most, rows // largest))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of a model counts for memory, looked up once: a module is searched for it.
+    """Sizes of a model that determine memory, looked up once since each lookup searches the module.
 
     Attributes:
         n_max: longest head, or None.
         columns: width of scores.
-        itemsize: bytes of a number.
+        itemsize: bytes per number.
         feature_dim: D.
-        widths: numbers held for a subsequence beside its scores, for each head; without heads for one of one element,
-            in proportion to which longer ones hold theirs.
+        widths: numbers held per subsequence beside its scores, for each head; without heads, for one element: longer
+            subsequences hold proportionally more.
     """
 
     n_max: int | None
@@ -75,108 +60,109 @@ class Sizes:
 
     @classmethod
     def of(cls, model: VideoModel) -> Sizes:
-        """Those of a model."""
+        """Look up the sizes of a model."""
         scorer = model.scorer
         widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
         return cls(model.n_max, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
 
 
 def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: bool) -> int:
-    """Memory that exact ESVs of a batch of videos of n elements take.
+    """Return the memory that exact ESVs of a batch of videos of n elements take.
 
     Args:
-        model: its sizes count.
-        n: elements.
-        batch: videos.
-        working_set: of a chunk.
-        stored: whether the lattice's indices are kept, not made chunk by chunk.
+        model: sizes of the model.
+        n: number of elements.
+        batch: number of videos.
+        working_set: bytes of a chunk's intermediate results.
+        stored: whether the lattice's indices are stored; otherwise each chunk recomputes them.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
-    masks = 2 * 8 * (1 << n)  # and once more while they are made
+    heads = longest_scale(n, model.n_max)
+    masks = 2 * 8 * (1 << n)  # twice while they are built
     kept = index_bytes(n, model.n_max) if stored else 0
     return masks + kept + _working_bytes(model, n, heads, comb(n, n // 2), batch, working_set)
 
 
 def index_bytes(n: int, n_max: int | None) -> int:
-    """Memory of the parents and elements of a full lattice."""
-    heads = n if n_max is None else min(n, n_max)
+    """Return the memory of the parents and elements of a full lattice."""
+    heads = longest_scale(n, n_max)
     parents = 0 if n_max is None else n * (1 << (n - 1))
     return 4 * (parents + sum(s * comb(n, s) for s in range(1, heads + 1)))
 
 
 def sampled_bytes(model: Sizes, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
-    """Memory that sampled ESVs of a batch take: plan, the making of one lattice, and the work."""
-    heads = n if model.n_max is None else min(n, model.n_max)
-    rows = max(n, int(min(m, widest_scale(n))))  # all singletons are looked at, whatever m is
+    """Return the memory of Algorithm 1 for a batch: the plan, building one lattice, and the work."""
+    heads = longest_scale(n, model.n_max)
+    rows = max(n, int(min(m, widest_scale(n))))  # all singletons are evaluated, whatever m is
     words = -(-n // WORD_BITS)
     parents = 0 if model.n_max is None else 4 * min(n, _PARENTS_GUESS) * n
     lattice = rows * (8 * words * n + parents + 4 * heads * (heads + 1) // 2)
-    making = rows * n * 48  # all one-element extensions of a scale: their parts, hashes and order
+    making = rows * n * 48  # all one-element extensions of a scale: parts, hashes and order
     weights = 3 * 8 * (n + 1) * n * (iterations + 1)
     return iterations * lattice + making + weights + _working_bytes(model, n, heads, rows, batch, working_set)
 
 
 def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: int) -> int:
-    """Memory that adjusted ESVs of a batch take: operators, the making of them, and the work.
+    """Return the memory of the adjusted estimator for a batch: operators, building them, and the work.
 
     Args:
-        model: its sizes count.
-        n: elements.
-        rows: most subsequences of a size.
-        batch: videos.
-        working_set: of a chunk.
+        model: sizes of the model.
+        n: number of elements.
+        rows: most subsequences per size.
+        batch: number of videos.
+        working_set: bytes of a chunk's intermediate results.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
+    heads = longest_scale(n, model.n_max)
     largest = max(n, int(min(rows, widest_scale(n))))
-    few = n <= _LONGEST_PLANNED
+    few = n <= _MAX_COUNTED
     terms = sum(of_values(n, rows).features.counts()) if few else n
     kept = sum(of_heads(n, rows).features.counts()[:3]) if few else n
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
     operators = (2 * n + 9) * largest * sizes + (0 if model.n_max is None else heads * (kept + 8) * largest)
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
-    if model.n_max is None:  # features of the values alone make the plan: they are there twice, with their blocks
+    if model.n_max is None:  # the plan consists of features of the values: held twice, with their blocks
         making = 2 * making + 2**23
     means = 0 if model.n_max is None else 4 * kept * model.columns * batch * model.itemsize
     return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
 
 
 def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_set: int) -> int:
-    """Memory that ESVs in logits of a batch take: subsequences, operators, the making of them, and the work.
+    """Return the memory of ESVs in logits for a batch: subsequences, operators, building them, and the work.
 
     Args:
-        model: its sizes count.
-        n: elements.
-        rows: most subsequences of a length; None: all.
-        batch: videos.
-        working_set: of a chunk.
+        model: sizes of the model.
+        n: number of elements.
+        rows: most subsequences per scale; None: all.
+        batch: number of videos.
+        working_set: bytes of a chunk's intermediate results.
     """
-    heads = n if model.n_max is None else min(n, model.n_max)
-    counted = min(heads, _LONGEST_PLANNED)
-    found = [subsequences_of(n, s) for s in range(1, counted + 1)]
+    heads = longest_scale(n, model.n_max)
+    counted = min(heads, _MAX_COUNTED)
+    totals = [subsequences_of(n, s) for s in range(1, counted + 1)]
     most = inf if rows is None else max(rows, n)
-    kept = [min(size, most) for size in found]
+    kept = [min(size, most) for size in totals]
     if max(kept) == inf:
         return 2**62
     counts = [int(size) for size in kept]
     cells = sum(size * (4 * s + n + 1) for s, size in enumerate(counts, start=1))
-    # Listing them: positions, order and memberships of one length.
+    # To enumerate them: positions, order and memberships of one scale.
     making = max(size * (14 * s + 3 * n + 40) for s, size in enumerate(counts, start=1))
     operators = 0
-    sampled = [size for size, whole in zip(counts, found, strict=True) if size < whole]
+    sampled = [size for size, whole in zip(counts, totals, strict=True) if size < whole]
     if sampled:
-        few = n <= _LONGEST_PLANNED
-        features = sum(expected_of_logits(n, rows or 0).features.counts()) if few else n + 1
+        few = n <= _MAX_COUNTED
+        features = sum(of_logits(n, rows or 0).features.counts()) if few else n + 1
         operators = sum((n + 1 + CONTRASTS) * size * (8 + model.itemsize) for size in sampled)
         making += 8 * (7 * features * features + max(sampled) * (3 * features + 8 * n))
     results = 2 * CONTRASTS * len(sampled) * model.columns * batch * model.itemsize
     work = _working_bytes(model, n, heads, max(counts), batch, working_set, closed=True)
-    operators = operators * 3 // 2  # one more time while they are put into the model's dtype
+    operators = operators * 3 // 2  # copied while they are converted to the model's dtype
     return 2**22 + (cells + operators + results) * heads // counted + making + work
 
 
 def _working_bytes(
     model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int, *, closed: bool = False
 ) -> int:
+    """Return the memory of buffers and results of a batch, without the plan."""
     columns, itemsize = model.columns, model.itemsize
     scales = 0 if closed or model.n_max is None else 2 * (largest + 1) * columns
     widest = heads * model.widths[0] if model.n_max is None else max(model.widths[:heads])
@@ -189,7 +175,7 @@ def _working_bytes(
 
 
 def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
-    """The largest of 1..most whose needs, which grow, are within the budget; 0 if none is."""
+    """Return the largest of 1..most whose needs, which must increase, are within the budget; 0 if there is none."""
     if needs(most) <= budget:
         return most
     low, high = 0, most
@@ -200,15 +186,15 @@ def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
 
 
 def longest_exact(model: Sizes, budget: int, *, working_set: int) -> int:
-    """The largest n whose exact ESVs, one video at a time, fit."""
+    """Return the largest n whose exact ESVs fit, one video at a time."""
     return largest_fitting(
-        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MOST_FULL
+        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MAX_FULL
     )
 
 
-def in_words(size: float) -> str:
-    """Bytes for people."""
-    size = min(size, 10**300)  # whole numbers may be beyond what a float holds
+def format_bytes(size: float) -> str:
+    """Format bytes with a decimal unit, e.g. "268 MB"."""
+    size = min(size, 10**300)  # an int may exceed the range of floats
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if size < 1000 or unit == "PB":
             return f"{size:.3g} {unit}"

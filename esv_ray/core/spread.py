@@ -1,4 +1,4 @@
-"""What standard errors are made of: linear in the values, so that those of any combination of classes are had."""
+"""Error model of ESVs: standard errors of any linear combination of classes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from math import inf
 import torch
 from torch import Tensor
 
-# Rows beyond this are squared after a division by a power of two: float32 squares of numbers from 1.8e19 are infinite.
+# Larger rows are divided by a power of two before they are squared: in float32, squares from 1.8e19 on overflow.
 _LARGE = 2.0**30
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Errors of the ESVs of B videos of n elements.
+    """Error model of the ESVs of B videos of n elements.
 
     The ESV of element i has the variance sum over r of weights[i, r] * rows[r]^2. Rows are linear in the values of the
-    game, one column a class: the row of "class a less class b" is the difference of theirs, errors that both share
-    included.
+    game, with one column per class: the row of "class a minus class b" is the difference of their rows, which accounts
+    for the errors that both share.
 
     Attributes:
         rows: (R, B, C).
-        weights: (n, R) by the plan's elements.
-        relabelling: (B, n) video element that stands for each of the plan's; None: the same.
-        floor: least standard error, as a share of the mean |ESV|.
-        most: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
+        weights: (n, R), elements in the plan's order.
+        relabelling: (B, n) video element of each plan element; None: the identity.
+        floor: smallest standard error, as a share of the mean |ESV|.
+        bound: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
     """
 
     rows: Tensor
     weights: Tensor
     relabelling: Tensor | None
     floor: float = 0.0
-    most: float = inf
+    bound: float = inf
 
     def stderr(self, esv: Tensor, mix: Tensor | None = None) -> Tensor:
-        """Standard errors (B, n, K).
+        """Return standard errors (B, n, K).
 
         Args:
-            esv: (B, n, K) the ESVs whose errors they are.
+            esv: (B, n, K) the ESVs.
             mix: (C, K) combinations of classes; None: the classes themselves.
         """
         rows = self.rows if mix is None else self.rows @ mix
@@ -50,26 +50,26 @@ class Spread:
         if self.floor:
             variance += (self.floor * esv.abs().mean(dim=1, keepdim=True) / scale).square()
         found = variance.sqrt_().mul_(scale)
-        if self.most == inf:
+        if self.bound == inf:
             return found
-        most = found.new_tensor(self.most) if mix is None else self.most * mix.abs().sum(dim=0)
-        # Written so that NaN becomes the bound: errors that overflowed are larger than any probability's.
-        return torch.where(found <= most, found, most)
+        bound = found.new_tensor(self.bound) if mix is None else self.bound * mix.abs().sum(dim=0)
+        # This form maps NaN to the bound: an error that overflowed exceeds any probability.
+        return torch.where(found <= bound, found, bound)
 
     def take(self, videos: Tensor) -> Spread:
-        """That of some of the videos."""
+        """Return the error model of some of the videos."""
         relabelling = None if self.relabelling is None else self.relabelling[videos]
         return replace(self, rows=self.rows[:, videos], relabelling=relabelling)
 
 
 def _scale(rows: Tensor) -> Tensor:
-    """(B, K) by which rows (R, B, K) are divided before they are squared: 1, or a power of two: no bit is lost."""
+    """Return (B, K) divisors of rows (R, B, K) before they are squared: 1 or a power of two, so that no bit is lost."""
     top = rows.abs().amax(dim=0)
     return torch.where(top > _LARGE, torch.ldexp(torch.ones_like(top), torch.frexp(top).exponent - 1), 1.0)
 
 
 def per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
-    """(n, B * columns) by the plan's elements -> (B, n, C) by the video's own."""
+    """Reorder (n, B * columns), elements in the plan's order, to (B, n, C), elements in each video's order."""
     esv = columns.view(len(columns), batch, -1)[..., :n_classes].transpose(0, 1)  # (B, n, C)
     if relabelling is None:
         return esv.contiguous()

@@ -1,4 +1,4 @@
-"""The same bits whatever number of threads a process may use."""
+"""Single-threaded algebra, for the same bits with any number of threads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Algebra within runs on one thread: numpy's and torch's sums depend on how many there are."""
+    """Run the algebra inside on one thread: numpy's and torch's sums depend on the number of threads."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # out of reach for threadpoolctl
+    torch.set_num_threads(1)  # threadpoolctl cannot set it
     try:
         with threadpool_limits(1):
             yield

@@ -1,4 +1,4 @@
-"""Between host and device without a pause of the device, and what its memory errors look like."""
+"""Copies between host and device that overlap with computation, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -9,50 +9,51 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from esv_ray.core.exact.attribution import Attribution
+from esv_ray.core.attribution import Attribution
 
 
 def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
-    """The same attributions in host memory, less their spread, each copied while the device computes the next."""
+    """Yield attributions in host memory, without their spread, each copied while the device computes the next."""
     waiting: deque[tuple[list[int], Attribution, torch.cuda.Event | None]] = deque()
-    for indices, found in batches:
-        waiting.append((indices, *_fetch(found)))
+    for indices, result in batches:
+        waiting.append((indices, *_start_copy(result)))
         if waiting[0][2] is None or len(waiting) > 1:
-            yield _arrived(*waiting.popleft())
+            yield _wait(*waiting.popleft())
     while waiting:
-        yield _arrived(*waiting.popleft())
+        yield _wait(*waiting.popleft())
 
 
-def _fetch(found: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
-    if found.esv.device.type != "cuda":
-        return replace(found, spread=None), None
+def _start_copy(result: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
+    """Start a copy to pinned memory; the event marks its end. Results on a CPU need neither."""
+    if result.esv.device.type != "cuda":
+        return replace(result, spread=None), None
 
     def copy(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
-    stderr = None if found.stderr is None else copy(found.stderr)
-    esv, scores, gaps = copy(found.esv), copy(found.scores), copy(found.gaps)
-    here = replace(found, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
+    stderr = None if result.stderr is None else copy(result.stderr)
+    esv, scores, gaps = copy(result.esv), copy(result.scores), copy(result.gaps)
+    here = replace(result, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return here, event
 
 
-def _arrived(indices: list[int], found: Attribution, event: torch.cuda.Event | None) -> tuple[list[int], Attribution]:
+def _wait(indices: list[int], result: Attribution, event: torch.cuda.Event | None) -> tuple[list[int], Attribution]:
     if event is not None:
         event.synchronize()
-    return indices, found
+    return indices, result
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device, from pinned memory, so that nobody waits for the copy."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to the device, from pinned memory, so that the copy is asynchronous."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short."""
-    # torch has no class of its own for a CPU, pinned memory or a library of a GPU that is out of memory.
-    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out."""
+    # torch has no exception class for out of memory on a CPU, in pinned memory or in a GPU library.
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

@@ -1,4 +1,4 @@
-"""Buffers that are used again."""
+"""Reusable buffers, and the size of the chunks that work is cut into."""
 
 from __future__ import annotations
 
@@ -8,32 +8,51 @@ from math import prod
 import torch
 from torch import Tensor
 
+# Bytes of the hidden layer and scores of a chunk, a CPU thread. Paper's dimensions, one thread, ms per video with 1, 2,
+# 4 MiB: n = 16: 133, 106, 107; two threads with 2, 4, 8 MiB: n = 16: 89, 70, 71; n = 8: 0.64, 0.58, 0.52.
+_CPU_WORKING_SET = 2 * 2**20
+_MAX_CPU_WORKING_SET = 16 * 2**20
+# On a GPU launches cost more than traffic: enough rows that a chunk takes as long as its launches (not measured).
+_CUDA_WORKING_SET = 128 * 2**20
+
+
+def default_working_set(device: torch.device, threads: int | None = None) -> int:
+    """Return the bytes of a chunk's intermediate results on a device, for some CPU threads (None: torch's setting)."""
+    if device.type == "cuda":
+        return _CUDA_WORKING_SET
+    return min(_MAX_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
+
 
 @lru_cache(maxsize=64)
 def counting(count: int, device: torch.device) -> Tensor:
-    """0, 1, .. count - 1 as int32, made once."""
+    """Return 0, 1, .. count - 1 as int32, cached."""
     return torch.arange(count, dtype=torch.int32, device=device)
 
 
 class Workspace:
-    """Buffers that are used again for every chunk and batch; each grows to the largest that was asked of it.
+    """Buffers that are reused for every chunk and batch; each grows to the largest size requested.
 
     Fresh memory costs a page fault for every 4 kB: 12 of 126 ms of exact n = 16.
+
+    Attributes:
+        working_set: bytes of a chunk's intermediate results.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, working_set: int | None = None) -> None:
+        """Create an empty workspace; without a working set it is chosen by the device."""
+        self.working_set = working_set or default_working_set(device)
         self._buffers: dict[str, Tensor] = {}
         self._device, self._dtype = device, dtype
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A tensor in the buffer of a name, its content left over; good until the name is taken again."""
+        """Return an uninitialised tensor in the buffer of a name; it is valid until the name is taken again."""
         size = prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            self._buffers.pop(name, None)  # freed before the larger one is made
+            self._buffers.pop(name, None)  # freed before the larger one is allocated
             buffer = self._buffers[name] = torch.empty(size, dtype=self._dtype, device=self._device)
         return buffer[:size].view(shape)
 
     def clear(self) -> None:
-        """Give all memory back."""
+        """Free all buffers."""
         self._buffers.clear()

@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 
 from esv_ray.attribution.workplace import job_engine, job_estimator
-from esv_ray.core.cost import Outlook, outlook
+from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
@@ -41,7 +41,7 @@ class _Clock:
         return self.until - perf_counter()
 
 
-def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[Outlook]) -> Timings:
+def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) -> Timings:
     """Measure a model at some of the lengths of a job.
 
     A plan that takes long to build or to apply is replaced by a smaller one of the same estimator: with fewer
@@ -74,7 +74,7 @@ def _torch_settings(spec: JobSpec) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def _selection(plans: Sequence[Outlook]) -> list[Outlook]:
+def _selection(plans: Sequence[PlanCost]) -> list[PlanCost]:
     """Select the least, the middle and the most work of each estimator; return them by ascending work."""
     selected = []
     for kind in dict.fromkeys(plan.kind for plan in plans):
@@ -84,7 +84,7 @@ def _selection(plans: Sequence[Outlook]) -> list[Outlook]:
     return sorted(selected, key=lambda plan: plan.evaluations)
 
 
-def _first_rate(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) -> None:
+def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
     """Set an upper bound of the seconds per head evaluation, from exact ESVs of more and more elements.
 
     A module may take a second per evaluation, so the first measurement has few of them. Its seconds serve for nothing
@@ -92,14 +92,14 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) 
     """
     engine = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
     for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
-        evaluations = outlook(engine.estimator, "exact", n, model.n_max).evaluations
+        evaluations = plan_cost(engine.estimator, "exact", n, model.n_max).evaluations
         cold_s = _seconds(engine, n, 1)
         clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / evaluations
         if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements mean four times as many subsequences
             return
 
 
-def _measure(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) -> None:
+def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
     estimator = replace(job_estimator(spec), kind=plan.kind, tolerance=None)
     for candidate, how in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
         engine = _engine(spec, model, how)
@@ -119,7 +119,7 @@ def _measure(spec: JobSpec, model: VideoModel, plan: Outlook, clock: _Clock) -> 
         clock.measured.append(Timing(plan.kind, plan.n, plan.evaluations, plan.evaluations * clock.rate))
 
 
-def _measure_batches(engine: Engine, plan: Outlook, batch: int, clock: _Clock) -> None:
+def _measure_batches(engine: Engine, plan: PlanCost, batch: int, clock: _Clock) -> None:
     """Measure one plan, in larger batches while there is time, since the first rate is that of a single video."""
     most = engine.fitting(plan.n, plan.largest, plan.terms)
     while True:
@@ -144,7 +144,7 @@ def _median(engine: Engine, n: int, batch: int, clock: _Clock) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _smaller(plan: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Outlook, Estimator]:
+def _smaller(plan: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[PlanCost, Estimator]:
     """Return a plan of the same estimator that is quick to build and to apply, and the estimator that makes it."""
     n = plan.n
     if plan.kind == "exact":
@@ -153,7 +153,7 @@ def _smaller(plan: Outlook, estimator: Estimator, n_max: int | None) -> tuple[Ou
         how = replace(estimator, kind="exact")
     else:
         how = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return outlook(how, plan.kind, n, n_max), how
+    return plan_cost(how, plan.kind, n, n_max), how
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from esv_ray.core.cost import Outlook
+from esv_ray.core.cost import PlanCost
 from esv_ray.core.estimator import Resolved
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
@@ -69,7 +69,7 @@ class Timings:
 
 
 # A plan's cost and the mean batch -> seconds per video, and the measurement that they come from.
-TimePerVideo = Callable[[Outlook, float], tuple[float, str]]
+TimePerVideo = Callable[[PlanCost, float], tuple[float, str]]
 
 
 def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
@@ -94,7 +94,7 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
     def work(of: ModelSize | None, n: int, evaluations: float) -> float:
         return of.flops(n, evaluations) if scaled and of is not None else float(evaluations)
 
-    def estimate(plan: Outlook, batch: float) -> tuple[float, str]:
+    def estimate(plan: PlanCost, batch: float) -> tuple[float, str]:
         # Of two measurements with as many evaluations, the one of the nearer length comes first.
         points = sorted(
             (work(timings.size, at.n, at.evaluations), abs(at.n - plan.n), at.n, at.video_s + at.batch_s / batch)
@@ -105,7 +105,7 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
     return estimate
 
 
-def _of_kind(timings: Timings, plan: Outlook) -> list[Timing]:
+def _of_kind(timings: Timings, plan: PlanCost) -> list[Timing]:
     """Return the measurements of a plan's estimator.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from esv_ray.core.memory import in_words
+from esv_ray.core.memory import format_bytes
 from esv_ray.forecast.io import ADVISED_BYTES
 from esv_ray.forecast.records import Forecast
 from esv_ray.machine import cores, spare_memory
@@ -46,16 +46,16 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
     if large:
         largest = max(large, key=lambda group: group.compressed)
         yield (
-            f"{len(large)} row groups are larger than the recommended {in_words(ADVISED_BYTES)}; the largest has "
-            f"{in_words(largest.compressed)} (row group {largest.index} of {largest.file}): write smaller row groups"
+            f"{len(large)} row groups are larger than the recommended {format_bytes(ADVISED_BYTES)}; the largest has "
+            f"{format_bytes(largest.compressed)} (row group {largest.index} of {largest.file}): write smaller ones"
         )
     above = [group for group in forecast.row_groups if group.decoding > budget]
     if above:
         most = max(group.decoding for group in above)
         yield (
-            f"{len(above)} row groups of {sum(group.rows for group in above)} videos take up to {in_words(most)} "
-            f"when decoded, more than the memory budget of {in_words(budget)} (the first is row group {above[0].index} "
-            f"of {above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
+            f"{len(above)} row groups of {sum(group.rows for group in above)} videos take up to {format_bytes(most)} "
+            f"when decoded, more than the memory budget of {format_bytes(budget)} (the first is row group "
+            f"{above[0].index} of {above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
         )
     if forecast.lengths.frameless:
         yield f"{forecast.lengths.frameless} rows have no frames and would fail"
@@ -94,7 +94,8 @@ def _about_actors(forecast: Forecast) -> Iterator[str]:
     if cluster.address is None and actors.device == "cpu" and forecast.left:
         spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
         if needed > spare:
-            yield f"{actors.working} actors take up to {in_words(needed)} together, but {in_words(spare)} is free now"
+            free = format_bytes(spare)
+            yield f"{actors.working} actors take up to {format_bytes(needed)} together, but {free} is free now"
 
 
 def _about_timings(forecast: Forecast) -> Iterator[str]:

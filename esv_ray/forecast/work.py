@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 
-from esv_ray.attribution.plan_cache import is_kept
+from esv_ray.attribution.plan_cache import is_cached
 from esv_ray.attribution.workplace import job_engine
-from esv_ray.core.cost import Outlook, outlook
+from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Resolved, recipe_for
 from esv_ray.core.games.model import VideoModel
@@ -37,7 +37,7 @@ class LengthWork:
     n: int
     videos: int
     left: int
-    stages: tuple[Outlook, ...]
+    stages: tuple[PlanCost, ...]
     unfit_reason: str | None
     memory: int
     batch_sizes: tuple[int, ...]
@@ -128,12 +128,12 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
     return LengthWork(n, videos, left, tuple(stages), None, memory, tuple(batch_sizes))
 
 
-def _stage(engine: Engine, kind: Resolved, n: int) -> Outlook:
-    stage = outlook(engine.estimator, kind, n, engine.model.n_max)
+def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
+    stage = plan_cost(engine.estimator, kind, n, engine.model.n_max)
     if kind == "exact":  # its plans are not cached: lattices are built quickly
         return stage
     recipe = recipe_for(replace(engine.estimator, kind=kind), n, n_max=engine.model.n_max)
-    return replace(stage, plan_s=_LOAD_S) if is_kept(recipe) else stage
+    return replace(stage, plan_s=_LOAD_S) if is_cached(recipe) else stage
 
 
 def _fits(engine: Engine, n: int) -> bool:
@@ -144,6 +144,6 @@ def _fits(engine: Engine, n: int) -> bool:
     return True
 
 
-def all_stages(work: Sequence[LengthWork]) -> list[Outlook]:
+def all_stages(work: Sequence[LengthWork]) -> list[PlanCost]:
     """Return the costs of all plans that are needed."""
     return [stage for length in work for stage in length.stages]

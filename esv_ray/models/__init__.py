@@ -1,1 +1,1 @@
-"""Model bundles: load, save, import, train; and ESVs of sequences in memory."""
+"""Model bundles: load, save, import and train; and ESVs of sequences in memory."""

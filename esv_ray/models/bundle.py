@@ -40,14 +40,14 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
 
     Args:
         url: location of the bundle's folder.
-        code: Python packages whose code may run to make the model, e.g. ``["my_models"]``; a bundle of kind `python`
-            is refused unless its factory's package is among them, and nothing of any other is imported.
+        code: Python packages whose code may run to build the model, e.g. ``["my_models"]``; a bundle of kind `python`
+            is refused unless its factory's package is among them; no other package is imported.
 
     Raises:
-        ModelError: model.json is missing, or a file is broken or disagrees with it; says which, expected, got. Or
-            consent to run code is missing, or a `python` model's modules do not give the same values at every call.
-        DataError: another file is missing, or the storage refuses.
-        SpecError: `code` holds something that is no package's name.
+        ModelError: model.json is missing, or a file is invalid or inconsistent with it; names the file and what was
+            expected. Or consent to run code is missing, or the modules of a `python` model are not deterministic.
+        DataError: another file is missing, or the storage fails.
+        SpecError: an entry of `code` is not a package name.
     """
     try:
         packages = check_packages(code)
@@ -67,7 +67,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
     model = _build(url, manifest, [files[name] for name in manifest.heads], prior, packages)
     if manifest.kind == "python":
-        # Its weights are in no file of the bundle; its code counts by what package.module:function names.
+        # Its weights are in no file of the bundle: the digest covers the name package.module:function, not the code.
         with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
             for name, tensor in model.scorer.state_dict().items():
                 data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
@@ -87,8 +87,8 @@ def save_heads(
     """Write a bundle of MLP heads f^1 .. f^n_max; model.json last.
 
     Raises:
-        ModelError: there is a bundle already.
-        DataError: it cannot be written.
+        ModelError: a bundle exists already.
+        DataError: the bundle cannot be written.
     """
     first = heads[1]
     manifest = {
@@ -121,16 +121,16 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
 
 
 def exists_bundle(url: str) -> bool:
-    """Whether a whole bundle lies there (model.json is written last)."""
+    """Return whether a complete bundle exists (model.json is written last)."""
     return storage.exists(storage.join(url, "model.json"))
 
 
 def check_free(url: str) -> None:
-    """Refuse a place for a new bundle that holds one, or anything else but what a killed writer of one left.
+    """Check that a folder is free for a new bundle: empty, or with the remains of an interrupted write.
 
     Raises:
-        ModelError: a bundle is there already.
-        DataError: other files are there.
+        ModelError: it contains a bundle.
+        DataError: it contains other files.
     """
     if exists_bundle(url):
         raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
@@ -156,7 +156,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         _check_heads(manifest)
     digest = hashlib.sha256()
     try:
-        # How it was trained is told to people; it changes no number.
+        # The training section is informative; it changes no number.
         digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
     except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
         raise ModelError(f"{where}: arguments: expected values that JSON can hold") from None
@@ -164,7 +164,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
 
 
 def _check_no_file(url: str) -> None:
-    """Refuse a file in place of the bundle's folder; stores of objects have no such thing, and only lack model.json."""
+    """Refuse a file where the bundle's folder is expected; object stores have no folders, only a missing model.json."""
     fs, path = storage.open_location(url)
     if not storage.is_local(fs) or not Path(path).is_file():
         return
@@ -176,7 +176,7 @@ def _check_no_file(url: str) -> None:
 
 
 def _check_heads(manifest: BundleManifest) -> None:
-    """Whether there are as many heads as the kind has, before any is read."""
+    """Check the number of heads of the kind, before any is read."""
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
     expected = {"multiscale": manifest.n_max or 0, "average": 1, "python": 0}[manifest.kind]
@@ -185,7 +185,7 @@ def _check_heads(manifest: BundleManifest) -> None:
 
 
 def _read(url: str, name: str, most: int) -> bytes:
-    """A file of the bundle, which must be an ordinary one and lie in its folder."""
+    """Read a file of the bundle, which must be a regular file in its folder."""
     where = storage.join(url, name)
     fs, path = storage.open_location(where)
     if storage.is_local(fs):
@@ -202,7 +202,7 @@ def _read(url: str, name: str, most: int) -> bytes:
 
 
 def _plain_name(url: str, name: str) -> str:
-    """A file name that cannot leave the bundle."""
+    """Return a file name that cannot refer outside the bundle."""
     plain = PurePosixPath(name).name == name and "\\" not in name and name not in ("", ".", "..")
     if not plain or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
         raise ModelError(f"{storage.join(url, 'model.json')}: heads: expected plain file names, got {name!r:.300}")
@@ -256,6 +256,6 @@ def _save(
     if classes is not None:
         files["classes.csv"] = classes_csv(classes)
     manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
-    files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with it is whole
+    files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with model.json is complete
     for name, data in files.items():
         storage.replace(storage.join(url, name), data, "write the model")

@@ -1,4 +1,4 @@
-"""Rows of a CSV that gives each class id a value, however a spreadsheet or pandas wrote it."""
+"""CSV files that give each class id a value, as written by spreadsheets or pandas."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ID = re.compile(r"([+-]?\d{1,18})(?:\.0*)?", re.ASCII)  # pandas writes 3.0 whe
 
 
 class ClassRow(NamedTuple):
-    """One row.
+    """One row of a class CSV.
 
     Attributes:
         class_id: the class.
-        value: the other column's cell, as it is.
-        delimiter: between the file's cells.
+        value: unparsed cell of the other column.
+        delimiter: separator of the file's cells.
     """
 
     class_id: int
@@ -31,12 +31,12 @@ class ClassRow(NamedTuple):
 def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
     """Read the columns `key` (class ids) and `column` of a CSV with a header.
 
-    Spaces and case in the header, the order of columns and further columns do not matter; cells may stand between
-    commas, semicolons, tabs or bars; the encoding is UTF-8 or, with its mark, UTF-16. A first column without a name
-    is the id where there is no other (pandas' index).
+    Spaces and case in the header, the order of columns and further columns do not matter; cells may be separated by
+    commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 with a byte-order mark. A first column without a
+    name is the id if there is no other (pandas' index).
 
     Raises:
-        ModelError: it is anything else; says which row.
+        ModelError: the file is malformed; names the row.
     """
     text = _text(data, key, column)
     lines = io.StringIO(text)
@@ -83,7 +83,7 @@ def _text(data: bytes, key: str, column: str) -> str:
 
 
 def _columns(header: str, delimiter: str, key: str, column: str) -> tuple[int, int] | None:
-    """Return the places of the two columns in a header, or None where they are not both there."""
+    """Return the places of the two columns in a header, or None if one is missing."""
     try:
         cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))
     except (csv.Error, StopIteration):

@@ -32,7 +32,7 @@ def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
     """Read (C,) float64 from a CSV with header class,prior: every class 0..C-1 once, sums to one.
 
     Raises:
-        ModelError: it is anything else, counts and percents included.
+        ModelError: the content is malformed, or holds counts or percents.
     """
     prior, other = _prior(data, n_classes)
     if other is not None:
@@ -47,7 +47,7 @@ def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
     """Read class names by id from a CSV with header name,id: every id 0..C-1 once.
 
     Raises:
-        ModelError: it is anything else.
+        ModelError: the content is malformed.
     """
     return tuple(row.value for row in _by_class(class_rows(data, "id", "name"), n_classes, missing=""))
 
@@ -59,7 +59,7 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
         The prior, (C,) float64, and notes: what was divided, and which classes have a prior of 0.
 
     Raises:
-        ModelError: it is anything else; names the file.
+        ModelError: the content is malformed; names the file.
     """
     data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
@@ -78,8 +78,8 @@ def read_classes(url: str, n_classes: int | None = None) -> tuple[tuple[str, ...
     """Read a file as `parse_classes`; errors name it.
 
     Returns:
-        The names, and notes: which classes nobody can tell by their names. Ids do, and data sets have such names: two
-        classes of ImageNet are "crane".
+        The names, and notes: which classes share a name. That is allowed, since ids identify classes and data sets have
+        such names: two classes of ImageNet are "crane".
     """
     data = storage.read_bytes(url, "read the classes", most=MOST_TABLE_BYTES)
     with in_file(url):

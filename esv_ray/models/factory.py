@@ -1,4 +1,4 @@
-"""Models of kind `python`: modules that a marked function of an allowed package makes."""
+"""Models of kind `python`: modules returned by a marked function of an allowed package."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[s
     Args:
         manifest: names the factory and its keyword arguments.
         prior: (C,), the class prior.
-        code: packages whose code may run; nothing of any other is imported.
+        code: packages whose code may run; no other package is imported.
 
     Returns:
         The model of the mapping {s: module} or the module of any length that the factory returns, on the CPU.
 
     Raises:
-        ModelError: consent is missing, the factory cannot be called, or its modules cannot be used for exact values.
+        ModelError: consent is missing, the factory cannot be called, or its modules are not deterministic.
     """
     module, name = _parse(manifest.factory)
     if not covers(code, module):
@@ -46,7 +46,7 @@ def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[s
 
 
 def _model(made: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
-    """A model of what a factory returns."""
+    """Create a model from the return value of a factory."""
     if isinstance(made, nn.Module):
         return variable_length_model(made, prior, feature_dim=manifest.feature_dim)
     if not isinstance(made, Mapping) or not all(
@@ -60,7 +60,7 @@ def _model(made: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
 
 
 def _parse(factory: str | None) -> tuple[str, str]:
-    """Module and function of ``package.module:function``."""
+    """Split ``package.module:function`` into module and function."""
     module, _, name = (factory or "").partition(":")
     if not is_dotted(module) or not name.isidentifier():
         raise ModelError(f"factory: expected package.module:function, got {factory!r:.100}")
@@ -68,7 +68,7 @@ def _parse(factory: str | None) -> tuple[str, str]:
 
 
 def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> str:
-    """What would run, and how to allow it."""
+    """Return the message that names the code that would run, and how to allow it."""
     names = [key if key.isidentifier() else repr(key) for key in arguments][:_MOST_ARGUMENTS]
     names += ["..."] if len(arguments) > len(names) else []
     call = f"{module}:{name}({', '.join(f'{one:.40}' for one in names)})"
@@ -80,10 +80,10 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> st
 
 
 def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
-    """The factory; only a marked function of an allowed package is returned."""
+    """Import the factory, which must be a marked function of an allowed package."""
     with user_code(f"factory: cannot import {module}, is it installed where the job runs?"):
         home = importlib.import_module(module)
-    # Not getattr: a module's __getattr__ could answer with anything.
+    # Not getattr: a module's __getattr__ could return anything.
     found = vars(home).get(name) if isinstance(home, ModuleType) else None
     if found is None:
         raise ModelError(f"factory: {module} defines no function {name}; check `factory` in model.json")

@@ -1,4 +1,4 @@
-"""model.json: what a bundle says of itself."""
+"""model.json: the description of a bundle."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _MOST = 2**24  # of anything that is allocated by
 
 
 class BundleManifest(BaseModel):
-    """model.json.
+    """Content of model.json.
 
     Attributes:
         format: 1.
-        kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory makes the modules.
+        kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory returns the modules.
         feature_dim: D.
         n_classes: C.
         n_max: longest head; null for a model of any length.
-        heads: file names, head of scale 1 first; the one of a TSN; none for `python`.
-        batch_norm, norm_eps, input_relu: of the heads.
+        heads: file names, head of scale 1 first; one file for a TSN; empty for `python`.
+        batch_norm, norm_eps, input_relu: layers of the heads.
         factory: ``package.module:function`` of a `python` model.
         arguments: keyword arguments of the factory.
-        training: how it was made; for people.
+        training: how it was trained; informative only.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,7 +31,7 @@ class BundleManifest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _misspelled(cls, values: object) -> object:
-        """Further keys are for others; one that is nearly ours would be a silent mistake."""
+        """Refuse keys that are close to a known one, probably misspelled; other unknown keys are ignored."""
         for key in values if isinstance(values, dict) else ():
             near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.8)
             if near and key not in cls.model_fields:

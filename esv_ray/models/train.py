@@ -29,7 +29,7 @@ _LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video i
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Where a training stands: epochs of all heads, and the last head's validation loss."""
+    """Progress of a training: epochs of all heads, and the last head's validation loss."""
 
     scale: int
     n_max: int
@@ -40,16 +40,16 @@ class TrainProgress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What was trained.
+    """Result of a training.
 
     Attributes:
         output: the bundle.
-        accuracy: of each head on random subsequences of its scale, validation videos; None where all are shorter.
-        accuracy_f: of the multi-scale model F on full validation videos.
-        epochs: each head's, up to its best.
-        videos, validation_videos: used.
+        accuracy: accuracy of each head on random subsequences of the validation videos; None if all are shorter.
+        accuracy_f: accuracy of the multi-scale model F on full validation videos.
+        epochs: epochs of each head, up to its best.
+        videos, validation_videos: number of videos used.
         left_out: rows that broke the feature table's contract or had no label.
-        notes: one line for each thing that is left out or needs a word (`TrainData.notes`).
+        notes: one line per omission or warning (`TrainData.notes`).
     """
 
     output: str
@@ -64,7 +64,7 @@ class TrainResult:
 
 @dataclass(frozen=True, eq=False)
 class _Set:
-    """Videos laid end to end."""
+    """Videos, concatenated."""
 
     frames: Tensor  # (sum of T, D)
     first: Tensor  # (V,) row of each video's first frame
@@ -94,12 +94,12 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
     """Train heads f^1 .. f^n_max and write a model bundle.
 
     Args:
-        spec: what (`load_train_spec`).
+        spec: the training (`load_train_spec`).
         report: called after every epoch of every head.
 
     Raises:
         DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
-        ModelError: a bundle is there already.
+        ModelError: a bundle exists already.
     """
     check_free(spec.output)
     threads = torch.get_num_threads()
@@ -141,7 +141,7 @@ def _train_head(
     validation: _Set,
     report: Callable[[TrainProgress], None],
 ) -> tuple[MlpHead, int]:
-    """The head of one scale at its best validation loss, and the epoch of that."""
+    """Train the head of one scale; return it at its best validation loss, and the epoch of that."""
     # Weights and dropout come from torch's global generator: fixed for each head, and given back.
     with torch.random.fork_rng():
         torch.manual_seed(_seed(spec.seed, s))
@@ -204,7 +204,7 @@ def _fit(
 
 @torch.no_grad()
 def _look(head: MlpHead, s: int, videos: _Set, seed: int) -> tuple[Tensor, Tensor]:
-    """Logits and labels of the same random subsequences at every call: `_LOOKS` of each video with T >= s."""
+    """Return logits and labels of random subsequences, the same at every call: `_LOOKS` of each video with T >= s."""
     generator = torch.Generator().manual_seed(_seed(seed, 1000 + s))
     chosen = torch.nonzero(videos.lengths >= s)[:, 0].repeat(_LOOKS)
     head.eval()

@@ -1,4 +1,4 @@
-"""Videos to train and to validate on: their tables, the split, and what of the classes they leave out."""
+"""Training and validation videos: their tables, the split, and the classes without videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrainData:
     """Labelled videos of one training.
 
     Attributes:
-        videos, held: to train and to validate on.
+        videos, held: training and validation videos.
         left_out: rows that broke the feature table's contract or had no label.
         n_classes: C.
         classes: C names, or None.
@@ -46,7 +46,7 @@ def read_train_data(spec: TrainSpec) -> TrainData:
 
     Raises:
         DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
-        ModelError: the class names are broken.
+        ModelError: the class names are invalid.
     """
     classes, notes = (None, []) if spec.classes is None else read_classes(spec.classes)
     if isinstance(spec.validation, str):

@@ -1,4 +1,4 @@
-"""Run code of a user's package: whatever it raises, or tries to exit with, becomes one line."""
+"""Run code of a user's package: any exception or exit becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esv_ray.errors import ModelError
 
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
-    """Turn what is raised inside into a `ModelError`. An interrupt passes.
+    """Turn exceptions raised inside into a `ModelError`; interrupts are not caught.
 
     Args:
         what: what fails, as the beginning of the error's line.

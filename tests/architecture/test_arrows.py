@@ -21,7 +21,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import esv_ray, sys; esv_ray.factory(lambda: 0); print(sorted({heavy} & set(sys.modules)), dir(esv_ray))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] ")
-    assert all(name in done.stdout for name in ("explain", "factory", "load_model", "load_spec", "run"))
+    assert all(
+        name in done.stdout for name in ("characteristic_game", "explain", "factory", "load_model", "load_spec", "run")
+    )
 
 
 def test_explaining_imports_no_ray() -> None:

@@ -19,8 +19,7 @@ from esv_ray.attribution.planning import plan_job
 from esv_ray.attribution.requests import plan_requests
 from esv_ray.attribution.work import run_job
 from esv_ray.attribution.workplace import open_workplace, run_unit
-from esv_ray.core import engine
-from esv_ray.core.exact import attribution
+from esv_ray.core.exact import attribution, plan
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.input.features import decode_rows
 from esv_ray.input.frames import sample_frames
@@ -232,7 +231,7 @@ def test_an_interrupted_run_stops_after_the_batch_and_goes_on_later(
         time.sleep(0.01)
         return real(*args, **options)
 
-    monkeypatch.setattr(engine, "attribute", attribute)
+    monkeypatch.setattr(plan, "attribute", attribute)
 
     def interrupt(progress: Progress) -> None:
         if batches:

@@ -11,13 +11,13 @@ import torch
 
 from esv_ray.bench import measure as module
 from esv_ray.bench.host import host_share
-from esv_ray.bench.measure import Measurement, _moved, ceilings, measure, measure_mixed
+from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
 from esv_ray.core.estimator import Estimator
-from esv_ray.core.exact.plan import plan_algorithm1, plan_exact
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
+from tests.support.plans import plan_algorithm1, plan_exact
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)
 
@@ -35,11 +35,10 @@ def test_measurements() -> None:
 
 
 def test_what_must_be_moved() -> None:
-    d = Dimensions(4, 4, 3, 2)
     rows = sum(count * (1 + parents) for count, parents in ((4, 0), (6, 2), (4, 3), (1, 4)))
-    assert _moved(plan_exact(4, n_max=2), d) == _moved(plan_exact(4, n_max=2, stored=False), d) == 4 * 3 * rows
+    assert plan_exact(4, n_max=2).score_rows() == plan_exact(4, n_max=2, stored=False).score_rows() == rows
     plan = plan_algorithm1(6, m=3, iterations=2, seed=0, n_max=2)
-    assert 0 < _moved(plan, d) <= 4 * 3 * 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
+    assert 0 < plan.score_rows() <= 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
 
 
 def test_settings_are_for_a_while() -> None:

@@ -216,7 +216,7 @@ def test_bench_with_invalid_input(esv, tmp_path: Path) -> None:  # type: ignore[
         (["--mixed", "\u0663-\u0668"], "--mixed: expected A-B"),
         (["--mixed", "\u00b2-8"], "--mixed: expected A-B"),
         (["--mixed", f"1-{'9' * 5000}"], "--mixed: expected A-B"),
-        (["-n", "40", "--estimator", "exact"], "n = 40 elements look at 2^40 - 1 subsequences"),
+        (["-n", "40", "--estimator", "exact"], "n = 40 elements evaluate 2^40 - 1 subsequences"),
     ):
         code, _, err = esv("bench", *options)
         assert (code, expected in err, err.count("\n")) == (2, True, 1), err

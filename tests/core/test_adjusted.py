@@ -18,13 +18,15 @@ from torch import Tensor
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.adjusted.attribution import attribute_adjusted
 from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import LEAST_FOR_ERRORS, Estimator, Kind
-from esv_ray.core.exact.attribution import Attribution, attribute
-from esv_ray.core.exact.plan import Weights, plan_exact, plan_to
+from esv_ray.core.estimator import MIN_ROWS_FOR_ERRORS, Estimator, Kind
+from esv_ray.core.exact.attribution import attribute
+from esv_ray.core.exact.plan import Weights
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
 from esv_ray.core.regression.design import nodes, quadrature
+from tests.support.plans import plan_exact
 
 CPU = torch.device("cpu")
 
@@ -35,7 +37,7 @@ def plan_of(model: VideoModel, n: int, *, rows: int, seed: int = 0) -> AdjustedP
 
 def exact(model: VideoModel, features: Tensor) -> Attribution:
     n = features.shape[1]
-    return attribute(model, features, plan_to(plan_exact(n, n_max=model.n_max), dtype=model.dtype, device=CPU))
+    return attribute(model, features, plan_exact(n, n_max=model.n_max).to(CPU, model.dtype))
 
 
 def temporal_model(n_max: int = 4) -> VideoModel:
@@ -126,7 +128,7 @@ def test_any_size_is_finite_and_efficient(n: int, rows: int) -> None:
     ((_, found),) = engine.attributions([n], ["one"], lambda _: features_of(1, n))
     assert found.esv.isfinite().all()
     assert found.gaps.max() < 1e-5
-    if not found.exact and rows >= LEAST_FOR_ERRORS:
+    if not found.exact and rows >= MIN_ROWS_FOR_ERRORS:
         assert found.stderr is not None
         assert found.stderr.isfinite().all()
 
@@ -181,7 +183,7 @@ def test_nominal_intervals_cover(model: VideoModel) -> None:
 def test_sizes_left_out_cost_less_than_a_tenth_of_the_sampling_error(model: VideoModel) -> None:
     n = 14
     features = features_of(8, n)
-    plan = plan_to(plan_exact(n, n_max=model.n_max), dtype=model.dtype, device=CPU)
+    plan = plan_exact(n, n_max=model.n_max).to(CPU, model.dtype)
 
     def by_sizes(weights: npt.NDArray[np.float64]) -> Tensor:
         """ESVs less the equal share of v(all) - v(none), from exact contrasts of all sizes by weights (n - 1,)."""

@@ -12,25 +12,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.exact.attribution import Attribution, attribute
-from esv_ray.core.exact.plan import Plan, plan_algorithm1, plan_exact, plan_from_lattices, plan_to
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.exact.attribution import attribute
+from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.games.heads import MlpHead, MultiScale
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattices.lattice import elements_of
-from esv_ray.core.lattices.sampling import lattice_from_subsequences, sampled_lattice
+from esv_ray.core.lattices.sampling import sampled_lattice
+from esv_ray.core.workspace import Workspace
 from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior
 from tests.reference.inputs import average_case, multiscale_case
 from tests.support.oracle import esv_by_orders, module_game, multiscale_game
+from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices
 
 CPU = torch.device("cpu")
 CASES: list[dict[str, Any]] = json.loads((REFERENCE / "play_fair.json").read_text())
 
 
-def ready(plan: Plan, model: VideoModel) -> Plan:
-    return plan_to(plan, dtype=model.dtype, device=model.device)
+def ready(plan: LatticePlan, model: VideoModel) -> LatticePlan:
+    return plan.to(model.device, model.dtype)
 
 
 def exact(model: VideoModel, features: Tensor, **options: Any) -> Attribution:
@@ -230,7 +233,7 @@ def test_null_element_and_a_known_game() -> None:
     found = attribute(
         characteristic_game(glove, torch.zeros(1)),
         torch.zeros((1, 4, 1)),
-        plan_to(plan_exact(4, n_max=None), dtype=torch.float32, device=CPU),
+        plan_exact(4, n_max=None).to(CPU, torch.float32),
     )
     assert found.esv[0, :, 0].tolist() == pytest.approx([1 / 6, 1 / 6, 2 / 3, 0], abs=1e-6)
 
@@ -341,7 +344,7 @@ def test_batches_and_working_sets_change_rounding_only() -> None:
     whole = exact(model, features)
     for b in range(7):
         assert (exact(model, features[b : b + 1]).esv[0] - whole.esv[b]).abs().max() < 1e-6
-    assert (exact(model, features, working_set=1).esv - whole.esv).abs().max() < 1e-6
+    assert (exact(model, features, workspace=Workspace(CPU, model.dtype, 1)).esv - whole.esv).abs().max() < 1e-6
     assert torch.equal(exact(model, features).esv, whole.esv), "the same call gives the same bits"
 
 
@@ -374,7 +377,7 @@ def test_long_sequences(n: int) -> None:
     heads = attribute(
         make_model(n_max=8),
         random_features(1, n),
-        plan_to(plan_algorithm1(n, m=m, iterations=1, seed=0, n_max=8), dtype=torch.float32, device=CPU),
+        plan_algorithm1(n, m=m, iterations=1, seed=0, n_max=8).to(CPU, torch.float32),
     )
     assert heads.esv.shape == (1, n, 3)
     assert heads.esv.isfinite().all()

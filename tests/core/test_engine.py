@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 from esv_ray.bench.setting import Dimensions, random_model
-from esv_ray.core import engine as module
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind
-from esv_ray.core.exact.attribution import Attribution, attribute
-from esv_ray.core.exact.plan import Plan, plan_exact, plan_to
+from esv_ray.core.exact import plan as module
+from esv_ray.core.exact.attribution import attribute
+from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
 from tests.conftest import make_model
+from tests.support.plans import plan_exact
 
 CPU = torch.device("cpu")
 
@@ -40,7 +42,7 @@ def random_features(batch: int, n: int, dim: int = 4, seed: int = 0) -> Tensor:
 
 
 def exact(model: VideoModel, features: Tensor) -> Attribution:
-    plan = plan_to(plan_exact(features.shape[1], n_max=model.n_max), dtype=model.dtype, device=model.device)
+    plan = plan_exact(features.shape[1], n_max=model.n_max).to(model.device, model.dtype)
     return attribute(model, features, plan)
 
 
@@ -87,7 +89,7 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
         engine.check(n)
     text = str(caught.value)
     assert f"n = {n} elements" in text
-    assert re.search(r"[TP]B of memory, 268 MB is to be had", text)
+    assert re.search(r"[TP]B of memory, but only 268 MB is available", text)
     assert ("adjusted or auto" if kind == "exact" else "a smaller m") in text
     longest = int(text.partition("largest n that fits is ")[2].partition(":")[0])
     assert 10 < longest < n
@@ -110,7 +112,7 @@ def test_auto_samples_what_does_not_fit() -> None:
 
 def lattice_of(engine: Engine) -> Lattice:
     plan = engine.plan(12)
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, LatticePlan)
     return plan.lattices[0]
 
 
@@ -132,7 +134,7 @@ def test_a_small_budget_makes_small_batches_and_no_stored_indices() -> None:
 def test_making_indices_anew_changes_no_bit() -> None:
     model, features = make_model(n_max=4), random_features(2, 11)
     kept, made = (
-        attribute(model, features, plan_to(plan_exact(11, n_max=4, stored=stored), dtype=model.dtype, device=CPU))
+        attribute(model, features, plan_exact(11, n_max=4, stored=stored).to(CPU, model.dtype))
         for stored in (True, False)
     )
     assert torch.equal(kept.esv, made.esv)

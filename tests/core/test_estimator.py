@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import comb
+from typing import Any
 
 import pytest
 import torch
 
+from esv_ray.core import plan as module
 from esv_ray.core.estimator import Estimator, resolve
-from esv_ray.core.exact import plan as module
-from esv_ray.core.exact.plan import Plan, plan_algorithm1, plan_exact, plan_for, plan_from_lattices
-from esv_ray.core.lattices.sampling import lattice_from_subsequences
+from esv_ray.core.exact.plan import LatticePlan
+from esv_ray.core.plan import plan_for
 from esv_ray.errors import SpecError
+from esv_ray.spec import EstimatorSpec
+from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices
 
 CPU = torch.device("cpu")
 
@@ -64,7 +68,7 @@ def test_plans_are_cached_by_what_they_depend_on(monkeypatch: pytest.MonkeyPatch
     assert plan_for(Estimator("exact", seed=7), 9, n_max=4, dtype=torch.float32, device=CPU) is first
     assert plan_for(exact, 9, n_max=None, dtype=torch.float32, device=CPU) is not first
     double = plan_for(exact, 9, n_max=4, dtype=torch.float64, device=CPU)
-    assert isinstance(double, Plan)
+    assert isinstance(double, LatticePlan)
     assert double.pooled.within.dtype == torch.float64
     sampled = Estimator("algorithm1", m=20, iterations=2, seed=1)
     kept = plan_for(sampled, 9, n_max=4, dtype=torch.float32, device=CPU)
@@ -86,5 +90,15 @@ def test_misuse() -> None:
         Estimator("best")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="at least 1"):
         Estimator("auto", m=0)
-    with pytest.raises(ValueError, match="all of one n"):
-        plan_from_lattices([])
+
+
+def test_a_spec_requests_the_same_estimator() -> None:
+    """The keys and defaults of a spec's section are the fields of the estimator, one to one."""
+    assert Estimator(**EstimatorSpec().model_dump()) == Estimator()
+    assert list(EstimatorSpec.model_fields) == [field.name for field in fields(Estimator)]
+
+
+@pytest.mark.parametrize("values", [{"m": 2.5}, {"iterations": True}, {"seed": "1"}, {"tolerance": "0.05"}])
+def test_wrong_types(values: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected a (whole )?number"):
+        Estimator(**values)

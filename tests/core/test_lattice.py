@@ -18,7 +18,8 @@ from esv_ray.core.lattices.lattice import (
     full_lattice,
     membership,
 )
-from esv_ray.core.lattices.sampling import lattice_from_subsequences, sampled_lattice
+from esv_ray.core.lattices.sampling import sampled_lattice
+from tests.support.plans import lattice_from_subsequences
 
 
 def sets_of(lattice: Lattice, s: int) -> list[frozenset[int]]:
@@ -132,13 +133,7 @@ def test_given_subsequences_keep_their_order_and_find_their_parents() -> None:
     check_parents(lattice)
 
 
-def test_given_subsequences_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"every length 1\.\.3, got 1"):
-        lattice_from_subsequences(3, [[[0]]])
-    with pytest.raises(ValueError, match=r"length 2 must be \(N, 2\)"):
-        lattice_from_subsequences(2, [[[0], [1]], [[0, 1, 2]]])
-    with pytest.raises(ValueError, match=r"\[2, 3\] has no parent"):
-        lattice_from_subsequences(4, [[[0], [1]], [[0, 1], [2, 3]], [[0, 1, 2]], [[0, 1, 2, 3]]])
+def test_full_lattices_have_a_limit() -> None:
     with pytest.raises(ValueError, match="1 to 30"):
         full_lattice(31, scales_with_elements=1)
 

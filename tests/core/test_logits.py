@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from esv_ray.bench.setting import Dimensions, random_model
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator, Kind, Output
-from esv_ray.core.exact.attribution import Attribution, attribute
-from esv_ray.core.exact.plan import plan_exact, plan_to
+from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.logit.plan import build_logit, scale_weights
@@ -24,6 +24,7 @@ from esv_ray.errors import SpecError
 from esv_ray.models.explain import explain
 from tests.conftest import make_heads, make_prior
 from tests.support.oracle import esv_by_orders, module_game, multiscale_game
+from tests.support.plans import plan_exact
 
 MODEL = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=5, n_max=4), seed=3)
 
@@ -96,7 +97,7 @@ def test_models_of_any_length_are_brute_force(n: int) -> None:
 def test_the_closed_form_is_the_lattice_without_a_softmax() -> None:
     model = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=70, n_max=4), seed=1)  # with idle columns
     features = features_of(3, 9)
-    plan = plan_to(plan_exact(9, n_max=4), dtype=model.dtype, device=model.device)
+    plan = plan_exact(9, n_max=4).to(model.device, model.dtype)
     slow, fast = attribute(model, features, plan, output="logit"), run(model, features)
     assert (slow.esv - fast.esv).abs().max() < 1e-5
     assert (slow.scores - fast.scores).abs().max() < 1e-5
@@ -280,7 +281,7 @@ def test_exact_differences_have_no_standard_errors() -> None:
 
 def test_what_has_no_logits() -> None:
     game = characteristic_game(lambda positions: positions.float().sum(dim=1, keepdim=True), torch.zeros(1))
-    with pytest.raises(SpecError, match="gives values of its own, not logits"):
+    with pytest.raises(SpecError, match="returns values of its own, not logits"):
         run(game, torch.zeros((1, 4, 1)))
     prior = torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64)
     model = multiscale_model(make_heads(), prior, feature_dim=4)
@@ -290,9 +291,9 @@ def test_what_has_no_logits() -> None:
 
 def test_what_does_not_fit() -> None:
     pooled = variable_length_model(Pooled(), make_prior(3), feature_dim=4)
-    with pytest.raises(SpecError, match=r"n = 2000 elements look at 2\^2000 - 1 subsequences"):
+    with pytest.raises(SpecError, match=r"n = 2000 elements evaluate 2\^2000 - 1 subsequences"):
         Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).check(2000)
-    with pytest.raises(SpecError, match=r"n = 200 elements look at 6\.6e\+07 subsequences and take .*; the largest n"):
+    with pytest.raises(SpecError, match=r"n = 200 elements evaluate 6\.6e\+07 subsequences and take .*; the largest n"):
         Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).check(200)
     engine = Engine(MODEL, Estimator("auto", 2**20, 64, output="logit"), memory_budget=2**30)
     assert engine.kind(60) == "exact"

@@ -14,7 +14,7 @@ import pytest
 from esv_ray import storage
 from esv_ray.attribution.work import run_job
 from esv_ray.bench.report import read_timings
-from esv_ray.core.cost import Outlook
+from esv_ray.core.cost import PlanCost
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, EsvError, JobError, SpecError
 from esv_ray.forecast import io as forecast_io
@@ -316,8 +316,8 @@ def figures(*found: Timing, size: ModelSize | None = None) -> Timings:
     return Timings(found, "figures", "cpu", 1, "highest", size)
 
 
-def outlook_of(n: int, evaluations: int) -> Outlook:
-    return Outlook("exact", n, evaluations, True, 1, 1, 0.0)
+def outlook_of(n: int, evaluations: int) -> PlanCost:
+    return PlanCost("exact", n, evaluations, True, 1, 1, 0.0)
 
 
 def test_timings_are_interpolated() -> None:
@@ -334,7 +334,7 @@ def test_timings_are_interpolated() -> None:
     with pytest.raises(
         SpecError, match=r"expected measurements of the estimator adjusted, .* got exact; run esv bench"
     ):
-        estimate(Outlook("adjusted", 9, 10, True, 1, 1, 0.0), 1)
+        estimate(PlanCost("adjusted", 9, 10, True, 1, 1, 0.0), 1)
 
 
 def test_timings_of_other_sizes_are_scaled_by_operations(tmp_path: Path, features: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import esv_ray
 from esv_ray.core.exact import attribution
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.errors import DataError, SpecError
@@ -324,7 +325,7 @@ def test_memory_is_that_which_is_given(model: VideoModel) -> None:
     features = sequence(12)
     with pytest.raises(SpecError) as caught:
         explain(model, features, estimator="exact", memory_budget=100_000)
-    assert "100 kB is to be had" in str(caught.value)
+    assert "only 100 kB is available" in str(caught.value)
     largest = int(str(caught.value).partition("the largest n that fits is ")[2].partition(":")[0])
     assert 4 <= largest < 12
     assert explain(model, features[:largest], estimator="exact", memory_budget=100_000).exact
@@ -486,7 +487,7 @@ def test_values_out_of_their_range_are_refused(monkeypatch: pytest.MonkeyPatch) 
         found.esv[:, 0] += 0.25
         return found
 
-    monkeypatch.setattr("esv_ray.core.engine.attribute", wrong)
+    monkeypatch.setattr("esv_ray.core.exact.plan.attribute", wrong)
     with pytest.raises(DataError, match=r"sequence 0: ESVs miss efficiency: sum and score - prior differ by 0\.25"):
         explain(make_model(), sequence(3))
 
@@ -497,3 +498,15 @@ def test_games_of_any_values_are_not_held_to_probabilities() -> None:
 
     found = explain(characteristic_game(game, torch.zeros(1)), np.zeros((5, 1), np.float32), estimator="exact")
     assert float(found.esv.sum()) == pytest.approx(1e8, rel=1e-6)
+
+
+def test_a_game_of_element_positions_is_a_public_model() -> None:
+    """The glove game: one left glove (element 0) and two right ones; a pair is worth 1."""
+
+    def worth(positions: Tensor) -> Tensor:
+        left, right = (positions == 0).any(dim=1), (positions > 0).any(dim=1)
+        return (left & right).float()[:, None]
+
+    game = esv_ray.characteristic_game(worth, torch.zeros(1))
+    found = explain(game, np.zeros((3, 1), np.float32), estimator="exact")
+    assert found.esv[:, 0].tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])

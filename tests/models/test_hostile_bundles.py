@@ -487,7 +487,7 @@ def test_explain_refuses_what_does_not_fit_before_it_is_computed(bundle: str, op
     features = torch.ones(1, 4).expand(200_000, 4)
     said = refusal(lambda: explain(model, features, memory_budget=10**8, **options))
     assert said
-    assert "of memory, 100 MB is to be had" in said
+    assert "of memory, but only 100 MB is available" in said
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (10**12, 4), (4,), (2, 10**12), (2, 2, 4), ()])

@@ -1,29 +1,62 @@
-"""One batch of videos through an adjusted plan: ESVs, standard errors, scores.
+"""Attribution of a batch of videos by the adjusted estimator.
 
-Size by size, as in `attribution`: heads at the plan's subsequences; their surrogate, whose means over the subsets of
-any X are closed forms; F of the same subsequences and of longer ones; softmax; read-out.
+For each size: evaluate the head at the plan's subsequences; fit its surrogate, whose means over the subsets of any X
+are closed forms; compute F of the same subsequences and of longer ones; softmax; read out the ESVs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.adjusted.plan import AdjustedPlan, Size
-from esv_ray.core.exact.attribution import Attribution, relabelled
+from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
-from esv_ray.core.memory import default_working_set
 from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace
 
-# Of the variance, for what surrogates leave out of F altogether: with it nominal 95 % intervals cover 94 to 100 % of
-# the likeliest class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
+if TYPE_CHECKING:
+    from esv_ray.core.adjusted.plan import AdjustedPlan, Size
+
+# Factor on the variance, for the part of F that surrogates leave out: with it nominal 95 % intervals cover 94 to 100 %
+# of the likeliest class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
 _CAUTION = 1.8
-_FLOOR = 1e-3  # of the mean |ESV|, likewise: where nearly all is sampled, that is what is left
-_LOOKS = 16  # subsequences a size by whose values the softmax's slope is known
+_FLOOR = 1e-3  # of the mean |ESV|, for the same reason: it dominates where nearly every subsequence is sampled
+_SLOPE_ROWS = 16  # subsequences per size from whose values the softmax's slope is estimated
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch of videos and the plan: fixed while its sizes are processed.
+
+    Attributes:
+        scorer: the model's scorer.
+        features: (n, B, D).
+        n_classes: C.
+        columns: width of the scorer's scores; columns beyond C are idle.
+        rows: subsequences per chunk.
+        plan: the plan.
+        relabelling: (B, n), or None.
+        workspace: buffers.
+    """
+
+    scorer: Scorer
+    features: Tensor
+    n_classes: int
+    columns: int
+    rows: int
+    plan: AdjustedPlan
+    relabelling: Tensor | None
+    workspace: Workspace
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return self.features.shape[1]
 
 
 @torch.no_grad()
@@ -33,178 +66,181 @@ def attribute_adjusted(
     plan: AdjustedPlan,
     *,
     relabelling: Tensor | None = None,
-    working_set: int | None = None,
     workspace: Workspace | None = None,
 ) -> Attribution:
-    """ESVs of B videos of equal length by the adjusted estimator. Arguments as for `attribution.attribute`."""
+    """Compute the ESVs of B videos of equal length by the adjusted estimator.
+
+    Arguments and errors as for `exact.attribution.attribute`.
+    """
     workspace = workspace or Workspace(features.device, features.dtype)
-    walk = _Walk(model, features, plan, relabelling, working_set or default_working_set(features.device), workspace)
-    for size in plan.sizes:
-        walk.look(size)
-    return walk.result()
+    columns = model.scorer.columns(model.n_classes)
+    rows = max(1, workspace.working_set // (len(features) * columns * features.element_size()))
+    elements = elements_first(model, features, plan.n, relabelling)
+    batch = _Batch(model.scorer, elements, model.n_classes, columns, rows, plan, relabelling, workspace)
+    recursive, width = batch.scorer.n_max is not None, batch.size * columns
+
+    # Sum of the surrogates' means of the heads so far. Fresh memory of this size costs as much as the products in it.
+    means = workspace.take("means", (plan.terms, width)).zero_()
+    unexplained: list[Tensor] = []  # residual contrasts of the heads so far
+    esv = elements.new_zeros((plan.n, width))
+    response = elements.new_zeros((plan.n, width))  # of the ESVs to one draw of the surrogates' errors
+    residuals: list[Tensor] = []  # residual contrasts of the values of each size
+    *sizes, full = plan.sizes
+    for size in sizes:
+        scale = _evaluate_heads(batch, size)
+        weights, contrasts = _fit_surrogate(batch, size, scale, means) if recursive else (None, None)
+        gathered, sample = _read_out(batch, size, scale, weights)
+        esv += gathered[: plan.n]
+        residuals.append(gathered[plan.n :])
+        if recursive and unexplained:
+            response += _response(batch, size, sample, unexplained)
+        if contrasts is not None:
+            unexplained.append(contrasts)
+    scale = _evaluate_heads(batch, full)
+    weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
+    _, sample = _read_out(batch, full, scale, weights)
+    scores = sample.view(batch.size, columns)
+
+    prior = F.pad(model.prior.to(features), (0, columns - model.n_classes))
+    esv += ((scores - prior) / plan.n).view(-1)
+    gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
+    own_esv, spread = per_video(esv, batch.size, model.n_classes, relabelling), _spread(batch, residuals, response)
+    return Attribution(
+        esv=own_esv,
+        stderr=spread.stderr(own_esv),
+        scores=scores[:, : model.n_classes].contiguous(),
+        gaps=gaps.abs().amax(dim=1),
+        evaluations=plan.evaluations(batch.scorer.n_max),
+        exact=False,
+        spread=spread,
+    )
 
 
-class _Walk:
-    """What is held while the sizes of a plan are walked."""
+def _evaluate_heads(batch: _Batch, size: Size) -> Tensor:
+    """Return the scores (N, B, columns) of a size's subsequences; idle columns are zero.
 
-    def __init__(
-        self,
-        model: VideoModel,
-        features: Tensor,
-        plan: AdjustedPlan,
-        relabelling: Tensor | None,
-        working_set: int,
-        workspace: Workspace,
-    ) -> None:
-        self.scorer: Scorer = model.scorer
-        self.plan, self.relabelling, self.workspace = plan, relabelling, workspace
-        self.n_classes = model.n_classes
-        batch, n, _ = features.shape
-        if n != plan.n:
-            raise ValueError(f"the plan is for {plan.n} elements, got features of {n}")
-        if relabelling is not None and not self.scorer.ordered:
-            features = features.take_along_dim(relabelling[:, :, None].long(), dim=1)
-        self.features = features.transpose(0, 1).contiguous()  # (n, B, D)
-        self.batch, self.columns = batch, self.scorer.columns(model.n_classes)
-        self.rows = max(1, working_set // (batch * self.columns * features.element_size()))
-        self.prior = F.pad(model.prior.to(features), (0, self.columns - model.n_classes))
-        width = batch * self.columns
-        terms = plan.sizes[0].scales.shape[0]
-        # Of the heads so far, added up. Fresh memory of this size costs as much as the products in it.
-        self.means = workspace.take("means", (terms, width)).zero_()
-        self.unexplained: list[Tensor] = []  # residual contrasts of the heads so far
-        self.esv = features.new_zeros((n, width))
-        self.response = features.new_zeros((n, width))  # of the ESVs to one draw of the surrogate's errors
-        self.residuals: list[Tensor] = []
-        self.scores = features.new_zeros((batch, self.columns))
+    A size without elements has no head: its scores are left uninitialised.
+    """
+    scale = batch.workspace.take("scale", (size.count, batch.size, batch.columns))
+    if size.elements is None:
+        return scale
+    scorer = batch.scorer
+    prepared = scorer.prepare(batch.features, size.k, batch.workspace)
+    rows = max(1, batch.rows * batch.columns // (batch.columns + scorer.width(size.k)))
+    for start in range(0, size.count, rows):
+        stop = min(start + rows, size.count)
+        positions = relabel_positions(size.elements[start:stop], batch.relabelling) if scorer.ordered else None
+        scorer.scores(prepared, positions, size.member[:, start:stop].to(scale.dtype), scale[start:stop])
+    scale[..., batch.n_classes :] = 0
+    return scale
 
-    def look(self, size: Size) -> None:
-        """Evaluate one size and add what it says."""
-        shape = (size.count, self.batch, self.columns)
-        scale = self.workspace.take("scale", shape)
-        recursive = self.scorer.n_max is not None
-        if size.elements is not None:
-            self._ask(size, scale)
-        weights, found = None, None
-        if recursive:
-            weights, found = self._learn(size, scale)
-        gathered = self.features.new_zeros((size.readout.shape[0], self.batch * self.columns))
-        looks: Tensor | None = None
-        for start in range(0, size.count, self.rows):
-            stop = min(start + self.rows, size.count)
-            out = scale[start:stop].view(stop - start, -1)
-            member = size.member[:, start:stop].to(out.dtype)
-            if weights is not None:
-                table = self._features_of(member)
-                if size.elements is None:
-                    torch.mm(table.t(), weights, out=out)
-                else:
-                    out.addmm_(table.t(), weights, beta=1 + size.borrowed)
-            values = self._values(out)
-            gathered.addmm_(size.readout[:, start:stop], values)
-            if looks is None:
-                looks = values[:_LOOKS].clone()
-        n = self.plan.n
-        if size.k == n:
-            assert looks is not None
-            self.scores = looks.view_as(self.scores)
-            return
-        self.esv += gathered[:n]
-        self.residuals.append(gathered[n:])
-        if recursive and looks is not None:
-            self._respond(size, looks)
-        if found is not None:
-            self.unexplained.append(found)
 
-    def _ask(self, size: Size, scale: Tensor) -> None:
-        """Heads, or a model of any length, at the subsequences of a size; idle columns are put to zero."""
-        assert size.elements is not None
-        scorer, s = self.scorer, size.k
-        prepared = scorer.prepare(self.features, s, self.workspace)
-        rows = max(1, self.rows * self.columns // (self.columns + scorer.width(s)))
-        for start in range(0, size.count, rows):
-            stop = min(start + rows, size.count)
-            positions = relabelled(size.elements[start:stop], self.relabelling) if scorer.ordered else None
-            scorer.scores(prepared, positions, size.member[:, start:stop].to(scale.dtype), scale[start:stop])
-        scale[..., self.n_classes :] = 0
+def _fit_surrogate(batch: _Batch, size: Size, scale: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Fit the surrogate of a size's head, and add its means to those of the shorter heads.
 
-    def _learn(self, size: Size, scale: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Take a size's head into the surrogate.
+    Args:
+        batch: the batch.
+        size: the size.
+        scale: (N, B * columns) scores of its head.
+        means: (P, B * columns) means of the shorter heads' surrogates, summed; updated in place.
 
-        Gives the weights of the surrogate's features in F at this size, and the head's residual contrasts.
-        """
-        heads = min(size.k, self.scorer.n_max or size.k)
-        scales = size.scales / heads
-        weights = self.workspace.take("weights", tuple(self.means.shape))
-        if size.fit is None:
-            return torch.mul(self.means, scales, out=weights), None
-        asked, terms = scale.view(size.count, -1), len(self.means)
-        own = self.workspace.take("own means", (len(size.fit), asked.shape[1]))
-        torch.mm(size.fit, asked, out=own)
-        torch.mul(self.means, scales, out=weights)
-        if size.borrowed:
-            weights.addcmul_(own[:terms], scales, value=-size.borrowed)
-        self.means += own[:terms]
-        return weights, own[terms:].clone() if len(own) > terms else None
+    Returns:
+        Weights (P, B * columns) of the surrogates' features in F at this size, and the head's residual contrasts
+        (L, B * columns), or None.
+    """
+    heads = min(size.k, batch.scorer.n_max or size.k)
+    scales = size.scales / heads
+    weights = batch.workspace.take("weights", tuple(means.shape))
+    if size.fit is None:
+        return torch.mul(means, scales, out=weights), None
+    head_scores, terms = scale.view(size.count, -1), len(means)
+    own = batch.workspace.take("own means", (len(size.fit), head_scores.shape[1]))
+    torch.mm(size.fit, head_scores, out=own)
+    torch.mul(means, scales, out=weights)
+    if size.borrowed:
+        weights.addcmul_(own[:terms], scales, value=-size.borrowed)
+    means += own[:terms]
+    return weights, own[terms:].clone() if len(own) > terms else None
 
-    def _respond(self, size: Size, looks: Tensor) -> None:
-        """Add how ESVs answer to an error of the surrogate at this size: the softmax's mean slope times it."""
-        if not self.unexplained:
-            return
-        error = size.responses @ torch.cat(self.unexplained)  # (n, B * columns)
-        error = error.view(self.plan.n, self.batch, self.columns)
-        values = looks.view(-1, self.batch, self.columns)
-        if self.scorer.softmax:
-            along = torch.einsum("nbc,xbc->nxb", error, values)
-            error = error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
-        self.response += error.reshape(self.plan.n, -1)
 
-    def _values(self, out: Tensor) -> Tensor:
-        if not self.scorer.softmax:
-            return out
-        scores = out.view(len(out), self.batch, self.columns)
-        scores[..., self.n_classes :] = -torch.inf
-        values = self.workspace.take("values", tuple(scores.shape))
-        return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
+def _read_out(batch: _Batch, size: Size, scale: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Compute the values of a size's subsequences, and apply its read-out.
 
-    def _features_of(self, member: Tensor) -> Tensor:
-        """(P, R): memberships, ones, and pairs by bins."""
-        plan = self.plan
-        if not len(plan.pairs):
-            return member
-        n = plan.n
-        bins = int(plan.bins[-1]) + 1
-        held = member if bins == n else member.new_zeros((bins, member.shape[1])).index_add_(0, plan.bins, member[:n])
-        g, h = plan.pairs[:, 0], plan.pairs[:, 1]
-        both = held[g]
-        if bins == n:
-            return torch.cat([member, both * held[h]])
-        same = (g == h).to(held.dtype)[:, None]
-        return torch.cat([member, both * (held[h] - same) / (1 + same)])
+    Args:
+        batch: the batch.
+        size: the size.
+        scale: (N, B, columns) scores of its head; overwritten by F.
+        weights: (P, B * columns) of the surrogates' features in F; None for a model that scores every size itself.
 
-    def result(self) -> Attribution:
-        """ESVs, standard errors and scores of all videos."""
-        plan, shape = self.plan, (self.batch, self.columns)
-        prior = self.prior
-        self.esv += ((self.scores - prior) / plan.n).view(-1)
-        gaps = self.esv.sum(dim=0).view(shape) - (self.scores - prior)
-        esv, spread = per_video(self.esv, self.batch, self.n_classes, self.relabelling), self._spread()
-        return Attribution(
-            esv=esv,
-            stderr=spread.stderr(esv),
-            scores=self.scores[:, : self.n_classes].contiguous(),
-            gaps=gaps.abs().amax(dim=1),
-            evaluations=plan.evaluations(self.scorer.n_max),
-            exact=False,
-            spread=spread,
-        )
+    Returns:
+        The read-out (n + L, B * columns), and the values of the first subsequences (at most 16, B * columns).
+    """
+    gathered = batch.features.new_zeros((size.readout.shape[0], batch.size * batch.columns))
+    sample: Tensor | None = None
+    for start in range(0, size.count, batch.rows):
+        stop = min(start + batch.rows, size.count)
+        out = scale[start:stop].view(stop - start, -1)
+        member = size.member[:, start:stop].to(out.dtype)
+        if weights is not None:
+            table = _surrogate_features(batch.plan, member)
+            if size.elements is None:
+                torch.mm(table.t(), weights, out=out)
+            else:
+                out.addmm_(table.t(), weights, beta=1 + size.borrowed)
+        values = _values(batch, out)
+        gathered.addmm_(size.readout[:, start:stop], values)
+        if sample is None:
+            sample = values[:_SLOPE_ROWS].clone()
+    assert sample is not None, "every size has a subsequence"
+    return gathered, sample
 
-    def _spread(self) -> Spread:
-        """Residual contrasts by the plan's weights, and the responses to one draw of the surrogate's errors."""
-        rows = torch.cat([*self.residuals, self.response]).view(-1, self.batch, self.columns)
-        alike = self.plan.weights.new_full((self.plan.n, self.plan.n), 1 / self.plan.n)
-        weights = _CAUTION * torch.cat([self.plan.weights, alike], dim=1)
-        floor = 0.0 if self.scorer.n_max is None else _FLOOR
-        # The response is linear in an error of the logits, the softmax is not: of large logits it may be anything.
-        most = 1.0 if self.scorer.softmax else inf
-        return Spread(rows[..., : self.n_classes], weights, self.relabelling, floor, most)
+
+def _response(batch: _Batch, size: Size, sample: Tensor, unexplained: list[Tensor]) -> Tensor:
+    """Return the response (n, B * columns) of the ESVs to an error of the surrogates at a size.
+
+    It is the error times the softmax's mean slope over a sample (X, B * columns) of values.
+    """
+    error = size.responses @ torch.cat(unexplained)  # (n, B * columns)
+    error = error.view(batch.plan.n, batch.size, batch.columns)
+    values = sample.view(-1, batch.size, batch.columns)
+    if batch.scorer.softmax:
+        along = torch.einsum("nbc,xbc->nxb", error, values)
+        error = error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
+    return error.reshape(batch.plan.n, -1)
+
+
+def _values(batch: _Batch, out: Tensor) -> Tensor:
+    """Return the values (R, B * columns) of scores F; idle columns are zero."""
+    if not batch.scorer.softmax:
+        return out
+    scores = out.view(len(out), batch.size, batch.columns)
+    scores[..., batch.n_classes :] = -torch.inf
+    values = batch.workspace.take("values", tuple(scores.shape))
+    return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
+
+
+def _surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
+    """Return the surrogate's features (P, R) from memberships (n + 1, R): memberships, ones, and pairs by bins."""
+    if not len(plan.pairs):
+        return member
+    n = plan.n
+    bins = int(plan.bins[-1]) + 1
+    held = member if bins == n else member.new_zeros((bins, member.shape[1])).index_add_(0, plan.bins, member[:n])
+    g, h = plan.pairs[:, 0], plan.pairs[:, 1]
+    both = held[g]
+    if bins == n:
+        return torch.cat([member, both * held[h]])
+    same = (g == h).to(held.dtype)[:, None]
+    return torch.cat([member, both * (held[h] - same) / (1 + same)])
+
+
+def _spread(batch: _Batch, residuals: list[Tensor], response: Tensor) -> Spread:
+    """Return the error model: residual contrasts with the plan's weights, and responses to the surrogates' errors."""
+    plan = batch.plan
+    rows = torch.cat([*residuals, response]).view(-1, batch.size, batch.columns)
+    equal = plan.weights.new_full((plan.n, plan.n), 1 / plan.n)
+    weights = _CAUTION * torch.cat([plan.weights, equal], dim=1)
+    floor = 0.0 if batch.scorer.n_max is None else _FLOOR
+    # The response is linear in an error of the logits, the softmax is not: with large logits it is unbounded.
+    bound = 1.0 if batch.scorer.softmax else inf
+    return Spread(rows[..., : batch.n_classes], weights, batch.relabelling, floor, bound)

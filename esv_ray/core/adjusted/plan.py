@@ -1,45 +1,53 @@
-"""The plan of the adjusted estimator: which subsequences, and fixed operators over them. Shape only, no features."""
+"""The plan of the adjusted estimator: its subsequences, and fixed operators over them. Shape only, no features."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from esv_ray.core.adjusted.attribution import attribute_adjusted
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.estimator import Output, longest_scale
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.keyed import Int64Array, binned_permutation
 from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.readout import Node, read_out
 from esv_ray.core.regression.surrogate import fit_head, of_heads, of_values
+from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
+from esv_ray.core.workspace import Workspace
 
-# Of a head's own unexplained part, that each shorter head, and every head at larger sizes, is taken to have of the same
-# sign. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260, 0.259 %, 1,024 rows
-# 0.060, 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50, 0.43, 0.44, 0.46 %,
-# with 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which have nothing in common, 2 to 7 % more than without.
+# Share of a head's residual that is carried over to each shorter head, and to every head at larger sizes, because their
+# residuals are correlated. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260,
+# 0.259 %, 1,024 rows 0.060, 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50,
+# 0.43, 0.44, 0.46 %, with 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which are uncorrelated, 2 to 7 % more
+# than without.
 _BORROWED = 0.25
 
 
 @dataclass(frozen=True)
 class Size:
-    """One size of subsequences: what is looked at, and operators on it.
+    """The evaluated subsequences of one size, and operators on their values.
 
-    Heads are asked where `elements` are there. Tensors are of the model's dtype and on its device.
+    The head is evaluated if there are `elements`. Tensors are in the model's dtype and on its device.
 
     Attributes:
         k: the size.
-        count: N, subsequences looked at.
+        count: N, number of evaluated subsequences.
         member: (n + 1, N) uint8, the last row ones.
-        elements: (N, k) int32 ascending; None where no head is asked.
-        fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts, of which there are none
-            where all subsequences are there; None without a head, or for the full sequence.
-        readout: (n + L, N): contrasts of values by elements, then residual contrasts; none for the full sequence.
-        scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), by which b, a, c are applied to sums over X.
-        responses: (n, L * heads): from the residual contrasts of all shorter heads that have any to one draw of the
-            error that their surrogates bring into the ESVs' part of this size, before the softmax.
-        borrowed: share of the own unexplained part that is added once more.
+        elements: (N, k) int32 ascending; None if no head is evaluated.
+        fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts (L = 0 if all subsequences
+            of the size are evaluated); None without a head, or for the full sequence.
+        readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence.
+        scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), factors of b, a, c applied to sums over X.
+        responses: (n, L * heads): from the residual contrasts of all shorter heads to one draw of the error that their
+            surrogates cause in the ESVs' part of this size, before the softmax.
+        borrowed: share of the head's own residual that is added once more.
     """
 
     k: int
@@ -52,34 +60,18 @@ class Size:
     responses: Tensor
     borrowed: float
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Size:
-        """The same on a device; real numbers take the dtype."""
-        moved = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                value = value.to(device, dtype if value.is_floating_point() else None)
-            moved[field.name] = value
-        return Size(**moved)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Those that it has, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
 
 @dataclass(frozen=True)
 class AdjustedPlan:
-    """Everything of an adjusted attribution that does not depend on a video.
+    """The shape-only part of an attribution by the adjusted estimator (`core.plan.Plan`).
 
     Attributes:
-        n: elements.
-        sizes: those looked at, ascending; the last is n.
+        n: number of elements.
+        sizes: the evaluated sizes, ascending; the last is n.
         bins: (n,) int64 bin of each element.
-        pairs: (P_2, 2) int64 bins of the interactions of order 2; empty where the surrogate is additive.
-        bin_sizes: (G,) elements of each bin.
-        weights: (n, rows): variance of ESVs by the squares of all sizes' residual contrasts, one after the other.
-        exact: never.
+        pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
+        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated.
+        exact: False.
     """
 
     n: int
@@ -89,55 +81,69 @@ class AdjustedPlan:
     weights: Tensor
     exact: bool = False
 
-    def evaluations(self, n_max: int | None) -> int:
-        """Head evaluations that a video costs."""
-        del n_max
-        return sum(size.count for size in self.sizes if size.elements is not None)
-
     @property
     def terms(self) -> int:
         """P, the means b, a, c of the surrogate."""
         return self.sizes[0].scales.shape[0]
 
-    def rows(self, n_max: int) -> list[int]:
-        """Subsequences of each size whose heads are evaluated."""
+    def apply(
+        self,
+        model: VideoModel,
+        features: Tensor,
+        *,
+        output: Output,
+        relabelling: Tensor | None,
+        workspace: Workspace,
+    ) -> Attribution:
+        """Compute the ESVs of a batch of videos (`attribute_adjusted`)."""
+        assert output == "probability", "logits have a plan of their own"
+        return attribute_adjusted(model, features, self, relabelling=relabelling, workspace=workspace)
+
+    def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array:
+        """Return a random permutation (B, n) for each key that keeps elements of one bin together."""
+        bins = self.bins.cpu().numpy()
+        return np.stack([binned_permutation(key, bins) for key in keys])
+
+    def evaluations(self, n_max: int | None) -> int:
+        """Return the head evaluations per video."""
+        return sum(self.rows(n_max))
+
+    def rows(self, n_max: int | None) -> list[int]:
+        """Return the number of subsequences of each size whose heads are evaluated."""
         del n_max
         return [size.count for size in self.sizes if size.elements is not None]
 
     def largest(self) -> int:
-        """Subsequences of its largest size."""
+        """Return the number of subsequences of the largest size."""
         return max(size.count for size in self.sizes)
 
+    def score_rows(self) -> int:
+        """Return the rows of scores read and written per video: F of each subsequence."""
+        return sum(size.count for size in self.sizes)
+
     def nbytes(self) -> int:
-        """Bytes held by its tensors."""
-        own = (self.bins, self.pairs, self.weights)
-        return sum(t.nbytes for t in own) + sum(t.nbytes for size in self.sizes for t in size.tensors().values())
+        """Return the bytes held by the plan's tensors."""
+        return total_bytes(self) + sum(total_bytes(size) for size in self.sizes)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AdjustedPlan:
-        """The same on a device in a dtype."""
-        sizes = tuple(size.to(device, dtype) for size in self.sizes)
-        return AdjustedPlan(self.n, sizes, self.bins.to(device), self.pairs.to(device), self.weights.to(device, dtype))
+        """Copy the plan to a device in a dtype."""
+        return replace(moved(self, device, dtype), sizes=tuple(moved(size, device, dtype) for size in self.sizes))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, for storage (`from_tensors`)."""
-        out = {"bins": self.bins, "pairs": self.pairs, "weights": self.weights}
+        """Return the tensors to store, by name (`from_tensors`)."""
+        out = tensor_fields(self)
         for size in self.sizes:
-            out |= {f"{size.k}.{name}": tensor for name, tensor in size.tensors().items()}
-            out[f"{size.k}.borrowed"] = torch.tensor(size.borrowed, dtype=torch.float64)
+            borrowed = torch.tensor(size.borrowed, dtype=torch.float64)
+            out |= numbered(size.k, tensor_fields(size) | {"borrowed": borrowed})
         return out
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> AdjustedPlan:
-        """From what `tensors` gave.
+        """Rebuild a plan from its `tensors`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a tensor is missing.
         """
-        found: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            k, dot, part = name.partition(".")
-            if dot:
-                found.setdefault(int(k), {})[part] = tensor
         sizes = tuple(
             Size(
                 k=k,
@@ -150,7 +156,7 @@ class AdjustedPlan:
                 responses=parts["responses"],
                 borrowed=float(parts["borrowed"]),
             )
-            for k, parts in sorted(found.items())
+            for k, parts in by_number(tensors)
         )
         return cls(len(tensors["bins"]), sizes, tensors["bins"], tensors["pairs"], tensors["weights"])
 
@@ -159,9 +165,9 @@ def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> Adjust
     """Build the plan.
 
     Args:
-        n: elements, 2 or more.
-        rows: most subsequences of a size (m times iterations, pooled into one design; n singletons always).
-        seed: of the draws.
+        n: number of elements.
+        rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
+        seed: seed of the draws.
         n_max: the model's longest head; None for a model that scores every size itself.
     """
     with one_thread():
@@ -169,7 +175,7 @@ def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> Adjust
 
 
 def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
-    heads = n if n_max is None else min(n, n_max)
+    heads = longest_scale(n, n_max)
     looked = sorted({*nodes(n), *range(1, min(heads, n - 1) + 1 if n_max is not None else 1)})
     quadratures = quadrature(n, looked, smooth_from=1 if n_max is None else min(heads, max(n - 1, 1)))
     members: dict[int, FloatArray] = {}

@@ -1,8 +1,8 @@
 """Heads of a multi-scale model, evaluated on every subsequence of a lattice.
 
 The first layer of an MLP head is linear in the concatenated elements, so the pre-activation of a subsequence is a sum
-of s rows of a table P[k, i] = W1[:, block k] x_i that is made once a video: a gather-sum in place of a product over
-s * D inputs. Position k of s can only hold elements k .. n - s + k, so the table has s * (n - s + 1) rows, not s * n.
+of s rows of a table P[k, i] = W1[:, block k] x_i that is computed once per video: a gather-sum instead of a product
+over s * D inputs. Position k can only hold elements k .. n - s + k, so the table has s * (n - s + 1) rows, not s * n.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MlpHead(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for dim in hidden_dims) if batch_norm else None
 
     def forward(self, subsequences: Tensor) -> Tensor:
-        """Logits (N, C) of subsequences (N, s, D)."""
+        """Return logits (N, C) of subsequences (N, s, D)."""
         out = subsequences.flatten(1)
         if self.input_relu:
             out = out.relu()
@@ -65,7 +65,7 @@ class MlpHead(nn.Module):
 
     @torch.no_grad()
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights (out, in) and biases (out,) with batch norm folded in (in float64), as used after training."""
+        """Return weights (out, in) and biases (out,), with batch norm in eval mode folded in (in float64)."""
         folded = []
         for index, linear in enumerate(self.linears):
             assert isinstance(linear, nn.Linear)
@@ -105,12 +105,12 @@ class _GatherHead(nn.Module):
             self.register_buffer(f"bias_{index}", bias)
 
     def table(self, features: Tensor, workspace: Workspace) -> Tensor:
-        """First-layer table of features (n, B, D): (s, n - s + 1, B, H); the bias is in its first position."""
+        """Return the first-layer table of features (n, B, D): (s, n - s + 1, B, H); position 0 includes the bias."""
         first = self.get_buffer("first")
         n, batch, dim = features.shape
         places = n - self.scale + 1
         elements = features.relu() if self.input_relu else features
-        # Windows of the same memory: position k sees elements k .. k + places - 1.
+        # Overlapping windows of the same memory: position k covers elements k .. k + places - 1.
         windows = elements.as_strided((self.scale, places * batch, dim), (batch * dim, dim, 1))
         table = workspace.take("table", (self.scale, places * batch, first.shape[2]))
         torch.bmm(windows, first, out=table)
@@ -118,7 +118,7 @@ class _GatherHead(nn.Module):
         return table.view(self.scale, places, batch, -1)
 
     def scores(self, table: Tensor, elements: Tensor, out: Tensor) -> None:
-        """From the table and positions (R, 1 or B, s) int32 into out (R * B, columns)."""
+        """Write scores to out (R * B, columns), from the table and positions (R, 1 or B, s) int32."""
         s, places, batch, hidden = table.shape
         rows = elements + _row_starts(s, places, table.device)
         if batch > 1:
@@ -135,37 +135,37 @@ class _GatherHead(nn.Module):
 
 @lru_cache(maxsize=1024)
 def _row_starts(s: int, places: int, device: torch.device) -> Tensor:
-    """(s,) int32: element e at position k of s stands in row k * places + (e - k) of the table, which is e + this."""
+    """Return (s,) int32: element e at position k is in row k * places + (e - k) of the table, which is e plus this."""
     return counting(s, device) * (places - 1)
 
 
 def _columns(n_classes: int) -> int:
-    """Width in which the scores of C classes are held.
+    """Return the number of columns for the scores of C classes.
 
-    Rows that fill whole cache lines: for C = 174 in 176 columns the second-layer product takes 1.25 us a subsequence in
-    place of 1.45, the gather of parents 13 ns a row in place of 17, the softmax 5 % less.
+    Rows fill whole cache lines: for C = 174 in 176 columns the second-layer product takes 1.25 us per subsequence
+    instead of 1.45, the gather of parents 13 ns per row instead of 17, the softmax 5 % less.
     """
     return -(-n_classes // 16) * 16 if n_classes >= 64 else n_classes
 
 
 def _as_columns(weight: Tensor, bias: Tensor, columns: int, *, share: float) -> tuple[Tensor, Tensor]:
-    """Last layer (C, in), (C,) times a factor, with classes that are never chosen up to a number of columns."""
+    """Scale a last layer (C, in), (C,) by a factor, and pad it to `columns` with classes of probability zero."""
     idle = columns - len(bias)
     weight = torch.cat([weight * share, weight.new_zeros((idle, weight.shape[1]))])
     return weight, torch.cat([bias * share, bias.new_full((idle,), -torch.inf)])
 
 
 class MultiScale(nn.Module):
-    """The multi-scale model F of Eq. 8 and 9: heads f^1 .. f^n_max, one a scale."""
+    """The multi-scale model F of Eq. 8 and 9: heads f^1 .. f^n_max, one per scale."""
 
     softmax = True
     ordered = True
 
     def __init__(self, heads: Mapping[int, nn.Module], *, feature_dim: int) -> None:
-        """Take heads.
+        """Lay out the heads.
 
         Args:
-            heads: for every s = 1..n_max a module (N, s, D) -> (N, C) logits; an `MlpHead` takes the fast path.
+            heads: for every s = 1..n_max a module (N, s, D) -> (N, C) logits; an `MlpHead` uses the gather-sum.
             feature_dim: D.
 
         Raises:
@@ -187,29 +187,29 @@ class MultiScale(nn.Module):
         )
 
     def called(self) -> dict[int, nn.Module]:
-        """Heads that are called on gathered subsequences (all but MLPs), by scale."""
+        """Return the heads that are called on gathered subsequences (all but MLPs), by scale."""
         return {s: head for s, head in enumerate(self.heads, start=1) if not isinstance(head, _GatherHead)}
 
     def columns(self, n_classes: int) -> int:
-        """Width of its scores: where all heads are MLPs, idle columns (-inf) may follow the classes."""
+        """Return the width of the scores: if all heads are MLPs, idle columns (-inf) may follow the classes."""
         return _columns(n_classes) if self.padded else n_classes
 
     def width(self, s: int) -> int:
-        """Hidden layer of an MLP head, gathered features of any other; nothing beyond n_max."""
+        """Return the numbers held per subsequence: the hidden layer of an MLP head, or the gathered features."""
         if s > self.n_max:
             return 0
         head = self.heads[s - 1]
         return int(head.widest) if isinstance(head, _GatherHead) else s * self.feature_dim
 
     def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
-        """First-layer table of an MLP head, else the features (B, n, D); features are (n, B, D), contiguous."""
+        """Return the first-layer table of an MLP head, or features (B, n, D); from features (n, B, D), contiguous."""
         head = self.heads[s - 1]
         return head.table(features, workspace) if isinstance(head, _GatherHead) else features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
-        """f^s / s into out (R, B, columns), s being the length of the given positions (R, 1 or B, s)."""
+        """Write f^s / s to out (R, B, columns), for positions (R, 1 or B, s)."""
         del member
-        assert elements is not None, "an ordered game is asked with positions"
+        assert elements is not None, "an ordered game needs positions"
         s = elements.shape[-1]
         head = self.heads[s - 1]
         if isinstance(head, _GatherHead):

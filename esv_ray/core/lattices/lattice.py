@@ -1,12 +1,14 @@
-"""Which subsequences are looked at: lattices of bitmasks with parents by index. Shape only, no features.
+"""Lattices: the evaluated subsequences, as bitmasks with parents by index. Shape only, no features.
 
 Subsequences of n elements are bitmasks: element i is bit ``i % 62`` of word ``i // 62`` (one int64 word to n = 62,
-several beyond). A scale s holds N_s masks of s elements each. The parents of a subsequence are the subsequences of
-scale s - 1 that miss one of its elements; they are indices into the previous scale, so no N x N' relation is built.
+several for longer ones). A scale s holds N_s masks of s elements each. The parents of a subsequence are the
+subsequences of scale s - 1 that lack one of its elements; they are indices into the previous scale, so no N x N'
+relation is built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
@@ -16,11 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-WORD_BITS = 62  # int64 without the sign bit, and one spare
-MOST_FULL = 30  # elements of a full lattice
-_ROWS_AT_ONCE = 2**14  # of a full lattice while it is built: bounds the memory beside the result
+from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 
-Int64Array = npt.NDArray[np.int64]
+WORD_BITS = 62  # int64 without the sign bit, and one spare
+MAX_FULL = 30  # elements of a full lattice
+_CHUNK = 2**14  # rows of a full lattice built together: bounds the memory beside the result
+
 Int32Array = npt.NDArray[np.int32]
 
 
@@ -30,10 +33,10 @@ class Scale:
 
     Attributes:
         masks: (N_s, W) int64 words.
-        parents: (N_s, P) int32 indices into the previous scale; the value N_{s-1} stands for "none". None at s = 1,
-            where nobody asks, and where a full lattice makes them when asked (`Lattice.parents`).
-        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None where all s are there.
-        elements: (N_s, s) int32, ascending, of the scales whose heads are evaluated; None where not kept.
+        parents: (N_s, P) int32 indices into the previous scale; N_{s-1} pads missing parents. None at s = 1,
+            where they are not needed, and in a full lattice that computes them on demand (`Lattice.parents`).
+        parent_share: (N_s, 1) one over the number Z of parents that were sampled. None if all s were.
+        elements: (N_s, s) int32, ascending, for scales whose heads are evaluated; None if not stored.
     """
 
     masks: Tensor
@@ -43,10 +46,6 @@ class Scale:
 
     def __len__(self) -> int:
         return self.masks.shape[0]
-
-    def tensors(self) -> list[Tensor]:
-        """Those that it has."""
-        return [part for part in (self.masks, self.parents, self.parent_share, self.elements) if part is not None]
 
 
 @dataclass(frozen=True)
@@ -58,44 +57,52 @@ class Lattice:
     scales: tuple[Scale, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lattice:
-        """The same lattice on a device; ``parent_share`` takes the model's dtype."""
-        return Lattice(
-            self.n,
-            self.full,
-            tuple(
-                Scale(
-                    scale.masks.to(device),
-                    None if scale.parents is None else scale.parents.to(device),
-                    None if scale.parent_share is None else scale.parent_share.to(device, dtype),
-                    None if scale.elements is None else scale.elements.to(device),
-                )
-                for scale in self.scales
-            ),
-        )
+        """Copy the lattice to a device; ``parent_share`` takes the dtype."""
+        return Lattice(self.n, self.full, tuple(moved(scale, device, dtype) for scale in self.scales))
 
     def nbytes(self) -> int:
-        """Bytes held by all of its tensors."""
-        return sum(tensor.nbytes for scale in self.scales for tensor in scale.tensors())
+        """Return the bytes held by all tensors."""
+        return sum(total_bytes(scale) for scale in self.scales)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, for storage (`from_tensors`)."""
+        out = {"full": torch.tensor(self.full)}
+        for s, scale in enumerate(self.scales, start=1):
+            out |= numbered(s, tensor_fields(scale))
+        return out
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Lattice:
+        """Rebuild a lattice from its `tensors`.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        scales = tuple(
+            Scale(parts["masks"], parts.get("parents"), parts.get("parent_share"), parts.get("elements"))
+            for _, parts in by_number(tensors)
+        )
+        return cls(len(scales), bool(tensors["full"]), scales)
 
     def elements(self, s: int, start: int, stop: int) -> Tensor:
-        """Positions of some subsequences of length s, ascending: (R, s) int32."""
+        """Return the positions of some subsequences of length s, ascending: (R, s) int32."""
         scale = self.scales[s - 1]
         if scale.elements is not None:
             return scale.elements[start:stop]
         return elements_of(scale.masks[start:stop], self.n, s)
 
     def parents(self, s: int, start: int, stop: int) -> Tensor:
-        """Parents of some subsequences of length s, (R, P) int32 as in `Scale.parents`."""
+        """Return the parents of some subsequences of length s, (R, P) int32 as in `Scale.parents`."""
         scale = self.scales[s - 1]
         if scale.parents is not None:
             return scale.parents[start:stop]
         if not self.full:
-            raise ValueError("this lattice was made without parents")
+            raise ValueError("this lattice was built without parents")
         return full_parents(self.elements(s, start, stop))
 
 
 def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """Who is in which subsequence.
+    """Compute the membership matrix of subsequences.
 
     Args:
         masks: (N, W) int64 words.
@@ -103,7 +110,7 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
         dtype: of the result.
 
     Returns:
-        (n + 1, N): one where element i is in the subsequence; the last row is all ones, so that one product with
+        (n + 1, N): 1 if element i is in the subsequence; the last row is all ones, so that one product with
         the values (N, C) gives the sums "with i" and, below them, the sum over all.
     """
     element = torch.arange(n, device=masks.device)
@@ -115,16 +122,16 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
 
 
 def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
-    """Positions of the s elements of each subsequence, ascending: (N, s) int32 from (N, W) words."""
+    """Return the positions of the s elements of each subsequence, ascending: (N, s) int32 from (N, W) words."""
     bits = membership(masks, n, torch.bool)[:n].t()  # (N, n)
     return bits.nonzero()[:, 1].view(-1, s).int()
 
 
 def full_parents(elements: Tensor) -> Tensor:
-    """Parents in a full lattice, by arithmetic.
+    """Compute parents in a full lattice, by arithmetic.
 
     Ascending masks of one length are in colexicographic order, in which {e_0 < ... < e_(s-1)} has the rank
-    sum over k of C(e_k, k + 1); without e_j the later elements move down one place.
+    sum over k of C(e_k, k + 1); without e_j the later elements move down by one.
 
     Args:
         elements: (R, s) int32, ascending in each row.
@@ -143,19 +150,19 @@ def full_parents(elements: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _binomials(device: torch.device) -> Tensor:
-    return torch.tensor([[comb(e, k) for k in range(MOST_FULL + 1)] for e in range(MOST_FULL)], device=device)
+    return torch.tensor([[comb(e, k) for k in range(MAX_FULL + 1)] for e in range(MAX_FULL)], device=device)
 
 
 def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> Lattice:
-    """All 2^n - 1 subsequences, each scale in the order of its masks.
+    """Build the lattice of all 2^n - 1 subsequences, each scale in the order of its masks.
 
     Args:
-        n: elements, 1..30 (2^n words are built; whether that fits is the caller's check).
-        scales_with_elements: keep element positions for the scales s up to this one.
-        parents: keep the parents; else they are made when asked for.
+        n: number of elements, 1..30 (2^n words are built; the caller checks that they fit in memory).
+        scales_with_elements: store element positions for the scales s up to this one.
+        parents: store the parents; otherwise they are computed on demand.
     """
-    if not 1 <= n <= MOST_FULL:
-        raise ValueError(f"a full lattice has 1 to {MOST_FULL} elements, got {n}")
+    if not 1 <= n <= MAX_FULL:
+        raise ValueError(f"a full lattice has 1 to {MAX_FULL} elements, got {n}")
     by_size = [np.zeros(1, dtype=np.int64)]  # subsets of the first e elements, ascending, for each size
     for e in range(n):
         grown = [masks | np.int64(1 << e) for masks in by_size]
@@ -167,8 +174,8 @@ def full_lattice(n: int, *, scales_with_elements: int, parents: bool = True) -> 
         elements = torch.empty((len(masks), s), dtype=torch.int32)
         parent_rows = torch.empty_like(elements) if parents and s > 1 else None
         if parent_rows is not None or s <= scales_with_elements:
-            for start in range(0, len(masks), _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
+            for start in range(0, len(masks), _CHUNK):
+                part = slice(start, start + _CHUNK)
                 elements[part] = elements_of(masks[part], n, s)
                 if parent_rows is not None:
                     parent_rows[part] = full_parents(elements[part])

@@ -1,16 +1,19 @@
-"""One batch of videos through a plan of logits: heads, and fixed operators on them."""
+"""Attribution of a batch of videos in logits: heads, and fixed operators on them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from esv_ray.core.exact.attribution import Attribution, relabelled
+from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.logit.plan import LogitPlan, LogitScale
-from esv_ray.core.memory import default_working_set
 from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from esv_ray.core.logit.plan import LogitPlan, LogitScale
 
 
 @torch.no_grad()
@@ -20,60 +23,37 @@ def attribute_logits(
     plan: LogitPlan,
     *,
     relabelling: Tensor | None = None,
-    working_set: int | None = None,
     workspace: Workspace | None = None,
 ) -> Attribution:
-    """ESVs in logits of B videos of equal length. Arguments as for `attribution.attribute`.
+    """Compute ESVs in logits of B videos of equal length. Arguments as for `exact.attribution.attribute`.
 
     Raises:
         SpecError: the model has no logits, or not for every class.
+        ValueError: the features have another number of elements than the plan.
     """
-    batch, n, _ = features.shape
-    if n != plan.n:
-        raise ValueError(f"the plan is for {plan.n} elements, got features of {n}")
-    scorer, n_classes = model.scorer, model.n_classes
     workspace = workspace or Workspace(features.device, features.dtype)
-    if relabelling is not None and not scorer.ordered:
-        features = features.take_along_dim(relabelling[:, :, None].long(), dim=1)
-    elements_first, columns = features.transpose(0, 1).contiguous(), scorer.columns(n_classes)
-    row_bytes = batch * columns * features.element_size()
-    working_set = working_set or default_working_set(features.device)
-
-    def asked(scale: LogitScale, operator: Tensor) -> Tensor:
-        """operator (K, N) applied to f^s (N, B * columns), chunk by chunk; idle columns become zero."""
-        prepared = scorer.prepare(elements_first, scale.s, workspace)
-        share = 1 if scorer.n_max is None else scale.s  # heads give f^s / s
-        rows = max(1, working_set // (row_bytes + batch * scorer.width(scale.s) * features.element_size()))
-        found = features.new_zeros((len(operator), batch * columns))
-        for start in range(0, len(scale), rows):
-            stop = min(start + rows, len(scale))
-            out = workspace.take("scores", (stop - start, batch, columns))
-            member = scale.member[:, start:stop].to(out.dtype)
-            positions = relabelled(scale.elements[start:stop], relabelling) if scorer.ordered else None
-            scorer.scores(prepared, positions, member, out)
-            out[..., n_classes:] = 0
-            found.addmm_(operator[:, start:stop].to(out.dtype), out.view(len(out), -1), alpha=share)
-        return found
-
-    empty = model.value_of_nothing("logit").to(features)
+    elements = elements_first(model, features, plan.n, relabelling)
+    scorer, n_classes = model.scorer, model.n_classes
+    n, batch, columns = plan.n, len(features), scorer.columns(n_classes)
+    empty = model.empty_value("logit").to(features)
     esv = features.new_zeros((n, batch * columns))
     full = features.new_zeros(batch * columns)
     residuals = []
     for scale in plan.scales:
         if scale.operator is not None:
-            found = asked(scale, scale.operator)
-            esv += found[:n]
-            full += found[n]
-            residuals.append(found[n + 1 :])
+            product = _apply_operator(model, elements, scale, scale.operator, relabelling, workspace)
+            esv += product[:n]
+            full += product[n]
+            residuals.append(product[n + 1 :])
             continue
-        sums, count = asked(scale, scale.member), len(scale)
+        sums, count = _apply_operator(model, elements, scale, scale.member, relabelling, workspace), len(scale)
         full.add_(sums[n], alpha=scale.mean_weight / count)
         if scale.s < n:
             holding = count * scale.s // n  # subsequences with an element
             esv.add_(sums[:n] / holding - (sums[n] - sums[:n]) / (count - holding), alpha=scale.weight)
     scores = full.view(batch, columns)[:, :n_classes].contiguous()
     values = per_video(esv, batch, n_classes, relabelling)  # (B, n, C)
-    # What is left of F(all) - F(none) belongs to all elements alike: efficiency, whatever was sampled.
+    # The remainder of F(all) - F(none) is shared equally: efficiency holds whatever was sampled.
     values += ((scores - empty - values.sum(dim=1)) / n)[:, None]
     spread = None
     if not plan.exact:
@@ -89,3 +69,38 @@ def attribute_logits(
         exact=plan.exact,
         spread=spread,
     )
+
+
+def _apply_operator(
+    model: VideoModel,
+    elements: Tensor,
+    scale: LogitScale,
+    operator: Tensor,
+    relabelling: Tensor | None,
+    workspace: Workspace,
+) -> Tensor:
+    """Return operator (K, N) @ f^s (N, B * columns), chunk by chunk; idle columns are zero.
+
+    Args:
+        model: the model.
+        elements: features (n, B, D).
+        scale: the N subsequences of length s.
+        operator: (K, N).
+        relabelling: (B, n), or None.
+        workspace: buffers.
+    """
+    scorer, batch, columns = model.scorer, elements.shape[1], model.scorer.columns(model.n_classes)
+    prepared = scorer.prepare(elements, scale.s, workspace)
+    share = 1 if scorer.n_max is None else scale.s  # heads give f^s / s
+    row_bytes = batch * (columns + scorer.width(scale.s)) * elements.element_size()
+    rows = max(1, workspace.working_set // row_bytes)
+    product = elements.new_zeros((len(operator), batch * columns))
+    for start in range(0, len(scale), rows):
+        stop = min(start + rows, len(scale))
+        out = workspace.take("scores", (stop - start, batch, columns))
+        member = scale.member[:, start:stop].to(out.dtype)
+        positions = relabel_positions(scale.elements[start:stop], relabelling) if scorer.ordered else None
+        scorer.scores(prepared, positions, member, out)
+        out[..., model.n_classes :] = 0
+        product.addmm_(operator[:, start:stop].to(out.dtype), out.view(len(out), -1), alpha=share)
+    return product

@@ -6,38 +6,38 @@ mean over s = 1 .. h_k = min(k, n_max) of the mean of f^s over the subsequences 
     phi_i = (F(all) - F(none)) / n + sum over s of  w_s * D_s(i),    w_s = 1/n * sum over k = s .. n-1 of s / (k h_k),
 
 with the contrast D_s(i) = mean of f^s(T) over T with i - mean over T without i, |T| = s. Nothing longer than n_max is
-looked at: n = 64 with heads up to 3 are 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
+evaluated: n = 64 with heads up to 3 takes 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
 
 Sampled, D_s is estimated from a few subsequences of length s by kriging: weights W[i, T] of least expected error if f^s
 is mostly a sum of low-order interactions (`surrogate`), under the constraints
 
     sum over T of W[i, T] = 0,    sum over T with i of W[i, T] = 1.
 
-They make the estimate unbiased whatever f^s is: each video's elements are relabelled by a uniformly random permutation,
+They make the estimate unbiased for any f^s: each video's elements are relabelled by a uniformly random permutation,
 under which the mean of W[i, T] depends only on whether T holds i, and the constraints leave one such mean: that of D_s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.keyed import derive_key
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.estimator import Output, longest_scale
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.keyed import Int64Array, derive_key, permutations
+from esv_ray.core.logit.attribution import attribute_logits
 from esv_ray.core.regression.design import draw, subsequences_of
-from esv_ray.core.regression.interactions import FloatArray, Interactions
-from esv_ray.core.regression.surrogate import CONTRASTS, Expectation, Shares, inverse, residual_contrasts
+from esv_ray.core.regression.interactions import FloatArray
+from esv_ray.core.regression.surrogate import CONTRASTS, inverse, of_logits, residual_contrasts
+from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
-
-_MOST_FEATURES = 2048  # of the prior; beyond, and with fewer subsequences than features, only single elements
-_MOST_TRIPLES = 16  # elements
-_SPARE = 1.5  # subsequences for a feature
-_PER_ELEMENT = 3  # subsequences, from where an additive head (TSN) is known without error
-_KNOWN = 1e4  # prior variance of what is to be fitted whatever its size
+from esv_ray.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class LogitScale:
         s: the length.
         elements: (N, s) int32 ascending.
         member: (n + 1, N) uint8, the last row ones.
-        operator: (n + 1 + L, N): share of the ESVs, share of F(all), residual contrasts; None where every subsequence
-            is there: means do.
+        operator: (n + 1 + L, N): share of the ESVs, share of F(all), residual contrasts; None if every subsequence is
+            evaluated: means suffice.
         weight: w_s.
-        mean_weight: of the mean of f^s in F(all).
+        mean_weight: weight of the mean of f^s in F(all).
     """
 
     s: int
@@ -64,21 +64,16 @@ class LogitScale:
     def __len__(self) -> int:
         return self.member.shape[1]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Those that it has, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
 
 @dataclass(frozen=True)
 class LogitPlan:
-    """Everything of ESVs in logits that does not depend on a video.
+    """The shape-only part of an attribution in logits (`core.plan.Plan`).
 
     Attributes:
-        n: elements.
+        n: number of elements.
         scales: ascending.
-        weights: (n, rows): variance of ESVs by the squares of all residual contrasts.
-        exact: whether every subsequence up to the longest head is looked at.
+        weights: (n, rows): variance of ESVs per square of a residual contrast.
+        exact: whether every subsequence up to the longest head is evaluated.
     """
 
     n: int
@@ -86,68 +81,77 @@ class LogitPlan:
     weights: Tensor
     exact: bool
 
-    def evaluations(self, n_max: int | None) -> int:
-        """Head evaluations that a video costs."""
-        del n_max
-        return sum(len(scale) for scale in self.scales)
+    @property
+    def terms(self) -> int:
+        """1: there is no surrogate."""
+        return 1
 
-    def rows(self, n_max: int) -> list[int]:
-        """Subsequences of each scale."""
+    def apply(
+        self,
+        model: VideoModel,
+        features: Tensor,
+        *,
+        output: Output,
+        relabelling: Tensor | None,
+        workspace: Workspace,
+    ) -> Attribution:
+        """Compute the ESVs of a batch of videos (`attribute_logits`)."""
+        assert output == "logit", "probabilities have plans of their own"
+        return attribute_logits(model, features, self, relabelling=relabelling, workspace=workspace)
+
+    def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
+        """Return a random permutation (B, n) of the elements for each key; None if exact."""
+        return None if self.exact else permutations(keys, self.n)
+
+    def evaluations(self, n_max: int | None) -> int:
+        """Return the head evaluations per video."""
+        return sum(self.rows(n_max))
+
+    def rows(self, n_max: int | None) -> list[int]:
+        """Return the number of subsequences of each scale."""
         del n_max
         return [len(scale) for scale in self.scales]
 
     def largest(self) -> int:
-        """Subsequences of its largest scale."""
+        """Return the number of subsequences of the largest scale."""
         return max(len(scale) for scale in self.scales)
 
+    def score_rows(self) -> int:
+        """Return the rows of scores read and written per video: those of each subsequence."""
+        return sum(len(scale) for scale in self.scales)
+
     def nbytes(self) -> int:
-        """Bytes held by its tensors."""
-        return self.weights.nbytes + sum(t.nbytes for scale in self.scales for t in scale.tensors().values())
+        """Return the bytes held by the plan's tensors."""
+        return total_bytes(self) + sum(total_bytes(scale) for scale in self.scales)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LogitPlan:
-        """The same on a device in a dtype."""
-        scales = tuple(
-            LogitScale(
-                scale.s,
-                scale.elements.to(device),
-                scale.member.to(device),
-                None if scale.operator is None else scale.operator.to(device, dtype),
-                scale.weight,
-                scale.mean_weight,
-            )
-            for scale in self.scales
-        )
-        return LogitPlan(self.n, scales, self.weights.to(device, dtype), self.exact)
+        """Copy the plan to a device in a dtype."""
+        return replace(moved(self, device, dtype), scales=tuple(moved(scale, device, dtype) for scale in self.scales))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, for storage (`from_tensors`)."""
-        out = {"weights": self.weights, "exact": torch.tensor(self.exact)}
+        """Return the tensors to store, by name (`from_tensors`)."""
+        out = tensor_fields(self) | {"exact": torch.tensor(self.exact)}
         for scale in self.scales:
-            out |= {f"{scale.s}.{name}": tensor for name, tensor in scale.tensors().items()}
-            out[f"{scale.s}.factors"] = torch.tensor([scale.weight, scale.mean_weight], dtype=torch.float64)
+            factors = torch.tensor([scale.weight, scale.mean_weight], dtype=torch.float64)
+            out |= numbered(scale.s, tensor_fields(scale) | {"factors": factors})
         return out
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LogitPlan:
-        """From what `tensors` gave.
+        """Rebuild a plan from its `tensors`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a tensor is missing.
         """
-        found: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            s, dot, part = name.partition(".")
-            if dot:
-                found.setdefault(int(s), {})[part] = tensor
         scales = tuple(
             LogitScale(s, parts["elements"], parts["member"], parts.get("operator"), *parts["factors"].tolist())
-            for s, parts in sorted(found.items())
+            for s, parts in by_number(tensors)
         )
         return cls(len(tensors["weights"]), scales, tensors["weights"], bool(tensors["exact"]))
 
 
 def scale_weights(n: int, n_max: int | None) -> FloatArray:
-    """w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
+    """Return w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
     if n_max is None:
         return np.append(np.full(n - 1, 1 / n), 0.0)
     k = np.arange(1, n)
@@ -161,10 +165,10 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
     """Build the plan.
 
     Args:
-        n: elements.
-        rows: most subsequences of a length, but never fewer than n, so that each element is in and out of some; None:
+        n: number of elements.
+        rows: most subsequences per length, but at least n, so that each element is in some and not in others; None:
             all of them.
-        seed: of the draws.
+        seed: seed of the draws.
         n_max: the model's longest head; None for a model that scores every length itself.
     """
     with one_thread():
@@ -172,7 +176,7 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
 
 
 def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
-    longest = n if n_max is None else min(n, n_max)
+    longest = longest_scale(n, n_max)
     scales, variances = [], []
     for s, weight in enumerate(scale_weights(n, n_max).tolist(), start=1):
         count = comb(n, s) if rows is None else max(rows, n)
@@ -190,30 +194,15 @@ def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
     return LogitPlan(n, tuple(scales), torch.from_numpy(weights), not variances)
 
 
-def expected_of_logits(n: int, rows: int) -> Expectation:
-    """What is expected of f^s where `rows` subsequences of a length are looked at.
-
-    Bins would follow the plan's order of elements, which relabelling makes meaningless: every element is its own.
-    """
-    single = tuple(range(n))
-    pairs = 1 + n + comb(n, 2)
-    additive = _KNOWN if rows >= _PER_ELEMENT * n else 0.92
-    if n <= _MOST_TRIPLES and rows >= _SPARE * comb(n, 3):
-        return Expectation(Interactions(n, single, single, 3), Shares((additive, 0.06, 0.015), 0.01))
-    if pairs <= _MOST_FEATURES and rows >= pairs / _SPARE:
-        return Expectation(Interactions(n, single, single, 2), Shares((additive, 0.06), 0.02))
-    return Expectation(Interactions(n, single, single, 1), Shares((additive,), 0.08))
-
-
 def _kriging(
     member: FloatArray, s: int, weight: float, mean_weight: float, rows: int, seed: int
 ) -> tuple[Tensor, FloatArray]:
-    """Operator (n + 1 + L, N), and the variance (n,) of the ESVs' part for a unit of prior variance.
+    """Return the operator (n + 1 + L, N), and the variance (n,) of the ESVs' part per unit of prior variance.
 
-    Everything is in terms of coefficients of the features: weights of a functional t are features @ coefficients.
+    Weights are expressed by coefficients of the features: weights of a functional t are features @ coefficients.
     """
     n = member.shape[1]
-    expected = expected_of_logits(n, rows)
+    expected = of_logits(n, rows)
     values, prior = expected.features.features(member, s), expected.shares.variances(expected.features)
     noise = expected.shares.noise
     gram = values.T @ values
@@ -226,13 +215,13 @@ def _kriging(
     element = np.zeros((n, len(prior)))
     element[:, 0] = q
     element[np.arange(n), 1 + np.arange(n)] = spread * np.sqrt(n)
-    # Contrasts of f^s: those of its features, and of each subsequence's own part, which belongs to the contrast too.
+    # Contrasts of f^s: those of its features, and of each subsequence's noise, which is part of the contrast too.
     holding, missing = comb(n - 1, s - 1), comb(n - 1, s)
     own = element * (1 / holding + 1 / missing) - constant / missing
-    wanted = expected.features.contrasts(s)  # (n, P)
-    target = wanted * prior + noise * own
+    contrasts = expected.features.contrasts(s)  # (n, P)
+    target = contrasts * prior + noise * own
     base = solved @ target.T  # (P, n) coefficients of the weights before the constraints
-    # Two multipliers for each element, of the constant and of its membership.
+    # Two Lagrange multipliers for each element, of the constant and of its membership.
     fix = solved @ np.concatenate([constant[None], element]).T  # (P, 1 + n)
     answers = gram @ fix
     a = np.full(n, constant @ answers[:, 0])
@@ -249,15 +238,15 @@ def _kriging(
     flat = solved @ (constant * (prior + noise / total))
     flat += fix[:, 0] * (1 - constant @ gram @ flat) / a[0]
     mean = values @ flat
-    contrast -= contrast.mean(axis=0)  # contrasts of all elements add up to nothing
+    contrast -= contrast.mean(axis=0)  # contrasts of all elements sum to zero
     centred = coefficients - coefficients.mean(axis=1, keepdims=True)
-    # What the weights get wrong, order by order and by each subsequence's own part: those of D_s, and of the share of
-    # F(all) that each element has.
+    # Error of the weights, in the features and in each subsequence's noise: those of D_s, and of each element's share
+    # of F(all).
     part = mean_weight / n
-    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * wanted
-    off[:, 0] = 0.0  # nothing, by the constraints
+    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * contrasts
+    off[:, 0] = 0.0  # exactly, by the constraints
     there = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
-    every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # the two have no product in common
+    every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # their cross terms vanish
     rest = every - np.square(there).sum(axis=1)
     given = weight * contrast + part * mean
     variance = np.square(off) @ prior + noise * (np.square(given - there).sum(axis=1) + rest)

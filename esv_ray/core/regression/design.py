@@ -1,6 +1,6 @@
-"""Which subsequences the adjusted estimator looks at: independent draws per size, nested in the number of iterations.
+"""Subsequences of the adjusted estimator: independent draws per size, nested in the number of iterations.
 
-Sizes up to n_max: those whose heads are evaluated. Sizes beyond: complements of the short ones where there are, as
+Up to n_max, heads are evaluated at them. Larger sizes use the complements of the short ones, if there are any, as
 antithetic partners, else draws of their own. Long sequences skip sizes (`nodes`): contrasts are smooth in the size.
 """
 
@@ -16,18 +16,18 @@ from esv_ray.core.regression.interactions import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 
-_DENSE = 8  # sizes that are all looked at
-_GROWTH = 1.2  # ratio of consecutive sizes after them
-_ENUMERATED = 2**16  # subsequences of a size that are listed to draw from
+_DENSE = 8  # sizes up to this one are all evaluated
+_GROWTH = 1.2  # ratio of consecutive larger sizes
+_ENUMERATED = 2**16  # sizes with at most this many subsequences are enumerated before drawing
 
 
 def subsequences_of(n: int, k: int) -> float:
-    """C(n, k), infinite where it passes any memory."""
+    """Return C(n, k), or infinity if it exceeds any memory."""
     return comb(n, k) if min(k, n - k) <= 40 else inf
 
 
 def nodes(n: int) -> list[int]:
-    """Sizes 1 .. n - 1 at which values are looked at, ascending."""
+    """Return the sizes 1 .. n - 1 at which values are evaluated, ascending."""
     sizes, k = set(range(1, min(_DENSE, n - 1) + 1)), float(_DENSE)
     while round(k * _GROWTH) < n - 1:
         k *= _GROWTH
@@ -36,16 +36,17 @@ def nodes(n: int) -> list[int]:
 
 
 def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
-    """Weights (len(sizes),) by which values at some sizes give the sum over all sizes 1 .. n - 1.
+    """Return weights (len(sizes),) with which values at some sizes give the sum over all sizes 1 .. n - 1.
 
-    Each size left out is interpolated from its four nearest neighbours by a cubic in log k. F is another mean of heads
-    from size n_max on, where contrasts have a kink: n = 16, n_max = 8, error by sizes left out 0.056 and 0.022 % of the
-    mean |ESV| on two trained models with neighbours on both sides of it, 0.0017 and 0.0001 % with those on its own.
+    Each size left out is interpolated from its four nearest neighbours by a cubic in log k. Contrasts
+    have a kink at size n_max, from which on F is another mean of heads: n = 16, n_max = 8, error due to sizes left out
+    0.056 and 0.022 % of the mean |ESV| on two trained models with neighbours on both sides of the kink, 0.0017 and
+    0.0001 % with neighbours on the same side.
 
     Args:
-        n: elements.
+        n: number of elements.
         sizes: ascending.
-        smooth_from: size from which contrasts are smooth, which all sizes left out are beyond.
+        smooth_from: size from which contrasts are smooth; all sizes left out are larger.
     """
     start = next(i for i, k in enumerate(sizes) if k >= smooth_from)
     place = np.log(np.asarray(sizes, dtype=np.float64))
@@ -63,14 +64,14 @@ def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
 
 
 def draw(n: int, k: int, count: int, seed: int) -> BoolArray:
-    """(min(count, C(n, k)), n) memberships: distinct subsequences of size k.
+    """Draw distinct subsequences of size k: memberships (min(count, C(n, k)), n).
 
-    Random ones, each followed by its cyclic shifts, so that all elements, and all pairs of a distance, are there
-    equally often: errors are 3 to 10 % smaller than with independent rows (n = 16, m = 64 to 1,024). The first rows of
-    a longer draw are the shorter draw. Where all are wanted, all are there.
+    Random ones, each followed by its cyclic shifts, so that all elements, and all pairs at one distance, occur
+    equally often: errors are 3 to 10 % smaller than with independent rows (n = 16, m = 64 to 1,024). A shorter draw
+    is a prefix of a longer one.
     """
     key = derive_key(seed, "adjusted", n, k)
-    if n - k < k:  # few are missing: draw those
+    if n - k < k:  # fewer elements are out than in: draw those
         return ~_draw(n, n - k, count, key)
     return _draw(n, k, count, key)
 
@@ -81,7 +82,7 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
         rows = _listed(n, k, key)
         if total <= count:
             return rows
-        taken = 2 * (count // n + 1)  # mostly enough; the first rows are the same whatever is taken
+        taken = 2 * (count // n + 1)  # mostly enough; the first rows do not depend on it
         while len(shifted := _with_shifts(rows[:taken])) < count:
             taken *= 2
         return shifted[:count]
@@ -96,20 +97,20 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
         found = np.zeros((len(numbers), n), dtype=np.bool_)
         np.put_along_axis(found, lowest, True, axis=1)
         out = np.concatenate([out, _with_shifts(found)])
-        out = out[_first_ones(out)]
+        out = out[_first_occurrences(out)]
     return out[:count]
 
 
 def _with_shifts(rows: BoolArray) -> BoolArray:
-    """Each row followed by its cyclic shifts, without repetitions."""
+    """Return each row followed by its cyclic shifts, without repetitions."""
     n = rows.shape[1]
     shifts = (np.arange(n)[None, :] - np.arange(n)[:, None]) % n  # (n, n): row j is shifted by j
     out = rows[:, shifts].reshape(-1, n)
-    return out[_first_ones(out)]
+    return out[_first_occurrences(out)]
 
 
 def _listed(n: int, k: int, key: np.uint64) -> BoolArray:
-    """All subsequences of size k, in an order fixed by the key."""
+    """Return all subsequences of size k, in an order fixed by the key."""
     by_size = [np.zeros((1, 0), dtype=np.int16)]  # positions of subsets of the elements so far, by size
     for e in range(n):
         last = [np.concatenate([part, np.full((len(part), 1), e, dtype=np.int16)], axis=1) for part in by_size[:k]]
@@ -125,7 +126,7 @@ def _listed(n: int, k: int, key: np.uint64) -> BoolArray:
     return out
 
 
-def _first_ones(rows: BoolArray) -> npt.NDArray[np.int64]:
-    """Where each distinct row stands first, ascending."""
+def _first_occurrences(rows: BoolArray) -> npt.NDArray[np.int64]:
+    """Return the index of the first occurrence of each distinct row, ascending."""
     _, first = np.unique(np.packbits(rows, axis=1), axis=0, return_index=True)
     return np.sort(first)

@@ -1,11 +1,11 @@
-"""Set functions of low order: the polynomials in "who is in it" that surrogates and read-outs are made of.
+"""Set functions of low order: polynomials in membership, the features of surrogates and read-outs.
 
 A function of subsequences X of n elements is written in orthogonal-like features of order 1, 2 and 3: products of
 centred memberships x_i = [i in X] - |X| / n of distinct elements. Beyond order 1 elements are taken together in bins,
 runs of neighbours in time (bins of one element while n is small): neighbouring frames interact alike, and the number of
 features does not grow with n. A feature of bins g <= h is the sum of x_i x_j over i in g, j in h, i < j.
 
-Everything needed of such features is in closed form: their mean over all X of a size that contain, or omit, an element,
+Everything needed is in closed form: their mean over all X of a size that contain, or omit, an element,
 and the mean of order-2 features over the s-subsets of any X.
 """
 
@@ -21,16 +21,16 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-MOST_SINGLE = 24  # elements that are each a bin of their own
-_BINS = 16  # of longer sequences
+MAX_SINGLE_BINS = 24  # elements; in shorter sequences each element is its own bin
+_BINS = 16  # number of bins of longer sequences
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """The features of n elements up to an order.
+    """The interaction features of n elements up to an order.
 
     Attributes:
-        n: elements.
+        n: number of elements.
         bins: (n,) bin of each element in pairs, ascending: bins are runs of neighbours.
         triple_bins: (n,) likewise in triples.
         order: 1, 2 or 3.
@@ -42,27 +42,27 @@ class Interactions:
     order: int
 
     def bins_of(self, d: int) -> npt.NDArray[np.int64]:
-        """(n,) bin of each element in features of order d."""
+        """Return (n,): bin of each element in features of order d."""
         return np.asarray(self.triple_bins if d > 2 else self.bins)
 
     def sizes(self, d: int) -> npt.NDArray[np.int64]:
-        """(G,) elements of each of those bins."""
+        """Return (G,): number of elements of each of those bins."""
         return np.bincount(self.bins_of(d))
 
     def products(self, d: int) -> npt.NDArray[np.int64]:
-        """(P_d, d) bins, ascending in each row, of the features of order d; those without any product are left out."""
+        """Return (P_d, d): bins, ascending in each row, of the features of order d that sum at least one product."""
         return _products(tuple(self.sizes(d).tolist()), d)
 
     def counts(self) -> list[int]:
-        """Number of features of order 0, 1, .. `order`; those of order 1 are single elements."""
+        """Return the number of features of order 0, 1, .. `order`; those of order 1 are single elements."""
         return [1, self.n, *(len(self.products(d)) for d in range(2, self.order + 1))]
 
     def features(self, member: FloatArray, k: int) -> FloatArray:
-        """Features of subsequences of size k, each order scaled to a variance of about one over all of its features.
+        """Compute features of subsequences of size k, each order scaled to a total variance of about one.
 
         Args:
             member: (N, n) memberships.
-            k: elements of each.
+            k: their size.
 
         Returns:
             (N, sum of counts).
@@ -80,16 +80,14 @@ class Interactions:
         return np.concatenate(out, axis=1)
 
     def contrasts(self, k: int) -> FloatArray:
-        """Mean of each feature over the X of size k with an element, less that over those without: (n, sum of counts).
+        """Return (n, sum of counts): mean of each feature over the X of size k with an element, minus that without it.
 
-        A product of d distinct centred memberships has the same mean wherever it holds the element, and another one
-        wherever it does not.
-        """
+        A product of d distinct centred memberships has one mean if it holds the element, and another if it does not."""
         q, spread = _centre(self.n, k)
         return self._contrasts(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
 
     def mean_contrasts(self, k: int) -> FloatArray:
-        """The same of the means b, a, c of `to_means`: (n, n + 1 + P_2)."""
+        """Return the contrasts of the means b, a, c of `to_means`: (n, n + 1 + P_2)."""
         plain = self._contrasts(k, 0.0, [1.0, 1 / k, 2 / max(k * (k - 1), 1), 0.0])
         kept = sum(self.counts()[:3])
         return np.concatenate([plain[:, 1 : self.n + 1], plain[:, :1], plain[:, self.n + 1 : kept]], axis=1)
@@ -103,15 +101,15 @@ class Interactions:
                 mean = np.where(np.eye(self.n) > 0, holding, missing)
             else:
                 bins, sizes = self.products(d), self.sizes(d)
-                total = _terms(bins, sizes)  # products that a feature sums
+                total = _terms(bins, sizes)  # number of products per feature
                 times = (bins[None] == np.arange(len(sizes))[:, None, None]).sum(axis=2)  # (G, P_d)
-                share = (times / sizes[:, None])[self.bins_of(d)]  # of them that hold the element
+                share = (times / sizes[:, None])[self.bins_of(d)]  # share of the products that hold the element
                 mean = total * (share * holding + (1 - share) * missing)
             out.append(mean * scales[d])
         return np.concatenate(out, axis=1)
 
     def to_means(self, s: int) -> FloatArray:
-        """From coefficients of the features of order 0 to 2 at size s to those of means (`mean_features`).
+        """Return the map from coefficients of the features of order 0 to 2 at size s to those of means.
 
         f(T) = a + mean over i in T of b_i + mean over pairs in T of c; the mean over the s-subsets T of any X is the
         same expression with means over X (Price & Damen 2020, Eq. 8).
@@ -141,15 +139,15 @@ class Interactions:
 
 @lru_cache(maxsize=1024)
 def interactions(n: int, order: int, *, bins: int | None = None, triple_bins: int | None = None) -> Interactions:
-    """Those of n elements.
+    """Return the features of n elements.
 
     Args:
-        n: elements.
+        n: number of elements.
         order: 1, 2 or 3.
-        bins: most bins of pairs; None: each element its own up to 24 elements, 16 of near equal size beyond.
-        triple_bins: most bins of triples; None: as many.
+        bins: most bins of pairs; None: one per element up to 24 elements, 16 of nearly equal size beyond.
+        triple_bins: most bins of triples; None: the same number.
     """
-    count = min(n if n <= MOST_SINGLE else _BINS, bins or n)
+    count = min(n if n <= MAX_SINGLE_BINS else _BINS, bins or n)
     return Interactions(n, _runs(n, count), _runs(n, min(count, triple_bins or n)), order)
 
 
@@ -168,7 +166,7 @@ def _products(sizes: tuple[int, ...], d: int) -> npt.NDArray[np.int64]:
 
 
 def _terms(bins: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> FloatArray:
-    """(P,): products of distinct elements that each feature sums."""
+    """Return (P,): number of products of distinct elements that each feature sums."""
     return np.array(
         [prod(comb(int(sizes[g]), row.count(g)) for g in set(row)) for row in bins.tolist()], dtype=np.float64
     )
@@ -185,7 +183,7 @@ def _bin_sums(member: FloatArray, bins: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def _elementary(held: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], q: float, d: int) -> FloatArray:
-    """Elementary symmetric polynomial of order d of the centred memberships of each bin, (N, G), from its count."""
+    """Return elementary symmetric polynomials of order d of each bin's centred memberships, (N, G), from counts."""
     out = np.zeros(held.shape)
     for g, size in enumerate(sizes.tolist()):
         table = np.array(
@@ -199,7 +197,7 @@ def _elementary(held: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], q: fl
 
 
 def _multiplicities(bins: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Column by column the bin, and how often it occurs in its row where it stands first; 0 where it stood before."""
+    """Return for each column the bin, and how often it occurs in its row; 0 unless this is its first occurrence."""
     out = []
     for column in range(bins.shape[1]):
         g = bins[:, column]
@@ -218,7 +216,7 @@ def _choose(elementary: list[FloatArray], g: npt.NDArray[np.int64], times: npt.N
 
 
 def _moment(others: int, held: int, q: float, d: int) -> float:
-    """Mean of the product of d distinct centred memberships, `held` of `others` elements being in."""
+    """Return the mean of the product of d distinct centred memberships, if `held` of `others` elements are in."""
     total = 0.0
     for j in range(d + 1):
         together = prod(max(held - a, 0) / (others - a) if others > a else 0.0 for a in range(j))
