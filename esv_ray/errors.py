@@ -56,7 +56,17 @@ class IncompleteError(JobError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line of a log or a record."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if isinstance(error, EsvError) else f"{type(error).__name__}: {text}"
-    return text if len(text) <= 400 else text[:397] + "..."
+    """Return an error as one line of a log or a record, with its type's name where it is no `EsvError`."""
+    text, name = " ".join(str(error).split()), type(error).__name__
+    if not isinstance(error, EsvError):
+        text = f"{name}: {text}" if text else name
+    return _cut(text or name, 400)
+
+
+def short_text(error: BaseException, most: int = 300) -> str:
+    """Return the text of an error in one line of at most `most` characters; its type's name where it has no text."""
+    return _cut(" ".join(str(error).split()) or type(error).__name__, most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -9,6 +9,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
+READERS = 16
+"""Threads for requests of small objects, such as footers, where latency counts and not bandwidth."""
+
 _P = ParamSpec("_P")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

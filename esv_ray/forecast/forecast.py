@@ -26,7 +26,8 @@ from esv_ray.forecast.lengths import Lengths, RepeatedIds, lengths_by_footers, l
 from esv_ray.forecast.measure import measure_here
 from esv_ray.forecast.throughput import Figures, other_sizes, pace_of
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
-from esv_ray.input.parquet.footers import has_labels, read_footers
+from esv_ray.input.parquet.footers import has_labels
+from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
 from esv_ray.job.resources import fitting, shape_of, this_machine
 from esv_ray.output.committed import committed_units
@@ -185,7 +186,7 @@ def forecast(
     create_only = storage.creates_only(spec.output) if left else None
     figures = figures or measure_here(spec, model, all_stages([one for one in work if one.left]))
     paced = _paced(work, len(left), figures, model)
-    partitions, labelled = partitions_of(spec, manifest.files, footers), has_labels(manifest.files)
+    partitions, labelled = partitions_of(spec, manifest.files, footers), has_labels(footers)
     told = written(work, left, classes_of(spec, model.n_classes, labelled), model.n_classes)
     return Forecast(
         spec=spec,

@@ -11,6 +11,7 @@ from esv_ray.forecast.lengths import itemsize_of
 from esv_ray.forecast.work import LengthWork
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
+from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec, top_k
 
@@ -74,8 +75,7 @@ def partitions_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[F
     for file, footer in zip(files, footers, strict=True):
         size = itemsize_of(footer.schema)
         for index, group in enumerate(footer.groups):
-            # Levels and values, twice while they grow, and the numbers that are computed with (`row_groups`).
-            decoding = group.compressed + group.values * (2 * size + 8 + made)
+            decoding = group.compressed + decoding_bytes(group.values, size, result_itemsize=made)
             decoded = group.values * size
             found.append(Partition(file.url, index, group.rows, group.compressed, decoded, decoding))
     return found

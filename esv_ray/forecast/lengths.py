@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 from esv_ray.input.columns import plain_type
 from esv_ray.input.files import InputFile
-from esv_ray.input.parquet.footers import Footer, open_file
-from esv_ray.input.parquet.row_groups import RowGroupReader, group_ids
+from esv_ray.input.parquet.footers import Footer
+from esv_ray.input.parquet.id_columns import read_group_ids
+from esv_ray.input.parquet.opening import OpenedFile, open_file
+from esv_ray.input.parquet.row_groups import RowGroupReader
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec
 
@@ -101,24 +103,25 @@ def lengths_by_rows(
         ranges.setdefault((unit.file.url, unit.row_group), []).append(unit)
     videos, still, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
-        for index, group in enumerate(footer.groups):
-            lengths = _lengths_of(file, index, group.rows, budget)
-            pending = np.zeros(len(lengths), dtype=bool)
-            for unit in ranges.get((file.url, index), []):
-                pending[unit.start : unit.stop] = True
-            videos.update(lengths[lengths > 0].tolist())
-            still.update(lengths[pending & (lengths > 0)].tolist())
-            frameless += int((lengths == 0).sum())
+        with closing(open_file(file)) as opened:
+            for index, group in enumerate(footer.groups):
+                lengths = _lengths_of(opened, index, group.rows, budget)
+                pending = np.zeros(len(lengths), dtype=bool)
+                for unit in ranges.get((file.url, index), []):
+                    pending[unit.start : unit.stop] = True
+                videos.update(lengths[lengths > 0].tolist())
+                still.update(lengths[pending & (lengths > 0)].tolist())
+                frameless += int((lengths == 0).sum())
     return Lengths("rows", videos, still, frameless)
 
 
-def _lengths_of(file: InputFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
+def _lengths_of(opened: OpenedFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
     """(rows,) frames of each video of a row group; 0 where there are none, or where they are too many to decode."""
     lengths = np.zeros(rows, dtype=np.int64)
-    with closing(RowGroupReader(file, row_group, budget, 4)) as reader:
-        for start in range(0, 0 if reader.refused else rows, _ROWS):
-            taken = reader.take(start, min(start + _ROWS, rows)).table.column("features")
-            lengths[start : start + len(taken)] = pc.list_value_length(taken).fill_null(0).to_numpy()
+    reader = RowGroupReader(opened, row_group, budget, 4)
+    for start in range(0, 0 if reader.refusal else rows, _ROWS):
+        taken = reader.take(start, min(start + _ROWS, rows)).table.column("features")
+        lengths[start : start + len(taken)] = pc.list_value_length(taken).fill_null(0).to_numpy()
     return lengths
 
 
@@ -150,12 +153,12 @@ def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:
     parts = []
     for number, file in enumerate(files):
         with closing(open_file(file)) as opened:
-            for row_group in range(len(opened.groups)):
-                where = f"{file.url}, row group {row_group}"
-                found = group_ids(opened, row_group, budget, where)
+            for row_group in range(len(opened.footer.groups)):
+                found = read_group_ids(opened, row_group, budget)
                 if found is None:
-                    raise DataError(f"{where}: its ids take more than {budget} bytes; give compute.memory_budget more")
-                ids = found[0].combine_chunks().drop_null()
+                    where = f"{file.url}, row group {row_group}"
+                    raise DataError(f"{where}: its ids take more than {budget} bytes; raise compute.memory_budget")
+                ids = found.ids.combine_chunks().drop_null()
                 ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails, and repeats none
                 parts.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
     if not parts:

@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 
 COLUMNS = ("video_id", "features", "label", "frame_index")
-_WIDEST = 2**12  # bytes of a text of fixed size, as of the longest id: each null takes as many in memory
+LONGEST_ID = 2**12
+"""Bytes of the longest id: every row of the results repeats it."""
+LONGEST_LABEL = 40
+"""Bytes of a label that is text: what a message shows, and more than any number has."""
+FLAT_COLUMNS = {"video_id": LONGEST_ID, "label": LONGEST_LABEL}
+"""Columns of one value per row, and the bytes of their text that are kept, and one more."""
+_WIDEST = LONGEST_ID  # bytes of a text of fixed size, as of the longest id: each null takes as many in memory
 _FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
 
 

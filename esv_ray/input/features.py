@@ -1,6 +1,6 @@
 """Feature tables: from Parquet rows to checked frames, vectorised from Arrow buffers.
 
-A row that breaks the contract becomes a `BadRow` with its reason; a file that cannot be read as a feature table is a
+A row that breaks the contract becomes a fault with its reason; a file that cannot be read as a feature table is a
 `DataError`.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.input.frames import FrameColumn, NumberColumn
-from esv_ray.input.ids import read_ids
+from esv_ray.input.ids import constant, read_ids
 from esv_ray.input.labels import check_directory, read_labels
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
@@ -38,17 +38,6 @@ class Video:
     features: npt.NDArray[np.floating]
     label: int | None
     frame_index: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """One row that breaks the contract: why, and what could be read of it."""
-
-    row: int
-    video_id: str
-    label: int | None
-    n_frames: int
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +85,7 @@ def decode_rows(
     n_classes: int,
     dtype: npt.DTypeLike = np.float32,
     repeated: Sequence[int] = (),
-    refused: str | None = None,
+    refusal: str | None = None,
     unlabelled: Collection[int] = (),
     named: Mapping[str, str | None] = _NO_NAMES,
 ) -> FeatureRows:
@@ -108,7 +97,7 @@ def decode_rows(
         n_classes: C; labels are 0..C-1.
         dtype: of the features.
         repeated: rows of `table` whose id stands earlier in the same file.
-        refused: why the features of all rows were not read, or None.
+        refusal: why the features of all rows were not read, or None.
         unlabelled: labels that mark videos without one.
         named: columns that the names of the file's directories give (`InputFile.named`).
     """
@@ -121,36 +110,10 @@ def decode_rows(
     numbers = NumberColumn.read(given, frames.n_frames)
     again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
     # Of several faults the first that a reader would meet is told.
-    unread = {} if refused is None else dict.fromkeys(range(table.num_rows), refused)
+    unread = {} if refusal is None else dict.fromkeys(range(table.num_rows), refusal)
     faults = {**numbers.faults, **labels.faults, **frames.faults, **again, **id_faults, **unread}
     n_frames = frames.n_frames.astype(np.int32)
     return FeatureRows(ids, labels.ids, labels.known, n_frames, dict(sorted(faults.items())), frames, numbers)
-
-
-def decode(
-    table: pa.Table,
-    *,
-    feature_dim: int,
-    n_classes: int,
-    dtype: npt.DTypeLike = np.float32,
-    repeated: Sequence[int] = (),
-    unlabelled: Collection[int] = (),
-    named: Mapping[str, str | None] = _NO_NAMES,
-) -> tuple[list[Video], list[BadRow]]:
-    """Decode rows one by one, good rows and bad rows, each in table order; arguments as `decode_rows`."""
-    rows = decode_rows(
-        table,
-        feature_dim=feature_dim,
-        n_classes=n_classes,
-        dtype=dtype,
-        repeated=repeated,
-        unlabelled=unlabelled,
-        named=named,
-    )
-    bad = [
-        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
-    ]
-    return videos_of(rows), bad
 
 
 def videos_of(rows: FeatureRows) -> list[Video]:
@@ -180,11 +143,6 @@ def _labels(table: pa.Table, named: Mapping[str, str | None]) -> pa.Array:
     if "label" in table.column_names:
         return _one_chunk(table, "label")
     return constant(named.get("label"), table.num_rows)
-
-
-def constant(value: str | None, rows: int) -> pa.Array:
-    """(rows,) times the value that a directory names."""
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
 
 
 def _one_chunk(table: pa.Table, name: str) -> pa.Array:

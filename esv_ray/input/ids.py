@@ -9,9 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.input.columns import bytes_of, is_text, is_uuid, plain_array
-
-LONGEST_ID = 2**12  # bytes: every row of the results repeats it
+from esv_ray.input.columns import LONGEST_ID, bytes_of, is_text, is_uuid, plain_array
 
 
 def read_ids(column: pa.ChunkedArray) -> tuple[list[str], dict[int, str]]:
@@ -52,6 +50,11 @@ def as_bytes(ids: pa.Array) -> pa.Array:
         return pa.array(text, pa.large_string()).cast(pa.large_binary())
     ids = plain_array(ids)
     return bytes_of(ids if is_text(ids.type) else ids.cast(pa.string()))
+
+
+def constant(value: str | None, rows: int) -> pa.Array:
+    """Return (rows,) times the value that a directory names."""
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
 
 
 def cut_text(text: pa.Array, most: int) -> pa.Array:

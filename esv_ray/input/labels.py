@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.columns import is_text
+from esv_ray.input.columns import LONGEST_LABEL, is_text
 from esv_ray.input.frames import INT32_MAX
 from esv_ray.input.ids import as_bytes
 from esv_ray.input.numbers import whole_number, whole_numbers
-
-LONGEST_TEXT = 40  # bytes of a label that is text: what a message shows, and more than any number has
 
 
 class Labels(NamedTuple):
@@ -71,7 +69,7 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
 def _is_whole(value: object) -> bool:
     """Whether a label is a whole number, if one that neither an int64 nor `unlabelled` holds."""
     if isinstance(value, bytes):
-        return len(value) <= LONGEST_TEXT and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
+        return len(value) <= LONGEST_LABEL and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
     if isinstance(value, Decimal):
         return value.is_finite() and value == value.to_integral_value()
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -80,7 +78,7 @@ def _is_whole(value: object) -> bool:
 def _shown(column: pa.Array, row: int) -> str:
     """The label of a row as a message shows it."""
     value = _value(column, row)
-    return repr(value[:LONGEST_TEXT].decode(errors="replace")) if isinstance(value, bytes) else str(value)
+    return repr(value[:LONGEST_LABEL].decode(errors="replace")) if isinstance(value, bytes) else str(value)
 
 
 def _value(column: pa.Array, row: int) -> object:

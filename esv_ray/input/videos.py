@@ -11,8 +11,9 @@ from esv_ray.errors import DataError
 from esv_ray.input.features import Video, videos_of
 from esv_ray.input.files import list_files
 from esv_ray.input.frames import INT32_MAX
-from esv_ray.input.parquet.row_groups import feature_dim_of
-from esv_ray.input.units import plan_units, read_rows
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
 
 _ROWS = 1024  # decoded at a time
@@ -36,15 +37,16 @@ def read_videos(
         DataError: it is unreadable, no feature table, or too large.
     """
     budget = host_memory() if budget is None else budget
-    files = list_files(url)
-    dim = feature_dim_of(files, budget)
+    footers = read_footers(list_files(url))
+    dim = feature_dim_of(footers, budget)
     if dim is None:
         raise DataError(f"{url}: expected features (T, D), found no row with frames of one size D")
     videos: dict[str, Video] = {}
     bad: Counter[str] = Counter()
     taken = 0
-    for unit in plan_units(files, _ROWS):
-        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget, unlabelled=unlabelled)
+    reader, labels = UnitReader(), n_classes or INT32_MAX
+    for unit in plan_units(footers, _ROWS):
+        rows = read_rows(unit, reader, feature_dim=dim, n_classes=labels, budget=budget, unlabelled=unlabelled)
         bad.update(rows.faults.values())
         for video in videos_of(rows):
             if video.video_id in videos:

@@ -16,9 +16,8 @@ from esv_ray.errors import DataError, JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
 from esv_ray.output.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
-from esv_ray.parallel import in_parallel
+from esv_ray.parallel import READERS, in_parallel
 
-_READERS = 16  # footers are small: latency, not bandwidth
 _NAMED = 3
 
 Listing = Mapping[str, frozenset[str]]
@@ -88,7 +87,7 @@ def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
     """
     if not units:
         return []
-    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=_READERS)
+    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=READERS)
     return [unit for unit, seen in zip(units, there, strict=True) if seen]
 
 
@@ -121,7 +120,7 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
             check_attributions(output, unit, job)
         return footer
 
-    return in_parallel(read, units, threads=_READERS)
+    return in_parallel(read, units, threads=READERS)
 
 
 def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.columns import names_of
-from esv_ray.input.parquet.footers import groups_of
+from esv_ray.input.parquet.footers import parse_row_groups
 from esv_ray.input.parquet.pages import chunk_size
+from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.machine import host_memory
 
 
@@ -72,14 +73,14 @@ def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: s
     def at(start: int, size: int) -> bytes:
         return data[max(0, start) : start + size]
 
-    needed = 0
-    for group in groups_of(parquet, at, len(data), names, where):
+    needed, footer = 0, data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    for group in parse_row_groups(footer, parquet.schema, names, len(data), where):
         for name, chunk in group.chunks.items():
             try:
                 size = chunk_size(at, chunk.start, chunk.size, chunk.values)
             except DataError as error:
                 raise DataError(f"{where}: not readable as Parquet: column {name}: {error}") from None
-            needed += size.values * (2 * chunk.itemsize + 8) + 2 * size.largest
+            needed += decoding_bytes(size.values, chunk.itemsize, size.largest)
     return needed
 
 

@@ -20,10 +20,9 @@ from esv_ray.output.files import read_output
 from esv_ray.output.layout import videos_url
 from esv_ray.output.schemas import VIDEOS
 from esv_ray.output.unit_files import HASH_BYTES, UnitFooter
-from esv_ray.parallel import in_parallel
+from esv_ray.parallel import READERS, in_parallel
 
 _HASH = np.dtype(f">u{HASH_BYTES}")
-_READERS = 16
 _MOST_CONFIRMED = 1000  # equal hashes; more are no accident
 _NAMED = 3
 
@@ -67,7 +66,7 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     looked_at = equal[:_MOST_CONFIRMED]
     suspects = [unit for unit, own in zip(units, hashes, strict=True) if np.isin(looked_at, own).any()]
     files: dict[str, set[str]] = {}
-    for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=_READERS), strict=True):
+    for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=READERS), strict=True):
         for video_id in ids:
             files.setdefault(video_id, set()).add(unit.file.url)
     repeated = sorted(video_id for video_id, places in files.items() if len(places) > 1)

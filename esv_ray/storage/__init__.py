@@ -21,6 +21,7 @@ from esv_ray.storage.location import (
     without_links,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
+from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
 from esv_ray.storage.transport.faults import Patience, attempt, locating, patience
@@ -28,6 +29,7 @@ from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
     "Patience",
+    "RangeFile",
     "State",
     "absolute",
     "attempt",

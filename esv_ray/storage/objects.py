@@ -11,6 +11,7 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
 from esv_ray.storage.location import is_local, open_location
+from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.transport import requests
 from esv_ray.storage.transport.bounds import Bound
 from esv_ray.storage.transport.faults import attempt
@@ -107,7 +108,11 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
         size = attempt(url, doing, lambda: _size(fs, path))
     if size is None:  # some servers of the web do not say
         return io.BytesIO(read_bytes(url, doing))
-    return cast(BinaryIO, _Ranges(fs, path, url, doing, size))
+
+    def read_range(start: int, count: int) -> bytes:
+        return attempt(url, doing, lambda: _read_range(fs, path, start, count))
+
+    return cast(BinaryIO, RangeFile(size, read_range))
 
 
 def _size(fs: AbstractFileSystem, path: str) -> int | None:
@@ -118,52 +123,9 @@ def _size(fs: AbstractFileSystem, path: str) -> int | None:
     return None if entry["type"] == "other" else size  # a pipe has none
 
 
-class _Ranges(io.RawIOBase):
-    """An object as a seekable file, each read of which is one ranged request."""
-
-    def __init__(self, fs: AbstractFileSystem, path: str, url: str, doing: str, size: int) -> None:
-        self._fs, self._path, self._url, self._doing, self._size = fs, path, url, doing, size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The position, bytes from the start."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; no request."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"expected a position >= 0, got {start + offset}")
-        self._at = start + offset
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """The next bytes, fewer only at the end of the object."""
-        left = max(0, self._size - self._at)
-        count = left if size is None or size < 0 else min(size, left)
-        data = attempt(self._url, self._doing, lambda: self._fetch(self._at, self._at + count)) if count else b""
-        self._at += len(data)
-        return data
-
-    readall = read
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """The next bytes into a buffer."""
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def _fetch(self, start: int, stop: int) -> bytes:
-        data = requests.cat(self._fs, self._path, start, stop)
-        if len(data) != stop - start:
-            raise ConnectionError(f"expected {stop - start} bytes from {start}, got {len(data)}")
-        return data
+def _read_range(fs: AbstractFileSystem, path: str, start: int, size: int) -> bytes:
+    """Read a range in one request, once; what the store's client raises goes through."""
+    data = requests.cat(fs, path, start, start + size)
+    if len(data) != size:
+        raise ConnectionError(f"expected {size} bytes from {start}, got {len(data)}")
+    return data

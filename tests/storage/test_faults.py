@@ -23,7 +23,7 @@ from s3fs.errors import translate_boto_error
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError
 from esv_ray.input.files import list_files
-from esv_ray.input.parquet.footers import read_footers
+from esv_ray.input.parquet.opening import read_footers
 from esv_ray.storage.transport import answers, faults
 from esv_ray.storage.transport.answers import passes
 from esv_ray.storage.transport.faults import Patience, attempt

@@ -1,8 +1,14 @@
-"""Structs in the compact protocol of thrift, in which Parquet's footers and page headers are written.
+"""Structs in Thrift's compact protocol, the encoding of Parquet's footers and page headers.
 
-Arrow reads them, too; but its Python face ends the process, without an exception, where a column chunk's meta data are
-wrong (pyarrow 26, `RowGroupMetaData.column`), and tells nothing of pages. This reader is stricter than Arrow's where
-the two could disagree: a field twice, a number out of its range.
+Why this project has a reader of its own: Arrow's reader of footers is not safe on corrupt files. Upstream reports it as
+https://github.com/apache/arrow/issues/41317 (a segmentation fault) and 41321 (an abort). Here, `RowGroupMetaData.column`
+of pyarrow 26 ended the process without an exception where a column chunk's metadata were wrong; the files of
+`tests/support/hostile_tables.py` reproduce it. And pyarrow has no access to page headers, which alone bound the memory
+that decoding takes. When Arrow raises an exception for each of those files and gives page sizes, this module,
+`footers.parse_row_groups` and `pages` can be deleted.
+
+This reader is stricter than Arrow's where the two could read different things: a field that occurs twice, a number that
+is out of its range.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ from collections import Counter
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError
 from esv_ray.input.files import InputFile, check_unchanged
-from esv_ray.input.parquet.footers import read_footers
+from esv_ray.input.parquet.opening import read_footer
 from esv_ray.output.manifest import Manifest
-from esv_ray.parallel import in_parallel
-
-_READERS = 16  # footers are small: latency, not bandwidth
+from esv_ray.parallel import READERS, in_parallel
 
 
 def input_problems(output: str, manifest: Manifest, features: str | None = None) -> tuple[list[str], list[str]]:
@@ -46,7 +44,7 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
     def compare(file: InputFile) -> tuple[str | None, str | None]:
         try:
             check_unchanged(file)
-            (footer,) = read_footers([file])
+            footer = read_footer(file)
         except DataError as error:
             return None, f"not compared with the input: {error}"
         there = Counter({index: group.rows for index, group in enumerate(footer.groups) if group.rows})
@@ -60,7 +58,7 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
             None,
         )
 
-    found = in_parallel(compare, manifest.files, threads=_READERS)
+    found = in_parallel(compare, manifest.files, threads=READERS)
     return [problem for problem, _ in found if problem], [note for _, note in found if note]
 
 
