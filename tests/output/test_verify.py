@@ -24,9 +24,9 @@ from esv_ray.models.bundle import save_heads
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.results import InputRows, unit_tables
 from esv_ray.output.unit_files import Origin, unit_files
+from esv_ray.output.verify.expected import expected_of
 from esv_ray.output.verify.input import input_problems
 from esv_ray.output.verify.output import verify_output
-from esv_ray.output.verify.values import expected_of
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart

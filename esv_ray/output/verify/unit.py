@@ -14,7 +14,8 @@ from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.manifest import Manifest
 from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, hash_ids, origin_for, origin_of
-from esv_ray.output.verify.values import expected_of, value_problems
+from esv_ray.output.verify.expected import expected_of
+from esv_ray.output.verify.values import value_problems
 
 
 @dataclass(frozen=True)
