@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esv_ray.attribution.work import run_job as run
     from esv_ray.consent import factory
-    from esv_ray.job.driver import run_job as run
     from esv_ray.models.bundle import load_model
     from esv_ray.models.explain import explain
     from esv_ray.spec import load_spec
@@ -22,7 +22,7 @@ _HOMES = {
     "factory": ("esv_ray.consent", "factory"),
     "load_model": ("esv_ray.models.bundle", "load_model"),
     "load_spec": ("esv_ray.spec", "load_spec"),
-    "run": ("esv_ray.job.driver", "run_job"),
+    "run": ("esv_ray.attribution.work", "run_job"),
 }
 
 

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 _PATIENCE_S = 7.5  # from the first signal until the process is ended by force
 _LAST_ACTS_S = 1.5
 _PROMPT_S = 0.5  # for a reader of standard error
-_LAST_LINE = "esv: interrupted; run the same command again to go on"
+_LAST_LINE = "esv: interrupted; run the same command again to resume"
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -14,8 +14,8 @@ import yaml
 from esv_ray import storage
 from esv_ray.attribution.partitions import plan_partitions, run_partitions
 from esv_ray.attribution.planning import check_job
+from esv_ray.attribution.work import run_job
 from esv_ray.core.games.modules import Average
-from esv_ray.job.driver import run_job
 from esv_ray.models.bundle import load_model, save_average, save_heads
 from esv_ray.models.train import train
 from esv_ray.output.verify.output import verify_output

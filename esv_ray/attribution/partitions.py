@@ -10,24 +10,26 @@ from typing import Literal
 
 from esv_ray import storage
 from esv_ray.attribution.planning import check_outside, keys_of, runs_here
+from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
 from esv_ray.input.files import list_files_if_any
-from esv_ray.job.driver import run_job
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError
 from esv_ray.job.on_ray.runtime import check_address, ray_runtime
+from esv_ray.job.progress import Report
 from esv_ray.job.progress_file import partitions_file
-from esv_ray.job.run import JobResult, Report
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import load_model
 from esv_ray.output.committed import committed_units
-from esv_ray.output.layout import PROGRESS
-from esv_ray.output.manifest import check_same_job, read_manifest, read_success
+from esv_ray.output.layout import PROGRESS, RUN
+from esv_ray.output.manifest import check_same_job, read_manifest
+from esv_ray.output.success import read_success
 from esv_ray.parallel import in_parallel
 from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec
 
-_LOOKERS = 16  # a few small requests a partition: latency, not bandwidth
+_THREADS = 16  # a few small requests per partition: latency, not bandwidth
 _NAMED = 3
-_RESERVED = ("run.json", PROGRESS)
+_RESERVED = (RUN, PROGRESS)
 
 State = Literal["finished", "due", "attributed", "empty", "not ready", "problem"]
 
@@ -37,12 +39,11 @@ class Partition:
     """A sub-directory of the features.
 
     Attributes:
-        name: of the sub-directory.
+        name: name of the sub-directory.
         spec: its job: its own features, and an output of that name.
-        state: `finished` by an earlier run; `due`: new, begun, or with failed videos that are tried again;
-            `attributed` by this run; `empty`: without Parquet files so far; `not ready`: its producer's mark is not
-            there; `problem`.
-        why: what the problem is, in one line.
+        state: `finished` by an earlier run; `due`: new, begun, or with failed videos to compute again; `attributed` by
+            this run; `empty`: no Parquet files yet; `not ready`: its producer's mark is missing; `problem`.
+        why: the problem in one line.
     """
 
     name: str
@@ -51,26 +52,26 @@ class Partition:
     why: str = ""
 
 
-Tell = Callable[[Partition, JobResult | None], None]
+ReportPartition = Callable[[Partition, JobResult | None], None]
 
 
 def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bool = False) -> list[Partition]:
-    """The partitions of a feature table and where each stands, by name. Writes nothing.
+    """List the partitions of a feature table with their states, by name. Write nothing.
 
-    A finished one is held to what its run.json says: the same spec and model, and files that have not changed since.
+    A finished partition must still match its run.json: the same spec and model, and unchanged files.
 
     Args:
-        spec: the job; `features` is the directory of the partitions, and `output` of their outputs.
-        ready: name of a file that a partition must hold to be begun; None: none.
-        retry_failed: whether finished ones with failed videos are due again.
+        spec: the job; `features` is the directory of the partitions, `output` the directory of their outputs.
+        ready: name of a file that a partition must contain before it is begun; None: no such file.
+        retry_failed: whether finished partitions with failed videos are due again.
 
     Raises:
-        EsvError: the request is wrong for all of them.
+        EsvError: the request is wrong for all partitions.
     """
     check_ready(ready)
     names, digest = check_partitions(spec)
 
-    def look(name: str) -> Partition:
+    def state(name: str) -> Partition:
         own = _job_of(spec, name)
         if name in _RESERVED:
             return Partition(name, own, "problem", f"{name} is the name of a file of the output; rename the partition")
@@ -79,24 +80,24 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
         except EsvError as error:
             return Partition(name, own, "problem", one_line(error))
 
-    return in_parallel(look, names, threads=_LOOKERS)
+    return in_parallel(state, names, threads=_THREADS)
 
 
 def check_ready(ready: str | None) -> None:
-    """The name of a producer's mark.
+    """Check the name of a producer's mark.
 
     Raises:
-        SpecError: it is no file's name.
+        SpecError: it is not the name of a file.
     """
     if ready is not None and (not ready or "/" in ready or ready in (".", "..")):
         raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
 
 
 def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
-    """What can be told of a request over partitions without a look into each: their names, and the model's digest.
+    """Check a request over partitions without looking into each; return their names and the model's digest.
 
     Raises:
-        EsvError: the request is wrong for all of them.
+        EsvError: the request is wrong for all partitions.
     """
     names = _partition_names(spec)
     _check_output(spec, names)
@@ -106,25 +107,25 @@ def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
 def run_partitions(
     output: str,
     partitions: Sequence[Partition],
-    tell: Tell,
+    report_partition: ReportPartition,
     *,
     progress: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(lambda now: None),
     retry_failed: bool = False,
 ) -> Mapping[State, int]:
-    """Attribute the partitions that are due, one after the other; what goes wrong with one does not stop the others.
+    """Attribute the partitions that are due, one after the other; a problem of one does not stop the others.
 
     Args:
-        output: of the request, below which the partitions' are; its progress file tells where the run stands.
-        partitions: of `plan_partitions`.
-        tell: told of each, in their order, what became of it, and of those that ran their results.
-        progress: gives each that runs its report.
+        output: location above the partitions' outputs; its progress.json shows the state of the run.
+        partitions: partitions from `plan_partitions`.
+        report_partition: called for each partition in order, with its result if it ran.
+        progress: makes the report of a job.
         retry_failed: as for `run_job`.
 
     Returns:
-        How many ended in which state.
+        Number of partitions by state.
 
     Raises:
-        EsvError: no Ray runtime is to be had.
+        EsvError: no Ray runtime can be started.
     """
     states: Counter[State] = Counter(partition.state for partition in partitions)
     with sigterm_interrupts(), partitions_file(output, states) as file, ExitStack() as stack:
@@ -138,35 +139,33 @@ def run_partitions(
                 states[partition.state] += 1
             if partition.state == "problem":
                 file.problems[partition.name] = partition.why
-            tell(partition, result)
+            report_partition(partition, result)
     return +states
 
 
 @dataclass
 class _SharedRuntime:
-    """One Ray runtime for all partitions: to start one takes seconds, and a scheduled run may have many small ones."""
+    """One Ray runtime for all partitions: a start takes seconds, and a scheduled run may have many small partitions."""
 
     stack: ExitStack
     there: bool = False
     began: bool = False
 
     def enter(self, spec: JobSpec) -> None:
-        """Start it, or connect to it, where a job needs one and none is there."""
+        """Start or connect the runtime, if a job needs one and there is none."""
         if not runs_here(spec) and not self.there:
             try:
-                check_address(spec)
-                self.stack.enter_context(ray_runtime(spec))
+                check_address(spec.cluster)
+                self.stack.enter_context(ray_runtime(spec.cluster, spec.compute.threads))
             except EsvError as error:
-                if self.began and not isinstance(
-                    error, IncompleteError
-                ):  # the request was right: the cluster is gone since
-                    raise IncompleteError(f"{error}; run again to go on") from error
+                if self.began and not isinstance(error, IncompleteError):  # the request was right: the cluster was lost
+                    raise IncompleteError(f"{error}; run again to resume") from error
                 raise
             self.there = True
         self.began = True
 
     def close(self) -> None:
-        """End it: the next job has a new one."""
+        """End the runtime; the next job starts a new one."""
         self.stack.close()
         self.there = False
 
@@ -177,7 +176,7 @@ def _attribute(
     progress: Callable[[], AbstractContextManager[Report]],
     retry_failed: bool,
 ) -> tuple[Partition, JobResult | None]:
-    """Run the job of a partition, once more if its runtime was lost; the partition as it is now, and the result."""
+    """Run the job of a partition, twice if its runtime was lost; return the partition as it is now, and the result."""
     lost = False
     while True:
         runtime.enter(partition.spec)
@@ -187,7 +186,7 @@ def _attribute(
             state, why = _outcome(partition.spec, result)
             return replace(partition, state=state, why=why), result
         except EsvError as error:
-            runtime.close()  # it may be what went wrong
+            runtime.close()  # it may be at fault
             if lost or not isinstance(error, RuntimeLostError):
                 return replace(partition, state="problem", why=one_line(error)), None
             lost = True
@@ -223,7 +222,7 @@ def _check_output(spec: JobSpec, names: Sequence[str]) -> None:
 
 
 def _check_only_outputs(output: str) -> None:
-    """Each partition's own output is looked at when it is planned; beside them lies nobody else's file."""
+    """Check that nothing but outputs of partitions is in a folder; each output is checked when it is planned."""
     if not storage.list_names(output, "look into the output"):
         return
     _, files = storage.list_folder(output, "look into the output")
@@ -248,14 +247,14 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
         try:
             check_same_job(found, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
         except JobError as error:
-            raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed anew") from None
+            raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed again") from None
         if (retry_failed and success["failed"]) or len(committed_units(spec.output, found.units)) < len(found.units):
-            return "due", ""  # tables of a finished one may have been removed
+            return "due", ""  # tables of a finished partition may have been removed
         why = _too_many(spec, success["failed"], success["rows"])
         return ("problem", why) if why else ("finished", "")
     if ready is not None and not storage.exists(storage.join(spec.features, ready)):
         return "not ready", ""
-    # One that was begun and whose files are gone is no empty one: its job says so.
+    # A partition that was begun and whose files are gone is not empty: its job reports that.
     return ("due" if found is not None or list_files_if_any(spec.features) else "empty"), ""
 
 
@@ -263,7 +262,7 @@ def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:
     if not result.exit_code:
         return "attributed", ""
     if result.units_left:
-        return "problem", f"{result.problem}; run again to go on"
+        return "problem", f"{result.problem}; run again to resume"
     if result.repeated:
         return "problem", result.repeated
     return "problem", _too_many(spec, result.counts.failed, result.counts.rows)

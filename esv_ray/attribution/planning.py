@@ -1,4 +1,4 @@
-"""What is checked and fixed before any work: a job is planned once, and every later run must want the same."""
+"""Checks a job and plans it once; every later run must ask for the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from esv_ray import storage
-from esv_ray.attribution.worker import job_engine
+from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
 from esv_ray.input.files import InputFile, list_files
@@ -17,19 +17,20 @@ from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import feature_dim_of
 from esv_ray.input.units import Unit, plan_units
-from esv_ray.job.resources import memory_here, shape_of, this_machine
+from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
-from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest, remove_success
+from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
+from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 
-# Another number here says that the same spec now gives other values or files; an old output is then refused.
+# Increased when the same spec gives other values or files; an older output is then refused.
 RESULTS_VERSION = 6
 
 _OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS})
-"""What an output may hold before it has a run.json: of this job, of its submission, and what a repair left."""
+"""Names that an output may hold before it has a run.json: of this job, of its submission, and of a repair."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class PlannedJob:
 
     Attributes:
         spec: the job, with the memory budget that its plan fixed.
-        manifest: the plan.
-        pending: units that are to be done, in plan order: those not yet committed, and those of `retried`.
-        retried: rows of committed units, by the unit's number, that failed and are tried again.
+        manifest: run.json.
+        pending: units to do, in plan order: those not yet committed, and those of `retried`.
+        retried: failed rows of committed units that are computed again, by the unit's number.
     """
 
     spec: JobSpec
@@ -54,8 +55,8 @@ class CheckedJob:
     """A job that could run.
 
     Attributes:
-        model: on the CPU.
-        manifest: its plan: the one on storage, or the one that would be written.
+        model: the model, on the CPU.
+        manifest: run.json: the one on storage, or the one that would be written.
         planned: whether it is on storage.
     """
 
@@ -65,7 +66,7 @@ class CheckedJob:
 
 
 def runs_here(spec: JobSpec) -> bool:
-    """Whether a job does all in this process: as it asks, or since no other could see one of its places."""
+    """Whether a job runs in this process: because it asks to, or because no other process sees one of its locations."""
     return spec.cluster.actors == 0 or bool(_private(spec))
 
 
@@ -74,16 +75,16 @@ def _private(spec: JobSpec) -> list[str]:
 
 
 def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
-    """What results depend on, beside the features: settings, the model's digest, the version of the mathematics."""
+    """Return what results depend on besides the features: settings, the model's digest, the version of the results."""
     return {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
 
 
-def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) -> CheckedJob:
+def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> CheckedJob:
     """Check a job and find its plan, or make one. Writes nothing.
 
     Args:
         spec: the job.
-        budget_of: tells the memory budget of a job that is new; None: `memory_budget`.
+        measure: returns the bytes that each actor may take, for a new job; None: by this machine (`memory_budget`).
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way.
@@ -95,7 +96,7 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
     keys = keys_of(spec, model.digest)
     found = read_manifest(spec.output)
     if found is None:
-        return CheckedJob(model, _new_manifest(spec, model, files, keys, budget_of or memory_budget), planned=False)
+        return CheckedJob(model, _new_manifest(spec, model, files, keys, measure), planned=False)
     check_same_job(found, keys, files, spec.output)
     if found.model != _about(model):
         raise DataError(
@@ -106,22 +107,20 @@ def check_job(spec: JobSpec, budget_of: Callable[[JobSpec], int] | None = None) 
     return CheckedJob(model, found, planned=True)
 
 
-def plan_job(
-    spec: JobSpec, *, retry_failed: bool = False, budget_of: Callable[[JobSpec], int] | None = None
-) -> PlannedJob:
-    """Check a job, plan it or find its plan, and see what is left to do.
+def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
+    """Check a job; plan it, or find its plan; find what is left to do.
 
     Writes run.json, and removes _SUCCESS where something is left.
 
     Args:
         spec: the job.
-        retry_failed: whether videos that failed are to be tried again.
-        budget_of: as for `check_job`.
+        retry_failed: whether failed videos are computed again.
+        measure: as for `check_job`.
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way; nothing is written then.
     """
-    checked = check_job(spec, budget_of)
+    checked = check_job(spec, measure)
     manifest = checked.manifest
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
         found = read_manifest(spec.output)
@@ -133,12 +132,12 @@ def plan_job(
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
     pending = tuple(unit for unit in manifest.units if unit.index not in failed or unit.index in retried)
     if pending:
-        remove_success(spec.output)  # the job is not finished, whatever an earlier run said
+        remove_success(spec.output)  # the job is not finished, even if an earlier run was
     return PlannedJob(spec, manifest, pending, retried)
 
 
 def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
-    """Failed rows of each committed unit, by the unit's number.
+    """Return the failed rows of each committed unit, by the unit's number.
 
     Raises:
         JobError: a file is of another job, or in no plan.
@@ -155,13 +154,13 @@ def _new_manifest(
     model: VideoModel,
     files: Sequence[InputFile],
     keys: dict[str, object],
-    budget_of: Callable[[JobSpec], int],
+    measure: Callable[[], int] | None,
 ) -> Manifest:
     _check_no_partitions(spec.output)
     storage.check_vacant(spec.output, _OWN_NAMES)
     footers = read_footers(files)
     units = plan_units(footers, spec.compute.unit)
-    budget = budget_of(spec)
+    budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node
     _check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
         memory_budget=budget,
@@ -181,7 +180,7 @@ def _new_manifest(
 
 
 def _about(model: VideoModel) -> dict[str, Any]:
-    """What run.json says of the model."""
+    """Return the description of a model in run.json."""
     return {
         "digest": model.digest,
         "feature_dim": model.feature_dim,
@@ -197,10 +196,10 @@ def _other_keys(found: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 
 def _check_adoptable(output: str, manifest: Manifest) -> None:
-    """Tables without a run.json, which was removed or put aside, are gone on with if all of them are of this job.
+    """Check tables without a run.json, which was removed or moved aside: all must be of this job, which then resumes.
 
     Raises:
-        JobError: some are not.
+        JobError: some are of another job.
     """
     try:
         _committed(output, manifest)
@@ -213,33 +212,35 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
         ) from None
 
 
-def memory_budget(spec: JobSpec) -> int:
-    """Bytes for each actor: what the job asks for, else by this machine, as if it were a node of the cluster."""
-    asked, node, actors = spec.compute.memory_budget, this_machine(), spec.cluster.actors
-    if asked != "auto":
-        return asked
-    # Of a cluster's actors a node holds as many as it has room for, however many there are in all.
-    return memory_here(node, shape_of(spec, [node]), "auto" if spec.cluster.address is not None and actors else actors)
+def memory_budget(spec: JobSpec, measure: Callable[[], int] | None = None) -> int:
+    """Return the bytes for each actor: what the job asks for, else as `measure` returns.
+
+    Args:
+        spec: the job.
+        measure: returns the bytes that each actor may take; None: by this machine, as if it were a node.
+    """
+    budget = spec.compute.memory_budget
+    if budget != "auto":
+        return budget
+    return actor_memory(spec.cluster, spec.compute.threads) if measure is None else measure()
 
 
 def _check_no_partitions(output: str) -> None:
-    """Refuse to put a job's tables among the outputs of partitions, which no run over partitions would take again."""
+    """Refuse to put a job's tables among the outputs of partitions, which no later run over partitions would accept."""
     if not storage.exists(storage.join(output, PROGRESS)):
         return
     folders, _ = storage.list_folder(output, "look for outputs of partitions")
-    # Partitions' names begin otherwise; the first tells for all.
-    name = next(
-        (one for one in folders if not one.startswith(("_", ".")) and one not in ("attributions", "videos")), None
-    )
+    # Names of partitions do not begin with _ or a dot; looking into the first one suffices.
+    name = next((name for name in folders if not name.startswith(("_", ".")) and name not in FOLDERS), None)
     if name is not None and storage.exists(storage.join(output, name, "run.json")):
         raise JobError(f"{output} holds the outputs of partitions ({name}, ...); give another output, or --partitions")
 
 
 def check_outside(spec: JobSpec) -> None:
-    """Refuse an output among the features, by whatever name they have it.
+    """Refuse an output inside the features, also through links.
 
     Raises:
-        SpecError: what is written would be read.
+        SpecError: tables that are written would be read as features.
     """
     name = f"part-000000-{16 * '0'}.parquet"
     storage.check_outside(spec.features, spec.output, (f"attributions/{name}", f"videos/{name}"))
@@ -270,9 +271,9 @@ def _check_classes(spec: JobSpec, model: VideoModel) -> None:
 
 
 def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
-    """What can be told before any row is computed."""
+    """Check what the footers say, before any row is computed."""
     budget = spec.compute.memory_budget
-    assert budget != "auto", "fixed before"
+    assert budget != "auto", "the plan fixes it"
     dim = feature_dim_of(footers, budget)
     if dim is not None and dim != model.feature_dim:
         raise ModelError(

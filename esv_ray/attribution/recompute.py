@@ -1,4 +1,4 @@
-"""esv verify --recompute: videos of an output computed once more, and compared with what is committed."""
+"""esv verify --recompute: compute videos of an output again, and compare them with the committed tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.compared import VideoValues, differences, same_bits, values_of
-from esv_ray.attribution.computed import compute_rows
+from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.planning import keys_of
-from esv_ray.attribution.worker import Workplace, open_workplace, rows_of
+from esv_ray.attribution.workplace import Workplace, open_workplace, rows_of
 from esv_ray.core.keyed import derive_key, mix64, permutation
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.input.features import FeatureRows
@@ -37,17 +37,17 @@ from esv_ray.output.verify.input import check_near, features_location
 from esv_ray.parallel import DaemonThreads
 from esv_ray.spec import JobSpec, load_spec, with_memory_budget
 
-_SHUFFLED = 2**20  # rows: of more, numbers are drawn one by one
-_TRIES = 64  # of a draw: of an output in which more than all but one row in so many failed, fewer are recomputed
+_SHUFFLED = 2**20  # rows; of more, row numbers are drawn one by one
+_TRIES = 64  # per row: if nearly all rows of an output failed, fewer rows than asked are recomputed
 
 
 @dataclass(frozen=True)
 class Recomputation:
-    """How it went.
+    """Result of a recomputation.
 
     Attributes:
-        videos: input rows that were recomputed.
-        same: of them, those whose every stored number came out with the same bits.
+        videos: number of input rows that were recomputed.
+        same: number of those whose every stored value has the same bits.
         problems: one line each.
     """
 
@@ -67,18 +67,18 @@ def recompute(
 ) -> Recomputation:
     """Recompute videos of an output and compare every stored column.
 
-    Rows are drawn among those of committed units that did not fail, by the seed of the job's estimator: the same rows
-    of the same output each time. A row alone is in another batch than it was in the job, and is compared within
-    rounding; where it differs by more, its whole unit is computed in the job's batches, which gives the same bits on
-    the same software and machine. One unit is held at a time. Nothing is written.
+    Rows are drawn from those of committed units that did not fail, by the seed of the job's estimator: always the same
+    rows of the same output. A single row is in another batch than in the job, so it is compared within rounding; if it
+    differs by more, its whole unit is computed in the job's batches, which gives the same bits on the same software and
+    machine. One unit is in memory at a time. Nothing is written.
 
     Args:
-        output: of a job.
-        count: most input rows that are recomputed.
+        output: location of the output.
+        count: largest number of input rows to recompute.
         code: packages whose code may run to make the model; the output's own run.json gives no consent.
         features: where the feature table is now; None: where it was.
         model: where the model bundle is now; None: where it was.
-        without: names of units that are left out, since their files are broken.
+        without: names of units to leave out, because their files are broken.
 
     Raises:
         EsvError: there is no output, or its job cannot be repeated here: another model, other software, other files.
@@ -101,7 +101,7 @@ def recompute(
 
 
 def _spec_of(manifest: Manifest, output: str, code: Sequence[str], model: str | None) -> JobSpec:
-    """The job as its plan has it, to be computed in this process; consent is the caller's, not the plan's."""
+    """Return the job of the plan, to compute in this process; the caller gives consent, not the plan."""
     asked = {**manifest.spec, "output": output, "code": list(code), "cluster": {"actors": 0}}
     if model is not None:
         asked["model"] = model
@@ -112,14 +112,14 @@ def _spec_of(manifest: Manifest, output: str, code: Sequence[str], model: str | 
 
 
 def _budget(manifest: Manifest, output: str) -> int:
-    """The memory budget of the job, on which batches depend."""
+    """Return the memory budget of the job, on which batches depend."""
     budget = manifest.memory_budget
     if budget is None:
         raise JobError(f"{output}/run.json: expected the job's memory budget, got none; plan the job again")
-    room = memory_per_actor(1, 1 if gpus() else 0)
-    if not budget <= room:
+    here = memory_per_actor(1, 1 if gpus() else 0)
+    if budget > here:
         raise JobError(
-            f"{output}: expected as much memory as an actor of the job was given, {budget} bytes, got {room} on this "
+            f"{output}: expected as much memory as an actor of the job was given, {budget} bytes, got {here} on this "
             "machine; recompute on a larger one"
         )
     return budget
@@ -127,7 +127,7 @@ def _budget(manifest: Manifest, output: str) -> int:
 
 @contextmanager
 def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
-    """The one thread that computes, as an actor has it; the process's settings are put back afterwards."""
+    """Run one thread that computes, as an actor does; restore torch's settings of this process afterwards."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     with DaemonThreads(1, "esv-recompute", lambda: torch.set_num_threads(spec.compute.threads)) as compute:
         try:
@@ -139,8 +139,8 @@ def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
 
 @contextmanager
 def _other_draws() -> Iterator[None]:
-    """Global generators in states of their own: a new process begins with torch's always the same, and a module that
-    draws from it might draw what it drew in the job."""
+    """Seed the global generators at random: torch's starts in the same state in every process, so a module that draws
+    from it might draw the same numbers as in the job."""
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.seed()
     np.random.seed()
@@ -154,10 +154,13 @@ def _other_draws() -> Iterator[None]:
 
 
 def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplace:
-    digest, device = str(manifest.model["digest"]), shape_of(spec, [this_machine()]).device
+    digest, device = (
+        str(manifest.model["digest"]),
+        shape_of(spec.cluster, spec.compute.threads, [this_machine()]).device,
+    )
     try:
         return compute.submit(open_workplace, spec, manifest.job, digest, device).result()
-    except JobError:  # the digest is another
+    except JobError:  # the digest differs
         raise JobError(
             f"{spec.model}: expected the model that the job ran with, {digest[:16]}, got another; give its place with "
             "--model"
@@ -165,7 +168,7 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
 
 
 def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[InputFile, InputFile]:
-    """Where each planned file is to be read; one that has moved is known by the checksum of its footer.
+    """Return where to read each planned file; a file that moved is identified by the checksum of its footer.
 
     Raises:
         DataError: the files are not those of the plan.
@@ -191,7 +194,7 @@ def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[Inp
 
 
 def _first_other(planned: Sequence[InputFile], here: Sequence[InputFile]) -> str:
-    """How many files there are or, of as many, the first that has another name or size."""
+    """Describe how the files differ: by number, or the first by name or size."""
     if len(planned) != len(here):
         return f"{len(here)} files"
     for file, now in zip(planned, here, strict=True):
@@ -202,7 +205,7 @@ def _first_other(planned: Sequence[InputFile], here: Sequence[InputFile]) -> str
 
 
 def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]) -> dict[Unit, list[int]]:
-    """Rows of committed units that did not fail, drawn by the job's seed, by unit; each ascending."""
+    """Draw rows that did not fail, by the job's seed; return them by unit, ascending."""
     units = [unit for unit in committed_units(output, manifest.units) if unit.name not in without]
     stops = list(accumulate(unit.rows for unit in units))
     drawn: dict[Unit, list[int]] = {}
@@ -223,7 +226,7 @@ def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]
 
 
 def _places(seed: int, total: int, count: int) -> Iterator[int]:
-    """Numbers below `total` in an order fixed by the seed; of a large total only some, and some perhaps twice."""
+    """Yield numbers below `total` in an order fixed by the seed; of a large total only some, and some perhaps twice."""
     key = derive_key(seed, "recompute")
     if total <= _SHUFFLED:
         yield from permutation(key, total).tolist()
@@ -233,11 +236,11 @@ def _places(seed: int, total: int, count: int) -> Iterator[int]:
 
 
 def _compared(unit: _Recomputed, rows: Sequence[int]) -> tuple[int, list[str]]:
-    """`_Recomputed.compare`; what cannot be compared is a finding."""
+    """Compare rows (`_Recomputed.compare`); an error in the computation is a problem of the unit."""
     try:
         return unit.compare(rows)
     except StorageError:
-        raise  # the unit may be fine
+        raise  # the unit may be intact
     except EsvError as error:
         return 0, [str(error)]
     except Exception as error:  # whatever a user's model raises, as in a job
@@ -246,7 +249,7 @@ def _compared(unit: _Recomputed, rows: Sequence[int]) -> tuple[int, list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class _Recomputed:
-    """A committed unit of which rows are recomputed."""
+    """A committed unit whose rows are recomputed."""
 
     place: Workplace
     output: str
@@ -255,7 +258,7 @@ class _Recomputed:
     compute: Executor
 
     def compare(self, chosen: Sequence[int]) -> tuple[int, list[str]]:
-        """How many of some rows come out with the same bits, and how rows differ by more than rounding."""
+        """Return how many of the rows have the same bits, and how rows differ by more than rounding."""
         unit, where = self.unit, f"videos/{self.unit.name}"
         rows = rows_of(self.place, replace(unit, file=self.file))
         ids = [rows.ids[row] for row in chosen]
@@ -265,7 +268,7 @@ class _Recomputed:
         asked = self.place.spec.estimator
         ranges = ranges_of(asked.output, asked.kind, self.place.spec.compute.matmul)
         problems: list[str] = []
-        # The chosen alone; where they differ, in the batches of the job: then it is no matter of rounding.
+        # First the chosen rows alone; if they differ, all rows in the job's batches, where rounding is the same.
         for only in (np.array(chosen), np.arange(unit.rows)):
             found = self._values(rows, only, ids)
             same = sum(same_bits(found.get(one), committed.get(one)) for one in ids)
@@ -275,8 +278,8 @@ class _Recomputed:
         return same, problems
 
     def _values(self, rows: FeatureRows, only: npt.NDArray[np.int64], ids: Sequence[str]) -> dict[str, VideoValues]:
-        # Rows that failed were in no batch of the job's last try, and one of them may end its process.
+        # Failed rows were in no batch of the job's last try, and one of them may kill its process.
         failed = read_mark(self.output, self.unit, self.place.job).failed
-        condemned = dict.fromkeys(failed, "failed in the job")
-        tables = compute_rows(self.place, rows, condemned=condemned, only=only, compute=self.compute).tables
+        poisoned = dict.fromkeys(failed, "failed in the job")
+        tables = compute_rows(self.place, rows, poisoned=poisoned, only=only, compute=self.compute).tables
         return values_of(tables.videos, tables.attributions, ids)

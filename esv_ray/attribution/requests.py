@@ -1,4 +1,4 @@
-"""What a job asks of the rows of a unit: at which lengths each is attributed, and which frames are looked at."""
+"""Requests of a job for the rows of a unit: the lengths at which each row is attributed, and its frames."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from esv_ray.spec import JobSpec
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """What is asked of a unit: K times an input row at a number of elements.
+class Requests:
+    """K requests, each for one input row at one number of elements.
 
     Attributes:
         rows: (K,) input rows.
@@ -26,40 +26,44 @@ class Wanted:
     rows: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
 
-    def places(self, some: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """(len(some), n): the frames that are looked at, of some that are asked at one length."""
+    def frames(self, some: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Return the positions (len(some), n) of the sampled frames, for requests of one length."""
         return sample_frames(n_frames[self.rows[some]].astype(np.int64), int(self.lengths[some[0]]))
 
 
-def requested(
+def plan_requests(
     spec: JobSpec,
     rows: FeatureRows,
     *,
-    condemned: Mapping[int, str] | None = None,
+    poisoned: Mapping[int, str] | None = None,
     only: npt.NDArray[np.int64] | None = None,
-) -> tuple[Wanted, list[Missing]]:
-    """The lengths at which the rows of a unit are attributed; and those of bad rows, and those above T to be skipped.
+) -> tuple[Requests, list[Missing]]:
+    """Plan the lengths at which the rows of a unit are attributed.
 
     With `short: all`, lengths above T collapse into one: all T frames.
 
     Args:
         spec: the job.
-        rows: of the unit.
-        condemned: rows that fail, and why, beside those that break the contract.
-        only: the rows that are asked for; None: all.
+        rows: rows of the unit.
+        poisoned: rows that fail, and why, in addition to those that break the contract.
+        only: the rows to attribute; None: all.
+
+    Returns:
+        The requests; and the rows and lengths without one: bad rows, and with `short: skip` lengths above T.
     """
-    faults = {**(condemned or {}), **rows.faults}
-    asked_for = np.arange(len(rows.ids)) if only is None else only
+    faults = {**(poisoned or {}), **rows.faults}
+    chosen = np.arange(len(rows.ids)) if only is None else only
+    bad = np.isin(chosen, list(faults))
     missing = []
-    for row in asked_for[np.isin(asked_for, list(faults))].tolist():
-        asked = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
-        missing += [Missing(row, n, "failed", faults[row]) for n in asked]
-    good = asked_for[~np.isin(asked_for, list(faults))]
+    for row in chosen[bad].tolist():
+        lengths = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
+        missing += [Missing(row, n, "failed", faults[row]) for n in lengths]
+    good = chosen[~bad]
     frames = rows.n_frames[good].astype(np.int64)
     if spec.frames == "all":
-        return Wanted(good, frames), missing
-    asked_lengths = np.array(spec.frames, dtype=np.int64)  # ascending
-    lengths = np.minimum(asked_lengths, frames[:, None])  # (G, k)
+        return Requests(good, frames), missing
+    asked_lengths = np.array(spec.frames, dtype=np.int64)  # (k,) ascending
+    capped = np.minimum(asked_lengths, frames[:, None])  # (G, k)
     beyond = asked_lengths > frames[:, None]
     if spec.short == "skip":
         for place, index in np.argwhere(beyond):
@@ -67,6 +71,6 @@ def requested(
             missing.append(Missing(row, n, "skipped", f"{frames[place]} frames, {n} asked for"))
         kept = ~beyond
     else:
-        kept = np.diff(lengths, axis=1, prepend=0) > 0
+        kept = np.diff(capped, axis=1, prepend=0) > 0
     place, index = kept.nonzero()
-    return Wanted(good[place], lengths[place, index]), missing
+    return Requests(good[place], capped[place, index]), missing

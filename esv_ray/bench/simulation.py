@@ -113,10 +113,10 @@ class Simulation:
         begins = max(self.now, self._free[worker])
         ends = begins + self.world.unit_s * max(1, last - first) / max(1, rows) * self.random.uniform(0.8, 1.25)
         self._free[worker] = ends
-        condemned = {row for row, _ in task.condemned}
+        poisoned = {row for row, _ in task.poisoned}
 
         def holds(videos: Collection[Video]) -> bool:
-            return any((task.unit, row) in videos for row in range(first, last) if row not in condemned)
+            return any((task.unit, row) in videos for row in range(first, last) if row not in poisoned)
 
         if self.world.hanging and holds(self.world.hanging):
             self._free[worker] = float("inf")
@@ -206,7 +206,7 @@ def main() -> None:
         print(
             f"{name}: {units} units, {wished.workers} workers: {1e6 * timed.driver_s / units:.0f} us of the driver a "
             f"unit, {size / 2**20:.0f} MB at most, {timed.executions} tasks given out, {len(scheduler.done)} units "
-            f"done, {len(scheduler.condemned)} of {len(world.deadly)} deadly videos found, "
+            f"done, {len(scheduler.poisoned)} of {len(world.deadly)} deadly videos found, "
             f"{len(scheduler.quarantined)} units given up, {timed.now / 3600:.2f} h simulated (ideal "
             f"{units * world.unit_s / wished.workers / 3600:.2f} h)"
         )

@@ -11,13 +11,13 @@ from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.attribution.partitions import Partition
-    from esv_ray.job.run import JobResult
+    from esv_ray.job.result import JobResult
     from esv_ray.output.verify.output import Verification
     from esv_ray.spec import JobSpec
 
 
 _NAMED = 10
-_GO_ON = "the rest is committed; run the same command again to go on"
+_GO_ON = "the rest is committed; run the same command again to resume"
 
 
 @click.command()
@@ -67,10 +67,10 @@ def attribute(
     \b
     Exit codes:
       0    done
-      1    too many videos failed, or a unit could not be committed (run again to go on); or a
+      1    too many videos failed, or a unit could not be committed (run again to resume); or a
            partition has a problem
       2    the request is wrong
-      130  interrupted (run again to go on)
+      130  interrupted (run again to resume)
     """
     from esv_ray.cli.progress import job_progress, unit_log
 
@@ -80,7 +80,7 @@ def attribute(
     if partitions:
         with unit_log(log):
             context.exit(_attribute_partitions(job, ready, retry_failed))
-    from esv_ray.job.driver import run_job  # Ray takes a second to import: wrong requests answer at once
+    from esv_ray.attribution.work import run_job
 
     with unit_log(log), job_progress() as report:
         result = run_job(job, report, retry_failed=retry_failed)
@@ -124,7 +124,7 @@ def tell(result: JobResult) -> None:
     resumed = f", {result.resumed_units} of {result.units} units resumed" if result.resumed_units else ""
     click.echo(
         f"{counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
-        f"{counts.attribution_rows} attributions in {result.seconds:.1f} s{resumed}"
+        f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
     )
     for video_id, reason in result.failed:
         click.echo(f"  failed: {printable(video_id) or '(no id)'}: {printable(reason)}")
@@ -204,7 +204,7 @@ def verify(
         click.echo(f"{len(found.redo)} units to do again: {named}")
     if repair:
         moved = repair_output(place, found)
-        aside = f"{len(moved)} files moved to {place}/_aside; run the job again to go on"
+        aside = f"{len(moved)} files moved to {place}/_aside; run the job again to resume"
         click.echo(aside if moved else "nothing to move aside")
     elif found.redo or found.strays or found.wrong_success or found.wrong_manifest:
         click.echo(f"to go on: esv verify --repair {output}, then the job again")

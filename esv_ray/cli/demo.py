@@ -68,7 +68,7 @@ def demo(context: click.Context, folder: str) -> None:
         text = _SPEC.format(path=shlex.quote(str(spec)), **quoted)
         storage.replace(str(spec.absolute()), text.encode(), "write the demo's spec")
     click.echo("2. Computing Element Shapley Values of 370 test sequences")
-    from esv_ray.job.driver import run_job
+    from esv_ray.attribution.work import run_job
 
     with job_progress() as report:
         result = run_job(load_spec(str(spec)), report)

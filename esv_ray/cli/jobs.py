@@ -89,7 +89,7 @@ def logs(
 @kubernetes_option
 @namespace_option
 def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None) -> None:
-    """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to go on."""
+    """End a JOB (id, or name for its last attempt). What is committed stays; submit it again to resume."""
     if kubernetes:
         from esv_ray.submit.kubernetes import jobs as pods
 
@@ -108,7 +108,7 @@ def stop(job: str, address: str | None, kubernetes: bool, namespace: str | None)
         click.echo(f"{ended.id} had ended before: {ended.state}")
         return
     _tell(standing(ended), machine=False)
-    click.echo("what is committed stays; submit it again to go on")
+    click.echo("what is committed stays; submit it again to resume")
 
 
 @click.command()

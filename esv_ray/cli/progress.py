@@ -17,7 +17,7 @@ from rich.table import Column
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
-    from esv_ray.job.run import Progress as JobProgress
+    from esv_ray.job.progress import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 
 _EVERY_S = 10.0
@@ -130,7 +130,7 @@ def _figures(now: JobProgress) -> str:
     if now.actors == 0 and now.counts.rows == 0:
         return "starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
-    actors = f"{now.actors} actors {now.busy:.0%} busy"
+    actors = f"{now.actors} actors {now.device_busy:.0%} busy"
     silence = f"{now.silence}, " if now.silence else ""
     return f"{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{silence}{eta}"
 

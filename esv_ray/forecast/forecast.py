@@ -29,7 +29,7 @@ from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
-from esv_ray.job.resources import fitting, shape_of, this_machine
+from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
 from esv_ray.spec import JobSpec, with_memory_budget
 
@@ -213,9 +213,9 @@ def forecast(
 
 def _actors(spec: JobSpec, units: int) -> Actors:
     node, asked = this_machine(), spec.cluster.actors
-    shape = shape_of(spec, [node])
+    shape = shape_of(spec.cluster, spec.compute.threads, [node])
     here = runs_here(spec)
-    room = max(1, fitting([node], shape))
+    room = max(1, capacity([node], shape))
     wanted = 1 if here else room if asked == "auto" else asked
     at_work = max(1, min(wanted, units))
     at_once = at_work if spec.cluster.address is not None else min(at_work, room)

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import torch
 
-from esv_ray.attribution.worker import job_engine, job_estimator
+from esv_ray.attribution.workplace import job_engine, job_estimator
 from esv_ray.core.cost import Outlook, outlook
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import exp
 
 from esv_ray.attribution.plan_cache import is_kept
-from esv_ray.attribution.worker import job_engine
+from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import Outlook, outlook
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Resolved, recipe_for

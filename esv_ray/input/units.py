@@ -41,6 +41,16 @@ class Unit:
         return self.stop - self.start
 
     @property
+    def source(self) -> str:
+        """URL of the file."""
+        return self.file.url
+
+    @property
+    def group(self) -> int:
+        """Row group, which is read as a whole."""
+        return self.row_group
+
+    @property
     def covers(self) -> tuple[int, ...]:
         """The rows of the plan that it covers, wherever the input lies: index, row group, start, stop."""
         return self.index, self.row_group, self.start, self.stop

@@ -1,73 +1,68 @@
-"""The thin actor around `run_unit`: Ray's threads read and commit, one own thread does all torch work."""
+"""The actor around a workplace: Ray's threads read and commit, one thread of its own does all device work."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 
 import torch
 
-from esv_ray.attribution.worker import UnitReport, Workplace, open_workplace, run_unit
 from esv_ray.errors import EsvError, StorageError, one_line
-from esv_ray.input.units import Unit
-from esv_ray.job.scheduling.scheduler import Fault, Task
+from esv_ray.job.scheduling.scheduler import Task
+from esv_ray.job.work import Unit, UnitFault, UnitReport, Workplace
 from esv_ray.parallel import DaemonThreads
-from esv_ray.spec import JobSpec
-
-
-@dataclass(frozen=True)
-class UnitFault:
-    """Why a unit was not done: whose fault it is, in one line, and whether the device can still be trusted."""
-
-    fault: Fault
-    reason: str
-    device_lost: bool = False
 
 
 class UnitActor:
-    """A loaded model that takes units; a plain object, of which Ray makes an actor.
+    """An open workplace that runs units; a plain object, of which Ray makes an actor.
 
-    Torch work spread over an actor's threads would give each its own thread pool, and results that depend on which.
+    If several threads of an actor did torch work, each would have a thread pool of its own, and results would depend
+    on which thread computed them.
     """
 
-    def __init__(self, spec: JobSpec, job: str, digest: str, device: str) -> None:
-        """Take what `open_workplace` wants; nothing is loaded yet, so that errors reach the caller whole."""
-        self._wanted = (spec, job, digest, device)
+    def __init__(self, open_workplace: Callable[[str], Workplace], threads: int, device: str) -> None:
+        """Keep the arguments; `ready` opens the workplace, so that its errors reach the caller.
+
+        Args:
+            open_workplace: opens the workplace on a device (`WorkPlan.open_workplace`).
+            threads: torch threads.
+            device: torch device.
+        """
+        self._open_workplace = open_workplace
         self._device = device
-        self._compute = DaemonThreads(1, "esv-compute", partial(torch.set_num_threads, spec.compute.threads))
-        self._place: Workplace | None = None
+        self._compute = DaemonThreads(1, "esv-compute", partial(torch.set_num_threads, threads))
+        self._workplace: Workplace | None = None
 
     def ready(self) -> int:
-        """Load the model; the process id."""
-        self._place = self._compute.submit(open_workplace, *self._wanted).result()
+        """Open the workplace; return the process id."""
+        self._workplace = self._compute.submit(self._open_workplace, self._device).result()
         return os.getpid()
 
     def run(self, unit: Unit, task: Task, retried: Sequence[int] | None = None) -> UnitReport | UnitFault:
-        """One unit, after `ready`. What it meets is told rather than raised: not every exception can be sent."""
-        assert self._place is not None, "the driver gives work to ready actors only"
+        """Run a unit, after `ready`. Errors are returned, not raised, because not every exception can be pickled."""
+        assert self._workplace is not None, "the driver gives work to ready actors only"
         try:
-            return run_unit(self._place, unit, task, retried=retried, compute=self._compute)
+            return self._workplace.run(unit, task, retried=retried, compute=self._compute)
         # Whatever a model raises must cost its video and nothing else; sys.exit would end a job in this process with 0.
         except (Exception, SystemExit) as error:
             return fault_of(error, device_lost=self._device != "cpu" and not isinstance(error, EsvError))
 
     def beats(self) -> int:
-        """A number that grows as long as work goes on."""
-        return 0 if self._place is None else self._place.pulse.beats
+        """Return a number that grows as long as work makes progress."""
+        return 0 if self._workplace is None else self._workplace.heartbeat.count
 
     def close(self) -> None:
-        """Stop after the batch that is being computed; what waits is dropped."""
-        if self._place is not None:
-            self._place.stopped.set()
+        """Stop after the batch that is being computed; drop waiting work."""
+        if self._workplace is not None:
+            self._workplace.stop()
         self._compute.shutdown(cancel_futures=True)
 
 
 def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
-    """Whose fault an error is."""
+    """Classify an error by what is at fault."""
     if isinstance(error, StorageError):
         return UnitFault("storage" if error.passing else "refused", one_line(error))
     if isinstance(error, EsvError):
@@ -76,6 +71,6 @@ def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
 
 
 def _where(error: BaseException) -> str:
-    """Where an unexpected error was raised, for whoever looks for it."""
+    """Return the file and line that raised an unexpected error."""
     frames = extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -1,4 +1,4 @@
-"""run_job: plan, dispatch units to warm actors, survive their deaths, finish. Safe to kill and to run again."""
+"""run_work: plan, assign units to warm actors, survive their deaths, finish. Safe to kill and to run again."""
 
 from __future__ import annotations
 
@@ -6,138 +6,106 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
-from functools import partial
 
 import torch
 
-from esv_ray.attribution.planning import memory_budget, plan_job, runs_here
-from esv_ray.attribution.worker import UnitReport
 from esv_ray.errors import EsvError, IncompleteError, SpecError, StorageError
-from esv_ray.job.actor import UnitActor, UnitFault
+from esv_ray.job.actor import UnitActor
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError
 from esv_ray.job.on_ray.runtime import check_address, ray_runtime
-from esv_ray.job.progress_file import awaiting_file, log_unit, progress_file
-from esv_ray.job.resources import shape_of, this_machine
-from esv_ray.job.run import JobResult, Progress, Report, Run
+from esv_ray.job.progress import Report
+from esv_ray.job.progress_file import progress_file, waiting_file
+from esv_ray.job.resources import actor_memory, shape_of, this_machine
+from esv_ray.job.result import JobResult
+from esv_ray.job.run import Run
 from esv_ray.job.scheduling.workers import MOST_IN_FLIGHT
-from esv_ray.output.finish import finish_job
+from esv_ray.job.unit_log import log_unit
+from esv_ray.job.work import UnitFault, UnitReport, Work, WorkPlan
 from esv_ray.parallel import DaemonThreads
 from esv_ray.signals import sigterm_interrupts
-from esv_ray.spec import JobSpec
-
-__all__ = ["JobResult", "Progress", "Report", "run_job"]
 
 _log = logging.getLogger("esv_ray")
 
 
-def run_job(
-    spec: JobSpec,
-    report: Report = lambda progress: None,
-    *,
-    retry_failed: bool = False,
-) -> JobResult:
-    """Attribute a feature table.
+def run_work(work: Work, report: Report = lambda progress: None, *, retry_failed: bool = False) -> JobResult:
+    """Do some work on Ray, or in this process.
 
     Args:
-        spec: the job (`load_spec`).
+        work: the request.
         report: called with the progress, often.
-        retry_failed: try the videos again that failed; what is well stays as it is.
+        retry_failed: compute failed rows again; completed rows are unchanged.
 
     Returns:
-        How it ended. Run again to go on where something is left.
+        How the job ended. If something is left, run it again to resume.
 
     Raises:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
     with sigterm_interrupts():
-        return _run_job(spec, report, retry_failed)
+        begun = time.monotonic()
+        check_address(work.cluster)
+        plan = _plan(work, report, retry_failed)
+        run = Run(work, plan, report, [log_unit])
+        with progress_file(run):
+            run.tick(begun)
+            try:
+                _run_pending(run)
+                finished = plan.finish(run.expected)
+                if finished.missing:
+                    run.record_missing(finished.missing, finished.counts)
+            except (SpecError, IncompleteError):
+                raise  # a machine or cluster that cannot do what is asked, or one that is lost for the second time
+            except EsvError as error:  # the request was right: this was met on the way
+                raise IncompleteError(f"{error}; run again to resume") from error
+            return run.result(finished, time.monotonic() - begun)
 
 
-def _run_job(spec: JobSpec, report: Report, retry_failed: bool) -> JobResult:
-    begun = time.monotonic()
-    check_address(spec)
-    with awaiting_file(spec.output, report) as waiting:
-        budget_of = None if spec.cluster.address is None else partial(_budget_on_cluster, waiting=waiting)
+def _plan(work: Work, report: Report, retry_failed: bool) -> WorkPlan:
+    with waiting_file(work.output, report) as wait_for:
         try:
-            job = plan_job(spec, retry_failed=retry_failed, budget_of=budget_of)
+            return work.plan(retry_failed=retry_failed, actor_memory=lambda: _actor_memory(work, wait_for))
         except StorageError as error:
             if error.passing or error.full:  # the request may be right
-                raise IncompleteError(f"{error}; run again to go on") from error
+                raise IncompleteError(f"{error}; run again to resume") from error
             raise
-    left = sum(len(job.retried.get(unit.index, range(unit.rows))) for unit in job.pending)
-    units = len(job.manifest.units)
-    progress = Progress(job.manifest.rows, job.manifest.rows - left, units, units - len(job.pending))
-    run = Run(job.spec, job, progress, report, [log_unit])
-    with progress_file(run):
-        run.tick(begun)
-        try:
-            _run_pending(run)
-            ended = finish_job(spec.output, job.manifest, run.expected)
-            if ended.missing:
-                run.found_missing(ended.missing, ended.counts)
-        except (SpecError, IncompleteError):
-            raise  # a machine or a cluster that cannot do what is asked of it, or one that is gone for the second time
-        except EsvError as error:  # the request was right: it is what was met on the way
-            raise IncompleteError(f"{error}; run again to go on") from error
-        result = JobResult(
-            output=spec.output,
-            counts=ended.counts,
-            failed=ended.failed,
-            reasons=run.progress.reasons,
-            quarantined={job.manifest.units[index].name: why for index, why in run.scheduler.quarantined.items()},
-            given_up=run.scheduler.hopeless,
-            missing=ended.missing,
-            repeats=ended.repeats,
-            finished=ended.finished,
-            max_failed=spec.max_failed,
-            units=units,
-            resumed_units=units - len(job.pending),
-            seconds=time.monotonic() - begun,
-        )
-        run.progress = replace(run.progress, repeated=result.repeated)
-        run.ended = "incomplete" if result.units_left or result.repeats.number else "done"
-        return result
+
+
+def _actor_memory(work: Work, wait_for: Callable[[str], None]) -> int:
+    """Return the bytes that each actor may take: on a cluster, by its first node, for which this may have to wait."""
+    if work.in_process or work.cluster.address is None:
+        return actor_memory(work.cluster, work.threads)
+    with ray_runtime(work.cluster, work.threads):
+        from esv_ray.job.on_ray.capacity import memory_on_cluster
+
+        return memory_on_cluster(work.cluster, work.threads, wait_for)
 
 
 def _run_pending(run: Run) -> None:
-    spec = run.spec
-    if not run.job.pending:
+    if not run.plan.pending:
         return
-    if runs_here(spec):
-        _run_here(run)
+    if run.work.in_process:
+        _run_in_process(run)
         return
     try:
         _run_on_ray(run)
     except RuntimeLostError as error:
-        _log.warning("%s; starting it again", str(error).removesuffix("; run again to go on"))
-        run.all_lost(time.monotonic())
+        _log.warning("%s; starting it again", str(error).removesuffix("; run again to resume"))
+        run.all_workers_lost(time.monotonic())
         _run_on_ray(run)
 
 
 def _run_on_ray(run: Run) -> None:
-    with ray_runtime(run.spec):
-        from esv_ray.job.on_ray.pool import run_on_actors  # imports Ray, which must find its environment set
+    with ray_runtime(run.work.cluster, run.work.threads):
+        from esv_ray.job.on_ray.pool import run_on_actors  # imports Ray, which reads its environment then
 
         run_on_actors(run)
 
 
-def _budget_on_cluster(spec: JobSpec, waiting: Callable[[str], None]) -> int:
-    """The memory budget of a job that runs on a cluster's nodes; for the first of them it may have to wait."""
-    if spec.compute.memory_budget != "auto" or runs_here(spec):
-        return memory_budget(spec)
-    with ray_runtime(spec):
-        from esv_ray.job.on_ray.capacity import budget_on_cluster
-
-        return budget_on_cluster(spec, waiting)
-
-
-def _run_here(run: Run) -> None:
-    """All units in this process without Ray: the actor as a plain object, its threads in place of Ray's."""
+def _run_in_process(run: Run) -> None:
+    """Run all units without Ray: the actor is a plain object, and threads of this process replace Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    shape = shape_of(run.spec, [this_machine()])
-    manifest = run.job.manifest
-    actor = UnitActor(run.spec, manifest.job, manifest.model["digest"], shape.device)
+    shape = shape_of(run.work.cluster, run.work.threads, [this_machine()])
+    actor = UnitActor(run.plan.open_workplace, run.work.threads, shape.device)
     scheduler = run.scheduler
     pool = DaemonThreads(MOST_IN_FLIGHT, "esv-unit")
     running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
@@ -158,11 +126,11 @@ def _run_here(run: Run) -> None:
                 run.settle(worker, index, future.result(), time.monotonic())
             if beats != (beats := actor.beats()):
                 scheduler.progress("here", time.monotonic())
-            run.look_for_silence(time.monotonic(), None)
+            run.update_silence(time.monotonic(), None)
         run.silence = None
         run.tick(time.monotonic())
     except KeyboardInterrupt:
-        running.clear()  # their store may not answer: they are dropped, as by a kill
+        running.clear()  # their storage may not answer: they are dropped, as by a kill
         raise
     finally:
         actor.close()

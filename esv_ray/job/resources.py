@@ -1,4 +1,4 @@
-"""What an actor takes of a cluster, and how many of them its nodes hold."""
+"""Resources of an actor, and how many actors nodes hold."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from math import floor
 from typing import Literal
 
 from esv_ray.machine import cores, gpus, memory_per_actor
-from esv_ray.spec import JobSpec
+from esv_ray.spec import ClusterSpec
 
-Resources = Mapping[str, float]  # of one node, as Ray names them: CPU, GPU, ...
+Resources = Mapping[str, float]
+"""Resources of one node by Ray's names: CPU, GPU, ..."""
 
 
 @dataclass(frozen=True)
 class ActorShape:
-    """What an actor takes.
+    """Resources of an actor.
 
     Attributes:
-        cpus: cores, one a torch thread.
+        cpus: cores, one for each torch thread.
         gpus: share of a GPU, 0 to 1.
     """
 
@@ -27,44 +28,51 @@ class ActorShape:
 
     @property
     def per_gpu(self) -> int:
-        """Actors that a GPU holds; 0 where they take none."""
+        """Actors that share a GPU; 0 if they take none."""
         return floor(1 / self.gpus + 1e-9) if self.gpus else 0  # 0.1 ten times, though 1 / 0.1 may be less than 10
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Torch device type."""
         return "cuda" if self.gpus else "cpu"
 
-    def in_words(self) -> str:
-        """For a person."""
+    def __str__(self) -> str:
         gpu = f" and {self.gpus:g} GPU" if self.gpus else ""
         return f"{self.cpus} core{'s' if self.cpus > 1 else ''}{gpu}"
 
 
-def shape_of(spec: JobSpec, nodes: Sequence[Resources]) -> ActorShape:
-    """What each actor of a job takes on a cluster of such nodes."""
-    asked = spec.cluster.gpus_per_actor
-    if asked == "auto":
-        asked = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
-    return ActorShape(spec.compute.threads, asked)
+def shape_of(cluster: ClusterSpec, threads: int, nodes: Sequence[Resources]) -> ActorShape:
+    """Return the resources of each actor of a job on a cluster of such nodes."""
+    share = cluster.gpus_per_actor
+    if share == "auto":
+        share = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    return ActorShape(threads, share)
 
 
 def this_machine() -> Resources:
-    """The node that this machine is."""
+    """Return the resources of this machine."""
     return {"CPU": cores(), "GPU": gpus()}
 
 
-def fitting(nodes: Sequence[Resources], shape: ActorShape) -> int:
-    """How many actors such nodes hold; a share of a GPU is of one: two actors of 0.6 take two GPUs."""
-    return sum(_held_by(node, shape) for node in nodes)
+def capacity(nodes: Sequence[Resources], shape: ActorShape) -> int:
+    """Return how many actors nodes hold. A share of a GPU is of a single one: two actors of 0.6 take two GPUs."""
+    return sum(_capacity_of(node, shape) for node in nodes)
 
 
-def _held_by(node: Resources, shape: ActorShape) -> int:
+def _capacity_of(node: Resources, shape: ActorShape) -> int:
     by_cores = int(node.get("CPU", 0)) // shape.cpus
     return min(by_cores, int(node.get("GPU", 0)) * shape.per_gpu) if shape.gpus else by_cores
 
 
 def memory_here(node: Resources, shape: ActorShape, actors: int | Literal["auto"]) -> int:
-    """Bytes that each actor may take on this machine, which is such a node: a function of the machine."""
+    """Return the bytes that each actor may take on this machine, as a node with these resources."""
     sharing = shape.per_gpu if node.get("GPU", 0) else 0  # a job for GPUs may be planned where there is none
-    return memory_per_actor(fitting([node], shape) if actors == "auto" else actors, sharing)
+    return memory_per_actor(capacity([node], shape) if actors == "auto" else actors, sharing)
+
+
+def actor_memory(cluster: ClusterSpec, threads: int) -> int:
+    """Return the bytes that each actor may take, as if this machine were a node of the cluster."""
+    node = this_machine()
+    # A node holds as many of a cluster's actors as it has capacity for, however many there are in all.
+    remote = cluster.address is not None and cluster.actors != 0
+    return memory_here(node, shape_of(cluster, threads, [node]), "auto" if remote else cluster.actors)

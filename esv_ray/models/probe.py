@@ -85,7 +85,7 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
     try:
         out, first = _repeated(model, module, features)
         if rows:
-            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s)
+            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s, features.dtype)
     except _NotTakenError:
         if needed:
             raise
@@ -114,11 +114,13 @@ def _why(device: torch.device, moved: Sequence[str]) -> str:
     return f"it keeps state between calls, or draws from a generator of its own{on_gpu}; make it deterministic"
 
 
-def _check_rows(out: Tensor, alone: Tensor, s: int) -> None:
-    """Compare logits (N, C) with those of smaller batches."""
+def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
+    """Compare logits (N, C) with those of smaller batches; the module takes features of `dtype`."""
     gap, largest = float((out - alone).abs().max()), float(out.abs().max())
     # Batches of other sizes take other kernels, which round otherwise: half of the digits is far more than that.
-    if not gap <= torch.finfo(out.dtype).eps ** 0.5 * largest:
+    # A module may return more digits than it computes with.
+    digits = max(torch.finfo(out.dtype).eps, torch.finfo(dtype).eps)
+    if not gap <= digits**0.5 * largest:
         raise ModelError(
             f"factory: expected logits that depend on their own sequence alone, got others for the module of scale {s} "
             f"when the batch holds other sequences (by {gap:.1e}, the largest is {largest:.1e}); does it use "

@@ -38,6 +38,17 @@ class Repeats(NamedTuple):
     number: int
     examples: Mapping[str, Sequence[str]]
 
+    def describe(self) -> str:
+        """Return one line that names the ids and says what to do; empty if there are none."""
+        if not self.number:
+            return ""
+        examples = "; ".join(f"{video_id!r} in {' and '.join(files)}" for video_id, files in self.examples.items())
+        return (
+            f"expected every video_id once in the feature table, got {self.number} in several files ({examples}): "
+            "the tables hold each of them several times, so _SUCCESS is not written; remove them from the feature "
+            "table and use a new output"
+        )
+
 
 NO_REPEATS = Repeats(0, MappingProxyType({}))
 

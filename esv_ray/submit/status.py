@@ -137,7 +137,7 @@ def _live_lines(standing: Standing, told: Mapping[str, Any], now: float) -> Iter
         yield f"waiting for {told['waiting_for']}"
     silent = now - _seconds(told.get("updated"), now)
     if silent > _SILENT_S:
-        yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to go on"
+        yield f"nothing was heard of it for {_span(silent)}: it may have been killed; submit it again to resume"
 
 
 def _running(standing: Standing) -> bool:

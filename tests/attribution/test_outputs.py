@@ -17,13 +17,14 @@ from click.testing import CliRunner, Result
 from esv_ray import storage
 from esv_ray.attribution.partitions import plan_partitions
 from esv_ray.attribution.planning import plan_job
+from esv_ray.attribution.work import run_job
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.job.driver import Progress, run_job
-from esv_ray.job.run import JobResult
-from esv_ray.job.scheduling.order import own_order
+from esv_ray.job.order import shuffled
+from esv_ray.job.progress import Progress
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output import finish
 from esv_ray.output.commits import commit_unit
@@ -168,14 +169,14 @@ def test_the_command_says_what_is_missing(features: str, bundle: str, tmp_path: 
     (out / "_SUCCESS").unlink()
     parts(out, "attributions")[3].unlink()
     with pytest.MonkeyPatch.context() as patch:  # what the next run commits is removed again
-        patch.setattr("esv_ray.attribution.worker.commit_unit", lambda *arguments: None)
+        patch.setattr("esv_ray.attribution.workplace.commit_unit", lambda *arguments: None)
         told = attribute(features, bundle, out)
     assert told.exit_code == 1, told.output
     assert (
         f"1 of {UNITS} units were committed and are not in {out}: they were removed, or the storage loses"
         in told.output
     )
-    assert told.output.count("run the same command again to go on") == 1
+    assert told.output.count("run the same command again to resume") == 1
     assert f"unit {parts(out, 'videos')[3].name} is missing" in told.output
 
 
@@ -513,7 +514,7 @@ def units_of(files: int, groups: int, units: int) -> list[Unit]:
 def test_drivers_that_look_first_share_the_work(shape: tuple[int, int, int]) -> None:
     """Five drivers, two units in flight each, all equally fast: the worst case for computing a unit twice."""
     plan, drivers = units_of(*shape), 5
-    orders = [own_order(plan, Random(seed)) for seed in range(drivers)]
+    orders = [shuffled(plan, Random(seed)) for seed in range(drivers)]
     assert all(sorted(order, key=lambda unit: unit.index) == plan for order in orders)
     committed: set[int] = set()
     computed = 0
@@ -543,7 +544,7 @@ def test_units_that_another_driver_committed_are_not_computed(
             done.append(0)
             done[0] = run(features, bundle, out).exit_code
 
-    monkeypatch.setattr("esv_ray.attribution.worker.commit_unit", noting(commit_unit, computed))
+    monkeypatch.setattr("esv_ray.attribution.workplace.commit_unit", noting(commit_unit, computed))
     result = run(features, bundle, out, report=other)
     assert done == [0]
     assert (result.exit_code, result.counts.rows) == (0, 40)

@@ -18,16 +18,17 @@ import pytest
 from esv_ray import storage
 from esv_ray.attribution import partitions as module
 from esv_ray.attribution.partitions import Partition, plan_partitions, run_partitions
+from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
-from esv_ray.job.driver import run_job
-from esv_ray.job.run import JobResult
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.submit.status import as_json, lines_of, standing_of
 from tests.conftest import make_heads, make_prior, make_table
-from tests.job.test_exactly_once import Killed, Mortal, all_of
+from tests.job.test_exactly_once import all_of
 from tests.job.test_s3_jobs import client
+from tests.support.killed import Killed, Mortal
 from tests.support.s3_server import S3Server
 
 OPTIONS = ("frames=[2,5]", "estimator.m=6", "compute.unit=4", "compute.memory_budget=100000000")

@@ -120,7 +120,7 @@ def test_a_model_that_draws_at_random_after_it_was_checked(tmp_path: Path, argum
     assert run(str(tmp_path / "f.parquet"), model, out, "compute.batch=1").counts.ok == 6
     assert {row["exact"] for row in pq.read_table(out / "videos").to_pylist()} == {True}
     assert verify_output(str(out)).problems == ()
-    told = esv(str(out), "--recompute", "6", "--code", "tests.cluster")
+    told = esv(str(out), "--recompute", "6", "--code", "tests.support.job_factories")
     assert told.exit_code == 1
     assert "esv differs by " in told.output
     assert "the model draws at random" in told.output
@@ -130,11 +130,12 @@ def test_the_output_gives_no_consent(tmp_path: Path) -> None:
     model, out = python_bundle(tmp_path / "python", "raising"), tmp_path / "out"
     pq.write_table(make_table([3, 4]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), model, out)
-    assert json.loads((out / "run.json").read_text())["spec"]["code"] == ["tests.cluster"], "of whoever ran the job"
+    consent = json.loads((out / "run.json").read_text())["spec"]["code"]
+    assert consent == ["tests.support.job_factories"], "of whoever ran the job"
     with pytest.raises(ModelError, match="--code"):
         recompute(str(out), 1)
     assert isinstance(esv(str(out), "--recompute", "1").exception, ModelError)
-    assert esv(str(out), "--recompute", "1", "--code", "tests.cluster").exit_code == 0
+    assert esv(str(out), "--recompute", "1", "--code", "tests.support.job_factories").exit_code == 0
 
 
 def test_a_model_that_raises_is_a_finding(tmp_path: Path) -> None:
@@ -145,9 +146,9 @@ def test_a_model_that_raises_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "fixed").touch()
     assert run(str(tmp_path / "f.parquet"), model, out).counts.ok == 2
     (tmp_path / "fixed").unlink()
-    told = esv(str(out), "--recompute", "1", "--code", "tests.cluster")
+    told = esv(str(out), "--recompute", "1", "--code", "tests.support.job_factories")
     assert told.exit_code == 1
-    assert "recomputing failed: RuntimeError: poison (factories.py:" in told.output
+    assert "recomputing failed: RuntimeError: poison (job_factories.py:" in told.output
 
 
 def test_another_model_is_refused_and_one_that_moved_is_not(job: Path, bundle: str, tmp_path: Path) -> None:

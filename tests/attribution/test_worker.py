@@ -16,8 +16,9 @@ from torch import nn
 
 import esv_ray
 from esv_ray.attribution.planning import plan_job
-from esv_ray.attribution.requests import requested
-from esv_ray.attribution.worker import open_workplace, run_unit
+from esv_ray.attribution.requests import plan_requests
+from esv_ray.attribution.work import run_job
+from esv_ray.attribution.workplace import open_workplace, run_unit
 from esv_ray.core import engine
 from esv_ray.core.exact import attribution
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
@@ -25,7 +26,8 @@ from esv_ray.input.features import decode_rows
 from esv_ray.input.frames import sample_frames
 from esv_ray.input.videos import read_videos
 from esv_ray.job import resources
-from esv_ray.job.driver import JobResult, Progress, run_job
+from esv_ray.job.progress import Progress
+from esv_ray.job.result import JobResult
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.output.verify.output import verify_output
@@ -59,7 +61,7 @@ def test_requested_lengths(features: str, bundle: str) -> None:
     rows = decode_rows(make_table([3, 9, 2]), feature_dim=4, n_classes=3, repeated=[2])
 
     def asked(*overrides: str) -> tuple[list[tuple[int, int]], list[tuple[int, int, str]]]:
-        wanted, missing = requested(load_spec(base, overrides), rows)
+        wanted, missing = plan_requests(load_spec(base, overrides), rows)
         pairs = list(zip(wanted.rows.tolist(), wanted.lengths.tolist(), strict=True))
         return pairs, [(one.row, one.n_elements, one.status) for one in missing]
 
@@ -293,7 +295,7 @@ def test_wrong_requests(features: str, bundle: str, tmp_path: Path) -> None:
 
 def test_an_unlabelled_table_has_no_label_rows(bundle: str, tmp_path: Path) -> None:
     pq.write_table(make_table([3, 4], n_classes=None), tmp_path / "f.parquet")
-    assert run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out").counts.attribution_rows == 7
+    assert run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out").counts.written["attribution_rows"] == 7
     assert {row["label"] for row in videos_of(tmp_path / "out")} == {None}
 
 
@@ -323,15 +325,13 @@ def test_another_job_over_an_old_output_is_refused(features: str, bundle: str, t
 
 def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_path: Path) -> None:
     """The unit is not committed, the rest is; the reason says what to do."""
-    from esv_ray.job import driver
-
     spec = load_spec(
         {"features": features, "model": bundle, "output": str(tmp_path / "out")},
         ["cluster.actors=0", "compute.unit=20"],
     )
     changed = Path(features) / "part-1.parquet"
 
-    def change(progress: driver.Progress) -> None:
+    def change(progress: Progress) -> None:
         if progress.units and changed.stat().st_size:
             changed.write_bytes(b"")
 
@@ -342,13 +342,13 @@ def test_input_that_changes_while_the_job_runs(features: str, bundle: str, tmp_p
 
 
 def test_a_slow_module_shows_that_it_goes_on(tmp_path: Path) -> None:
-    """Its pulse beats with every call of a module, not with every batch alone, which may take hours."""
+    """The heartbeat counts every call of a module, not with every batch alone, which may take hours."""
     pq.write_table(make_table([3]), tmp_path / "f.parquet")
     places = {"features": str(tmp_path / "f.parquet"), "model": python_bundle(tmp_path / "python", "raising")}
     job = plan_job(load_spec({**places, "output": str(tmp_path / "out")}, [CONSENT]))
     place = open_workplace(job.spec, job.manifest.job, job.manifest.model["digest"], "cpu")
     run_unit(place, job.pending[0], Task(0))
-    assert place.pulse.beats >= 3 + 3, "read, one batch, committed; and a call for each length"
+    assert place.heartbeat.count >= 3 + 3, "read, one batch, committed; and a call for each length"
 
 
 def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_run_whose_units_all_fail_stops_early(features: str, tmp_path: Path) -
     pq.write_table(table.set_column(1, "features", poisoned), tmp_path / "f.parquet")
     result = run(str(tmp_path / "f.parquet"), folder, tmp_path / "out", "compute.unit=2")
     assert result.given_up
-    assert result.given_up.startswith("nothing succeeds any more: RuntimeError: poison (factories.py:")
+    assert result.given_up.startswith("nothing succeeds any more: RuntimeError: poison (job_factories.py:")
     assert result.exit_code == 1
     assert 0 < result.counts.failed == result.counts.rows < 10, "what was found at fault on the way stays"
 
@@ -373,7 +373,7 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
     result = run(str(tmp_path / "f.parquet"), python_bundle(tmp_path / "python", "poisonous"), tmp_path / "out")
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (2, 1, 1)
     assert result.failed[0][0] == "v1"
-    assert result.failed[0][1].startswith("SystemExit: 0 (factories.py:")
+    assert result.failed[0][1].startswith("SystemExit: 0 (job_factories.py:")
 
 
 def test_a_model_that_cannot_be_moved_to_the_jobs_dtype_is_refused_at_the_start(tmp_path: Path) -> None:
@@ -470,7 +470,7 @@ def test_what_is_met_on_the_way_is_no_wrong_request(features: str, bundle: str, 
         (Path(bundle) / "prior.csv").unlink(missing_ok=True)
 
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, ["cluster.actors=0"])
-    with pytest.raises(IncompleteError, match="run again to go on"):
+    with pytest.raises(IncompleteError, match="run again to resume"):
         run_job(spec, remove)
 
 

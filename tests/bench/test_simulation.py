@@ -35,8 +35,8 @@ def test_a_large_job_full_of_faults_ends_well_and_nearly_as_fast() -> None:
     run = Simulation(scheduler, world, Random(3))
     run.run()
     assert scheduler.hopeless is None
-    assert set(scheduler.condemned) >= deadly | hanging
-    assert len(scheduler.condemned) <= len(deadly | hanging) + 1, "twice dead by accident is rare"
+    assert set(scheduler.poisoned) >= deadly | hanging
+    assert len(scheduler.poisoned) <= len(deadly | hanging) + 1, "twice dead by accident is rare"
     assert len(scheduler.done) + len(scheduler.quarantined) == units
     assert len(scheduler.quarantined) <= 2
     assert run.executions < 1.1 * units

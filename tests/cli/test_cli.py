@@ -287,7 +287,7 @@ def test_a_disk_that_fails_at_the_start(  # type: ignore[no-untyped-def]
     assert (got, out) == (code, "")
     line = err.splitlines()[-1]
     assert os.strerror(number) in line
-    assert line.endswith("; run again to go on") == (code == 1)
+    assert line.endswith("; run again to resume") == (code == 1)
     assert ("ulimit -f" in line) == (number == errno.EFBIG)
     assert not (tmp_path / "out" / "run.json").exists()
 

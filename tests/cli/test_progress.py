@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from esv_ray.cli import progress as module
-from esv_ray.job.run import Progress, Silence
-from esv_ray.output.unit_files import UnitCounts
+from esv_ray.job.progress import Progress
+from esv_ray.job.run import Silence
+from esv_ray.job.work import RowCounts
 
 
 def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     monkeypatch.setattr("esv_ray.cli.progress.time.monotonic", lambda: now[0])
-    counts = UnitCounts(rows=50, ok=48, skipped=0, failed=2, video_rows=50, attribution_rows=1)
+    counts = RowCounts(rows=50, ok=48, failed=2)
     with module.job_progress() as report:
         for second in range(35):
             now[0] = float(second)
@@ -46,8 +47,8 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_actors_that_stand_still(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(module, "_EVERY_S", -1.0)
-    counts = UnitCounts(rows=50, ok=50, skipped=0, failed=0, video_rows=50, attribution_rows=1)
-    silence = Silence(1, 60.0, 600.0).in_words(100.0)
+    counts = RowCounts(rows=50, ok=50)
+    silence = Silence(1, 60.0, 600.0).describe(100.0)
     for busy, left in ((1, "ETA -"), (2, "ETA 0:00:10")):
         with module.job_progress() as report:
             report(

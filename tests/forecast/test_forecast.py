@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import storage
+from esv_ray.attribution.work import run_job
 from esv_ray.bench.report import read_figures
 from esv_ray.core.cost import Outlook
 from esv_ray.core.games.model import VideoModel
@@ -23,8 +24,7 @@ from esv_ray.forecast.lengths import RepeatedIds, repeated_ids
 from esv_ray.forecast.records import as_json, warnings
 from esv_ray.forecast.throughput import Figure, Figures, ModelSize, pace_of
 from esv_ray.input.files import list_files
-from esv_ray.job.driver import run_job
-from esv_ray.job.resources import fitting, shape_of, this_machine
+from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import JobSpec, load_spec
 from tests.conftest import make_heads, make_model, make_prior, make_table
@@ -125,9 +125,9 @@ def test_bytes_written_are_within_the_range(classes: str, kind: str, bundle: str
         out = tmp_path / f"out-{unit}"
         spec = job(table, bundle, out, f"compute.unit={unit}", *asked)
         told = forecast(spec).written
-        done = run_job(spec).counts
-        assert told.attribution_rows_least <= done.attribution_rows <= told.attribution_rows_most
-        assert told.video_rows == done.video_rows
+        written = run_job(spec).counts.written
+        assert told.attribution_rows_least <= written["attribution_rows"] <= told.attribution_rows_most
+        assert told.video_rows == written["video_rows"]
         assert told.bytes_least <= bytes_of(out) <= told.bytes_most
         assert told.files == len(list(out.glob("*/part-*")))
 
@@ -365,7 +365,9 @@ def test_figures_of_other_machines_are_for_as_many_actors_as_asked(features: str
     )
     told = forecast(spec, actors=64)
     here = [this_machine()]
-    assert told.actors.at_once == min(told.actors.at_work, fitting(here, shape_of(spec, here)))
+    assert told.actors.at_once == min(
+        told.actors.at_work, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
+    )
     elsewhere = forecast(spec, actors=64, figures=figures(Figure("exact", 3, 7, 1.0)))
     assert elsewhere.actors.at_once == elsewhere.actors.at_work == len(elsewhere.left)
     assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray import storage
-from esv_ray.job.driver import run_job
-from esv_ray.output.layout import PROGRESS
+from esv_ray.attribution.work import run_job
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.attribution.test_worker import files_of
 from tests.conftest import make_table
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
+from tests.support.killed import Killed, Mortal
 
 OPTIONS = ("compute.unit=10", "frames=[2,9]", "estimator.m=6")
-WRITES = ("commit_new", "replace", "remove")
-
-
-class Killed(BaseException):
-    """The driver is gone from here on: no operation of it reaches the storage."""
-
-
-class Mortal:
-    """Storage whose n-th write kills, before or after it is done."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, last: float = float("inf"), *, done: bool = False) -> None:
-        self.writes: list[str] = []
-        self.last, self.done = last, done
-        for name in WRITES:
-            patch.setattr(storage, name, self._mortal(getattr(storage, name)))
-
-    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def write(url: str, *arguments: Any, **options: Any) -> Any:
-            if url.endswith(PROGRESS):
-                return None  # of another thread, which writes when it will; nothing depends on it
-            self.writes.append(url)
-            if len(self.writes) > self.last or (len(self.writes) == self.last and not self.done):
-                raise Killed
-            found = operation(url, *arguments, **options)
-            if len(self.writes) == self.last:
-                raise Killed
-            return found
-
-        return write
 
 
 def run(features: str, bundle: str, output: Path, *overrides: str, retry_failed: bool = False) -> Any:
@@ -167,7 +136,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
         line = full.stderr.strip().splitlines()[-1]
         assert line.startswith("stopped early, nothing succeeds any more: cannot write "), full.stderr
         assert ("No space left on device" if not limit else "File too large") in line
-        assert line.endswith("run the same command again to go on")
+        assert line.endswith("run the same command again to resume")
         assert "Traceback" not in full.stderr
         if not limit:
             subprocess.run(["mount", "-o", "remount,size=16m", out.parent], check=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray.job.driver import run_job
+from esv_ray.attribution.work import run_job
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table

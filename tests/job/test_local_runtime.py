@@ -28,7 +28,7 @@ from tests.test_signals import attribute
 
 OPTIONS = ("compute.unit=1", "frames=3")
 KILL = signal.SIGKILL
-AGAIN = "run again to go on"
+AGAIN = "run again to resume"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_call_that_hangs_since_the_gcs_is_lost_ends_the_command(tmp_path: Path
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "esv: Ray on this machine ended: its gcs_server was killed (SIGKILL); run the same command again to go on\n"
+        "esv: Ray on this machine ended: its gcs_server was killed (SIGKILL); run the same command again to resume\n"
     )
     assert (tmp_path / "told").read_text() == "1"
 

@@ -17,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.attribution.work import run_job
 from esv_ray.errors import JobError
-from esv_ray.job.driver import JobResult, Progress, run_job
 from esv_ray.job.on_ray.runtime import ray_runtime
+from esv_ray.job.progress import Progress
+from esv_ray.job.result import JobResult
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.attribution.test_worker import files_of
 from tests.conftest import make_table
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
+from tests.support.processes import actor_pids
 from tests.support.s3_server import S3Server
 
 
@@ -35,7 +38,7 @@ def runtime() -> Iterator[None]:
     spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["cluster.actors=4"])
     before, home = _listening(), Path.home() / ".ray"
     had_home = home.exists()
-    with ray_runtime(spec):
+    with ray_runtime(spec.cluster, spec.compute.threads):
         assert _listening() - before, "Ray listens somewhere"
         assert {address for address in _listening() - before if not _loopback(address)} == set()
         assert home.exists() == had_home, "no token is left in the home folder"
@@ -114,7 +117,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     died, hung = (f"{what} each time it was computed alone" for what in ("its process died", "no progress in 1 s"))
     reasons = dict(result.failed)
     assert "can't allocate memory" in reasons.pop("v9")
-    assert reasons.pop("v18").startswith("RuntimeError: poison (factories.py:")
+    assert reasons.pop("v18").startswith("RuntimeError: poison (job_factories.py:")
     assert reasons == {"v1": died, "v14": hung, "v15": hung}
     assert verify_output(str(tmp_path / "out")).problems == ()
     before = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
@@ -160,7 +163,7 @@ def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path
 
     def kill(progress: Progress) -> None:
         if len(killed) < 3 and progress.counts.rows > 4 * len(killed):
-            for pid in _actor_pids() - killed:
+            for pid in actor_pids() - killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
                 break
@@ -179,13 +182,13 @@ def test_an_actor_that_stands_still_is_told_of(
 ) -> None:
     """A stopped process: in place of the time left the progress says what is waited for, until it goes on."""
     monkeypatch.setattr("esv_ray.job.run._SILENT_S", 2.0)
-    others, seen = _actor_pids(), list[Progress]()
+    others, seen = actor_pids(), list[Progress]()
     stopped: set[int] = set()
 
     def stop(progress: Progress) -> None:
         seen.append(progress)
         if not stopped and progress.counts.rows:
-            stopped.update(_actor_pids() - others)
+            stopped.update(actor_pids() - others)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
         if progress.silence is not None:
@@ -201,20 +204,6 @@ def test_an_actor_that_stands_still_is_told_of(
     assert re.fullmatch(r"1 actor silent for \d+ s \(ended after 600 s\)", str(silent.silence))
     assert silent.left_s is None, "it is not known"
     assert seen[-1].silence is None
-
-
-def _actor_pids() -> set[int]:
-    """Processes of this machine that are unit actors."""
-    pids = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                title = (entry / "cmdline").read_bytes()
-            except OSError:  # it ended meanwhile
-                continue
-            if title.startswith(b"ray::UnitActor"):
-                pids.add(int(entry.name))
-    return pids
 
 
 def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) -> None:
@@ -282,7 +271,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     run(features, bundle, tmp_path / "clean", "compute.unit=1", "frames=9", "cluster.actors=0")
     out = tmp_path / "out"
     kept: dict[str, int] = {}
-    others = _actor_pids()
+    others = actor_pids()
     for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
         driver = subprocess.Popen(command("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
         before = len(kept)
@@ -293,13 +282,13 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
         _, told = driver.communicate(timeout=60)
         assert driver.returncode == code, told
         # Actors outlive a killed driver by a moment and may commit still: a count before they end is too low.
-        while _actor_pids() - others and time.monotonic() < deadline:
+        while actor_pids() - others and time.monotonic() < deadline:
             time.sleep(0.05)
         for name, when in kept.items():
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
         assert len(kept) >= before + 3
-    assert b"run the same command again to go on" in told
+    assert b"run the same command again to resume" in told
     done = subprocess.run(
         command("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False
     )

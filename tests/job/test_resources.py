@@ -11,42 +11,43 @@ from hypothesis import strategies as st
 from esv_ray.attribution.planning import check_job
 from esv_ray.errors import SpecError
 from esv_ray.job import resources
-from esv_ray.job.resources import ActorShape, fitting, memory_here, shape_of
+from esv_ray.job.resources import ActorShape, capacity, memory_here, shape_of
 from esv_ray.machine import gpus
-from esv_ray.spec import JobSpec, load_spec
+from esv_ray.spec import ClusterSpec, load_spec
 
 HEAD = {"CPU": 0.0, "memory": 1e9}
 SMALL = {"CPU": 4.0}
 GPUS = {"CPU": 16.0, "GPU": 8.0}
 
 
-def spec(*overrides: str) -> JobSpec:
-    return load_spec({"features": "f", "model": "m", "output": "o"}, overrides)
+def asked(*overrides: str) -> tuple[ClusterSpec, int]:
+    spec = load_spec({"features": "f", "model": "m", "output": "o"}, overrides)
+    return spec.cluster, spec.compute.threads
 
 
 def test_one_actor_a_gpu_where_there_is_any() -> None:
-    assert shape_of(spec(), [HEAD, SMALL, GPUS]) == ActorShape(1, 1.0)
-    assert fitting([HEAD, SMALL, GPUS], ActorShape(1, 1.0)) == 8
-    assert fitting([GPUS], ActorShape(4, 1.0)) == 4, "four cores each"
-    assert shape_of(spec(), [HEAD, SMALL]) == ActorShape(1, 0.0)
+    assert shape_of(*asked(), [HEAD, SMALL, GPUS]) == ActorShape(1, 1.0)
+    assert capacity([HEAD, SMALL, GPUS], ActorShape(1, 1.0)) == 8
+    assert capacity([GPUS], ActorShape(4, 1.0)) == 4, "four cores each"
+    assert shape_of(*asked(), [HEAD, SMALL]) == ActorShape(1, 0.0)
 
 
 def test_otherwise_one_for_so_many_cores_as_it_has_threads() -> None:
-    assert fitting([HEAD, SMALL, GPUS], shape_of(spec("compute.threads=3"), [HEAD, SMALL])) == 1 + 5
-    assert fitting([HEAD, SMALL], ActorShape(8, 0.0)) == 0
+    assert capacity([HEAD, SMALL, GPUS], shape_of(*asked("compute.threads=3"), [HEAD, SMALL])) == 1 + 5
+    assert capacity([HEAD, SMALL], ActorShape(8, 0.0)) == 0
 
 
 @pytest.mark.parametrize(("share", "each"), [(1.0, 1), (0.6, 1), (0.5, 2), (1 / 3, 3), (0.1, 10), (0.3, 3)])
 def test_actors_share_a_gpu(share: float, each: int) -> None:
-    shape = shape_of(spec(f"cluster.gpus_per_actor={share}"), [GPUS])
+    shape = shape_of(*asked(f"cluster.gpus_per_actor={share}"), [GPUS])
     assert (shape.per_gpu, shape.device) == (each, "cuda")
-    assert fitting([{"CPU": 100.0, "GPU": 3.0}], shape) == 3 * each
+    assert capacity([{"CPU": 100.0, "GPU": 3.0}], shape) == 3 * each
 
 
 def test_asked_for_gpus_are_waited_for_and_unasked_ones_left_alone() -> None:
-    assert shape_of(spec("cluster.gpus_per_actor=1"), [HEAD]).device == "cuda", "an autoscaler may bring them"
-    assert shape_of(spec("cluster.gpus_per_actor=0"), [GPUS]).device == "cpu"
-    assert fitting([GPUS], ActorShape(1, 0.0)) == 16
+    assert shape_of(*asked("cluster.gpus_per_actor=1"), [HEAD]).device == "cuda", "an autoscaler may bring them"
+    assert shape_of(*asked("cluster.gpus_per_actor=0"), [GPUS]).device == "cpu"
+    assert capacity([GPUS], ActorShape(1, 0.0)) == 16
 
 
 @given(
@@ -56,8 +57,8 @@ def test_asked_for_gpus_are_waited_for_and_unasked_ones_left_alone() -> None:
 )
 def test_no_node_holds_more_than_it_has(nodes: list[dict[str, int]], cpus: int, share: float) -> None:
     shape = ActorShape(cpus, share)
-    held = [fitting([node], shape) for node in nodes]
-    assert fitting(nodes, shape) == sum(held)
+    held = [capacity([node], shape) for node in nodes]
+    assert capacity(nodes, shape) == sum(held)
     for node, actors in zip(nodes, held, strict=True):
         assert actors * cpus <= node["CPU"]
         assert actors * share <= node["GPU"] * (1 + 1e-6)

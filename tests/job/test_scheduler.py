@@ -63,7 +63,7 @@ def test_units_of_a_dead_worker_run_alone_and_only_then_are_charged() -> None:
     assert not scheduler.quarantined
 
 
-def test_an_inquest_finds_the_video_and_the_unit_is_done_without_it() -> None:
+def test_a_bisection_finds_the_video_and_the_unit_is_done_without_it() -> None:
     """One worker dies of row 5 of 8: a unit twice, log2(8) halves at most, the video twice."""
     scheduler = of(1, rows=8)
     deaths, probes, count = 0, [], 0
@@ -72,7 +72,7 @@ def test_an_inquest_finds_the_video_and_the_unit_is_done_without_it() -> None:
         ((worker, task),) = scheduler.assign(0.0)
         first, last = task.probe or (0, 8)
         probes.append(task.probe)
-        if first <= 5 < last and 5 not in dict(task.condemned):
+        if first <= 5 < last and 5 not in dict(task.poisoned):
             deaths, count = deaths + 1, count + 1
             scheduler.worker_lost(worker, "segfault", 0.0)
             scheduler.worker_ready(f"w{count}")
@@ -82,7 +82,7 @@ def test_an_inquest_finds_the_video_and_the_unit_is_done_without_it() -> None:
     assert probes == [None, None, (0, 4), (4, 6), (4, 5), (6, 8), (5, 6), (5, 6), None]
     assert deaths == 2 + 1 + 2
     assert task == Task(0, None, ((5, "segfault"),))
-    assert (scheduler.condemned, scheduler.done) == ({(0, 5): "segfault"}, {0})
+    assert (scheduler.poisoned, scheduler.done) == ({(0, 5): "segfault"}, {0})
     assert scheduler.hopeless is None
 
 
@@ -97,7 +97,7 @@ def test_a_unit_that_fails_only_as_a_whole_is_given_up_and_the_rest_goes_on() ->
                 scheduler.unit_done(worker, task.unit, 0.0)
     assert scheduler.quarantined == {1: "too much at once; no video of it alone is at fault"}
     assert scheduler.done == {0, 2}
-    assert scheduler.condemned == {}
+    assert scheduler.poisoned == {}
 
 
 def test_a_preempted_node_charges_nobody() -> None:
@@ -230,7 +230,7 @@ def test_the_last_units_are_not_queued_where_others_could_take_them() -> None:
 
 def test_workers_that_wait_for_nodes_keep_nobody_from_working_ahead() -> None:
     scheduler = of(3)
-    scheduler.room = 1
+    scheduler.capacity = 1
     scheduler.worker_ready("a")
     for worker in ("b", "c"):
         scheduler.worker_starting(worker)
@@ -294,7 +294,7 @@ def videos(units: int, rows: int) -> st.SearchStrategy[set[tuple[int, int]]]:
     raising=videos(20, 40),
     hanging=videos(20, 40),
 )
-def test_exactly_the_videos_at_fault_are_condemned(
+def test_exactly_the_videos_at_fault_are_poisoned(
     units: int,
     rows: int,
     workers: int,
@@ -311,7 +311,7 @@ def test_exactly_the_videos_at_fault_are_condemned(
     simulation.run()
     guilty = (deadly | raising | hanging) & there
     if scheduler.hopeless is None:
-        assert set(scheduler.condemned) == guilty
+        assert set(scheduler.poisoned) == guilty
         assert scheduler.done == set(range(units))
         assert scheduler.quarantined == {}
         # A fault with two units in flight, each of them alone, halves and their siblings.
@@ -319,7 +319,7 @@ def test_exactly_the_videos_at_fault_are_condemned(
         assert simulation.executions <= units + (2 + per_video) * len(guilty)
     else:
         assert len(guilty) >= 8, "given up only where nearly nothing is well"
-    assert set(scheduler.condemned) <= guilty
+    assert set(scheduler.poisoned) <= guilty
 
 
 @settings(max_examples=200, deadline=None)
@@ -358,9 +358,9 @@ def test_accidents_cost_time_and_no_unit(
         assert scheduler.done | set(scheduler.quarantined) == set(range(units))
         assert not scheduler.done & set(scheduler.quarantined)
         there = {(unit, row) for unit, row in deadly if unit < units and row < rows}
-        assert {(unit, row) for unit, row in there if unit in scheduler.done} <= set(scheduler.condemned)
+        assert {(unit, row) for unit, row in there if unit in scheduler.done} <= set(scheduler.poisoned)
         if not deaths:
-            assert set(scheduler.condemned) <= there, "a video is condemned only for its own deaths"
+            assert set(scheduler.poisoned) <= there, "a row is poisoned only by its own deaths"
 
 
 def consistent(scheduler: Scheduler) -> None:
@@ -371,16 +371,18 @@ def consistent(scheduler: Scheduler) -> None:
     assert sorted(everywhere) == sorted(scheduler.sizes)
     for worker, units in scheduler.in_flight.items():
         assert len(units) <= MOST_IN_FLIGHT
-        assert (worker in scheduler.crew.seen) == bool(units)
-        alone = worker in scheduler.crew.alone
-        assert not alone or units == [scheduler.crew.alone[worker]]
-        room = [depth for depth, workers in enumerate(scheduler.crew.room) if worker in workers]
+        assert (worker in scheduler.workers.last_progress) == bool(units)
+        alone = worker in scheduler.workers.alone
+        assert not alone or units == [scheduler.workers.alone[worker]]
+        room = [depth for depth, workers in enumerate(scheduler.workers.available) if worker in workers]
         full = len(units) == MOST_IN_FLIGHT
-        assert room == ([] if alone or full or worker in scheduler.crew.draining else [len(units)])
+        assert room == ([] if alone or full or worker in scheduler.workers.draining else [len(units)])
         for unit in units:
             assert scheduler.task(unit).probe is None or alone, "probes run alone"
     known = set(scheduler.in_flight)
-    assert set(scheduler.crew.alone) | set(scheduler.crew.draining) | set(scheduler.crew.seen) <= known
+    assert (
+        set(scheduler.workers.alone) | set(scheduler.workers.draining) | set(scheduler.workers.last_progress) <= known
+    )
     assert not known & scheduler.starting
 
 
@@ -425,7 +427,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _, task in self.scheduler.assign(self.now):
             first, last = task.probe or (0, self.scheduler.sizes[task.unit])
             assert 0 <= first < last <= self.scheduler.sizes[task.unit]
-            assert not set(range(first, last)) & {row for row, _ in task.condemned} or task.probe is None
+            assert not set(range(first, last)) & {row for row, _ in task.poisoned} or task.probe is None
 
     @precondition(_busy)
     @rule(data=st.data())

@@ -124,7 +124,7 @@ def with_value(name: str, value: float) -> Callable[[dict[str, Tensor]], dict[st
     return change
 
 
-def refusal(url: str, kind: type[EsvError] = ModelError, code: str = "tests.models") -> str:
+def refusal(url: str, kind: type[EsvError] = ModelError, code: str = "tests") -> str:
     """The message, one line, with which a bundle is refused."""
     with pytest.raises(EsvError) as caught:
         load_model(url, code=code)
@@ -382,7 +382,7 @@ def test_a_bundle_on_s3(tmp_path: Path, s3: S3Server) -> None:
 def test_a_factory_that_gives_heads(tmp_path: Path) -> None:
     url = python_bundle(tmp_path / "model", "tests.support.factories:heads", arguments={"n_max": 3}, n_max=3)
     (tmp_path / "model" / "classes.csv").write_text("name,id\nthree,2\none,0\ntwo,1\n")
-    model = load_model(url, code="tests.models")
+    model = load_model(url, code="tests.support.factories")
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, NAMES)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
@@ -395,11 +395,12 @@ def test_a_factory_that_gives_mlp_heads_takes_the_fast_path(tmp_path: Path) -> N
     url = python_bundle(tmp_path / "model", "tests.support.factories:mlp_heads")
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     expected = explain(multiscale_model(make_heads(), make_prior(3), feature_dim=4), features)
-    assert torch.equal(explain(load_model(url, code="tests.models"), features).esv, expected.esv)
+    assert torch.equal(explain(load_model(url, code="tests.support.factories"), features).esv, expected.esv)
 
 
 def test_a_factory_that_gives_one_module(tmp_path: Path) -> None:
-    model = load_model(python_bundle(tmp_path / "model", "tests.support.factories:variable"), code="tests.models")
+    url = python_bundle(tmp_path / "model", "tests.support.factories:variable")
+    model = load_model(url, code="tests.support.factories")
     assert (model.n_max, model.n_classes, model.feature_dim) == (None, 3, 4)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(1))
     assert factories.variable().training
@@ -410,7 +411,7 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
     digests = {
         load_model(
             python_bundle(tmp_path / str(index), f"tests.support.factories:{name}", arguments=arguments),
-            code="tests.models",
+            code="tests.support.factories",
         ).digest
         for index, (name, arguments) in enumerate(
             [("variable", {}), ("variable", {"n_classes": 3}), ("heads", {}), ("heads", {"n_max": 2})]
@@ -426,7 +427,7 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
         ("tests.support.factories", {}, ("package.module:function", "'tests.support.factories'")),
         (":heads", {}, ("package.module:function", "':heads'")),
         ("tests.support.factories:", {}, ("package.module:function",)),
-        ("tests.models.no_such:heads", {}, ("tests.models.no_such", "installed")),
+        ("tests.support.factories.no_such:heads", {}, ("tests.support.factories.no_such", "installed")),
         ("tests.support.factories:no_such", {}, ("tests.support.factories defines no function no_such",)),
         ("tests.support.factories:nothing", {}, ("mapping", "module", "NoneType")),
         ("tests.support.factories:as_list", {}, ("mapping", "module", "list")),

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from esv_ray.attribution.work import run_job
 from esv_ray.cli import cli
-from esv_ray.job.driver import JobResult, run_job
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.verify.output import repair_output, verify_output
 from esv_ray.spec import load_spec
@@ -83,7 +84,7 @@ def test_what_is_damaged_is_moved_aside_and_done_again(job: Path) -> None:
     after = contents(out)
     assert {name.removeprefix("_aside/000001/"): data for name, data in after.items()} == damaged, "nothing is deleted"
     left = verify_output(str(out))
-    assert left.problems == ("3 of 4 units are not committed; run the job again to go on",)
+    assert left.problems == ("3 of 4 units are not committed; run the job again to resume",)
     assert repair_output(str(out), left) == ()
     assert attribute(job).resumed_units == 1
     again = contents(out)

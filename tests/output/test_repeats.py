@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import cli
-from esv_ray.job.driver import run_job
+from esv_ray.attribution.work import run_job
 from esv_ray.output.unit_files import HASH_BYTES, hash_ids
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
@@ -45,8 +45,7 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
     for _ in range(2):  # resumed, it says the same
         result = run_job(load_spec(None, job(features, bundle, output)))
         assert (result.exit_code, result.finished, result.units_left) == (1, False, False)
-        assert result.repeats.number == 1
-        assert result.repeats.examples == {"twice": [f"{features}/0.parquet", f"{features}/1.parquet"]}
+        assert f"got 1 in several files ('twice' in {features}/0.parquet and {features}/1.parquet)" in result.repeated
         assert not (output / "_SUCCESS").exists()
         status = list(lines_of(standing_of(str(output)), time.time()))
         assert "incomplete: 8 of 8 videos" in status[0]
@@ -71,7 +70,7 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
 def test_ids_that_repeat_within_a_file_only_are_failed_rows(bundle: str, tmp_path: Path) -> None:
     features = table_of(tmp_path / "table", ["a", "b", "a", "a"], ["c", "d"])
     result = run_job(load_spec(None, [*job(features, bundle, tmp_path / "out"), "max_failed=0.5"]))
-    assert (result.exit_code, result.finished, result.repeats.number, result.counts.failed) == (0, True, 0, 2)
+    assert (result.exit_code, result.finished, result.repeated, result.counts.failed) == (0, True, "", 2)
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 

@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.attribution.work import run_job
+from esv_ray.attribution.workplace import row_counts
 from esv_ray.errors import DataError
-from esv_ray.job.driver import JobResult, run_job
+from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.results import InputRows, unit_tables
@@ -147,7 +149,7 @@ def test_a_real_output_is_clean(done: tuple[Path, JobResult]) -> None:
     folder, result = done
     found = verify_output(str(folder))
     assert found.problems == ()
-    assert found.counts == result.counts
+    assert row_counts(found.counts) == result.counts
     assert (found.units, found.committed) == (5, 5)
     assert (found.counts.ok, found.counts.skipped, found.counts.failed) == (9, 6, 2)
     assert 0 < found.worst_gap < 1e-6
@@ -158,7 +160,7 @@ def test_a_real_sampled_output_is_clean(sampled: tuple[Path, JobResult]) -> None
     assert not any(pq.read_table(folder / "videos").column("exact").to_pylist())
     found = verify_output(str(folder))
     assert found.problems == ()
-    assert found.counts == result.counts
+    assert row_counts(found.counts) == result.counts
     assert found.worst_gap == 0.0
 
 
@@ -218,18 +220,18 @@ def test_where_there_is_no_output(tmp_path: Path) -> None:
 def test_a_unit_that_is_not_committed(output: Output, number: int) -> None:
     output.part("videos", number).unlink()
     assert output.problems() == (
-        "1 of 5 units are not committed; run the job again to go on",
+        "1 of 5 units are not committed; run the job again to resume",
         "_SUCCESS is there although units are missing",
     )
     (output.folder / "_SUCCESS").unlink()
-    assert output.problems() == ("1 of 5 units are not committed; run the job again to go on",)
+    assert output.problems() == ("1 of 5 units are not committed; run the job again to resume",)
     assert verify_output(str(output.folder)).committed == 4
 
 
 def test_no_unit_committed(output: Output) -> None:
     shutil.rmtree(output.folder / "videos")
     (output.folder / "_SUCCESS").unlink()
-    assert output.problems() == ("5 of 5 units are not committed; run the job again to go on",)
+    assert output.problems() == ("5 of 5 units are not committed; run the job again to resume",)
 
 
 def test_without_its_mark(output: Output) -> None:

@@ -90,7 +90,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 def arguments(features: str, model: str, output: Path, *options: str) -> list[str]:
     given = ["--features", features, "--model", model, "--output", str(output), "--set", "compute.unit=1"]
-    return [*given, "--set", "frames=3", "--code", "tests.cluster", *options]
+    return [*given, "--set", "frames=3", "--code", "tests.support.job_factories", *options]
 
 
 def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_pat
     assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
     spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
     assert "address: auto" in spec
-    assert load_spec(yaml.safe_load(spec)).code == ("tests.cluster",), "the consent goes with it"
+    assert load_spec(yaml.safe_load(spec)).code == ("tests.support.job_factories",), "the consent goes with it"
     wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
 
     def standing() -> dict[str, object]:
@@ -422,7 +422,7 @@ def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
     assert [line.strip() for line in lines[:-1]] == [
         "running: the job is not planned yet",
         "waiting for a node",
-        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to go on",
+        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to resume",
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 MARK = "ESV_TEST_MARK"
-ENDED = "esv: interrupted; run the same command again to go on"
+ENDED = "esv: interrupted; run the same command again to resume"
 LONGEST_S = 120.0  # for what a loaded machine does in seconds
 
 
@@ -91,3 +91,17 @@ class Command:
         assert "Exception ignored" not in err
         assert took < 30, "minutes without a deadline; ten seconds, and the slowness of a loaded machine"
         return took
+
+
+def actor_pids() -> set[int]:
+    """Processes of this machine that are unit actors."""
+    pids = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                title = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            if title.startswith(b"ray::UnitActor"):
+                pids.add(int(entry.name))
+    return pids

@@ -1,4 +1,4 @@
-"""The room that the nodes of a running Ray cluster have for a job's actors."""
+"""Capacity of the nodes of a running Ray cluster for a job's actors."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ import ray
 from ray.exceptions import RayError
 
 from esv_ray.errors import JobError, one_line
-from esv_ray.job.resources import ActorShape, Resources, fitting, memory_here, shape_of
-from esv_ray.spec import JobSpec
+from esv_ray.job.resources import ActorShape, Resources, capacity, memory_here, shape_of
+from esv_ray.spec import ClusterSpec
 
 _LOOK_EVERY_S = 5.0
 
 
-def budget_on_cluster(spec: JobSpec, waiting: Callable[[str], None]) -> int:
-    """The memory budget of a job by the first node that has room for one of its actors, in the runtime that is there.
+def memory_on_cluster(cluster: ClusterSpec, threads: int, wait_for: Callable[[str], None]) -> int:
+    """Return the bytes that each actor may take, measured on the first node with capacity for an actor.
 
-    The driver's own machine may be another: a head without a GPU, say. It waits as an actor would, without a bound
-    and so that an autoscaler brings a node for it.
+    The driver's own machine may differ from the nodes: a head without a GPU, for example. This waits as an actor would:
+    without a limit, and in a way that makes an autoscaler bring a node.
 
     Args:
-        spec: the job.
-        waiting: told every few seconds what is waited for, if it takes so long.
+        cluster: where the job runs; a runtime is connected.
+        threads: torch threads of an actor.
+        wait_for: called every few seconds with what is missing, if this takes so long.
 
     Raises:
-        JobError: the nodes cannot say.
+        JobError: the nodes cannot answer.
     """
-    shape = shape_of(spec, nodes())
-    asked = ray.remote(_memory_on_node).options(**options_of(shape), max_retries=3).remote(shape)
-    while not ray.wait([asked], timeout=_LOOK_EVERY_S)[0]:
-        there = nodes()
-        waiting(
-            f"room for an actor ({shape.in_words()}) that others hold"
-            if fitting(there, shape)
-            else lacking(there, shape)
-        )
+    shape = shape_of(cluster, threads, nodes())
+    answer = ray.remote(_memory_on_node).options(**options_of(shape), max_retries=3).remote(shape)
+    while not ray.wait([answer], timeout=_LOOK_EVERY_S)[0]:
+        alive = nodes()
+        busy = capacity(alive, shape) > 0
+        wait_for(f"capacity for an actor ({shape}) that others hold" if busy else missing_node(alive, shape))
     try:
-        return int(ray.get(asked))
+        return int(ray.get(answer))
     except RayError as error:
-        raise JobError(f"cluster.address {spec.cluster.address}: {one_line(error)}") from error
+        raise JobError(f"cluster.address {cluster.address}: {one_line(error)}") from error
 
 
 def _memory_on_node(shape: ActorShape) -> int:
@@ -50,17 +48,17 @@ def _memory_on_node(shape: ActorShape) -> int:
 
 
 def options_of(shape: ActorShape) -> dict[str, Any]:
-    """Ray's options of an actor of a shape: one after the other on different nodes, as long as those have room."""
+    """Return Ray's options for an actor of this shape: actors are spread over nodes with capacity."""
     return {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "scheduling_strategy": "SPREAD"}
 
 
 def nodes() -> list[Resources]:
-    """What each node of the cluster has."""
+    """Return the resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def lacking(now: Sequence[Resources], shape: ActorShape) -> str:
-    """What is lacking on a cluster without room for an actor."""
-    cpus = max((int(node.get("CPU", 0)) for node in now), default=0)
-    gpus = max((int(node.get("GPU", 0)) for node in now), default=0)
-    return f"a node with {shape.in_words()} (nodes now: {len(now)}, of at most {cpus} cores and {gpus} GPUs)"
+def missing_node(alive: Sequence[Resources], shape: ActorShape) -> str:
+    """Describe the node that a cluster without capacity for an actor lacks."""
+    cpus = max((int(node.get("CPU", 0)) for node in alive), default=0)
+    gpus = max((int(node.get("GPU", 0)) for node in alive), default=0)
+    return f"a node with {shape} (nodes now: {len(alive)}, of at most {cpus} cores and {gpus} GPUs)"

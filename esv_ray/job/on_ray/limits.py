@@ -1,4 +1,4 @@
-"""What this machine and the limits of its user must allow before Ray starts here; Ray itself hangs, or aborts."""
+"""Limits of this machine and user, checked before Ray starts here: Ray itself hangs or aborts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from esv_ray.errors import SpecError
 from esv_ray.machine import no_room, startable
 
-OBJECT_STORE_BYTES = 100 * 2**20  # nothing but reports passes through it
+OBJECT_STORE_BYTES = 100 * 2**20  # only reports pass through it
 
 WITHOUT_RAY = "or set cluster.actors to 0, which needs no Ray"
 
-# Measured with Ray 2.60: its own processes take some 150 threads, a worker 32, and a worker is started in advance.
+# Measured with Ray 2.60: its own processes take about 150 threads, a worker 32, and Ray starts a worker in advance.
 _OWN_THREADS, _WORKER_THREADS = 160, 40
-_OWN_FILES, _WORKER_FILES = 60, 2  # of the process that has most open
+_OWN_FILES, _WORKER_FILES = 60, 2  # of the process with the most open files
 _ADDRESS_BYTES = 4 * 2**30  # a worker with torch takes 3.1
 
 
@@ -25,10 +25,10 @@ def check_limits(actors: int) -> None:
     """Check that Ray can start on this machine.
 
     Args:
-        actors: how many it is to run.
+        actors: number of actors.
 
     Raises:
-        SpecError: it cannot; the line names the limit, and how to do without Ray.
+        SpecError: it cannot; the message names the limit, and how to run without Ray.
     """
     why = next(_objections(max(2, actors)), None)
     if why is not None:
@@ -37,7 +37,7 @@ def check_limits(actors: int) -> None:
 
 def _objections(workers: int) -> Iterator[str]:
     if sys.platform == "linux" and not Path("/proc/self/stat").exists():
-        yield "expected /proc, by which it finds its processes, found none; mount it"
+        yield "expected /proc, through which Ray finds its processes, found none; mount it"
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=10).close()
@@ -66,7 +66,7 @@ def _gib(size: int) -> str:
 
 
 def _most_files(wanted: int) -> int:
-    """How many files a process of this user may have open; a lower limit of its own is raised to that."""
+    """Return how many files a process of this user may open, after raising this process's own limit to that."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted and (hard == resource.RLIM_INFINITY or hard > soft):
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -1,4 +1,4 @@
-"""A Ray runtime of this command's own: its private folder, its processes, and whether it is still alive.
+"""A Ray runtime that this command started: its private folder, its processes, and whether it is alive.
 
 Ray makes its session folders readable and writable for everybody (mode 0777), below a folder that all users share. A
 local runtime has them below a folder that only its user can enter.
@@ -20,27 +20,27 @@ from esv_ray.job.on_ray.session_folder import OWNED, end_processes, new_folder, 
 from esv_ray.signals import end_by_force, last_act
 
 _LOOK_EVERY_S = 1.0
-_STUCK_S = 40.0  # Ray itself ends the process 60 s after its GCS was lost, in words of its own
+_STUCK_S = 40.0  # Ray itself ends the process 60 s after it lost its GCS, with a traceback
 
 
 class RuntimeLostError(IncompleteError):
-    """The runtime that this process started has lost a process that it cannot do without."""
+    """The runtime that this process started lost a process that it needs."""
 
 
 def check_alive() -> None:
-    """Check the processes of the own runtime; of another there are none.
+    """Check the processes of the runtime, if this process started it.
 
     Raises:
-        RuntimeLostError: one is gone. Calls of Ray would now hang, and end this process after a minute.
+        RuntimeLostError: one ended. Calls of Ray would now hang, and end this process after a minute.
     """
     why = lost_process()
     if why is not None:
-        raise RuntimeLostError(f"Ray on this machine ended: {why}; run again to go on")
+        raise RuntimeLostError(f"Ray on this machine ended: {why}; run again to resume")
 
 
 def lost_process() -> str | None:
-    """Which process of the runtime that this process started is gone; None of another runtime."""
-    from ray._private import worker  # no public interface tells of the processes of `ray.init`
+    """Return which process of the runtime ended, and how; None if none did, or if another process started it."""
+    from ray._private import worker  # no public interface lists the processes of `ray.init`
 
     node: Any = worker._global_node
     if node is None or not node.is_head():
@@ -56,13 +56,13 @@ def lost_process() -> str | None:
 
 @contextmanager
 def own_runtime() -> Iterator[Path]:
-    """Have a private folder for a runtime, and leave nothing of the runtime behind.
+    """Make a private folder for a runtime; at the end, remove it and end all processes of the runtime.
 
     Yields:
-        The folder to give to Ray. Nobody else can enter the one around it.
+        The folder to give to Ray. No other user can enter the folder around it.
 
     Raises:
-        SpecError: there is no place for it.
+        SpecError: no folder is suitable.
     """
     folder, lock = new_folder()
     done = threading.Event()
@@ -88,15 +88,15 @@ def own_runtime() -> Iterator[Path]:
 
 
 def quieten() -> None:
-    """Keep the next `ray.init` from listening to errors: it prints 20 lines of a killed raylet's log to our output."""
+    """Keep the next `ray.init` from printing 20 lines of a killed raylet's log to this command's output."""
     from ray._private import worker
 
     worker.listen_error_messages = lambda worker, threads_stopped: None
 
 
 def _guard(done: threading.Event) -> None:
-    """End the command if its main thread hangs in a call of a runtime that is gone."""
+    """End the command if its main thread hangs in a call of a runtime that was lost."""
     while not done.wait(_LOOK_EVERY_S):
         why = lost_process() if "ray._private.worker" in sys.modules else None
         if why is not None and not done.wait(_STUCK_S):
-            end_by_force(1, f"esv: Ray on this machine ended: {why}; run the same command again to go on")
+            end_by_force(1, f"esv: Ray on this machine ended: {why}; run the same command again to resume")

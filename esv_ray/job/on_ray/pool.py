@@ -1,4 +1,4 @@
-"""The actors of a run: started, given work, replaced when they die."""
+"""The actors of a run: started, given units, replaced when they die."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from esv_ray.errors import EsvError, JobError, SpecError, one_line
-from esv_ray.job.actor import UnitActor, UnitFault
-from esv_ray.job.on_ray.capacity import lacking, nodes, options_of
+from esv_ray.job.actor import UnitActor
+from esv_ray.job.on_ray.capacity import missing_node, nodes, options_of
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError, check_alive, lost_process
 from esv_ray.job.on_ray.metrics import JobMetrics
-from esv_ray.job.resources import ActorShape, fitting, shape_of
+from esv_ray.job.resources import ActorShape, capacity, shape_of
 from esv_ray.job.run import Run
+from esv_ray.job.work import UnitFault
 
-_MOST_BETWEEN_BEATS_S = 15.0
-_BEATS_A_SECOND = 100  # of all actors together, before they are asked less often
+_LONGEST_BEAT_INTERVAL_S = 15.0
+_BEATS_PER_SECOND = 100  # of all actors together; more actors are asked less often
 _TICK_S = 1.0
 _LOOK_EVERY_S = 3.0
 
-# Reasons stand in tables, whose bytes depend on no process, host or time.
+# Reasons are written to tables, whose bytes depend on no process, host or time.
 DIED = "its process died each time it was computed alone"
 NO_MEMORY = "memory ran out each time it was computed alone"
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What an actor was asked: a unit, or (None) `ready` or `beats`."""
+    """A pending call of an actor: a unit, or (None) `ready` or `beats`."""
 
     worker: str
     unit: int | None = None
@@ -38,83 +39,83 @@ class _Call:
 
 @dataclass
 class _Pool:
-    """Actors of a run, and what each was asked last."""
+    """Actors of a run, and their pending calls."""
 
     run: Run
     shape: ActorShape
     actor_class: Any
     wanted: int = 0
     handles: dict[str, Any] = field(default_factory=dict)
-    pending: dict[Any, _Call] = field(default_factory=dict)  # ref -> what was asked
-    beats: dict[str, int] = field(default_factory=dict)  # of each worker, when it was asked last
-    asked: set[str] = field(default_factory=set)  # workers that have not answered how they are
+    pending: dict[Any, _Call] = field(default_factory=dict)  # Ray's reference -> the call
+    beats: dict[str, int] = field(default_factory=dict)  # last answer of each worker
+    asked: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
     started: int = 0
     next_beats: float = 0.0
     next_look: float = 0.0
 
-    def look_around(self, now: float) -> None:
-        """How many actors to ask for: nodes come and go."""
+    def update_capacity(self, now: float) -> None:
+        """Decide how many actors to ask for, because nodes join and leave."""
         if now < self.next_look:
             return
         self.next_look = now + _LOOK_EVERY_S
         check_alive()
-        now_there, asked = nodes(), self.run.spec.cluster.actors
-        if not now_there and self.run.spec.cluster.address is None:
-            raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to go on")
-        room = self.run.scheduler.room = fitting(now_there, self.shape)
-        # One at least is asked for where there is room for none: an autoscaler brings the node for it.
-        self.wanted = max(1, room) if asked == "auto" else asked
-        self.run.waiting_for = None if room else lacking(now_there, self.shape)
+        alive, cluster = nodes(), self.run.work.cluster
+        if not alive and cluster.address is None:
+            raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to resume")
+        held = self.run.scheduler.capacity = capacity(alive, self.shape)
+        # Ask for one actor even without capacity: an autoscaler brings the node for it.
+        self.wanted = max(1, held) if cluster.actors == "auto" else cluster.actors
+        self.run.waiting_for = None if held else missing_node(alive, self.shape)
 
     def start_missing(self, now: float) -> None:
-        """Replace what is lost."""
+        """Start actors in place of those that are lost."""
         if self.run.scheduler.to_start(self.wanted, now):
             check_alive()
         for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
-            manifest = self.run.job.manifest
-            handle = self.actor_class.remote(self.run.spec, manifest.job, manifest.model["digest"], self.shape.device)
+            run = self.run
+            handle = self.actor_class.remote(run.plan.open_workplace, run.work.threads, self.shape.device)
             self.handles[worker] = handle
             self.run.scheduler.worker_starting(worker)
             self.pending[handle.ready.remote()] = _Call(worker)
 
-    def give_back(self, now: float) -> None:
-        """End actors that no unit is left for, so that others can have their room, or the nodes go."""
+    def end_spare(self, now: float) -> None:
+        """End actors that no unit is left for, so that others can use their resources, or nodes can leave."""
         for worker in self.run.scheduler.spare():
             self._end(worker)
-            self.run.scheduler.worker_lost(worker, "given back", now, charged=False)
+            self.run.scheduler.worker_lost(worker, "ended", now, charged=False)
 
-    def give_out(self, now: float) -> None:
-        """Hand waiting units to ready actors."""
+    def assign(self, now: float) -> None:
+        """Send waiting units to ready actors."""
         for worker, task in self.run.scheduler.assign(now):
             unit, retried = self.run.unit(task.unit), self.run.retried(task.unit)
             self.pending[self.handles[worker].run.remote(unit, task, retried)] = _Call(worker, task.unit)
 
     def ask_beats(self, now: float) -> None:
-        """Ask every actor whether its work goes on, and end those whose work does not."""
+        """Ask busy actors for their heartbeat, and end those without progress."""
         if now < self.next_beats:
             return
-        stall = self.run.spec.cluster.stall_timeout
-        between = min(_MOST_BETWEEN_BEATS_S, max(_TICK_S, len(self.handles) / _BEATS_A_SECOND))
+        stall = self.run.work.cluster.stall_timeout
+        between = min(_LONGEST_BEAT_INTERVAL_S, max(_TICK_S, len(self.handles) / _BEATS_PER_SECOND))
         self.next_beats = now + (between if stall is None else min(between, stall / 4))
         for worker in self.run.scheduler.stalled(now):
             self.lose(worker, f"no progress in {stall:g} s each time it was computed alone", now)
-        self.run.look_for_silence(now, stall)
+        self.run.update_silence(now, stall)
         for worker, handle in self.handles.items():
             if worker in self.run.scheduler.in_flight and worker not in self.asked:
                 self.asked.add(worker)
                 self.pending[handle.beats.remote()] = _Call(worker, beats=True)
 
     def settle(self, ref: Any, now: float) -> None:
-        """Take one finished call into account."""
+        """Record the result of a finished call."""
         call = self.pending.pop(ref, None)
         if call is None or call.worker not in self.handles:
             return  # its actor was lost a moment ago
         worker = call.worker
         try:
             answer = ray.get(ref)
-        except RayTaskError as error:  # of `ready` alone: what a unit meets is no exception
+        except RayTaskError as error:  # from `ready` alone: `run` returns its errors
             cause = error.cause if isinstance(error.cause, Exception) else error
             if isinstance(cause, EsvError):
                 raise cause from None
@@ -126,26 +127,30 @@ class _Pool:
             reason = NO_MEMORY if isinstance(error, OutOfMemoryError) else DIED
             self.lose(worker, one_line(error) if starting else reason, now, charged=not preempted)
         else:
-            if call.beats:
-                self.asked.discard(worker)
-                if self.beats.get(worker) != answer:
-                    self.beats[worker] = answer
-                    self.run.scheduler.progress(worker, now)
-            elif call.unit is None:
-                self.run.scheduler.worker_ready(worker)
-            else:
-                self.run.settle(worker, call.unit, answer, now)
-                if isinstance(answer, UnitFault) and answer.device_lost:
-                    # After an error of the device nothing on it can be trusted.
-                    self.lose(worker, answer.reason, now, charged=False)
+            self._settle_answer(call, answer, now)
+
+    def _settle_answer(self, call: _Call, answer: Any, now: float) -> None:
+        worker = call.worker
+        if call.beats:
+            self.asked.discard(worker)
+            if self.beats.get(worker) != answer:
+                self.beats[worker] = answer
+                self.run.scheduler.progress(worker, now)
+        elif call.unit is None:
+            self.run.scheduler.worker_ready(worker)
+        else:
+            self.run.settle(worker, call.unit, answer, now)
+            if isinstance(answer, UnitFault) and answer.device_lost:
+                # After an error of the device nothing on it can be trusted.
+                self.lose(worker, answer.reason, now, charged=False)
 
     def lose(self, worker: str, reason: str, now: float, *, charged: bool = True) -> None:
-        """An actor is gone, or must go."""
+        """End an actor, if it still lives, and record that it is lost."""
         self._end(worker)
         if worker in self.run.scheduler.starting:
             self.run.scheduler.start_failed(worker, reason, now)
         else:
-            self.run.lost(worker, reason, now, charged=charged)
+            self.run.worker_lost(worker, reason, now, charged=charged)
 
     def _end(self, worker: str) -> None:
         check_alive()
@@ -156,12 +161,12 @@ class _Pool:
 
 
 def run_on_actors(run: Run) -> None:
-    """All waiting units of a run on warm actors, in the Ray runtime that is there.
+    """Run all pending units on warm actors, in the Ray runtime that is connected.
 
     Raises:
         JobError: no actor can be started.
-        RuntimeLostError: the runtime is this process's own, and a process of it was killed.
-        EsvError: what an actor met while it loaded the model.
+        RuntimeLostError: the runtime belongs to this process, and a process of it was killed.
+        EsvError: an actor cannot open its workplace.
     """
     check_alive()  # it may be one of an earlier job of this process
     pool = _pool_of(run)
@@ -171,24 +176,14 @@ def run_on_actors(run: Run) -> None:
     try:
         while not (scheduler.finished or scheduler.hopeless):
             now = time.monotonic()
-            pool.look_around(now)
+            pool.update_capacity(now)
             pool.start_missing(now)
-            pool.give_out(now)
-            pool.give_back(now)
+            pool.assign(now)
+            pool.end_spare(now)
             pool.ask_beats(now)
             run.tick(now)
             metrics.progress(run.progress)
-            refs = list(pool.pending)
-            if not refs:
-                time.sleep(min(_TICK_S, scheduler.idle_s(time.monotonic())))
-                continue
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0.02, fetch_local=False)
-            if not done:
-                patience = min(_TICK_S, scheduler.idle_s(time.monotonic()))
-                done, _ = ray.wait(refs, num_returns=1, timeout=patience, fetch_local=False)
-            now = time.monotonic()
-            for ref in done:
-                pool.settle(ref, now)
+            _settle_finished(pool)
         run.silence = None
         run.tick(time.monotonic())
         metrics.progress(run.progress)
@@ -200,11 +195,29 @@ def run_on_actors(run: Run) -> None:
             ray.kill(handle)
 
 
+def _settle_finished(pool: _Pool) -> None:
+    """Wait for calls to finish, or for the next tick."""
+    scheduler = pool.run.scheduler
+    refs = list(pool.pending)
+    if not refs:
+        time.sleep(min(_TICK_S, scheduler.idle_s(time.monotonic())))
+        return
+    done, _ = ray.wait(refs, num_returns=len(refs), timeout=0.02, fetch_local=False)
+    if not done:
+        time_limit = min(_TICK_S, scheduler.idle_s(time.monotonic()))
+        done, _ = ray.wait(refs, num_returns=1, timeout=time_limit, fetch_local=False)
+    now = time.monotonic()
+    for ref in done:
+        pool.settle(ref, now)
+
+
 def _pool_of(run: Run) -> _Pool:
-    there = nodes()
-    shape = shape_of(run.spec, there)
-    if run.spec.cluster.address is None and not fitting(there, shape):
-        raise SpecError(f"compute.threads: expected {lacking(there, shape)}, and no other will join this machine")
+    alive, cluster = nodes(), run.work.cluster
+    shape = shape_of(cluster, run.work.threads, alive)
+    if cluster.address is None and not capacity(alive, shape):
+        raise SpecError(
+            f"compute.threads: expected {missing_node(alive, shape)}, and no other node will join this machine"
+        )
     actor_class = ray.remote(UnitActor).options(
         **options_of(shape),
         max_restarts=0,

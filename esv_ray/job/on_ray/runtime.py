@@ -1,4 +1,4 @@
-"""The Ray runtime of a driver."""
+"""The Ray runtime of a driver: connected, or started on this machine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from esv_ray.errors import IncompleteError, SpecError, one_line
 from esv_ray.job.on_ray.limits import OBJECT_STORE_BYTES, WITHOUT_RAY, check_limits
 from esv_ray.job.on_ray.local_runtime import own_runtime, quieten
 from esv_ray.machine import cores, gpus
-from esv_ray.spec import JobSpec
+from esv_ray.spec import ClusterSpec
 from esv_ray.spec_values import digits
 
-# Ray keeps the first token that a process used, so that every runtime of this process has the same.
+# Ray keeps the first token that a process uses, so every runtime of this process has the same.
 _TOKEN = secrets.token_hex(32)
 
 _LAST_PORT = 2**16 - 1
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # calls of an actor that was given up; we tell of them ourselves
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of calls of a lost actor; the run reports them
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# A local runtime listens on loopback alone, and wants a token even there; without one in the environment Ray would
-# write it to the home folder. The first name is the switch by which Ray keeps to loopback on desktops.
+# A local runtime listens on loopback only, and requires a token even there; without one in the environment Ray would
+# write one to the home folder. The first variable is the switch by which Ray listens on loopback only on desktops.
 _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
@@ -38,59 +38,65 @@ _LOCAL = {
 }
 
 
-def check_address(spec: JobSpec) -> None:
-    """Knock at a given cluster's door before anything is planned: Ray itself tries for minutes.
+def check_address(cluster: ClusterSpec) -> None:
+    """Check that something answers at a cluster's address before anything is planned: Ray itself tries for minutes.
 
     Raises:
-        SpecError: nobody answers, or its port is none.
+        SpecError: nothing answers, or the port is not valid.
     """
-    host, colon, port = (spec.cluster.address or "").removeprefix("ray://").rpartition(":")
+    host, colon, port = (cluster.address or "").removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return  # this machine, `auto`, or a form that Ray judges itself
     number = digits(port, 5)
     if number is None or number > _LAST_PORT:
         raise SpecError(
             f"cluster.address: expected HOST:PORT, a port from 0 to {_LAST_PORT} in digits 0-9, "
-            f"got {spec.cluster.address!r:.100}"
+            f"got {cluster.address!r:.100}"
         )
     try:
         socket.create_connection((host, number), timeout=10).close()
     except OSError as error:
-        raise SpecError(
-            f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}; is the cluster up?"
-        ) from error
+        raise _unreachable(cluster, error, "; is the cluster up?") from error
+
+
+def _unreachable(cluster: ClusterSpec, error: Exception, advice: str = "") -> SpecError:
+    return SpecError(f"cluster.address: cannot reach Ray at {cluster.address}: {one_line(error)}{advice}")
 
 
 @contextmanager
-def ray_runtime(spec: JobSpec) -> Iterator[None]:
-    """A Ray runtime: the one that is there, the one at the address, or a new one on this machine alone.
+def ray_runtime(cluster: ClusterSpec, threads: int) -> Iterator[None]:
+    """Connect a Ray runtime: the one that this process has, the one at the address, or a new one on this machine.
+
+    Args:
+        cluster: where the job runs.
+        threads: cores of an actor; a new runtime has enough for its actors.
 
     Raises:
-        SpecError: none can be reached at the address, or this machine lacks what one needs.
-        IncompleteError: none could be started here.
+        SpecError: the address cannot be reached, or this machine lacks what a runtime needs.
+        IncompleteError: a runtime could not be started here.
     """
-    local = spec.cluster.address is None
+    local = cluster.address is None
     with _environment({**_ALWAYS, **(_LOCAL if local else {})}), ExitStack() as own:
-        import ray  # not before: it reads some of these when it is imported
+        import ray  # not before: it reads some of these variables when it is imported
 
         if ray.is_initialized():
             yield
             return
         if local:
             quieten()
-            check_limits(gpus() or cores() if spec.cluster.actors == "auto" else spec.cluster.actors)
-        options = _local(spec, own.enter_context(own_runtime())) if local else _remote(spec)
+            check_limits(gpus() or cores() if cluster.actors == "auto" else cluster.actors)
+            options = _local_options(cluster, threads, own.enter_context(own_runtime()))
+        else:
+            options = {"address": cluster.address}
         try:
             with _own_sigterm_handler():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except Exception as error:  # Ray raises bare ones, too, where a process of its own ends while it starts
+        except Exception as error:  # Ray raises a bare Exception, too, if one of its processes ends while it starts
             if local:
                 raise IncompleteError(
-                    f"cannot start Ray on this machine: {one_line(error)}; run again to go on, {WITHOUT_RAY}"
+                    f"cannot start Ray on this machine: {one_line(error)}; run again to resume, {WITHOUT_RAY}"
                 ) from error
-            raise SpecError(
-                f"cluster.address: cannot reach Ray at {spec.cluster.address}: {one_line(error)}"
-            ) from error
+            raise _unreachable(cluster, error) from error
         try:
             yield
         finally:
@@ -99,7 +105,7 @@ def ray_runtime(spec: JobSpec) -> Iterator[None]:
 
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """Keep the handler of SIGTERM: Ray installs one that raises SystemExit, and leaves it there."""
+    """Keep the handler of SIGTERM: Ray installs one that raises SystemExit, and leaves it installed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,11 +118,10 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _local(spec: JobSpec, folder: Path) -> dict[str, Any]:
-    wished = spec.cluster.actors
+def _local_options(cluster: ClusterSpec, threads: int, folder: Path) -> dict[str, Any]:
     return {
         "address": "local",
-        "num_cpus": max(cores(), spec.compute.threads * (1 if wished == "auto" else wished)),
+        "num_cpus": max(cores(), threads * (1 if cluster.actors == "auto" else cluster.actors)),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
@@ -124,14 +129,10 @@ def _local(spec: JobSpec, folder: Path) -> dict[str, Any]:
     }
 
 
-def _remote(spec: JobSpec) -> dict[str, Any]:
-    return {"address": spec.cluster.address}
-
-
 @contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user set stays as it is."""
-    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while; those that the user set are unchanged."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(missing)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Folders for Ray's sockets and logs that only this user can enter, and that nobody else can put others in place of."""
+"""Folders for Ray's sockets and logs that only this user can enter, and that no other user can replace."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from esv_ray.machine import others_can_rename
 
 PREFIX = "esv-ray-"
 OWNED = "ESV_RAY_RUNTIME"
-"""The environment variable of all processes of a runtime that names its folder."""
+"""Environment variable of all processes of a runtime; it holds the folder."""
 
 _SOCKET_BYTES = 107 if sys.platform == "linux" else 103  # of a path, by the kernel's sockaddr_un
 _BELOW = len(f"/{PREFIX}01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 _TRIAL_BYTES = 2**16
-_GONE_S = 3.0  # until killed processes are gone
+_GONE_S = 3.0  # allowed for killed processes to end
 
 _log = logging.getLogger("esv_ray")
 
 
 def new_folder() -> tuple[Path, int]:
-    """Make a folder that only this user can enter; what killed commands left is removed before.
+    """Make a folder that only this user can enter, after removing what killed commands left.
 
     Returns:
-        The folder, and a descriptor whose lock says that it is in use; the kernel drops it with the process.
+        The folder, and a descriptor that holds its lock while it is in use; the kernel releases it with the process.
 
     Raises:
-        SpecError: there is no place for it.
+        SpecError: no place is suitable.
     """
     refused = {}
     for place, chosen, why in _places():
@@ -65,7 +65,7 @@ def _new_folder(place: Path) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         if not (_held(lock) and folder.exists()):
-            os.close(lock)  # another command that starts now took it for left
+            os.close(lock)  # another command that starts now took it for a leftover
             continue
         try:
             _try_out(folder)
@@ -77,7 +77,7 @@ def _new_folder(place: Path) -> tuple[Path, int]:
 
 
 def _try_out(folder: Path) -> None:
-    """Make a socket and a file in a folder: some file systems have no sockets, or no room.
+    """Make a socket and a file in a folder: some file systems have no sockets, or no space.
 
     Raises:
         OSError: it cannot be done.
@@ -91,21 +91,21 @@ def _try_out(folder: Path) -> None:
 
 
 def _held(descriptor: int) -> bool:
-    """Whether this process holds the lock of a folder from here on, or nobody can."""
+    """Lock a folder; return False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # some file systems have no locks: nobody will take it for left
+    except OSError:  # some file systems have no locks: no process will take it for a leftover
         return True
     return True
 
 
 def _places() -> Iterator[tuple[Path, bool, str | None]]:
-    """Find where a private folder may be: paths short enough for sockets, which nobody else can change.
+    """Find where a private folder may be: paths short enough for sockets, which no other user can change.
 
     Yields:
-        A place, whether the user chose it for Ray, and why it cannot be used; None: it can.
+        A place, whether the user chose it for Ray, and why it is unsuitable or None.
     """
     chosen = os.environ.get("RAY_TMPDIR")
     try:
@@ -123,11 +123,11 @@ def _places() -> Iterator[tuple[Path, bool, str | None]]:
 
 
 def _objection(place: Path, *, trusted: bool) -> str | None:
-    """Why a private folder cannot be in a place; None: it may.
+    """Return why a place is unsuitable for a private folder, or None.
 
     Args:
-        place: a path without links.
-        trusted: whether the user answers for who can rename what is in it.
+        place: path without links.
+        trusted: whether the user chose the place, and with it who can rename its contents.
     """
     if not str(place).isascii():
         return "letters beyond ASCII, which Ray cannot read"
@@ -144,7 +144,7 @@ def _objection(place: Path, *, trusted: bool) -> str | None:
 
 
 def remove_left(place: Path) -> None:
-    """End and remove what killed commands of this user left in a folder."""
+    """End the processes and remove the folders that killed commands of this user left in a place."""
     for folder in place.glob(f"{PREFIX}*"):
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -152,7 +152,7 @@ def remove_left(place: Path) -> None:
             continue
         try:
             if os.fstat(lock).st_uid == os.getuid():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when its owner is gone
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when its owner ends
                 end_processes(folder)
                 remove_folder(folder)
         except OSError:  # in use, or no locks
@@ -162,7 +162,7 @@ def remove_left(place: Path) -> None:
 
 
 def end_processes(folder: Path) -> None:
-    """Kill what is left of the runtime of a folder, such as stopped actors, which outlive their raylet."""
+    """Kill the remaining processes of a folder's runtime, such as stopped actors, which outlive their raylet."""
     until = time.monotonic() + _GONE_S
     while (left := _processes(folder)) and time.monotonic() < until:
         for pid in left:
@@ -173,7 +173,7 @@ def end_processes(folder: Path) -> None:
 
 def _processes(folder: Path) -> list[int]:
     mark, found = os.fsencode(f"{OWNED}={folder}"), []
-    for entry in Path("/proc").glob("[0-9]*"):  # there is none on other systems than Linux
+    for entry in Path("/proc").glob("[0-9]*"):  # Linux only; empty elsewhere
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
@@ -183,7 +183,7 @@ def _processes(folder: Path) -> list[int]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder whose processes are gone, or are about to be."""
+    """Remove a folder whose processes have ended, or are about to."""
     until = time.monotonic() + _GONE_S
     while folder.exists() and time.monotonic() < until:
         shutil.rmtree(folder, ignore_errors=True)

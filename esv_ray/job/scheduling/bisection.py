@@ -1,98 +1,100 @@
-"""Which videos of a unit are at fault: group testing by halves, one probe at a time."""
+"""Search for the rows of a unit that make it fail: group testing by halves, one probe at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MOST_SOLO_FAULTS = 2  # of a single video, before it is condemned
-MOST_INQUESTS = 3  # into one unit
+MOST_FAULTS_OF_A_ROW = 2  # of a single row, before it counts as poisoned
+MOST_PASSES = 3  # over one unit
 
-Rows = tuple[int, int]  # start, stop
+Rows = tuple[int, int]
+"""First row, and the row after the last."""
 
 
 @dataclass
-class Inquest:
-    """The search for the videos that make a unit of `rows` rows fail.
+class Bisection:
+    """The search through a unit of `rows` rows.
 
-    After a fault its first half is looked at; after a video is condemned, or rows are cleared, the largest range left:
-    so the first offender is found in log2(rows) steps, and evidence that others are well comes early.
+    After a fault the first half of the rows is probed next; after a row is found poisoned, or a probe succeeds, the
+    largest range left. So the first poisoned row is found in log2(rows) steps, and evidence that other rows are fine
+    comes early.
 
     Attributes:
-        rows: of the unit.
-        condemned: rows found at fault, and why.
-        next: the rows to compute now; None: the unit as a whole, without the condemned.
+        rows: rows of the unit.
+        poisoned: poisoned rows, and why.
+        probe: rows to compute next; None: the whole unit without the poisoned rows.
     """
 
     rows: int
-    condemned: dict[int, str] = field(default_factory=dict)
-    next: Rows | None = None
+    poisoned: dict[int, str] = field(default_factory=dict)
+    probe: Rows | None = None
     _left: list[Rows] = field(default_factory=list)
-    _sibling: dict[Rows, Rows] = field(default_factory=dict)  # of two halves of what failed, the one looked at later
-    _solo_faults: int = 0
-    _held: int = 0  # inquests so far
+    _sibling: dict[Rows, Rows] = field(default_factory=dict)  # first half of failed rows -> their second half
+    _faults_of_row: int = 0
+    _passes: int = 0
 
     def __post_init__(self) -> None:
-        self.again()
+        self.start_again()
 
-    def again(self) -> bool:
-        """Look into the unit once more, since as a whole it failed again; False if that has been done often enough."""
-        self._held += 1
-        found_before = self._held == 1 or bool(self.condemned)
-        if self._held > MOST_INQUESTS or not found_before:
+    def start_again(self) -> bool:
+        """Search once more, because the whole unit failed again; return False if that is of no use."""
+        self._passes += 1
+        productive = self._passes == 1 or bool(self.poisoned)
+        if self._passes > MOST_PASSES or not productive:
             return False
         self._left = []
         start = 0
-        for row in [*sorted(self.condemned), self.rows]:
+        for row in [*sorted(self.poisoned), self.rows]:
             if start < row:
                 self._left.append((start, row))
             start = row + 1
-        if self._held == 1 and self.rows > 1:
+        if self._passes == 1 and self.rows > 1:
             self._split(self._left.pop())  # as a whole it has failed often enough
         else:
-            self._largest()
-        return self.next is not None
+            self._probe_largest()
+        return self.probe is not None
 
-    def cleared(self) -> None:
-        """The rows `next` were computed without harm."""
-        assert self.next is not None, "something was looked at"
-        # What failed holds an offender: if it is not in the first half, there is no need to ask the second as a whole.
-        sibling = self._sibling.pop(self.next, None)
+    def succeeded(self) -> None:
+        """Record that the probe raised no fault."""
+        assert self.probe is not None, "a probe was running"
+        # Failed rows hold a poisoned one: if it is not in the first half, the second half need not be probed whole.
+        sibling = self._sibling.pop(self.probe, None)
         if sibling in self._left and sibling[1] - sibling[0] > 1:
             self._left.remove(sibling)
             self._split(sibling)
         else:
-            self._largest()
+            self._probe_largest()
 
-    def guilty(self, reason: str) -> int | None:
-        """The rows `next` failed; returns the row that is condemned thereby, if any."""
-        assert self.next is not None, "something was looked at"
-        start, stop = self.next
-        self._sibling.pop(self.next, None)
+    def failed(self, reason: str) -> int | None:
+        """Record that the probe failed; return the row that is poisoned by this evidence, if any."""
+        assert self.probe is not None, "a probe was running"
+        start, stop = self.probe
+        self._sibling.pop(self.probe, None)
         if stop - start > 1:
-            self._split(self.next)
+            self._split(self.probe)
             return None
-        self._solo_faults += 1
-        if self._solo_faults < MOST_SOLO_FAULTS:
+        self._faults_of_row += 1
+        if self._faults_of_row < MOST_FAULTS_OF_A_ROW:
             return None
-        self.condemned[start] = reason
-        self._largest()
+        self.poisoned[start] = reason
+        self._probe_largest()
         return start
 
     def _split(self, rows: Rows) -> None:
         start, stop = rows
         middle = (start + stop) // 2
         self._left.append((middle, stop))
-        self._look_at((start, middle))
+        self._set_probe((start, middle))
         self._sibling[start, middle] = (middle, stop)
 
-    def _largest(self) -> None:
+    def _probe_largest(self) -> None:
         if not self._left:
-            self._look_at(None)
+            self._set_probe(None)
             return
         rows = max(self._left, key=lambda rows: rows[1] - rows[0])
         self._left.remove(rows)
-        self._look_at(rows)
+        self._set_probe(rows)
 
-    def _look_at(self, rows: Rows | None) -> None:
-        self.next = rows
-        self._solo_faults = 1 if self.rows == 1 else 0  # as a unit it failed already
+    def _set_probe(self, rows: Rows | None) -> None:
+        self.probe = rows
+        self._faults_of_row = 1 if self.rows == 1 else 0  # the whole unit, which is this row, failed already

@@ -1,4 +1,4 @@
-"""The workers of a run and the units that each has: who may take more is found without looking at all of them."""
+"""Ready workers and their units, indexed so that a worker with capacity is found without a scan of all."""
 
 from __future__ import annotations
 
@@ -8,81 +8,81 @@ MOST_IN_FLIGHT = 2
 
 
 @dataclass
-class Crew:
-    """Workers that are ready.
+class Workers:
+    """Ready workers.
 
     Attributes:
-        in_flight: units of each, oldest first.
-        alone: workers that a suspect has for itself, and it.
-        draining: workers that take nothing until they are empty.
-        room: workers with 0, 1, ... units that may take more, in the order in which they came to that: no step looks
-            at all workers, of which there may be thousands.
-        seen: busy workers, and when each last made progress.
+        in_flight: units of each worker, oldest first.
+        alone: workers that run a suspect unit and nothing else, and that unit.
+        draining: workers that get no unit until they are idle.
+        available: workers that may take another unit, by their number of units (0, 1, ...), in the order in which they
+            came to it. There may be thousands of workers, so no step looks at all of them.
+        last_progress: time of the last progress of each busy worker.
     """
 
     in_flight: dict[str, list[int]] = field(default_factory=dict)
     alone: dict[str, int] = field(default_factory=dict)
     draining: dict[str, None] = field(default_factory=dict)
-    room: tuple[dict[str, None], ...] = field(default_factory=lambda: tuple({} for _ in range(MOST_IN_FLIGHT)))
-    seen: dict[str, float] = field(default_factory=dict)
+    available: tuple[dict[str, None], ...] = field(default_factory=lambda: tuple({} for _ in range(MOST_IN_FLIGHT)))
+    last_progress: dict[str, float] = field(default_factory=dict)
 
-    def join(self, worker: str) -> None:
-        """A worker is ready."""
+    def add(self, worker: str) -> None:
+        """Add a worker that is ready."""
         if worker in self.in_flight:
             raise ValueError(f"worker {worker} is known already")
         self.in_flight[worker] = []
-        self.room[0][worker] = None
+        self.available[0][worker] = None
 
-    def leave(self, worker: str) -> tuple[list[int], bool]:
-        """A worker is gone: the units that it had, and whether the one was alone. It may be unknown."""
+    def remove(self, worker: str) -> tuple[list[int], bool]:
+        """Remove a worker, known or not; return its units, and whether it ran one alone."""
         units = self.in_flight.pop(worker, [])
-        self.seen.pop(worker, None)
+        self.last_progress.pop(worker, None)
         self.draining.pop(worker, None)
-        for room in self.room:
-            room.pop(worker, None)
+        for workers in self.available:
+            workers.pop(worker, None)
         return units, self.alone.pop(worker, None) is not None
 
-    def free(self, depth: int = 0) -> str | None:
-        """A worker with so many units that may take another."""
-        return next(iter(self.room[depth]), None)
+    def first_with(self, units: int = 0) -> str | None:
+        """Return a worker that has this many units and may take another."""
+        return next(iter(self.available[units]), None)
 
     def give(self, worker: str, unit: int, now: float, *, alone: bool = False) -> None:
-        """A worker gets a unit."""
+        """Assign a unit to a worker."""
         units = self.in_flight[worker]
-        self.room[len(units)].pop(worker)
+        self.available[len(units)].pop(worker)
         units.append(unit)
         if alone:
             self.alone[worker] = unit
         elif len(units) < MOST_IN_FLIGHT:
-            self.room[len(units)][worker] = None
-        self.seen.setdefault(worker, now)
+            self.available[len(units)][worker] = None
+        self.last_progress.setdefault(worker, now)
 
     def release(self, worker: str, unit: int, now: float) -> None:
-        """A worker is through with a unit."""
+        """Take back a unit that a worker finished."""
         units = self.in_flight[worker]
         if len(units) < MOST_IN_FLIGHT:
-            self.room[len(units)].pop(worker, None)
+            self.available[len(units)].pop(worker, None)
         units.remove(unit)
         self.alone.pop(worker, None)
         if units:
-            self.seen[worker] = now
+            self.last_progress[worker] = now
         else:
-            self.seen.pop(worker)
+            self.last_progress.pop(worker)
             self.draining.pop(worker, None)
         if worker not in self.draining:
-            self.room[len(units)][worker] = None
+            self.available[len(units)][worker] = None
 
-    def drain(self, wanted: int) -> None:
-        """Let some workers run empty."""
-        while len(self.draining) < wanted and (worker := self.free(1)) is not None:
-            self.room[1].pop(worker)
+    def drain(self, count: int) -> None:
+        """Let up to `count` workers become idle."""
+        while len(self.draining) < count and (worker := self.first_with(1)) is not None:
+            self.available[1].pop(worker)
             self.draining[worker] = None
 
     def progress(self, worker: str, now: float) -> None:
-        """A worker showed that its work goes on."""
-        if worker in self.seen:
-            self.seen[worker] = now
+        """Record that a worker made progress."""
+        if worker in self.last_progress:
+            self.last_progress[worker] = now
 
     def stalled(self, now: float, after_s: float) -> list[str]:
-        """Workers with work that showed no progress for so long."""
-        return [worker for worker, seen in self.seen.items() if now - seen >= after_s]
+        """Return the busy workers without progress for `after_s` seconds."""
+        return [worker for worker, last in self.last_progress.items() if now - last >= after_s]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esv_ray.errors import JobError, SpecError
-from esv_ray.job.resources import ActorShape, fitting
+from esv_ray.job.resources import ActorShape, capacity
 from esv_ray.spec import JobSpec
 from esv_ray.spec_yaml import write_plain
 from esv_ray.submit.kubernetes.manifest_options import check_cron, check_image, check_namespace, check_places, set_image
@@ -188,11 +188,9 @@ def _for_groups(spec: JobSpec, groups: Sequence[Mapping[str, Any]], namespace: s
     if share == "auto":
         share = cluster["gpus_per_actor"] = 1.0 if any(node["GPU"] for node, _ in nodes) else 0.0
     shape = ActorShape(spec.compute.threads, share)
-    room = sum(fitting([node], shape) * most for node, most in nodes)
+    room = sum(capacity([node], shape) * most for node, most in nodes)
     if not room:
-        raise SpecError(
-            f"no worker group of the overlay has room for an actor of {shape.in_words()}; see compute.threads"
-        )
+        raise SpecError(f"no worker group of the overlay has room for an actor of {shape}; see compute.threads")
     if spec.cluster.actors == "auto":
         cluster["actors"] = room
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})

@@ -99,7 +99,7 @@ def _ask_nodes(spec: JobSpec, file: str | None) -> list[dict[str, Any]]:
     """Every node (of very many, some): its versions, and what it cannot do."""
     from esv_ray.job.on_ray.runtime import ray_runtime
 
-    with ray_runtime(spec):
+    with ray_runtime(spec.cluster, spec.compute.threads):
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,0 +1,75 @@
+"""Progress of a run, as the driver reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from esv_ray.job.work import RowCounts
+
+Ended = Literal["done", "incomplete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a run.
+
+    Attributes:
+        total: videos of the job.
+        resumed: videos that earlier runs committed.
+        units, units_done, units_failed: units of the job; those committed so far; those given up in this run.
+        units_missing: units that were committed and are not in the output at the end of the run.
+        repeated: ids that occur in several files, in one line, found at the end of the run; empty where none does.
+        counts: videos that this run committed.
+        reasons: failed videos of this run by reason, numbers in it replaced.
+        actors: ready actors.
+        busy_actors: ready actors with work.
+        starting: actors that were started and are not ready.
+        waiting_for: what the cluster lacks to hold any actor; None if nothing is lacking.
+        silence: which actors make no progress, in words; None if all do.
+        silent_actors: number of actors without progress.
+        seconds: time since the first unit was assigned.
+        read_s, compute_s, commit_s: seconds of all actors together.
+    """
+
+    total: int
+    resumed: int
+    units: int = 0
+    units_done: int = 0
+    units_failed: int = 0
+    units_missing: int = 0
+    repeated: str = ""
+    counts: RowCounts = field(default_factory=RowCounts)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    actors: int = 0
+    busy_actors: int = 0
+    starting: int = 0
+    waiting_for: str | None = None
+    silence: str | None = None
+    silent_actors: int = 0
+    seconds: float = 0.0
+    read_s: float = 0.0
+    compute_s: float = 0.0
+    commit_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Videos per second of this run."""
+        return self.counts.rows / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the job is done at this rate; None without a rate, or if all busy actors are silent."""
+        left = self.total - self.resumed - self.counts.rows
+        all_silent = 0 < self.busy_actors <= self.silent_actors
+        return left / self.rate if self.rate > 0 and not all_silent else None
+
+    @property
+    def device_busy(self) -> float:
+        """Share of the actors' time in which their devices computed; units count when they are committed."""
+        whole = self.seconds * self.actors
+        return min(1.0, self.compute_s / whole) if whole > 0 else 0.0
+
+
+Report = Callable[[Progress], None]
