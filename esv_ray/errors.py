@@ -26,21 +26,21 @@ class StorageError(DataError):
     """A storage that refuses or does not answer.
 
     Attributes:
-        passing: whether it may answer later; else something must be put right first, such as room or permissions.
-        full: whether it lacks room.
+        transient: whether a later try may succeed; else something must be fixed first, such as permissions.
+        full: whether there is no space left.
     """
 
-    def __init__(self, message: str, *, passing: bool = True, full: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = True, full: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
         self.full = full
 
     def __reduce__(self) -> tuple[Callable[..., StorageError], tuple[str, bool, bool]]:
-        return _storage_error, (str(self), self.passing, self.full)
+        return _storage_error, (str(self), self.transient, self.full)
 
 
-def _storage_error(message: str, passing: bool, full: bool) -> StorageError:
-    return StorageError(message, passing=passing, full=full)
+def _storage_error(message: str, transient: bool, full: bool) -> StorageError:
+    return StorageError(message, transient=transient, full=full)
 
 
 class ModelError(EsvError):

@@ -249,7 +249,7 @@ def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Ite
     """
     spec = _load(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
-    return spec.model_copy(update={**places, "code": check_packages([*spec.code, *code])})
+    return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
 
 
 def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 
 # A spec is a page of text. Aliases and deep nesting could blow a small file up, so those are refused too.
 MOST_BYTES = 100_000
@@ -166,7 +166,7 @@ def _why(error: Exception) -> str:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if mark is not None and "'\\t'" in str(error):
         return f"line {mark.line + 1}, column {mark.column + 1}: expected a space, got a tab; replace it by spaces"
-    return " ".join(str(error).split())[:200]
+    return short_text(error, 200)
 
 
 def read_value(text: str) -> Any:

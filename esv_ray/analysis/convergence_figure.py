@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esv_ray.analysis.convergence import Point
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -92,5 +92,5 @@ def write_figure(points: Sequence[Point], path: Path) -> tuple[list[Path], str]:
     try:
         figure.write_image(picture, scale=2)
     except (RuntimeError, OSError) as error:  # it needs a browser
-        return [path], f"no {picture.name}: {' '.join(str(error).split())[:200]}"
+        return [path], f"no {picture.name}: {short_text(error, 200)}"
     return [path, picture], ""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, short_text
 from esv_ray.output.manifest import existing_manifest
 
 
@@ -163,6 +163,6 @@ def _read(output: str, folder: str) -> pa.Table:
             try:
                 tables.append(pq.read_table(file))
             except pa.ArrowException as error:
-                what = " ".join(str(error).split())[:200]
+                what = short_text(error, 200)
                 raise DataError(f"{where}: not readable ({what}); see esv verify {output}") from None
     return pa.concat_tables(tables)

@@ -16,7 +16,7 @@ from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
-from esv_ray.errors import EsvError, IncompleteError, StorageError
+from esv_ray.errors import EsvError, IncompleteError, StorageError, short_text
 from esv_ray.signals import INTERRUPTED, tell_interrupted, was_interrupted
 
 INCOMPLETE, WRONG_REQUEST = 1, 2
@@ -88,7 +88,7 @@ def _limit(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return "this process could not write so large a file; raise ulimit -f"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no room is left on a disk ({' '.join(str(error).split())}); free some"
+        return f"no room is left on a disk ({short_text(error)}); free some"
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return "no folder for temporary files can be written; free some room, raise ulimit -f, or set TMPDIR"
     return None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
+from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
 from esv_ray.output.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.parallel import READERS, in_parallel
@@ -144,11 +144,5 @@ def check_attributions(output: str, unit: Unit, job: str) -> None:
 
 def _metadata(where: str) -> pq.FileMetaData:
     doing = "read the output"
-    with storage.locating(where, doing), storage.reader(where, doing) as file:
-        try:
-            return pq.read_metadata(file)
-        except pa.ArrowException as error:
-            raise DataError(
-                f"{where}: expected a Parquet file: {' '.join(str(error).split())[:200]}; "
-                "`esv verify --repair` on the output moves it aside, then run the job again"
-            ) from None
+    with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+        return pq.read_metadata(file)

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, short_text
 from esv_ray.input.columns import names_of
 from esv_ray.input.parquet.footers import parse_row_groups
 from esv_ray.input.parquet.pages import chunk_size
 from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.machine import host_memory
+
+
+@contextmanager
+def parquet_errors(where: str) -> Iterator[None]:
+    """Turn what Arrow raises on a broken file of an output into a `DataError`; errors of a disk go through."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{where}: not readable as Parquet: {short_text(error, 200)}; `esv verify --repair` on the output moves it "
+            "aside, then run the job again"
+        ) from None
+
+
+def open_parquet(data: bytes, where: str) -> pq.ParquetFile:
+    """Open the content of a file of an output.
+
+    Raises:
+        DataError: it is not Parquet.
+    """
+    with parquet_errors(where):
+        return pq.ParquetFile(io.BytesIO(data))
 
 
 def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData, str]:
@@ -36,7 +61,7 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
     """
     data = storage.read_bytes(url, "read the output")
     text = [field.name for field in schema if pa.types.is_string(field.type)]
-    try:
+    with parquet_errors(where):
         found = pq.ParquetFile(io.BytesIO(data)).schema_arrow
         names = names_of(found, where)
         if not found.equals(schema, check_metadata=False):
@@ -50,8 +75,6 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
         _check_room(_text_bytes(table, text), room, where)
         table = table.cast(schema)
         table.validate(full=True)  # text that is not UTF-8 among the rest
-    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
-        raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
 
 

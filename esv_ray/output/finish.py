@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
+from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.output.repeats import Repeats, find_repeats
@@ -118,11 +118,8 @@ def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], 
             break
         where = videos_url(output, unit)
         doing = "read the videos table"
-        with storage.locating(where, doing), storage.reader(where, doing) as file:
-            try:
-                table = pq.read_table(file, columns=["video_id", "status", "reason"])
-            except pa.ArrowException as error:
-                raise DataError(f"{where}: not readable: {' '.join(str(error).split())[:200]}") from None
+        with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+            table = pq.read_table(file, columns=["video_id", "status", "reason"])
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
         named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)
     return tuple(named)[:_NAMED]

@@ -24,12 +24,12 @@ from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
-from esv_ray.storage.transport.faults import Patience, attempt, locating, patience
+from esv_ray.storage.transport.faults import RetryPolicy, attempt, locating, retry_policy
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
-    "Patience",
     "RangeFile",
+    "RetryPolicy",
     "State",
     "absolute",
     "attempt",
@@ -54,12 +54,12 @@ __all__ = [
     "locating",
     "move",
     "open_location",
-    "patience",
     "protocol_of",
     "read_bytes",
     "reader",
     "remove",
     "replace",
+    "retry_policy",
     "root_of",
     "spelled",
     "state",

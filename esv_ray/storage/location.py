@@ -12,9 +12,9 @@ from typing import Any
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from esv_ray.errors import EsvError, SpecError
+from esv_ray.errors import EsvError, SpecError, short_text
 from esv_ray.storage.spelling import check_text, decoded, encoded, has_credentials, without_credentials
-from esv_ray.storage.transport.answers import is_unsigned, passes, short
+from esv_ray.storage.transport.answers import is_transient, is_unsigned
 from esv_ray.storage.transport.bounds import web_session
 from esv_ray.storage.transport.clients import (
     client_of,
@@ -25,7 +25,8 @@ from esv_ray.storage.transport.clients import (
     not_known,
     quieten,
 )
-from esv_ray.storage.transport.faults import patience, told
+from esv_ray.storage.transport.faults import retry_policy
+from esv_ray.storage.transport.messages import data_error
 from esv_ray.storage.transport.s3_session import s3_sessions
 
 _PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
@@ -67,12 +68,12 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         lacking = not_known(url) or no_account(url, error) or no_java(url, error)
         if lacking is not None:
             raise lacking from error
-        if is_unsigned(error) or passes(error):
-            raise told(url, "open", error, 1, 0.0) from error
+        if is_unsigned(error) or is_transient(error):
+            raise data_error(url, "open", error, 1, 0.0) from error
         if not isinstance(error, ValueError | TypeError | OSError | EOFError):
             raise
         raise SpecError(
-            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {short(error)}"
+            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {short_text(error)}"
         ) from error
     for client in (fs, getattr(fs, "fs", fs)):  # one behind a cache, too
         if _protocols(client) & {"s3", "s3a"}:
@@ -117,7 +118,7 @@ def _check_parts(url: str) -> None:
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """Options of a protocol's client: bounded waits, answers that are counted; the user's own win."""
+    """Options of a protocol's client: bounded waiting, counted answers; the user's own settings win."""
     if protocol in ("s3", "s3a"):
         return {"config_kwargs": _s3_settings()}
     name = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
@@ -138,8 +139,8 @@ def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
 def _s3_settings() -> dict[str, Any]:
     """Settings of botocore's client: one try, bounded waits; the user's own win."""
     given = _configured(("s3", "s3a"), "config_kwargs")
-    waits = patience()
-    ours = {"connect_timeout": waits.connect, "read_timeout": waits.read, "retries": {"total_max_attempts": 1}}
+    policy = retry_policy()
+    ours = {"connect_timeout": policy.connect, "read_timeout": policy.read, "retries": {"total_max_attempts": 1}}
     ours |= s3_sessions()
     # A copy: botocore writes into what it is given.
     return ours | given | {"retries": dict(given.get("retries", ours["retries"]))}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from esv_ray import storage
-from esv_ray.errors import EsvError
+from esv_ray.errors import EsvError, short_text
 from esv_ray.output.layout import PROGRESS
 from esv_ray.submit.submission import ENDED
 
@@ -70,7 +70,7 @@ def standing_of(
             read = json.loads(storage.read_bytes(where, "read the progress", most=2**20))
             progress = read if isinstance(read, dict) else None
     except (EsvError, ValueError, RecursionError) as error:  # not everybody who may see jobs may read their storage
-        unread = " ".join(str(error).split())
+        unread = short_text(error)
     at_work = progress.get("partition") if progress else None
     partition = None
     if isinstance(at_work, str) and "/" not in at_work and at_work not in ("", ".", ".."):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import DataError, SpecError, short_text
 
 _FILE_BYTES = 256 * 2**20
 _GROUP_BYTES = 16 * 2**20
@@ -51,7 +51,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
         except OSError as error:
             if isinstance(error, FileNotFoundError | PermissionError):
                 raise
-            raise DataError(f"{source}: expected an HDF5 file: {' '.join(str(error).split())[:200]}") from None
+            raise DataError(f"{source}: expected an HDF5 file: {short_text(error, 200)}") from None
         with opened as hdf:
             try:
                 return _write(_group(hdf, split, source), source, out)
@@ -60,7 +60,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
                 raise DataError(
                     (f"{out} holds a part of the table, remove it: " if left else "")
                     + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
-                    f"structure ({' '.join(str(error).split())[:200]})"
+                    f"structure ({short_text(error, 200)})"
                 ) from None
 
 

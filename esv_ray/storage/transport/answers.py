@@ -82,14 +82,14 @@ class BeyondError(OSError):
     """A store sends more than was asked for, goes on without end, or says what no store says."""
 
 
-def of_a_store(error: BaseException) -> bool:
+def is_store_error(error: BaseException) -> bool:
     """Whether an exception is what a store, or the client of one, says; others are nobody's to translate."""
     return isinstance(error, OSError) or any(
         kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__
     )
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether a fault may be gone at the next try: servers overloaded or restarted, connections and bodies cut."""
     if is_full(error) or is_unsigned(error):
         return False
@@ -193,9 +193,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             getattr(one, "os_error", None),
             told.get("error") if isinstance(told, dict) else None,
         ]
-
-
-def short(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,9 +1,9 @@
 """What one request to a store may take: seconds, bytes and pages. A store that drips, or never ends, is cut off.
 
-Time-outs of clients look at the pause between two bytes alone, so that one byte a second passes them for ever. Here a
-request has `Patience.request` seconds, and one more for every `Patience.rate` bytes that it moved: a slow but honest
-download goes on. What arrives through aiohttp (the clients of S3, of Google and of the web) and from disks is counted
-as it arrives; of other clients (Azure's) nothing is seen, and what was asked for counts as moved.
+Timeouts of clients limit only the pause between two bytes, so that an answer of one byte per second never ends. Here a
+request has `RetryPolicy.request` seconds, plus one for every `RetryPolicy.rate` bytes that it moved: a slow but honest
+download is not cut off. What arrives through aiohttp (the clients of S3, Google and the web) and from disks is counted
+as it arrives; of other clients (Azure's) nothing can be counted, and the bytes that were requested count as moved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from esv_ray.storage.transport.answers import BeyondError
-from esv_ray.storage.transport.faults import patience
+from esv_ray.storage.transport.faults import retry_policy
 
 SLACK = 2**20
 """Bytes that any answer may have beside what was asked for: errors, redirects, what is told of an object."""
@@ -45,9 +45,9 @@ class Bound:
             entries: most entries of the listing that is asked for; None: it is none.
         """
         listing = entries or 0
-        waits = patience()
+        policy = retry_policy()
         self._begun = time.monotonic()
-        self._request, self._rate = waits.request, waits.rate
+        self._request, self._rate = policy.request, policy.rate
         self._most = gives + SLACK + listing * _ENTRY_BYTES
         self._asked, self._sent = gives + listing * _UNSEEN_BYTES, takes
         self._counted = False
@@ -159,6 +159,6 @@ def web_session() -> dict[str, Any]:
     """Arguments of an ``aiohttp.ClientSession`` whose answers are counted, and which has no bound of 300 s in all."""
     from aiohttp import ClientTimeout
 
-    waits = patience()
-    timeout = ClientTimeout(total=None, sock_connect=waits.connect, sock_read=waits.read)
+    policy = retry_policy()
+    timeout = ClientTimeout(total=None, sock_connect=policy.connect, sock_read=policy.read)
     return {"response_class": counted_response(), "timeout": timeout}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fsspec.core import split_protocol
 from fsspec.registry import known_implementations, registry
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 
 # Protocols that a client registers beside those that fsspec knows, but not before it is installed.
 _REGISTERED = {"abfss": "abfs", "dav": "webdav"}
@@ -90,7 +90,7 @@ def not_installed(url: str, error: ImportError) -> SpecError:
     """
     protocol = _protocol(url, _NEEDED | _PACKAGES | dict.fromkeys(_own_packages(), ""))
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-    return _missing(url, protocol, f" ({' '.join(str(cause).split())})")
+    return _missing(url, protocol, f" ({short_text(cause)})")
 
 
 def not_known(url: str) -> SpecError | None:

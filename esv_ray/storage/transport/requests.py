@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from esv_ray.errors import short_text
 from esv_ray.storage.location import in_memory, is_local
-from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, of_a_store, short
+from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, is_store_error
 from esv_ray.storage.transport.bounds import Bound, current
 
 T = TypeVar("T")
@@ -167,8 +168,8 @@ def _ask(
         if bound.refused is not None:  # however the client put it
             raise bound.refused from error
         if isinstance(error, FileNotFoundError) and not (is_local(fs) or is_absence(error, arguments[0])):
-            raise RefusedError(short(error.__cause__ or error)) from error
-        if isinstance(error, _MALFORMED) and not (in_memory(fs) or of_a_store(error)):
+            raise RefusedError(short_text(error.__cause__ or error)) from error
+        if isinstance(error, _MALFORMED) and not (in_memory(fs) or is_store_error(error)):
             raise BeyondError(f"its client cannot read the answer ({type(error).__name__}: {error})") from error
         raise
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 from esv_ray.spec_yaml import Dumper
 
 _TAG = "tag:yaml.org,2002:"
@@ -68,7 +68,7 @@ def read_objects(text: str, where: str) -> list[Any]:
     try:
         return [one for one in yaml.load_all(text, Loader=_Loader) if one]  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+        raise SpecError(f"{where}: not valid YAML: {short_text(error, 200)}") from None
 
 
 def as_yaml(objects: Sequence[object]) -> str:
