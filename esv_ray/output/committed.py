@@ -1,7 +1,7 @@
-"""Which units of a plan are on storage, and what their files say of themselves.
+"""Committed units of a plan on storage, and the footers of their files.
 
-Listings may be late, and stores may lose what they accepted. So a unit counts as committed only if both of its files
-are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
+Listings may be late, and stores may lose objects that they accepted. So a unit counts as committed only if both of its
+files are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def list_tables(output: str) -> Listing:
 
 
 def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
-    """Name the files that are in no plan, below the output; hidden ones, which readers of tables skip, are fine."""
+    """Return the files below the output that are not in the plan, but for hidden ones, which readers of tables skip."""
     planned = {unit.name for unit in units}
     return tuple(
         f"{folder}/{name}"
@@ -47,7 +47,7 @@ def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
 
 
 def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None:
-    """Refuse an output with files that are not of its job.
+    """Refuse an output with files of another job.
 
     Raises:
         JobError: names them.
@@ -62,7 +62,7 @@ def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None
 
 
 def committed_units(output: str, units: Sequence[Unit], listed: Listing | None = None) -> list[Unit]:
-    """Find the units both of whose files are there, in plan order.
+    """Find the units whose files both exist, in plan order.
 
     Args:
         output: of the job.
@@ -80,7 +80,7 @@ def committed_units(output: str, units: Sequence[Unit], listed: Listing | None =
 
 
 def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
-    """Look units up by name; return those both of whose files are there.
+    """Look units up by name; return those whose files both exist.
 
     Raises:
         DataError: the storage refuses.
@@ -92,22 +92,22 @@ def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
 
 
 def is_committed(output: str, unit: Unit) -> bool:
-    """Whether both files of a unit are there. The mark is looked up first: where it is missing, one request suffices.
+    """Return whether both files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
 
     Raises:
-        DataError: the storage refuses to say.
+        DataError: the storage does not say.
     """
     return storage.exists(videos_url(output, unit)) and storage.exists(attributions_url(output, unit))
 
 
 def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool) -> list[UnitFooter]:
-    """Read the marks of committed units, and see that they are of this job.
+    """Read the marks of committed units, and check that they are of this job.
 
     Args:
         output: of the job.
         units: committed ones.
         job: `Manifest.job`.
-        both: look at the attributions files' footers, too.
+        both: whether to check the footers of the attributions files, too.
 
     Raises:
         JobError: a file is of another job, or of other rows than the plan says.
@@ -137,7 +137,7 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
 
 
 def check_attributions(output: str, unit: Unit, job: str) -> None:
-    """See that a unit's attributions file is of this job; errors as for `read_footers_of`."""
+    """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
     where = attributions_url(output, unit)
     check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
 

@@ -1,4 +1,4 @@
-"""A committed file read back, whoever wrote it: bounded before Arrow decodes it, and of the contract's schema."""
+"""Reading committed files, which anybody may have written: size and schema are checked before decoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from esv_ray.machine import host_memory
 
 @contextmanager
 def parquet_errors(where: str) -> Iterator[None]:
-    """Turn what Arrow raises on a broken file of an output into a `DataError`; errors of a disk go through."""
+    """Turn what Arrow raises on a broken file of an output into a `DataError`; disk errors go through."""
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
@@ -48,16 +48,16 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
     """Read a table of an output.
 
     Args:
-        url: of its file.
-        schema: of the contract.
-        where: the file, for people.
+        url: its file.
+        schema: schema of the contract.
+        where: the file, for errors.
 
     Returns:
         The table, its footer, and the SHA-256 of its file.
 
     Raises:
         StorageError: the storage refuses.
-        DataError: the file is not there, broken, of another schema, or would take more memory than this machine has.
+        DataError: the file is missing, broken, of another schema, or would take more memory than this machine has.
     """
     data = storage.read_bytes(url, "read the output")
     text = [field.name for field in schema if pa.types.is_string(field.type)]
@@ -67,19 +67,19 @@ def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.F
         if not found.equals(schema, check_metadata=False):
             other = _other(schema, found, names)
             raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {other}")
-        # Text as places in a dictionary: one long text may stand in every row.
+        # Text as indices of a dictionary: every row may refer to one long text.
         parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
-        room = host_memory()
-        _check_room(_needed(parquet, data, schema.names, where), room, where)
+        available = host_memory()
+        _check_memory(_needed(parquet, data, schema.names, where), available, where)
         table = parquet.read()
-        _check_room(_text_bytes(table, text), room, where)
+        _check_memory(_text_bytes(table, text), available, where)
         table = table.cast(schema)
-        table.validate(full=True)  # text that is not UTF-8 among the rest
+        table.validate(full=True)  # also finds text that is not UTF-8
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
 
 
 def _other(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
-    """What a schema has in place of the contract's: its columns or, where these are the same, a type that differs."""
+    """Describe how a schema differs from the contract's: by its columns or, if these are equal, by a type."""
     if list(names) != expected.names:
         return str(list(names))
     pairs = zip(expected, found, strict=True)
@@ -91,7 +91,7 @@ def _typed(field: pa.Field) -> str:
 
 
 def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> int:
-    """Most bytes that decoding takes, by the page headers: run lengths put any number of values into a few bytes."""
+    """Return the most bytes that decoding takes, from the page headers (`input.parquet.sizes`)."""
 
     def at(start: int, size: int) -> bytes:
         return data[max(0, start) : start + size]
@@ -108,7 +108,7 @@ def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: s
 
 
 def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
-    """Bytes of dictionary-encoded columns as plain text."""
+    """Return the bytes of dictionary-encoded columns as plain text."""
     needed = 0
     for name in text:
         for chunk in table.column(name).chunks:
@@ -117,9 +117,9 @@ def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
     return needed
 
 
-def _check_room(needed: int, room: int, where: str) -> None:
-    if not needed <= room:
+def _check_memory(needed: int, available: int, where: str) -> None:
+    if not needed <= available:
         raise DataError(
-            f"{where}: expected a table that {room} bytes of memory hold, got one that takes up to {needed}: it is not "
-            "the job's, or verify it on a larger machine"
+            f"{where}: expected a table that fits {available} bytes of memory, got one of up to {needed} bytes: it is "
+            "not the job's, or verify it on a larger machine"
         )

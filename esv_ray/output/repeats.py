@@ -1,7 +1,7 @@
-"""Ids that stand in several files of a feature table, found at the end of a job from the marks of its units.
+"""Ids in several files of a feature table, found at the end of a job from the marks of its units.
 
-Within a file a repeated id is a failed row. Across files no unit can see it, so each mark holds hashes of its unit's
-ids, and the end of the job compares those, which it reads in any case; only units with equal hashes are read again.
+Within a file a repeated id is a failed row. No unit can see a repetition in another file. So each mark has hashes of
+the unit's ids, and the end of the job compares them; only units with equal hashes are read again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from esv_ray.output.unit_files import HASH_BYTES, UnitFooter
 from esv_ray.parallel import READERS, in_parallel
 
 _HASH = np.dtype(f">u{HASH_BYTES}")
-_MOST_CONFIRMED = 1000  # equal hashes; more are no accident
+_MOST_CONFIRMED = 1000  # equal hashes; more are not accidental
 _NAMED = 3
 
 
@@ -31,7 +31,7 @@ class Repeats(NamedTuple):
     """Ids in several files.
 
     Attributes:
-        number: of such ids.
+        number: number of such ids.
         examples: the first of them, with the files.
     """
 
@@ -54,7 +54,7 @@ NO_REPEATS = Repeats(0, MappingProxyType({}))
 
 
 def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFooter]) -> Repeats:
-    """Find ids that stand in several files of the feature table.
+    """Find ids that are in several files of the feature table.
 
     Args:
         output: of the job.

@@ -1,8 +1,8 @@
-"""Locations: every read and write of the project goes through here, over fsspec.
+"""Every read and write of the project, over fsspec.
 
 A location is an fsspec URL: a plain path, ``s3://bucket/prefix``, ``gs://``, ``memory://``, ... Credentials come from
-the environment of the store's own client and never stand in a URL. Faults that pass are waited out by one policy
-(`faults`); every other ends in one `DataError` that says what was being done where.
+the environment of the store's client and are never part of a URL. Transient faults are retried by one policy
+(`transport.faults`); every other fault becomes a `DataError` that says what was being done and where.
 """
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace

@@ -135,7 +135,7 @@ def test_nothing_there(place: str) -> None:
     for url, there in (("other", "'readme.md'"), ("many", "'_SUCCESS', 'a.csv', 'b.csv', ..."), ("full/*.pq", "")):
         with pytest.raises(DataError) as caught:
             list_files(f"{place}/{url}")
-        named = f" (what is there: {there})" if there else ""
+        named = f" (found there: {there})" if there else ""
         assert str(caught.value) == f"{place}/{url}: expected Parquet files, found none{named}; check `features`"
 
 
@@ -534,7 +534,7 @@ def test_read_videos_checks_labels_where_classes_are_known(features: str) -> Non
 
 def test_read_videos_wants_a_feature_size(tmp_path: Path) -> None:
     url = put(str(tmp_path / "a.parquet"), rows_of(None, []))
-    with pytest.raises(DataError, match="found no row with frames of one size D"):
+    with pytest.raises(DataError, match="got no row with frames of one size D"):
         read_videos(url)
 
 

@@ -221,7 +221,7 @@ def test_a_unit_that_is_not_committed(output: Output, number: int) -> None:
     output.part("videos", number).unlink()
     assert output.problems() == (
         "1 of 5 units are not committed; run the job again to resume",
-        "_SUCCESS is there although units are missing",
+        "_SUCCESS exists although units are missing",
     )
     (output.folder / "_SUCCESS").unlink()
     assert output.problems() == ("1 of 5 units are not committed; run the job again to resume",)
@@ -287,7 +287,7 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
     assert path.stat().st_size < 20_000
     first, *_ = output.problems()
     assert first.startswith(f"attributions/{path.name}: expected a table that ")
-    assert "bytes of memory hold, got one that takes up to " in first
+    assert "bytes of memory, got one of up to " in first
 
 
 def test_a_long_text_in_every_row(output: Output) -> None:

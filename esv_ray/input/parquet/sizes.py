@@ -88,7 +88,7 @@ def checked_size(source: FileSource, group: RowGroup, name: str, where: str) -> 
     try:
         size = chunk_size(source.at, chunk.start, chunk.size, chunk.values)
         if name in FLAT_COLUMNS and size.values != group.rows:
-            raise DataError(f"expected {group.rows} values, one a row, got pages of {size.values}")
+            raise DataError(f"expected {group.rows} values, one per row, got pages of {size.values}")
     except DataError as error:
         raise DataError(f"{where}, column {name}: {error}; write the file again") from None
     return size
