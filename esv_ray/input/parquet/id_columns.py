@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 from esv_ray.input.columns import width_of
 from esv_ray.input.ids import constant, plain_ids, repeated_rows
-from esv_ray.input.parquet.opening import OpenedFile, decoding
-from esv_ray.input.parquet.row_groups import ROWS_AT_ONCE
-from esv_ray.input.parquet.sizes import checked_size
+from esv_ray.input.parquet.opening import OpenedFile
+from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
+from esv_ray.input.parquet.source import decoding
 
 _ID_BYTES = 48  # of an id beside its text: its offset, its code, its part of a hash table
 _TOO_LARGE = (

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esv_ray import storage
-from esv_ray.errors import DataError, short_text
+from esv_ray.errors import DataError
 from esv_ray.input.columns import check_schema, columns_of
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.file_kinds import check_is_parquet
 from esv_ray.input.parquet.footers import Footer, parse_row_groups
-from esv_ray.input.parquet.source import FileSource
+from esv_ray.input.parquet.source import FileSource, decoding
 from esv_ray.parallel import READERS, in_parallel
 
 _BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
@@ -140,13 +139,3 @@ def _without_types(tail: bytes, footer: bytes) -> bytes:
     A null in a list of a fixed size would become as many values as its type says, and that may be any number.
     """
     return tail[: len(tail) - len(footer)] + footer.replace(b"ARROW:schema", b"arrow:schema")
-
-
-@contextmanager
-def decoding(where: str) -> Iterator[None]:
-    """Turn what Arrow raises on broken Parquet into a `DataError`."""
-    try:
-        with storage.locating(where, "read the feature table"):
-            yield
-    except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
-        raise DataError(f"{where}: expected a Parquet file: {short_text(error)}") from None

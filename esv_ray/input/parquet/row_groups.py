@@ -9,14 +9,13 @@ import pyarrow as pa
 from esv_ray.errors import DataError
 from esv_ray.input.columns import FLAT_COLUMNS, columns_of, is_text, width_of
 from esv_ray.input.ids import as_bytes, cut_text
-from esv_ray.input.parquet.opening import OpenedFile, decoding
-from esv_ray.input.parquet.sizes import fetch_group
+from esv_ray.input.parquet.opening import OpenedFile
+from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, fetch_group
+from esv_ray.input.parquet.source import decoding
 
 # Bytes of features decoded at a time. 2000 rows of 80 kB in units of 1000, of 1, 8, 32 and 100 MiB: 320, 350, 430 and
 # 470 MB at the peak, against 760 of the row group read whole; in no more time.
 _STEP = 8 * 2**20
-ROWS_AT_ONCE = 2**16
-"""Most rows that are decoded at a time."""
 _FRAMES = pa.list_(pa.list_(pa.float32()))
 
 

@@ -14,6 +14,8 @@ from esv_ray.input.parquet.footers import RowGroup
 from esv_ray.input.parquet.pages import ChunkSize, chunk_size
 from esv_ray.input.parquet.source import FileSource
 
+ROWS_AT_ONCE = 2**16
+"""Most rows that are decoded at a time."""
 _LABEL_BYTES = 4  # labels and frame numbers become int32
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
 
 from esv_ray import storage
+from esv_ray.errors import DataError, short_text
 from esv_ray.input.files import InputFile
 from esv_ray.parallel import in_parallel
 
@@ -79,3 +83,13 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((start, stop))
     return joined
+
+
+@contextmanager
+def decoding(where: str) -> Iterator[None]:
+    """Turn what Arrow raises on broken Parquet into a `DataError`."""
+    try:
+        with storage.locating(where, _DOING):
+            yield
+    except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
+        raise DataError(f"{where}: expected a Parquet file: {short_text(error)}") from None
