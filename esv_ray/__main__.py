@@ -24,7 +24,7 @@ def main() -> NoReturn:
     signals.install()
     code: object = 0
     try:
-        from esv_ray.cli import main as command  # a third of a second
+        from esv_ray.cli import main as command  # takes a third of a second
 
         signals.started()
         command()
@@ -39,16 +39,16 @@ def main() -> NoReturn:
 
 
 def _in_utf8() -> str | None:
-    """Start the command again in Python's UTF-8 mode where paths are not in UTF-8; say where that does not help.
+    """Restart the command in Python's UTF-8 mode if paths are not in UTF-8; report if that does not help.
 
-    Locations are texts in specs and run.json: under another locale the same path would be another text. What the
-    command starts, such as Ray, inherits the mode.
+    Specs and run.json store locations as text: in another locale the same path would be another text. Processes that
+    the command starts, such as Ray, inherit the mode.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return None
     if os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # the very command that is running
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # the running command
     return (
         f"expected a locale of UTF-8 for the names of files, got {sys.getfilesystemencoding()}; set LC_ALL=C.UTF-8 or "
         "PYTHONUTF8=1, and give Python no option that rules it out (-E, -I, -X utf8=0)"

@@ -1,7 +1,7 @@
-"""Consent to run code: the packages a user names, and the mark of a function that makes a model.
+"""Consent to run code: the packages that a user names, and the mark of factory functions.
 
-A model bundle is data, and may come from anyone. Nothing that it names is imported unless the user named the package,
-and nothing is called unless its author marked it. This module imports neither torch nor Ray: the modules of users
+A model bundle is data, and may come from anyone. A module that it names is imported only if the user named the package,
+and a function is called only if its author marked it. This module imports neither torch nor Ray: the modules of users
 import it for `esv_ray.factory`.
 """
 
@@ -28,7 +28,7 @@ def factory(function: _Function) -> _Function:
         The same function.
 
     Raises:
-        ValueError: it is no plain function (a class, a method, an object that can be called).
+        ValueError: it is not a plain function but, e.g., a class, a method or another callable.
     """
     if not isinstance(function, FunctionType):
         raise ValueError(f"esv_ray.factory marks a plain function (def), got {type(function).__name__}")
@@ -37,21 +37,21 @@ def factory(function: _Function) -> _Function:
 
 
 def is_factory(value: object) -> TypeGuard[FunctionType]:
-    """Whether a value is a function that carries the mark itself."""
+    """Return whether a value is a marked function."""
     return type(value) is FunctionType and value.__dict__.get(_MARK) is True
 
 
 def check_packages(value: object) -> tuple[str, ...]:
-    """Normalize the packages whose code may run.
+    """Check the names of packages whose code may run.
 
     Args:
-        value: dotted names of packages or modules; a single one may stand alone; None: none.
+        value: dotted names of packages or modules; a single name is also accepted; None: no names.
 
     Returns:
         The names, each once, in order.
 
     Raises:
-        ValueError: one of them is no dotted name.
+        ValueError: a name is not a dotted name.
     """
     names = [] if value is None else value if isinstance(value, list | tuple | set | frozenset) else [value]
     for name in names:
@@ -61,10 +61,10 @@ def check_packages(value: object) -> tuple[str, ...]:
 
 
 def is_dotted(name: str) -> bool:
-    """Whether a text is the name of a module: identifiers joined by dots."""
+    """Return whether a text is the name of a module: identifiers joined by dots."""
     return len(name) <= _LONGEST and all(part.isidentifier() for part in name.split("."))
 
 
 def covers(packages: Sequence[str], module: str) -> bool:
-    """Whether a module is one of the packages, or lies below one."""
+    """Return whether a module is one of the packages or below one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)

@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what, where, expected, got, and how to go on.
+"""Errors for users. Each message says what is wrong, where, expected, got, and what to do.
 
 Three voices: `EsvError` for the user's input, `ValueError` for misuse of a function, `assert` for the impossible. The
 command line turns an `EsvError` into one line and exit code 2 (1 for an `IncompleteError`); nothing else catches
@@ -11,52 +11,62 @@ from collections.abc import Callable
 
 
 class EsvError(Exception):
-    """Something the user can put right."""
+    """An error that the user can fix."""
 
 
 class SpecError(EsvError):
-    """A job or training spec, or an option, asks for something that is not to be had."""
+    """An invalid job spec, training spec or option."""
 
 
 class DataError(EsvError):
-    """A feature table, an attribution table or the storage it lies on."""
+    """An error in a feature table, an attribution table or the storage of one."""
 
 
 class StorageError(DataError):
-    """A storage that refuses or does not answer.
+    """A storage that refuses a request or does not answer.
 
     Attributes:
-        passing: whether it may answer later; else something must be put right first, such as room or permissions.
-        full: whether it lacks room.
+        transient: whether a later try may succeed; else something must be fixed first, such as permissions.
+        full: whether there is no space left.
     """
 
-    def __init__(self, message: str, *, passing: bool = True, full: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = True, full: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
         self.full = full
 
     def __reduce__(self) -> tuple[Callable[..., StorageError], tuple[str, bool, bool]]:
-        return _storage_error, (str(self), self.passing, self.full)
+        return _storage_error, (str(self), self.transient, self.full)
 
 
-def _storage_error(message: str, passing: bool, full: bool) -> StorageError:
-    return StorageError(message, passing=passing, full=full)
+def _storage_error(message: str, transient: bool, full: bool) -> StorageError:
+    return StorageError(message, transient=transient, full=full)
 
 
 class ModelError(EsvError):
-    """A model bundle, a checkpoint, or a model that disagrees with the features."""
+    """An invalid model bundle or checkpoint, or a model that does not fit the features."""
 
 
 class JobError(EsvError):
-    """A job that cannot start or cannot be finished as asked."""
+    """A job that cannot start or cannot be completed."""
 
 
 class IncompleteError(JobError):
-    """A job that began and could not be finished; what is committed stays, and running it again goes on."""
+    """A job that started and could not be completed; committed units are kept, and running it again resumes it."""
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line of a log or a record."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if isinstance(error, EsvError) else f"{type(error).__name__}: {text}"
-    return text if len(text) <= 400 else text[:397] + "..."
+    """Return an error as one line of a log or a record; with its type's name unless it is an `EsvError`."""
+    text, name = " ".join(str(error).split()), type(error).__name__
+    if not isinstance(error, EsvError):
+        text = f"{name}: {text}" if text else name
+    return _cut(text or name, 400)
+
+
+def short_text(error: BaseException, most: int = 300) -> str:
+    """Return the text of an error in one line of at most `most` characters; its type's name if it has no text."""
+    return _cut(" ".join(str(error).split()) or type(error).__name__, most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

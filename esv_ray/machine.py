@@ -1,4 +1,4 @@
-"""What this machine, or the container it is in, has: processors, memory, room for threads."""
+"""Resources of this machine or container: processors, memory, the number of threads that can be started."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-_SHARE = 0.8  # of what is free: the rest is for what else goes on
+_SHARE = 0.8  # of the free memory; the rest is for other processes
 _OWN_THREADS = 14
-_MOST_BLAS_THREADS = 64  # as numpy builds it
+_MOST_BLAS_THREADS = 64  # of numpy's build
 _STACK_BYTES = 2**16
-_NOBODY = 65534  # whoever has no number in this container: the machine's root, above all
-_CGROUPS = (  # limit, use, and what the use is made of, version 2 and 1
+_NOBODY = 65534  # users without a number in this container, above all the machine's root
+_CGROUPS = (  # files of the limit, the use, and its parts, in cgroups of version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     (
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -27,7 +27,7 @@ _CGROUPS = (  # limit, use, and what the use is made of, version 2 and 1
 
 
 def spare_memory(device: torch.device) -> int:
-    """Bytes that a computation may take on a device now: most of what is free."""
+    """Return the bytes that a computation may take on a device now: most of its free memory."""
     if device.type == "cuda":
         import torch
 
@@ -37,16 +37,16 @@ def spare_memory(device: torch.device) -> int:
 
 
 def host_memory() -> int:
-    """Bytes of main memory that one process may take, whatever goes on now: a function of the machine or container."""
+    """Return the bytes of main memory that one process may take; depends on the machine or container only."""
     return int(_SHARE * min([_physical(), *(limit for limit, _ in _container_limits())]))
 
 
 def memory_per_actor(actors: int, per_gpu: int = 0) -> int:
-    """Bytes that each of several actors on this machine may take, whatever goes on now: a function of the machine.
+    """Return the bytes that each of several actors on this machine may take; depends on the machine only.
 
     Args:
-        actors: that share the main memory.
-        per_gpu: of them on one GPU, whose memory it then is; 0: they compute on processors.
+        actors: number of actors that share the main memory.
+        per_gpu: number of actors that share the memory of one GPU; 0: they compute on processors.
     """
     if per_gpu:
         import torch
@@ -56,37 +56,37 @@ def memory_per_actor(actors: int, per_gpu: int = 0) -> int:
 
 
 def gpus() -> int:
-    """NVIDIA devices that this process sees."""
+    """Return the number of NVIDIA devices that this process sees."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def lacks_threads() -> str | None:
-    """Say that the command cannot start its threads, before numpy, torch and Arrow crash for want of them; else None.
+    """Return an error line if the command cannot start its threads, else None; numpy, torch and Arrow would crash.
 
-    Measured: a job without Ray takes 9 beside those of OpenBLAS, which numpy starts when it is imported.
+    Measured: a job without Ray starts 9 threads beside those of OpenBLAS, which starts when numpy is imported.
     """
     wanted = _OWN_THREADS + _blas_threads()
     found = startable(wanted)
-    return None if found == wanted else no_room(wanted, found)
+    return None if found == wanted else too_few_threads(wanted, found)
 
 
-def no_room(wanted: int, found: int) -> str:
-    """The line on too few threads, and how to go on."""
+def too_few_threads(wanted: int, found: int) -> str:
+    """Return the error line about too few threads."""
     return (
-        f"expected room for {wanted} more processes and threads, got {found}; raise the user's limit (ulimit -u) or "
+        f"expected to start {wanted} more processes and threads, got {found}; raise the user's limit (ulimit -u) or "
         "the container's (its pids limit)"
     )
 
 
 def startable(most: int) -> int:
-    """How many threads can be started now, up to a number: by trial, since limits of containers can be hidden."""
+    """Return how many threads can be started now, up to a number; by trial, since a container's limit can be hidden."""
     done = threading.Event()
     ended = threading.Semaphore(0)
 
@@ -111,7 +111,7 @@ def startable(most: int) -> int:
 
 
 def _blas_threads() -> int:
-    """Threads that OpenBLAS has, its caller's included: one a processor, unless its variables say fewer."""
+    """Return the number of threads of OpenBLAS, its caller included: one per processor, or what its variables say."""
     told = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
     asked = next((int(text) for text in told if text.isascii() and text.isdecimal() and int(text)), _MOST_BLAS_THREADS)
     return min(cores(), asked, _MOST_BLAS_THREADS)
@@ -130,19 +130,19 @@ def _available() -> int:
 
 
 def _container_limits() -> list[tuple[int, int]]:
-    """Limit and use of the container, where one is set; files that are cached do not count as used."""
+    """Return limit and use of the container's memory, if a limit is set; cached files do not count as used."""
     for limit, used, made_of in _CGROUPS:
         try:
             lines = dict(line.split() for line in Path(made_of).read_text().splitlines())
             cached = sum(int(lines.get(name, 0)) for name in ("inactive_file", "active_file"))
             return [(int(Path(limit).read_text()), max(0, int(Path(used).read_text()) - cached))]
-        except (OSError, ValueError):  # no such file; "max": no limit
+        except (OSError, ValueError):  # no file; "max": no limit
             continue
     return []
 
 
 def others_can_rename(folder: Path) -> bool:
-    """Whether another user can put something else in the place of what is in a folder, given without links."""
+    """Return whether another user can replace files in a folder; its path has no links."""
     for each in (folder, *folder.parents):
         status = each.lstat()
         writable, sticky = status.st_mode & 0o022, status.st_mode & 0o1000

@@ -1,4 +1,4 @@
-"""Threads that never delay the end of the process, whatever they wait for."""
+"""Threads that never delay the end of the process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
+
+READERS = 16
+"""Threads for requests of small objects, such as footers, where latency counts and not bandwidth."""
 
 _P = ParamSpec("_P")
 _Item = TypeVar("_Item")
@@ -36,7 +39,7 @@ class DaemonThreads(Executor):
             Thread(target=_run_calls, args=(self._calls, prepare), name=f"{name}-{index}", daemon=True).start()
 
     def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
-        """Queue a call; its future."""
+        """Queue a call; return its future."""
         if self._closed:
             raise RuntimeError("these threads are closed")
         future: Future[_Result] = Future()
@@ -44,7 +47,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls. Never waits for the running ones: wait for their futures where that is wanted."""
+        """Accept no more calls. Never waits for running calls: wait for their futures instead."""
         if self._closed:
             return
         self._closed = True
@@ -76,19 +79,19 @@ def _run_calls(
 def in_parallel(work: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int) -> list[_Result]:
     """Apply a function to every item in daemon threads.
 
-    After an error, or an interrupt of the caller, no further item is begun, and those that were begun are not waited
-    for: `work` must be harmless when it ends later or never.
+    After an error, or an interrupt of the caller, no further call begins, and running calls are not waited for: `work`
+    must be harmless if it ends later or never.
 
     Args:
-        work: reads something small, such as a footer; latency counts, not bandwidth.
+        work: the function.
         items: its arguments.
-        threads: the most to use.
+        threads: most threads.
 
     Returns:
-        Results in the order of the items.
+        The results in the order of the items.
 
     Raises:
-        Exception: the error of the first item, in their order, that failed.
+        Exception: the error of the first failed item in their order.
     """
     listed = list(items)
     if not listed:

@@ -27,7 +27,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _State:
-    """What this process has done about signals so far."""
+    """What this process has done about signals."""
 
     def __init__(self) -> None:
         self.installed = False
@@ -43,7 +43,7 @@ _state = _State()
 
 
 def install() -> None:
-    """Handle SIGTERM and Ctrl-C from here on; for the command's own process, in its main thread."""
+    """Start to handle SIGTERM and Ctrl-C; call it in the main thread of the command's process."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -57,12 +57,12 @@ def install() -> None:
 
 
 def started() -> None:
-    """From here on there may be something to clean up, so that the first signal raises KeyboardInterrupt."""
+    """Let the first signal raise KeyboardInterrupt from now on, since there may be something to clean up."""
     _state.starting = False
 
 
 def was_interrupted() -> bool:
-    """Whether a signal asked this process to end."""
+    """Return whether a signal asked this process to end."""
     return _state.received
 
 
@@ -117,7 +117,7 @@ def end_by_force(code: int, line: str) -> None:
 
 @contextmanager
 def last_act(act: Callable[[int], None]) -> Iterator[None]:
-    """Name what must be done if the process is ended by force while the block runs.
+    """Register what must be done if the process is ended by force while the block runs.
 
     Args:
         act: called with the exit code, in a thread of its own, beside others; it has a second or so.
@@ -132,7 +132,7 @@ def last_act(act: Callable[[int], None]) -> Iterator[None]:
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM end a block as Ctrl-C does, in a process whose owner left SIGTERM alone."""
-    main = threading.current_thread() is threading.main_thread()  # signals are its matter alone
+    main = threading.current_thread() is threading.main_thread()  # the owner handles signals
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
@@ -148,7 +148,7 @@ def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """Handle a signal of the command: the first one interrupts; later ones leave the time that was given as it is."""
+    """Handle a signal of the command: the first one interrupts; later ones do not change the deadline."""
     _state.received = True
     if _state.starting:
         tell_interrupted()
@@ -156,7 +156,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     if _state.raised:
         return
     if _importing(frame):
-        # C++ that imports, as torch does numpy, swallows the interrupt and goes on with half a module.
+        # C++ code that imports modules, as torch does numpy, ignores the interrupt and continues with half a module.
         if not _state.last_acts:  # nothing to clean up
             tell_interrupted()
             os._exit(INTERRUPTED)
@@ -167,7 +167,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported."""
+    """Return whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -176,7 +176,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _watch(reader: int) -> None:
-    """Wait for the first signal, then for the end of the process; force it when that is due.
+    """Wait for the first signal, then for the end of the process; force it at the deadline.
 
     The interpreter writes the number of a signal to the pipe even while the main thread runs no Python code.
     """
@@ -186,14 +186,15 @@ def _watch(reader: int) -> None:
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         time.sleep(0.1)
-        if _state.swallowed:  # raise it again, now that the main thread has gone on
+        if _state.swallowed:  # raise it again: the main thread has continued
             _state.swallowed = _state.raised = False
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # it may wait in a system call
+            # The main thread may wait in a system call.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     end_by_force(INTERRUPTED, _LAST_LINE)
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Deal with an exception where none can be raised, such as in a finaliser."""
+    """Handle an exception where none can be raised, such as in a finaliser."""
     if not _state.received:
         sys.__unraisablehook__(unraisable)
     elif isinstance(unraisable.exc_value, KeyboardInterrupt):
@@ -201,13 +202,13 @@ def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Report the exception of a thread, unless the process is ending, which pulls things from under threads."""
+    """Report the exception of a thread, unless the process is ending, when modules of running threads are torn down."""
     if not _state.received:
         threading.__excepthook__(args)
 
 
 def _write_line(line: str) -> None:
-    """Write to standard error past all buffers and their locks; not at all where a full pipe would block."""
+    """Write to standard error without buffers and their locks; not at all if a full pipe would block."""
     with suppress(OSError, ValueError):
         if select.select([], [2], [], _PROMPT_S)[1]:
             os.write(2, f"{line}\n".encode())

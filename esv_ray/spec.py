@@ -1,6 +1,6 @@
-"""What a job or a training is asked to do: YAML in, frozen and validated specs out.
+"""Specs of jobs and trainings: YAML in, frozen and validated specs out.
 
-Only `load_spec` and `load_train_spec` build specs; nothing behind them checks again.
+Only `load_spec` and `load_train_spec` build specs; later code does not check them again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _packages(value: object) -> tuple[str, ...]:
 
 
 def _section(value: object) -> object:
-    """A section whose keys are all left out, or commented out, is empty."""
+    """Read a section; one without keys, or with all keys commented out, is empty."""
     if value is None:
         return {}
     if not isinstance(value, Mapping | BaseModel):
@@ -70,23 +70,23 @@ class EstimatorSpec(_Frozen):
     output: Literal["probability", "logit"] = "probability"
 
     @model_validator(mode="after")
-    def _room_to_go_on(self) -> Self:
+    def _check_max_iterations(self) -> Self:
         if self.tolerance is not None and self.max_iterations < self.iterations:
             raise ValueError(f"max_iterations: expected at least iterations = {self.iterations}")
         return self
 
 
 class ComputeSpec(_Frozen):
-    """What fixes the bits of a result beside the mathematics; another value changes rounding only.
+    """Settings of the computation that change results by rounding only.
 
     Attributes:
-        dtype: of the computation; tables are float32.
-        batch: videos of equal length computed together; `auto`: by the length.
+        dtype: dtype of the computation; tables are float32.
+        batch: videos of equal length that are computed together; `auto`: depends on the length.
         threads: torch threads of an actor.
-        unit: rows of a unit, the piece of work that is committed whole; `auto`: by the size of the table.
-        memory_budget: bytes that the work of an actor may take; a video that would take more is sampled where the
-            estimator is `auto`, else fails. `auto`: by the machine or device that plans the job.
-        matmul: precision of matrix products on GPUs that have a faster one: torch's `highest` (float32), `high`
+        unit: rows of a unit, the piece of work that is committed whole; `auto`: depends on the size of the table.
+        memory_budget: bytes that the work of an actor may take; a video that would take more is sampled if the
+            estimator is `auto`, else fails. `auto`: depends on the machine or device that plans the job.
+        matmul: precision of matrix products on GPUs that support a faster one: torch's `highest` (float32), `high`
             (TF32) or `medium` (bfloat16).
     """
 
@@ -99,15 +99,15 @@ class ComputeSpec(_Frozen):
 
 
 class ClusterSpec(_Frozen):
-    """Where it runs; no result depends on it, but that the default memory budget is shared by a machine's actors.
+    """Where a job runs. Results do not depend on it, except that a machine's actors share the default memory budget.
 
     Attributes:
         address: null: this machine; `auto` or an address: a running Ray cluster.
-        actors: `auto`: as many as the cluster's GPUs hold, or its cores where there is none, counted again as nodes
-            come and go; a number: the most, which an autoscaler is asked for; 0: in this process, without Ray.
-        gpus_per_actor: share of a GPU that an actor has; 0: none; `auto`: a whole one where the cluster has any.
-        stall_timeout: seconds in which an actor neither finishes a batch of videos nor calls a module of the model,
-            after which it is ended and its units are looked into; null: never.
+        actors: `auto`: as many as the cluster's GPUs hold, or its cores if it has no GPU, updated as nodes join and
+            leave; a number: the most, which is requested from an autoscaler; 0: in this process, without Ray.
+        gpus_per_actor: share of a GPU per actor; 0: no GPU; `auto`: a whole one if the cluster has any.
+        stall_timeout: seconds without a finished batch of videos or a call of a module of the model after which an
+            actor is ended and its units are bisected; null: never.
     """
 
     address: Text | None = None
@@ -119,18 +119,18 @@ class ClusterSpec(_Frozen):
 
 
 ClassChoice = int | str
-# Each once, in order: neither changes what they mean, nor may it change which job it is.
+# Sorted, each once: the order has no meaning and must not change the fingerprint of the job.
 Labels = Annotated[
     tuple[Whole, ...], BeforeValidator(one_or_many), AfterValidator(lambda labels: tuple(sorted(set(labels))))
 ]
 
 
 class JobSpec(_Frozen):
-    """One attribution job. Keys as in the job spec of the documentation.
+    """An attribution job; the documentation of the job spec describes the keys.
 
     Attributes:
-        code: Python packages whose code may run to make the model; no result depends on it.
-        unlabelled: labels that mark videos without one, such as -1 or 255.
+        code: Python packages whose code may run to build the model; results do not depend on it.
+        unlabelled: labels that mark videos without a label, such as -1 or 255.
     """
 
     features: Location
@@ -178,23 +178,23 @@ class JobSpec(_Frozen):
 
 
 def top_k(choice: str) -> int | None:
-    """K of a class choice ``top:K``, or None."""
+    """Return K of a class choice ``top:K``, or None."""
     head, _, count = choice.partition(":")
     k = digits(count) if head == "top" else None
     return k if k else None
 
 
 class TrainSpec(_Frozen):
-    """One training of multi-scale MLP heads.
+    """A training of multi-scale MLP heads.
 
     Attributes:
         features: feature table with labels.
         output: where the model bundle goes.
         validation: another feature table, or the share of the training videos to hold out.
-        unlabelled: labels that mark videos without one; training leaves them out.
-        classes: CSV (header name,id) with the class names; null: none.
+        unlabelled: labels that mark videos without a label; training skips those videos.
+        classes: CSV (header name,id) with the class names; null: no names.
         n_classes: C; null: as many as `classes` names, else the largest label plus one.
-        n_max: longest head.
+        n_max: scale of the longest head.
         hidden: width of each hidden layer.
         hidden_layers, batch_norm, input_relu, dropout: of the heads, as in the paper's models.
         epochs: most passes over the training videos.
@@ -225,7 +225,7 @@ class TrainSpec(_Frozen):
     threads: Positive = 1
 
     @model_validator(mode="after")
-    def _batches_of_one(self) -> Self:
+    def _check_batch(self) -> Self:
         if self.batch_norm and self.batch == 1:
             raise ValueError("batch: expected at least 2 with batch_norm, for which one row has no variance, got 1")
         return self
@@ -236,37 +236,37 @@ Source = str | Mapping[str, Any] | None
 
 
 def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> JobSpec:
-    """A job spec, validated.
+    """Load and validate a job spec.
 
     Args:
-        source: location of a YAML file, or its content as a mapping, or None for overrides alone.
+        source: location of a YAML file, or its content as a mapping, or None: overrides only.
         overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML.
-        code: names of packages, as `check_packages` returns them, that are added to those of the spec.
+        code: names of packages that are added to those of the spec.
 
     Raises:
-        SpecError: a key is unknown, missing, or its value is not to be had; one line with the nearest valid key.
+        SpecError: a key is unknown or missing, or a value is invalid; one line with the nearest valid key.
         DataError: the file cannot be read.
     """
     spec = _load(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
-    return spec.model_copy(update={**places, "code": check_packages([*spec.code, *code])})
+    return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
 
 
 def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
-    """A training spec, validated; arguments and errors as for `load_spec`."""
+    """Load and validate a training spec; arguments and errors as for `load_spec`."""
     return _load(TrainSpec, source, overrides)
 
 
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
-    """The spec with its memory budget fixed, in bytes."""
+    """Return the spec with a memory budget in bytes."""
     return spec.model_copy(update={"compute": spec.compute.model_copy(update={"memory_budget": size})})
 
 
 def job_keys(spec: JobSpec) -> dict[str, object]:
-    """The keys of a job on which its results depend, flat: {"estimator.m": 1024, ...}.
+    """Return the keys of a job on which its results depend, flat: {"estimator.m": 1024, ...}.
 
-    The model counts by the hash of its bundle (the caller adds it), not by where it lies; where the output goes, whose
-    code may run, how many failures are borne and where the job runs change no result.
+    The caller adds the hash of the model's bundle, since its location does not matter. The output's location, the
+    packages whose code may run, the allowed failures and the cluster do not change results.
     """
     free = {"model", "output", "code", "max_failed", "cluster"}
     values = spec.model_dump(mode="json")
@@ -279,7 +279,7 @@ def job_keys(spec: JobSpec) -> dict[str, object]:
 
 
 def fingerprint(keys: Mapping[str, object]) -> str:
-    """Hash of everything that results depend on."""
+    """Return a hash of everything that results depend on."""
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:32]
 
 

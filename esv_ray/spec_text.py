@@ -1,4 +1,4 @@
-"""A spec's text: plain YAML in, `key=value` overrides, and what is wrong with it in one line."""
+"""The text of specs: YAML files, `key=value` overrides, and error messages of one line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from esv_ray import storage
 from esv_ray.errors import SpecError
 from esv_ray.spec_yaml import DEEPEST, MOST_BYTES, read_plain, read_value
 
-# Python refuses to print, or takes long to read, numbers of thousands of digits.
+# Python refuses to print numbers of thousands of digits, or is slow to read them.
 _MOST_BITS = 63
 
 
 def read_yaml(url: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
     Raises:
-        SpecError: it is no plain YAML mapping.
-        DataError: it cannot be read.
+        SpecError: the file is not a YAML mapping.
+        DataError: the file cannot be read.
     """
     data = storage.read_bytes(url, "read the spec", most=MOST_BYTES)
     try:
@@ -36,10 +36,10 @@ def read_yaml(url: str) -> dict[str, Any]:
 
 
 def check_numbers(where: str, values: object, depth: int = 0) -> None:
-    """Refuse whole numbers that nothing can be asked with.
+    """Refuse whole numbers of more bits than any key can use.
 
     Raises:
-        SpecError: there is one.
+        SpecError: there is such a number.
     """
     if isinstance(values, int) and values.bit_length() > _MOST_BITS:
         raise SpecError(f"{where}: expected numbers of at most {_MOST_BITS} bits, got one of {values.bit_length()}")
@@ -52,7 +52,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     """Set ``a.b=VALUE`` in nested mappings.
 
     Raises:
-        SpecError: it has no such form.
+        SpecError: the override is malformed.
     """
     key, equals, text = override.partition("=")
     names = key.strip().split(".")
@@ -73,7 +73,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
-    """One validation error in one line: where, expected, got, and the nearest valid key."""
+    """Return a validation error in one line: where, expected, got, and the nearest valid key."""
     parts = [str(part) for part in error["loc"]]
     where = ".".join(parts)
     if error["type"] == "extra_forbidden":
@@ -86,7 +86,7 @@ def in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
         return f"key {where!r} is missing"
     if error["type"] == "invalid_key":
         return f"{'.'.join(parts[:-1]) or 'spec'}: expected keys that are text (string), got {parts[-1]:.60}"
-    # Beyond the key itself, the location names the branch of a union that was tried.
+    # After the key, pydantic's location names the branch of a union that was tried.
     while parts and parts[-1] not in _fields(kind, parts[:-1]):
         parts.pop()
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -96,7 +96,7 @@ def in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
 
 
 def _fields(kind: type[BaseModel], names: Sequence[str]) -> list[str]:
-    """The keys below a key; none where it has none."""
+    """Return the keys below a key."""
     for name in names:
         field = kind.model_fields.get(name)
         inner = field.annotation if field is not None else None

@@ -1,7 +1,7 @@
-"""What the values of a spec are: whole numbers, numbers, true or false, texts and locations, each in one way only.
+"""Values of specs: whole numbers, numbers, booleans, strings and locations, without implicit conversions.
 
-A number in quotes is a text, and true and false are no numbers. A whole number may be written as one with a point or an
-exponent (1e3), of which no digit is lost.
+A number in quotes is a string, and true and false are not numbers. A whole number may be written with a point or an
+exponent (1e3) if no digit is lost.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt,
 from esv_ray import storage
 from esv_ray.errors import SpecError
 
-_EXACT = 2**53  # up to which a float holds every whole number
+_EXACT = 2**53  # a float64 holds every whole number up to this one
 _SEVERAL = re.compile(r"[^\s,;()]+")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
 
 
 def whole(value: object, expected: str = "a whole number") -> int:
-    """Take an integer, or a float that is one.
+    """Return an integer, also from a float that is whole.
 
     Raises:
         ValueError: it is neither.
@@ -36,12 +36,12 @@ def whole(value: object, expected: str = "a whole number") -> int:
 
 
 def digits(text: str, most: int = 9) -> int | None:
-    """The number that a text of at most so many digits writes, or None; digits are 0-9, not those of other scripts."""
+    """Return the number that a text of at most `most` digits 0-9 writes, or None."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= most else None
 
 
 def number(value: object, expected: str = "a number") -> float:
-    """Take an integer or a float.
+    """Return an integer or a float as a float.
 
     Raises:
         ValueError: it is neither.
@@ -52,15 +52,15 @@ def number(value: object, expected: str = "a number") -> float:
 
 
 def finite(value: object) -> float:
-    """Take an integer or a float that is neither infinite nor NaN.
+    """Return a number that is neither infinite nor NaN.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no finite number.
     """
-    found = number(value)
-    if not math.isfinite(found):
+    result = number(value)
+    if not math.isfinite(result):
         raise ValueError(f"expected a finite number, got {value!r}")
-    return found
+    return result
 
 
 def _truth(value: object) -> object:
@@ -79,10 +79,10 @@ def _text(value: object) -> object:
 
 
 def location(value: object) -> object:
-    """Take a location, as `storage.spelled` spells it.
+    """Return a location as `storage.spelled` spells it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no location.
     """
     if not isinstance(value, str):
         return _text(value)
@@ -93,7 +93,7 @@ def location(value: object) -> object:
 
 
 def share_or_location(value: object) -> object:
-    """Take a share as a number, or a location.
+    """Return a share as a number, or a location.
 
     Raises:
         ValueError: it is neither, or a number in quotes, which could be meant as either.
@@ -106,10 +106,10 @@ def share_or_location(value: object) -> object:
 
 
 def one_or_many(value: object) -> list[object]:
-    """Take a list, or one value alone.
+    """Return a list, also from a single value.
 
     Raises:
-        ValueError: it is a text of several values, which is no list of YAML without brackets.
+        ValueError: it is a string of several values, which is not a YAML list without brackets.
     """
     if isinstance(value, list | tuple):
         return list(value)
@@ -120,12 +120,12 @@ def one_or_many(value: object) -> list[object]:
 
 
 def whole_or_auto(value: object) -> object:
-    """Take a whole number, or ``auto``."""
+    """Return a whole number, or ``auto``."""
     return value if value == "auto" else whole(value, "a whole number or auto")
 
 
 def share_or_auto(value: object) -> object:
-    """Take a number, or ``auto``."""
+    """Return a number, or ``auto``."""
     return value if value == "auto" else number(value, "a number from 0 to 1 or auto")
 
 

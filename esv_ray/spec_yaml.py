@@ -1,7 +1,7 @@
-"""Plain YAML with the meanings of version 1.2: the core schema, and no key twice.
+"""YAML 1.2 with the core schema, without aliases and duplicate keys.
 
-PyYAML reads the syntax; its own meanings are those of 1.1, where ``yes`` is a boolean, 010 is 8, 1:30 is 90, and 1e3 is
-a text. Here a text has one meaning wherever it stands: in a file, in ``--set``, in a spec that was sent to a cluster.
+PyYAML parses the syntax but resolves values as in YAML 1.1, where ``yes`` is a boolean, 010 is 8, 1:30 is 90, and 1e3
+is a string. Here a value has the same meaning in a file, in ``--set``, and in a spec that was sent to a cluster.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import yaml
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 
-# A spec is a page of text. Aliases and deep nesting could blow a small file up, so those are refused too.
+# A spec is a page of text. Aliases and deep nesting can expand a small file, so they are refused.
 MOST_BYTES = 100_000
 DEEPEST = 20
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
@@ -27,22 +27,22 @@ _FLOAT = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
 _LINE_ENDS = "\0\r\n\x85\u2028\u2029"
-# Texts that a reader of YAML 1.1 or 1.2, or kubectl's, could take for something else.
+# Strings that a reader of YAML 1.1 or 1.2, or kubectl's, could read as another type.
 _UNCLEAR = re.compile(
     r"[-+.]?[0-9].*|[-+]?\.(?:inf|nan)|true|false|yes|no|on|off|y|n|null|~|=|<<|", re.IGNORECASE | re.DOTALL
 )
 
 
 class _Loader(yaml.SafeLoader):
-    """The core schema alone: no tag of PyYAML's own is left. Tabs separate, as in YAML 1.2, but never indent."""
+    """A loader of the core schema, without PyYAML's own tags. Tabs separate, as in YAML 1.2, but never indent."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's is none
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
 
     def scan_to_next_token(self) -> None:
-        """Pass over what separates tokens.
+        """Skip what separates tokens.
 
-        A tab where a key may stand would indent it, and is left to PyYAML, which refuses it (so does libyaml).
+        A tab before a key would indent it; PyYAML refuses it (so does libyaml).
         """
         while True:
             super().scan_to_next_token()
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
             self.forward(length)
 
     def scan_plain_spaces(self, indent: int, start_mark: yaml.Mark) -> list[str]:
-        """Take blanks within a text without quotes."""
+        """Read blanks within a plain scalar."""
         length = self._blanks()
         blanks = str(self.prefix(length))
         if "\t" in blanks and self.peek(length) not in f"#{_LINE_ENDS}":
@@ -87,7 +87,7 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 def _text_of(loader: _Loader, node: yaml.ScalarNode, form: re.Pattern[str], expected: str) -> str:
-    """The text of a scalar; with a tag written out (``!!int x``) it may be anything."""
+    """Return the text of a scalar; with an explicit tag (``!!int x``) it may be any text."""
     text = str(loader.construct_scalar(node))
     if not form.match(text):
         raise SpecError(f"line {_line(node)}: expected {expected} after {_short(node.tag)}, got {text!r:.60}")
@@ -146,10 +146,10 @@ _Loader.add_constructor(None, _undefined)
 
 
 def read_plain(data: bytes | str) -> Any:
-    """Read a value without aliases, not nested deeply, in which no key is given twice.
+    """Read a YAML value without aliases, deep nesting and duplicate keys.
 
     Raises:
-        SpecError: it is no such value; the message does not say where it comes from.
+        SpecError: it is not such a value; the message does not name its source.
     """
     if len(data) > MOST_BYTES:
         raise SpecError(f"a spec is a page of text, got {len(data)} bytes")
@@ -166,17 +166,17 @@ def _why(error: Exception) -> str:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if mark is not None and "'\\t'" in str(error):
         return f"line {mark.line + 1}, column {mark.column + 1}: expected a space, got a tab; replace it by spaces"
-    return " ".join(str(error).split())[:200]
+    return short_text(error, 200)
 
 
 def read_value(text: str) -> Any:
-    """Read the value of an option: as `read_plain`, but an empty text and a comment are refused.
+    """Read the value of an option as `read_plain` does; an empty text and a comment are refused.
 
     Raises:
-        SpecError: it is no such value.
+        SpecError: it is not such a value.
     """
     if not text.strip():
-        raise SpecError("expected a value after =, got none; a variable in it may be empty, and none is written null")
+        raise SpecError("expected a value after =, got none; a variable in it may be empty; write null for no value")
     try:
         value = read_plain(text)
     except SpecError as error:
@@ -216,10 +216,10 @@ def _short(tag: str) -> str:
 
 
 class Dumper(yaml.SafeDumper):
-    """Texts that look like something else are quoted, so that every reader of YAML takes them as texts."""
+    """A dumper that quotes strings which another reader of YAML could read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write nothing by reference."""
+        """Return True, so that no alias is written."""
         return True
 
 
@@ -232,10 +232,10 @@ Dumper.add_representer(str, _represent_text)
 
 
 def write_plain(value: object) -> str:
-    """Write a value as YAML that `read_plain`, and any other reader, reads as the same."""
+    """Return a value as YAML that `read_plain`, and any other reader, reads as the same value."""
     return str(yaml.dump(value, Dumper=Dumper, sort_keys=False))
 
 
 def write_text(text: str) -> str:
-    """Write a text as a YAML value of one line, whatever characters it holds."""
+    """Return a string as a YAML value of one line, whatever characters it has."""
     return str(yaml.dump(text, Dumper=yaml.SafeDumper, default_style='"', width=float("inf"))).strip()

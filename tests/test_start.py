@@ -48,7 +48,7 @@ def test_too_few_threads_are_one_line(limit: int, words: list[str]) -> None:
     ended = with_few(limit, *words)
     assert (ended.returncode, ended.stdout) == (2, ""), ended
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("esv: expected room for ")
+    assert line.startswith("esv: expected to start ")
     assert line.endswith(
         f" more processes and threads, got {limit - 1}; raise the user's limit (ulimit -u) or the container's (its "
         "pids limit)"

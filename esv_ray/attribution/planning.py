@@ -13,8 +13,9 @@ from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
 from esv_ray.input.files import InputFile, list_files
-from esv_ray.input.parquet.footers import has_labels, read_footers, sign
-from esv_ray.input.parquet.row_groups import feature_dim_of
+from esv_ray.input.parquet.footers import Footer, has_labels
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import feature_dim_of
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
@@ -158,10 +159,9 @@ def _new_manifest(
     _check_no_partitions(spec.output)
     storage.check_vacant(spec.output, _OWN_NAMES)
     footers = read_footers(files)
-    files = sign(files, footers)
-    units = plan_units(files, spec.compute.unit, footers)
+    units = plan_units(footers, spec.compute.unit)
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node
-    _check_features(with_memory_budget(spec, budget), model, files)
+    _check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
         memory_budget=budget,
         spec=spec.model_dump(mode="json"),
@@ -172,7 +172,7 @@ def _new_manifest(
             **{name: version(name) for name in ("esv-ray", "torch", "ray", "pyarrow", "numpy")},
         },
         model=_about(model),
-        files=tuple(files),
+        files=tuple(footer.file for footer in footers),
         units=tuple(units),
     )
     _check_adoptable(spec.output, manifest)
@@ -270,17 +270,17 @@ def _check_classes(spec: JobSpec, model: VideoModel) -> None:
             )
 
 
-def _check_features(spec: JobSpec, model: VideoModel, files: Sequence[InputFile]) -> None:
+def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
     """Check what the footers say, before any row is computed."""
     budget = spec.compute.memory_budget
     assert budget != "auto", "the plan fixes it"
-    dim = feature_dim_of(files, budget)
+    dim = feature_dim_of(footers, budget)
     if dim is not None and dim != model.feature_dim:
         raise ModelError(
             f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
             f"(T, {dim}); check `model` and `features`"
         )
-    if spec.classes == ("label",) and not has_labels(files):
+    if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
             f"{spec.features}: classes asks for `label` alone, but the table has no labels; "
             "ask for predicted, top:K, all or class ids"

@@ -20,7 +20,8 @@ from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import JobError
 from esv_ray.input.features import FeatureRows
-from esv_ray.input.units import Unit, read_rows
+from esv_ray.input.reading import UnitReader, read_rows
+from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import Heartbeat, RowCounts, UnitReport
 from esv_ray.models.bundle import load_model
@@ -43,6 +44,7 @@ class Workplace:
         engine: the loaded model on its device.
         stopped: set when the actor is to stop.
         heartbeat: counts batches and module calls.
+        reader: keeps the file and row group of the last unit open.
     """
 
     spec: JobSpec
@@ -50,6 +52,7 @@ class Workplace:
     engine: Engine
     stopped: Event = field(default_factory=Event)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    reader: UnitReader = field(default_factory=UnitReader)
 
     @property
     def model(self) -> VideoModel:
@@ -174,6 +177,7 @@ def rows_of(place: Workplace, unit: Unit) -> FeatureRows:
     assert budget != "auto", "the plan fixes it"
     return read_rows(
         unit,
+        place.reader,
         feature_dim=place.model.feature_dim,
         n_classes=place.model.n_classes,
         dtype=np.dtype(place.spec.compute.dtype),

@@ -26,7 +26,8 @@ from esv_ray.forecast.measure import measure_here
 from esv_ray.forecast.records import Actors, Forecast, LengthEstimate, TimeEstimate
 from esv_ray.forecast.throughput import Timings, has_other_sizes, time_per_video
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
-from esv_ray.input.parquet.footers import has_labels, read_footers
+from esv_ray.input.parquet.footers import has_labels
+from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
@@ -72,7 +73,7 @@ def forecast(
     create_only = storage.creates_only(spec.output) if left else None  # refuses an unwritable output before measuring
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.left]))
     estimates = _length_estimates(work, len(left), timings, model)
-    row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(manifest.files)
+    row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
     size = output_size(work, left, class_counts(spec, model.n_classes, labelled), model.n_classes)
     return Forecast(
         spec=spec,

@@ -11,6 +11,7 @@ from esv_ray.forecast.lengths import feature_itemsize
 from esv_ray.forecast.work import LengthWork
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
+from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec, top_k
 
@@ -76,8 +77,7 @@ def row_groups_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[F
     for file, footer in zip(files, footers, strict=True):
         size = feature_itemsize(footer.schema)
         for index, group in enumerate(footer.groups):
-            # Levels and values, twice while their buffers grow, and the numbers in the job's dtype (`row_groups`).
-            decoding = group.compressed + group.values * (2 * size + 8 + computed)
+            decoding = group.compressed + decoding_bytes(group.values, size, result_itemsize=computed)
             row_groups.append(RowGroup(file.url, index, group.rows, group.compressed, group.values * size, decoding))
     return row_groups
 

@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 from esv_ray.input.columns import plain_type
 from esv_ray.input.files import InputFile
-from esv_ray.input.parquet.footers import Footer, open_file
-from esv_ray.input.parquet.row_groups import RowGroupReader, group_ids
+from esv_ray.input.parquet.footers import Footer
+from esv_ray.input.parquet.id_columns import read_group_ids
+from esv_ray.input.parquet.opening import OpenedFile, open_file
+from esv_ray.input.parquet.row_groups import RowGroupReader
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec
 
@@ -102,24 +104,25 @@ def lengths_from_rows(
         units.setdefault((unit.file.url, unit.row_group), []).append(unit)
     videos, videos_left, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
-        for index, group in enumerate(footer.groups):
-            lengths = _row_group_lengths(file, index, group.rows, budget)
-            pending = np.zeros(len(lengths), dtype=bool)
-            for unit in units.get((file.url, index), []):
-                pending[unit.start : unit.stop] = True
-            videos.update(lengths[lengths > 0].tolist())
-            videos_left.update(lengths[pending & (lengths > 0)].tolist())
-            frameless += int((lengths == 0).sum())
+        with closing(open_file(file)) as opened:
+            for index, group in enumerate(footer.groups):
+                lengths = _row_group_lengths(opened, index, group.rows, budget)
+                pending = np.zeros(len(lengths), dtype=bool)
+                for unit in units.get((file.url, index), []):
+                    pending[unit.start : unit.stop] = True
+                videos.update(lengths[lengths > 0].tolist())
+                videos_left.update(lengths[pending & (lengths > 0)].tolist())
+                frameless += int((lengths == 0).sum())
     return Lengths("rows", videos, videos_left, frameless)
 
 
-def _row_group_lengths(file: InputFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
+def _row_group_lengths(opened: OpenedFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
     """Return the (rows,) frames of each video of a row group; 0 without frames, or with too many to decode."""
     lengths = np.zeros(rows, dtype=np.int64)
-    with closing(RowGroupReader(file, row_group, budget, 4)) as reader:
-        for start in range(0, 0 if reader.refused else rows, _ROWS):
-            features = reader.take(start, min(start + _ROWS, rows)).table.column("features")
-            lengths[start : start + len(features)] = pc.list_value_length(features).fill_null(0).to_numpy()
+    reader = RowGroupReader(opened, row_group, budget, 4)
+    for start in range(0, 0 if reader.refusal else rows, _ROWS):
+        features = reader.take(start, min(start + _ROWS, rows)).table.column("features")
+        lengths[start : start + len(features)] = pc.list_value_length(features).fill_null(0).to_numpy()
     return lengths
 
 
@@ -168,12 +171,12 @@ def _file_ids(file: InputFile, number: int, budget: int) -> list[pa.Table]:
     """Return the ids of a file's row groups, each with the file's number."""
     tables = []
     with closing(open_file(file)) as opened:
-        for row_group in range(len(opened.groups)):
-            where = f"{file.url}, row group {row_group}"
-            column = group_ids(opened, row_group, budget, where)
+        for row_group in range(len(opened.footer.groups)):
+            column = read_group_ids(opened, row_group, budget)
             if column is None:
+                where = f"{file.url}, row group {row_group}"
                 raise DataError(f"{where}: its ids take more than {budget} bytes; raise compute.memory_budget")
-            ids = column[0].combine_chunks().drop_null()
+            ids = column.ids.combine_chunks().drop_null()
             ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails; it repeats no other
             tables.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))
     return tables

@@ -55,7 +55,8 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
         yield (
             f"{len(above)} row groups of {sum(group.rows for group in above)} videos take up to {format_bytes(most)} "
             f"when decoded, more than the memory budget of {format_bytes(budget)} (the first is row group "
-            f"{above[0].index} of {above[0].file}): their videos would fail; write smaller row groups, or raise compute.memory_budget"
+            f"{above[0].index} of {above[0].file}): their videos would fail; write smaller row groups, or raise "
+            "compute.memory_budget"
         )
     if forecast.lengths.frameless:
         yield f"{forecast.lengths.frameless} rows have no frames and would fail"

@@ -1,1 +1,1 @@
-"""Feature tables in: columns, checks, units."""
+"""Feature tables: files, footers, units of work, and the checked rows of a unit."""

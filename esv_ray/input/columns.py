@@ -1,7 +1,7 @@
-"""Columns of a feature table: which there are, and the Arrow types that each may have.
+"""The columns of a feature table, and the Arrow types that each may have.
 
 Writers store the same meaning as different types: numbers as decimals (Snowflake) or floats with NaN (pandas), text as
-views, categories, or bytes without an annotation. A type is taken where it can mean one thing only.
+views, categories, or bytes without an annotation. A type is accepted if it can have one meaning only.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 
 COLUMNS = ("video_id", "features", "label", "frame_index")
-_WIDEST = 2**12  # bytes of a text of fixed size, as of the longest id: each null takes as many in memory
+LONGEST_ID = 2**12
+"""Most bytes of an id: every row of the results repeats it."""
+LONGEST_LABEL = 40
+"""Most bytes of a label that is text: more than any number has."""
+FLAT_COLUMNS = {"video_id": LONGEST_ID, "label": LONGEST_LABEL}
+"""Columns with one value per row, and the most bytes of their text; longer text is cut to one byte more."""
+_WIDEST = LONGEST_ID  # bytes of text of a fixed size: each null takes as many in memory
 _FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
 
 
 def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> int | None:
-    """Check the columns of a file, and return the feature size D; None where the type leaves it to the rows.
+    """Check the columns of a file; return the feature size D, or None if the type does not fix it.
 
     Args:
         schema: of the file.
         where: the file, for the error.
-        named: columns that the names of its directories give.
+        named: columns given by the names of its directories.
 
     Raises:
-        DataError: a column is missing or of another type; says which, expected, got, and how to go on.
+        DataError: a column is missing or of another type; says which, expected, got, and what to do.
     """
     names = names_of(schema, where)
     for name in COLUMNS:
@@ -51,8 +57,8 @@ def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> 
 
 
 def _check_missing(name: str, names: Collection[str], where: str, named: bool) -> None:
-    """Raise DataError if a column that a file lacks is one it must have, or stands there in other letters."""
-    # Warehouses write all names in capitals; spreadsheets leave spaces.
+    """Raise a DataError if a missing column is required, or is there in other letters."""
+    # Data warehouses write names in capitals; spreadsheets leave spaces.
     alike = [other for other in names if other.strip().lower() == name]
     if alike:
         raise DataError(f"{where}: expected a column {name!r}, got {alike[0]!r}; rename it")
@@ -100,12 +106,12 @@ def plain_array(array: pa.Array) -> pa.Array:
 
 
 def is_uuid(kind: pa.DataType) -> bool:
-    """Whether a type is Arrow's UUID."""
+    """Return whether a type is Arrow's UUID."""
     return isinstance(kind, pa.BaseExtensionType) and bool(kind.extension_name == "arrow.uuid")
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text, or bytes that are taken as UTF-8, of any length or of a fixed one."""
+    """Return whether a type is text, or bytes that are read as UTF-8, of any or of a fixed length."""
     plain = plain_type(kind)
     return 0 < width_of(plain) <= _WIDEST or any(
         test(plain)
@@ -121,37 +127,37 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def width_of(kind: pa.DataType) -> int:
-    """Bytes of each value of a type of bytes of a fixed size, nulls included; 0 of any other."""
+    """Return the bytes of each value, nulls included, of a fixed-size binary type; 0 for any other type."""
     plain = plain_type(kind)
     return int(plain.byte_width) if pa.types.is_fixed_size_binary(plain) else 0
 
 
 def bytes_of(text: pa.Array) -> pa.Array:
-    """Return text as large binary; of a fixed size without the NULs that fill it up."""
+    """Return text as large binary; text of a fixed size without its padding of NULs."""
     if pa.types.is_string_view(text.type):
         text = text.cast(pa.large_string())
     plain = text.cast(pa.large_binary())
     if not width_of(text.type):
         return plain
-    # A view, not a cast, which would require UTF-8: rows that are not are to fail alone.
+    # A view, not a cast, which would require UTF-8: a row with other bytes must fail alone.
     return pc.ascii_rtrim(plain.view(pa.large_string()), characters="\0").view(pa.large_binary())
 
 
 def is_id(kind: pa.DataType) -> bool:
-    """Whether a type may hold ids: text, integers, which become decimal text, or UUIDs."""
+    """Return whether a type may hold ids: text, integers, which become decimal text, or UUIDs."""
     plain = plain_type(kind)
     whole = pa.types.is_integer(plain) or (pa.types.is_decimal(plain) and plain.scale == 0)
     return whole or is_text(plain) or is_uuid(plain)
 
 
 def is_label(kind: pa.DataType) -> bool:
-    """Whether a type may hold class ids: numbers that are whole, or their digits."""
+    """Return whether a type may hold class ids: numbers that are whole, or their digits."""
     plain = plain_type(kind)
     return pa.types.is_null(plain) or _is_number(plain) or is_text(plain)
 
 
 def is_any_list(kind: pa.DataType) -> bool:
-    """Whether a type is a list, of any or of a fixed length."""
+    """Return whether a type is a list, of any or of a fixed length."""
     return any(
         test(kind)
         for test in (

@@ -1,8 +1,8 @@
-"""Columns that the names of directories give, as Hive, Spark and DuckDB partition tables: ``label=3/x.parquet``.
+"""Columns given by names of directories, as in tables partitioned by Hive, Spark or DuckDB: ``label=3/x.parquet``.
 
-The directories of the table count: those below its location, and those of the form ``name=value`` that the location
-ends with, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. What lies further above
-is where somebody keeps the table, and says nothing of its videos.
+Only directories of the table count: those below its location, and those of the form ``name=value`` at the end of the
+location, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. Directories further above
+do not belong to the table.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]:
-    """Return the columns that the directories of a file name: column to value, None for a null.
+    """Return the columns given by the directories of a file: value by column, None for null.
 
     Args:
-        url: the file, as it was found.
-        root: of the table (`storage.root_of`); None: only directories of the form ``name=value`` directly above count.
+        url: the file, as it was listed.
+        root: of the table (`storage.root_of`); None: only directories ``name=value`` directly above the file count.
 
     Raises:
-        DataError: a directory names a column twice, in other letters, or a label that is not a number.
+        DataError: a column is named twice with different values or in other letters, or a label is not a number.
     """
     found: dict[str, str | None] = {}
     for part in _directories(url, root):
@@ -53,10 +53,10 @@ def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]
 
 
 def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    """Return columns that directories name, as they were written down.
+    """Check columns given by directories, as a run.json stores them; return them.
 
     Raises:
-        ValueError: they are none such.
+        ValueError: a column cannot be given by a directory.
     """
     for name, value in named.items():
         if name not in _NAMED or (name == "label" and value is not None and whole_number(value) is None):
@@ -65,7 +65,7 @@ def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
 
 
 def _directories(url: str, root: str | None) -> Sequence[str]:
-    """Names of the directories that count, outermost first."""
+    """Return the names of the directories that count, outermost first."""
     directories = url.split("/")[:-1]
     first = len(directories) if root is None else min(len(directories), len(root.split("/")))
     while first and "=" in directories[first - 1]:

@@ -1,6 +1,6 @@
-"""Feature tables: from Parquet rows to checked frames, vectorised from Arrow buffers.
+"""Rows of a feature table: from Arrow columns to checked frames, without a Python object per frame.
 
-A row that breaks the contract becomes a `BadRow` with its reason; a file that cannot be read as a feature table is a
+A row that breaks the contract becomes a fault with its reason; a file that cannot be read as a feature table is a
 `DataError`.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.input.frames import FrameColumn, NumberColumn
-from esv_ray.input.ids import read_ids
+from esv_ray.input.ids import constant, read_ids
 from esv_ray.input.labels import check_directory, read_labels
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
@@ -23,12 +23,12 @@ _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """One good row.
+    """A row without faults.
 
     Attributes:
-        row: its place among the rows that were decoded.
+        row: its index among the decoded rows.
         video_id: unique in its file.
-        features: (T, D), finite, in the dtype asked for; it may be a view of the table's memory.
+        features: (T, D), finite, in the requested dtype; may be a view of the table's memory.
         label: class id, or None.
         frame_index: (T,) int32, the number of each frame in its video.
     """
@@ -40,27 +40,16 @@ class Video:
     frame_index: npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """One row that breaks the contract: why, and what could be read of it."""
-
-    row: int
-    video_id: str
-    label: int | None
-    n_frames: int
-    reason: str
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
-    """Rows of a feature table by columns.
+    """Decoded rows of a feature table, by columns.
 
     Attributes:
-        ids: of each row, "" where it has none.
+        ids: of the rows, "" where a row has none.
         labels: (rows,) int32.
-        labelled: (rows,) whether there is a label, one that an int32 holds.
+        labelled: (rows,) whether there is a label that fits an int32.
         n_frames: (rows,) int32.
-        faults: rows that break the contract, and why.
+        faults: rows that break the contract, and the reasons.
     """
 
     ids: list[str]
@@ -73,19 +62,19 @@ class FeatureRows:
 
     @property
     def good(self) -> npt.NDArray[np.int64]:
-        """The rows that keep the contract, ascending."""
+        """Rows without faults, ascending."""
         return np.delete(np.arange(len(self.ids)), list(self.faults))
 
     def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-        """(K, n, D): of good rows (K,) the frames at places (K, n)."""
+        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
         return self._frames.take(rows, places)
 
     def frame_index(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """(K, n): of good rows (K,) the numbers of the frames at places (K, n)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
         return self._numbers.take(rows, places)
 
     def label(self, row: int) -> int | None:
-        """Class id of a row, or None."""
+        """Return the class id of a row, or None."""
         return int(self.labels[row]) if self.labelled[row] else None
 
 
@@ -96,21 +85,21 @@ def decode_rows(
     n_classes: int,
     dtype: npt.DTypeLike = np.float32,
     repeated: Sequence[int] = (),
-    refused: str | None = None,
+    refusal: str | None = None,
     unlabelled: Collection[int] = (),
     named: Mapping[str, str | None] = _NO_NAMES,
 ) -> FeatureRows:
-    """Decode rows of a feature table by columns, without a Python object per frame or needless copies.
+    """Decode and check rows of a feature table.
 
     Args:
-        table: columns as `columns_of`, of a schema that passed `check_schema`.
+        table: the columns of `columns_of`; its schema passed `check_schema`.
         feature_dim: D that the model takes.
         n_classes: C; labels are 0..C-1.
         dtype: of the features.
-        repeated: rows of `table` whose id stands earlier in the same file.
-        refused: why the features of all rows were not read, or None.
+        repeated: rows of `table` that repeat an id of an earlier row of the file.
+        refusal: why the features were not read, or None.
         unlabelled: labels that mark videos without one.
-        named: columns that the names of the file's directories give (`InputFile.named`).
+        named: columns given by the names of the file's directories (`InputFile.named`).
     """
     ids, id_faults = _ids(table, named)
     labels = read_labels(_labels(table, named), n_classes, unlabelled)
@@ -120,51 +109,25 @@ def decode_rows(
     given = _one_chunk(table, "frame_index") if "frame_index" in table.column_names else None
     numbers = NumberColumn.read(given, frames.n_frames)
     again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
-    # Of several faults the first that a reader would meet is told.
-    unread = {} if refused is None else dict.fromkeys(range(table.num_rows), refused)
+    # If a row has several faults, the one that a reader would meet first is reported.
+    unread = {} if refusal is None else dict.fromkeys(range(table.num_rows), refusal)
     faults = {**numbers.faults, **labels.faults, **frames.faults, **again, **id_faults, **unread}
     n_frames = frames.n_frames.astype(np.int32)
     return FeatureRows(ids, labels.ids, labels.known, n_frames, dict(sorted(faults.items())), frames, numbers)
 
 
-def decode(
-    table: pa.Table,
-    *,
-    feature_dim: int,
-    n_classes: int,
-    dtype: npt.DTypeLike = np.float32,
-    repeated: Sequence[int] = (),
-    unlabelled: Collection[int] = (),
-    named: Mapping[str, str | None] = _NO_NAMES,
-) -> tuple[list[Video], list[BadRow]]:
-    """Decode rows one by one, good rows and bad rows, each in table order; arguments as `decode_rows`."""
-    rows = decode_rows(
-        table,
-        feature_dim=feature_dim,
-        n_classes=n_classes,
-        dtype=dtype,
-        repeated=repeated,
-        unlabelled=unlabelled,
-        named=named,
-    )
-    bad = [
-        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
-    ]
-    return videos_of(rows), bad
-
-
 def videos_of(rows: FeatureRows) -> list[Video]:
-    """The good rows one by one, in table order."""
+    """Return the good rows one by one, in table order."""
     videos = []
     for row in rows.good.tolist():
-        one, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
-        numbers = rows.frame_index(one, places)[0]
-        videos.append(Video(row, rows.ids[row], rows.features(one, places)[0], rows.label(row), numbers))
+        index, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
+        numbers = rows.frame_index(index, places)[0]
+        videos.append(Video(row, rows.ids[row], rows.features(index, places)[0], rows.label(row), numbers))
     return videos
 
 
 def _ids(table: pa.Table, named: Mapping[str, str | None]) -> tuple[list[str], dict[int, str]]:
-    """The id of each row, and why it has none."""
+    """Return the id of each row, and the faults of ids."""
     if "video_id" not in table.column_names:
         return read_ids(pa.chunked_array([constant(named["video_id"], table.num_rows)]))
     ids, faults = read_ids(table.column("video_id"))
@@ -180,11 +143,6 @@ def _labels(table: pa.Table, named: Mapping[str, str | None]) -> pa.Array:
     if "label" in table.column_names:
         return _one_chunk(table, "label")
     return constant(named.get("label"), table.num_rows)
-
-
-def constant(value: str | None, rows: int) -> pa.Array:
-    """(rows,) times the value that a directory names."""
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
 
 
 def _one_chunk(table: pa.Table, name: str) -> pa.Array:

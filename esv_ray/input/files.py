@@ -1,4 +1,4 @@
-"""The files of a feature table: which they are, and whether they are still what was planned."""
+"""The files of a feature table: listing them, and checking that they have not changed since planning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SUFFIXES = (".parquet", ".pq", ".parq")
 
 @dataclass(frozen=True)
 class InputFile:
-    """A Parquet file of the feature table, in the state in which it was planned.
+    """A Parquet file of the feature table, as it was when the job was planned.
 
     Attributes:
         url: its location.
         size: bytes.
-        version: all else that its store tells of the state (`storage.State`); another one means another content.
-        footer: checksum of its footer as it was planned; "" where it was not read. Listings do not tell it, so that it
-            counts for no comparison: `footers.open_file` looks at it.
-        directories: columns that the names of its directories give, with their values (`named_by_directories`).
+        version: changes with the content (`storage.State`).
+        footer: checksum of its footer; "" if it was not read. Listings do not contain it, so comparisons ignore it;
+            `parquet.opening.open_file` checks it.
+        directories: columns given by the names of its directories, with their values (`named_by_directories`).
     """
 
     url: str
@@ -34,34 +34,34 @@ class InputFile:
 
     @property
     def named(self) -> Mapping[str, str | None]:
-        """Columns that the names of its directories give."""
+        """Columns given by the names of its directories."""
         return dict(self.directories)
 
 
 def list_files(url: str) -> list[InputFile]:
-    """The Parquet files of a feature table, in name order.
+    """List the Parquet files of a feature table, in the order of their names.
 
     Args:
-        url: one file, a directory (searched through, links followed, names that begin with "_" or "." left out), or a
-            glob.
+        url: one file, a directory (searched recursively, links followed, names that begin with "_" or "." skipped), or
+            a glob.
 
     Raises:
-        DataError: nothing is there, or it cannot be listed.
+        DataError: there are no Parquet files, or they cannot be listed.
     """
     files = list_files_if_any(url)
     if not files:
         names = storage.list_names(url, "list the feature table")
         shown = ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-        there = f" (what is there: {shown})" if names else ""
+        there = f" (found there: {shown})" if names else ""
         raise DataError(f"{url}: expected Parquet files, found none{there}; check `features`")
     return files
 
 
 def list_files_if_any(url: str) -> list[InputFile]:
-    """As `list_files`, but a directory may be without Parquet files."""
-    # What is asked for by its own name, or by a pattern, has no path below the folder, and is taken as it is.
+    """List files as `list_files` does; the list may be empty."""
+    # A file that was named or matches a pattern has no path below a folder, and is taken whatever its name is.
     found = storage.find(url, "list the feature table", _is_meant)
-    root = storage.root_of(url, found[0].url) if found else None  # that of all
+    root = storage.root_of(url, found[0].url) if found else None  # the same for all files
     return [
         InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, root).items())))
         for file in found
@@ -73,10 +73,10 @@ def _is_meant(below: str) -> bool:
 
 
 def check_unchanged(file: InputFile) -> None:
-    """Whether a file is in the state in which it was planned.
+    """Check that a file has not changed since the job was planned.
 
     Raises:
-        DataError: it changed since, or the storage refuses to say.
+        DataError: it changed, or the storage does not say.
     """
     now = storage.state(file.url, "read the feature table")
     if now != (file.size, file.version):

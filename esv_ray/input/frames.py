@@ -1,4 +1,4 @@
-"""The nested columns of a feature table, taken apart once: frames of D numbers, and the numbers of frames."""
+"""The nested columns of a feature table as flat arrays: frames of D values, and the numbers of frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FrameColumn:
 
     Attributes:
         n_frames: (rows,) int64.
-        faults: rows that break the contract, and why.
+        faults: rows that break the contract, and the reasons.
     """
 
     n_frames: Int64Array
@@ -34,11 +34,11 @@ class FrameColumn:
 
     @classmethod
     def read(cls, column: pa.Array, dim: int, dtype: npt.DTypeLike) -> FrameColumn:
-        """Take a column of lists of frames apart; frames have `dim` values."""
+        """Read a column of lists of frames; each frame must have `dim` values."""
         offsets = column.offsets.to_numpy().astype(np.int64)
         lost = column.is_null().to_numpy(zero_copy_only=False)
         n_frames = np.where(lost, 0, np.diff(offsets))
-        # Only what these rows span: a unit is a slice of a row group.
+        # Only the values of these rows: a unit is a slice of a row group.
         frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
         if pa.types.is_fixed_size_list(frames.type):
@@ -79,7 +79,7 @@ class FrameColumn:
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:
-        """(K, n, D) frames of good rows (K,) at places (K, n)."""
+        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
         frames = self._first[rows][:, None] + places
         if self._starts is None:
             out: npt.NDArray[np.floating] = self._values.reshape(-1, self._dim)[frames]
@@ -89,7 +89,7 @@ class FrameColumn:
 
 
 def frame_sizes(column: pa.ChunkedArray) -> list[int]:
-    """Values of a frame, for each row whose frames all have as many, and have any."""
+    """Return the size of the frames of each row whose frames all have the same size above 0."""
     sizes = []
     for chunk in column.chunks:
         for row in range(len(chunk)):
@@ -111,19 +111,19 @@ def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> 
 
 @dataclass(frozen=True, eq=False)
 class NumberColumn:
-    """The column `frame_index`; where it is absent or null, frames are numbered 0..T-1.
+    """The column `frame_index`; where it is missing or null, frames are numbered 0..T-1.
 
     Attributes:
-        faults: rows that break the contract, and why.
+        faults: rows that break the contract, and the reasons.
     """
 
     faults: dict[int, str]
-    _first: Int64Array  # (rows,) place of each row's first number; -1: counted
+    _first: Int64Array  # (rows,) index of each row's first number; -1: numbered 0..T-1
     _values: npt.NDArray[np.int32]
 
     @classmethod
     def read(cls, column: pa.Array | None, n_frames: Int64Array) -> NumberColumn:
-        """Take a column of lists of numbers apart; `n_frames` (rows,) says how many each row must have."""
+        """Read a column of lists of frame numbers; each row must have `n_frames` (rows,) of them."""
         if column is None or pa.types.is_null(column.type):
             return cls({}, np.full(len(n_frames), -1), np.zeros(0, np.int32))
         if pa.types.is_fixed_size_list(column.type):
@@ -146,7 +146,7 @@ class NumberColumn:
         return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(bad, 0, values).astype(np.int32))
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.int32]:
-        """(K, n) numbers of the frames of good rows (K,) at places (K, n)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
         first = self._first[rows][:, None]
         if not len(self._values):
             return places.astype(np.int32)
@@ -155,5 +155,5 @@ class NumberColumn:
 
 
 def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    """n of T frames, uniformly: floor((i + 0.5) * T / n), in whole numbers. (K, n) from n_frames (K,), n <= T."""
+    """Choose n of T frames uniformly: floor((i + 0.5) * T / n). Return (K, n) from n_frames (K,), n <= T."""
     return (2 * np.arange(n, dtype=np.int64) + 1) * n_frames[:, None] // (2 * n)

@@ -1,4 +1,4 @@
-"""Ids of videos: as text, however a writer stored them; absurdly long ones cut; repeated ones found."""
+"""Ids of videos: read as text from any type, limited in length, and checked for repetitions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.input.columns import bytes_of, is_text, is_uuid, plain_array
-
-LONGEST_ID = 2**12  # bytes: every row of the results repeats it
+from esv_ray.input.columns import LONGEST_ID, bytes_of, is_text, is_uuid, plain_array
 
 
 def read_ids(column: pa.ChunkedArray) -> tuple[list[str], dict[int, str]]:
-    """Return the id of each row, "" where it has none, and why it has none by row."""
-    # As bytes: not every writer of Parquet checks that its strings are UTF-8, and one that is not would break them all.
+    """Return the id of each row, "" where there is none, and the faults by row."""
+    # As bytes: some writers do not check that strings are UTF-8, and Arrow would refuse the whole column.
     ids, faults = [""] * len(column), {}
     row = 0
     for chunk in column.chunks:
@@ -34,11 +32,11 @@ def read_ids(column: pa.ChunkedArray) -> tuple[list[str], dict[int, str]]:
 
 
 def plain_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids as bytes, decoded where they are dictionary-encoded (categories); null where absurdly long."""
+    """Return ids as bytes, decoded where they are dictionary-encoded (categories); null where too long."""
     chunks = []
     for chunk in ids.chunks:
         if pa.types.is_dictionary(chunk.type):
-            # Before they are decoded: a long entry may stand in every row.
+            # Before they are decoded: every row may refer to one long entry.
             chunks.append(_short(as_bytes(chunk.dictionary)).take(chunk.indices))
         else:
             chunks.append(_short(as_bytes(chunk)))
@@ -54,6 +52,11 @@ def as_bytes(ids: pa.Array) -> pa.Array:
     return bytes_of(ids if is_text(ids.type) else ids.cast(pa.string()))
 
 
+def constant(value: str | None, rows: int) -> pa.Array:
+    """Return the value that a directory names, (rows,) times."""
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
 def cut_text(text: pa.Array, most: int) -> pa.Array:
     """Return text cut to a number of bytes."""
     plain = text.cast(pa.large_binary())
@@ -64,7 +67,7 @@ def cut_text(text: pa.Array, most: int) -> pa.Array:
 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the rows of a file whose id stands earlier in it, ascending; nulls and empty ids are no repetition."""
+    """Return the rows that repeat an id of an earlier row, ascending; nulls and empty ids do not count."""
     filled = pc.fill_null(plain_ids(ids).combine_chunks(), b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -77,6 +80,6 @@ def _short(ids: pa.Array) -> pa.Array:
     long = pc.fill_null(pc.greater(pc.binary_length(ids), LONGEST_ID), False)
     if not pc.any(long).as_py():
         return ids
-    # Not by pc.if_else, which keeps a buffer as long as the ids that are left out.
+    # Not by pc.if_else, which keeps a buffer with the ids that are left out.
     kept = [None if too_long else value.as_py() for value, too_long in zip(ids, long.to_pylist(), strict=True)]
     return pa.array(kept, pa.large_binary())

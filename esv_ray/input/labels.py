@@ -1,4 +1,4 @@
-"""Labels of videos: class ids as int32, rows without one, and what is wrong with the others."""
+"""Labels of videos: class ids as int32, rows without a label, and faults."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.columns import is_text
+from esv_ray.input.columns import LONGEST_LABEL, is_text
 from esv_ray.input.frames import INT32_MAX
 from esv_ray.input.ids import as_bytes
 from esv_ray.input.numbers import whole_number, whole_numbers
-
-LONGEST_TEXT = 40  # bytes of a label that is text: what a message shows, and more than any number has
 
 
 class Labels(NamedTuple):
@@ -23,8 +21,8 @@ class Labels(NamedTuple):
 
     Attributes:
         ids: (rows,) int32, 0 where there is none.
-        known: (rows,) bool: there is a label, one that an int32 holds.
-        faults: row to what is wrong with its label.
+        known: (rows,) bool, whether there is a label that fits an int32.
+        faults: reason by row.
     """
 
     ids: npt.NDArray[np.int32]
@@ -33,11 +31,11 @@ class Labels(NamedTuple):
 
 
 def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = ()) -> Labels:
-    """Read (rows,) labels of any type that `columns.is_label` takes.
+    """Read (rows,) labels of any type that `columns.is_label` accepts.
 
     Args:
-        column: the labels; null and NaN mean that a video has none.
-        n_classes: C; labels are 0..C-1. INT32_MAX where it is not known.
+        column: the labels; null and NaN mean that a video has no label.
+        n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
         unlabelled: numbers that mark videos without a label.
     """
     values, null, wrong = whole_numbers(column)
@@ -57,7 +55,7 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
 
 
 def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
-    """Add a fault for each row whose label is not that of its directory."""
+    """Add a fault for each row whose label differs from that of its directory."""
     named = None if value is None else whole_number(value)
     if named in unlabelled:
         named = None
@@ -69,20 +67,20 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
 
 
 def _is_whole(value: object) -> bool:
-    """Whether a label is a whole number, if one that neither an int64 nor `unlabelled` holds."""
+    """Return whether a label is a whole number, even if it does not fit an int64."""
     if isinstance(value, bytes):
-        return len(value) <= LONGEST_TEXT and value.removeprefix(b"-").isdigit()  # of a longer one the end is cut off
+        return len(value) <= LONGEST_LABEL and value.removeprefix(b"-").isdigit()  # the end of a longer one is cut off
     if isinstance(value, Decimal):
         return value.is_finite() and value == value.to_integral_value()
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _shown(column: pa.Array, row: int) -> str:
-    """The label of a row as a message shows it."""
+    """Return the label of a row for a message."""
     value = _value(column, row)
-    return repr(value[:LONGEST_TEXT].decode(errors="replace")) if isinstance(value, bytes) else str(value)
+    return repr(value[:LONGEST_LABEL].decode(errors="replace")) if isinstance(value, bytes) else str(value)
 
 
 def _value(column: pa.Array, row: int) -> object:
-    """The label of a row; text as bytes, since it need not be UTF-8."""
+    """Return the label of a row; text as bytes, because it may not be UTF-8."""
     return (as_bytes(column.slice(row, 1))[0] if is_text(column.type) else column[row]).as_py()

@@ -1,4 +1,4 @@
-"""Whole numbers, however a writer stored them: integers, floats, decimals, or digits as text."""
+"""Whole numbers stored as integers, floats, decimals, or digits in text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from esv_ray.input.columns import bytes_of, is_text, plain_array
 
-_LONGEST = 18  # digits: what int64 holds in any case
+_LONGEST = 18  # digits: any such number fits an int64
 _DIGITS = re.compile(rf"(-?[0-9]{{1,{_LONGEST}}})(\.0{{1,{_LONGEST}}})?")
 _LARGEST_FLOAT = 2.0**53  # beyond it not every integer is a float64
 
@@ -21,9 +21,9 @@ class WholeNumbers(NamedTuple):
     """Whole numbers of an array.
 
     Attributes:
-        values: (N,) int64, 0 where there is none.
-        null: (N,) bool: null, or NaN, which pandas writes for a missing value.
-        wrong: (N,) bool: there is a value, but no whole number that an int64 holds.
+        values: (N,) int64, 0 where there is no value.
+        null: (N,) bool, null or NaN, which pandas writes for a missing value.
+        wrong: (N,) bool, a value that is not a whole number or does not fit an int64.
     """
 
     values: npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class WholeNumbers(NamedTuple):
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that a text of digits writes, also as a float that is whole (3.0), or None."""
+    """Return the whole number that a text of digits, such as 3 or 3.0, writes, or None."""
     digits = _DIGITS.fullmatch(text)
     return int(digits[1]) if digits else None
 

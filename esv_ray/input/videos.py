@@ -1,4 +1,4 @@
-"""All videos of a feature table in memory, for what looks at them together: training, convergence."""
+"""All videos of a feature table in memory, for training and convergence."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from esv_ray.errors import DataError
 from esv_ray.input.features import Video, videos_of
 from esv_ray.input.files import list_files
 from esv_ray.input.frames import INT32_MAX
-from esv_ray.input.parquet.row_groups import feature_dim_of
-from esv_ray.input.units import plan_units, read_rows
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
 
-_ROWS = 1024  # decoded at a time
-_SHOWN = 3  # reasons
+_ROWS = 1024  # rows decoded at a time
+_SHOWN = 3  # reasons in a message
 
 
 def read_videos(
     url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
 ) -> tuple[list[Video], Counter[str]]:
-    """Read all good rows of a feature table, and count the others by what is wrong with them.
+    """Read all good rows of a feature table, and count the others by reason.
 
-    Of rows with one id the first is good, also where they stand in several files.
+    Of rows with the same id the first is good, also if they are in several files.
 
     Args:
-        url: the table; its D is that of its type or of its first rows.
-        n_classes: C; None: any label from 0 up.
-        budget: bytes that the videos may take, and the decoding of a row group; None: what this machine has.
+        url: the table; D is that of its type or of its first rows.
+        n_classes: C; None: any label >= 0.
+        budget: bytes that the videos, and the decoding of a row group, may take; None: the memory of this machine.
         unlabelled: labels that mark videos without one.
 
     Raises:
-        DataError: it is unreadable, no feature table, or too large.
+        DataError: the table is unreadable, no feature table, or too large.
     """
     budget = host_memory() if budget is None else budget
-    files = list_files(url)
-    dim = feature_dim_of(files, budget)
+    footers = read_footers(list_files(url))
+    dim = feature_dim_of(footers, budget)
     if dim is None:
-        raise DataError(f"{url}: expected features (T, D), found no row with frames of one size D")
+        raise DataError(f"{url}: expected features (T, D), got no row with frames of one size D")
     videos: dict[str, Video] = {}
     bad: Counter[str] = Counter()
     taken = 0
-    for unit in plan_units(files, _ROWS):
-        rows = read_rows(unit, feature_dim=dim, n_classes=n_classes or INT32_MAX, budget=budget, unlabelled=unlabelled)
+    reader, labels = UnitReader(), n_classes or INT32_MAX
+    for unit in plan_units(footers, _ROWS):
+        rows = read_rows(unit, reader, feature_dim=dim, n_classes=labels, budget=budget, unlabelled=unlabelled)
         bad.update(rows.faults.values())
         for video in videos_of(rows):
             if video.video_id in videos:
-                bad["video_id is repeated: it stands in an earlier file, too"] += 1
+                bad["video_id is repeated: an earlier file has it"] += 1
             else:
                 videos[video.video_id] = video
         taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
@@ -60,8 +62,8 @@ def read_videos(
 
 
 def reasons(left_out: Counter[str]) -> str:
-    """Say in words why rows are left out: the most frequent reasons, with their numbers of rows."""
+    """Describe why rows are left out: the most frequent reasons, with their numbers of rows."""
     most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{rows}: {reason}" for reason, rows in most[:_SHOWN]]
+    shown = [f"{rows}: {reason}" for reason, rows in most[:_SHOWN]]
     others = sum(rows for _, rows in most[_SHOWN:])
-    return "; ".join([*told, *([f"{others} for other reasons"] if others else [])])
+    return "; ".join([*shown, *([f"{others} for other reasons"] if others else [])])

@@ -64,7 +64,7 @@ class UnitActor:
 def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
     """Classify an error by what is at fault."""
     if isinstance(error, StorageError):
-        return UnitFault("storage" if error.passing else "refused", one_line(error))
+        return UnitFault("storage" if error.transient else "refused", one_line(error))
     if isinstance(error, EsvError):
         return UnitFault("input", one_line(error))
     return UnitFault("compute", f"{one_line(error)}{_where(error)}", device_lost)

@@ -65,7 +65,7 @@ def _plan(work: Work, report: Report, retry_failed: bool) -> WorkPlan:
         try:
             return work.plan(retry_failed=retry_failed, actor_memory=lambda: _actor_memory(work, wait_for))
         except StorageError as error:
-            if error.passing or error.full:  # the request may be right
+            if error.transient or error.full:  # the request may be right
                 raise IncompleteError(f"{error}; run again to resume") from error
             raise
 

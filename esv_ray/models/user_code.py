@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, short_text
 
 
 @contextmanager
@@ -23,5 +23,5 @@ def user_code(what: str) -> Iterator[None]:
     except (ModelError, KeyboardInterrupt):  # a module that raises KeyboardInterrupt ends the command like Ctrl-C
         raise
     except BaseException as error:  # also sys.exit, which would end the command with a code of the module's choice
-        text = " ".join(str(error).split())[:200]
+        text = short_text(error, 200)
         raise ModelError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}") from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.modules import Average
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, short_text
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.sources.checkpoint_kinds import safetensors_fault
 
@@ -79,7 +79,7 @@ def head_from_state(
     try:
         head.load_state_dict(values)
     except RuntimeError as error:
-        raise ModelError(" ".join(str(error).split())) from None
+        raise ModelError(short_text(error)) from None
     return head.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import read_mark
+from esv_ray.output.files import open_parquet
 from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.publish import File, publish, replace
 from esv_ray.output.results import UnitTables
@@ -93,18 +93,11 @@ def _merged(
 
 def _check_owner(data: bytes, own: Origin, url: str) -> None:
     try:
-        origin = origin_of(_opened(data, url).metadata, url)
+        origin = origin_of(open_parquet(data, url).metadata, url)
     except DataError:
         return  # damaged, and no mark refers to it
     check_origin(origin, own, url)
 
 
 def _parquet(url: str) -> pq.ParquetFile:
-    return _opened(storage.read_bytes(url, "read the output"), url)
-
-
-def _opened(data: bytes, url: str) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{url}: expected a Parquet file: {' '.join(str(error).split())[:200]}") from None
+    return open_parquet(storage.read_bytes(url, "read the output"), url)

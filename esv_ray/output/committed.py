@@ -1,24 +1,23 @@
-"""Which units of a plan are on storage, and what their files say of themselves.
+"""Committed units of a plan on storage, and the footers of their files.
 
-Listings may be late, and stores may lose what they accepted. So a unit counts as committed only if both of its files
-are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
+Listings may be late, and stores may lose objects that they accepted. So a unit counts as committed only if both of its
+files are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
+from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
 from esv_ray.output.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
-from esv_ray.parallel import in_parallel
+from esv_ray.parallel import READERS, in_parallel
 
-_READERS = 16  # footers are small: latency, not bandwidth
 _NAMED = 3
 
 Listing = Mapping[str, frozenset[str]]
@@ -37,7 +36,7 @@ def list_tables(output: str) -> Listing:
 
 
 def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
-    """Name the files that are in no plan, below the output; hidden ones, which readers of tables skip, are fine."""
+    """Return the files below the output that are not in the plan, but for hidden ones, which readers of tables skip."""
     planned = {unit.name for unit in units}
     return tuple(
         f"{folder}/{name}"
@@ -48,7 +47,7 @@ def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
 
 
 def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None:
-    """Refuse an output with files that are not of its job.
+    """Refuse an output with files of another job.
 
     Raises:
         JobError: names them.
@@ -63,7 +62,7 @@ def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None
 
 
 def committed_units(output: str, units: Sequence[Unit], listed: Listing | None = None) -> list[Unit]:
-    """Find the units both of whose files are there, in plan order.
+    """Find the units whose files both exist, in plan order.
 
     Args:
         output: of the job.
@@ -81,34 +80,34 @@ def committed_units(output: str, units: Sequence[Unit], listed: Listing | None =
 
 
 def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
-    """Look units up by name; return those both of whose files are there.
+    """Look units up by name; return those whose files both exist.
 
     Raises:
         DataError: the storage refuses.
     """
     if not units:
         return []
-    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=_READERS)
+    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=READERS)
     return [unit for unit, seen in zip(units, there, strict=True) if seen]
 
 
 def is_committed(output: str, unit: Unit) -> bool:
-    """Whether both files of a unit are there. The mark is looked up first: where it is missing, one request suffices.
+    """Return whether both files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
 
     Raises:
-        DataError: the storage refuses to say.
+        DataError: the storage does not say.
     """
     return storage.exists(videos_url(output, unit)) and storage.exists(attributions_url(output, unit))
 
 
 def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool) -> list[UnitFooter]:
-    """Read the marks of committed units, and see that they are of this job.
+    """Read the marks of committed units, and check that they are of this job.
 
     Args:
         output: of the job.
         units: committed ones.
         job: `Manifest.job`.
-        both: look at the attributions files' footers, too.
+        both: whether to check the footers of the attributions files, too.
 
     Raises:
         JobError: a file is of another job, or of other rows than the plan says.
@@ -121,7 +120,7 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
             check_attributions(output, unit, job)
         return footer
 
-    return in_parallel(read, units, threads=_READERS)
+    return in_parallel(read, units, threads=READERS)
 
 
 def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
@@ -138,18 +137,12 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
 
 
 def check_attributions(output: str, unit: Unit, job: str) -> None:
-    """See that a unit's attributions file is of this job; errors as for `read_footers_of`."""
+    """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
     where = attributions_url(output, unit)
     check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
 
 
 def _metadata(where: str) -> pq.FileMetaData:
     doing = "read the output"
-    with storage.locating(where, doing), storage.reader(where, doing) as file:
-        try:
-            return pq.read_metadata(file)
-        except pa.ArrowException as error:
-            raise DataError(
-                f"{where}: expected a Parquet file: {' '.join(str(error).split())[:200]}; "
-                "`esv verify --repair` on the output moves it aside, then run the job again"
-            ) from None
+    with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+        return pq.read_metadata(file)

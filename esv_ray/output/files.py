@@ -1,61 +1,85 @@
-"""A committed file read back, whoever wrote it: bounded before Arrow decodes it, and of the contract's schema."""
+"""Reading committed files, which anybody may have written: size and schema are checked before decoding."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, short_text
 from esv_ray.input.columns import names_of
-from esv_ray.input.parquet.footers import groups_of
+from esv_ray.input.parquet.footers import parse_row_groups
 from esv_ray.input.parquet.pages import chunk_size
+from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.machine import host_memory
+
+
+@contextmanager
+def parquet_errors(where: str) -> Iterator[None]:
+    """Turn what Arrow raises on a broken file of an output into a `DataError`; disk errors go through."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{where}: not readable as Parquet: {short_text(error, 200)}; `esv verify --repair` on the output moves it "
+            "aside, then run the job again"
+        ) from None
+
+
+def open_parquet(data: bytes, where: str) -> pq.ParquetFile:
+    """Open the content of a file of an output.
+
+    Raises:
+        DataError: it is not Parquet.
+    """
+    with parquet_errors(where):
+        return pq.ParquetFile(io.BytesIO(data))
 
 
 def read_output(url: str, schema: pa.Schema, where: str) -> tuple[pa.Table, pq.FileMetaData, str]:
     """Read a table of an output.
 
     Args:
-        url: of its file.
-        schema: of the contract.
-        where: the file, for people.
+        url: its file.
+        schema: schema of the contract.
+        where: the file, for errors.
 
     Returns:
         The table, its footer, and the SHA-256 of its file.
 
     Raises:
         StorageError: the storage refuses.
-        DataError: the file is not there, broken, of another schema, or would take more memory than this machine has.
+        DataError: the file is missing, broken, of another schema, or would take more memory than this machine has.
     """
     data = storage.read_bytes(url, "read the output")
     text = [field.name for field in schema if pa.types.is_string(field.type)]
-    try:
+    with parquet_errors(where):
         found = pq.ParquetFile(io.BytesIO(data)).schema_arrow
         names = names_of(found, where)
         if not found.equals(schema, check_metadata=False):
             other = _other(schema, found, names)
             raise DataError(f"{where}: expected the columns {schema.names} of the contract's types, got {other}")
-        # Text as places in a dictionary: one long text may stand in every row.
+        # Text as indices of a dictionary: every row may refer to one long text.
         parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=text)
-        room = host_memory()
-        _check_room(_needed(parquet, data, schema.names, where), room, where)
+        available = host_memory()
+        _check_memory(_needed(parquet, data, schema.names, where), available, where)
         table = parquet.read()
-        _check_room(_text_bytes(table, text), room, where)
+        _check_memory(_text_bytes(table, text), available, where)
         table = table.cast(schema)
-        table.validate(full=True)  # text that is not UTF-8 among the rest
-    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
-        raise DataError(f"{where}: not readable as Parquet: {' '.join(str(error).split())[:200]}") from None
+        table.validate(full=True)  # also finds text that is not UTF-8
     return table, parquet.metadata, hashlib.sha256(data).hexdigest()
 
 
 def _other(expected: pa.Schema, found: pa.Schema, names: Sequence[str]) -> str:
-    """What a schema has in place of the contract's: its columns or, where these are the same, a type that differs."""
+    """Describe how a schema differs from the contract's: by its columns or, if these are equal, by a type."""
     if list(names) != expected.names:
         return str(list(names))
     pairs = zip(expected, found, strict=True)
@@ -67,24 +91,24 @@ def _typed(field: pa.Field) -> str:
 
 
 def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], where: str) -> int:
-    """Most bytes that decoding takes, by the page headers: run lengths put any number of values into a few bytes."""
+    """Return the most bytes that decoding takes, from the page headers (`input.parquet.sizes`)."""
 
     def at(start: int, size: int) -> bytes:
         return data[max(0, start) : start + size]
 
-    needed = 0
-    for group in groups_of(parquet, at, len(data), names, where):
+    needed, footer = 0, data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    for group in parse_row_groups(footer, parquet.schema, names, len(data), where):
         for name, chunk in group.chunks.items():
             try:
                 size = chunk_size(at, chunk.start, chunk.size, chunk.values)
             except DataError as error:
                 raise DataError(f"{where}: not readable as Parquet: column {name}: {error}") from None
-            needed += size.values * (2 * chunk.itemsize + 8) + 2 * size.largest
+            needed += decoding_bytes(size.values, chunk.itemsize, size.largest)
     return needed
 
 
 def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
-    """Bytes of dictionary-encoded columns as plain text."""
+    """Return the bytes of dictionary-encoded columns as plain text."""
     needed = 0
     for name in text:
         for chunk in table.column(name).chunks:
@@ -93,9 +117,9 @@ def _text_bytes(table: pa.Table, text: Sequence[str]) -> int:
     return needed
 
 
-def _check_room(needed: int, room: int, where: str) -> None:
-    if not needed <= room:
+def _check_memory(needed: int, available: int, where: str) -> None:
+    if not needed <= available:
         raise DataError(
-            f"{where}: expected a table that {room} bytes of memory hold, got one that takes up to {needed}: it is not "
-            "the job's, or verify it on a larger machine"
+            f"{where}: expected a table that fits {available} bytes of memory, got one of up to {needed} bytes: it is "
+            "not the job's, or verify it on a larger machine"
         )

@@ -1,4 +1,4 @@
-"""The end of a job: every unit of the plan is seen on storage, then _SUCCESS is written."""
+"""The end of a job: check that every unit of the plan is on storage, then write _SUCCESS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
+from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.output.repeats import Repeats, find_repeats
@@ -20,20 +20,20 @@ from esv_ray.output.success import commit_success, read_success
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
 
 _NAMED = 10
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each further look for what was committed and is not seen
-_MOST_LOOKED_FOR = 1000  # again; of more, somebody removed the folder
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each further look-up of committed units that are not seen
+_MOST_LOOKED_FOR = 1000  # units that are looked up again; if more are missing, the folder was removed
 
 
 @dataclass(frozen=True)
 class JobCounts:
-    """What is committed.
+    """The state of an output at the end of a run.
 
     Attributes:
-        counts: of the units that are seen.
+        counts: counts of the units that are seen.
         failed: (video_id, reason) of the first failed videos.
         missing: names of units that were committed and are not seen: removed since, or lost by the storage.
-        repeats: ids that stand in several files of the feature table.
-        finished: whether every unit of the plan is seen, no id stands in two files, and _SUCCESS is seen too.
+        repeats: ids in several files of the feature table.
+        finished: whether every unit of the plan is seen, no id is in two files, and _SUCCESS is seen too.
     """
 
     counts: UnitCounts
@@ -46,14 +46,14 @@ class JobCounts:
 def finish_job(
     output: str, manifest: Manifest, expected: Collection[str], *, pause: Callable[[float], None] = time.sleep
 ) -> JobCounts:
-    """Count what is committed; publish _SUCCESS if that is every unit of the plan, and every id is in one file.
+    """Count committed rows; write _SUCCESS if every unit of the plan is committed and every id is in one file.
 
     Args:
-        output: of the job.
-        manifest: its plan. Where run.json was removed in the meantime it is published again.
+        output: location of the output.
+        manifest: plan of the job; if run.json was removed in the meantime, it is written again.
         expected: names of the units that this run or an earlier one committed; those that are not seen are looked up
-            again, by name and for a bounded time.
-        pause: waits for so many seconds.
+            again, by name and for a limited time.
+        pause: sleeps for a number of seconds.
 
     Raises:
         JobError: another job's plan or files are in the way, or counts disagree with an earlier _SUCCESS.
@@ -78,7 +78,7 @@ def finish_job(
 
 
 def _keep_manifest(output: str, manifest: Manifest) -> None:
-    """Where the whole output was removed in mid-job, run.json is written again: the next run then resumes."""
+    """Write run.json again if the whole output was removed during the job, so that the next run resumes."""
     found = read_manifest(output)
     if found is None:
         commit_manifest(output, manifest)
@@ -91,7 +91,7 @@ def _keep_manifest(output: str, manifest: Manifest) -> None:
 
 
 def _look_again(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
-    """Look units up by name; return those that are not there in the end."""
+    """Look units up by name, several times; return those that remain missing."""
     for seconds in (0.0, *_PAUSES_S):
         if not absent or (seconds and len(absent) > _MOST_LOOKED_FOR):
             break
@@ -112,17 +112,14 @@ def _publish_success(output: str, total: UnitCounts, units: int) -> None:
 
 
 def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], ...]:
-    named: dict[tuple[str, str], None] = {}  # once, at however many lengths
+    named: dict[tuple[str, str], None] = {}  # once, although a video may fail at several lengths
     for unit in units:
         if len(named) >= _NAMED:
             break
         where = videos_url(output, unit)
         doing = "read the videos table"
-        with storage.locating(where, doing), storage.reader(where, doing) as file:
-            try:
-                table = pq.read_table(file, columns=["video_id", "status", "reason"])
-            except pa.ArrowException as error:
-                raise DataError(f"{where}: not readable: {' '.join(str(error).split())[:200]}") from None
+        with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+            table = pq.read_table(file, columns=["video_id", "status", "reason"])
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
         named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)
     return tuple(named)[:_NAMED]

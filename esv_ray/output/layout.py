@@ -12,13 +12,13 @@ PROGRESS = "progress.json"
 ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER = "attributions", "videos"
 FOLDERS = (VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER)
 ASIDE = "_aside"
-"""What a repair moved away; readers of tables skip names that begin with an underscore."""
+"""Files that a repair moved away; readers of tables skip names that begin with an underscore."""
 SUBMISSIONS = "_submissions"
 """Specs of submitted jobs."""
 
 
 class Named(Protocol):
-    """A unit, of which the layout needs the file name alone."""
+    """Anything with the file name of a unit."""
 
     @property
     def name(self) -> str:

@@ -1,6 +1,6 @@
-"""run.json: the plan of a job, beside its tables.
+"""run.json: the plan of a job, stored beside its tables.
 
-Anybody may have changed the file, so all of it is checked when it is read, and an error names the fault in one line
+Anybody may have changed the file. So all of it is checked when it is read, and an error names the fault in one line
 (issue 15).
 """
 
@@ -26,8 +26,8 @@ Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
 FORMAT = 3
-_PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
-_MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
+_PRIOR_GAP = 2e-4  # |sum - 1|: twice what a bundle's may have
+_MOST_RUN_BYTES = 2**30  # a plan of a million units has 60 MB, one of a million files 300 MB
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -35,11 +35,11 @@ _Named = Annotated[dict[str, str | None], AfterValidator(check_named)]
 
 
 class BrokenManifestError(DataError):
-    """A run.json that is damaged."""
+    """A damaged run.json."""
 
 
 class _Model(BaseModel):
-    """What run.json says of the model."""
+    """The description of the model in run.json."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -52,7 +52,7 @@ class _Model(BaseModel):
 
 
 class _Written(BaseModel):
-    """run.json as it is written: what outsiders may have changed is checked when it is read."""
+    """run.json as it is stored; all of it is checked when it is read."""
 
     model_config = ConfigDict(strict=True)
 
@@ -71,14 +71,14 @@ class Manifest:
     """run.json.
 
     Attributes:
-        spec: the job spec as it was given.
-        keys: everything that results depend on, flat, the model's hash among them.
+        spec: the job spec.
+        keys: everything that results depend on, flat, including the model's hash.
         fingerprint: hash of the keys.
-        versions: of the software that planned the job; for people.
-        model: what the bundle is: kind of numbers, n_max, classes.
-        files: of the feature table.
-        units: the partition plan.
-        memory_budget: bytes that the work of an actor may take, as it was fixed when the job was planned.
+        versions: versions of the software that planned the job; informational.
+        model: digest, feature size, n_max, classes and prior of the model.
+        files: files of the feature table.
+        units: units of the plan.
+        memory_budget: bytes that the work of an actor may take, fixed when the job was planned.
     """
 
     spec: Mapping[str, Any]
@@ -92,20 +92,20 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Input rows of all units."""
+        """Number of input rows of all units."""
         return sum(unit.rows for unit in self.units)
 
     @cached_property
     def job(self) -> str:
-        """Fingerprint of all that the tables depend on besides the rows, wherever those lie (`unit_files.Origin`)."""
+        """Fingerprint of all that the tables depend on besides the rows, without locations (`unit_files.Origin`)."""
         return fingerprint({key: value for key, value in self.keys.items() if key != "features"})
 
 
 def existing_manifest(output: str) -> Manifest:
-    """run.json of an output that is looked at.
+    """Read the run.json of an existing output.
 
     Raises:
-        DataError: it is not there, or not ours.
+        DataError: there is none, or it is not of esv_ray.
     """
     manifest = read_manifest(output)
     if manifest is None:
@@ -117,10 +117,10 @@ def existing_manifest(output: str) -> Manifest:
 
 
 def read_manifest(output: str) -> Manifest | None:
-    """run.json of an output, or None where there is none yet.
+    """Read the run.json of an output; return None if there is none.
 
     Raises:
-        BrokenManifestError: it is there and is damaged, or not a job's.
+        BrokenManifestError: it is damaged, or not of a job.
         DataError: it is of another version, or the storage refuses.
     """
     where = storage.join(output, RUN)
@@ -151,7 +151,7 @@ def read_manifest(output: str) -> Manifest | None:
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:
-    """Hash of a run.json but for its checksum: accidents are found; nobody is kept from writing another plan."""
+    """Return the hash of a run.json without its checksum; it detects accidents, not intended changes."""
     return fingerprint({key: value for key, value in content.items() if key != "checksum"})
 
 
@@ -160,7 +160,7 @@ def _no_constant(name: str) -> None:
 
 
 def _manifest_of(written: _Written) -> Manifest:
-    """Raises ValueError where parts disagree with each other."""
+    """Return the manifest; raise ValueError if parts disagree with each other."""
     spec = JobSpec.model_validate(written.spec)
     for key, value in job_keys(spec).items():
         if written.keys.get(key, value) != value:
@@ -200,7 +200,7 @@ def _manifest_of(written: _Written) -> Manifest:
 
 
 def _check_gapless(units: Sequence[Unit]) -> None:
-    """Units of a file follow one another: each row of it once, in order. Raises ValueError."""
+    """Raise ValueError unless the units of a file cover each of its rows once, in order."""
     before: Unit | None = None
     for unit in units:
         if before is None or before.file != unit.file:
@@ -215,12 +215,12 @@ def _check_gapless(units: Sequence[Unit]) -> None:
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:
-    """Publish run.json; False if another driver was first.
+    """Create run.json; return False if another driver was first.
 
-    It is read back: on a store without create-only writes another driver's may have taken its place (issue 15).
+    It is read back: on a store without create-only writes another driver may have replaced it (issue 15).
 
     Raises:
-        DataError: it cannot be written, or is not there afterwards.
+        DataError: it cannot be written, or does not exist afterwards.
     """
     number = {file: index for index, file in enumerate(manifest.files)}
     content = {
@@ -240,7 +240,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
 
 
 def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
-    """Refuse another job, or a changed feature table, over an old output.
+    """Refuse to use the output of another job, or of another state of the feature table.
 
     Raises:
         JobError: names the keys that differ, with both values, or the files.
@@ -268,7 +268,7 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _shown(one: object, other: object) -> tuple[str, str]:
-    """Two values that differ, in some sixty characters each that show where."""
+    """Return two different values as texts of about 60 characters that show the difference."""
     texts = json.dumps(one), json.dumps(other)
     at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
     start = max(0, at - 20) if at >= _SHOWN - 3 else 0

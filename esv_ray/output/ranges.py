@@ -1,7 +1,7 @@
-"""The range that each number of the tables can have, and how far rounding may take their sums.
+"""Ranges of the numbers in the tables, and bounds of the rounding of their sums.
 
-One definition for the job, which fails a video whose values are outside, for `explain`, and for `esv verify`. Whatever
-the job passes, verify passes: both sum the float32 ESVs of a class in float64 and compare by the same bounds. All
+The job, which fails a video with values outside, `explain` and `esv verify` use the same definitions. Values that the
+job accepts, verify accepts: both sum the float32 ESVs of a class in float64 and compare with the same bounds. All
 comparisons are written so that NaN fails them.
 """
 
@@ -18,11 +18,11 @@ import numpy.typing as npt
 Float64Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[Any]  # float32 or float64
 
-MOST_GAP = 1e-4  # efficiency of float32 ESVs of probabilities: observed 2e-6 and less
-MOST_LOGIT_GAP = 1e-3  # of logits, where they are tens: observed 1e-5 and less
-MOST_SCORE_SUM = 1e-3  # scores' sum less 1
-_ROUNDINGS = 128  # of float32, relative to what is summed: observed 1 and less
-_OPERANDS = 8  # the same where the operands of products are rounded to fewer digits
+MOST_GAP = 1e-4  # efficiency of float32 ESVs of probabilities: observed at most 2e-6
+MOST_LOGIT_GAP = 1e-3  # of logits of order 10: observed at most 1e-5
+MOST_SCORE_SUM = 1e-3  # |sum of the scores - 1|
+_ROUNDINGS = 128  # of float32, relative to the summands: observed at most 1
+_OPERANDS = 8  # the same if the operands of products are rounded to fewer digits
 _LOSS = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}  # of an operand: float32, TF32, bfloat16
 NOT_FINITE = "the model's scores are not finite: features or weights are too large"
 _ERRORS_NOT_FINITE = "standard errors are not finite: features or weights are too large"
@@ -35,7 +35,7 @@ class Ranges:
 
     Attributes:
         in_logits: whether ESVs divide logits.
-        efficient: whether sampled ESVs, too, sum to score - prior: those of every estimator but Algorithm 1.
+        efficient: whether sampled ESVs also sum to score - prior; false for Algorithm 1 only.
         loss: relative error of the operands of products beyond float32's.
     """
 
@@ -45,12 +45,12 @@ class Ranges:
 
     @property
     def rounding(self) -> float:
-        """Most relative error of a sum by rounding."""
+        """Largest relative error of a sum by rounding."""
         return max(_ROUNDINGS * float(np.finfo(np.float32).eps), _OPERANDS * self.loss)
 
     @property
     def most_stderr(self) -> float:
-        """Largest standard error: ESVs of a probability lie in [-1, 1], so no error of theirs is larger than 1."""
+        """Largest standard error: ESVs of a probability lie in [-1, 1], so their errors are at most 1."""
         return inf if self.in_logits else 1 + self.rounding
 
     @property
@@ -59,10 +59,10 @@ class Ranges:
         return 1 + self.rounding
 
     def most_esv(self, *, exact: bool) -> float:
-        """Largest |ESV|.
+        """Return the largest |ESV|.
 
-        Of a probability it is 1: an ESV is a mean of differences of two means of probabilities, where exact or by
-        Algorithm 1. The adjusted estimator regresses each of the two means and may overshoot: 2 is asked of it
+        For probabilities it is 1 if ESVs are exact or of Algorithm 1: an ESV is a mean of differences of two means of
+        probabilities. The adjusted estimator regresses each of the two means and may overshoot: its bound is 2
         (observed: 0.96).
         """
         if self.in_logits:
@@ -70,23 +70,23 @@ class Ranges:
         return (1.0 if exact or not self.efficient else 2.0) + float(self.gap_bound(0.0))
 
     def gap_bound(self, size: npt.ArrayLike) -> Float64Array:
-        """Most |sum of ESVs - (score - prior)| of a class by rounding.
+        """Return the largest |sum of ESVs - (score - prior)| of a class by rounding.
 
         Args:
-            size: sum of |ESV|, |score| and |prior|, of one class or an array; of probabilities it is of order one, and
-                the bound does not depend on it.
+            size: sum of |ESV|, |score| and |prior| of a class, a number or an array. For probabilities it is of order
+                one, and the bound does not depend on it.
         """
         if not self.in_logits:
             return np.full(np.shape(size), max(MOST_GAP, self.rounding if self.loss else 0.0))
         return np.asarray(np.maximum(MOST_LOGIT_GAP, self.rounding * np.asarray(size, np.float64)))
 
     def most_recorded_gap(self, n: int, largest: float, *, exact: bool) -> float:
-        """Largest efficiency_gap of a video of n elements.
+        """Return the largest efficiency_gap of a video of n elements.
 
         Args:
-            n: elements.
-            largest: the bound by rounding (`gap_bound`) of its classes, the largest.
-            exact: whether its ESVs are.
+            n: number of elements.
+            largest: the largest bound by rounding (`gap_bound`) of its classes.
+            exact: whether its ESVs are exact.
         """
         if exact or self.efficient:
             return largest
@@ -96,7 +96,7 @@ class Ranges:
 def ranges_of(
     output: Literal["probability", "logit"] | str, kind: str, matmul: Literal["highest", "high", "medium"] | str
 ) -> Ranges:
-    """The ranges of a job.
+    """Return the ranges of a job.
 
     Args:
         output: `estimator.output` of its spec.
@@ -122,28 +122,28 @@ def value_faults(
     Args:
         ranges: of the job.
         esv: (B, n, C).
-        stderr: (B, n, C); None: there are none.
+        stderr: (B, n, C); None: no standard errors.
         values: (B, C) of the full sequence: probabilities, or logits.
         empty: (C,) the value of the empty sequence: the prior, or its logarithm.
-        scores: (B, C) class probabilities of the full sequence; None: a game that has none.
-        gaps: (B,) efficiency gaps as the estimator found them.
+        scores: (B, C) class probabilities of the full sequence; None: a game without classes.
+        gaps: (B,) efficiency gaps that the estimator reports.
         exact: whether every subsequence was evaluated.
 
     Returns:
-        By their place in the batch the first reason of each.
+        The first reason of each such video, by its index in the batch.
     """
     with np.errstate(all="ignore"):
         checks = [*_score_checks(ranges, esv, values, scores), *_esv_checks(ranges, esv, values, empty, gaps, exact)]
         if stderr is not None:
             checks += _stderr_checks(ranges, stderr)
     faults: dict[int, str] = {}
-    for good, told, found in checks:
+    for good, reason, numbers in checks:
         for video in np.flatnonzero(~good).tolist():
-            faults.setdefault(video, told.format(float(found[video])))
+            faults.setdefault(video, reason.format(float(numbers[video])))
     return faults
 
 
-# (B,) whether a video passes, what is told of one that does not, and the (B,) numbers in it.
+# (B,) whether a video passes, the reason if it does not, and the (B,) numbers in the reason.
 _Check = tuple[npt.NDArray[np.bool_], str, FloatArray]
 
 
@@ -160,7 +160,7 @@ def _score_checks(ranges: Ranges, esv: FloatArray, values: FloatArray, scores: F
 def _esv_checks(
     ranges: Ranges, esv: FloatArray, values: FloatArray, empty: FloatArray, gaps: FloatArray, exact: bool
 ) -> Iterator[_Check]:
-    """Sizes; efficiency of every class; and the gap that is recorded of them all."""
+    """Check sizes, the efficiency of every class, and the recorded gap."""
     sizes = np.abs(esv)
     largest, most = sizes.max(axis=(1, 2)), ranges.most_esv(exact=exact)
     yield largest <= most, f"an ESV of size {{:.3g}}, expected at most {most:.6g}", largest
@@ -181,6 +181,6 @@ def _stderr_checks(ranges: Ranges, stderr: FloatArray) -> Iterator[_Check]:
         "standard errors are not finite: features or weights are too large",
         most,
     )
-    told = f"a standard error of {{:.3g}}, expected 0 to {ranges.most_stderr:.6g}"
-    yield least >= 0, told, least
-    yield most <= ranges.most_stderr, told, most
+    reason = f"a standard error of {{:.3g}}, expected 0 to {ranges.most_stderr:.6g}"
+    yield least >= 0, reason, least
+    yield most <= ranges.most_stderr, reason, most

@@ -1,7 +1,7 @@
-"""Ids that stand in several files of a feature table, found at the end of a job from the marks of its units.
+"""Ids in several files of a feature table, found at the end of a job from the marks of its units.
 
-Within a file a repeated id is a failed row. Across files no unit can see it, so each mark holds hashes of its unit's
-ids, and the end of the job compares those, which it reads in any case; only units with equal hashes are read again.
+Within a file a repeated id is a failed row. No unit can see a repetition in another file. So each mark has hashes of
+the unit's ids, and the end of the job compares them; only units with equal hashes are read again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from esv_ray.output.files import read_output
 from esv_ray.output.layout import videos_url
 from esv_ray.output.schemas import VIDEOS
 from esv_ray.output.unit_files import HASH_BYTES, UnitFooter
-from esv_ray.parallel import in_parallel
+from esv_ray.parallel import READERS, in_parallel
 
 _HASH = np.dtype(f">u{HASH_BYTES}")
-_READERS = 16
-_MOST_CONFIRMED = 1000  # equal hashes; more are no accident
+_MOST_CONFIRMED = 1000  # equal hashes; more are not accidental
 _NAMED = 3
 
 
@@ -32,7 +31,7 @@ class Repeats(NamedTuple):
     """Ids in several files.
 
     Attributes:
-        number: of such ids.
+        number: number of such ids.
         examples: the first of them, with the files.
     """
 
@@ -55,7 +54,7 @@ NO_REPEATS = Repeats(0, MappingProxyType({}))
 
 
 def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFooter]) -> Repeats:
-    """Find ids that stand in several files of the feature table.
+    """Find ids that are in several files of the feature table.
 
     Args:
         output: of the job.
@@ -78,7 +77,7 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     looked_at = equal[:_MOST_CONFIRMED]
     suspects = [unit for unit, own in zip(units, hashes, strict=True) if np.isin(looked_at, own).any()]
     files: dict[str, set[str]] = {}
-    for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=_READERS), strict=True):
+    for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=READERS), strict=True):
         for video_id in ids:
             files.setdefault(video_id, set()).add(unit.file.url)
     repeated = sorted(video_id for video_id, places in files.items() if len(places) > 1)

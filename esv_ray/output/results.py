@@ -1,4 +1,4 @@
-"""Attribution tables: what became of a unit's videos, as two Parquet files with the contract's schemas."""
+"""The two tables of a unit, with the contract's schemas: its videos, and their ESVs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class InputRows:
-    """What is known of the input rows of a unit, by columns.
+    """The input rows of a unit, by columns.
 
     Attributes:
-        ids: of each row.
+        ids: of the rows.
         labels: (rows,) int32.
-        labelled: (rows,) whether there is one.
+        labelled: (rows,) whether there is a label.
         n_frames: (rows,) int32.
     """
 
@@ -34,20 +34,20 @@ class InputRows:
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """The ESVs of B videos at one length n, M pairs of video and kept class together.
+    """The ESVs of B videos at one length n: M pairs of a video and a kept class.
 
     Attributes:
-        rows: (B,) the input rows.
+        rows: (B,) input rows.
         scores: (B, C) class probabilities of the full sequences.
         gaps: (B,) efficiency gaps: largest over all classes of |sum of ESVs - (scores - prior)|.
         frame_index: (B, n) int32.
-        pairs: (M, 2) which of the B, and the class id; sorted.
+        pairs: (M, 2) index of the video and class id; sorted.
         esv: (M, n).
         stderr: (M, n), or None.
-        exact: whether every subsequence was looked at.
-        evaluations: head evaluations spent on each video.
-        iterations: of the sampling; 0 where exact.
-        met: (B,) bool, whether the estimator's tolerance was met; None without one.
+        exact: whether every subsequence was evaluated.
+        evaluations: head evaluations per video.
+        iterations: of the sampling; 0 if exact.
+        met: (B,) bool, whether the estimator's tolerance was met; None without a tolerance.
     """
 
     rows: npt.NDArray[np.int64]
@@ -64,13 +64,13 @@ class Computed:
 
     @property
     def n(self) -> int:
-        """Elements."""
+        """Number of elements."""
         return int(self.frame_index.shape[1])
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An input row at a length of which there are no ESVs, and why."""
+    """An input row without ESVs at a length, and the reason."""
 
     row: int
     n_elements: int
@@ -83,8 +83,8 @@ class UnitTables:
     """Both tables of a unit.
 
     Attributes:
-        videos, attributions: of the contract's schemas, in the order of the input rows.
-        video_rows, attribution_rows: the input row that each of their rows is of.
+        videos, attributions: with the contract's schemas, in the order of the input rows.
+        video_rows, attribution_rows: the input row of each of their rows.
     """
 
     videos: pa.Table
@@ -94,12 +94,12 @@ class UnitTables:
 
 
 def unit_tables(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTables:
-    """The tables of a unit.
+    """Return the tables of a unit.
 
     Args:
         inputs: its input rows.
         computed: ESVs, in any order.
-        missing: what has none.
+        missing: rows without ESVs.
     """
     videos, video_rows = _videos(inputs, computed, missing)
     attributions, attribution_rows = _attributions(inputs, computed)
@@ -112,7 +112,7 @@ def choose_classes(
     labels: npt.NDArray[np.int32],
     labelled: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
-    """The classes whose ESVs are kept.
+    """Return the classes whose ESVs are kept.
 
     Args:
         choices: `label`, `predicted`, `top:K`, `all` or class ids.
@@ -121,7 +121,7 @@ def choose_classes(
         labelled: (B,) whether there is one.
 
     Returns:
-        (M, 2) pairs of video and class, ascending, each once.
+        (M, 2) pairs of video and class, ascending, without duplicates.
     """
     kept = np.zeros(scores.shape, dtype=bool)
     for choice in choices:
@@ -142,16 +142,16 @@ def choose_classes(
 def _videos(
     inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """One row per (input row, n_elements), in that order; and the input rows."""
+    """Return one row per (input row, n_elements), in that order; and the input rows."""
     rows = _joined([one.rows for one in computed] + [[one.row for one in missing]], np.int64)
     sizes = [len(one.rows) for one in computed]
     lengths = _joined([np.repeat([one.n for one in computed], sizes), [one.n_elements for one in missing]], np.int32)
     order = np.lexsort((lengths, rows))
-    rows, there = rows[order], order < sum(sizes)  # computed ones were joined first
+    rows, there = rows[order], order < sum(sizes)  # those with ESVs were joined first
     done = order[there]
 
     def column(name: str, values: npt.NDArray[np.generic], absent: object = None) -> pa.Array:
-        """Values of what was computed, in the order of the table."""
+        """Return values of rows with ESVs, in the order of the table."""
         full = np.zeros(len(order), dtype=values.dtype)
         full[there] = values[done]
         kind = VIDEOS.field(name).type
@@ -191,13 +191,13 @@ def _videos(
 
 
 def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """One row per (input row, n_elements, class, element), ascending; and the input rows."""
-    rows = _joined([one.rows[one.pairs[:, 0]] for one in computed], np.int64)  # (M,) of all pairs
+    """Return one row per (input row, n_elements, class, element), ascending; and the input rows."""
+    rows = _joined([one.rows[one.pairs[:, 0]] for one in computed], np.int64)  # (M,) for all pairs
     classes = _joined([one.pairs[:, 1] for one in computed], np.int32)
     counts = [len(one.pairs) for one in computed]
     n = np.repeat(np.array([one.n for one in computed], np.int64), counts)
     order = np.lexsort((classes, n, rows))
-    # Element e of a pair stands at its start + e, in the values as they were joined and, sorted, in the table.
+    # Element e of a pair is at its start + e: in the joined values, and in the sorted table.
     elements = n[order]
     starts = (np.cumsum(n) - n)[order]
     element = np.arange(elements.sum()) - np.repeat(np.cumsum(elements) - elements, elements)

@@ -1,6 +1,6 @@
-"""The two files of a unit: their bytes, and what their footers say.
+"""The two files of a unit: their bytes and their footers.
 
-Both footers name the job and the rows that a file is of, so that a file of another job never passes for one of this job
+Both footers name the job and the rows of a file, so that a file of another job is recognised
 (issue 15). The footer of the videos file, which marks the unit as committed, also holds the counts.
 """
 
@@ -21,18 +21,18 @@ from esv_ray.errors import DataError, JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.results import UnitTables
 
-HASH_BYTES = 8  # of 10^8 ids two hashes are equal with a chance of 3e-4, and then the ids themselves are compared
+HASH_BYTES = 8  # two of 10^8 ids have equal hashes with probability 3e-4; then the ids themselves are compared
 _FOOTER_KEY = b"esv_ray"
 
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """How a unit's input rows fared; stands in the footer of its videos file.
+    """Counts of a unit's rows; part of the footer of its videos file.
 
     Attributes:
         rows: input rows.
-        ok, skipped, failed: input rows: failed if it failed at any length, else skipped if at any, else ok.
-        video_rows, attribution_rows: rows written.
+        ok, skipped, failed: input rows by status; failed at any length counts first, then skipped at any.
+        video_rows, attribution_rows: rows of the tables.
     """
 
     rows: int
@@ -59,7 +59,7 @@ NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file of a unit is made of; stands in its footer.
+    """The job and the rows of a file of a unit; part of its footer.
 
     Attributes:
         job: fingerprint of everything that the job's results depend on besides the rows (`Manifest.job`).
@@ -73,18 +73,18 @@ class Origin:
 
 
 def origin_for(unit: Unit, job: str) -> Origin:
-    """Say what the files of a unit of a job are made of; the same wherever features and output lie."""
+    """Return the origin of the files of a unit of a job; it does not depend on locations."""
     return Origin(job, unit.file.footer, unit.covers)
 
 
 @dataclass(frozen=True)
 class UnitFooter:
-    """What stands in the footer of a videos file.
+    """The footer of a videos file.
 
     Attributes:
-        counts: of the unit.
+        counts: counts of the unit.
         origin: the job and the rows.
-        failed: rows of the unit that failed, 0 = first.
+        failed: failed rows of the unit, 0 = first.
         attributions: SHA-256 of the attributions file.
         ids: hashes of the unit's ids (`hash_ids`).
     """
@@ -98,11 +98,11 @@ class UnitFooter:
 
 @dataclass(frozen=True)
 class UnitFiles:
-    """The two files of a unit, and what the footer of the videos file says.
+    """The two files of a unit.
 
     Attributes:
-        attributions, videos: their bytes.
-        footer: counts, and which rows failed.
+        attributions, videos: bytes of the files.
+        footer: footer of the videos file.
     """
 
     attributions: bytes
@@ -111,10 +111,10 @@ class UnitFiles:
 
 
 def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
-    """Serialise a unit. The same tables give the same bytes.
+    """Serialize a unit; the same tables give the same bytes.
 
     Args:
-        tables: of the unit.
+        tables: tables of the unit.
         rows: number of its input rows.
         origin: the job and the rows.
     """
@@ -139,7 +139,7 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
-    """Hash the different ids of a unit: HASH_BYTES each, ascending; the empty id, which a bad row has, is left out."""
+    """Return the hashes of the distinct ids of a unit, HASH_BYTES each, ascending; without the empty id of bad rows."""
     hashes = {hashlib.sha256(video_id.encode()).digest()[:HASH_BYTES] for video_id in ids if video_id}
     return b"".join(sorted(hashes))
 
@@ -148,7 +148,7 @@ def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
     """Parse the footer of a videos file.
 
     Raises:
-        DataError: the file is no videos file of esv_ray.
+        DataError: the file is not a videos file of esv_ray.
     """
     origin, content = _content_of(metadata, where)
     try:
@@ -164,10 +164,10 @@ def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
 
 
 def origin_of(metadata: pq.FileMetaData, where: str) -> Origin:
-    """Parse what the footer of either file says of its origin.
+    """Parse the origin in the footer of a file of a unit.
 
     Raises:
-        DataError: the file is not one of esv_ray's.
+        DataError: the file is not of esv_ray.
     """
     return _content_of(metadata, where)[0]
 
@@ -176,7 +176,7 @@ def check_origin(found: Origin, expected: Origin, where: str) -> None:
     """Refuse a file of another job, or of other rows.
 
     Raises:
-        JobError: says which of the two, expected and got.
+        JobError: says which of the two differs, expected and got.
     """
     if found.job != expected.job:
         raise JobError(
@@ -206,7 +206,7 @@ def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str
 def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:
     table = table.replace_schema_metadata({_FOOTER_KEY: json.dumps(footer).encode()})
     sink = pa.BufferOutputStream()
-    # A dictionary of numbers that hardly repeat is made and thrown away: 24 us a video with C = 174, 5 without.
+    # Arrow builds and discards dictionaries of numbers that rarely repeat: 24 us per video with C = 174, 5 us without.
     words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "scores"]
     pq.write_table(table, sink, compression="zstd", use_dictionary=words, write_page_checksum=True)
     return bytes(sink.getvalue())

@@ -1,8 +1,8 @@
-"""Locations: every read and write of the project goes through here, over fsspec.
+"""Every read and write of the project, over fsspec.
 
 A location is an fsspec URL: a plain path, ``s3://bucket/prefix``, ``gs://``, ``memory://``, ... Credentials come from
-the environment of the store's own client and never stand in a URL. Faults that pass are waited out by one policy
-(`faults`); every other ends in one `DataError` that says what was being done where.
+the environment of the store's client and are never part of a URL. Transient faults are retried by one policy
+(`transport.faults`); every other fault becomes a `DataError` that says what was being done and where.
 """
 
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
@@ -21,13 +21,15 @@ from esv_ray.storage.location import (
     without_links,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
+from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
-from esv_ray.storage.transport.faults import Patience, attempt, locating, patience
+from esv_ray.storage.transport.faults import RetryPolicy, attempt, locating, retry_policy
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
-    "Patience",
+    "RangeFile",
+    "RetryPolicy",
     "State",
     "absolute",
     "attempt",
@@ -52,12 +54,12 @@ __all__ = [
     "locating",
     "move",
     "open_location",
-    "patience",
     "protocol_of",
     "read_bytes",
     "reader",
     "remove",
     "replace",
+    "retry_policy",
     "root_of",
     "spelled",
     "state",

@@ -1,20 +1,20 @@
-"""Publishing objects: whole, create-only, and so that a lost answer does no harm.
+"""Writing objects: whole, create-only, and safe when the store's answer is lost.
 
-What "create only if nothing is there" comes down to, by store:
+How an object is created only if nothing is there, by store:
 
-- S3, and servers that speak its language: ``If-None-Match: *`` on the put, or on what completes a put in parts. The
-  refusal is 412, and 409 while another's put is under way (tried again).
-- Google Cloud Storage (gcsfs): ``ifGenerationMatch=0``, where its 412 becomes `FileExistsError`. gcsfs puts a try that
-  lost its answer again by itself, so that its own earlier success may look like another's.
+- S3 and compatible servers: ``If-None-Match: *`` on the put, or on the completion of a multipart upload. The refusal is
+  412, or 409 while another put is in progress (retried).
+- Google Cloud Storage (gcsfs): ``ifGenerationMatch=0``; its 412 becomes `FileExistsError`. gcsfs repeats a put whose
+  answer was lost, so that its own earlier success may look like another writer's.
 - Azure (adlfs): ``overwrite=False``, which is ``If-None-Match: *``; its ``ResourceExistsError`` becomes
-  `FileExistsError`, which again may be the Azure client's own earlier success.
-- Disks: a hard link to a synced temporary sibling. Network file systems may lose the answer to a link that was made;
-  the temporary's two links tell.
-- Everything else, and disks without hard links: look, then write. Two writers in the same moment may both believe to
-  have been first; that is safe because contents are deterministic.
+  `FileExistsError`, which may also be the client's own earlier success.
+- Disks: a hard link to a synced temporary file in the same folder. A network file system may lose the answer to a
+  successful link; the temporary file then has two links.
+- All others, and disks without hard links: check, then write. Two writers at the same moment may both believe that they
+  were first; that is safe because contents are deterministic.
 
-Some servers know the condition and refuse it, others ignore it and overwrite. So every store that is no disk is looked
-at before, whatever it promises; and where contents are not deterministic (the plan of a job), `commit_new` looks after.
+Some servers reject the condition, others ignore it and overwrite. So every store that is not a disk is checked before a
+write. Where contents are not deterministic (the plan of a job), `commit_new` also reads the object back.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 class _UnconditionalError(Exception):
-    """The store has no create-only write."""
+    """Raised if the store has no create-only write."""
 
 
 def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> bool:
-    """Publish one object whole, or leave what is there.
+    """Create one object whole, or leave the existing one.
 
-    Never streams to the final name: an exception inside a streamed write publishes a truncated object that reads as
-    valid Parquet. How it is create-only on each store, and what is done where there is no such thing: see the module.
+    Nothing is streamed to the final name: an exception during a streamed write would publish a truncated object that
+    reads as valid Parquet. The docstring of the module says how this is create-only on each store.
 
     Args:
         url: its location.
         data: its content.
         doing: what is being done, for the error.
-        check: whether to read back what was published; for small objects whose contents differ between writers.
+        check: whether to read the object back; for small objects whose contents differ between writers.
 
     Returns:
-        True if this call published it, False if it was there already (somebody else won; contents are deterministic),
-        or if another content is there afterwards (`check`). Where a try was repeated, what is there counts as published
-        by this call if it has this content: the answer to an earlier try may have been lost.
+        True if this call created the object. False if it existed already (another writer was first; contents are
+        deterministic), or if it has another content afterwards (`check`). After a retry, an object with this content
+        counts as created by this call, because the answer to an earlier try may have been lost.
 
     Raises:
         DataError: it cannot be written.
@@ -69,7 +69,7 @@ def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> boo
         nonlocal tried
         tried += 1
         published = _publish(fs, path, data)
-        # A second try may find what the first one made, whose answer was lost.
+        # A retry may find the object that the first try created, whose answer was lost.
         looks_after = check if published else tried > 1
         return _holds(fs, path, data) if looks_after else published
 
@@ -77,7 +77,7 @@ def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> boo
 
 
 def _publish(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Create an object; False if it was there."""
+    """Create an object; return False if it exists."""
     if not is_local(fs) and is_there(fs, path):
         return False
     try:
@@ -90,7 +90,7 @@ def _publish(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 
 def _holds(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Whether an object has this content."""
+    """Return whether an object has this content."""
     if is_local(fs):
         return requests.cat_whole(fs, path, len(data)) == data
     if requests.info(fs, path)["size"] != len(data):
@@ -99,7 +99,7 @@ def _holds(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 
 def replace(url: str, data: bytes, doing: str) -> None:
-    """Publish one object whole, in place of what may be there.
+    """Write one object whole, and replace an existing one.
 
     Raises:
         DataError: it cannot be written.
@@ -109,7 +109,7 @@ def replace(url: str, data: bytes, doing: str) -> None:
 
 
 def remove(url: str, doing: str) -> None:
-    """Remove one object; that it is gone already is no error.
+    """Remove one object; it is no error if there is none.
 
     Raises:
         DataError: the store refuses.
@@ -119,13 +119,13 @@ def remove(url: str, doing: str) -> None:
 
 
 def move(url: str, to: str, doing: str) -> None:
-    """Publish an object at another place, where nothing or the same content is, and then remove it where it was.
+    """Copy an object to another location, where nothing or the same content is, and then remove the original.
 
-    May be killed at any point, and called again: the object is at one of the places, or at both. On a disk anything can
-    be moved: a folder, a pipe, a link that leads nowhere.
+    The call may be interrupted at any point and repeated: the object is at one of the locations, or at both. On a disk
+    anything can be moved: a folder, a pipe, a broken link.
 
     Raises:
-        DataError: it is at neither place, another content is at the second, or the store refuses.
+        DataError: it is at neither location, another content is at the second, or the store refuses.
     """
     if absolute(url) == absolute(to):
         raise ValueError(f"expected two places, got {url} twice")
@@ -139,7 +139,7 @@ def move(url: str, to: str, doing: str) -> None:
             return content(fs, path, url, doing)
         except FileNotFoundError:
             if exists(to):
-                return None  # moved by an earlier call, or by somebody else
+                return None  # moved by an earlier call, or by another process
             raise
 
     data = attempt(url, doing, read)
@@ -161,16 +161,16 @@ def _rename(path: Path, target: Path) -> None:
 
 
 def creates_only(folder: str) -> bool:
-    """Whether a store keeps the first of two creations, or replaces it by the second; tried on a small hidden object.
+    """Return whether a store refuses to create an object that exists; tried on a small hidden object.
 
     Returns:
-        True if the second was refused; False if it was not, or if the client only looks before it writes.
+        True if the store refused; False if it overwrote, or if its client only checks before it writes.
 
     Raises:
         DataError: nothing can be written there.
     """
     fs, place = open_location(folder)
-    if is_local(fs):  # folders are not made for a trial: the nearest that is there has the same rights
+    if is_local(fs):  # no folder is made for the trial: the nearest existing one has the same permissions
         folder = str(next(there for there in (Path(place), *Path(place).parents) if there.exists()))
     url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
     fs, path = open_location(url)
@@ -186,23 +186,23 @@ def creates_only(folder: str) -> bool:
         if attempt(url, doing, lambda: create(b"first")) is None:
             attempt(url, doing, lambda: _overwrite(fs, path, b"first"))
             return False
-        # What a second creation left tells more than what was answered to it, of which a part may be lost.
+        # The content after the second write is the evidence: the answer to it may be lost.
         attempt(url, doing, lambda: create(b"second"))
         return read_bytes(url, doing) == b"first"
     finally:
-        with suppress(DataError):  # what was found, or the first error, says more
+        with suppress(DataError):  # the result, or the first error, is more useful
             remove(url, doing)
 
 
 def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """One create-only write.
+    """Try to create an object once; return whether it was created.
 
     Raises:
-        _UnconditionalError: there is no such thing here.
+        _UnconditionalError: the store has no create-only write.
     """
     if is_local(fs):
         return requests.in_time(lambda: _link_new(Path(path), data), Bound(takes=len(data)))
-    if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which looks, then writes
+    if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which checks, then writes
         raise _UnconditionalError
     try:
         requests.pipe(fs, path, data, mode="create")
@@ -211,7 +211,7 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     except (NotImplementedError, OSError) as error:
         if isinstance(error, NotImplementedError) or error.errno == errno.ENOSYS:
             raise _UnconditionalError from error
-        # Some servers' refusal of a second create lacks its reason and arrives as a bare "invalid argument".
+        # Some servers refuse a second create without a reason: "invalid argument".
         if error.errno != errno.EINVAL or not is_there(fs, path):
             raise
         return False
@@ -277,7 +277,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they outlast a power failure, as what is put into them does."""
+    """Make a folder and its parents, and sync them, so that they survive a power failure."""
     if folder.is_dir():
         return
     check_way(str(folder))
@@ -288,7 +288,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder outlast a power failure, where folders can be synced."""
+    """Sync a folder, where that is possible, so that a new name in it survives a power failure."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

@@ -1,4 +1,4 @@
-"""Whether what is written at one location would be found at another, through links and patterns too."""
+"""Checks that files written to one location are not found at another, through links and patterns too."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from esv_ray.storage.transport.requests import MOST_ENTRIES, in_time
 
 
 def check_outside(features: str, output: str, names: Sequence[str]) -> None:
-    """Refuse an output that would be read as input, by whatever name.
+    """Refuse an output that would be read as input.
 
     Args:
         features: one file, a folder, or a glob.
-        output: the folder that is written into.
+        output: the folder to write into.
         names: paths below it of files to be written.
 
     Raises:
-        SpecError: it lies inside the features, or either is no location.
-        DataError: as of `would_find`.
+        SpecError: the output lies inside the features, or one of the two is no location.
+        DataError: as for `would_find`.
     """
     if would_find(features, output, names):
         raise SpecError(f"output {output} lies inside features {features}; it would be read as input: put it elsewhere")
 
 
 def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
-    """Whether `find` of a location would give files that are yet to be written into a folder.
+    """Return whether `find` of a location would return files that are to be written into a folder.
 
     Args:
         location: one file, a folder, or a glob; it need not exist.
-        folder: the folder; it need not exist. At the location, or anywhere below one that is no glob, it counts as
-            found, whatever its names.
-        names: paths below the folder of files to be written, by which a glob is judged.
+        folder: the folder; it need not exist. If it is the location or lies below one that is no glob, its files count
+            as found, whatever their names.
+        names: paths below the folder of files to be written; a glob is matched with them.
 
     Raises:
         SpecError: no such location.
-        DataError: a link leads to a folder that contains the location, or a store refuses to say what is there.
+        DataError: a link leads to a folder that contains the location, or a store refuses to list.
     """
     (fs, path), (other, place) = open_location(location), open_location(folder)
     if _store(fs) is not _store(other):
@@ -65,7 +65,7 @@ def _store(fs: AbstractFileSystem) -> type:
 
 
 def _ways(fs: AbstractFileSystem, root: str, place: str, looked_into: Callable[[str], bool]) -> Iterator[str]:
-    """Names that a folder has at or below another; on a disk also those through links that a listing follows."""
+    """Return the names that a folder has at or below another; on a disk also through links that a listing follows."""
     if not is_local(fs):
         if _is_below(place, root):
             yield place
@@ -84,7 +84,7 @@ def _ways_on_disk(root: str, place: str, looked_into: Callable[[str], bool]) -> 
         try:
             with os.scandir(waiting.pop()) as entries:
                 folders = [entry for entry in entries if looked_into(entry.path) and entry.is_dir()]
-        except OSError:  # nothing there, a file, no right to look: the listing tells
+        except OSError:  # missing, a file, or no permission: the listing reports it
             continue
         for entry in folders:
             if entry.is_symlink():

@@ -1,10 +1,10 @@
-"""What a file is that is not what was asked for, by its first bytes."""
+"""Kinds of files, recognised by their first bytes, for errors about a file of the wrong kind."""
 
 from __future__ import annotations
 
 import re
 
-# First bytes, what such a file is, and how to go on where that does not depend on what was asked for.
+# First bytes, the kind of file, and what to do where that does not depend on the expected kind.
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs.github.com/", "a Git LFS pointer in place of the file", "fetch the file: git lfs pull"),
     (b"\x1f\x8b", "a gzip file", "unpack it"),
@@ -28,7 +28,7 @@ _HEAD_BYTES = 4096
 
 
 def kind_of(data: bytes) -> tuple[str, str] | None:
-    """Return what a file is and how to go on ("" where that depends on what was asked for), or None if it is unknown.
+    """Return the kind of a file and what to do ("" if that depends on the expected kind), or None if it is unknown.
 
     Args:
         data: its first bytes, at least 40.

@@ -1,4 +1,4 @@
-"""Symbolic links below a folder of this machine: which are followed, and files that several names lead to."""
+"""Symbolic links below a folder of this machine: which are followed, and files that have several names."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from esv_ray.storage.transport.requests import Entry
 
 
 def is_hidden(below: str) -> bool:
-    """Whether a part of a path begins with ``_`` or ``.``, which readers of tables leave out."""
+    """Return whether a part of a path begins with ``_`` or ``.``: readers of tables skip such names."""
     return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 
 def is_followed(link: str, root: str) -> bool:
-    """Whether a link to a folder is followed: not if it leads to a folder that the walk came through.
+    """Return whether a link to a folder is followed: not if it leads to a folder that the walk is in.
 
     Args:
         link: its path, below the root.
         root: the folder that is searched.
 
     Raises:
-        DataError: it leads to a folder that contains the root, and so to files beside it.
+        DataError: it leads to a folder that contains the root, and so to files outside it.
     """
     target, top = _resolved(Path(link)), Path(root)
     if target in _resolved(top).parents:
@@ -41,7 +41,7 @@ def is_followed(link: str, root: str) -> bool:
 
 
 def check_link(link: str) -> None:
-    """Refuse a link that leads nowhere and may have been a folder of files: its name has no suffix.
+    """Refuse a broken link that may have led to a folder of files: its name has no suffix.
 
     Raises:
         DataError: says where it leads.
@@ -54,7 +54,7 @@ def check_link(link: str) -> None:
 
 
 def check_way(path: str) -> None:
-    """Refuse a path where a folder is to be made if it, or one above it, is a link that leads nowhere.
+    """Refuse to make a folder at a path that is a broken link or lies below one.
 
     Raises:
         DataError: says where it leads.
@@ -68,10 +68,10 @@ def check_way(path: str) -> None:
 
 
 def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
-    """Give every file once, by the name without links if it has one, else by its first name.
+    """Return every file once, by the name without links if it has one, else by its first name.
 
-    A name counts for its directories' columns (``label=1/``): names with other columns are different inputs, and all
-    are kept; one with fewer columns is no further input.
+    The directories of a name give columns (``label=1/``). Names with other columns are different inputs and are all
+    kept; a name with fewer columns is not.
 
     Args:
         found: (name, path below the folder, entry) of files.

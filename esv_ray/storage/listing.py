@@ -1,4 +1,4 @@
-"""Listing: names in a folder, and files below one or of a pattern."""
+"""Listings: names in a folder, and files below a folder or of a pattern."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from esv_ray.storage.transport.requests import MOST_ENTRIES, Entry
 
 
 class Found(NamedTuple):
-    """A file that was found.
+    """A file of a listing.
 
     Attributes:
         url: its location.
-        below: its path below the folder; "" for a file that was asked for and those of a glob.
+        below: its path below the folder; "" for a file that was named, and for those of a glob.
         state: its size and version.
     """
 
@@ -37,12 +37,12 @@ class Found(NamedTuple):
 
 
 def list_names(url: str, doing: str, most: int = MOST_ENTRIES) -> list[str]:
-    """Names of the objects directly in a folder, sorted; none where there is no such folder.
+    """Return the names of the objects directly in a folder, sorted; an empty list if there is no such folder.
 
     Args:
         url: the folder.
         doing: what is being done, for the error.
-        most: entries; a longer listing is cut off and refused.
+        most: most entries; a longer listing is cut off and refused.
 
     Raises:
         DataError: the store refuses to list, or lists more.
@@ -60,19 +60,19 @@ def list_names(url: str, doing: str, most: int = MOST_ENTRIES) -> list[str]:
             return []
 
     entries = attempt(url, doing, names)
-    # A file is given as its own content, and so is a folder whose last object was deleted.
+    # A file is listed as its own content, and so is a folder whose last object was deleted.
     inside = [entry.rstrip("/") for entry in entries if entry.rstrip("/").lstrip("/") != path.strip("/")]
     return sorted({entry.rpartition("/")[2] for entry in inside} - {""})
 
 
 def list_folder(url: str, doing: str, most: int = MOST_ENTRIES) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files directly in a folder, each sorted; a link to a folder is one.
+    """Return the names of the folders and of the files directly in a folder, each sorted; a link to a folder is one.
 
     Args:
-        url, doing, most: as of `list_names`.
+        url, doing, most: as for `list_names`.
 
     Raises:
-        DataError: no folder is there, or the store refuses to list, or lists more.
+        DataError: there is no folder, or the store refuses to list, or lists more.
     """
     fs, path = open_location(url)
     no_folder = f"cannot {doing}: {url}: expected a folder, found a file; check the location"
@@ -86,7 +86,7 @@ def list_folder(url: str, doing: str, most: int = MOST_ENTRIES) -> tuple[list[st
             raise DataError(no_folder) from None
         for entry in entries:
             whole = entry["name"].rstrip("/")
-            if whole.lstrip("/") != path.strip("/"):  # stores of objects may keep the folder itself as one
+            if whole.lstrip("/") != path.strip("/"):  # object stores may list the folder itself as an object
                 (folders if _is_folder(fs, entry) else files).add(whole.rpartition("/")[2])
             elif entry["type"] == "file" and not entry["name"].endswith("/"):
                 raise DataError(no_folder)
@@ -98,32 +98,32 @@ def list_folder(url: str, doing: str, most: int = MOST_ENTRIES) -> tuple[list[st
 def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
     if entry["type"] in ("directory", "file", "other"):
         return bool(entry["type"] == "directory")
-    try:  # a link, of which a listing does not tell where it leads
+    try:  # a link: a listing does not say where it leads
         return bool(requests.info(fs, entry["name"])["type"] == "directory")
     except FileNotFoundError:
         return False
 
 
 def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[Found]:
-    """The files at a location: the one that is there, those below a folder, or those of a glob.
+    """Find the files at a location: one file, those below a folder, or those of a glob.
 
-    The walks of fsspec leave out every folder whose listing fails, and its globs every link, and so would pass for a
-    smaller table; these here do not. Links are followed, and a file that several names lead to is given once (`links`).
-    Hidden names are left out below a folder.
+    fsspec's walks skip every folder whose listing fails, and its globs every link, so that a table would look smaller;
+    this function does not use them. Links are followed, and a file with several names is returned once (`links`).
+    Hidden names below a folder are skipped.
 
     Args:
         url: the location.
         doing: what is being done, for the error.
-        wanted: which files below a folder are meant, by their path there; what stands in the way of one, such as a
-            folder of its name or a pipe, is refused.
-        most: entries; a longer listing is cut off and refused.
+        wanted: returns whether a file below a folder is meant, given its path there; a pipe or a folder of such a name
+            is refused.
+        most: most entries; a longer listing is cut off and refused.
 
     Returns:
-        Those files, by location.
+        The files, sorted by location.
 
     Raises:
-        SpecError: no such pattern.
-        DataError: nothing is there, what is there is no ordinary file, or the store refuses to list.
+        SpecError: the pattern is malformed.
+        DataError: nothing is there, it is no regular file, or the store refuses to list.
     """
     fs, path = open_location(url)
 
@@ -139,19 +139,19 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
 
 
 def is_of(location: str, url: str) -> bool:
-    """Whether `find` of a location could give a URL; asks no store. Arguments as of `root_of`."""
+    """Return whether `find` of a location could return a URL; without a request. Arguments as for `root_of`."""
     return root_of(location, url) is not None
 
 
 def root_of(location: str, url: str) -> str | None:
-    """Return what of a location leads to a URL: the file, the folder, or the fixed part of a glob; asks no store.
+    """Return the part of a location that contains a URL: the file, the folder, or the fixed part of a glob.
 
     Args:
         location: one file, a folder, or a glob.
         url: spelled as `find` spells locations; ways up (``..``) and empty parts are never below a folder.
 
     Returns:
-        The root, spelled as `find` spells locations; None: `find` of the location could not give the URL.
+        The root, spelled as `find` spells locations; None: `find` of the location could not return the URL.
     """
     fs, path = open_location(location)
     for root in (path, fixed_part(path)):
@@ -170,7 +170,7 @@ def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> 
 def _found(
     fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
 ) -> list[tuple[str, str, Entry]]:
-    """(name, path below the folder, what the client tells of it) of the files that are meant."""
+    """Return (name, path below the folder, entry of the client) of the files that are meant."""
     if is_pattern(path) and not is_there(fs, path):
         return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, wanted, most).items()]
     if (entry := requests.info(fs, path))["type"] != "directory":
@@ -206,9 +206,9 @@ def _of_pattern(
 def _below(
     fs: AbstractFileSystem, path: str, most: int, *, hidden: bool, may_hold: Callable[[str], bool] | None = None
 ) -> tuple[dict[str, Entry], list[str]]:
-    """Files below a folder by name, and the folders met; `may_hold`: which folders are looked into, by default all."""
+    """Return the files below a folder by name, and its folders; `may_hold` selects folders, by default all."""
     if may_hold is None and lists_flat(fs):
-        found = requests.find(fs, path, most)  # an emptied folder is given as its own content
+        found = requests.find(fs, path, most)  # an empty folder is listed as its own content
         return {name: entry for name, entry in found.items() if entry["type"] != "directory"}, []
     files: dict[str, Entry] = {}
     folders: dict[str, None] = {}
@@ -222,7 +222,7 @@ def _below(
         for entry in entries:
             name = entry["name"].rstrip("/")
             if name == folder.rstrip("/"):
-                continue  # stores of objects may keep the folder itself as one
+                continue  # object stores may list the folder itself as an object
             if not hidden and links.is_hidden(name.rpartition("/")[2]):
                 continue
             if not _is_folder(fs, entry):

@@ -1,4 +1,4 @@
-"""What a location is, and the client that serves it."""
+"""Locations, and the client of the store of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from esv_ray.errors import EsvError, SpecError
+from esv_ray.errors import EsvError, SpecError, short_text
 from esv_ray.storage.spelling import check_text, decoded, encoded, has_credentials, without_credentials
-from esv_ray.storage.transport.answers import is_unsigned, passes, short
+from esv_ray.storage.transport.answers import is_transient, is_unsigned
 from esv_ray.storage.transport.bounds import web_session
 from esv_ray.storage.transport.clients import (
     client_of,
@@ -25,27 +25,28 @@ from esv_ray.storage.transport.clients import (
     not_known,
     quieten,
 )
-from esv_ray.storage.transport.faults import patience, told
+from esv_ray.storage.transport.faults import retry_policy
+from esv_ray.storage.transport.messages import data_error
 from esv_ray.storage.transport.s3_session import s3_sessions
 
 _PROTOCOL = re.compile(r"(?:^|::)([a-z][a-z0-9+.-]*)(?=:)")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 _DISKS = {"file", "local"}
-_WEB = {"http", "https"}  # an address of the web may hold another one
+_WEB = {"http", "https"}  # a web address may contain another one
 
 
 def open_location(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a location, and its path there. Listings are never served from a cache.
+    """Return the file system of a location, and its path there. Listings are never cached.
 
-    Clients of S3 are told not to retry: 5 tries of s3fs, each of up to 5 of botocore's, each of 2 of aiohttp's, would
-    multiply with those of `faults.attempt`. What the user set in the configuration of fsspec (``~/.config/fsspec``,
-    ``FSSPEC_S3``) stays.
+    Clients of S3 do not retry: 5 tries of s3fs, times up to 5 of botocore, times 2 of aiohttp, would multiply with
+    those of `faults.attempt`. The user's configuration of fsspec takes precedence (``~/.config/fsspec``,
+    ``FSSPEC_S3``).
 
     Raises:
-        SpecError: no such protocol, its client is not installed or knows no account, the location could run code
-            (``reference::``), or it has a part that is empty, ``.``, ``..`` or a variable, or is a ``file:`` URL that
-            names no path here.
-        DataError: its client finds no credentials.
+        SpecError: the protocol is unknown, its client is not installed or has no account, the location could run code
+            (``reference::``), has a part that is empty, ``.``, ``..`` or a variable, or is a ``file:`` URL without a
+            path on this machine.
+        DataError: the client finds no credentials.
     """
     try:
         if has_credentials(url):
@@ -67,21 +68,21 @@ def open_location(url: str) -> tuple[AbstractFileSystem, str]:
         lacking = not_known(url) or no_account(url, error) or no_java(url, error)
         if lacking is not None:
             raise lacking from error
-        if is_unsigned(error) or passes(error):
-            raise told(url, "open", error, 1, 0.0) from error
+        if is_unsigned(error) or is_transient(error):
+            raise data_error(url, "open", error, 1, 0.0) from error
         if not isinstance(error, ValueError | TypeError | OSError | EOFError):
             raise
         raise SpecError(
-            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {short(error)}"
+            f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got: {short_text(error)}"
         ) from error
-    for client in (fs, getattr(fs, "fs", fs)):  # one behind a cache, too
+    for client in (fs, getattr(fs, "fs", fs)):  # also the client below a cache
         if _protocols(client) & {"s3", "s3a"}:
             client.retries = 1
     return fs, path
 
 
 def _check_runs_nothing(url: str) -> None:
-    """Refuse ``reference::``: older versions of fsspec that are allowed run what stands in its templates."""
+    """Refuse ``reference::``: older supported versions of fsspec run code in its templates."""
     links = url.split("::")
     named = {link.partition("://")[0] for link in links if "://" in link or len(links) > 1}
     if "reference" in named:
@@ -94,8 +95,8 @@ def _check_runs_nothing(url: str) -> None:
 def _check_parts(url: str) -> None:
     """Refuse a location with a part that is nearly always a mistake, before anything is written to it.
 
-    A store keeps `a//b`, `a/../b` and `a/$RUN/b` as names of their own, that its listings then do not find under `a/b`;
-    a disk reads the first two as `a/b` and `b`.
+    An object store keeps `a//b`, `a/../b` and `a/$RUN/b` as different names, which listings of `a/b` do not contain; a
+    disk reads the first two as `a/b` and `b`.
     """
     check_text(url)
     for link in url.split("::"):
@@ -109,7 +110,7 @@ def _check_parts(url: str) -> None:
         if not colon or protocol in _DISKS:
             continue
         first = parts[:1] if parts[0] or has_buckets(protocol) else []  # hdfs:///a and memory:///a have no host
-        inner = parts[1:] if parts[-1] else parts[1:-1]  # one slash may end it
+        inner = parts[1:] if parts[-1] else parts[1:-1]  # it may end with one slash
         odd = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
         if odd is not None:
             what = f"the part {odd!r}" if odd else "an empty part (a variable in it may be empty)"
@@ -117,7 +118,7 @@ def _check_parts(url: str) -> None:
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """Options of a protocol's client: bounded waits, answers that are counted; the user's own win."""
+    """Return the options of a protocol's client: timeouts, counted answers; the user's settings take precedence."""
     if protocol in ("s3", "s3a"):
         return {"config_kwargs": _s3_settings()}
     name = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
@@ -127,7 +128,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
-    """What the user's configuration of fsspec gives a client as one of its options."""
+    """Return the value that the user's configuration of fsspec gives an option of a client."""
     given: dict[str, Any] = {}
     for protocol in protocols:
         found = fsspec.config.conf.get(protocol, {}).get(name, {})
@@ -136,12 +137,12 @@ def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
 
 
 def _s3_settings() -> dict[str, Any]:
-    """Settings of botocore's client: one try, bounded waits; the user's own win."""
+    """Return the settings of botocore's client: one try, timeouts; the user's settings take precedence."""
     given = _configured(("s3", "s3a"), "config_kwargs")
-    waits = patience()
-    ours = {"connect_timeout": waits.connect, "read_timeout": waits.read, "retries": {"total_max_attempts": 1}}
+    policy = retry_policy()
+    ours = {"connect_timeout": policy.connect, "read_timeout": policy.read, "retries": {"total_max_attempts": 1}}
     ours |= s3_sessions()
-    # A copy: botocore writes into what it is given.
+    # A copy: botocore changes the mapping.
     return ours | given | {"retries": dict(given.get("retries", ours["retries"]))}
 
 
@@ -151,44 +152,44 @@ def _protocols(fs: object) -> set[str]:
 
 
 def protocol_of(url: str) -> str:
-    """The kind of store of a location, by its spelling alone; ``file`` for a path; of a chained URL all kinds."""
+    """Return the kind of store of a location, by its spelling; ``file`` for a path; all kinds for a chained URL."""
     kinds = []
     for link in url.split("::"):
         protocol, _ = fsspec.core.split_protocol(link)
         kind = {None: "file", "local": "file"}.get(protocol, str(protocol))
-        kinds.append(client_of(kind) if has_buckets(kind) else kind)  # s3 and s3a, gs and gcs, abfs and az are one
+        kinds.append(client_of(kind) if has_buckets(kind) else kind)  # s3 and s3a, gs and gcs, abfs and az are the same
     return "::".join(kinds)
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
-    """Whether the file system is a disk of this machine (or one mounted on it)."""
+    """Return whether the file system is a disk of this machine, or one mounted on it."""
     return "file" in _protocols(fs)
 
 
 def in_memory(fs: AbstractFileSystem) -> bool:
-    """Whether the file system is memory of this process, which answers at once."""
+    """Return whether the file system is memory of this process."""
     return "memory" in _protocols(fs)
 
 
 def lists_flat(fs: AbstractFileSystem) -> bool:
-    """Whether the client lists everything below a folder page by page, and raises where a page fails."""
+    """Return whether the client lists everything below a folder page by page, and raises if a page fails."""
     return bool(_protocols(fs) & {"s3", "gs"})
 
 
 def in_this_process(url: str) -> bool:
-    """Whether the location lives in the memory of one process, where no actor can see it."""
+    """Return whether the location is in the memory of one process, where no actor can read it."""
     return url.startswith("memory:")
 
 
 def absolute(url: str) -> str:
-    """The location spelled so that it means the same from any working folder: a local path made absolute."""
+    """Return the location in a form that does not depend on the working folder: a local path made absolute."""
     fs, path = open_location(url)
-    # POSIX lets two slashes at the beginning stand; here they are one.
+    # POSIX allows two slashes at the beginning; here they are one.
     return "/" + str(Path(os.path.normpath(path))).lstrip("/") if is_local(fs) else url.rstrip("/")
 
 
 def identity(url: str) -> str:
-    """Return what two spellings of one file have in common, links and hard links on a disk included."""
+    """Return a key that is equal for all names of a file, symbolic and hard links on a disk included."""
     fs, path = open_location(url)
     if not is_local(fs):
         return f"{type(fs).__name__}:{path.strip('/')}"
@@ -201,16 +202,16 @@ def identity(url: str) -> str:
 
 
 def without_links(url: str) -> str:
-    """The location with the links of a disk replaced by what they lead to."""
+    """Return the location with the links of a disk resolved."""
     fs, path = open_location(url)
     return os.path.realpath(path) if is_local(fs) else url
 
 
 def join(url: str, *names: str) -> str:
-    """A location below another.
+    """Return a location below another.
 
     Raises:
-        SpecError: the location is empty, so that it would be one below the root of this machine.
+        SpecError: the location is empty: the result would lie below the root of this machine.
     """
     check_text(url)
     return "/".join([url.removesuffix("/"), *(encoded(name, url) for name in names)])

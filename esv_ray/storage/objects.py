@@ -11,21 +11,22 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
 from esv_ray.storage.location import is_local, open_location
+from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.transport import requests
 from esv_ray.storage.transport.bounds import Bound
 from esv_ray.storage.transport.faults import attempt
 
 MOST_BYTES = 2**32
-"""Bytes of an object where nothing else is known: more than any that this project writes."""
+"""Most bytes of an object of unknown size: more than any that this project writes."""
 
 
 def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
-    """The whole content of one object.
+    """Read the whole content of one object.
 
     Args:
         url: its location.
         doing: what is being done, for the error.
-        most: bytes; a larger object is refused before it is read, and cut off where its store told another size.
+        most: most bytes; a larger object is refused before it is read, or cut off if its store gave another size.
 
     Raises:
         DataError: it is not there, cannot be read, or is too large.
@@ -35,11 +36,11 @@ def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
 
 
 def content(fs: AbstractFileSystem, path: str, url: str, doing: str, most: int = MOST_BYTES) -> bytes:
-    """One try of `read_bytes`; what the store's client raises goes through."""
+    """Try `read_bytes` once; errors of the store's client go through."""
     size = _size(fs, path)
     if size is not None and size > most:
         raise _too_large(url, doing, most, str(size))
-    # One byte more tells of what is longer: more than it may be, or replaced since.
+    # One byte more shows an object that is longer: too large, or replaced in the meantime.
     if size is None or is_local(fs):
         data = requests.cat_whole(fs, path, most if size is None else size)
     else:
@@ -58,27 +59,27 @@ def _too_large(url: str, doing: str, most: int, got: str) -> DataError:
 
 
 def exists(url: str) -> bool:
-    """Whether an object is there.
+    """Return whether an object exists.
 
     Raises:
-        DataError: the store refuses to say.
+        DataError: the store does not say.
     """
     fs, path = open_location(url)
     return attempt(url, "look up", lambda: is_there(fs, path))
 
 
 def is_taken(url: str) -> bool:
-    """Whether anything has this name: an object, a folder, on a disk also a link that leads nowhere.
+    """Return whether anything has this name: an object, a folder, on a disk also a broken link.
 
     Raises:
-        DataError: the store refuses to say.
+        DataError: the store does not say.
     """
     fs, path = open_location(url)
     return os.path.lexists(path) if is_local(fs) else exists(url)
 
 
 def is_there(fs: AbstractFileSystem, path: str) -> bool:
-    """Whether an object is there; ``fs.exists`` answers "no" to every error, and no fault is an empty folder."""
+    """Return whether an object exists; ``fs.exists`` returns False for every error."""
     try:
         requests.info(fs, path)
     except FileNotFoundError:
@@ -87,27 +88,31 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
 
 
 def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
-    """An object opened for reading exact ranges, e.g. by ``pyarrow.parquet.ParquetFile``.
+    """Open an object for reading exact ranges, e.g. by ``pyarrow.parquet.ParquetFile``.
 
-    On an object store every read is one ranged request of its own, tried again through passing faults, and checked to
-    give the bytes that were asked for. Nothing is read ahead: s3fs's own fetched 52 MB for 9 MB wanted.
+    On an object store every read is one ranged request, which is retried after transient faults and checked for its
+    number of bytes. Nothing is read ahead: s3fs's own file read 52 MB where 9 MB were needed.
 
     Args:
         url: its location.
         doing: what is being done, for the errors.
-        size: bytes, where they are known; else they are asked for.
+        size: bytes; None: ask the store.
 
     Raises:
-        DataError: it is not there or cannot be opened; the file's own methods raise it, too.
+        DataError: it does not exist or cannot be opened; the methods of the file raise it, too.
     """
     fs, path = open_location(url)
     if is_local(fs):
         return attempt(url, doing, lambda: requests.in_time(lambda: Path(path).open("rb"), Bound()))
     if size is None:
         size = attempt(url, doing, lambda: _size(fs, path))
-    if size is None:  # some servers of the web do not say
+    if size is None:  # some web servers do not say
         return io.BytesIO(read_bytes(url, doing))
-    return cast(BinaryIO, _Ranges(fs, path, url, doing, size))
+
+    def read_range(start: int, count: int) -> bytes:
+        return attempt(url, doing, lambda: _read_range(fs, path, start, count))
+
+    return cast(BinaryIO, RangeFile(size, read_range))
 
 
 def _size(fs: AbstractFileSystem, path: str) -> int | None:
@@ -115,55 +120,12 @@ def _size(fs: AbstractFileSystem, path: str) -> int | None:
     if entry["type"] == "directory":
         raise IsADirectoryError(path)
     size: int | None = entry["size"]
-    return None if entry["type"] == "other" else size  # a pipe has none
+    return None if entry["type"] == "other" else size  # a pipe has no size
 
 
-class _Ranges(io.RawIOBase):
-    """An object as a seekable file, each read of which is one ranged request."""
-
-    def __init__(self, fs: AbstractFileSystem, path: str, url: str, doing: str, size: int) -> None:
-        self._fs, self._path, self._url, self._doing, self._size = fs, path, url, doing, size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The position, bytes from the start."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; no request."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"expected a position >= 0, got {start + offset}")
-        self._at = start + offset
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """The next bytes, fewer only at the end of the object."""
-        left = max(0, self._size - self._at)
-        count = left if size is None or size < 0 else min(size, left)
-        data = attempt(self._url, self._doing, lambda: self._fetch(self._at, self._at + count)) if count else b""
-        self._at += len(data)
-        return data
-
-    readall = read
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """The next bytes into a buffer."""
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def _fetch(self, start: int, stop: int) -> bytes:
-        data = requests.cat(self._fs, self._path, start, stop)
-        if len(data) != stop - start:
-            raise ConnectionError(f"expected {stop - start} bytes from {start}, got {len(data)}")
-        return data
+def _read_range(fs: AbstractFileSystem, path: str, start: int, size: int) -> bytes:
+    """Try to read a range once; errors of the store's client go through."""
+    data = requests.cat(fs, path, start, start + size)
+    if len(data) != size:
+        raise ConnectionError(f"expected {size} bytes from {start}, got {len(data)}")
+    return data

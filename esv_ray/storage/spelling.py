@@ -1,7 +1,7 @@
-"""How a location is spelled: never empty, and a ``file://`` URL is percent-decoded into the path that it names.
+"""The spelling of locations: never empty; a ``file://`` URL becomes the path that it names, percent-decoded.
 
-``::`` joins the locations of a chain (``zip://a.parquet::s3://bucket/x.zip``), for fsspec in any location. What follows
-it would be dropped where nothing before it opens another location, so such a location is refused.
+``::`` joins the locations of a chain (``zip://a.parquet::s3://bucket/x.zip``); fsspec splits any location there. It
+drops the part after ``::`` if the part before it does not open another location, so such a location is refused.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from urllib.parse import unquote_to_bytes
 
 from esv_ray.errors import SpecError
 
-# user:password@ after ://, whatever signs the password holds. A host of the web may have a port instead, and an
+# user:password@ after ://, whatever characters the password has. A web host may have a port instead, and an
 # access point of S3 is an ARN.
 _CREDENTIALS = re.compile(
     r"(?:(?<=http)|(?<=https)|(?<=ftp))://[^/@:]*:(?!\d+(?:/|$))[^@]*@"
     r"|(?<!http)(?<!https)(?<!ftp)://(?!arn:)[^/@:]*:[^@]*@"
 )
-# Protocols of fsspec that open a location after ``::``; reference is refused for another reason (`open_location`).
+# Protocols of fsspec that open the location after ``::``; `open_location` refuses reference.
 _CHAINS = {"blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip"}
 _DISK = re.compile(r"(?:file|local):")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -28,10 +28,10 @@ _KEPT_ESCAPES = re.compile(r"%(?:00|2[Ff])")
 def spelled(url: str) -> str:
     """Return a location as the project uses it: a ``file:`` URL as a plain path, any other one unchanged.
 
-    A chain (``simplecache::file:///a%20b``) stays as it is, for it has no other spelling.
+    A chain (``simplecache::file:///a%20b``) stays as it is: it has no other spelling.
 
     Raises:
-        SpecError: the location is empty, has spaces around it, holds ``::`` and is no chain, or is a ``file:`` URL that
+        SpecError: the location is empty, has spaces around it, has ``::`` and is no chain, or is a ``file:`` URL that
             names no path of this machine.
     """
     check_text(url)
@@ -47,7 +47,7 @@ def decoded(url: str) -> str:
     """Replace the percent escapes of ``file:`` URLs, also in a chain; fsspec takes them literally.
 
     Raises:
-        SpecError: such a URL names no path of this machine.
+        SpecError: a URL names no path of this machine.
     """
     if not _DISK.search(url):
         return url
@@ -55,7 +55,7 @@ def decoded(url: str) -> str:
 
 
 def encoded(name: str, url: str) -> str:
-    """Spell a name as a part of a location: escaped in a ``file:`` URL."""
+    """Return a name as a part of a location: escaped in a ``file:`` URL."""
     return name.replace("%", "%25") if _DISK.match(url) else name
 
 
@@ -74,10 +74,10 @@ def local_path(text: str) -> str:
 
 
 def check_text(url: str) -> None:
-    """Refuse an empty location, which nearly always is a variable without a value, and ``::`` in what is no chain.
+    """Refuse an empty location, which nearly always is a variable without a value, and ``::`` outside of a chain.
 
     Raises:
-        SpecError: the location is empty, has spaces around it, or holds ``::`` after what opens no other location.
+        SpecError: the location is empty, has spaces around it, or has ``::`` after a part that opens no other location.
     """
     if url != url.strip() or not url:
         raise SpecError(f"expected a location without spaces around it, got {url!r}; a variable in it may be empty")
@@ -91,17 +91,17 @@ def check_text(url: str) -> None:
 
 
 def has_credentials(url: str) -> bool:
-    """Whether a URL holds a password."""
+    """Return whether a URL contains a password."""
     return _CREDENTIALS.search(url) is not None
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be printed."""
+    """Return the URL without its password, for printing."""
     return _CREDENTIALS.sub("://***@", url)
 
 
 def _decoded(link: str) -> str:
-    """One ``file:`` URL with its escapes replaced, as ``file://PATH``."""
+    """Return a ``file:`` URL with its escapes decoded, as ``file://PATH``."""
     path = link.partition(":")[2]
     if path.startswith("//"):
         host, slash, rest = path[2:].partition("/")

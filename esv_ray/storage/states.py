@@ -1,4 +1,4 @@
-"""The state of an object: its size and its version, by which another content is told."""
+"""The state of an object: its size and its version, which change with its content."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from esv_ray.storage.transport.answers import BeyondError
 from esv_ray.storage.transport.bounds import Bound
 from esv_ray.storage.transport.faults import attempt
 
-# What stores say of a content: the first of these. A listing of S3 has no version ids, and where one has ETags they are
-# of the content. Times of changes are whole seconds where S3 is asked for a single object, and finer in its listings.
+# Keys of stores for the version of a content, best first. A listing of S3 has no version ids, and an ETag in it belongs
+# to the content. S3 gives times of changes in whole seconds for a single object, and finer ones in listings.
 _CONTENT = ("ETag", "etag", "generation", "md5Hash", "Content-MD5")
 _CHANGED = ("LastModified", "last_modified", "Last-Modified", "mtime", "modify", "modified", "created")
-# Inodes, and times of their change, that a client makes up when it is mounted.
+# File systems whose client invents inodes, and the times of their changes, when it is mounted.
 _MADE_UP = ("fuse", "9p", "cifs", "smb", "vboxsf", "drvfs")
 
 
 class State(NamedTuple):
-    """What a store says of an object.
+    """The state of an object as its store reports it.
 
     Attributes:
         size: bytes.
-        version: ETag or generation; else the time of the last change. Of a file on a disk: the times of its last change
-            and of its inode's, and the inode's number; of the file that a link leads to.
+        version: ETag or generation; else the time of the last change. For a file on a disk (with links followed): the
+            times of the last changes of its content and of its inode, and the number of the inode.
     """
 
     size: int
@@ -42,10 +42,10 @@ class State(NamedTuple):
 
 
 def state(url: str, doing: str) -> State:
-    """The state of one object.
+    """Ask for the state of one object.
 
     Raises:
-        DataError: it is not there or no ordinary file, or the store refuses to say.
+        DataError: it does not exist or is no regular file, or the store does not say.
     """
     fs, path = open_location(url)
     if is_local(fs):
@@ -54,23 +54,23 @@ def state(url: str, doing: str) -> State:
 
 
 def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, Any] | None = None) -> State:
-    """The state of an object of which a listing may have told.
+    """Return the state of an object from its entry in a listing, or ask for it.
 
     Raises:
-        DataError: it is no ordinary file.
+        DataError: it is no regular file.
     """
     if is_local(fs):
         return _of_file(path, url)
-    told = None if entry is None else _of_entry(entry)
-    if told is not None:
-        return told
+    listed = None if entry is None else _of_entry(entry)
+    if listed is not None:
+        return listed
     entry = requests.info(fs, path)
     if entry["type"] != "file":
         raise DataError(f"{url}: expected an object, got a folder; check the location")
-    told = _of_entry(entry)
-    if told is None:
-        raise BeyondError("the store tells no size or no version (an ETag, or a time of the last change)")
-    return told
+    looked_up = _of_entry(entry)
+    if looked_up is None:
+        raise BeyondError("the store gives no size or no version (an ETag, or a time of the last change)")
+    return looked_up
 
 
 def _of_file(path: str, url: str) -> State:
@@ -94,11 +94,11 @@ def _kind(mode: int) -> str:
 
 @lru_cache
 def _made_up(device: int) -> bool:
-    """Whether a file system, by its device, is one of which inodes are not the same after the next mount."""
+    """Return whether a file system, given its device, has other inodes after the next mount."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return False
     kinds = [mount.partition(" - ")[2].split(" ")[0] for mount in mounts if mount.split(" ")[2] == number]
     return any(kind.startswith(_MADE_UP) for kind in kinds)

@@ -1,4 +1,4 @@
-"""Where something new may be written: only where nobody else's files are (issue 15)."""
+"""Checks that a folder for new files holds no other files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _OF_THE_SYSTEM = {"lost+found"}  # at the root of a file system
 
 
 def check_vacant(url: str, own: Collection[str] = ()) -> None:
-    """Refuse a folder that holds anything; hidden names do not count.
+    """Refuse a folder that is not empty; hidden names do not count.
 
     Args:
         url: the folder; it need not exist.
-        own: names that may be there.
+        own: names that are allowed.
 
     Raises:
-        DataError: names what is there, also a link that leads nowhere; or the store refuses to list.
+        DataError: the folder holds something, also a broken link; or the store refuses to list.
     """
     fs, path = open_location(url)
     if is_local(fs):

@@ -307,7 +307,7 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
             command = [sys.executable, "-m", "esv_ray", *words]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
             assert done.returncode == 1, done.stderr
-            assert "No space left on device; free some room" in done.stderr.splitlines()[-1]
+            assert "No space left on device; free some space" in done.stderr.splitlines()[-1]
             assert "Traceback" not in done.stderr
     finally:
         subprocess.run(["umount", place], check=True)

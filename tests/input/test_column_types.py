@@ -21,8 +21,10 @@ from esv_ray.errors import DataError
 from esv_ray.input.directories import named_by_directories
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.files import list_files
-from esv_ray.input.parquet.footers import has_labels, read_footers
-from esv_ray.input.units import plan_units, read_rows
+from esv_ray.input.parquet.footers import has_labels
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, read_rows
+from esv_ray.input.units import plan_units
 from tests.conftest import make_table
 
 C, D = 3, 4
@@ -45,8 +47,8 @@ def read_back(path: Path, table: pa.Table | None = None, **options: Any) -> Feat
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
     files = list_files(str(path))
-    (unit,) = plan_units(files, 100_000)
-    return read_rows(unit, feature_dim=D, n_classes=C, **{"budget": 10**8, **options})
+    (unit,) = plan_units(read_footers(files), 100_000)
+    return read_rows(unit, UnitReader(), feature_dim=D, n_classes=C, **{"budget": 10**8, **options})
 
 
 def labels_of(rows: FeatureRows) -> list[int | None]:
@@ -318,7 +320,7 @@ def test_labels_in_the_names_of_directories(asked: str, tmp_path: Path) -> None:
     }
     rows = read_back(location[asked])
     assert (labels_of(rows), rows.faults) == ([2, 2, 2], {})
-    assert has_labels(list_files(str(location[asked])))
+    assert has_labels(read_footers(list_files(str(location[asked]))))
 
 
 def test_a_table_that_arrow_partitions_by_label(tmp_path: Path) -> None:
@@ -327,8 +329,8 @@ def test_a_table_that_arrow_partitions_by_label(tmp_path: Path) -> None:
     pq.write_to_dataset(table, tmp_path / "table", partition_cols=["label"])
     got: dict[str, int | None] = {}
     files = list_files(str(tmp_path / "table"))
-    for unit in plan_units(files, 1000):
-        rows = read_rows(unit, feature_dim=D, n_classes=C)
+    for unit in plan_units(read_footers(files), 1000):
+        rows = read_rows(unit, UnitReader(), feature_dim=D, n_classes=C)
         assert rows.faults == {}
         got.update(zip(rows.ids, labels_of(rows), strict=True))
     assert got == dict(zip(table.column("video_id").to_pylist(), [0, 1, 2, None, 0, 1], strict=True))
@@ -376,7 +378,7 @@ def test_the_same_file_in_other_directories_is_another_input(tmp_path: Path) -> 
     paths = [tmp_path / name / "a.parquet" for name in ("label=1", "label=2", "plain", "other")]
     for path in paths:
         read_back(path, table_with(label=None))
-    checksums = [read_footers(list_files(str(path)))[0].checksum for path in paths]
+    checksums = [read_footers(list_files(str(path)))[0].file.footer for path in paths]
     assert len(set(checksums)) == 3
     assert checksums[2] == checksums[3]
 

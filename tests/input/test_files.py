@@ -17,11 +17,12 @@ import pytest
 from esv_ray import cli, storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import check_unchanged, list_files, list_files_if_any
-from esv_ray.input.parquet.footers import read_footers, sign
-from esv_ray.input.units import Unit, plan_units, read_unit
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.units import Unit, plan_units
 from esv_ray.output.manifest import Manifest, check_same_job
 from esv_ray.storage import states
 from tests.conftest import make_table
+from tests.support.feature_tables import read_unit
 from tests.support.s3_server import S3Server
 
 
@@ -34,9 +35,7 @@ def table(seed: int) -> bytes:
 
 def planned(url: str) -> list[Unit]:
     """Units as a job plans them."""
-    files = list_files(url)
-    footers = read_footers(files)
-    return plan_units(sign(files, footers), 10, footers)
+    return plan_units(read_footers(list_files(url)), 10)
 
 
 def written_over(path: Path, data: bytes) -> None:
@@ -118,13 +117,13 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "a.parquet"
     path.write_bytes(table(0))
     unit = planned(str(path))[0]
-    from esv_ray.input import units
+    from esv_ray.input.parquet.row_groups import RowGroupReader
 
     def row_group(*arguments: object) -> object:
         written_over(path, table(1))
         return None
 
-    monkeypatch.setattr(units, "_row_group", row_group)
+    monkeypatch.setattr(RowGroupReader, "take", row_group)
     with pytest.raises(DataError, match="changed since the job was planned"):
         read_unit(unit)
 
@@ -266,7 +265,7 @@ def test_what_is_no_parquet_file_is_named(content: bytes, message: str, tmp_path
     (tmp_path / "a.parquet").write_bytes(table(0))
     (tmp_path / "b.parquet").write_bytes(content)
     with pytest.raises(DataError) as caught:
-        plan_units(list_files(str(tmp_path)), 100)
+        plan_units(read_footers(list_files(str(tmp_path))), 100)
     assert str(caught.value).startswith(f"{tmp_path}/b.parquet: expected a Parquet file, {message}")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -283,7 +282,7 @@ def test_a_cache_of_hugging_face(tmp_path: Path) -> None:
             (folder / f"train-{place}.parquet").symlink_to(f"../../../blobs/{blob:064x}")
     one = list_files(str(tmp_path / "snapshots" / "bbb"))
     assert [Path(file.url).name for file in one] == ["train-0.parquet", "train-1.parquet"]
-    assert [read_unit(unit)[0].num_rows for unit in plan_units(one, 100)] == [10] * 6
+    assert [read_unit(unit)[0].num_rows for unit in plan_units(read_footers(one), 100)] == [10] * 6
     assert len(list_files(str(tmp_path))) == 3
 
 
@@ -365,7 +364,7 @@ def test_footers_are_no_part_of_a_name(tmp_path: Path) -> None:
     """A listing does not tell them, so that a planned file equals the listed one."""
     (tmp_path / "a.parquet").write_bytes(table(0))
     (file,) = list_files(str(tmp_path))
-    assert sign([file], read_footers([file])) == [file]
+    assert read_footers([file])[0].file == file
     (unit, *_) = planned(str(tmp_path))
     assert unit.file.footer != ""
     assert unit.name == replace(unit, file=file).name

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError
+from esv_ray.input.columns import LONGEST_ID
 from esv_ray.input.files import list_files
-from esv_ray.input.ids import LONGEST_ID
-from esv_ray.input.parquet.footers import read_footers
-from esv_ray.input.parquet.row_groups import feature_dim_of
-from esv_ray.input.units import plan_units, read_rows, read_unit
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.units import plan_units
 from esv_ray.input.videos import read_videos
 from tests.conftest import make_table
+from tests.support.feature_tables import read_unit
 from tests.support.hostile_tables import ADDRESS_SPACE, BUDGET
 from tests.support.parquet_surgery import I32, I64, long_row, put_together, take_apart
 
@@ -35,10 +36,12 @@ resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
 import pyarrow
 pyarrow.set_cpu_count(2)
 from esv_ray.input.files import list_files
-from esv_ray.input.units import plan_units, read_rows
-found = []
-for unit in plan_units(list_files({str(url)!r}), "auto"):
-    rows = read_rows(unit, feature_dim=3, n_classes=4, budget={budget})
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, read_rows
+from esv_ray.input.units import plan_units
+found, reader = [], UnitReader()
+for unit in plan_units(read_footers(list_files({str(url)!r})), "auto"):
+    rows = read_rows(unit, reader, feature_dim=3, n_classes=4, budget={budget})
     for row, name in enumerate(rows.ids):
         found.append([row, name, rows.label(row), int(rows.n_frames[row]), rows.faults.get(row)])
 print(json.dumps(found))
@@ -51,8 +54,8 @@ print(json.dumps(found))
 
 def read_some(path: Path) -> None:
     """The first units of a table."""
-    for unit in plan_units(list_files(str(path)), "auto")[:3]:
-        read_rows(unit, feature_dim=3, n_classes=4, budget=BUDGET)
+    for unit in plan_units(read_footers(list_files(str(path))), "auto")[:3]:
+        read_rows(unit, UnitReader(), feature_dim=3, n_classes=4, budget=BUDGET)
 
 
 def one_row_each(rows: int) -> bytes:
@@ -123,8 +126,8 @@ def test_null_frames_of_a_large_fixed_size_take_nothing(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "table.parquet")
     del table, frames
     before = pa.default_memory_pool().bytes_allocated()
-    (unit,) = plan_units(list_files(str(tmp_path)), "auto")
-    rows = read_rows(unit, feature_dim=size, n_classes=4, budget=1_000_000)
+    (unit,) = plan_units(read_footers(list_files(str(tmp_path))), "auto")
+    rows = read_rows(unit, UnitReader(), feature_dim=size, n_classes=4, budget=1_000_000)
     assert rows.faults == {0: "frame 0 is null"}
     assert pa.default_memory_pool().bytes_allocated() - before < 1_000_000
 
@@ -165,8 +168,8 @@ def test_ids_up_to_the_limit_are_kept(tmp_path: Path) -> None:
     ids = ["x" * LONGEST_ID, "y" * (LONGEST_ID + 1), "é" * (LONGEST_ID // 2), "z"]
     table = make_table([1] * 4, feature_dim=3).set_column(0, "video_id", pa.array(ids))
     pq.write_table(table, tmp_path / "table.parquet")
-    (unit,) = plan_units(list_files(str(tmp_path)), "auto")
-    rows = read_rows(unit, feature_dim=3, n_classes=4)
+    (unit,) = plan_units(read_footers(list_files(str(tmp_path))), "auto")
+    rows = read_rows(unit, UnitReader(), feature_dim=3, n_classes=4)
     assert rows.ids == [ids[0], "", ids[2], "z"]
     assert rows.faults == {1: "video_id is longer than 4096 bytes"}
 
@@ -181,7 +184,7 @@ def test_a_footer_that_lies_about_rows_is_refused(rows: int, name: str, tmp_path
     path = tmp_path / "table.parquet"
     path.write_bytes(put_together(taken))
     if not rows:
-        assert not plan_units(list_files(str(path)), "auto")
+        assert not plan_units(read_footers(list_files(str(path))), "auto")
         return
     with pytest.raises(DataError):
         read_some(path)
@@ -215,8 +218,10 @@ def test_a_page_that_lies_about_its_size_is_refused(field: int, tmp_path: Path) 
 
 
 def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
-    for unit in plan_units(list_files(features), 7):
-        free, held = (read_rows(unit, feature_dim=4, n_classes=3, budget=budget) for budget in (None, 100_000))
+    for unit in plan_units(read_footers(list_files(features)), 7):
+        free, held = (
+            read_rows(unit, UnitReader(), feature_dim=4, n_classes=3, budget=budget) for budget in (None, 100_000)
+        )
         assert free.ids == held.ids
         assert not held.faults
         for row in free.good.tolist():
@@ -227,16 +232,16 @@ def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
 
 
 def test_a_budget_too_small_for_a_row_group_fails_its_rows(features: str) -> None:
-    for unit in plan_units(list_files(features), 7):
-        rows = read_rows(unit, feature_dim=4, n_classes=3, budget=5_000)
-        free = read_rows(unit, feature_dim=4, n_classes=3)
+    for unit in plan_units(read_footers(list_files(features)), 7):
+        rows = read_rows(unit, UnitReader(), feature_dim=4, n_classes=3, budget=5_000)
+        free = read_rows(unit, UnitReader(), feature_dim=4, n_classes=3)
         assert rows.ids == free.ids
         assert rows.labels.tolist() == free.labels.tolist()
         assert list(rows.faults) == list(range(unit.rows)) or not rows.faults
 
 
 def test_units_read_in_any_order_are_the_same(features: str) -> None:
-    units = plan_units(list_files(features), 3)
+    units = plan_units(read_footers(list_files(features)), 3)
     forwards = {unit.index: read_unit(unit)[0] for unit in units}
     for unit in [*reversed(units), *units[::2], *units[::-3]]:
         assert read_unit(unit)[0].equals(forwards[unit.index])
@@ -252,7 +257,7 @@ def test_videos_are_read_within_the_budget(tmp_path: Path) -> None:
 def test_the_feature_size_is_not_looked_for_in_an_absurd_row_group(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     path.write_bytes(long_row(one_row_each(2), 2 * 10**9))
-    assert feature_dim_of(list_files(str(path)), BUDGET) == 3
+    assert feature_dim_of(read_footers(list_files(str(path))), BUDGET) == 3
 
 
 def test_more_units_than_a_plan_may_have(tmp_path: Path) -> None:
@@ -260,7 +265,7 @@ def test_more_units_than_a_plan_may_have(tmp_path: Path) -> None:
     taken.row_group()[3] = (I64, 10**15)
     (tmp_path / "table.parquet").write_bytes(put_together(taken))
     with pytest.raises(DataError, match="expected at most 1000000 units"):
-        plan_units(list_files(str(tmp_path)), "auto")
+        plan_units(read_footers(list_files(str(tmp_path))), "auto")
     assert read_footers(list_files(str(tmp_path)))[0].groups[0].rows == 10**15
 
 

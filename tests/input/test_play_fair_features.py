@@ -16,7 +16,8 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.files import list_files
-from esv_ray.input.parquet.row_groups import feature_dim_of
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import feature_dim_of
 from esv_ray.input.sources import play_fair
 from esv_ray.input.sources.play_fair import import_play_fair_features
 from esv_ray.input.videos import read_videos
@@ -51,7 +52,7 @@ def assert_recorded(url: str) -> None:
 def test_the_authors_features_come_out_as_h5py_reads_them(kind: str, tmp_path: Path) -> None:
     out = str(tmp_path / "table") if kind == "disk" else f"memory://{uuid.uuid4().hex}"
     assert import_play_fair_features(str(HDF), split="validation", out=out) == 6
-    assert feature_dim_of(list_files(out), 10**9) == 16
+    assert feature_dim_of(read_footers(list_files(out)), 10**9) == 16
     assert_recorded(out)
 
 

@@ -14,17 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.files import InputFile, list_files
-from esv_ray.input.parquet.footers import RowGroup, has_labels, read_footers
-from esv_ray.input.parquet.row_groups import feature_dim_of
-from esv_ray.input.units import Unit, plan_units, read_unit
+from esv_ray.input.parquet.footers import has_labels
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.units import Unit, plan_units
 from esv_ray.input.videos import read_videos
+from esv_ray.storage.transport import requests
 from tests.conftest import make_table
+from tests.support.feature_tables import read_unit
 
 LIST = pa.list_(pa.list_(pa.float32()))
 BUDGET = 10**9
@@ -131,7 +135,7 @@ def test_nothing_there(place: str) -> None:
     for url, there in (("other", "'readme.md'"), ("many", "'_SUCCESS', 'a.csv', 'b.csv', ..."), ("full/*.pq", "")):
         with pytest.raises(DataError) as caught:
             list_files(f"{place}/{url}")
-        named = f" (what is there: {there})" if there else ""
+        named = f" (found there: {there})" if there else ""
         assert str(caught.value) == f"{place}/{url}: expected Parquet files, found none{named}; check `features`"
 
 
@@ -145,7 +149,7 @@ def test_what_is_listed_can_be_planned_and_read(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2, 3]), 2)
     put(f"{place}/b.parquet", make_table([4, 5], prefix="w"))
     for url in (place, f"{place}/*.parquet", f"{place}/a.parquet"):
-        units = plan_units(list_files(url), 2)
+        units = plan_units(read_footers(list_files(url)), 2)
         assert sum(read_unit(unit)[0].num_rows for unit in units) == (3 if url.endswith("a.parquet") else 5)
 
 
@@ -154,7 +158,7 @@ def test_what_is_listed_can_be_planned_and_read(place: str) -> None:
 
 def test_units_cover_every_row_once(features: str) -> None:
     files = list_files(features)
-    units = plan_units(files, 3)
+    units = plan_units(read_footers(files), 3)
     assert [unit.index for unit in units] == list(range(len(units)))
     ranges = [(unit.file.url[-9], unit.row_group, unit.start, unit.stop, unit.first_row) for unit in units]
     assert ranges == [
@@ -172,11 +176,11 @@ def test_footers_tell_rows_values_and_bytes(tmp_path: Path) -> None:
     (footer,) = read_footers(list_files(str(tmp_path)))
     assert [(group.rows, group.values) for group in footer.groups] == [(2, 4 * 4), (1, 4 * 4)]
     size = (tmp_path / "a.parquet").stat().st_size
-    assert all(isinstance(group, RowGroup) and 0 < group.compressed < size for group in footer.groups)
+    assert all(0 < group.compressed < size for group in footer.groups)
 
 
 def test_the_plan_is_the_same_every_time(features: str) -> None:
-    once, again = plan_units(list_files(features), 7), plan_units(list_files(features), 7)
+    once, again = plan_units(read_footers(list_files(features)), 7), plan_units(read_footers(list_files(features)), 7)
     assert once == again
     assert [unit.name for unit in once] == [unit.name for unit in again]
     assert len({unit.name for unit in once}) == len(once)
@@ -216,7 +220,7 @@ def test_automatic_unit_size(rows: int, expected: int, tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), tiny(rows - rows // 4))
     if rows // 4:
         put(str(tmp_path / "b.parquet"), tiny(rows // 4))
-    units = plan_units(list_files(str(tmp_path)), "auto")
+    units = plan_units(read_footers(list_files(str(tmp_path))), "auto")
     assert sum(unit.rows for unit in units) == rows
     assert max(unit.rows for unit in units) == min(rows, expected)
     assert [unit.rows for unit in units[:-1] if unit.stop - unit.start < expected] == (
@@ -226,9 +230,9 @@ def test_automatic_unit_size(rows: int, expected: int, tmp_path: Path) -> None:
 
 def test_a_table_without_rows_has_no_units(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), tiny(0))
-    assert plan_units(list_files(str(tmp_path)), "auto") == []
+    assert plan_units(read_footers(list_files(str(tmp_path))), "auto") == []
     put(str(tmp_path / "b.parquet"), tiny(2))
-    assert [unit.rows for unit in plan_units(list_files(str(tmp_path)), "auto")] == [2]
+    assert [unit.rows for unit in plan_units(read_footers(list_files(str(tmp_path))), "auto")] == [2]
 
 
 def test_files_that_disagree_in_size_are_refused(tmp_path: Path) -> None:
@@ -236,7 +240,7 @@ def test_files_that_disagree_in_size_are_refused(tmp_path: Path) -> None:
     put(str(tmp_path / "b.parquet"), without_sizes(make_table([1], feature_dim=7)))
     put(str(tmp_path / "c.parquet"), make_table([1], feature_dim=5))
     with pytest.raises(DataError) as caught:
-        plan_units(list_files(str(tmp_path)), "auto")
+        plan_units(read_footers(list_files(str(tmp_path))), "auto")
     assert str(caught.value) == (
         f"features: expected one feature size D in all files, got 4 in {tmp_path}/a.parquet, 5 in {tmp_path}/c.parquet"
     )
@@ -246,7 +250,7 @@ def test_a_file_of_another_schema_is_named(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), make_table([1]))
     put(str(tmp_path / "b.parquet"), make_table([1]).drop_columns(["features"]))
     with pytest.raises(DataError, match=r"b\.parquet: expected a column 'features'"):
-        plan_units(list_files(str(tmp_path)), "auto")
+        plan_units(read_footers(list_files(str(tmp_path))), "auto")
 
 
 @settings(max_examples=60, deadline=None)
@@ -271,7 +275,7 @@ def test_units_tile_random_tables(
                 writer.write_table(table, row_group_size=max(size, 1))
                 expected += [(f"v{row % repeat}", float(row), row >= repeat) for row in range(first, first + size)]
                 first += size
-    units = plan_units(list_files(str(folder)), unit)
+    units = plan_units(read_footers(list_files(str(folder))), unit)
     assert [one.index for one in units] == list(range(len(units)))
     assert len({one.name for one in units}) == len(units)
     found: list[tuple[str, float, bool]] = []
@@ -292,7 +296,7 @@ def test_units_tile_random_tables(
 def test_only_the_columns_of_the_contract_are_read(tmp_path: Path) -> None:
     table = make_table([1, 2]).append_column("frame_index", pa.array([[1], [2, 3]], pa.list_(pa.int32())))
     url = put(str(tmp_path / "a.parquet"), table.append_column("note", pa.array(["x", "y"])))
-    (unit,) = plan_units(list_files(url), "auto")
+    (unit,) = plan_units(read_footers(list_files(url)), "auto")
     expected = table.select(["video_id", "features", "label", "frame_index"])
     assert read_unit(unit)[0].column_names == expected.column_names
     assert read_unit(unit)[0].to_pylist() == expected.to_pylist()
@@ -301,22 +305,22 @@ def test_only_the_columns_of_the_contract_are_read(tmp_path: Path) -> None:
 def test_an_id_repeated_in_another_row_group(tmp_path: Path) -> None:
     table = pa.concat_tables([make_table([1, 1, 1]), make_table([1, 1, 1, 1])])
     url = put(str(tmp_path / "a.parquet"), table, 2)
-    units = plan_units(list_files(url), 1)
+    units = plan_units(read_footers(list_files(url)), 1)
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], [], [], [0], [0], [0], []]
-    units = plan_units(list_files(url), 2)
+    units = plan_units(read_footers(list_files(url)), 2)
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], [1], [0, 1], []]
 
 
 def test_the_same_id_in_two_files_is_no_matter_of_a_unit(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2]))
     put(f"{place}/b.parquet", make_table([3, 4]))
-    units = plan_units(list_files(place), "auto")
+    units = plan_units(read_footers(list_files(place)), "auto")
     assert [read_unit(unit)[1].tolist() for unit in units] == [[], []]
 
 
 def test_a_file_of_another_size_is_refused(place: str) -> None:
     url = put(f"{place}/a.parquet", make_table([1, 2]))
-    (unit,) = plan_units(list_files(url), "auto")
+    (unit,) = plan_units(read_footers(list_files(url)), "auto")
     read_unit(unit)  # what was read before is not trusted either
     put(url, make_table([1, 2, 3]))
     with pytest.raises(DataError) as caught:
@@ -329,7 +333,7 @@ def test_a_file_of_another_size_is_refused(place: str) -> None:
 def test_a_rewritten_file_of_the_same_size_is_refused(place: str) -> None:
     table = make_table([2, 2])
     url = put(f"{place}/a.parquet", table)
-    (unit,) = plan_units(list_files(url), "auto")
+    (unit,) = plan_units(read_footers(list_files(url)), "auto")
     read_unit(unit)
     time.sleep(0.02)  # the clock of a file system ticks every few milliseconds
     changed = table.set_column(0, "video_id", pa.array(["v1", "v0"]))
@@ -341,11 +345,70 @@ def test_a_rewritten_file_of_the_same_size_is_refused(place: str) -> None:
 
 def test_a_file_that_is_gone(place: str) -> None:
     url = put(f"{place}/a.parquet", make_table([1, 2]))
-    (unit,) = plan_units(list_files(url), "auto")
+    (unit,) = plan_units(read_footers(list_files(url)), "auto")
     fs, path = storage.open_location(url)
     fs.rm(path)
     with pytest.raises(DataError, match="was not found; check the location"):
         read_unit(unit)
+
+
+# Requests -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Ranges that are read from stores: path, first byte, end."""
+    ranges: list[tuple[str, int, int]] = []
+    cat = requests.cat
+
+    def counted(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
+        ranges.append((path, start, stop))
+        return cat(fs, path, start, stop)
+
+    monkeypatch.setattr(requests, "cat", counted)
+    return ranges
+
+
+@pytest.mark.parametrize("url", ["memory", "s3"])
+def test_planning_reads_each_footer_once(
+    url: str, requested: list[tuple[str, int, int]], request: pytest.FixtureRequest
+) -> None:
+    place = f"{url}://{uuid.uuid4().hex}" if url == "memory" else f"s3://{request.getfixturevalue('s3').bucket}/planned"
+    for number in range(5):
+        put(f"{place}/{number}.parquet", make_table([2] * 3000, seed=number), 1000)
+    footers = read_footers(list_files(place))
+    assert plan_units(footers, "auto")
+    assert feature_dim_of(footers, BUDGET) == 4
+    assert has_labels(footers)
+    paths = [path for path, _, _ in requested]
+    assert len(paths) == len(set(paths)) == 5
+    assert all(stop - start == 2**16 for _, start, stop in requested), "less than the file"
+
+
+def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> None:
+    """The units of a file are read with one request for its footer, one for its ids, and one for each row group."""
+    place = f"memory://{uuid.uuid4().hex}"
+    for number in range(2):
+        put(f"{place}/{number}.parquet", make_table([2] * 6000, seed=number), 2000)
+    units = plan_units(read_footers(list_files(place)), 500)
+    requested.clear()
+    reader = UnitReader()
+    for unit in units:
+        assert len(read_rows(unit, reader, feature_dim=4, n_classes=3, budget=BUDGET).good) == 500
+    ends = {unit.file.size for unit in units}
+    assert len([stop for _, _, stop in requested if stop in ends]) == 2
+    assert len(requested) == 2 * (1 + 1 + 3)
+
+
+def test_a_footer_larger_than_the_first_read(requested: list[tuple[str, int, int]]) -> None:
+    """It takes a second request, and no byte is read twice."""
+    url = f"memory://{uuid.uuid4().hex}/a.parquet"
+    put(url, make_table([1] * 1000), 2)
+    (footer,) = read_footers(list_files(url))
+    assert len(footer.groups) == 500
+    (first, second) = requested
+    assert first[2] - first[1] == 2**16
+    assert second[2] == first[1]
 
 
 # Broken files ---------------------------------------------------------------------------------------------------------
@@ -371,9 +434,9 @@ SIZELESS = file_bytes(without_sizes(make_table([1, 2, 3])))
 @pytest.mark.parametrize(
     "use",
     [
-        lambda url: plan_units(list_files(url), "auto"),
-        lambda url: feature_dim_of(list_files(url), BUDGET),
-        lambda url: has_labels(list_files(url)),
+        lambda url: plan_units(read_footers(list_files(url)), "auto"),
+        lambda url: feature_dim_of(read_footers(list_files(url)), BUDGET),
+        lambda url: has_labels(read_footers(list_files(url))),
         read_videos,
     ],
     ids=["plan_units", "feature_dim_of", "has_labels", "read_videos"],
@@ -405,7 +468,7 @@ def with_a_broken_page(data: bytes, column: str) -> bytes:
 def test_a_broken_page_is_refused_in_one_line(column: str, tmp_path: Path) -> None:
     url = tmp_path / "a.parquet"
     url.write_bytes(with_a_broken_page(file_bytes(make_table([1, 2, 3, 4]), 2), column))
-    units = plan_units(list_files(str(url)), "auto")
+    units = plan_units(read_footers(list_files(str(url))), "auto")
     if column != "video_id":
         assert read_unit(units[0])[0].num_rows == 2
     with pytest.raises(DataError) as caught:
@@ -425,30 +488,30 @@ def rows_of(*features: Sequence[Sequence[float]] | None) -> pa.Table:
 
 def test_the_feature_size_of_a_type(place: str) -> None:
     put(f"{place}/a.parquet", make_table([1, 2], feature_dim=6))
-    assert feature_dim_of(list_files(place), BUDGET) == 6
+    assert feature_dim_of(read_footers(list_files(place)), BUDGET) == 6
 
 
 def test_the_feature_size_of_rows(place: str) -> None:
     put(f"{place}/a.parquet", without_sizes(make_table([1, 2], feature_dim=6)))
-    assert feature_dim_of(list_files(place), BUDGET) == 6
+    assert feature_dim_of(read_footers(list_files(place)), BUDGET) == 6
 
 
 def test_the_feature_size_of_the_first_file_that_tells(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), rows_of())
     put(str(tmp_path / "b.parquet"), rows_of(*[None, [], [[]]] * 20))
-    assert feature_dim_of(list_files(str(tmp_path)), BUDGET) is None
+    assert feature_dim_of(read_footers(list_files(str(tmp_path))), BUDGET) is None
     put(str(tmp_path / "c.parquet"), rows_of(*[None] * 40, [[1.0, 2.0]]))
     put(str(tmp_path / "d.parquet"), make_table([1], feature_dim=3))
-    assert feature_dim_of(list_files(str(tmp_path)), BUDGET) == 2
+    assert feature_dim_of(read_footers(list_files(str(tmp_path))), BUDGET) == 2
 
 
 def test_has_labels(tmp_path: Path) -> None:
     put(str(tmp_path / "a.parquet"), make_table([1], n_classes=None))
-    assert not has_labels(list_files(str(tmp_path)))
+    assert not has_labels(read_footers(list_files(str(tmp_path))))
     put(str(tmp_path / "b.parquet"), make_table([1], n_classes=None).append_column("label", pa.nulls(1)))
-    assert not has_labels(list_files(str(tmp_path)))
+    assert not has_labels(read_footers(list_files(str(tmp_path))))
     put(str(tmp_path / "c.parquet"), make_table([1]))
-    assert has_labels(list_files(str(tmp_path)))
+    assert has_labels(read_footers(list_files(str(tmp_path))))
 
 
 def test_read_videos(features: str) -> None:
@@ -471,7 +534,7 @@ def test_read_videos_checks_labels_where_classes_are_known(features: str) -> Non
 
 def test_read_videos_wants_a_feature_size(tmp_path: Path) -> None:
     url = put(str(tmp_path / "a.parquet"), rows_of(None, []))
-    with pytest.raises(DataError, match="found no row with frames of one size D"):
+    with pytest.raises(DataError, match="got no row with frames of one size D"):
         read_videos(url)
 
 
@@ -488,7 +551,7 @@ def test_a_broken_page_where_the_feature_size_is_looked_for(tmp_path: Path) -> N
     url = tmp_path / "a.parquet"
     url.write_bytes(with_a_broken_page(SIZELESS, "features"))
     with pytest.raises(DataError, match=r"a\.parquet"):
-        feature_dim_of(list_files(str(url)), BUDGET)
+        feature_dim_of(read_footers(list_files(str(url))), BUDGET)
 
 
 def test_a_column_name_that_is_not_text(tmp_path: Path) -> None:
@@ -498,7 +561,7 @@ def test_a_column_name_that_is_not_text(tmp_path: Path) -> None:
     url = tmp_path / "a.parquet"
     url.write_bytes(sink.getvalue().replace(b"NOTE", b"\xff\xfe\xfd\xfc"))
     with pytest.raises(DataError, match=r"a\.parquet"):
-        plan_units(list_files(str(url)), "auto")
+        plan_units(read_footers(list_files(str(url))), "auto")
 
 
 def test_an_id_that_is_not_text_leaves_the_other_rows_readable(tmp_path: Path) -> None:

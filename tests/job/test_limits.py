@@ -51,7 +51,7 @@ def test_no_limit_is_met_here() -> None:
 @pytest.mark.parametrize("limit", [40, 100, 150, 200])
 def test_too_few_processes(limit: int) -> None:
     said = under("RLIMIT_NPROC", limit, USER)
-    assert said.startswith("cannot start Ray on this machine: expected room for 240 more processes and threads, got ")
+    assert said.startswith("cannot start Ray on this machine: expected to start 240 more processes and threads, got ")
     assert said.endswith(f"raise the user's limit (ulimit -u) or the container's (its pids limit), {WITHOUT}")
 
 

@@ -237,7 +237,7 @@ def test_an_id_in_two_files_is_one_video(study: Study, tmp_path: Path) -> None:
     pq.write_table(table.slice(30), tmp_path / "both" / "b.parquet")
     result = study.train(table, features=str(tmp_path / "both"), epochs=1)
     assert (result.videos + result.validation_videos, result.left_out) == (60, 10)
-    assert "10: video_id is repeated: it stands in an earlier file, too" in result.notes[0]
+    assert "10: video_id is repeated: an earlier file has it" in result.notes[0]
 
 
 # --- what fixes the result, and what is left alone

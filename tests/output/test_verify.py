@@ -26,9 +26,9 @@ from esv_ray.models.bundle import save_heads
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.results import InputRows, unit_tables
 from esv_ray.output.unit_files import Origin, unit_files
+from esv_ray.output.verify.expected import expected_of
 from esv_ray.output.verify.input import input_problems
 from esv_ray.output.verify.output import verify_output
-from esv_ray.output.verify.values import expected_of
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart
@@ -221,7 +221,7 @@ def test_a_unit_that_is_not_committed(output: Output, number: int) -> None:
     output.part("videos", number).unlink()
     assert output.problems() == (
         "1 of 5 units are not committed; run the job again to resume",
-        "_SUCCESS is there although units are missing",
+        "_SUCCESS exists although units are missing",
     )
     (output.folder / "_SUCCESS").unlink()
     assert output.problems() == ("1 of 5 units are not committed; run the job again to resume",)
@@ -287,7 +287,7 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
     assert path.stat().st_size < 20_000
     first, *_ = output.problems()
     assert first.startswith(f"attributions/{path.name}: expected a table that ")
-    assert "bytes of memory hold, got one that takes up to " in first
+    assert "bytes of memory, got one of up to " in first
 
 
 def test_a_long_text_in_every_row(output: Output) -> None:

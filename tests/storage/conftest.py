@@ -13,7 +13,7 @@ from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.s3_server import S3Server
 
 QUICK = "tries=40,first=0.001,longest=0.005"
-"""Patience for faults that are counted, not waited for."""
+"""RetryPolicy for faults that are counted, not waited for."""
 
 
 @pytest.fixture

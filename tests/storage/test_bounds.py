@@ -99,7 +99,7 @@ def test_what_drips_or_stops_ends_by_the_time_of_a_request(
     message = told(ALL[name], StorageError)
     assert "s3://bucket/o" in message
     assert "no whole answer in" in message
-    assert message.endswith("check the endpoint and the network, then run again: what is committed stays")
+    assert message.endswith("check the endpoint and the network, then run again: committed units are kept")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -15,7 +15,7 @@ from s3fs import S3FileSystem
 
 from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError, StorageError
-from esv_ray.storage.transport import answers, faults
+from esv_ray.storage.transport import answers, messages
 from esv_ray.storage.transport.clients import no_account, no_java, not_installed, not_known
 from tests.storage.test_faults import client_error, of
 from tests.support.lying_server import LyingServer, lying_server
@@ -49,7 +49,7 @@ def lines(url: str = URL) -> tuple[str, str]:
         with pytest.raises(DataError) as caught:
             act()
         assert "\n" not in str(caught.value)
-        assert not isinstance(caught.value, StorageError) or not caught.value.passing
+        assert not isinstance(caught.value, StorageError) or not caught.value.transient
         said.append(str(caught.value))
     return said[0], said[1]
 
@@ -91,7 +91,7 @@ def test_a_clock_that_is_wrong(server: LyingServer) -> None:
 
 def test_a_store_without_room_is_not_tried_again(server: LyingServer) -> None:
     server.refusal = (507, refusal("XMinioStorageFull"), {})
-    assert lines()[1].endswith("; free some room")
+    assert lines()[1].endswith("; free some space")
     with pytest.raises(StorageError) as caught:
         storage.replace(URL, b"x", "write")
     assert caught.value.full
@@ -161,8 +161,8 @@ def test_no_credentials(variables: dict[str, str], said: str, tmp_path: Path) ->
     ],
 )  # fmt: skip
 def test_other_stores_name_their_variables(url: str, error: Exception, said: str) -> None:
-    assert not answers.passes(error)
-    line = faults.told(url, "read", error, 1, 0.0)
+    assert not answers.is_transient(error)
+    line = messages.data_error(url, "read", error, 1, 0.0)
     assert isinstance(line, StorageError)
     assert said in str(line)
 
@@ -279,7 +279,7 @@ def test_a_server_that_does_not_answer_while_its_client_connects() -> None:
         StorageError, match=r"^cannot open: ftp://127\.0\.0\.1:9/k: .*refused.*check the endpoint"
     ) as caught:
         storage.exists("ftp://127.0.0.1:9/k")
-    assert caught.value.passing
+    assert caught.value.transient
 
 
 def test_names_of_one_store_are_one_kind() -> None:

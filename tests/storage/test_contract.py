@@ -359,7 +359,7 @@ def test_a_full_disk_says_what_to_do(write: Write, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", full)
     url = f"{tmp_path}/object"
     message = message_of(DataError, lambda: write(url, b"x", "write the table"))
-    assert message == f"cannot write the table: {url}: [Errno 28] No space left on device; free some room"
+    assert message == f"cannot write the table: {url}: [Errno 28] No space left on device; free some space"
     assert everything(str(tmp_path)) == []
 
 

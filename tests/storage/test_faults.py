@@ -23,10 +23,10 @@ from s3fs.errors import translate_boto_error
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError
 from esv_ray.input.files import list_files
-from esv_ray.input.parquet.footers import read_footers
+from esv_ray.input.parquet.opening import read_footers
 from esv_ray.storage.transport import answers, faults
-from esv_ray.storage.transport.answers import passes
-from esv_ray.storage.transport.faults import Patience, attempt
+from esv_ray.storage.transport.answers import is_transient
+from esv_ray.storage.transport.faults import RetryPolicy, attempt
 from tests.conftest import make_table
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.s3_server import S3Server, s3_server
@@ -35,7 +35,7 @@ DATA = bytes(range(256)) * 400
 
 
 class Clock:
-    """Time that passes by pauses alone."""
+    """Time that is_transient by pauses alone."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pauses: list[float] = []
@@ -80,15 +80,15 @@ def test_the_bound_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
         attempt("s3://b/k", "read the model", failing(*[ConnectionResetError("reset by peer")] * 10))
     assert str(caught.value) == (
         "cannot read the model: s3://b/k: reset by peer (10 tries in 33 s); check the endpoint and the network, then "
-        "run again: what is committed stays"
+        "run again: committed units are kept"
     )
-    assert caught.value.passing
+    assert caught.value.transient
 
 
 def test_the_bound_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     with pytest.raises(StorageError, match=r"\(4 tries in 1 s\)"):
-        attempt("s3://b/k", "read", failing(*[TimeoutError("slow")] * 10), waits=Patience(seconds=1.0))
+        attempt("s3://b/k", "read", failing(*[TimeoutError("slow")] * 10), policy=RetryPolicy(seconds=1.0))
     assert clock.pauses == [0.1, 0.2, 0.4]
 
 
@@ -102,7 +102,7 @@ def test_what_lasts_is_told_at_once(error: Exception, monkeypatch: pytest.Monkey
     with pytest.raises(DataError) as caught:
         attempt("s3://b/k", "read", failing(error))
     assert clock.pauses == []
-    assert not isinstance(caught.value, StorageError) or not caught.value.passing
+    assert not isinstance(caught.value, StorageError) or not caught.value.transient
 
 
 @pytest.mark.parametrize("error", [JobError("ours"), ValueError("a bug"), KeyError("a bug"), pa.ArrowInvalid("broken")])
@@ -177,20 +177,20 @@ LASTING = {
 
 @pytest.mark.parametrize("name", PASSING)
 def test_passing(name: str) -> None:
-    assert passes(PASSING[name])
-    assert answers.of_a_store(PASSING[name])
+    assert is_transient(PASSING[name])
+    assert answers.is_store_error(PASSING[name])
 
 
 @pytest.mark.parametrize("name", LASTING)
 def test_lasting(name: str) -> None:
-    assert not passes(LASTING[name])
-    assert answers.of_a_store(LASTING[name])
+    assert not is_transient(LASTING[name])
+    assert answers.is_store_error(LASTING[name])
 
 
 def test_patience_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert storage.patience() == Patience()
+    assert storage.retry_policy() == RetryPolicy()
     monkeypatch.setenv("ESV_STORAGE", "tries=3, read=2.5")
-    assert storage.patience() == Patience(tries=3, read=2.5)
+    assert storage.retry_policy() == RetryPolicy(tries=3, read=2.5)
     for text in (
         "tries",
         "tries=0",
@@ -206,7 +206,7 @@ def test_patience_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv("ESV_STORAGE", text)
         with pytest.raises(SpecError, match=f"ESV_STORAGE: expected .* got {text!r}"):
-            storage.patience()
+            storage.retry_policy()
 
 
 def test_the_user_has_the_last_word_on_the_client(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_a_server_that_never_recovers(
             act()
         assert re.fullmatch(
             rf"cannot ask: {place}\S*: .* \(5 tries in \d+ s\); check the endpoint and the network, then run again: "
-            "what is committed stays",
+            "committed units are kept",
             str(caught.value),
         )
         assert proxy.requests == 5, "one request a try: nothing below retries too"

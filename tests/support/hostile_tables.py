@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from esv_ray.errors import EsvError
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import has_labels
-from esv_ray.input.parquet.row_groups import feature_dim_of
-from esv_ray.input.units import plan_units, read_rows
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.units import plan_units
 from esv_ray.input.videos import read_videos
 from tests.support.parquet_surgery import (
     BINARY,
@@ -308,7 +309,7 @@ def hostile_file(seed: int) -> bytes:
 
 def meet(url: str, budget: int = BUDGET) -> list[str]:
     """All that a job does with a feature table before it computes; the refusals. Only an `EsvError` is one."""
-    refusals = []
+    refusals, reader = [], UnitReader()
 
     def attempt(work: Callable[[], object]) -> None:
         try:
@@ -319,19 +320,19 @@ def meet(url: str, budget: int = BUDGET) -> list[str]:
             refusals.append(str(error))
 
     def units() -> None:
-        for unit in plan_units(list_files(url), "auto")[:50]:
-            attempt(lambda unit=unit: check_rows(unit, budget))  # type: ignore[misc]
+        for unit in plan_units(read_footers(list_files(url)), "auto")[:50]:
+            attempt(lambda unit=unit: check_rows(unit, reader, budget))  # type: ignore[misc]
 
-    attempt(lambda: feature_dim_of(list_files(url), budget))
-    attempt(lambda: has_labels(list_files(url)))
+    attempt(lambda: feature_dim_of(read_footers(list_files(url)), budget))
+    attempt(lambda: has_labels(read_footers(list_files(url))))
     attempt(units)
     attempt(lambda: read_videos(url, budget=budget))
     return refusals
 
 
-def check_rows(unit: Any, budget: int) -> None:
+def check_rows(unit: Any, reader: UnitReader, budget: int) -> None:
     """Read a unit and take all that is good in it."""
-    rows = read_rows(unit, feature_dim=3, n_classes=4, budget=budget)
+    rows = read_rows(unit, reader, feature_dim=3, n_classes=4, budget=budget)
     assert len(rows.ids) == unit.rows == len(rows.n_frames)
     for row in rows.good.tolist():
         places = np.arange(rows.n_frames[row], dtype=np.int64)[None]

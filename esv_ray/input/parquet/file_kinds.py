@@ -1,4 +1,4 @@
-"""What a file is that has the name of a Parquet file and is none, by its first and last bytes."""
+"""Files that have the name of a Parquet file but another content, recognised by their first and last bytes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ _HEAD_BYTES = 64
 _ADVICE = {"an HDF5 file": "see esv import features"}
 
 
-def check_is_parquet(at: Bytes, size: int, where: str) -> None:
-    """Refuse a file that does not begin and end as Parquet files do.
+def check_is_parquet(tail: bytes, at: Bytes, size: int, where: str) -> None:
+    """Refuse a file that does not end as Parquet files do.
 
     Args:
-        at: gives its bytes.
-        size: of the file.
+        tail: the last bytes of the file.
+        at: reads bytes of it, given a position and their number.
+        size: bytes of the file.
         where: the file, for the error.
 
     Raises:
-        DataError: says what it is, and how to go on.
+        DataError: says what the file is, and what to do.
     """
     if size < _FEWEST_BYTES:
         got = f"a file of {size} bytes" if size else "an empty file"
         raise DataError(f"{where}: expected a Parquet file, got {got}; write or download it again")
-    head, tail = at(0, min(size, _HEAD_BYTES)), at(size - len(_MAGIC), len(_MAGIC))
-    if tail == b"PARE":
+    end = tail[-len(_MAGIC) :]
+    if end == _MAGIC:
+        return
+    if end == b"PARE":
         raise DataError(
             f"{where}: expected a Parquet file, got one with an encrypted footer; write it without encryption"
         )
-    if tail == _MAGIC:
-        return
+    head = at(0, min(size, _HEAD_BYTES))
     kind = storage.kind_of(head)
     if head.startswith(_MAGIC):
         got = "one that is cut short"

@@ -1,7 +1,7 @@
-"""What the page headers of a Parquet column chunk say, read before Arrow decodes anything.
+"""Page headers of a Parquet column chunk, read before Arrow decodes anything.
 
-A footer may promise three values where a page holds two thousand million, and a page of a few bytes may hold that many
-(run lengths), so that only the pages' own headers bound what decoding takes (parquet-format, PageHeader).
+A footer may say three values where a page holds two billion, and a page of a few bytes can hold as many (run lengths).
+So only the page headers limit the memory that decoding takes (parquet-format, PageHeader).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from esv_ray.errors import DataError
 from esv_ray.input.parquet.thrift import I32, STRUCT, read_struct
 
 _DATA, _DATA_V2 = 0, 3
-_FIRST_READ, _LARGEST_HEADER = 2**10, 2**24  # bytes; statistics may hold long values; Arrow's own limit
-_PADDING = 100  # bytes that Arrow reads beyond a chunk, whose size some old writers told too small
+_FIRST_READ, _LARGEST_HEADER = 2**10, 2**24  # bytes; statistics may contain long values; the second is Arrow's limit
+_PADDING = 100  # bytes that Arrow reads after a chunk, since some old writers stored sizes that are too small
 
-Bytes = Callable[[int, int], bytes]  # of a file: position, most bytes
+Bytes = Callable[[int, int], bytes]  # reads bytes of a file: position, most bytes
 
 
 @dataclass(frozen=True)
 class ChunkSize:
-    """What decoding a column chunk meets.
+    """Values and sizes of the pages of a column chunk.
 
     Attributes:
-        values: nulls included.
+        values: number of values, nulls included.
         largest: bytes of its largest page, uncompressed.
     """
 
@@ -33,16 +33,16 @@ class ChunkSize:
 
 
 def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
-    """Values and sizes of the pages of a column chunk, told by their headers.
+    """Return values and sizes of the pages of a column chunk, from their headers.
 
     Args:
-        read: gives bytes of the file.
-        start: of the first page.
+        read: reads bytes of the file.
+        start: position of the first page.
         size: bytes of all pages.
-        promised: values, by the footer; what comes behind the page that completes them is never decoded.
+        promised: number of values, by the footer; pages after the one that completes them are never decoded.
 
     Raises:
-        DataError: a header is none.
+        DataError: a page header is malformed.
     """
     values = largest = 0
     at, stop = start, start + size
@@ -61,13 +61,13 @@ def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
 
 @dataclass(frozen=True)
 class _Header:
-    values: int  # 0: of a page that is no data page
+    values: int  # 0 for a page that is no data page
     uncompressed: int
     compressed: int
 
 
 def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
-    """The page header at a position, and how many bytes it takes."""
+    """Read the page header at a position; return it and its number of bytes."""
     size = min(_FIRST_READ, most)
     while True:
         data = read(at, size)
@@ -85,5 +85,5 @@ def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
     sizes = (values, fields.get((2, I32)), fields.get((3, I32)))
     found = [number for number in sizes if isinstance(number, int) and number >= 0]
     if len(found) < len(sizes):
-        raise DataError(f"the page header at byte {at} tells no sizes")
+        raise DataError(f"the page header at byte {at} has no sizes")
     return _Header(*found), length

@@ -1,1 +1,1 @@
-"""Importers of features, one module a format."""
+"""Importers of features: one module per format."""

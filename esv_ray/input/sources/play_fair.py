@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import DataError, SpecError, short_text
 
 _FILE_BYTES = 256 * 2**20
 _GROUP_BYTES = 16 * 2**20
@@ -37,7 +37,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
 
     Raises:
         SpecError: h5py is not installed.
-        DataError: the file is no such thing, or the folder holds a table already.
+        DataError: the file has another content, or the folder already contains a table.
     """
     try:
         import h5py
@@ -51,7 +51,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
         except OSError as error:
             if isinstance(error, FileNotFoundError | PermissionError):
                 raise
-            raise DataError(f"{source}: expected an HDF5 file: {' '.join(str(error).split())[:200]}") from None
+            raise DataError(f"{source}: expected an HDF5 file: {short_text(error, 200)}") from None
         with opened as hdf:
             try:
                 return _write(_group(hdf, split, source), source, out)
@@ -60,16 +60,16 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
                 raise DataError(
                     (f"{out} holds a part of the table, remove it: " if left else "")
                     + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
-                    f"structure ({' '.join(str(error).split())[:200]})"
+                    f"structure ({short_text(error, 200)})"
                 ) from None
 
 
 @contextmanager
 def _on_disk(source: str, doing: str) -> Iterator[BinaryIO]:
-    """The file, opened; one on an object store is copied to this machine first.
+    """Open the file; a file on an object store is copied to this machine first.
 
-    HDF5 reads a little here and a little there. And h5py holds its one lock while it reads, which the thread of a
-    store's client waits for if it happens to free an object of h5py: the two then wait for one another for ever.
+    HDF5 makes many small reads. And h5py holds its global lock while it reads. The thread of a store's client waits for
+    that lock if it frees an object of h5py, which is a deadlock.
     """
     with storage.reader(source, doing) as file:
         if storage.is_local(storage.open_location(source)[0]):
@@ -110,7 +110,7 @@ def _write(group: Any, source: str, out: str) -> int:
         )
     if not count:
         raise DataError(f"{source}: expected videos, found none")
-    # All of them before anything is written: a part of a table reads as a whole one.
+    # Check all before anything is written: a part of a table looks like a whole one.
     for uid, row in zip(uids, group["features"], strict=True):
         if len(row) % dim:
             raise DataError(f"{source}, video {uid}: expected T * {dim} numbers, got {len(row)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esv_ray.errors import SpecError
-from esv_ray.machine import no_room, startable
+from esv_ray.machine import startable, too_few_threads
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only reports pass through it
 
@@ -58,7 +58,7 @@ def _objections(workers: int) -> Iterator[str]:
     threads = _OWN_THREADS + _WORKER_THREADS * workers
     found = startable(threads)
     if found < threads:
-        yield f"{no_room(threads, found)}, {WITHOUT_RAY}"
+        yield f"{too_few_threads(threads, found)}, {WITHOUT_RAY}"
 
 
 def _gib(size: int) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from esv_ray import storage
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, short_text
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few
 from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, dumped, is_pickled, is_safetensors
@@ -143,7 +143,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
             warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = " ".join(str(error).split())
+        said = short_text(error)
         name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
         what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
@@ -164,7 +164,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
         raise ModelError(
             f"{url}: expected a torch checkpoint, got "
-            + ("one that is cut short; download it again" if cut else " ".join(str(error).split())[:200])
+            + ("one that is cut short; download it again" if cut else short_text(error, 200))
         ) from None
     if not isinstance(content, Mapping):
         raise ModelError(f"{url}: expected a state dict, got {_name_of(content)} and no tensors by name")

@@ -1,4 +1,4 @@
-"""esv verify: whether an output is whole and consistent, which units to do again, and how to put them aside."""
+"""Verification of an output: whether it is complete and consistent, which units to recompute; and its repair."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from esv_ray.spec_values import digits
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
-        problems: one line each; none for a good output.
-        notes: what could not be looked at, one line each.
-        redo: names of committed units that are to be done again.
-        strays: files of the tables that are in no plan, below the output.
-        wrong_success: whether _SUCCESS says what is not so.
-        wrong_manifest: whether run.json is damaged; nothing else is looked at then.
-        counts: of all committed units.
-        units, committed: of the plan, and of them there.
-        worst_gap: largest efficiency gap of an exact row, 0 without any.
+        problems: one line each; empty for a good output.
+        notes: checks that could not be done, one line each.
+        redo: names of committed units to recompute.
+        strays: files of the tables that are not in the plan, below the output.
+        wrong_success: whether _SUCCESS is wrong.
+        wrong_manifest: whether run.json is damaged; nothing else is checked then.
+        counts: counts of all committed units.
+        units, committed: number of units in the plan, and of committed ones.
+        worst_gap: largest efficiency gap of an exact row, 0 without exact rows.
     """
 
     problems: tuple[str, ...]
@@ -53,8 +53,8 @@ def verify_output(output: str, features: str | None = None) -> Verification:
     """Check an output: counts against the plan and the input's footers, ids, checksums, schemas, efficiency, _SUCCESS.
 
     Args:
-        output: of a job; nothing in it is trusted.
-        features: location of the feature table; None: that of run.json, if it is near enough (`verify_input`).
+        output: location of the output; its content is not trusted.
+        features: location of the feature table; None: that of run.json, if it is trusted (`check_near`).
 
     Raises:
         DataError: there is no output, or the storage refuses.
@@ -74,7 +74,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         try:
             found = verify_unit(output, manifest, unit)
         except StorageError:
-            raise  # the unit may be well
+            raise  # the unit may be good
         except (DataError, JobError) as error:
             problems.append(str(error))
             redo.append(unit.name)
@@ -93,9 +93,9 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         redo.append(unit.name)
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units), repeats)
     problems += success
-    told, notes = input_problems(output, manifest, features)
+    mismatches, notes = input_problems(output, manifest, features)
     return Verification(
-        problems=(*problems, *told),
+        problems=(*problems, *mismatches),
         notes=tuple(notes),
         redo=tuple(redo),
         strays=strays,
@@ -109,13 +109,13 @@ def verify_output(output: str, features: str | None = None) -> Verification:
 
 
 def repair_output(output: str, found: Verification) -> tuple[str, ...]:
-    """Move aside what is wrong, so that the same job again does it anew; nothing is deleted.
+    """Move wrong files aside, so that the next run of the job recomputes their units; nothing is deleted.
 
-    Both files of a unit go to ``<output>/_aside/N/``, N counting repairs; the mark goes first, so that a repair that is
-    killed leaves a unit that is to be done.
+    Both files of a unit are moved to ``<output>/_aside/N/``, where N counts repairs. The mark is moved first, so that
+    an interrupted repair leaves a unit that is not committed.
 
     Returns:
-        What was moved, below the output.
+        The files that were moved, below the output.
 
     Raises:
         DataError: the storage refuses.
@@ -126,7 +126,7 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
     there = [name for name in names if storage.is_taken(storage.join(output, name))]
     if not there:
         return ()
-    before = storage.list_names(storage.join(output, ASIDE), "list what is aside")
+    before = storage.list_names(storage.join(output, ASIDE), "list the files moved aside")
     number = 1 + max((digits(name) or 0 for name in before), default=0)
     for name in there:
         aside = storage.join(output, ASIDE, f"{number:06d}", name)
@@ -135,7 +135,7 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
 
 
 def _unmarked_problems(output: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
-    """Attributions without a mark are of a run that was killed between the two files, unless they are another job's."""
+    """Yield attributions of another job without a mark; those of this job are of a run killed between the two files."""
     for unit in units:
         try:
             check_attributions(output, unit, job)
@@ -156,8 +156,8 @@ def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missin
     if missing:
         problems.append(f"{missing} of {len(manifest.units)} units are not committed; run the job again to resume")
         if success is not None:
-            problems.append("_SUCCESS is there although units are missing")
-    elif success is None and not repeats:  # of which the job does not write it
+            problems.append("_SUCCESS exists although units are missing")
+    elif success is None and not repeats:  # the job does not write it then
         problems.append("_SUCCESS is missing although every unit is committed; run the job again")
     elif success is not None and success != {"units": len(manifest.units), **total.asdict()}:
         problems.append(f"_SUCCESS says {dict(success)}, the tables say {total.asdict()}")
@@ -166,25 +166,25 @@ def _success_problems(output: str, manifest: Manifest, total: UnitCounts, missin
 
 @dataclass(frozen=True)
 class _Ids:
-    """Ids met so far: the file and the unit that each comes from, and where each (id, length) not failed stands."""
+    """Ids of the units so far: the file and the unit of each, and the unit of each (id, length) that did not fail."""
 
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     places: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def problems(self, unit: Unit, videos: pa.Table) -> Iterator[str]:
-        """Every video once. Within its file a repeated id is a failed row; in another file it is found here."""
+        """Yield ids that another file has, too. Within a file a repeated id is a failed row."""
         where = f"videos/{unit.name}"
         columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
-        told = set()
+        reported = set()
         for video_id, n, status in zip(*columns, strict=True):
             own = (unit.file.url, where)
             file, place = self.files.setdefault(video_id, own) if video_id else own
             if status != "failed" and (video_id, n) in self.places:
                 files = ": it is in two files of the feature table" if file != unit.file.url else ""
-                yield f"{where}: video {video_id!r} at {n} elements stands in {self.places[video_id, n]} too{files}"
-                told.add(video_id)
-            elif file != unit.file.url and video_id not in told:
-                told.add(video_id)
-                yield f"{where}: video {video_id!r} stands in {place} too: it is in two files of the feature table"
+                yield f"{where}: video {video_id!r} at {n} elements is in {self.places[video_id, n]} too{files}"
+                reported.add(video_id)
+            elif file != unit.file.url and video_id not in reported:
+                reported.add(video_id)
+                yield f"{where}: video {video_id!r} is in {place} too: it is in two files of the feature table"
             if status != "failed":
                 self.places[video_id, n] = where

@@ -1,4 +1,4 @@
-"""One committed unit looked at closely: its two files, their checksums, counts and values."""
+"""Verification of one committed unit: its two files, their checksums, counts and values."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.manifest import Manifest
 from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, hash_ids, origin_for, origin_of
-from esv_ray.output.verify.values import expected_of, value_problems
+from esv_ray.output.verify.expected import expected_of
+from esv_ray.output.verify.values import value_problems
 
 
 @dataclass(frozen=True)
 class UnitFindings:
-    """What a unit's files are.
+    """The result of verifying a unit.
 
     Attributes:
-        counts: of its footer.
-        worst_gap: largest efficiency gap of an exact row, 0 without any.
+        counts: counts of its footer.
+        worst_gap: largest efficiency gap of an exact row, 0 without exact rows.
         problems: one line each.
         videos: its videos table.
     """
@@ -35,12 +36,12 @@ class UnitFindings:
 
 
 def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
-    """Look at a unit.
+    """Verify a unit.
 
     Raises:
         StorageError: the storage refuses.
         DataError: a file is missing or broken.
-        JobError: it is of another job, or of other rows than the plan says.
+        JobError: a file is of another job, or of other rows than the plan says.
     """
     where = f"videos/{unit.name}"
     videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
@@ -51,10 +52,10 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
     check_origin(origin_of(of_rows, beside), own, beside)
     problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
     good = videos.filter(pc.equal(videos.column("status"), "ok"))
-    gap, found = value_problems(good, rows, expected_of(manifest.spec, manifest.model))
+    gap, value_faults = value_problems(good, rows, expected_of(manifest.spec, manifest.model))
     if checksum != footer.attributions:
-        found = [*found, "not the file that was committed with its videos (its checksum is another)"]
-    problems += [f"attributions/{unit.name}: {problem}" for problem in found]
+        value_faults = [*value_faults, "not the file that was committed with its videos (its checksum is another)"]
+    problems += [f"attributions/{unit.name}: {problem}" for problem in value_faults]
     return UnitFindings(footer.counts, gap, tuple(problems), videos)
 
 

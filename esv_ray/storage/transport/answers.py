@@ -1,11 +1,11 @@
-"""What exceptions of stores and their clients say: an answer's status and code, or that nobody was asked."""
+"""What exceptions of stores and their clients mean: status and code of an answer, or that no request was sent."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 
-# What a client of a store raises comes from one of these packages, or is an OSError.
+# Exceptions of a store's client come from one of these packages, or are OSErrors.
 _CLIENTS = {
     "adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "httpx", "huggingface_hub",
     "requests", "s3fs", "urllib3",
@@ -13,19 +13,19 @@ _CLIENTS = {
 
 # By name, because a store's client need not be installed, and because botocore takes a while to import.
 _PASSING = {
-    "ChecksumError",  # gcsfs: the bytes do not have the hash they were announced with
+    "ChecksumError",  # gcsfs: the bytes do not have the announced hash
     "ChunkedEncodingError",
     "ClientConnectionError",
     "ClientPayloadError",  # aiohttp: a body ended too early
-    "ConnectionError",  # of botocore and requests; not the built-in one alone
+    "ConnectionError",  # of botocore and requests, beside the built-in one
     "CredentialRetrievalError",  # botocore: the metadata service of a machine, or STS, did not answer
     "HTTPClientError",
     "IncompleteRead",
     "IncompleteReadError",
     "MetadataRetrievalError",
-    "ProxyError",  # gcsfs says so of a 502
+    "ProxyError",  # gcsfs: a 502
     "ProtocolError",
-    "ResponseParserError",  # a refusal of an overloaded server that is no XML
+    "ResponseParserError",  # an overloaded server's answer that is not XML
     "ServiceRequestError",  # azure: the request did not arrive
     "ServiceResponseError",  # azure: the answer did not arrive
     "Timeout",
@@ -37,12 +37,12 @@ _PASSING_NUMBERS = {
     errno.EHOSTUNREACH, errno.EINTR, errno.EIO, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.ENOBUFS,
     errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
-# Refusals with a status of 400 that say that the request arrived damaged or late.
+# Codes with status 400 that mean that the request arrived damaged or late.
 _PASSING_CODES = {
     "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
     "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
-# Of an exception: its client found no credentials that it can use.
+# Exceptions that mean that the client found no usable credentials.
 _UNSIGNED = {
     "ClientAuthenticationError",  # azure
     "ConfigNotFound",  # botocore: of ~/.aws
@@ -50,7 +50,7 @@ _UNSIGNED = {
     "CredentialUnavailableError",  # azure
     "DefaultCredentialsError",  # google
     "InvalidConfigError",
-    "MalformedError",  # google: a file of credentials that holds none
+    "MalformedError",  # google: a file without credentials
     "NoAuthTokenError",
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -60,7 +60,7 @@ _UNSIGNED = {
     "TokenRetrievalError",
     "UnauthorizedSSOTokenError",
 }
-# Of a refusal, whatever its status: of credentials, of the signature, and of the clock that it was made with.
+# Codes, with any status, about credentials, the signature, or the clock that the request was signed with.
 DENIED_CODES = {
     "AccessDenied", "AuthFailure", "AuthenticationFailed", "ExpiredToken", "ExpiredTokenException",
     "InvalidAccessKeyId", "InvalidAuthenticationInfo", "InvalidClientTokenId", "InvalidSecurity", "InvalidToken",
@@ -71,26 +71,26 @@ CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired"}
 _FULL_CODES = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "storageQuotaExceeded"}
 _REGION_CODES = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 _NAME_UNKNOWN = {"gaierror"}
-_NAME_SERVER_BUSY = -3  # EAI_AGAIN; every other answer of the resolver lasts
+_NAME_SERVER_BUSY = -3  # EAI_AGAIN; every other answer of the resolver is permanent
 
 
 class RefusedError(OSError):
-    """A client says "not found", but its cause is another: a refusal, or a file of its own that is missing."""
+    """Raised if a client says "not found" for another reason: a refusal, or a missing file of credentials."""
 
 
 class BeyondError(OSError):
-    """A store sends more than was asked for, goes on without end, or says what no store says."""
+    """Raised if a store sends more than was requested, sends without end, or sends a malformed answer."""
 
 
-def of_a_store(error: BaseException) -> bool:
-    """Whether an exception is what a store, or the client of one, says; others are nobody's to translate."""
+def is_store_error(error: BaseException) -> bool:
+    """Return whether an exception comes from a store or its client; other exceptions are not translated."""
     return isinstance(error, OSError) or any(
         kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__
     )
 
 
-def passes(error: BaseException) -> bool:
-    """Whether a fault may be gone at the next try: servers overloaded or restarted, connections and bodies cut."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether a retry may succeed: a server was overloaded or restarted, a connection or a body was cut."""
     if is_full(error) or is_unsigned(error):
         return False
     said = answer(error)
@@ -101,7 +101,7 @@ def passes(error: BaseException) -> bool:
         names = {kind.__name__ for kind in type(cause).__mro__}
         if names & _LASTING:
             return False
-        if names & _NAME_UNKNOWN:  # what is not in the name service is misspelled; but it may be busy
+        if names & _NAME_UNKNOWN:  # an unknown host is misspelled, but the name server may be busy
             return getattr(cause, "errno", None) == _NAME_SERVER_BUSY
     if isinstance(error, ConnectionError | TimeoutError):
         return True
@@ -111,26 +111,26 @@ def passes(error: BaseException) -> bool:
 
 
 def is_unsigned(error: BaseException) -> bool:
-    """Whether a client found no credentials that it can use, and so asked nobody."""
+    """Return whether a client found no usable credentials and so sent no request."""
     names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     return bool(names & _UNSIGNED) and answer(error) is None
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk or a store has no room left, or a user's share of it or limit of file sizes is used up."""
+    """Return whether a disk or a store is full, or a quota or a limit of file sizes is reached."""
     status, code = answer(error) or (0, "")
     number = getattr(error, "errno", None)
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or status == 507 or code in _FULL_CODES
 
 
 def is_absence(error: FileNotFoundError, path: str) -> bool:
-    """Whether a client that says "not found" means the object.
+    """Return whether a client that says "not found" means the object.
 
-    A web server's refusals come as that, too, and so does a file of credentials on this machine that is missing.
+    Clients also say so for a web server's refusal, and for a missing file of credentials on this machine.
 
     Args:
-        error: what a client of a store raised, not a disk.
-        path: what was asked for.
+        error: raised by a client of a store, not by a disk.
+        path: the requested path.
     """
     status = status_of(error)
     if status:
@@ -140,7 +140,7 @@ def is_absence(error: FileNotFoundError, path: str) -> bool:
 
 
 def answer(error: BaseException) -> tuple[int, str] | None:
-    """HTTP status and code of the refusal, where there was an answer: s3fs keeps botocore's error as the cause."""
+    """Return HTTP status and code of the answer, if there was one; s3fs keeps botocore's error as the cause."""
     for cause in _causes(error):
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
@@ -148,7 +148,7 @@ def answer(error: BaseException) -> tuple[int, str] | None:
             code = str(response.get("Error", {}).get("Code", ""))
             if isinstance(status, int) or code:
                 return status if isinstance(status, int) else 0, code
-        # azure, aiohttp, gcsfs; the "code" that aiohttp gives an answer it could not read is its own.
+        # azure, aiohttp, gcsfs; the "code" of aiohttp's errors about unreadable answers is not the server's.
         client = type(cause).__module__.partition(".")[0]
         status = getattr(cause, {"azure": "status_code", "aiohttp": "status", "gcsfs": "code"}.get(client, ""), None)
         if client in ("huggingface_hub", "httpx", "requests"):
@@ -160,12 +160,12 @@ def answer(error: BaseException) -> tuple[int, str] | None:
 
 
 def status_of(error: BaseException) -> int:
-    """HTTP status of the refusal, or 0."""
+    """Return the HTTP status of the answer, or 0."""
     return (answer(error) or (0, ""))[0]
 
 
 def region_of(error: BaseException) -> str | None:
-    """The region of a bucket of S3 that was asked for in another one; empty where the store does not say which."""
+    """Return the region of an S3 bucket that was requested in another one; empty if the store does not say which."""
     status, code = answer(error) or (0, "")
     for cause in _causes(error):
         response = getattr(cause, "response", None)
@@ -178,7 +178,7 @@ def region_of(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was made of: its cause, or what botocore and aiohttp keep of the connection's."""
+    """Yield an exception and its causes, also those that botocore and aiohttp keep as attributes."""
     waiting: list[object] = [error]
     seen: list[BaseException] = []
     while waiting:
@@ -187,15 +187,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.append(one)
         yield one
-        told = getattr(one, "kwargs", None)
+        arguments = getattr(one, "kwargs", None)
         waiting += [
             one.__cause__,
             getattr(one, "os_error", None),
-            told.get("error") if isinstance(told, dict) else None,
+            arguments.get("error") if isinstance(arguments, dict) else None,
         ]
-
-
-def short(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."

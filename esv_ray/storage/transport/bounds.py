@@ -1,9 +1,9 @@
-"""What one request to a store may take: seconds, bytes and pages. A store that drips, or never ends, is cut off.
+"""Limits of one request to a store: seconds, bytes and pages. An answer that is slow or endless is cut off.
 
-Time-outs of clients look at the pause between two bytes alone, so that one byte a second passes them for ever. Here a
-request has `Patience.request` seconds, and one more for every `Patience.rate` bytes that it moved: a slow but honest
-download goes on. What arrives through aiohttp (the clients of S3, of Google and of the web) and from disks is counted
-as it arrives; of other clients (Azure's) nothing is seen, and what was asked for counts as moved.
+Timeouts of clients limit only the pause between two bytes, so that an answer of one byte per second never ends. Here a
+request has `RetryPolicy.request` seconds, plus one for every `RetryPolicy.rate` bytes that it moved: a slow but honest
+download is not cut off. What arrives through aiohttp (the clients of S3, Google and the web) and from disks is counted
+as it arrives; of other clients (Azure's) nothing can be counted, and the bytes that were requested count as moved.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from functools import lru_cache
 from typing import Any
 
 from esv_ray.storage.transport.answers import BeyondError
-from esv_ray.storage.transport.faults import patience
+from esv_ray.storage.transport.faults import retry_policy
 
 SLACK = 2**20
-"""Bytes that any answer may have beside what was asked for: errors, redirects, what is told of an object."""
+"""Bytes that any answer may have beside the requested ones: errors, redirects, metadata of an object."""
 
-_ENTRY_BYTES = 4096  # of a listing, at most: an S3 entry is 300 bytes and its key, one of Google four keys and 1 kB
-_UNSEEN_BYTES = 20  # of an entry, where nothing is seen: a listing may then take 1000 s for each million
-# An entry in a page of S3 and of Google. Counted while a page arrives: what a client makes of it is far larger.
+_ENTRY_BYTES = 4096  # most bytes of an entry of a listing: in S3 300 bytes and its key, in Google four keys and 1 kB
+_UNSEEN_BYTES = 20  # of an entry, where arriving bytes are not seen: a listing may then take 1000 s per million
+# An entry in a page of S3 and of Google, counted while the page arrives: the client's objects are far larger.
 _ENTRY_MARKS = (b"<Contents>", b"<CommonPrefixes>", b'"storage#object"')
 _PAGE_TOKENS = ("continuation-token", "key-marker", "version-id-marker", "pageToken")
-_MOST_REPEATS = 10  # Google's client asks for a page again, up to six times, where its answer was lost
+_MOST_REPEATS = 10  # Google's client requests a page up to six times if its answer was lost
 
 
 class Bound:
-    """The bound of one request, and how much of it was taken.
+    """The limits of one request, and how much of them is used.
 
     Attributes:
-        refused: why the answer was cut off; clients wrap what is raised into errors of their own.
+        refused: why the answer was cut off; clients wrap the error that is raised into their own.
     """
 
     def __init__(self, *, gives: int = 0, takes: int = 0, entries: int | None = None) -> None:
-        """Begin.
+        """Start the clock of a request.
 
         Args:
-            gives: bytes that are asked for.
+            gives: bytes that are requested.
             takes: bytes that are sent.
-            entries: most entries of the listing that is asked for; None: it is none.
+            entries: most entries of the listing that is requested; None: the request is no listing.
         """
         listing = entries or 0
-        waits = patience()
+        policy = retry_policy()
         self._begun = time.monotonic()
-        self._request, self._rate = waits.request, waits.rate
+        self._request, self._rate = policy.request, policy.rate
         self._most = gives + SLACK + listing * _ENTRY_BYTES
         self._asked, self._sent = gives + listing * _UNSEEN_BYTES, takes
         self._counted = False
@@ -57,25 +57,25 @@ class Bound:
         self.refused: BeyondError | None = None
 
     def left(self) -> float:
-        """Seconds that are left; they grow while bytes arrive."""
+        """Return the seconds that are left; they grow while bytes arrive."""
         moved = self._sent + (self._received if self._counted else self._asked)
         return self._begun + self._request + moved / self._rate - time.monotonic()
 
     def late(self) -> TimeoutError:
-        """The error where no time is left."""
+        """Return the error to raise if no time is left."""
         spent = time.monotonic() - self._begun
         came = f", {self._received} bytes came" if self._counted else ""
         return TimeoutError(f"no whole answer in {spent:.0f} s{came}")
 
     def count(self) -> None:
-        """What arrives is told by `arrived` from here on."""
+        """Count arriving bytes by `arrived` from now on."""
         self._counted = True
 
     def answered(self, status: int, query: Mapping[str, str]) -> None:
-        """Take note of an answer that begins.
+        """Note that an answer begins.
 
         Raises:
-            BeyondError: it is the same page of a listing, over and over.
+            BeyondError: the same page of a listing arrives again and again.
         """
         self.count()
         page = tuple(query.get(name) for name in _PAGE_TOKENS)
@@ -85,10 +85,10 @@ class Bound:
                 self._refuse("the store lists the same page again and again")
 
     def arrived(self, data: bytes) -> None:
-        """Take note of bytes of an answer.
+        """Count bytes of an answer.
 
         Raises:
-            BeyondError: they are more than what was asked for.
+            BeyondError: they are more than were requested.
             TimeoutError: no time is left.
         """
         self._received += len(data)
@@ -108,7 +108,7 @@ class Bound:
 
 
 current: ContextVar[Bound | None] = ContextVar("esv_storage_bound", default=None)
-"""The bound of the request that this thread, or this task of a client's loop, is about."""
+"""The limits of the request that this thread, or this task of a client's event loop, executes."""
 
 
 class _Counted:
@@ -121,13 +121,13 @@ class _Counted:
         return getattr(self._body, name)
 
     async def readany(self) -> bytes:
-        """What is there, b"" at the end."""
+        """Return the bytes that have arrived, b"" at the end."""
         data: bytes = await self._body.readany()
         self._bound.arrived(data)
         return data
 
     async def read(self, size: int = -1) -> bytes:
-        """At most so many bytes; all if negative."""
+        """Return at most `n` bytes; all if negative."""
         if size >= 0:
             data: bytes = await self._body.read(size)
             self._bound.arrived(data)
@@ -140,7 +140,7 @@ class _Counted:
 
 @lru_cache
 def counted_response() -> type:
-    """The class of aiohttp's answers that counts their bodies; for clients that use aiohttp, which imports it."""
+    """Return the subclass of aiohttp's responses that counts bodies; imports aiohttp."""
     from aiohttp import ClientResponse
 
     class Response(ClientResponse):
@@ -156,9 +156,9 @@ def counted_response() -> type:
 
 
 def web_session() -> dict[str, Any]:
-    """Arguments of an ``aiohttp.ClientSession`` whose answers are counted, and which has no bound of 300 s in all."""
+    """Return arguments of an ``aiohttp.ClientSession`` that counts answers and has no total timeout of 300 s."""
     from aiohttp import ClientTimeout
 
-    waits = patience()
-    timeout = ClientTimeout(total=None, sock_connect=waits.connect, sock_read=waits.read)
+    policy = retry_policy()
+    timeout = ClientTimeout(total=None, sock_connect=policy.connect, sock_read=policy.read)
     return {"response_class": counted_response(), "timeout": timeout}

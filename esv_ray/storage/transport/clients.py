@@ -1,4 +1,4 @@
-"""What the clients of stores need from the user: their packages, an account, credentials. One line for each."""
+"""Advice on what the clients of stores need from the user: their packages, an account, credentials."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from fsspec.core import split_protocol
 from fsspec.registry import known_implementations, registry
 
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, short_text
 
-# Protocols that a client registers beside those that fsspec knows, but not before it is installed.
+# Protocols that a client registers with fsspec when it is installed.
 _REGISTERED = {"abfss": "abfs", "dav": "webdav"}
-# Clients within fsspec: the packages that they need, as pip names them. Any other client is a package of its own.
+# Clients that are part of fsspec, and the packages on PyPI that they need. Any other client is a package itself.
 _NEEDED = {
     "dask": "dask distributed",
     "dbfs": "requests",
@@ -31,10 +31,10 @@ _PACKAGES = {
     "dropboxdrivefs": "dropboxdrivefs dropbox requests",
     "fsspec_xrootd": "fsspec-xrootd",
     "lakefs_spec": "lakefs-spec",
-}  # where it is more than the module's name
+}  # where it differs from the module's name
 _OF_BUCKETS = {"s3fs", "gcsfs", "adlfs", "ossfs", "ocifs", "tosfs"}
 _OF_S3 = "s3://, with AWS_ENDPOINT_URL"
-# Other names of stores, and what to write in their place.
+# Other names of stores, and the protocol to write instead.
 _MEANT = {
     "adl": "az:// or abfss://, since Data Lake Storage Gen1 is retired",
     **dict.fromkeys(("wasb", "wasbs"), "abfss://"),
@@ -56,12 +56,12 @@ _CREDENTIALS = {
     "huggingface_hub": "HF_TOKEN, or `hf auth login`",
 }
 _LIBRARIES = {"libjvm": "JAVA_HOME", "libhdfs": "HADOOP_HOME or ARROW_LIBHDFS_DIR"}
-# Clients that write what they raise to their log too, as a traceback where nobody has set up logging.
+# Clients that also log the errors they raise; without a logging configuration that prints a traceback.
 _TALKATIVE = ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "huggingface_hub", "s3fs")
 
 
 def quieten() -> None:
-    """Keep clients' logs off standard error, unless the user sets up logging: errors are reported in one line."""
+    """Keep clients' logs off standard error unless the user configures logging: errors are reported in one line."""
     for name in _TALKATIVE:
         logger = logging.getLogger(name)
         if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
@@ -69,7 +69,7 @@ def quieten() -> None:
 
 
 def client_of(protocol: str) -> str:
-    """The module of a protocol's client: ``s3fs``, or ``http`` of fsspec's own; the protocol where none is known."""
+    """Return the module of a protocol's client: ``s3fs``, or ``http`` within fsspec; the protocol if it is unknown."""
     known = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
     if known is None:
         return protocol
@@ -77,7 +77,7 @@ def client_of(protocol: str) -> str:
 
 
 def has_buckets(protocol: str) -> bool:
-    """Whether the first name of a protocol's locations is that of a bucket or container, and never empty."""
+    """Return whether the first part of a protocol's locations is a bucket or container, and so never empty."""
     return client_of(protocol) in _OF_BUCKETS
 
 
@@ -86,15 +86,15 @@ def not_installed(url: str, error: ImportError) -> SpecError:
 
     Args:
         url: the location, as it may be printed.
-        error: what importing the client raised.
+        error: raised by importing the client.
     """
     protocol = _protocol(url, _NEEDED | _PACKAGES | dict.fromkeys(_own_packages(), ""))
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-    return _missing(url, protocol, f" ({' '.join(str(cause).split())})")
+    return _missing(url, protocol, f" ({short_text(cause)})")
 
 
 def not_known(url: str) -> SpecError | None:
-    """Say of a protocol without a client which one has it, or what may be meant; None where there is none such."""
+    """Return the error for an unknown protocol, with the client to install or the nearest name; None if it is known."""
     for protocol in _protocols(url):
         if protocol in registry or (protocol in known_implementations and protocol not in _MEANT):
             continue
@@ -103,7 +103,7 @@ def not_known(url: str) -> SpecError | None:
 
 
 def no_java(url: str, error: Exception) -> SpecError | None:
-    """Name the library that Hadoop's client lacks, and where it looks; None where an error says something else."""
+    """Return the error that names the library that Hadoop's client lacks; None for an error about something else."""
     missing = next((name for name in _LIBRARIES if f"Unable to load {name}" in str(error)), None)
     if missing is None:
         return None
@@ -115,7 +115,7 @@ def no_java(url: str, error: Exception) -> SpecError | None:
 
 
 def no_account(url: str, error: Exception) -> SpecError | None:
-    """Name the variables where the client of Azure knows no account; None where an error says something else."""
+    """Return the error that names the variables for Azure's account; None for an error about something else."""
     if "account_name" not in str(error) and "connection_string" not in str(error):
         return None
     return SpecError(
@@ -124,7 +124,7 @@ def no_account(url: str, error: Exception) -> SpecError | None:
 
 
 def how_to_sign_in(url: str) -> str:
-    """Say where credentials of a location come from; empty where this is not known."""
+    """Return where credentials of a location come from, as a part of a line; empty if unknown."""
     variables = _CREDENTIALS.get(client_of(_protocol(url, _CREDENTIALS)))
     return "" if variables is None else f" ({variables})"
 
@@ -152,11 +152,11 @@ def _protocols(url: str) -> list[str]:
 
 
 def _protocol(url: str, clients: Mapping[str, str]) -> str:
-    """The protocol of a location; of a chained one the first whose client is among these."""
+    """Return the protocol of a location; of a chain the first whose client is given."""
     protocols = _protocols(url)
     return next((each for each in protocols if client_of(each) in clients), protocols[-1])
 
 
 def _own_packages() -> set[str]:
-    """Clients that are packages of their own."""
+    """Return the clients that are separate packages."""
     return {client_of(name) for name, of in known_implementations.items() if not str(of["class"]).startswith("fsspec.")}

@@ -1,8 +1,8 @@
-"""Every request to a store, each within its `Bound`; what is asked for is named by the function.
+"""Requests to stores, each within the limits of its `Bound`.
 
-Clients that have a loop of their own (S3, Google, Azure, the web) are asked in it, and a request that takes too long is
-cancelled there. Any other, a disk included, is asked in another thread, which is left behind where it hangs: such a
-thread ends with the process at the latest. Waiting can be interrupted in both.
+Clients with an event loop (S3, Google, Azure, the web) run a request in it, and a request that takes too long is
+cancelled. Other clients, disks included, run it in another thread, which is abandoned if it hangs: it ends with the
+process at the latest. Both can be interrupted.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from esv_ray.errors import short_text
 from esv_ray.storage.location import in_memory, is_local
-from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, of_a_store, short
+from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, is_store_error
 from esv_ray.storage.transport.bounds import Bound, current
 
 T = TypeVar("T")
 Entry = Mapping[str, Any]
 
 MOST_ENTRIES = 2_000_000
-"""Entries of a listing where nothing else is known: twice the units, and so the files, that a plan may hold."""
+"""Most entries of a listing by default: twice the units, and so the files, that a plan may have."""
 
 _PIECE_BYTES = 2**24
-_GRACE_S = 2.0  # for a disk to finish what it does when the user interrupts: a temporary file is removed
+_GRACE_S = 2.0  # for a disk to finish after an interrupt, so that it removes its temporary file
 _MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def info(fs: AbstractFileSystem, path: str) -> Entry:
-    """What the store tells of an object or a folder."""
+    """Ask for the entry of an object or a folder."""
     found: Entry = _ask(fs, "info", (path,), Bound())
     return found
 
 
 def cat(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
-    """Bytes start..stop of an object, fewer where it ends before."""
+    """Read bytes start..stop of an object, fewer if it ends before."""
     options = {"start": start, "end": stop}
     data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=stop - start), options)
     return data
 
 
 def cat_whole(fs: AbstractFileSystem, path: str, most: int) -> bytes:
-    """All bytes of an object whose size nobody knows; more than `most` where there are more."""
+    """Read all bytes of an object of unknown size; more than `most` if there are more."""
     if not is_local(fs):
         data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=most))
         return data
@@ -59,10 +60,10 @@ def cat_whole(fs: AbstractFileSystem, path: str, most: int) -> bytes:
 
 
 def ls(fs: AbstractFileSystem, path: str, most: int) -> list[Entry]:
-    """What is directly in a folder; on a disk with links followed.
+    """List the entries directly in a folder; on a disk with links followed.
 
     Raises:
-        BeyondError: it is more than `most`.
+        BeyondError: there are more than `most`.
     """
     bound = Bound(entries=most)
     if is_local(fs):
@@ -71,10 +72,10 @@ def ls(fs: AbstractFileSystem, path: str, most: int) -> list[Entry]:
 
 
 def ls_names(fs: AbstractFileSystem, path: str, most: int) -> list[str]:
-    """Paths of what is directly in a folder.
+    """List the paths directly in a folder.
 
     Raises:
-        BeyondError: they are more than `most`.
+        BeyondError: there are more than `most`.
     """
     bound = Bound(entries=most)
     if is_local(fs):
@@ -83,10 +84,10 @@ def ls_names(fs: AbstractFileSystem, path: str, most: int) -> list[str]:
 
 
 def find(fs: AbstractFileSystem, path: str, most: int) -> dict[str, Entry]:
-    """All below a folder, by path; for clients that list that page by page.
+    """List all objects below a folder, by path; for clients that list them page by page.
 
     Raises:
-        BeyondError: it is more than `most`.
+        BeyondError: there are more than `most`.
     """
     found: dict[str, Entry] = _ask(fs, "find", (path,), Bound(entries=most), {"detail": True})
     _few(list(found), most)
@@ -95,7 +96,7 @@ def find(fs: AbstractFileSystem, path: str, most: int) -> dict[str, Entry]:
 
 def pipe(fs: AbstractFileSystem, path: str, data: bytes, mode: str = "overwrite") -> None:
     """Write an object whole."""
-    # Not every client of an overwriting store knows the word.
+    # Not every client knows the argument `mode`.
     options = {} if mode == "overwrite" else {"mode": mode}
     _ask(fs, "pipe_file", (path, data), Bound(takes=len(data)), options)
 
@@ -106,10 +107,10 @@ def rm(fs: AbstractFileSystem, path: str) -> None:
 
 
 def in_time(work: Callable[[], T], bound: Bound) -> T:
-    """Do something that may hang in the kernel, in a thread that is left behind where it does.
+    """Run something that may hang in the kernel, in a thread that is abandoned if it hangs.
 
     Raises:
-        TimeoutError: it took longer than it may.
+        TimeoutError: it took longer than its limit.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
@@ -118,7 +119,7 @@ def in_time(work: Callable[[], T], bound: Bound) -> T:
     def run() -> None:
         try:
             result = context.run(work)
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # raised in the waiting thread
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -136,14 +137,14 @@ def in_time(work: Callable[[], T], bound: Bound) -> T:
         raise
 
 
-_idle: list[SimpleQueue[Callable[[], None]]] = []  # of threads that wait for work: to start one takes 160 us
+_idle: list[SimpleQueue[Callable[[], None]]] = []  # queues of idle threads: to start a thread takes 160 us
 os.register_at_fork(after_in_child=_idle.clear)
 
 
 def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
     while True:
         tasks.get()()
-        _idle.append(tasks)  # one that was left behind, too, once it comes back
+        _idle.append(tasks)  # also a thread that was abandoned, once it returns
 
 
 def _ask(
@@ -154,7 +155,7 @@ def _ask(
     options: Mapping[str, object] | None = None,
 ) -> Any:
     options = options or {}
-    token = current.set(bound)  # a client's task, and a thread, begin with a copy of what is set here
+    token = current.set(bound)  # a client's task, and a thread, start with a copy of this context
     try:
         if getattr(fs, "async_impl", False):
             call = getattr(fs, f"_{name}")
@@ -164,11 +165,11 @@ def _ask(
             return call(*arguments, **options)
         return in_time(lambda: call(*arguments, **options), bound)
     except Exception as error:
-        if bound.refused is not None:  # however the client put it
+        if bound.refused is not None:  # whatever the client made of it
             raise bound.refused from error
         if isinstance(error, FileNotFoundError) and not (is_local(fs) or is_absence(error, arguments[0])):
-            raise RefusedError(short(error.__cause__ or error)) from error
-        if isinstance(error, _MALFORMED) and not (in_memory(fs) or of_a_store(error)):
+            raise RefusedError(short_text(error.__cause__ or error)) from error
+        if isinstance(error, _MALFORMED) and not (in_memory(fs) or is_store_error(error)):
             raise BeyondError(f"its client cannot read the answer ({type(error).__name__}: {error})") from error
         raise
     finally:
@@ -181,7 +182,7 @@ def _waited(future: Future[T], bound: Bound) -> T:
             if bound.left() <= 0:
                 raise bound.late()
             wait([future], timeout=bound.left())
-    except BaseException:  # no time is left, or the user interrupts: the request is given up
+    except BaseException:  # no time is left, or the user interrupts: abandon the request
         future.cancel()
         raise
     return future.result()
@@ -213,12 +214,12 @@ def _local_entry(entry: os.DirEntry[str]) -> Entry:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP):
             raise
-        kind = "other"  # a link that leads nowhere
+        kind = "other"  # a broken link
     return {"name": entry.path, "type": kind, "islink": entry.is_symlink()}
 
 
 def _content(path: Path, most: int, bound: Bound) -> bytes:
-    """All bytes of a file, or of a pipe, which has no size; one more than `most` where there are more."""
+    """Read all bytes of a file, or of a pipe, which has no size; one more than `most` if there are more."""
     pieces: list[bytes] = []
     left = most + 1
     with path.open("rb", buffering=0) as file:

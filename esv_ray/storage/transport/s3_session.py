@@ -1,8 +1,8 @@
-"""The connections of the S3 client, kept from sending a request twice, and from receiving without end.
+"""Connections of the S3 client that never send a request twice and never receive without end.
 
-aiohttp repeats a PUT, GET or DELETE by itself, once, when its connection breaks (RFC 9112, 9.3.1). For a conditional
-put that is wrong: where the first one was done and its answer was lost, the second is refused, and the caller learns
-that somebody else was first. Whether to try again is decided in `faults`, which knows that it did.
+aiohttp repeats a PUT, GET or DELETE once when its connection breaks (RFC 9112, 9.3.1). For a conditional put that is
+wrong: if the first put succeeded and its answer was lost, the second is refused, and the caller learns that another
+writer was first. `faults` decides whether to retry, and knows that it did.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from esv_ray.storage.transport.bounds import counted_response
 
 @lru_cache
 def s3_sessions() -> dict[str, Any]:
-    """Settings of aiobotocore that make such connections; none where its version does not offer that.
+    """Return the settings of aiobotocore for such connections; empty if its version does not support them.
 
-    There a lost answer to a create-only write may pass for a lost race, which is harmless: contents are deterministic.
-    And what arrives is not counted (`bounds`): the bound of a request's time holds, its size is looked at afterwards.
+    In that case a lost answer to a create-only write may look like a lost race, which is harmless: contents are
+    deterministic. And arriving bytes are not counted (`bounds`): the time limit of a request holds, its size is checked
+    afterwards.
     """
     from aiobotocore.config import AioConfig  # a dependency of s3fs, which is imported for S3 alone
     from aiobotocore.httpsession import AIOHTTPSession

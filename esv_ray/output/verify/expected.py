@@ -1,0 +1,60 @@
+"""What the plan of a job implies for its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.errors import DataError
+from esv_ray.output.ranges import Ranges, ranges_of
+
+_MOST_PRIOR_SUM = 2e-4  # |sum of the prior - 1|: twice what a bundle's may have
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a job's plan implies for its values.
+
+    Attributes:
+        prior: (C,) class prior.
+        ranges: ranges of the values.
+        label_only: whether only ESVs of labelled classes are kept.
+        tolerance: whether the estimator had a tolerance.
+    """
+
+    prior: npt.NDArray[np.float64]
+    ranges: Ranges
+    label_only: bool
+    tolerance: bool
+
+
+def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
+    """Read the expected values from the content of a run.json.
+
+    Args:
+        spec: its job spec.
+        model: its description of the model.
+
+    Raises:
+        DataError: the spec is malformed, or the prior is no distribution.
+    """
+    try:
+        asked, classes = spec["estimator"], spec["classes"]
+        ranges = ranges_of(asked["output"], asked["kind"], spec["compute"]["matmul"])
+        tolerance = asked["tolerance"] is not None
+        prior = np.array(model["prior"], dtype=np.float64)
+        known = model.get("n_classes", prior.size)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"run.json: expected a job's spec and prior, got something else ({error!r:.80})") from None
+    if prior.ndim != 1 or prior.size != known or not known:
+        raise DataError(f"run.json: expected a prior of {known} classes, got {prior.shape}")
+    if not ((prior >= 0) & (prior <= 1)).all() or not abs(float(prior.sum()) - 1) <= _MOST_PRIOR_SUM:
+        raise DataError(
+            "run.json: expected a prior of probabilities that sum to 1, got numbers from "
+            f"{prior.min():.6g} to {prior.max():.6g} that sum to {prior.sum():.9g}"
+        )
+    return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance)

@@ -1,0 +1,60 @@
+"""Feature tables read as tests want them: a unit as an Arrow table, good and bad rows one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from esv_ray.input.features import Video, decode_rows, videos_of
+from esv_ray.input.reading import UnitReader
+from esv_ray.input.units import Unit
+
+READER = UnitReader()
+"""One for all tests, which so meet what earlier ones left open."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that breaks the contract: why, and what could be read of it."""
+
+    row: int
+    video_id: str
+    label: int | None
+    n_frames: int
+    reason: str
+
+
+def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """The rows of a unit, and those of them (0 = first) that repeat an id of an earlier row of the file."""
+    piece, repeated = READER.read(unit, 2**62, 4)
+    return piece.table, repeated
+
+
+def decode(
+    table: pa.Table,
+    *,
+    feature_dim: int,
+    n_classes: int,
+    dtype: npt.DTypeLike = np.float32,
+    repeated: Sequence[int] = (),
+    unlabelled: Collection[int] = (),
+    named: Mapping[str, str | None] | None = None,
+) -> tuple[list[Video], list[BadRow]]:
+    """Decode rows one by one: good rows and bad rows, each in table order; arguments as for `decode_rows`."""
+    rows = decode_rows(
+        table,
+        feature_dim=feature_dim,
+        n_classes=n_classes,
+        dtype=dtype,
+        repeated=repeated,
+        unlabelled=unlabelled,
+        named=named or {},
+    )
+    bad = [
+        BadRow(row, rows.ids[row], rows.label(row), int(rows.n_frames[row]), why) for row, why in rows.faults.items()
+    ]
+    return videos_of(rows), bad
