@@ -14,7 +14,10 @@ import torch
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.models.bundle import save_heads
+from tests.support.processes import mark_ours
 from tests.support.s3_server import S3Server, s3_server
+
+mark_ours()
 
 REFERENCE = Path(__file__).parent / "reference"
 FILES = REFERENCE / "play_fair_files"

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from esv_ray.output.verify.output import verify_output
 
@@ -22,6 +23,7 @@ def demo(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.xdist_group("ray")
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     told = demo(folder)

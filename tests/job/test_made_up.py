@@ -22,6 +22,8 @@ from tests.job.made_up import DIES, HANGS, RAISES, Squares
 from tests.support.killed import Killed, Mortal
 from tests.support.processes import actor_pids
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 POISON = {3: DIES, 17: RAISES, 30: HANGS}
 
 

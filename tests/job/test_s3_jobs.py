@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from tests.attribution.test_worker import files_of
-from tests.job.test_exactly_once import all_of, attribute, run
 from tests.support.fault_proxy import Fault, fault_proxy
-from tests.support.s3_server import S3Server, s3_server
+from tests.support.jobs import all_of, attribute, esv, files_of, run
+from tests.support.s3_server import S3Server, client, s3_server
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 ROOT = "s3-jobs"  # the server of the session has other tests' objects, too
 OPTIONS = ("compute.unit=2", "frames=[4,9]", "estimator.m=40")
@@ -25,12 +25,6 @@ def own_s3(tmp_path: Path) -> Iterator[S3Server]:
     """A server of the test's own, which it may kill."""
     with s3_server(tmp_path / "s3") as server:
         yield server
-
-
-def client(server: S3Server) -> fsspec.AbstractFileSystem:
-    return fsspec.filesystem(
-        "s3", key=server.key, secret=server.secret, endpoint_url=server.endpoint, skip_instance_cache=True
-    )
 
 
 def put(server: S3Server, features: str, bundle: str) -> tuple[str, str, str]:
@@ -59,7 +53,7 @@ def test_a_store_that_fails_every_request_once_or_twice(
         proxy.inject(Fault.SLOW_DOWN, Fault.LOST, Fault.CUT)
         environment = {**os.environ, **s3.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}
         environment["ESV_STORAGE"] = "tries=40,first=0.01,longest=0.02,read=5"
-        command = attribute(*places, *OPTIONS, "cluster.actors=2")
+        command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"))
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
         assert done.returncode == 0, done.stderr
         assert "40 videos: 40 ok" in done.stdout
@@ -73,7 +67,7 @@ def test_a_server_that_is_killed_and_started_again(
     """In the middle of a job: it waits, and goes on; nothing is done twice."""
     places = put(own_s3, features, bundle)
     log = tmp_path / "log"
-    command = [*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log)]
+    command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log))
     environment = {**os.environ, **own_s3.environment(), "ESV_STORAGE": "tries=1000,seconds=200,longest=0.5"}
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
