@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
@@ -18,6 +19,9 @@ from tests.support.processes import mark_ours
 from tests.support.s3_server import S3Server, s3_server
 
 mark_ours()
+# Nothing fails because the machine is busy: no example has a deadline.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 REFERENCE = Path(__file__).parent / "reference"
 FILES = REFERENCE / "play_fair_files"
