@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 
 ROOT = "s3-jobs"  # the server of the session has other tests' objects, too
 OPTIONS = ("compute.unit=2", "frames=[4,9]", "estimator.m=40")
+FEW = ("compute.unit=4", *OPTIONS[1:])
 
 
 @pytest.fixture
@@ -35,10 +36,10 @@ def put(server: S3Server, features: str, bundle: str) -> tuple[str, str, str]:
     return f"s3://{root}/features", f"s3://{root}/model", f"s3://{root}/out"
 
 
-def same_as_clean(server: S3Server, features: str, bundle: str, tmp_path: Path) -> None:
+def same_as_clean(server: S3Server, features: str, bundle: str, tmp_path: Path, *options: str) -> None:
     """Both tables are those of a local run; names hold a hash of where the input lies, contents do not."""
     client(server).get(f"{server.bucket}/{ROOT}/out", str(tmp_path / "out"), recursive=True)
-    run(features, bundle, tmp_path / "clean", *OPTIONS)
+    run(features, bundle, tmp_path / "clean", *options)
     found, clean = files_of(tmp_path / "out"), files_of(tmp_path / "clean")
     assert [found[name] for name in sorted(found)] == [clean[name] for name in sorted(clean)]
     assert all_of(tmp_path / "out")["_SUCCESS"] == all_of(tmp_path / "clean")["_SUCCESS"]
@@ -53,12 +54,12 @@ def test_a_store_that_fails_every_request_once_or_twice(
         proxy.inject(Fault.SLOW_DOWN, Fault.LOST, Fault.CUT)
         environment = {**os.environ, **s3.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}
         environment["ESV_STORAGE"] = "tries=40,first=0.01,longest=0.02,read=5"
-        command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"))
+        command = esv(*attribute(*places, *FEW, "cluster.actors=2"))
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
         assert done.returncode == 0, done.stderr
         assert "40 videos: 40 ok" in done.stdout
-        assert proxy.requests > 3 * 40, "two files of twenty units, three faults each"
-    same_as_clean(s3, features, bundle, tmp_path)
+        assert proxy.requests > 3 * 20, "two files of ten units, three faults each"
+    same_as_clean(s3, features, bundle, tmp_path, *FEW)
 
 
 def test_a_server_that_is_killed_and_started_again(
@@ -82,4 +83,4 @@ def test_a_server_that_is_killed_and_started_again(
     assert driver.returncode == 0, told
     lines = log.read_text().splitlines()
     assert len(lines) == len(list(client(own_s3).ls(f"{own_s3.bucket}/{ROOT}/out/videos"))), "each unit once"
-    same_as_clean(own_s3, features, bundle, tmp_path)
+    same_as_clean(own_s3, features, bundle, tmp_path, *OPTIONS)

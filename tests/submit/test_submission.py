@@ -59,13 +59,13 @@ class Head:
             environment["HOME"] = "/nonexistent"  # where Ray would look for one
         environment |= settings or {}
         command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """A program of a user who knows the token."""
         environment = {**os.environ, "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.url}
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def ask(self, *arguments: str) -> str:
         """What a command that goes well says."""
@@ -186,7 +186,7 @@ def test_submit_status_logs_stop_submit_again_over_a_way_that_breaks(head: Head,
         wait_until(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
         assert follow.poll() is None
         relay.join()
-        rest, _ = follow.communicate(timeout=120)
+        rest, _ = follow.communicate(timeout=240)
         followed = "".join([*before, rest])
         assert follow.returncode == 0, followed
     relay.cut()

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 MARK = "ESV_TEST_MARK"
 ENDED = "esv: interrupted; run the same command again to resume"
-LONGEST_S = 120.0  # for what a loaded machine does in seconds
+LONGEST_S = 240.0  # for what a loaded machine does in seconds
 
 
 def wait_until(reached: Callable[[], object], why: str = "") -> None:
