@@ -1,4 +1,4 @@
-"""Entry point of a cluster: what an output says, at a glance. ``python jobs/analyze.py OUTPUT [--json]``"""
+"""Entry point for a cluster: summarize an output. ``python jobs/analyze.py OUTPUT [--json]``"""
 
 import sys
 

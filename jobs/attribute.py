@@ -1,4 +1,4 @@
-"""Entry point of a cluster: attribute as the spec says. ``python jobs/attribute.py SPEC [--set key=value]...``"""
+"""Entry point for a cluster: run the job of a spec. ``python jobs/attribute.py SPEC [--set key=value]...``"""
 
 import sys
 

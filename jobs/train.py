@@ -1,4 +1,4 @@
-"""Entry point of a cluster: train as the spec says. ``python jobs/train.py SPEC [--set key=value]...``"""
+"""Entry point for a cluster: run the training of a spec. ``python jobs/train.py SPEC [--set key=value]...``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point of a cluster: check that an output is whole. ``python jobs/verify.py OUTPUT [--repair]``"""
+"""Entry point for a cluster: check an output. ``python jobs/verify.py OUTPUT [--repair]``"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the documents say is so: the two commands, every command and key that they show, the example specs."""
+"""What the README says is so: the two commands, the first job, the Python; and the example spec with every key."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import yaml
 
-from esv_ray.cli import cli
 from esv_ray.spec import JobSpec
 from tests.conftest import FILES, make_table
+from tests.support.pages import README as PAGE
+from tests.support.pages import ROOT
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "esv_ray" / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+README = PAGE.read_text()
 
 
 def test_exactly_two_set_up_commands_of_one_line() -> None:
@@ -37,33 +36,14 @@ def test_ci_runs_both_as_they_stand() -> None:
     assert len(lines) == 2
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_and_options_exist(page: Path) -> None:
-    """Every `esv ...` that a page shows names a command, and options that it has."""
-    for line in re.findall(r"(?:^    |`)(esv [a-z][^`\n]*)", page.read_text(), flags=re.MULTILINE):
-        words = line.split()[1:]
-        command = cli
-        while words and hasattr(command, "commands") and words[0] in command.commands:
-            command = command.commands[words.pop(0)]  # type: ignore[assignment]
-        assert command is not cli, line
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known | {"--help"}, line
-
-
-def test_the_first_real_job_runs_as_shown(tmp_path: Path) -> None:
+def test_the_first_job_runs_as_shown(tmp_path: Path) -> None:
     """The README's own lines, one after another, in an empty folder with a user's files."""
     pq.write_table(make_table([20] * 60, feature_dim=16, n_classes=7), tmp_path / "train.parquet")
     (tmp_path / "validation").mkdir()
     pq.write_table(make_table([20] * 6, feature_dim=16, n_classes=7), tmp_path / "validation" / "part.parquet")
     for name in ("class-priors.csv", "trn_1_frames.pth", "trn_2_frames.pth"):
         shutil.copy(FILES / name, tmp_path / name)
-    section = README.partition("## Your first real job")[2].partition("Every location")[0]
+    section = README.partition("## Your first job")[2].partition("\n## ")[0]
     commands = [line.strip() for line in section.splitlines() if line.startswith("    esv ")]
     assert [line.split()[1] for line in commands] == ["train", "import", "attribute", "verify"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -84,13 +64,11 @@ def test_the_first_real_job_runs_as_shown(tmp_path: Path) -> None:
         assert done.returncode == 0, (line, done.stderr)
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, bundle: str) -> None:
+def test_the_python_of_the_readme_runs(bundle: str) -> None:
     code = re.findall(r"^    (import esv_ray\n(?:    .+\n)+)", README, flags=re.MULTILINE)[0].replace("\n    ", "\n")
     code = code.replace('"models/trn"', repr(bundle))
-    space: dict[str, object] = {"features": make_table([5]).column("features").to_pylist()[0]}
-    import numpy as np
-
-    space["features"] = np.array(space["features"], dtype=np.float32)
+    features = make_table([5]).column("features").to_pylist()[0]
+    space: dict[str, object] = {"features": np.array(features, dtype=np.float32)}
     exec(code, space)
     assert space["result"].esv.shape == (5, 3)  # type: ignore[attr-defined]
 
@@ -110,8 +88,3 @@ def test_dockerfile_copies_what_is_there() -> None:
     assert sources
     assert all((ROOT / source).exists() for source in sources)
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_figure_is_left_open(page: Path) -> None:
-    assert "BENCH" not in page.read_text()

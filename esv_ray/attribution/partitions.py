@@ -21,7 +21,8 @@ from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import load_model
 from esv_ray.output.committed import committed_units
 from esv_ray.output.layout import PROGRESS, RUN
-from esv_ray.output.manifest import check_same_job, read_manifest, read_success
+from esv_ray.output.manifest import check_same_job, read_manifest
+from esv_ray.output.success import read_success
 from esv_ray.parallel import in_parallel
 from esv_ray.signals import sigterm_interrupts
 from esv_ray.spec import JobSpec

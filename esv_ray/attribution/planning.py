@@ -21,7 +21,8 @@ from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
-from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest, remove_success
+from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
+from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 
 # Increased when the same spec gives other values or files; an older output is then refused.

@@ -1,4 +1,4 @@
-"""A forecast as JSON (`docs/plan.md` says what the keys mean), and what in it the user should know."""
+"""A forecast as JSON (`docs/reference/plan-json.md` says what the keys mean), and what in it the user should know."""
 
 from __future__ import annotations
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from esv_ray.errors import DataError
-from esv_ray.job.progress import (
-    Ended,
+from esv_ray.job.progress import Ended, Progress, Report
+from esv_ray.job.progress_record import (
     PartitionsRecord,
-    Progress,
     ProgressRecord,
-    Report,
     partitions_record,
     progress_record,
     timestamp,

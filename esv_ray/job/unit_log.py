@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from esv_ray.job.progress import timestamp
+from esv_ray.job.progress_record import timestamp
 from esv_ray.job.run import UnitEvent
 from esv_ray.job.work import UnitFault
 

@@ -14,8 +14,9 @@ from esv_ray.errors import DataError, JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
 from esv_ray.output.layout import videos_url
-from esv_ray.output.manifest import Manifest, commit_manifest, commit_success, read_manifest, read_success
+from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.output.repeats import Repeats, find_repeats
+from esv_ray.output.success import commit_success, read_success
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
 
 _NAMED = 10

@@ -1,4 +1,4 @@
-"""Where the files of an output lie (`docs/formats.md`)."""
+"""Where the files of an output lie (`docs/reference/output.md`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The output of a job on storage: run.json, where its units go, _SUCCESS.
+"""run.json: the plan of a job, beside its tables.
 
-One unit commits one file to each folder (`commits`); the one in `videos` is the mark that it is done. What is read here
-may have been changed by anybody: it is checked whole, and one line says what is wrong (issue 15).
+Anybody may have changed the file, so all of it is checked when it is read, and an error names the fault in one line
+(issue 15).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.input.directories import check_named
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.output.layout import RUN, SUCCESS
-from esv_ray.output.unit_files import UnitCounts
+from esv_ray.output.layout import RUN
 from esv_ray.spec import JobSpec, fingerprint, job_keys
 
 Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
@@ -29,7 +28,6 @@ Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 FORMAT = 3
 _PRIOR_GAP = 2e-4  # of the sum from 1: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units is 60 MB, of as many files 300
-_MOST_SUCCESS_BYTES = 2**16
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -263,41 +261,6 @@ def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[
             f"{output}: the feature table changed since this job was planned: {_listed(changed)} "
             "(added, removed, rewritten or moved, or its rights or links changed); put it back, or use another output"
         )
-
-
-def commit_success(output: str, counts: UnitCounts, units: int) -> None:
-    """Publish _SUCCESS: every unit is committed."""
-    storage.commit_new(storage.join(output, SUCCESS), _json({"units": units, **counts.asdict()}), "write _SUCCESS")
-
-
-def remove_success(output: str) -> None:
-    """The job is not finished: units of it are missing, or are about to change.
-
-    Raises:
-        DataError: the storage refuses.
-    """
-    where = storage.join(output, SUCCESS)
-    if storage.exists(where):
-        storage.remove(where, "remove _SUCCESS")
-
-
-def read_success(output: str) -> Mapping[str, int] | None:
-    """Content of _SUCCESS, or None while units are missing.
-
-    Raises:
-        DataError: it is there and is not ours.
-    """
-    where = storage.join(output, SUCCESS)
-    if not storage.exists(where):
-        return None
-    try:
-        content = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_SUCCESS_BYTES))
-        counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
-        if not all(type(count) is int and count >= 0 for count in counts.values()):
-            raise ValueError(counts)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
-    return counts
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

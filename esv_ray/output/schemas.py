@@ -1,4 +1,4 @@
-"""The tables that a job writes (`docs/formats.md`)."""
+"""The tables that a job writes (`docs/reference/output.md`)."""
 
 from __future__ import annotations
 

@@ -60,9 +60,8 @@ def keys_of(content: object, above: str = "") -> set[str]:
 
 
 def documented_keys() -> set[str]:
-    section = (ROOT / "esv_ray" / "docs" / "plan.md").read_text()
-    section = section.partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    page = (ROOT / "esv_ray" / "docs" / "reference" / "plan-json.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 

@@ -135,7 +135,7 @@ def test_any_size_is_finite_and_efficient(n: int, rows: int) -> None:
 @pytest.mark.parametrize("model", [temporal_model(), mean_model()], ids=["heads", "mean"])
 def test_it_beats_algorithm_1(model: VideoModel, n: int, m: int) -> None:
     """Error of the same m, so of no more head evaluations: 2.2 to 5 times less on these random models, 8 to 70 times on
-    trained ones (docs/method.md)."""
+    trained ones (docs/explanation/accuracy.md)."""
     features = features_of(12, n)
     wanted = exact(model, features).esv
     adjusted, paper = (run(model, features, m, kind=kind) for kind in ("adjusted", "algorithm1"))

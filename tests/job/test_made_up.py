@@ -14,7 +14,8 @@ from esv_ray import storage
 from esv_ray.errors import StorageError
 from esv_ray.job.driver import run_work
 from esv_ray.job.on_ray.runtime import ray_runtime
-from esv_ray.job.progress import Progress, ProgressRecord, read_progress
+from esv_ray.job.progress import Progress
+from esv_ray.job.progress_record import ProgressRecord, read_progress
 from esv_ray.job.result import JobResult
 from esv_ray.output.publish import checksum
 from esv_ray.spec import ClusterSpec

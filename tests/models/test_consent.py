@@ -261,10 +261,10 @@ def test_the_mark_is_for_functions() -> None:
 
 
 def test_the_documented_factory_is_one() -> None:
-    page = (Path(esv_ray.__file__).parent / "docs" / "formats.md").read_text()
-    shown = page[page.index("    import esv_ray\n") :].partition("\n\nWhen")[0]
+    page = (Path(esv_ray.__file__).parent / "docs" / "howto" / "model-factory.md").read_text()
+    shown = page.partition("```python\n")[2].partition("```")[0]
     space: dict[str, Any] = {"MyModule": lambda hidden: hidden}
-    exec(textwrap.dedent(shown), space)
+    exec(shown, space)
     assert is_factory(space["make"])
     assert space["make"](hidden=3) == 3
 

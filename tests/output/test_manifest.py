@@ -14,15 +14,8 @@ from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.output.manifest import (
-    Manifest,
-    check_same_job,
-    checksum_of,
-    commit_manifest,
-    commit_success,
-    read_manifest,
-    read_success,
-)
+from esv_ray.output.manifest import Manifest, check_same_job, checksum_of, commit_manifest, read_manifest
+from esv_ray.output.success import commit_success, read_success
 from esv_ray.output.unit_files import UnitCounts
 from esv_ray.spec import fingerprint, job_keys, load_spec
 

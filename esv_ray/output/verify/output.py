@@ -13,7 +13,8 @@ from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_attributions, list_tables, strays_of
 from esv_ray.output.layout import ASIDE, FOLDERS, RUN, SUCCESS
-from esv_ray.output.manifest import BrokenManifestError, Manifest, existing_manifest, read_success
+from esv_ray.output.manifest import BrokenManifestError, Manifest, existing_manifest
+from esv_ray.output.success import read_success
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.output.verify.input import input_problems
 from esv_ray.output.verify.unit import verify_unit

@@ -1,0 +1,53 @@
+"""_SUCCESS: marks an output whose units are all committed, and holds the counts of its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+from esv_ray.output.layout import SUCCESS
+from esv_ray.output.unit_files import UnitCounts
+
+_MOST_BYTES = 2**16
+
+
+def commit_success(output: str, counts: UnitCounts, units: int) -> None:
+    """Publish _SUCCESS: every unit is committed.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    content = json.dumps({"units": units, **counts.asdict()}, indent=1, sort_keys=True) + "\n"
+    storage.commit_new(storage.join(output, SUCCESS), content.encode(), "write _SUCCESS")
+
+
+def remove_success(output: str) -> None:
+    """Remove _SUCCESS: units are missing, or are about to change.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    where = storage.join(output, SUCCESS)
+    if storage.exists(where):
+        storage.remove(where, "remove _SUCCESS")
+
+
+def read_success(output: str) -> Mapping[str, int] | None:
+    """Read _SUCCESS; return None if there is none.
+
+    Raises:
+        DataError: its content is not ours.
+    """
+    where = storage.join(output, SUCCESS)
+    if not storage.exists(where):
+        return None
+    try:
+        content = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_BYTES))
+        counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
+        if not all(type(count) is int and count >= 0 for count in counts.values()):
+            raise ValueError(counts)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
+    return counts
