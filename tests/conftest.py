@@ -10,11 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
+from esv_ray.machine import cores
 from esv_ray.models.bundle import save_heads
+from tests.support.processes import mark_ours
 from tests.support.s3_server import S3Server, s3_server
+
+mark_ours()
+# Nothing fails because the machine is busy: no example has a deadline.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, four at most: tests of clusters and of stores mostly wait."""
+    return min(cores() + 1, 4)
+
 
 REFERENCE = Path(__file__).parent / "reference"
 FILES = REFERENCE / "play_fair_files"

@@ -21,8 +21,7 @@ from esv_ray.models.train import train
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec, load_train_spec
 from tests.conftest import make_heads, make_prior, make_table
-from tests.job.test_s3_jobs import client
-from tests.support.s3_server import S3Server
+from tests.support.s3_server import S3Server, client
 
 ROOT = Path(__file__).parents[1]
 SPECS = sorted((ROOT / "jobs" / "specs").iterdir())

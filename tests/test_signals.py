@@ -14,21 +14,16 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.job.test_exactly_once import all_of, run
-from tests.job.test_ray import poisoned_table
 from tests.support.bundles import python_bundle
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.support.job_factories import CONSENT
+from tests.support.jobs import all_of, attribute, poisoned_table, run
 from tests.support.processes import ENDED, Command, wait_until
 from tests.support.s3_server import S3Server
 
+pytestmark = pytest.mark.xdist_group("signals")
+
 INT, TERM = signal.SIGINT, signal.SIGTERM
 HERE = ("--set", "cluster.actors=0")
-
-
-def attribute(features: str, bundle: str, output: object, *overrides: str) -> list[str]:
-    arguments = ["attribute", "--features", features, "--model", bundle, "--output", str(output)]
-    return arguments + [part for override in (CONSENT, *overrides) for part in ("--set", override)]
 
 
 @pytest.mark.parametrize("sign", [INT, TERM])

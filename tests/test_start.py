@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from esv_ray.machine import lacks_threads, startable
+from tests.support.jobs import attribute
 from tests.support.processes import Command
-from tests.test_signals import attribute
+
+pytestmark = pytest.mark.xdist_group("start")  # of one user, who has processes of one test at a time
 
 USER = 54323
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -10,7 +10,7 @@ import pytest
 
 from esv_ray.analysis.summary import summarize
 from esv_ray.errors import DataError
-from tests.attribution.test_worker import run
+from tests.support.jobs import run
 
 
 def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:

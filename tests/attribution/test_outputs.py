@@ -32,8 +32,8 @@ from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, fingerprint, load_spec, load_train_spec
 from esv_ray.submit.status import read_status, status_lines
-from tests.attribution.test_worker import files_of
 from tests.conftest import make_heads, make_prior
+from tests.support.jobs import files_of
 from tests.support.lying_stores import LosesWrites, Unconditional, lying_stores
 
 OPTIONS = ("cluster.actors=0", "compute.unit=4", "frames=[2,9]", "estimator.m=6")

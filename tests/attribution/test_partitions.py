@@ -26,10 +26,9 @@ from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.submit.status import read_status, status_json, status_lines
 from tests.conftest import make_heads, make_prior, make_table
-from tests.job.test_exactly_once import all_of
-from tests.job.test_s3_jobs import client
+from tests.support.jobs import all_of
 from tests.support.killed import Killed, Mortal
-from tests.support.s3_server import S3Server
+from tests.support.s3_server import S3Server, client
 
 OPTIONS = ("frames=[2,5]", "estimator.m=6", "compute.unit=4", "compute.memory_budget=100000000")
 HERE = "cluster.actors=0"
@@ -374,6 +373,7 @@ def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     assert "dt=1/late.parquet" in nightly.why["dt=1"]
 
 
+@pytest.mark.xdist_group("ray")
 def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     """The summary; exit codes; names as a terminal may be given them."""
     (daily / "dt=2").rename(daily / "dt=\x1b[31m")
@@ -404,6 +404,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     assert esv("--ready", "x").returncode == 2
 
 
+@pytest.mark.xdist_group("ray")
 def test_one_runtime_and_a_new_one_after_a_problem(
     daily: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

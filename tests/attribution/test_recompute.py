@@ -19,10 +19,10 @@ from esv_ray.models.bundle import save_heads
 from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import fingerprint
-from tests.attribution.test_worker import large_bundle, run
 from tests.conftest import make_heads, make_prior, make_table
 from tests.output.test_verify import Output, setting, with_defects
-from tests.support.bundles import python_bundle
+from tests.support.bundles import large_bundle, python_bundle
+from tests.support.jobs import run
 
 KINDS = {
     "exact": ("estimator.kind=exact", "frames=[3,5]", "short=skip"),

@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from torch import nn
 
 import esv_ray
 from esv_ray.attribution.planning import plan_job
@@ -26,28 +24,19 @@ from esv_ray.input.frames import sample_frames
 from esv_ray.input.videos import read_videos
 from esv_ray.job import resources
 from esv_ray.job.progress import Progress
-from esv_ray.job.result import JobResult
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import load_model, save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
-from tests.support.bundles import python_bundle
+from tests.support.bundles import large_bundle, python_bundle
 from tests.support.job_factories import CONSENT
-
-
-def run(features: str, bundle: str, output: Path | str, *overrides: str) -> JobResult:
-    spec = {"features": features, "model": bundle, "output": str(output)}
-    return run_job(load_spec(spec, ["cluster.actors=0", CONSENT, *overrides]))
+from tests.support.jobs import files_of, run
 
 
 def videos_of(output: Path | str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = pq.read_table(f"{output}/videos").to_pylist()
     return rows
-
-
-def files_of(output: Path) -> dict[str, bytes]:
-    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in output.glob("*/part-*") if path.is_file()}
 
 
 @pytest.mark.parametrize(("t", "n"), [(10, 4), (7, 7), (29, 8), (1, 1), (1000, 16)])
@@ -394,21 +383,6 @@ def test_values_that_are_not_finite_fail_their_video(bundle: str, tmp_path: Path
     result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     assert result.failed == (("v1", "the model's scores are not finite: features or weights are too large"),)
     assert result.counts.ok == 1
-
-
-def large_bundle(folder: Path, gain: float, bias: float = 0.0) -> str:
-    """The small model with its last layers times `gain`, or biases of the size `bias`."""
-    heads = make_heads()
-    with torch.no_grad():
-        for s, head in heads.items():
-            last = head.linears[-1]
-            assert isinstance(last, nn.Linear)
-            last.weight.mul_(gain)
-            last.bias.mul_(gain)
-            if bias:
-                last.bias.copy_(bias * torch.randn(3, generator=torch.Generator().manual_seed(s)))
-    save_heads(str(folder), heads, make_prior(3))
-    return str(folder)
 
 
 @pytest.mark.parametrize("output", ["probability", "logit"])

@@ -13,8 +13,8 @@ from esv_ray.analysis.summary import summarize
 from esv_ray.cli import cli
 from esv_ray.errors import DataError
 from esv_ray.models.bundle import save_heads
-from tests.attribution.test_worker import run
 from tests.conftest import make_heads, make_prior, make_table
+from tests.support.jobs import run
 
 
 def analyze(*arguments: str) -> Result:

@@ -5,33 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray.attribution.work import run_job
 from esv_ray.output.verify.output import verify_output
-from esv_ray.spec import load_spec
-from tests.attribution.test_worker import files_of
 from tests.conftest import make_table
 from tests.support.bundles import python_bundle
-from tests.support.job_factories import CONSENT
+from tests.support.jobs import all_of, attribute, esv, run
 from tests.support.killed import Killed, Mortal
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 OPTIONS = ("compute.unit=10", "frames=[2,9]", "estimator.m=6")
-
-
-def run(features: str, bundle: str, output: Path, *overrides: str, retry_failed: bool = False) -> Any:
-    spec = {"features": features, "model": bundle, "output": str(output)}
-    return run_job(load_spec(spec, ["cluster.actors=0", CONSENT, *overrides]), retry_failed=retry_failed)
-
-
-def all_of(output: Path) -> dict[str, bytes]:
-    return {**files_of(output), "_SUCCESS": (output / "_SUCCESS").read_bytes()}
 
 
 def test_killed_at_any_write(features: str, bundle: str, tmp_path: Path) -> None:
@@ -95,18 +83,12 @@ def test_killed_at_any_write_while_failed_videos_are_tried_again(tmp_path: Path)
 # The command, in processes of its own ---------------------------------------------------------------------------------
 
 
-def attribute(features: str, bundle: str, output: object, *overrides: str) -> list[str]:
-    arguments = [sys.executable, "-m", "esv_ray", "attribute", "--features", features, "--model", bundle]
-    arguments += ["--output", str(output)]
-    return arguments + [part for override in overrides for part in ("--set", override)]
-
-
 def test_two_drivers_on_one_output(features: str, bundle: str, tmp_path: Path) -> None:
     options = ("compute.unit=1", "frames=[4,9]", "estimator.m=8")
     run(features, bundle, tmp_path / "clean", *options)
     both = [
         subprocess.Popen(
-            [*attribute(features, bundle, tmp_path / "out", *options, f"cluster.actors={actors}")],
+            esv(*attribute(features, bundle, tmp_path / "out", *options, f"cluster.actors={actors}")),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -127,7 +109,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
     run(features, bundle, tmp_path / "clean", *options)
     out = tmp_path / "small" / "out"
     out.parent.mkdir()
-    command = attribute(features, bundle, out, *options, "cluster.actors=0")
+    command = esv(*attribute(features, bundle, out, *options, "cluster.actors=0"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "none", out.parent], capture_output=True)
     try:
         limit = [] if mounted.returncode == 0 else ["prlimit", "--fsize=4500"]
@@ -165,7 +147,7 @@ def test_an_output_that_may_not_be_written_ends_in_one_line(features: str, bundl
         path.chmod(0o555)
     # Root is above the rights of files, unless it gives that up.
     drop = ["setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
-    command = [*drop, *attribute(features, bundle, out, *options)]
+    command = [*drop, *esv(*attribute(features, bundle, out, *options))]
     denied = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert denied.returncode == 1, denied.stderr
     line = denied.stderr.strip().splitlines()[-1]
@@ -181,7 +163,7 @@ def test_an_output_that_may_not_be_written_ends_in_one_line(features: str, bundl
 def test_the_progress_file_tells_how_a_run_ended(features: str, bundle: str, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "units.jsonl"
     done = subprocess.run(
-        [*attribute(features, bundle, out, "compute.unit=4", "cluster.actors=1"), "--log", str(log)],
+        esv(*attribute(features, bundle, out, "compute.unit=4", "cluster.actors=1"), "--log", str(log)),
         capture_output=True,
         text=True,
         check=False,

@@ -21,10 +21,11 @@ from esv_ray.job.on_ray import session_folder
 from esv_ray.job.on_ray.local_runtime import own_runtime
 from esv_ray.job.on_ray.session_folder import PREFIX, end_processes, remove_left
 from esv_ray.machine import others_can_rename
-from tests.job.test_exactly_once import all_of, run
 from tests.support.bundles import python_bundle
+from tests.support.jobs import all_of, attribute, run
 from tests.support.processes import Command
-from tests.test_signals import attribute
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 OPTIONS = ("compute.unit=1", "frames=3")
 KILL = signal.SIGKILL

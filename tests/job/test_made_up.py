@@ -23,6 +23,8 @@ from tests.job.made_up import DIES, HANGS, RAISES, Squares
 from tests.support.killed import Killed, Mortal
 from tests.support.processes import actor_pids
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 POISON = {3: DIES, 17: RAISES, 30: HANGS}
 
 
@@ -33,7 +35,7 @@ def runtime() -> Iterator[None]:
 
 
 def squares(folder: Path, actors: int = 0, **changes: object) -> Squares:
-    cluster = ClusterSpec(actors=actors, stall_timeout=1.0)
+    cluster = ClusterSpec(actors=actors, stall_timeout=3.0)
     return Squares(str(folder / "out"), cluster, folder / "antidote", **changes)  # type: ignore[arg-type]
 
 

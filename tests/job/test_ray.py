@@ -6,14 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,40 +19,28 @@ from esv_ray.attribution.work import run_job
 from esv_ray.errors import JobError
 from esv_ray.job.on_ray.runtime import ray_runtime
 from esv_ray.job.progress import Progress
-from esv_ray.job.result import JobResult
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
-from tests.attribution.test_worker import files_of
-from tests.conftest import make_table
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
-from tests.support.processes import actor_pids
+from tests.support.jobs import esv, files_of, poisoned_table, run
+from tests.support.processes import actor_pids, listening
 from tests.support.s3_server import S3Server
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def runtime() -> Iterator[None]:
     """One Ray runtime, as a job starts it, for the jobs of this module that run in this process."""
     spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["cluster.actors=4"])
-    before, home = _listening(), Path.home() / ".ray"
+    before, home = listening(), Path.home() / ".ray"
     had_home = home.exists()
     with ray_runtime(spec.cluster, spec.compute.threads):
-        assert _listening() - before, "Ray listens somewhere"
-        assert {address for address in _listening() - before if not _loopback(address)} == set()
+        assert listening() - before, "Ray listens somewhere"
+        assert {address for address in listening() - before if not _loopback(address)} == set()
         assert home.exists() == had_home, "no token is left in the home folder"
         yield
-
-
-def _listening() -> set[tuple[str, str]]:
-    """(address, port) of all listening sockets of this machine, in the kernel's hexadecimal."""
-    found = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        for line in table.read_text().splitlines()[1:] if table.exists() else []:
-            local, state = line.split()[1], line.split()[3]
-            if state == "0A":
-                address, _, port = local.partition(":")
-                found.add((address, port))
-    return found
 
 
 def _loopback(socket: tuple[str, str]) -> bool:
@@ -63,11 +49,6 @@ def _loopback(socket: tuple[str, str]) -> bool:
     mapped = "0000000000000000FFFF0000"
     ipv4 = address if len(address) == 8 else address.removeprefix(mapped) if address.startswith(mapped) else None
     return ipv4.endswith("7F") if ipv4 else address == "00000000000000000000000001000000"
-
-
-def run(features: str, bundle: str, output: Path, *overrides: str) -> JobResult:
-    spec = {"features": features, "model": bundle, "output": str(output)}
-    return run_job(load_spec(spec, [CONSENT, *overrides]))
 
 
 def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_path: Path) -> None:
@@ -90,17 +71,6 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
     assert len(set(spent)) > 2, "exact, met soon, met later: in whatever order"
 
 
-def poisoned_table(path: Path, rows: int, poison: dict[int, float]) -> str:
-    """Videos of three frames; in some of them stands what a factory acts on."""
-    table = make_table([3] * rows)
-    features = table.column("features").to_pylist()
-    for row, value in poison.items():
-        features[row][1] = [value] * 4
-    column = pa.array(features, table.schema.field("features").type)
-    pq.write_table(table.set_column(1, "features", column), path)
-    return str(path)
-
-
 def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tmp_path: Path) -> None:
     """A video that ends its process, one whose memory runs out, two that hang, one that raises: exactly they fail.
 
@@ -110,11 +80,11 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     bundle = python_bundle(tmp_path / "model", "poisonous", fixed=str(fixed))
     poison = {1: 661.0, 9: 662.0, 14: 663.0, 15: 664.0, 18: 665.0}
     features = poisoned_table(tmp_path / "f.parquet", 20, poison)
-    options = ("compute.unit=4", "cluster.actors=2", "cluster.stall_timeout=1", "max_failed=0.3")
+    options = ("compute.unit=2", "cluster.actors=2", "cluster.stall_timeout=3", "max_failed=0.3")
     result = run(features, bundle, tmp_path / "out", *options)
     assert result.quarantined == {}
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (15, 5, 0)
-    died, hung = (f"{what} each time it was computed alone" for what in ("its process died", "no progress in 1 s"))
+    died, hung = (f"{what} each time it was computed alone" for what in ("its process died", "no progress in 3 s"))
     reasons = dict(result.failed)
     assert "can't allocate memory" in reasons.pop("v9")
     assert reasons.pop("v18").startswith("RuntimeError: poison (job_factories.py:")
@@ -122,7 +92,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     assert verify_output(str(tmp_path / "out")).problems == ()
     before = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
 
-    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 5, "nothing is left to do"
+    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 10, "nothing is left to do"
     fixed.touch()
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, [CONSENT, *options])
     seen: list[Progress] = []
@@ -132,7 +102,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     assert verify_output(str(tmp_path / "out")).problems == ()
     after = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
     assert [row for row in after if row["video_id"] not in {f"v{row}" for row in poison}] == before
-    run(features, bundle, tmp_path / "clean", "compute.unit=4", "cluster.actors=0")
+    run(features, bundle, tmp_path / "clean", "compute.unit=2", "cluster.actors=0")
     clean = pq.read_table(tmp_path / "clean" / "attributions").to_pylist()
     assert [{**row, "esv": None} for row in after] == [{**row, "esv": None} for row in clean]
     assert [row["esv"] for row in after] == pytest.approx([row["esv"] for row in clean], abs=1e-6)
@@ -144,7 +114,7 @@ def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path
     share = 1 - (memory["MemAvailable"] - 3 * 2**20) / memory["MemTotal"]
     bundle = python_bundle(tmp_path / "model", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 2, {1: 667.0})
-    arguments = command("attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out"))
+    arguments = esv("attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out"))
     for option in (CONSENT, "compute.unit=1", "cluster.actors=1", "max_failed=0.5"):
         arguments += ["--set", option]
     limits = {"RAY_memory_usage_threshold": f"{share:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
@@ -260,10 +230,6 @@ def test_a_model_that_changes_after_planning_is_refused_by_the_actors(
 # ---------------------------------------------------------------- the command, in its own process
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "esv_ray", *arguments]
-
-
 def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Path) -> None:
     """SIGKILL in the middle, then SIGTERM, then to the end: same bits as an undisturbed run, committed units kept."""
     options = ["--set", "compute.unit=1", "--set", "frames=9", "--set", "cluster.actors=2"]
@@ -273,7 +239,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     kept: dict[str, int] = {}
     others = actor_pids()
     for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
-        driver = subprocess.Popen(command("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
+        driver = subprocess.Popen(esv("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
         before = len(kept)
         deadline = time.monotonic() + 300  # a loaded machine takes its time
         while len(list(out.glob("videos/part-*"))) < before + 3 and time.monotonic() < deadline:
@@ -289,9 +255,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
         assert len(kept) >= before + 3
     assert b"run the same command again to resume" in told
-    done = subprocess.run(
-        command("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(esv("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} of 40 units resumed" in done.stdout
     assert files_of(out) == files_of(tmp_path / "clean")
@@ -310,7 +274,7 @@ def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str
     places = {"features": f"s3://{root}/features/*.parquet", "model": f"s3://{root}/model"}
     options = ["--set", "compute.unit=8", "--set", "cluster.actors=2", "--output", f"s3://{root}/out"]
     options += [part for key, url in places.items() for part in (f"--{key}", url)]
-    done = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False)
+    done = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "40 videos: 40 ok" in done.stdout
     assert s3.secret not in fs.cat_file(f"{root}/out/run.json").decode()
@@ -319,13 +283,13 @@ def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str
     # Names hold a hash of where the input lies; contents do not.
     from_s3, local = files_of(tmp_path / "out"), files_of(tmp_path / "clean")
     assert [from_s3[name] for name in sorted(from_s3)] == [local[name] for name in sorted(local)]
-    again = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False)
+    again = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False)
     assert (again.returncode, "units resumed" in again.stdout) == (0, True)
-    verified = subprocess.run(command("verify", f"s3://{root}/out"), capture_output=True, text=True, check=False)
+    verified = subprocess.run(esv("verify", f"s3://{root}/out"), capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stderr
     assert "no problems" in verified.stdout
     wrong = {**os.environ, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    denied = subprocess.run(command("attribute", *options), capture_output=True, text=True, check=False, env=wrong)
+    denied = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False, env=wrong)
     assert denied.returncode == 2
     assert "check the credentials" in denied.stderr
     assert len(denied.stderr.strip().splitlines()) == 1

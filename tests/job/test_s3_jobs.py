@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from tests.attribution.test_worker import files_of
-from tests.job.test_exactly_once import all_of, attribute, run
 from tests.support.fault_proxy import Fault, fault_proxy
-from tests.support.s3_server import S3Server, s3_server
+from tests.support.jobs import all_of, attribute, esv, files_of, run
+from tests.support.s3_server import S3Server, client, s3_server
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 ROOT = "s3-jobs"  # the server of the session has other tests' objects, too
 OPTIONS = ("compute.unit=2", "frames=[4,9]", "estimator.m=40")
+FEW = ("compute.unit=4", *OPTIONS[1:])
 
 
 @pytest.fixture
@@ -25,12 +26,6 @@ def own_s3(tmp_path: Path) -> Iterator[S3Server]:
     """A server of the test's own, which it may kill."""
     with s3_server(tmp_path / "s3") as server:
         yield server
-
-
-def client(server: S3Server) -> fsspec.AbstractFileSystem:
-    return fsspec.filesystem(
-        "s3", key=server.key, secret=server.secret, endpoint_url=server.endpoint, skip_instance_cache=True
-    )
 
 
 def put(server: S3Server, features: str, bundle: str) -> tuple[str, str, str]:
@@ -41,10 +36,10 @@ def put(server: S3Server, features: str, bundle: str) -> tuple[str, str, str]:
     return f"s3://{root}/features", f"s3://{root}/model", f"s3://{root}/out"
 
 
-def same_as_clean(server: S3Server, features: str, bundle: str, tmp_path: Path) -> None:
+def same_as_clean(server: S3Server, features: str, bundle: str, tmp_path: Path, *options: str) -> None:
     """Both tables are those of a local run; names hold a hash of where the input lies, contents do not."""
     client(server).get(f"{server.bucket}/{ROOT}/out", str(tmp_path / "out"), recursive=True)
-    run(features, bundle, tmp_path / "clean", *OPTIONS)
+    run(features, bundle, tmp_path / "clean", *options)
     found, clean = files_of(tmp_path / "out"), files_of(tmp_path / "clean")
     assert [found[name] for name in sorted(found)] == [clean[name] for name in sorted(clean)]
     assert all_of(tmp_path / "out")["_SUCCESS"] == all_of(tmp_path / "clean")["_SUCCESS"]
@@ -59,12 +54,12 @@ def test_a_store_that_fails_every_request_once_or_twice(
         proxy.inject(Fault.SLOW_DOWN, Fault.LOST, Fault.CUT)
         environment = {**os.environ, **s3.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}
         environment["ESV_STORAGE"] = "tries=40,first=0.01,longest=0.02,read=5"
-        command = attribute(*places, *OPTIONS, "cluster.actors=2")
+        command = esv(*attribute(*places, *FEW, "cluster.actors=2"))
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
         assert done.returncode == 0, done.stderr
         assert "40 videos: 40 ok" in done.stdout
-        assert proxy.requests > 3 * 40, "two files of twenty units, three faults each"
-    same_as_clean(s3, features, bundle, tmp_path)
+        assert proxy.requests > 3 * 20, "two files of ten units, three faults each"
+    same_as_clean(s3, features, bundle, tmp_path, *FEW)
 
 
 def test_a_server_that_is_killed_and_started_again(
@@ -73,7 +68,7 @@ def test_a_server_that_is_killed_and_started_again(
     """In the middle of a job: it waits, and goes on; nothing is done twice."""
     places = put(own_s3, features, bundle)
     log = tmp_path / "log"
-    command = [*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log)]
+    command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log))
     environment = {**os.environ, **own_s3.environment(), "ESV_STORAGE": "tries=1000,seconds=200,longest=0.5"}
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
@@ -88,4 +83,4 @@ def test_a_server_that_is_killed_and_started_again(
     assert driver.returncode == 0, told
     lines = log.read_text().splitlines()
     assert len(lines) == len(list(client(own_s3).ls(f"{own_s3.bucket}/{ROOT}/out/videos"))), "each unit once"
-    same_as_clean(own_s3, features, bundle, tmp_path)
+    same_as_clean(own_s3, features, bundle, tmp_path, *OPTIONS)

@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.xdist_group("image")
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "k8s" / "image" / "Dockerfile"
@@ -68,11 +71,12 @@ def test_what_is_sure_of_the_image() -> None:
     assert not re.search(r"(?i)secret|password|AKIA", text)
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["packages of this environment", pytest.param("all", marks=pytest.mark.release)])
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The steps of the stages `source` and `build`, in folders of the test in place of /src and /opt/esv.
 
-    The index of torch's builds for processors is another one here: where pip is told to look.
+    The index of torch's builds for processors is another one here: where pip is told to look. All dependencies are
+    installed for a release; else those of this environment serve, and pip checks that they do.
     """
     root = tmp_path_factory.mktemp("image")
     source, made = root / "src", root / "opt" / "esv"
@@ -88,6 +92,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 shutil.copy(ROOT / name, source / target)
     (run,) = of("build", "RUN")
     run = run.replace("/opt/esv", str(made)).replace("python -m venv", f"{sys.executable} -m venv")
+    if request.param != "all":
+        packages = made / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        run = run.replace("&&", f"&& echo {sysconfig.get_path('purelib')} > {packages}/here.pth &&", 1)
     run = run.replace("--no-cache-dir", "-q")  # nothing is thrown away here
     done = subprocess.run(["sh", "-ec", run], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -55,25 +55,25 @@ def message_of(error: type[EsvError], act: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("data", [b"", b"first", MANY], ids=["nothing", "little", "much"])
-def test_commit_new_publishes_once(place: str, data: bytes) -> None:
-    url = f"{place}/deep/down/object"
+def test_commit_new_publishes_once(any_place: str, data: bytes) -> None:
+    url = f"{any_place}/deep/down/object"
     assert storage.commit_new(url, data, "write") is True
     assert storage.commit_new(url, b"second", "write") is False
     assert storage.commit_new(url, data, "write") is False
     assert storage.read_bytes(url, "read") == data
-    assert everything(place) == ["deep/down/object"]
+    assert everything(any_place) == ["deep/down/object"]
 
 
-def test_replace_overwrites(place: str) -> None:
-    url = f"{place}/deep/object"
+def test_replace_overwrites(any_place: str) -> None:
+    url = f"{any_place}/deep/object"
     for data in (b"first", MANY, b"", b"last"):
         storage.replace(url, data, "write")
         assert storage.read_bytes(url, "read") == data
-    assert everything(place) == ["deep/object"]
+    assert everything(any_place) == ["deep/object"]
 
 
-def test_replace_and_commit_new_see_each_other(place: str) -> None:
-    url = f"{place}/object"
+def test_replace_and_commit_new_see_each_other(any_place: str) -> None:
+    url = f"{any_place}/object"
     assert storage.commit_new(url, b"first", "write")
     storage.replace(url, b"second", "write")
     assert not storage.commit_new(url, b"third", "write")
@@ -91,16 +91,16 @@ def test_exists(place: str) -> None:
     assert not storage.exists(f"{place}/other")
 
 
-def test_exists_after_a_removal_and_a_new_object(place: str) -> None:
+def test_exists_after_a_removal_and_a_new_object(any_place: str) -> None:
     """Listings that a client keeps would hide what other workers do."""
-    url = f"{place}/object"
+    url = f"{any_place}/object"
     storage.commit_new(url, b"x", "write")
-    assert (storage.exists(url), storage.list_names(place, "list")) == (True, ["object"])
-    storage.commit_new(f"{place}/other", b"x", "write")
+    assert (storage.exists(url), storage.list_names(any_place, "list")) == (True, ["object"])
+    storage.commit_new(f"{any_place}/other", b"x", "write")
     storage.remove(url, "remove")
-    assert (storage.exists(url), storage.list_names(place, "list")) == (False, ["other"])
+    assert (storage.exists(url), storage.list_names(any_place, "list")) == (False, ["other"])
     assert storage.commit_new(url, b"y", "write")
-    assert (storage.exists(url), storage.list_names(place, "list")) == (True, ["object", "other"])
+    assert (storage.exists(url), storage.list_names(any_place, "list")) == (True, ["object", "other"])
 
 
 def test_list_names(place: str) -> None:
@@ -191,36 +191,36 @@ def test_readers_see_whole_objects_alone(shared_place: str) -> None:
         assert reader.result() <= set(contents)
 
 
-def test_remove(place: str) -> None:
-    url = f"{place}/folder/object"
+def test_remove(any_place: str) -> None:
+    url = f"{any_place}/folder/object"
     storage.remove(url, "remove")
     for name in ("object", "other"):
-        storage.commit_new(f"{place}/folder/{name}", b"x", "write")
+        storage.commit_new(f"{any_place}/folder/{name}", b"x", "write")
     storage.remove(url, "remove")
     storage.remove(url, "remove")
-    assert everything(place) == ["folder/other"]
+    assert everything(any_place) == ["folder/other"]
 
 
-def test_move(place: str) -> None:
-    url, to = f"{place}/object", f"{place}/aside/moved"
+def test_move(any_place: str) -> None:
+    url, to = f"{any_place}/object", f"{any_place}/aside/moved"
     storage.commit_new(url, MANY, "write")
     storage.move(url, to, "move")
-    assert everything(place) == ["aside/moved"]
+    assert everything(any_place) == ["aside/moved"]
     assert storage.read_bytes(to, "read") == MANY
     storage.move(url, to, "move")  # as again after an answer that was lost
-    assert everything(place) == ["aside/moved"]
+    assert everything(any_place) == ["aside/moved"]
 
 
-def test_move_goes_on_where_it_was_killed(place: str) -> None:
-    url, to = f"{place}/object", f"{place}/moved"
+def test_move_goes_on_where_it_was_killed(any_place: str) -> None:
+    url, to = f"{any_place}/object", f"{any_place}/moved"
     for name in (url, to):
         storage.commit_new(name, b"x", "write")
     storage.move(url, to, "move")
-    assert everything(place) == ["moved"]
+    assert everything(any_place) == ["moved"]
 
 
-def test_move_replaces_nothing(place: str) -> None:
-    url, to = f"{place}/object", f"{place}/moved"
+def test_move_replaces_nothing(any_place: str) -> None:
+    url, to = f"{any_place}/object", f"{any_place}/moved"
     storage.commit_new(url, b"first", "write")
     storage.commit_new(to, b"second", "write")
     message = message_of(DataError, lambda: storage.move(url, to, "move the unit"))
@@ -229,13 +229,13 @@ def test_move_replaces_nothing(place: str) -> None:
     with pytest.raises(ValueError, match="two places"):
         storage.move(url, url, "move")
     storage.remove(to, "remove")
-    message = message_of(DataError, lambda: storage.move(f"{place}/none", to, "move"))
-    assert message == f"cannot move: {place}/none was not found; check the location"
+    message = message_of(DataError, lambda: storage.move(f"{any_place}/none", to, "move"))
+    assert message == f"cannot move: {any_place}/none was not found; check the location"
 
 
-def test_creates_only(place: str) -> None:
-    assert storage.creates_only(place) is True
-    assert everything(place) == []
+def test_creates_only(any_place: str) -> None:
+    assert storage.creates_only(any_place) is True
+    assert everything(any_place) == []
 
 
 def test_read_bytes_refuses_what_is_too_large(place: str) -> None:
@@ -277,10 +277,10 @@ def test_pyarrow_through_a_reader(place: str) -> None:
     assert parquet.read().equals(table)
 
 
-def test_find(place: str) -> None:
+def test_find(any_place: str) -> None:
     names = ["a.parquet", "deep/b.parquet", "deep/er/c.parquet", "other.txt"]
     for name in names:
-        storage.commit_new(f"{place}/{name}", b"four", "write")
+        storage.commit_new(f"{any_place}/{name}", b"four", "write")
     for pattern, expected in {
         "": names,
         "/a.parquet": names[:1],
@@ -290,13 +290,13 @@ def test_find(place: str) -> None:
         "/**/*.parquet": names[:3],
         "/n*/*.parquet": [],
     }.items():
-        found = storage.find(f"{place}{pattern}", "list", lambda below: True)
-        root = storage.open_location(place)[1]
+        found = storage.find(f"{any_place}{pattern}", "list", lambda below: True)
+        root = storage.open_location(any_place)[1]
         assert [storage.open_location(one.url)[1] for one in found] == [f"{root}/{name}" for name in expected]
         assert [one.below for one in found] == (expected if not pattern else [""] * len(expected))
         assert [one.state for one in found] == [storage.state(one.url, "look") for one in found]
         assert {one.state.size for one in found} <= {4}
-    parquet = storage.find(place, "list", lambda below: below.endswith(".parquet"))
+    parquet = storage.find(any_place, "list", lambda below: below.endswith(".parquet"))
     assert [one.below for one in parquet] == names[:3]
 
 
@@ -741,10 +741,10 @@ def test_who_was_overwritten_in_the_same_moment_is_told(ignoring: LyingServer, m
 
 
 @pytest.mark.parametrize("data", [b"", b"ours"])
-def test_a_checked_commit_is_one_like_others(place: str, data: bytes) -> None:
-    assert storage.commit_new(f"{place}/object", data, "write", check=True)
-    assert not storage.commit_new(f"{place}/object", b"theirs", "write", check=True)
-    assert storage.read_bytes(f"{place}/object", "read") == data
+def test_a_checked_commit_is_one_like_others(any_place: str, data: bytes) -> None:
+    assert storage.commit_new(f"{any_place}/object", data, "write", check=True)
+    assert not storage.commit_new(f"{any_place}/object", b"theirs", "write", check=True)
+    assert storage.read_bytes(f"{any_place}/object", "read") == data
 
 
 def test_a_trial_leaves_no_folder_behind(tmp_path: Path) -> None:

@@ -237,6 +237,8 @@ def test_every_call_survives(fault: Fault, place: str, proxy: FaultProxy) -> Non
     assert storage.exists(url)
     assert storage.read_bytes(url, "read", most=len(DATA)) == DATA
     assert storage.list_names(place, "list") == ["object"]
+    assert storage.list_folder(place, "list") == ([], ["object"])
+    assert [one.url for one in storage.find(place, "list", lambda below: True)] == [url]
     storage.replace(url, DATA[::-1], "write")
     with storage.reader(url, "read") as file:
         file.seek(10)

@@ -18,8 +18,7 @@ from esv_ray.errors import IncompleteError, JobError, SpecError
 from esv_ray.submit import polling
 from esv_ray.submit.kubernetes import jobs as kubernetes
 from esv_ray.submit.submission import Submission
-from tests.job.test_nodes import wait_for
-from tests.submit.test_submission import hears_interrupts
+from tests.support.processes import hears_interrupts, wait_until
 
 KUBECTL = """#!{python}
 import json, subprocess, sys, time
@@ -272,7 +271,7 @@ def test_an_unreachable_api_server_is_polled_again(state: Path, disk: str, monke
         threading.Thread(target=come_back, args=(before,), daemon=True).start()
 
     def come_back(before: int) -> None:
-        wait_for(lambda: calls.stat().st_size > before)
+        wait_until(lambda: calls.stat().st_size > before)
         (state / "refuse").unlink()
 
     assert kubernetes.wait("esv-trn-1", "video", away, follow=False).state == "SUCCEEDED"

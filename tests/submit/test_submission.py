@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,10 +32,12 @@ from esv_ray.submit.ray_jobs import logs as ray_logs
 from esv_ray.submit.ray_jobs import preflight
 from esv_ray.submit.status import read_status, status_lines
 from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parse_id
-from tests.job.test_exactly_once import all_of, run
-from tests.job.test_nodes import wait_for
 from tests.support.bundles import python_bundle
 from tests.support.head import PROGRAMS, free_port, ray_head
+from tests.support.jobs import all_of, esv, run
+from tests.support.processes import hears_interrupts, wait_until
+
+pytestmark = pytest.mark.xdist_group("clusters")
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,13 +60,13 @@ class Head:
             environment["HOME"] = "/nonexistent"  # where Ray would look for one
         environment |= settings or {}
         command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """A program of a user who knows the token."""
         environment = {**os.environ, "RAY_AUTH_TOKEN": self.token, "RAY_API_SERVER_ADDRESS": self.url}
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def ask(self, *arguments: str) -> str:
         """What a command that goes well says."""
@@ -92,98 +93,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 def arguments(features: str, model: str, output: Path, *options: str) -> list[str]:
     given = ["--features", features, "--model", model, "--output", str(output), "--set", "compute.unit=1"]
     return [*given, "--set", "frames=3", "--code", "tests.support.job_factories", *options]
-
-
-def test_submit_status_logs_stop_submit_again(head: Head, features: str, tmp_path: Path) -> None:
-    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
-    out = tmp_path / "My $HOME Output"
-    job = arguments(features, slow, out)
-
-    assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
-    spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
-    assert "address: auto" in spec
-    assert load_spec(yaml.safe_load(spec)).code == ("tests.support.job_factories",), "the consent goes with it"
-    wait_for(lambda: len(list((out / "videos").glob("part-*"))) >= 3)
-
-    def standing() -> dict[str, object]:
-        return json.loads(head.ask("status", "my-home-output", "--json"))  # type: ignore[no-any-return]
-
-    wait_for(lambda: standing()["state"] == "RUNNING" and standing()["progress"] is not None)
-    told = standing()
-    assert (told["job"], told["progress_of_this_attempt"]) == ("esv-my-home-output-1", True)
-    assert "40 videos" in head.ask("status", "esv-my-home-output-1")
-    again = head.esv("submit", *job)
-    assert (again.returncode, again.stdout) == (2, "")
-    assert "esv-my-home-output-1 is in use" in again.stderr
-
-    stopped = head.ask("stop", "my-home-output")
-    assert "STOPPED" in stopped
-    assert "interrupted" in stopped, "the driver had the time to say so"
-    committed = {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
-    assert 3 <= len(committed) < 40
-    assert "had already ended" in head.ask("stop", "my-home-output")
-    assert "interrupted" in head.ask("logs", "my-home-output")
-
-    (tmp_path / "quick").touch()
-    followed = head.ask("submit", *job, "--follow")
-    assert "submitted esv-my-home-output-2" in followed
-    assert followed.count("40 videos: 40 ok") == 1, "each line once"
-    assert "units resumed" in followed
-    assert "esv-my-home-output-2 SUCCEEDED" in followed
-    assert all(path.stat().st_mtime_ns == when for path, when in committed.items())
-    listed = [line.split()[:2] for line in head.ask("jobs").splitlines()]
-    assert ["esv-my-home-output-2", "SUCCEEDED"] in listed
-    assert ["esv-my-home-output-1", "STOPPED"] in listed
-    assert head.ask("logs", "-f", "my-home-output") == head.ask("logs", "my-home-output")
-
-    run(features, slow, tmp_path / "clean", "compute.unit=1", "frames=3")
-    assert all_of(out) == all_of(tmp_path / "clean")
-    assert verify_output(str(out)).problems == ()
-    other = head.esv("submit", *arguments(features, slow, tmp_path / "other"), "--name", "my-home-output")
-    assert other.returncode == 2
-    assert "the name my-home-output is in use for the output" in other.stderr
-
-
-def hears_interrupts() -> None:
-    """A shell lets what it starts in the background ignore them, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
-    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
-    out = tmp_path / "victim"
-    assert "submitted esv-victim-1" in head.ask("submit", *arguments(features, slow, out))
-    wait_for(lambda: (out / "progress.json").exists())
-
-    command = [sys.executable, "-m", "esv_ray", "logs", "-f", "victim", "--address", head.url]
-    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=hears_interrupts,
-    ) as watch:
-        assert watch.stdout is not None
-        assert watch.stderr is not None
-        assert any("videos" in line for line in watch.stdout), "as it goes on"
-        watch.send_signal(signal.SIGINT)
-        assert watch.wait(60) == 130
-        where = f"--address {head.url}"
-        told = watch.stderr.read().strip()
-        assert told == f"esv-victim-1 continues: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
-    assert json.loads(head.ask("status", "victim", "--json"))["state"] == "RUNNING"
-
-    drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
-    assert drivers
-    for pid in drivers:
-        os.kill(int(pid.name), signal.SIGKILL)
-    wait_for(lambda: "FAILED" in head.ask("status", "victim"))
-    lines = head.ask("status", "victim").splitlines()
-    assert any(line.startswith("  killed while running: ") for line in lines), lines
-    assert not any("actors" in line for line in lines)
-    assert all(len(line) < 400 for line in lines)
 
 
 class Relay:
@@ -225,26 +134,117 @@ class Relay:
             other.shutdown(socket.SHUT_WR)
 
 
-def test_a_way_that_breaks_is_gone_again(head: Head, features: str, tmp_path: Path) -> None:
-    slow = python_bundle(tmp_path / "slow", "slow", fixed=str(tmp_path / "quick"), seconds="1.5")
-    out, relay = tmp_path / "afar", Relay(head.url)
-    command = [sys.executable, "-m", "esv_ray", "submit", *arguments(features, slow, out), "--follow"]
+def parts(out: Path) -> dict[Path, int]:
+    """Return when each part of the videos table was written."""
+    return {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
+
+
+def test_submit_status_logs_stop_submit_again_over_a_way_that_breaks(head: Head, features: str, tmp_path: Path) -> None:
+    """One job: submitted, looked at, stopped; submitted again and followed, while its way to the cluster breaks."""
+    held = python_bundle(tmp_path / "held", "held", fixed=str(tmp_path / "quick"))
+    out = tmp_path / "My $HOME Output"
+    job = arguments(features, held, out)
+
+    assert "submitted esv-my-home-output-1" in head.ask("submit", *job)
+    spec = (out / "_submissions" / "esv-my-home-output-1.yaml").read_text()
+    assert "address: auto" in spec
+    assert load_spec(yaml.safe_load(spec)).code == ("tests.support.job_factories",), "the consent goes with it"
+    wait_until(lambda: len(parts(out)) >= 3 and (out / "progress.json").exists())
+    told = json.loads(head.ask("status", "my-home-output", "--json"))
+    assert (told["state"], told["job"]) == ("RUNNING", "esv-my-home-output-1")
+    assert told["progress"] is not None
+    assert told["progress_of_this_attempt"] is True
+    assert "40 videos" in head.ask("status", "esv-my-home-output-1")
+    again = head.esv("submit", *job)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "esv-my-home-output-1 is in use" in again.stderr
+
+    stopped = head.ask("stop", "my-home-output")
+    assert "STOPPED" in stopped
+    assert "interrupted" in stopped, "the driver had the time to say so"
+    committed = parts(out)
+    assert 3 <= len(committed) < 40
+    assert "had already ended" in head.ask("stop", "my-home-output")
+    assert "interrupted" in head.ask("logs", "my-home-output")
+
+    relay = Relay(head.url)
     environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
     with subprocess.Popen(
-        [*command, "--address", relay.url], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        esv("submit", *job, "--follow", "--address", relay.url),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as follow:
         assert follow.stdout is not None
-        assert any("videos" in line for line in follow.stdout)
+        before = []
+        for line in follow.stdout:
+            before.append(line)
+            if "videos" in line:
+                break
         relay.cut()
         (tmp_path / "quick").touch()
-        wait_for(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
+        wait_until(lambda: json.loads((out / "progress.json").read_text())["state"] == "done")
         assert follow.poll() is None
         relay.join()
-        told, _ = follow.communicate(timeout=120)
-        assert follow.returncode == 0, told
+        rest, _ = follow.communicate(timeout=240)
+        followed = "".join([*before, rest])
+        assert follow.returncode == 0, followed
     relay.cut()
-    assert "esv-afar-1 SUCCEEDED" in told
-    assert told.count("40 videos: 40 ok") == 1, "each line once"
+    assert "submitted esv-my-home-output-2" in followed
+    assert followed.count("40 videos: 40 ok") == 1, "each line once"
+    assert "units resumed" in followed
+    assert "esv-my-home-output-2 SUCCEEDED" in followed
+    assert all(path.stat().st_mtime_ns == when for path, when in committed.items())
+    listed = [line.split()[:2] for line in head.ask("jobs").splitlines()]
+    assert ["esv-my-home-output-2", "SUCCEEDED"] in listed
+    assert ["esv-my-home-output-1", "STOPPED"] in listed
+    assert head.ask("logs", "-f", "my-home-output") == head.ask("logs", "my-home-output")
+
+    run(features, held, tmp_path / "clean", "compute.unit=1", "frames=3")
+    assert all_of(out) == all_of(tmp_path / "clean")
+    assert verify_output(str(out)).problems == ()
+    other = head.esv("submit", *arguments(features, held, tmp_path / "other"), "--name", "my-home-output")
+    assert other.returncode == 2
+    assert "the name my-home-output is in use for the output" in other.stderr
+
+
+def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
+    held = python_bundle(tmp_path / "held", "held", fixed=str(tmp_path / "quick"))
+    out = tmp_path / "victim"
+    assert "submitted esv-victim-1" in head.ask("submit", *arguments(features, held, out))
+    wait_until(lambda: (out / "progress.json").exists())
+
+    environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
+    with subprocess.Popen(
+        esv("logs", "-f", "victim", "--address", head.url),
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interrupts,
+    ) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert any("videos" in line for line in watch.stdout), "as it goes on"
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(60) == 130
+        where = f"--address {head.url}"
+        told = watch.stderr.read().strip()
+        assert told == f"esv-victim-1 continues: esv logs -f esv-victim-1 {where}, esv stop esv-victim-1 {where}"
+    told_of = json.loads(head.ask("status", "victim", "--json"))
+    assert told_of["state"] == "RUNNING", told_of
+
+    drivers = [pid for pid in Path("/proc").iterdir() if pid.name.isdecimal() and _runs(pid, "esv-victim-1.yaml")]
+    assert drivers
+    for pid in drivers:
+        os.kill(int(pid.name), signal.SIGKILL)
+    head.ask("logs", "-f", "victim")  # until the cluster knows that it has ended
+    lines = head.ask("status", "victim").splitlines()
+    assert any("FAILED" in line for line in lines), lines
+    assert any(line.startswith("  killed while running: ") for line in lines), lines
+    assert not any("actors" in line for line in lines)
+    assert all(len(line) < 400 for line in lines)
 
 
 def test_an_address_that_is_given_is_the_one(head: Head) -> None:
@@ -315,9 +315,6 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
             arguments(features, str(hostile), tmp_path / "o1"),
             "consent to run code, got none for tests.support.factories",
         ),
-        (arguments(str(tmp_path / "none"), bundle, tmp_path / "o1"), "none was not found"),
-        (arguments(features, str(tmp_path / "none"), tmp_path / "o2"), "model.json"),
-        (arguments(features, bundle, tmp_path / "o3", "--set", "classes=[77]"), "expected ids 0..2"),
         (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
         (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected partitions (sub-directories) alone"),
         (arguments(features, bundle, tmp_path / "o4", "--partitions", "--ready", "a/b"), "--ready: expected the name"),
@@ -333,17 +330,50 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
     assert "no such job" in head.esv("status", "nobody").stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"features": "{none}"}, "none was not found"),
+        ({"model": "{none}"}, "model.json"),
+        ({"classes": [77]}, "expected ids 0..2"),
+    ],
+    ids=["features", "model", "classes"],
+)
+def test_the_check_of_the_head_tells_what_is_wrong(
+    change: dict[str, Any],
+    expected: str,
+    features: str,
+    bundle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The check as it runs on the cluster, in this process: it ends before it asks the nodes, and stores no spec."""
+    filled = {key: str(tmp_path / "none") if value == "{none}" else value for key, value in change.items()}
+    spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "o"), **filled})
+    monkeypatch.setenv(preflight.SPEC, preflight.packed(spec))
+    with pytest.raises(SystemExit) as ended:
+        preflight.main()
+    assert ended.value.code == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found = json.loads(line.removeprefix(preflight.MARK))
+    (objection,) = preflight.objections(found, preflight.versions())
+    assert objection.startswith("on the cluster: ")
+    assert expected in objection
+    assert not (tmp_path / "o").exists(), "nothing is left behind"
+
+
 def test_partitions_without_files_yet(head: Head, bundle: str, tmp_path: Path) -> None:
     (tmp_path / "daily" / "dt=1").mkdir(parents=True)
     job = arguments(str(tmp_path / "daily"), bundle, tmp_path / "none-yet", "--partitions", "--wait")
     assert "esv-none-yet-1 SUCCEEDED" in head.ask("submit", *job)
-    # Ray keeps looking after the check for some seconds after it has ended: only then is it what it stays.
-    time.sleep(5)
+    # Ray keeps looking after a check for some seconds after it has ended; those of earlier tests ended long ago.
     code = """
 from esv_ray.submit.ray_jobs.client import connect
-print([one.status.value for one in connect(None).list_jobs() if one.submission_id.startswith("check-esv-none-yet-1")])
+checks = [one for one in connect(None).list_jobs() if one.submission_id.startswith("check-esv-")]
+print({one.status.value for one in checks})
 """
-    assert head.python(code).stdout.strip() == "['SUCCEEDED']"
+    assert head.python(code).stdout.strip() == "{'SUCCEEDED'}"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +453,7 @@ def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
     assert [line.strip() for line in lines[:-1]] == [
         "running: the job is not planned yet",
         "waiting for a node",
-        "no update for 9 h 0 min: the job may have been killed; submit it again to resume it",
+        "nothing was heard of it for 9 h 0 min: it may have been killed; submit it again to resume",
     ]
 
 

@@ -159,6 +159,24 @@ def slow(fixed: str, seconds: str = "0.2") -> nn.Module:
     return made
 
 
+class Held(Slow):
+    """Quick for some calls after those of a load; then it waits until a file is there."""
+
+    free = 9
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        self.calls += 1
+        while self.calls > CALLS_OF_A_LOAD + self.free and not Path(str(self.fixed)).exists():
+            time.sleep(0.02)
+        return Linear.forward(self, subsequences)
+
+
+@esv_ray.factory
+def held(fixed: str) -> nn.Module:
+    """For jobs in which an actor has done some units and has others in flight, for as long as a test needs."""
+    return Held(fixed=fixed)
+
+
 class Fickle(Linear):
     """Draws at random, but only where nothing that is tried at a load would meet it."""
 

@@ -1,8 +1,8 @@
 """A Ray cluster of several nodes on this machine, in a process of its own: ``python -m tests.support.nodes NUMBER``.
 
 Ray reads its environment once a process; the tests' process belongs to the runtime that jobs start. This one tells the
-address and the raylets in one line of JSON, adds (`add`) or removes (`remove`) a node for every line it reads, tells
-again, and ends with its input.
+address and the raylets in one line of JSON, adds (`add`) or removes (`remove`) a node or waits until all nodes are
+there (`settle`) for every line it reads, tells again, and ends with its input.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def main(number: int) -> None:
         for line in sys.stdin:
             if line.strip() == "add":
                 add()
+            elif line.strip() == "settle":
+                cluster.wait_for_nodes(timeout=60)
             else:
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
             tell()

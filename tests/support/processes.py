@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 MARK = "ESV_TEST_MARK"
 ENDED = "esv: interrupted; run the same command again to resume"
-LONGEST_S = 120.0  # for what a loaded machine does in seconds
+LONGEST_S = 240.0  # for what a loaded machine does in seconds
 
 
 def wait_until(reached: Callable[[], object], why: str = "") -> None:
@@ -22,6 +23,11 @@ def wait_until(reached: Callable[[], object], why: str = "") -> None:
     while not reached():
         assert time.monotonic() < deadline, why
         time.sleep(0.01)
+
+
+def hears_interrupts() -> None:
+    """Take SIGINT again, in a child: what a shell starts in the background ignores it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Command:
@@ -93,15 +99,53 @@ class Command:
         return took
 
 
-def actor_pids() -> set[int]:
-    """Processes of this machine that are unit actors."""
-    pids = set()
+OURS = "ESV_TEST_PROCESS"
+"""A variable with another value in every process of the tests, inherited by all that it starts."""
+
+
+def mark_ours() -> None:
+    """Mark this process and all that it starts from now on."""
+    os.environ[OURS] = uuid4().hex
+
+
+def ours() -> Iterator[Path]:
+    """Yield the entries in /proc of this process and of all that it started, whatever tests run beside it."""
+    mark = f"{OURS}={os.environ[OURS]}".encode()
+    yield Path("/proc/self")
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                title = (entry / "cmdline").read_bytes()
-            except OSError:  # it ended meanwhile
-                continue
-            if title.startswith(b"ray::UnitActor"):
-                pids.add(int(entry.name))
+        with suppress(OSError):  # it ended meanwhile
+            if entry.name.isdecimal() and mark in (entry / "environ").read_bytes():
+                yield entry
+
+
+def actor_pids() -> set[int]:
+    """Return the processes of unit actors that descend from this one."""
+    pids = set()
+    for entry in ours():
+        with suppress(OSError):  # it ended meanwhile
+            if (entry / "cmdline").read_bytes().startswith(b"ray::UnitActor"):
+                pids.add(int(entry.resolve().name))
     return pids
+
+
+def listening() -> set[tuple[str, str]]:
+    """Return (address, port), in the kernel's hexadecimal, of the listening sockets of all that descends from this."""
+    sockets = set()
+    for entry in ours():
+        with suppress(OSError):  # it ended meanwhile
+            sockets |= {name for file in (entry / "fd").iterdir() if (name := _link(file)).startswith("socket:")}
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            columns = line.split()
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
+                address, _, port = columns[1].partition(":")
+                found.add((address, port))
+    return found
+
+
+def _link(file: Path) -> str:
+    try:
+        return str(file.readlink())
+    except OSError:  # it was closed meanwhile
+        return ""

@@ -20,6 +20,7 @@ from pathlib import Path
 import botocore.config
 import botocore.exceptions
 import botocore.session
+import fsspec
 
 START_SECONDS = 60.0
 """It is ready after one to three seconds; the rest is for a machine that is busy with other tests."""
@@ -90,6 +91,13 @@ class S3Server:
     def ended(self) -> bool:
         """Whether it ended by itself."""
         return all(process.poll() is not None for process in self._processes)
+
+
+def client(server: S3Server) -> fsspec.AbstractFileSystem:
+    """Return a client of a server, whatever the environment says."""
+    return fsspec.filesystem(
+        "s3", key=server.key, secret=server.secret, endpoint_url=server.endpoint, skip_instance_cache=True
+    )
 
 
 @contextmanager
