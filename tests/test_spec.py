@@ -12,11 +12,10 @@ import fsspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.spec import (
-    ClusterSpec,
     ComputeSpec,
     EstimatorSpec,
     JobSpec,
@@ -27,10 +26,10 @@ from esv_ray.spec import (
     load_train_spec,
     top_k,
 )
+from tests.support.specs import SECTIONS, at
 
 NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}
 TEXT = "features: /data/f\nmodel: /data/m\noutput: /data/o\n"
-SECTIONS: Mapping[str, type[BaseModel]] = {"estimator": EstimatorSpec, "compute": ComputeSpec, "cluster": ClusterSpec}
 
 
 def refusal(source: str | Mapping[str, Any] | None, *overrides: str, kind: type[EsvError] = SpecError) -> str:
@@ -41,13 +40,6 @@ def refusal(source: str | Mapping[str, Any] | None, *overrides: str, kind: type[
     assert text.splitlines() == [text], text
     assert type(caught.value) is kind, repr(caught.value)
     return text
-
-
-def at(spec: object, key: str) -> object:
-    """The value of a dotted key."""
-    for name in key.split("."):
-        spec = getattr(spec, name)
-    return spec
 
 
 # --- what is taken

@@ -18,7 +18,7 @@ from esv_ray.spec_yaml import read_plain, read_value, write_plain, write_text
 from esv_ray.submit.kubernetes.manifest_yaml import read_objects
 from esv_ray.submit.ray_jobs.preflight import packed
 from esv_ray.submit.submission import spec_text
-from tests.test_spec import SECTIONS, at
+from tests.support.specs import SECTIONS, at
 
 JOB = "features: /f\nmodel: /m\noutput: /o\n"
 TRAIN = "features: /f\noutput: /o\n"

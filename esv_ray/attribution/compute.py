@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.requests import Requests, plan_requests
+from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
 from esv_ray.output.ranges import ranges_of, value_faults
 from esv_ray.output.results import Computed, InputRows, Missing, UnitTables, choose_classes, unit_tables
-
-if TYPE_CHECKING:
-    from esv_ray.attribution.workplace import Workplace
 
 _T = TypeVar("_T")
 

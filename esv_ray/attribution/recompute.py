@@ -18,7 +18,8 @@ import torch
 from esv_ray.attribution.compared import VideoValues, differences, same_bits, values_of
 from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.planning import keys_of
-from esv_ray.attribution.workplace import Workplace, open_workplace, rows_of
+from esv_ray.attribution.unit import rows_of
+from esv_ray.attribution.workplace import Workplace, open_workplace
 from esv_ray.core.keyed import derive_key, mix64, permutation
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.input.features import FeatureRows

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
-from esv_ray.attribution.workplace import OpenWorkplace, row_counts
+from esv_ray.attribution.unit import row_counts, run_unit
+from esv_ray.attribution.workplace import OpenWorkplace
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
 from esv_ray.job.result import JobResult
-from esv_ray.job.work import Finished
+from esv_ray.job.work import Finished, RunUnit
 from esv_ray.output.finish import finish_job
 from esv_ray.spec import ClusterSpec, JobSpec
 
@@ -42,6 +43,11 @@ class AttributionPlan:
         """Opens an actor's workplace."""
         manifest = self.job.manifest
         return OpenWorkplace(self.job.spec, manifest.job, str(manifest.model["digest"]))
+
+    @property
+    def run_unit(self) -> RunUnit:
+        """Reads, computes and commits a unit."""
+        return run_unit
 
     def finish(self, expected: Collection[str]) -> Finished:
         """Count what is committed, and write _SUCCESS if that is every unit."""

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import torch
 
 from esv_ray.attribution.planning import plan_job
-from esv_ray.attribution.workplace import open_workplace, run_unit
+from esv_ray.attribution.unit import run_unit
+from esv_ray.attribution.workplace import open_workplace
 from esv_ray.bench.setting import Setting, random_heads
 from esv_ray.core.estimator import Estimator
 from esv_ray.job.scheduling.scheduler import Task

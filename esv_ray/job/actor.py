@@ -12,7 +12,7 @@ import torch
 
 from esv_ray.errors import EsvError, StorageError, one_line
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.job.work import Unit, UnitFault, UnitReport, Workplace
+from esv_ray.job.work import RunUnit, Unit, UnitFault, UnitReport, Workplace
 from esv_ray.parallel import DaemonThreads
 
 
@@ -23,15 +23,18 @@ class UnitActor:
     on which thread computed them.
     """
 
-    def __init__(self, open_workplace: Callable[[str], Workplace], threads: int, device: str) -> None:
+    def __init__(
+        self, open_workplace: Callable[[str], Workplace], run_unit: RunUnit, threads: int, device: str
+    ) -> None:
         """Keep the arguments; `ready` opens the workplace, so that its errors reach the caller.
 
         Args:
             open_workplace: opens the workplace on a device (`WorkPlan.open_workplace`).
+            run_unit: runs a unit at the workplace (`WorkPlan.run_unit`).
             threads: torch threads.
             device: torch device.
         """
-        self._open_workplace = open_workplace
+        self._open_workplace, self._run_unit = open_workplace, run_unit
         self._device = device
         self._compute = DaemonThreads(1, "esv-compute", partial(torch.set_num_threads, threads))
         self._workplace: Workplace | None = None
@@ -45,7 +48,7 @@ class UnitActor:
         """Run a unit, after `ready`. Errors are returned, not raised, because not every exception can be pickled."""
         assert self._workplace is not None, "the driver gives work to ready actors only"
         try:
-            return self._workplace.run(unit, task, retried=retried, compute=self._compute)
+            return self._run_unit(self._workplace, unit, task, retried=retried, compute=self._compute)
         # Whatever a model raises must cost its video and nothing else; sys.exit would end a job in this process with 0.
         except (Exception, SystemExit) as error:
             return fault_of(error, device_lost=self._device != "cpu" and not isinstance(error, EsvError))

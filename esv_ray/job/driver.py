@@ -105,7 +105,7 @@ def _run_in_process(run: Run) -> None:
     """Run all units without Ray: the actor is a plain object, and threads of this process replace Ray's."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     shape = shape_of(run.work.cluster, run.work.threads, [this_machine()])
-    actor = UnitActor(run.plan.open_workplace, run.work.threads, shape.device)
+    actor = UnitActor(run.plan.open_workplace, run.plan.run_unit, run.work.threads, shape.device)
     scheduler = run.scheduler
     pool = DaemonThreads(MOST_IN_FLIGHT, "esv-unit")
     running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}

@@ -116,10 +116,20 @@ class Workplace(Protocol):
     def heartbeat(self) -> Heartbeat:
         """Counts progress."""
 
-    def run(self, unit: Any, task: Task, *, retried: Sequence[int] | None, compute: Executor) -> UnitReport:
-        """Compute and commit a unit, or compute some of its rows without committing them (`Task.probe`).
+    def stop(self) -> None:
+        """Make running units end soon, without a commit."""
+
+
+class RunUnit(Protocol):
+    """Computes and commits a unit, or computes some of its rows without committing them (`Task.probe`)."""
+
+    def __call__(
+        self, place: Any, unit: Any, task: Task, *, retried: Sequence[int] | None, compute: Executor
+    ) -> UnitReport:
+        """Run a unit.
 
         Args:
+            place: the workplace that the plan opened.
             unit: one of the plan's units.
             task: what to do with it.
             retried: rows of the committed unit to compute again; None: the unit is not committed yet.
@@ -129,9 +139,6 @@ class Workplace(Protocol):
             EsvError: the input changed or the storage refuses; the unit is not committed.
             Exception: whatever the computation raises.
         """
-
-    def stop(self) -> None:
-        """Make running units end soon, without a commit."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,10 @@ class WorkPlan(Protocol):
     @property
     def open_workplace(self) -> Callable[[str], Workplace]:
         """Opens the workplace of an actor on a torch device; sent to actors by pickle."""
+
+    @property
+    def run_unit(self) -> RunUnit:
+        """Runs a unit at a workplace; sent to actors by pickle."""
 
     def finish(self, expected: Collection[str]) -> Finished:
         """Count what is committed, and mark the output as finished if that is every unit.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +33,12 @@ def test_explaining_imports_no_ray() -> None:
     code = "import esv_ray, sys; esv_ray.explain; esv_ray.load_model; esv_ray.load_spec; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.xdist_group("kept")
+def test_groups_of_tests_stay_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist marks a group in the id of a test; not every version of pytest lets it."""
+    assert request.node.nodeid.endswith("@kept") == ("PYTEST_XDIST_WORKER" in os.environ)
 
 
 def test_top_level() -> None:

@@ -169,7 +169,7 @@ def test_the_command_says_what_is_missing(features: str, bundle: str, tmp_path: 
     (out / "_SUCCESS").unlink()
     parts(out, "attributions")[3].unlink()
     with pytest.MonkeyPatch.context() as patch:  # what the next run commits is removed again
-        patch.setattr("esv_ray.attribution.workplace.commit_unit", lambda *arguments: None)
+        patch.setattr("esv_ray.attribution.unit.commit_unit", lambda *arguments: None)
         told = attribute(features, bundle, out)
     assert told.exit_code == 1, told.output
     assert (
@@ -544,7 +544,7 @@ def test_units_that_another_driver_committed_are_not_computed(
             done.append(0)
             done[0] = run(features, bundle, out).exit_code
 
-    monkeypatch.setattr("esv_ray.attribution.workplace.commit_unit", noting(commit_unit, computed))
+    monkeypatch.setattr("esv_ray.attribution.unit.commit_unit", noting(commit_unit, computed))
     result = run(features, bundle, out, report=other)
     assert done == [0]
     assert (result.exit_code, result.counts.rows) == (0, 40)

@@ -373,7 +373,7 @@ def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     assert "dt=1/late.parquet" in nightly.why["dt=1"]
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("runtime")
 def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     """The summary; exit codes; names as a terminal may be given them."""
     (daily / "dt=2").rename(daily / "dt=\x1b[31m")
@@ -404,7 +404,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     assert esv("--ready", "x").returncode == 2
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("runtime")
 def test_one_runtime_and_a_new_one_after_a_problem(
     daily: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

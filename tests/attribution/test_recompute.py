@@ -20,9 +20,9 @@ from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import fingerprint
 from tests.conftest import make_heads, make_prior, make_table
-from tests.output.test_verify import Output, setting, with_defects
 from tests.support.bundles import large_bundle, python_bundle
 from tests.support.jobs import run
+from tests.support.outputs import Output, setting, with_defects
 
 KINDS = {
     "exact": ("estimator.kind=exact", "frames=[3,5]", "short=skip"),
@@ -241,7 +241,7 @@ def test_options_that_go_with_it(job: Path) -> None:
     for option in (["--code", "tests"], ["--model", "x"]):
         told = esv(str(job), *option)
         assert told.exit_code == 2
-        assert "go with --recompute" in told.output
+        assert "require --recompute" in told.output
     assert esv(str(job), "--recompute", "0").exit_code == 2
     told = esv(str(job), "--recompute", "2")
     assert told.exit_code == 0, told.output

@@ -15,8 +15,9 @@ import pytest
 import esv_ray
 from esv_ray.attribution.planning import plan_job
 from esv_ray.attribution.requests import plan_requests
+from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.work import run_job
-from esv_ray.attribution.workplace import open_workplace, run_unit
+from esv_ray.attribution.workplace import open_workplace
 from esv_ray.core.exact import attribution, plan
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.input.features import decode_rows

@@ -17,25 +17,7 @@ from click.testing import CliRunner
 
 from esv_ray import cli
 from tests.conftest import FILES, make_table
-
-HERE = ["--set", "cluster.actors=0"]
-
-
-def run(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Return the exit code, standard output and standard error of `esv ARGUMENTS`."""
-    monkeypatch.setattr(sys, "argv", ["esv", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    stdout = capsys.readouterr()
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code, stdout.out, stdout.err
-
-
-@pytest.fixture
-def esv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """A function that runs a command: `esv("attribute", ...)` -> (code, out, err)."""
-    return lambda *arguments: run(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+from tests.support.command import HERE
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.test_cli import HERE, esv  # noqa: F401
 from tests.conftest import make_heads, make_prior, make_table
+from tests.support.command import HERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out"
     arguments = [*places(features, bundle, out), *HERE, "--set", "frames=[2,5]"]
     code, stdout, err = esv("plan", *arguments)
@@ -65,7 +65,7 @@ def documented_keys() -> set[str]:
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
-def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "features"
     folder.mkdir()
     for name in "ab":
@@ -82,7 +82,7 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
     assert leaves == documented_keys()
 
 
-def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty").mkdir()
     pq.write_table(make_table([3]).slice(0, 0), tmp_path / "empty" / "a.parquet")
     code, stdout, _ = esv("plan", *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
@@ -96,7 +96,7 @@ def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_pa
     assert r"\x1b[31mred\nline\x07" in stdout
 
 
-def test_other_actors_and_other_measurements(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_other_actors_and_other_measurements(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     arguments = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
     assert json.loads(esv("plan", *arguments, "--actors", "3", "--json")[1])["time"]["actors"] == 3
     bench = tmp_path / "bench.json"
@@ -123,7 +123,7 @@ def test_other_actors_and_other_measurements(esv, features: str, bundle: str, tm
     ],
 )
 def test_invalid_requests_give_one_line_and_code_2(  # type: ignore[no-untyped-def]
-    esv,  # noqa: F811
+    esv,
     extra: list[str],
     expected: str,
     features: str,
@@ -137,7 +137,7 @@ def test_invalid_requests_give_one_line_and_code_2(  # type: ignore[no-untyped-d
     assert not (tmp_path / "out").exists()
 
 
-def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     arguments = [*places(features, bundle, tmp_path / "out"), *HERE]
     assert esv("attribute", *arguments, "--set", "frames=2")[0] == 0
     refused = esv("attribute", *arguments, "--set", "frames=3")
@@ -147,7 +147,7 @@ def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) 
     assert (code, "missing --model, --output" in err) == (2, True)
 
 
-def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from esv_ray.models.bundle import save_heads
 
     save_heads(str(tmp_path / "model"), make_heads(feature_dim=12, n_classes=9, n_max=4), make_prior(9))

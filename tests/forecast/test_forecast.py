@@ -27,17 +27,12 @@ from esv_ray.forecast.warnings import warnings
 from esv_ray.input.files import list_files
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.models.bundle import save_heads
-from esv_ray.spec import JobSpec, load_spec
+from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_model, make_prior, make_table
 from tests.support.bundles import python_bundle
-from tests.support.job_factories import CONSENT
+from tests.support.forecasts import job, same_lengths
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo"
-
-
-def job(features: str, bundle: str, output: Path | str, *overrides: str) -> JobSpec:
-    spec = {"features": features, "model": bundle, "output": str(output)}
-    return load_spec(spec, ["cluster.actors=0", CONSENT, *overrides])
 
 
 def evaluations_of(output: Path | str) -> int:
@@ -47,17 +42,6 @@ def evaluations_of(output: Path | str) -> int:
 
 def bytes_of(output: Path) -> int:
     return sum(path.stat().st_size for path in output.glob("*/part-*"))
-
-
-def same_lengths(path: Path, *, lengths: tuple[int, ...], rows: int, n_classes: int | None = 3) -> str:
-    """Write a table whose row groups have videos of one length each."""
-    tables = [
-        make_table([t] * rows, prefix=f"v{index}-", seed=index, n_classes=n_classes) for index, t in enumerate(lengths)
-    ]
-    with pq.ParquetWriter(path, tables[0].schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-    return str(path)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from esv_ray.forecast.measure import MOST_S, measure_here
 from esv_ray.forecast.throughput import Timings
 from esv_ray.spec import load_spec
 from tests.conftest import make_model
-from tests.forecast.test_forecast import job, same_lengths
 from tests.support.bundles import python_bundle
+from tests.support.forecasts import job, same_lengths
 
 
 class Machine:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from esv_ray import storage
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.job.work import Finished, Heartbeat, RowCounts, UnitReport
+from esv_ray.job.work import Finished, Heartbeat, RowCounts, RunUnit, UnitReport
 from esv_ray.output.publish import File, checksum, publish, replace
 from esv_ray.spec import ClusterSpec
 
@@ -67,6 +67,10 @@ class Squares:
     def open_workplace(self) -> Callable[[str], Desk]:
         return partial(Desk, self)
 
+    @property
+    def run_unit(self) -> RunUnit:
+        return run_unit
+
     def plan(self, *, retry_failed: bool, actor_memory: Callable[[], int]) -> Squares:
         assert actor_memory() > 0
         failed = {unit.index: self.mark(unit)["failed"] for unit in self.units if self.is_committed(unit)}
@@ -109,26 +113,27 @@ class Desk:
     device: str
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
-    def run(self, unit: Numbers, task: Task, *, retried: Sequence[int] | None, compute: Executor) -> UnitReport:
-        work, to_do = self.work, list(range(unit.rows) if retried is None else retried)
-        if task.probe is None and retried is None and work.is_committed(unit):
-            return UnitReport(already_committed=True)
-        failed = {to_do[row] for row, _ in task.poisoned}
-        asked = to_do if task.probe is None else to_do[slice(*task.probe)]
-        rows = [row for row in (asked if task.probe else range(unit.rows)) if row not in failed]
-        squares = compute.submit(lambda: [work.value(unit.index * unit.rows + row) for row in rows]).result()
-        self.heartbeat.beat()
-        if task.probe is not None:
-            return UnitReport()
-        tables = [File(work.url(name, unit), json.dumps(values).encode(), "write") for name, values in
-                  (("rows", rows), ("squares", squares))]  # fmt: skip
-        sums = [checksum(table.data) for table in tables]
-        mark = File(work.url("marks", unit), json.dumps({"failed": sorted(failed), "sums": sums}).encode(), "write")
-        if retried is None:
-            publish(tables, mark, marked=lambda: work.mark(unit)["sums"], check_owner=lambda data, url: None)  # type: ignore[return-value, arg-type]
-        else:
-            replace(tables, mark)
-        return UnitReport(RowCounts(len(to_do), len(to_do) - len(failed), 0, len(failed)))
-
     def stop(self) -> None:
         """Nothing runs for long."""
+
+
+def run_unit(place: Desk, unit: Numbers, task: Task, *, retried: Sequence[int] | None, compute: Executor) -> UnitReport:
+    work, to_do = place.work, list(range(unit.rows) if retried is None else retried)
+    if task.probe is None and retried is None and work.is_committed(unit):
+        return UnitReport(already_committed=True)
+    failed = {to_do[row] for row, _ in task.poisoned}
+    asked = to_do if task.probe is None else to_do[slice(*task.probe)]
+    rows = [row for row in (asked if task.probe else range(unit.rows)) if row not in failed]
+    squares = compute.submit(lambda: [work.value(unit.index * unit.rows + row) for row in rows]).result()
+    place.heartbeat.beat()
+    if task.probe is not None:
+        return UnitReport()
+    tables = [File(work.url(name, unit), json.dumps(values).encode(), "write") for name, values in
+              (("rows", rows), ("squares", squares))]  # fmt: skip
+    sums = [checksum(table.data) for table in tables]
+    mark = File(work.url("marks", unit), json.dumps({"failed": sorted(failed), "sums": sums}).encode(), "write")
+    if retried is None:
+        publish(tables, mark, marked=lambda: work.mark(unit)["sums"], check_owner=lambda data, url: None)  # type: ignore[return-value, arg-type]
+    else:
+        replace(tables, mark)
+    return UnitReport(RowCounts(len(to_do), len(to_do) - len(failed), 0, len(failed)))

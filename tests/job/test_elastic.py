@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,12 +21,15 @@ UNEVEN = ("compute.unit=20", "compute.batch=1", "frames=3")
 
 
 @pytest.fixture
-def growing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # the driver, too, keeps to loopback
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", token_hex(32))
-    # A short name: the paths of Ray's sockets have a bound.
-    with autoscaled_cluster(tmp_path_factory.mktemp("as"), 2) as address:
+    # A short path: those of Ray's sockets have a limit.
+    with (
+        TemporaryDirectory(prefix="as-", ignore_cleanup_errors=True) as folder,
+        autoscaled_cluster(Path(folder), 2) as address,
+    ):
         yield address
 
 

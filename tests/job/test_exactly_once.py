@@ -17,7 +17,7 @@ from tests.support.bundles import python_bundle
 from tests.support.jobs import all_of, attribute, esv, run
 from tests.support.killed import Killed, Mortal
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.xdist_group("jobs")
 
 OPTIONS = ("compute.unit=10", "frames=[2,9]", "estimator.m=6")
 

@@ -16,7 +16,7 @@ from esv_ray.job.on_ray.limits import check_limits
 from tests.support.jobs import attribute
 from tests.support.processes import Command
 
-pytestmark = pytest.mark.xdist_group("limits")  # of one user, who has processes of one test at a time
+pytestmark = pytest.mark.xdist_group("nobody")  # of one user, who has processes of one test at a time
 
 WITHOUT = "or set cluster.actors to 0, which needs no Ray"
 UNDER = """

@@ -25,7 +25,7 @@ from tests.support.bundles import python_bundle
 from tests.support.jobs import all_of, attribute, run
 from tests.support.processes import Command
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.xdist_group("runtime")
 
 OPTIONS = ("compute.unit=1", "frames=3")
 KILL = signal.SIGKILL
@@ -134,11 +134,11 @@ from pathlib import Path
 from esv_ray import signals
 from esv_ray.job.on_ray import local_runtime
 from esv_ray.job.on_ray.runtime import ray_runtime
-from esv_ray.spec import load_spec
+from esv_ray.spec import ClusterSpec
 local_runtime._STUCK_S = 1.0
 signals.install(); signals.started()
 told = lambda code: Path(sys.argv[1]).write_text(str(code))
-with signals.last_act(told), ray_runtime(load_spec({"features": "f", "model": "m", "output": "o"})):
+with signals.last_act(told), ray_runtime(ClusterSpec(), 1):
     import ray
     from ray._private import worker
     os.kill(worker._global_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.jobs import all_of, attribute, esv, files_of, run
 from tests.support.s3_server import S3Server, client, s3_server
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.xdist_group("jobs")
 
 ROOT = "s3-jobs"  # the server of the session has other tests' objects, too
 OPTIONS = ("compute.unit=2", "frames=[4,9]", "estimator.m=40")

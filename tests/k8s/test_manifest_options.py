@@ -17,7 +17,7 @@ from esv_ray.submit.kubernetes.manifest_options import check_cron, check_locatio
 from esv_ray.submit.kubernetes.manifests import render
 from esv_ray.submit.submission import next_id
 from tests.k8s.rules import pods
-from tests.k8s.test_manifests import K8S, SPEC, one
+from tests.support.manifests import K8S, SPEC, one
 
 
 def test_a_schedule_does_not_collide_with_manual_attempts() -> None:

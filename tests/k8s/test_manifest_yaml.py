@@ -15,7 +15,7 @@ from esv_ray.spec import load_spec
 from esv_ray.spec_yaml import read_plain
 from esv_ray.submit.kubernetes.manifest_yaml import as_yaml, read_objects
 from esv_ray.submit.kubernetes.manifests import render
-from tests.k8s.test_manifests import K8S, SPEC, one
+from tests.support.manifests import K8S, SPEC, one
 
 TEXTS = ["12e5678", "1e3", "0o10", "010", "08", "y", "n", "yes", "on", "1_0", "12:30", "2020-01-01", ".5", "=", "~", ""]
 

@@ -14,10 +14,9 @@ from esv_ray.errors import SpecError
 from esv_ray.spec import load_spec
 from esv_ray.submit.kubernetes.manifests import build, render, scheduled
 from tests.k8s.rules import CRD, Object, by_schema, pods, problems
+from tests.support.manifests import K8S, SPEC, one
 
-K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = ["base", *(f"overlays/{path.parent.name}" for path in sorted(K8S.glob("overlays/*/kustomization.yaml")))]
-SPEC = load_spec({"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/o"})
 
 
 def built(folder: str) -> list[Object]:
@@ -51,10 +50,6 @@ def test_rayjobs_keep_the_definition(folder: str) -> None:
     rayjob["spec"]["backoffLimits"] = 3
     rayjob["spec"]["ttlSecondsAfterFinished"] = "1h"
     assert len(list(by_schema(rayjob))) == 3, "two fields that are unknown, and a text for a number"
-
-
-def one(objects: list[Object], kind: str, name: str | None = None) -> Object:
-    return next(it for it in objects if it["kind"] == kind and name in (None, it["metadata"]["name"]))
 
 
 def worker(objects: list[Object]) -> Object:
@@ -100,7 +95,7 @@ PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
     (_set(container, "image", "esv-ray"), "image without a tag"),
     (_set(container, "image", "registry:5000/esv-ray:latest"), "image without a tag"),
     (lambda o: container(o)["env"].append({"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}), "in plain text"),
-    (_set(lambda o: one(o, "ConfigMap")["data"], "more", "key: AKIA" + "A" * 16), "held a key"),
+    (_set(lambda o: one(o, "ConfigMap")["data"], "more", "key: AKIA" + "A" * 16), "contain a key"),
     (
         _add({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}}),
         "a secret in plain text",
@@ -125,24 +120,24 @@ PLANTED: list[tuple[Callable[[list[Object]], None], str]] = [
     (_set(lambda o: container(o)["resources"]["requests"], "memory", "1Gi"), "memory requested and limited differ"),
     (_drop(lambda o: worker(o)["spec"], "automountServiceAccountToken"), "is left open"),
     (_set(lambda o: cluster(o)["authOptions"], "mode", "disabled"), "no token authentication"),
-    (_drop(lambda o: cluster(o)["headGroupSpec"]["rayStartParams"], "num-cpus"), "the head computes"),
+    (_drop(lambda o: cluster(o)["headGroupSpec"]["rayStartParams"], "num-cpus"), "the head runs work"),
     (_set(lambda o: one(o, "RayJob")["spec"], "shutdownAfterJobFinishes", False), "the cluster is not deleted"),
-    (_set(lambda o: worker(o)["spec"], "restartPolicy", "Always"), "wants restartPolicy Never"),
+    (_set(lambda o: worker(o)["spec"], "restartPolicy", "Always"), "requires restartPolicy Never"),
     (_set(lambda o: cluster(o)["autoscalerOptions"]["volumeMounts"][2], "mountPath", "/else"), "no token for the API"),
-    (_set(lambda o: one(o, "RayJob")["metadata"], "name", "esv-" + "x" * 44), "longer than 47 signs"),
-    (_set(lambda o: one(o, "RayJob")["metadata"]["labels"], "kueue.x-k8s.io/queue-name", "q"), "begin suspended"),
+    (_set(lambda o: one(o, "RayJob")["metadata"], "name", "esv-" + "x" * 44), "longer than 47 characters"),
+    (_set(lambda o: one(o, "RayJob")["metadata"]["labels"], "kueue.x-k8s.io/queue-name", "q"), "start suspended"),
     (_set(lambda o: container(o)["envFrom"], 0, {"secretRef": {"name": "mine"}}), "no Secret mine"),
     (lambda o: container(o)["env"].append({"name": "A", "valueFrom": FROM_OTHER}), "no ConfigMap other"),
     (_set(lambda o: worker(o)["spec"], "serviceAccountName", "nobody"), "no ServiceAccount nobody"),
     (lambda o: o.remove(one(o, "ConfigMap")), "no ConfigMap esv-spec"),
-    (lambda o: one(o, "NetworkPolicy", "esv-names-and-storage")["spec"]["egress"].pop(0), "let no DNS through"),
+    (lambda o: one(o, "NetworkPolicy", "esv-names-and-storage")["spec"]["egress"].pop(0), "allow no DNS"),
     (lambda o: one(o, "NetworkPolicy", "esv-submitter")["spec"]["egress"].pop(1), "submitter: policies restrict"),
     (
         _set(lambda o: one(o, "NetworkPolicy", "esv-job-server")["spec"], "podSelector", {"matchLabels": {"a": "b"}}),
         "selects no pod",
     ),
     (_set(lambda o: to_head(o)["podSelector"]["matchLabels"], "esv-ray.dev/component", "haed"), "selects no pod"),
-    (_set(lambda o: one(o, "ConfigMap")["data"], "job.yaml", "features: f\n"), "is no job spec"),
+    (_set(lambda o: one(o, "ConfigMap")["data"], "job.yaml", "features: f\n"), "is not a valid job spec"),
     (_set(lambda o: one(o, "ServiceAccount"), "automount", True), "automount"),
     (_set(lambda o: one(o, "NetworkPolicy")["spec"], "policyTypes", "Egress"), "policyTypes"),
 ]

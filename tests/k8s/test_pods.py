@@ -11,7 +11,7 @@ import pytest
 from esv_ray.errors import SpecError
 from esv_ray.submit.kubernetes.manifests import render
 from esv_ray.submit.kubernetes.pods import quantity, worker_pods
-from tests.k8s.test_manifests import K8S, SPEC
+from tests.support.manifests import K8S, SPEC
 
 
 def group(resources: object = None, params: object = None, **keys: object) -> dict[str, Any]:

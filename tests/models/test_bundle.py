@@ -30,6 +30,7 @@ from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import Explanation, explain
 from tests.conftest import make_heads, make_prior
 from tests.support import factories
+from tests.support.model_bundles import edit, python_bundle, refusal
 from tests.support.oracle import Game, esv_by_orders, module_game, multiscale_game
 from tests.support.s3_server import S3Server
 
@@ -105,12 +106,6 @@ def saved(folder: Path, **shape: Any) -> str:
     return url
 
 
-def edit(url: str, **keys: Any) -> None:
-    """Put other values into model.json."""
-    path = Path(url, "model.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
-
-
 def edit_tensors(url: str, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], name: str = HEAD) -> None:
     path = Path(url, name)
     path.write_bytes(safetensors.torch.save(change(safetensors.torch.load(path.read_bytes()))))
@@ -122,25 +117,6 @@ def with_value(name: str, value: float) -> Callable[[dict[str, Tensor]], dict[st
         return state
 
     return change
-
-
-def refusal(url: str, kind: type[EsvError] = ModelError, code: str = "tests") -> str:
-    """The message, one line, with which a bundle is refused."""
-    with pytest.raises(EsvError) as caught:
-        load_model(url, code=code)
-    text = str(caught.value)
-    assert text.splitlines() == [text], text
-    assert type(caught.value) is kind, repr(caught.value)
-    return text
-
-
-def python_bundle(folder: Path, factory: object, *, n_classes: int = 3, **keys: Any) -> str:
-    folder.mkdir(exist_ok=True)
-    manifest = {"format": 1, "kind": "python", "feature_dim": 4, "n_classes": n_classes, "factory": factory, **keys}
-    (folder / "model.json").write_text(json.dumps(manifest))
-    rows = [f"{index},{p}" for index, p in enumerate(make_prior(n_classes).tolist())]
-    (folder / "prior.csv").write_text("\n".join(["class,prior", *rows]) + "\n")
-    return str(folder)
 
 
 # --- what is saved is what is loaded

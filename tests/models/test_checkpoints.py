@@ -26,7 +26,7 @@ from esv_ray.models.sources.checkpoint_names import Beside
 from esv_ray.models.sources.checkpoints import read_checkpoint
 from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
-from tests.models.test_play_fair import CLASSES, PRIOR, imported, refusal, state_of, written
+from tests.support.play_fair import CLASSES, PRIOR, imported, refusal, state_of, written
 
 TRN, DEEP, MTRN, TSN = (state_of(f"{name}.pth") for name in ("trn_1_frames", "deep_1_frames", "mtrn_4_frames", "tsn"))
 State = dict[str, Tensor]

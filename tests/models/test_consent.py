@@ -17,7 +17,7 @@ import esv_ray
 from esv_ray.consent import check_packages, covers, is_factory
 from esv_ray.errors import EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
-from tests.models.test_bundle import edit, python_bundle, refusal
+from tests.support.model_bundles import edit, python_bundle, refusal
 
 PACKAGE = "esv_zoo"  # a package that these tests make
 ZOO = """

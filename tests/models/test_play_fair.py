@@ -17,14 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from esv_ray.errors import DataError, EsvError, ModelError
+from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
 from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
+from tests.support.play_fair import CLASSES, PRIOR, imported, refusal, state_of, written
 
-PRIOR = str(FILES / "class-priors.csv")
-CLASSES = str(FILES / "classes.csv")
 TRN = tuple(f"trn_{s}_frames.pth" for s in (1, 2, 3, 4))
 DEEP = tuple(f"deep_{s}_frames.pth" for s in (1, 2, 3))
 MTRN, TSN = ("mtrn_4_frames.pth",), ("tsn.pth",)
@@ -41,37 +40,6 @@ def videos() -> dict[str, npt.NDArray[np.float32]]:
         uids = [uid.decode() for uid in group["uids"][:]]
         rows = [np.asarray(row, np.float32).reshape(-1, dim) for row in group["features"][:]]
     return {uid: row[expected[f"frames.{uid}"]] for uid, row in zip(uids, rows, strict=True)}
-
-
-def imported(out: Path, *names: str, **options: Any) -> str:
-    """The bundle of some of the authors' files."""
-    import_play_fair([str(FILES / name) for name in names], prior=PRIOR, out=str(out), **options)
-    return str(out)
-
-
-def state_of(name: str) -> dict[str, Tensor]:
-    content = torch.load(FILES / name, weights_only=True)
-    state: dict[str, Tensor] = content["model"] if "model" in content else content["state_dict"]
-    return state
-
-
-def written(path: Path, content: object, **options: Any) -> str:
-    torch.save(content, path, **options)
-    return str(path)
-
-
-def refusal(
-    tmp_path: Path, *checkpoints: str, prior: str = PRIOR, kind: type[EsvError] = ModelError, **options: Any
-) -> str:
-    """The message, one line, with which an import is refused, nothing having been written."""
-    out = tmp_path / "refused"
-    with pytest.raises(EsvError) as caught:
-        import_play_fair(checkpoints, prior=prior, out=str(out), **options)
-    text = str(caught.value)
-    assert text.splitlines() == [text], text
-    assert type(caught.value) is kind, repr(caught.value)
-    assert not out.exists()
-    return text
 
 
 # --- the recorded numbers

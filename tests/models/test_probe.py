@@ -19,8 +19,8 @@ from esv_ray.models import probe
 from esv_ray.models.bundle import load_model
 from esv_ray.models.probe import check_modules, check_repeatable
 from tests.conftest import make_prior
-from tests.models.test_bundle import python_bundle, refusal
 from tests.support.factories import MeanLinear
+from tests.support.model_bundles import python_bundle, refusal
 
 Forward = Callable[[Any, Tensor], Any]
 

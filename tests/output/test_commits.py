@@ -23,7 +23,7 @@ from esv_ray.output.committed import committed_units, is_committed, read_mark
 from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.results import InputRows, Missing, unit_tables
 from esv_ray.output.unit_files import Origin, UnitFiles, unit_files
-from tests.output.test_results import computed
+from tests.support.results import computed
 
 UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
 ORIGIN = Origin("job", "footer", UNIT.covers)
@@ -85,7 +85,7 @@ def test_replacing_a_unit(output: str) -> None:
 
 def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
     storage.replace(videos_url(output, UNIT), b"torn", "write")
-    with pytest.raises(DataError, match="expected a Parquet file"):
+    with pytest.raises(DataError, match="not readable as Parquet"):
         read_mark(output, UNIT, "job")
 
 

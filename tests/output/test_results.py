@@ -34,9 +34,7 @@ from esv_ray.output.unit_files import (
     origin_of,
     unit_files,
 )
-
-C = 4
-
+from tests.support.results import computed
 
 Results = tuple[InputRows, list[Computed], list[Missing]]
 
@@ -58,25 +56,6 @@ def inputs(ids: Sequence[str], labels: Sequence[int | None], n_frames: Sequence[
         np.array([label or 0 for label in labels], np.int32),
         np.array([label is not None for label in labels], bool),
         np.array(n_frames, np.int32),
-    )
-
-
-def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, seed: int, stderr: bool) -> Computed:
-    """Random numbers in the shape of a result: of each row the kept classes."""
-    rng = np.random.default_rng(seed)
-    pairs = np.array([(b, c) for b, kept in enumerate(classes) for c in kept], np.int64).reshape(-1, 2)
-    return Computed(
-        rows=np.array(rows, np.int64),
-        scores=rng.random((len(rows), C)).astype(np.float32),
-        gaps=rng.random(len(rows)).astype(np.float32) * np.float32(1e-6),
-        frame_index=np.arange(n, dtype=np.int32) * 3 + np.arange(len(rows), dtype=np.int32)[:, None],
-        pairs=pairs,
-        esv=rng.standard_normal((len(pairs), n)).astype(np.float32),
-        stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
-        exact=not stderr,
-        evaluations=2**n - 1,
-        iterations=4 if stderr else 0,
-        met=rng.random(len(rows)) < 0.5 if stderr else None,
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.attribution.unit import row_counts
 from esv_ray.attribution.work import run_job
-from esv_ray.attribution.workplace import row_counts
 from esv_ray.errors import DataError
 from esv_ray.job.result import JobResult
 from esv_ray.models.bundle import save_heads
@@ -31,6 +30,7 @@ from esv_ray.output.verify.input import input_problems
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
+from tests.support.outputs import Output, setting, with_defects
 from tests.support.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart
 
 Tables = tuple[pa.Table, pa.Table]
@@ -46,13 +46,6 @@ def run(folder: Path, tables: dict[str, pa.Table], **spec: Any) -> JobResult:
     result = run_job(load_spec({**places, "cluster": {"actors": 0}, "max_failed": 1.0, **spec}))
     assert result.quarantined == {}
     return result
-
-
-def with_defects(table: pa.Table) -> pa.Table:
-    """The table with its second id missing, its third video null, and the fourth without a label."""
-    rows = table.to_pylist()
-    rows[1]["video_id"], rows[2]["features"], rows[3]["label"] = "", None, None
-    return pa.Table.from_pylist(rows, schema=table.schema)
 
 
 @pytest.fixture(scope="module")
@@ -74,46 +67,6 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
     return folder / "out", run(folder, {"a": make_table([7, 8, 9])}, estimator=estimator, classes="all")
 
 
-@dataclass(frozen=True)
-class Output:
-    """A copy of an output, to be tampered with."""
-
-    folder: Path
-
-    def part(self, kind: str, number: int = 0) -> Path:
-        return sorted((self.folder / kind).iterdir())[number]
-
-    def problems(self) -> tuple[str, ...]:
-        found = verify_output(str(self.folder)).problems
-        assert not any("\n" in problem for problem in found)
-        return found
-
-    def rewrite(self, kind: str, change: Callable[[pa.Table], pa.Table], number: int = 0) -> None:
-        """Change a part's rows and leave its footer, as far as it is ours, as it is."""
-        path = self.part(kind, number)
-        footer = pq.read_metadata(path).metadata or {}
-        table = change(pq.read_table(path))
-        pq.write_table(table.replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"}), path)
-        if kind == "attributions":  # a forger who knows of the checksum: what is in the rows must tell
-            self.write_footer(number, attributions=hashlib.sha256(path.read_bytes()).hexdigest())
-
-    def write_footer(self, number: int = 0, **values: object) -> None:
-        """Change what the mark of a unit says."""
-        path = self.part("videos", number)
-        found = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])
-        pq.write_table(pq.read_table(path).replace_schema_metadata({"esv_ray": json.dumps({**found, **values})}), path)
-
-    def write_counts(self, number: int = 0, **counts: object) -> None:
-        """Change the counts in a footer."""
-        path = self.part("videos", number)
-        found = json.loads(pq.read_metadata(path).metadata[b"esv_ray"])
-        self.write_footer(number, counts={**found["counts"], **counts})
-
-    def write_success(self, **counts: int) -> None:
-        path = self.folder / "_SUCCESS"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **counts}))
-
-
 @pytest.fixture
 def output(done: tuple[Path, JobResult], tmp_path: Path) -> Output:
     """The exact job's output."""
@@ -124,17 +77,6 @@ def output(done: tuple[Path, JobResult], tmp_path: Path) -> Output:
 def sampled_output(sampled: tuple[Path, JobResult], tmp_path: Path) -> Output:
     """The sampled job's output."""
     return Output(Path(shutil.copytree(sampled[0], tmp_path / "out")))
-
-
-def setting(column: str, change: Callable[[list[Any]], list[Any]]) -> Callable[[pa.Table], pa.Table]:
-    """A change of the values of one column."""
-
-    def changed(table: pa.Table) -> pa.Table:
-        place = table.schema.get_field_index(column)
-        field = table.schema.field(place)
-        return table.set_column(place, field, pa.array(change(table.column(place).to_pylist()), field.type))
-
-    return changed
 
 
 def at_first(value: object) -> Callable[[list[Any]], list[Any]]:
@@ -650,7 +592,7 @@ def test_an_id_in_two_files(tmp_path: Path) -> None:
     run(tmp_path, tables, frames=2)
     output = Output(tmp_path / "out")
     assert output.problems() == (
-        f"videos/{output.part('videos', 2).name}: video 'v0' at 2 elements stands in "
+        f"videos/{output.part('videos', 2).name}: video 'v0' at 2 elements is in "
         f"videos/{output.part('videos', 0).name} too: it is in two files of the feature table",
     )
 

@@ -17,7 +17,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, SpecError, StorageError
 from esv_ray.storage.transport import answers, messages
 from esv_ray.storage.transport.clients import no_account, no_java, not_installed, not_known
-from tests.storage.test_faults import client_error, of
+from tests.support.client_errors import client_error, of
 from tests.support.lying_server import LyingServer, lying_server
 
 AWS = (

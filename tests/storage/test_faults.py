@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from s3fs import S3FileSystem
-from s3fs.errors import translate_boto_error
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError
@@ -28,6 +27,7 @@ from esv_ray.storage.transport import answers, faults
 from esv_ray.storage.transport.answers import is_transient
 from esv_ray.storage.transport.faults import RetryPolicy, attempt
 from tests.conftest import make_table
+from tests.support.client_errors import client_error, of
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.s3_server import S3Server, s3_server
 
@@ -112,19 +112,6 @@ def test_what_is_no_fault_of_a_store_goes_through(error: Exception) -> None:
     assert caught.value is error
     with pytest.raises(type(error)), storage.locating("s3://b/k", "read"):
         raise error
-
-
-def client_error(status: int, code: str) -> Exception:
-    """What s3fs makes of an answer of S3."""
-    answer = {"Error": {"Code": code, "Message": "says the server"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    error: Exception = translate_boto_error(botocore.exceptions.ClientError(answer, "PutObject"))
-    return error
-
-
-def of(module: str, name: str, base: type[Exception] = Exception, **attributes: object) -> Exception:
-    """An exception of a client that need not be installed."""
-    kind: type[Exception] = type(name, (base,), {"__module__": module, **attributes})
-    return kind("says the client")
 
 
 def endpoint_error(error: Exception) -> Exception:

@@ -34,6 +34,7 @@ from esv_ray.models.sources.checkpoint_names import (
 from esv_ray.models.sources.checkpoint_numbers import numbers_that_may_change_f
 from esv_ray.models.weights import tensors_of
 
+_MOST_SAID = 10_000  # characters of torch's refusal, which names the object far behind its advice
 _OF_PROTOCOL_4 = range(0x8C, 0x99)  # instructions of pickles since protocol 4, which torch's reader lacks
 _MOST_DEPTH = 3
 
@@ -143,7 +144,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
             warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = short_text(error)
+        said = short_text(error, _MOST_SAID)
         name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
         what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"

@@ -1,0 +1,32 @@
+"""Random results in the shape of computed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from esv_ray.output.results import (
+    Computed,
+)
+
+C = 4
+
+
+def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, seed: int, stderr: bool) -> Computed:
+    """Random numbers in the shape of a result: of each row the kept classes."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array([(b, c) for b, kept in enumerate(classes) for c in kept], np.int64).reshape(-1, 2)
+    return Computed(
+        rows=np.array(rows, np.int64),
+        scores=rng.random((len(rows), C)).astype(np.float32),
+        gaps=rng.random(len(rows)).astype(np.float32) * np.float32(1e-6),
+        frame_index=np.arange(n, dtype=np.int32) * 3 + np.arange(len(rows), dtype=np.int32)[:, None],
+        pairs=pairs,
+        esv=rng.standard_normal((len(pairs), n)).astype(np.float32),
+        stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
+        exact=not stderr,
+        evaluations=2**n - 1,
+        iterations=4 if stderr else 0,
+        met=rng.random(len(rows)) < 0.5 if stderr else None,
+    )
