@@ -18,7 +18,7 @@ def test_the_command_tells_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: 
     simulation.main()
     quiet, faulty, resumed = capsys.readouterr().out.strip().splitlines()
     assert "2000 tasks assigned, 2000 units done, 0 of 0 deadly videos found, 0 units quarantined" in quiet
-    assert re.search(r"2000 units done, 2 of 2 deadly videos found, 0 units given up", faulty)
+    assert re.search(r"2000 units done, 2 of 2 deadly videos found, 0 units quarantined", faulty)
     assert re.match(r"resume of 2000 units: .*both folders listed and compared with the plan in [\d.]+ s", resumed)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_same_bits_for_any_number_of_actors(runtime: None, tmp_path: Path, clean
 
 def test_poison_costs_its_rows_and_they_can_be_computed_again(runtime: None, tmp_path: Path) -> None:
     """A number that kills its process, one that raises, one that hangs: they fail, nothing else does."""
-    small = {"numbers": 12, "rows": 2, "max_failed": 0.25}
+    small: dict[str, Any] = {"numbers": 12, "rows": 2, "max_failed": 0.25}
     (tmp_path / "clean").mkdir()
     assert run_work(squares(tmp_path / "clean", **small)).exit_code == 0
     result = run_work(squares(tmp_path, actors=2, poison=POISON, **small))
