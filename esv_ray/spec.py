@@ -50,7 +50,7 @@ def _section(value: object) -> object:
     if value is None:
         return {}
     if not isinstance(value, Mapping | BaseModel):
-        raise ValueError(f"expected keys below it, got {value!r:.60}")
+        raise ValueError(f"expected a mapping (nested keys), got {value!r:.60}")
     return value
 
 

@@ -68,7 +68,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
             inner[name] = {}
         inner = inner[name]
         if not isinstance(inner, dict):
-            raise SpecError(f"--set {key!r:.100}: {name!r:.100} has no keys below it")
+            raise SpecError(f"--set {key!r:.100}: {name!r:.100} is not a mapping, so it has no nested keys")
     inner[names[-1]] = value
 
 

@@ -31,7 +31,9 @@ def whole(value: object, expected: str = "a whole number") -> int:
     if isinstance(value, float) and value.is_integer():
         if abs(value) <= _EXACT:
             return int(value)
-        raise ValueError(f"expected {expected}; beyond 2^53 in digits alone, without point or exponent, got {value!r}")
+        raise ValueError(
+            f"expected {expected}; above 2^53 write digits only, without a decimal point or exponent; got {value!r}"
+        )
     raise ValueError(f"expected {expected}, got {_shown(value)}")
 
 

@@ -155,7 +155,7 @@ def read_plain(data: bytes | str) -> Any:
         raise SpecError(f"a spec is a page of text, got {len(data)} bytes")
     try:
         if "\x85" in (data.decode("utf-8", "ignore") if isinstance(data, bytes) else data):
-            raise SpecError("it holds the character U+0085, which YAML 1.1 takes for the end of a line; remove it")
+            raise SpecError("it contains the character U+0085, which YAML 1.1 treats as a line break; remove it")
         _check_events(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506  # a safe loader, of fewer tags
     except _NOT_YAML as error:

@@ -354,7 +354,7 @@ def test_keys_that_are_no_text_are_refused() -> None:
         ("estimator.m=[", ("estimator.m", "not valid YAML")),
         ("estimator.m=*a", ("estimator.m", "aliases", "quotes")),
         ("features=!!python/name:os.system", ("features", "python/name", "remove the tag")),
-        ("features.x=3", ("features", "'features'", "below")),
+        ("features.x=3", ("features", "'features'", "not a mapping")),
         pytest.param(
             "a\rb=[",
             (),

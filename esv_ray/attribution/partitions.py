@@ -199,7 +199,7 @@ def _partition_names(spec: JobSpec) -> list[str]:
     if loose:
         more = f" and {len(loose) - _NAMED} more" if len(loose) > _NAMED else ""
         raise DataError(
-            f"{spec.features}: expected partitions (sub-directories) alone, found Parquet files beside them: "
+            f"{spec.features}: expected only partitions (sub-directories), found Parquet files beside them: "
             f"{', '.join(loose[:_NAMED])}{more}; move them into a partition, or leave --partitions out"
         )
     if not names:
@@ -212,7 +212,10 @@ def _check_output(spec: JobSpec, names: Sequence[str]) -> None:
     features, output = (storage.without_links(url).rstrip("/") for url in (spec.features, spec.output))
     below = features.removeprefix(output + "/").partition("/")[0] if features.startswith(output + "/") else None
     if below in names:
-        raise SpecError(f"features {spec.features} lie where the partition {below} has its output; give another output")
+        raise SpecError(
+            f"features: {spec.features} is where the output of the partition {below} would be written; use another "
+            "output"
+        )
     if storage.exists(storage.join(spec.output, "run.json")):
         raise JobError(
             f"{spec.output} holds the results of a job without --partitions; give another output, or leave "
@@ -247,7 +250,7 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
         try:
             check_same_job(found, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
         except JobError as error:
-            raise JobError(f"{error}; or move {spec.output} away, and the partition is attributed again") from None
+            raise JobError(f"{error}; or move {spec.output} away to recompute the partition") from None
         if (retry_failed and success["failed"]) or len(committed_units(spec.output, found.units)) < len(found.units):
             return "due", ""  # tables of a finished partition may have been removed
         why = _too_many(spec, success["failed"], success["rows"])

@@ -100,7 +100,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     check_same_job(found, keys, files, spec.output)
     if found.model != _about(model):
         raise DataError(
-            f"{spec.output}/run.json: expected what the model {spec.model} says of itself, got another "
+            f"{spec.output}/run.json: expected the metadata of the model {spec.model}, got different values for "
             f"{_other_keys(found.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, then run "
             "the job again"
         )
@@ -207,7 +207,8 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
         raise
     except (JobError, DataError) as error:
         raise JobError(
-            f"{output}: expected an empty place for the output, found results without a run.json that are not of this "
+            f"{output}: expected an empty or absent folder for the output, found results without a run.json that do "
+            "not belong to this "
             f"job ({one_line(error)}); choose another output, or move them away"
         ) from None
 
@@ -233,7 +234,9 @@ def _check_no_partitions(output: str) -> None:
     # Names of partitions do not begin with _ or a dot; looking into the first one suffices.
     name = next((name for name in folders if not name.startswith(("_", ".")) and name not in FOLDERS), None)
     if name is not None and storage.exists(storage.join(output, name, "run.json")):
-        raise JobError(f"{output} holds the outputs of partitions ({name}, ...); give another output, or --partitions")
+        raise JobError(
+            f"{output} holds the outputs of partitions ({name}, ...); use another output, or add --partitions"
+        )
 
 
 def check_outside(spec: JobSpec) -> None:
@@ -251,13 +254,15 @@ def _check_places(spec: JobSpec) -> None:
     private = _private(spec)
     if private and spec.cluster.actors not in ("auto", 0):
         raise SpecError(
-            f"{private[0]} lives in the memory of this process, where no actor sees it; set cluster.actors to 0"
+            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
+            "to 0, or use a path or object storage"
         )
     share = spec.cluster.gpus_per_actor
     if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
         raise SpecError(
-            f"cluster.gpus_per_actor: expected 0 or auto on this machine, where torch sees no GPU, got {share:g}; or "
-            "give the address of a cluster that has some"
+            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
+            "set it to 0 or auto, or "
+            "set cluster.address to a cluster with GPUs"
         )
 
 
@@ -282,8 +287,8 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
         )
     if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
-            f"{spec.features}: classes asks for `label` alone, but the table has no labels; "
-            "ask for predicted, top:K, all or class ids"
+            f"{spec.features}: classes is [label], but the table has no labels; "
+            "set classes to predicted, top:K, all or class ids"
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:

@@ -120,7 +120,8 @@ def _budget(manifest: Manifest, output: str) -> int:
     here = memory_per_actor(1, 1 if gpus() else 0)
     if budget > here:
         raise JobError(
-            f"{output}: expected as much memory as an actor of the job was given, {budget} bytes, got {here} on this "
+            f"{output}: recomputing needs the memory budget of the job's actors: expected {budget} bytes, got {here} "
+            "on this "
             "machine; recompute on a larger one"
         )
     return budget
@@ -163,7 +164,8 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
         return compute.submit(open_workplace, spec, manifest.job, digest, device).result()
     except JobError:  # the digest differs
         raise JobError(
-            f"{spec.model}: expected the model that the job ran with, {digest[:16]}, got another; give its place with "
+            f"{spec.model}: expected the model that the job ran with, {digest[:16]}, got a different model; give the "
+            "location of the original with "
             "--model"
         ) from None
 

@@ -87,7 +87,7 @@ setting_options = option_group(
     "--mixed", metavar="A-B", help="Also measure videos of mixed lengths from A to B, with a sampled estimator."
 )
 @click.option(
-    "--json", "file", type=LocalPath(dir_okay=False, path_type=Path), help="Write the measurements to this file, too."
+    "--json", "file", type=LocalPath(dir_okay=False, path_type=Path), help="Also write the measurements to this file."
 )
 @click.option(
     "--compare",

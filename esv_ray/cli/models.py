@@ -85,7 +85,7 @@ def import_model(
 
     CHECKPOINTS are one TSN, one joint multi-scale file, or one single-scale MLP for each scale 1..n_max, as torch
     checkpoints or .safetensors files. Only tensors are unpickled. Every tensor is either used or listed as unused. A
-    file with further layers, which would change F, is refused.
+    file with any other layers is refused, because they would change F.
     """
     del source  # the only one so far
     from esv_ray.models.sources.play_fair import import_play_fair

@@ -87,7 +87,7 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
     if timings.size is not None and size is None:
         raise SpecError(
             f"{timings.source}: expected a model of heads with one hidden layer, which is what `esv bench` measures, "
-            "got another; leave --bench out to measure it here"
+            "got a different model; omit --bench to measure it on this machine"
         )
     scaled = has_other_sizes(timings, model)
 

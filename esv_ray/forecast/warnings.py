@@ -86,7 +86,7 @@ def _about_actors(forecast: Forecast) -> Iterator[str]:
         )
     if forecast.left and actors.working < actors.requested:
         idle = actors.requested - actors.working
-        yield f"{len(forecast.left)} units are left: {idle} of {actors.requested} actors would have none"
+        yield f"only {len(forecast.left)} units are left: {idle} of {actors.requested} actors would be idle"
     if actors.concurrent < actors.working:
         yield (
             f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "

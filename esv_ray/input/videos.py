@@ -40,7 +40,7 @@ def read_videos(
     footers = read_footers(list_files(url))
     dim = feature_dim_of(footers, budget)
     if dim is None:
-        raise DataError(f"{url}: expected features (T, D), got no row with frames of one size D")
+        raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")
     videos: dict[str, Video] = {}
     bad: Counter[str] = Counter()
     taken = 0
@@ -55,7 +55,9 @@ def read_videos(
                 videos[video.video_id] = video
         taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
         if taken > budget:
-            raise DataError(f"{url}: expected features of at most {budget} bytes, which memory holds; use fewer videos")
+            raise DataError(
+                f"{url}: expected features of at most {budget} bytes, the memory available; use fewer videos"
+            )
     if not videos and not bad:
         raise DataError(f"{url}: expected videos, got a table without rows")
     return list(videos.values()), bad

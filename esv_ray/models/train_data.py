@@ -100,7 +100,7 @@ def _check_other_files(features: str, validation: str) -> None:
     if shared:
         same = training[storage.identity(shared[0])]
         raise DataError(
-            f"{validation}: expected a validation table of other files than {features}, got {len(shared)} of its "
+            f"{validation}: expected a validation table that shares no file with {features}, got {len(shared)} of its "
             f"{len(files)} files in both ({shared[0]}"
             + (f" is {same}" if same != shared[0] else "")
             + "); give another "
@@ -120,7 +120,7 @@ def _shared_ids(features: str, videos: Sequence[Video], validation: str, held: S
         return []
     if len(both) == len(held) and all(_same(video, by_id[video.video_id]) for video in held):
         raise DataError(
-            f"{validation}: expected other videos than those of {features}, got {len(held)} that are all among them, "
+            f"{validation}: expected videos that are not in {features}, but all {len(held)} of them are in it, "
             "with the same features; give another table, or a share to hold out such as validation=0.1"
         )
     return [
@@ -210,7 +210,8 @@ def _check_lengths(spec: TrainSpec, videos: Sequence[Video]) -> None:
     longest = max(len(video.features) for video in videos)
     if longest < spec.n_max:
         raise DataError(
-            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of as many frames, the longest has "
+            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of at least {spec.n_max} frames, "
+            "but the longest has "
             f"{longest}; set n_max to at most {longest}"
         )
 

@@ -121,5 +121,5 @@ def _check_memory(needed: int, available: int, where: str) -> None:
     if not needed <= available:
         raise DataError(
             f"{where}: expected a table that fits {available} bytes of memory, got one of up to {needed} bytes: it is "
-            "not the job's, or verify it on a larger machine"
+            "probably not a file of this job; if it is, verify the output on a machine with more memory"
         )

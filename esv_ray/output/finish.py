@@ -85,7 +85,8 @@ def _keep_manifest(output: str, manifest: Manifest) -> None:
         found = read_manifest(output)
     if found is None or (found.job, found.units) != (manifest.job, manifest.units):
         raise JobError(
-            f"{output}: run.json is now another job's; two jobs must not share an output: choose another for one of "
+            f"{output}: another job has replaced run.json; two jobs cannot share an output: choose a different "
+            "output for one of "
             "them, and move this one's tables away"
         )
 
@@ -106,7 +107,10 @@ def _publish_success(output: str, total: UnitCounts, units: int) -> None:
         commit_success(output, total, units)
     found = read_success(output)
     if found is None:
-        raise JobError(f"{output}: _SUCCESS was written and is not there: the storage loses what it accepts")
+        raise JobError(
+            f"{output}: _SUCCESS was written but cannot be found: the storage lost a write that it had accepted; "
+            "check the storage, then run again"
+        )
     if found != {"units": units, **total.asdict()}:
         raise JobError(f"{output}: _SUCCESS disagrees with the tables; run `esv verify --repair {output}`")
 

@@ -138,7 +138,7 @@ def read_manifest(output: str) -> Manifest | None:
             got = f"{raw['format']!r:.60}"
             raise DataError(f"{where}: expected format {FORMAT}, got {got}; use the version that wrote it")
         if raw["checksum"] != checksum_of(raw):
-            raise ValueError("its checksum is not that of its content: it was changed after it was written")
+            raise ValueError("its checksum does not match its content, so it was changed after it was written")
         return _manifest_of(_Written.model_validate(raw))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None

@@ -49,5 +49,5 @@ def read_success(output: str) -> Mapping[str, int] | None:
         if not all(type(count) is int and count >= 0 for count in counts.values()):
             raise ValueError(counts)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{where}: expected the mark of a finished job, got something else") from None
+        raise DataError(f"{where}: expected the counts of a finished job, got other content") from None
     return counts

@@ -147,7 +147,8 @@ def move(url: str, to: str, doing: str) -> None:
         return
     if not commit_new(to, data, doing) and read_bytes(to, doing) != data:
         raise DataError(
-            f"cannot {doing}: {to}: expected nothing there, or the content of {url}, got another; move it aside"
+            f"cannot {doing}: {to}: expected no file there, or one with the content of {url}, got different content; "
+            "move it aside"
         )
     remove(url, doing)
 

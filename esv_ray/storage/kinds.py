@@ -37,5 +37,5 @@ def kind_of(data: bytes) -> tuple[str, str] | None:
         if data.startswith(magic):
             return what, advice
     if _HTML.match(data[:_HEAD_BYTES]):
-        return "an HTML page, as a login or a confirmation leaves in place of a download", "download the file itself"
+        return "an HTML page, probably a login or confirmation page instead of the download", "download the file itself"
     return None

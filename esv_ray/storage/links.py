@@ -62,7 +62,8 @@ def check_way(path: str) -> None:
     for one in (Path(path), *Path(path).parents):
         if one.is_symlink() and not one.exists():
             raise DataError(
-                f"{one}: expected a folder or nothing, got a link that leads nowhere ({one.readlink()}); make what it "
+                f"{one}: expected a folder or nothing, got a link that leads nowhere ({one.readlink()}); create the "
+                "folder that it "
                 "leads to, remove it, or choose another place"
             )
 

@@ -194,12 +194,14 @@ def _of_pattern(
             raise ValueError("a pattern begins below a bucket")
         pattern = Pattern.of(path)
     except (ValueError, re.error) as error:
-        raise SpecError(f"{url}: {error}; write for instance data/**/*.parquet") from None
+        raise SpecError(f"{url}: {error}; use a pattern such as data/**/*.parquet") from None
     files, folders = _below(fs, root or "/", most, hidden=True, may_hold=None if pattern.deep else pattern.may_hold)
     if not pattern.deep:
         for folder in folders:
             if pattern.matches(folder) and wanted(folder.rpartition("/")[2]):
-                raise DataError(f"{folder}: expected a file, got a folder; write {url}/* for the files in such")
+                raise DataError(
+                    f"{folder}: expected a file, got a folder; use {url}/* to read the files in these folders"
+                )
     return {name: entry for name, entry in files.items() if pattern.matches(name)}
 
 

@@ -106,7 +106,9 @@ def _check_parts(url: str) -> None:
         parts = (rest if colon else link).split("/")
         named = next((part for part in parts if _VARIABLE.fullmatch(part)), None)
         if named is not None:
-            raise SpecError(f"{url}: expected the value of {named}, which is not replaced here; write it out")
+            raise SpecError(
+                f"{url}: expected a location without variables, got {named}, which is not expanded; write its value"
+            )
         if not colon or protocol in _DISKS:
             continue
         first = parts[:1] if parts[0] or has_buckets(protocol) else []  # hdfs:///a and memory:///a have no host

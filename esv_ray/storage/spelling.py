@@ -68,7 +68,8 @@ def local_path(text: str) -> str:
     path = spelled(text)
     if _ELSEWHERE.match(path):
         raise SpecError(
-            f"{text}: expected a file or a folder of this machine, got a location elsewhere; copy it afterwards"
+            f"{text}: expected a local file or folder, got a remote location; use a local path, and copy the files "
+            "afterwards"
         )
     return path
 
@@ -119,7 +120,9 @@ def _decoded(link: str) -> str:
             f"{link}: expected two hexadecimal digits after %, as in %20; write %25 for a percent sign, or a plain path"
         )
     if found := _KEPT_ESCAPES.search(path):
-        raise SpecError(f"{link}: expected a path, got {found[0]}, which no name holds; write / between names")
+        raise SpecError(
+            f"{link}: expected a path, got {found[0]}, which no file name can contain; use / as the separator"
+        )
     try:
         plain = unquote_to_bytes(path).decode()
     except UnicodeError:

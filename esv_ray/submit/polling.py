@@ -38,7 +38,8 @@ def poll(ask: Callable[[], Answer], submission: str) -> Answer:
         except SpecError as error:
             if not isinstance(error, UnreachableError) or time.monotonic() > until:
                 raise IncompleteError(
-                    f"it is not known how {submission} ended ({error}); see esv status {submission}, or submit it "
+                    f"{submission}: cannot determine how the job ended ({error}); run esv status {submission}, or "
+                    "submit it "
                     "again to resume it"
                 ) from error
             if not warned:

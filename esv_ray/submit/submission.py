@@ -119,7 +119,7 @@ def find_submission(submissions: Sequence[Submission], job: str, where: str) -> 
         matches = sorted(attempts, key=lambda submission: submission.attempt, reverse=True)
     if not matches:
         names = ", ".join(dict.fromkeys(submission.name for submission in submissions)) or "none"
-        raise SpecError(f"{job}: no such job {where} (jobs there: {names}); see esv jobs")
+        raise SpecError(f"{job}: no such job {where} (known jobs: {names}); run esv jobs")
     return matches[0]
 
 
@@ -137,12 +137,12 @@ def next_id(attempts: Sequence[Submission], output: str, name: str) -> str:
     for attempt in attempts:
         if attempt.output != output:
             raise SpecError(
-                f"the name {name} is in use for the output {attempt.output} ({attempt.id}), got {output}; give another "
+                f"the name {name} is in use for the output {attempt.output} ({attempt.id}), got {output}; use another "
                 "--name"
             )
         if not attempt.over:
             raise SpecError(
-                f"{attempt.id} is in use: it is {attempt.state.lower()}; see esv status {name}, or stop it with esv "
+                f"{attempt.id} is in use: it is {attempt.state.lower()}; run esv status {name}, or stop it with esv "
                 f"stop {name}"
             )
     return id_of(name, max((attempt.attempt for attempt in attempts), default=0) + 1)

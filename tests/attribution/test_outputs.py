@@ -114,7 +114,7 @@ def test_writes_that_are_lost(stores: None, features: str, bundle: str) -> None:
 
 
 def test_a_mark_of_success_that_is_lost(stores: None, features: str, bundle: str) -> None:
-    with pytest.raises(IncompleteError, match=r"_SUCCESS was written and is not there: .*; run again"):
+    with pytest.raises(IncompleteError, match=r"_SUCCESS was written but cannot be found: .*; run again"):
         run(features, bundle, "unmarked://out")
 
 
@@ -254,7 +254,7 @@ def test_two_specs_at_once_on_a_store_without_conditions(
         storage.remove("unconditional://out/run.json", "remove")  # it looked before this one's was written
         ended.append(run(features, str(tmp_path / "other-model"), "unconditional://out").exit_code)
 
-    with pytest.raises(IncompleteError, match=r"run\.json is now another job's; two jobs must not share an output"):
+    with pytest.raises(IncompleteError, match=r"another job has replaced run\.json; two jobs cannot share an output"):
         run(features, bundle, "unconditional://out", report=removing(other, tmp_path, after=0))
     assert ended == [0]
     assert verify_output("unconditional://out").problems == ()
@@ -439,9 +439,11 @@ def test_tables_without_run_json_are_gone_on_with_by_their_own_job_alone(
     out = tmp_path / "out"
     run(features, bundle, out)
     (out / "run.json").unlink()
-    with pytest.raises(JobError, match=r"found results without a run\.json that are not of this job .*another job"):
+    with pytest.raises(
+        JobError, match=r"found results without a run\.json that do not belong to this job .*another job"
+    ):
         run(features, str(tmp_path / "other-model"), out)
-    with pytest.raises(JobError, match=r"found results without a run\.json that are not of this job"):
+    with pytest.raises(JobError, match=r"found results without a run\.json that do not belong to this job"):
         run(features, bundle, out, "estimator.seed=1")
     again = run(features, bundle, out)
     assert (again.exit_code, again.resumed_units) == (0, UNITS)

@@ -310,7 +310,7 @@ def test_requests_that_are_wrong_for_all(daily: Path, bundle: str, tmp_path: Pat
 
     assert "was not found" in refusal(DataError, tmp_path / "none")
     assert "expected a folder, found a file" in refusal(DataError, daily / "dt=1" / "part.parquet")
-    assert "expected partitions (sub-directories) alone" in refusal(DataError, daily / "dt=1"), "a plain table"
+    assert "expected only partitions (sub-directories)" in refusal(DataError, daily / "dt=1"), "a plain table"
     (tmp_path / "empty" / "_x").mkdir(parents=True)
     assert "expected partitions (sub-directories), found none" in refusal(DataError, tmp_path / "empty")
     assert "lies inside features" in refusal(SpecError, output="daily/esv")
@@ -322,9 +322,13 @@ def test_requests_that_are_wrong_for_all(daily: Path, bundle: str, tmp_path: Pat
     (daily / "dt=1" / "outs").unlink()
     (tmp_path / "alias").symlink_to(daily)
     assert "lies inside features" in refusal(SpecError, output="alias/esv")
-    assert "lie where the partition same has its output" in refusal(SpecError, tmp_path / "x" / "same", output="x")
+    assert "is where the output of the partition same would be written" in refusal(
+        SpecError, tmp_path / "x" / "same", output="x"
+    )
     (tmp_path / "y").symlink_to(tmp_path / "x")
-    assert "lie where the partition same has its output" in refusal(SpecError, tmp_path / "x" / "same", output="y")
+    assert "is where the output of the partition same would be written" in refusal(
+        SpecError, tmp_path / "x" / "same", output="y"
+    )
     assert "no model.json" in refusal(ModelError, model=str(tmp_path))
     loose = add(daily, "", file="loose.parquet")
     assert "beside them: loose.parquet" in refusal(DataError)

@@ -158,7 +158,9 @@ def test_another_model_is_refused_and_one_that_moved_is_not(job: Path, bundle: s
         recompute(str(job), 1)
     assert recompute(str(job), 1, model=moved).problems == ()
     save_heads(bundle, make_heads(seed=9), make_prior(3))
-    with pytest.raises(JobError, match=r"expected the model that the job ran with.*give its place with --model"):
+    with pytest.raises(
+        JobError, match=r"expected the model that the job ran with.*give the location of the original with --model"
+    ):
         recompute(str(job), 1)
 
 

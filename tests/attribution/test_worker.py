@@ -244,7 +244,7 @@ def test_jobs_in_memory(bundle: str, tmp_path: Path) -> None:
     spec = {"features": "memory://jobs-in-memory/in", "model": bundle, "output": "memory://jobs-in-memory/out"}
     assert run_job(load_spec(spec)).counts.ok == 2
     assert run_job(load_spec(spec)).resumed_units == 1
-    with pytest.raises(SpecError, match=r"where no actor sees it; set cluster\.actors to 0"):
+    with pytest.raises(SpecError, match=r"so actors cannot read it; set cluster\.actors to 0"):
         run_job(load_spec(spec, ["cluster.actors=2"]))
     fs.rm("/jobs-in-memory", recursive=True)
 
@@ -279,7 +279,7 @@ def test_wrong_requests(features: str, bundle: str, tmp_path: Path) -> None:
     pq.write_table(loose, tmp_path / "loose.parquet")
     refused(ModelError, r"got \(T, 2\)", str(tmp_path / "loose.parquet"), bundle, out)
     pq.write_table(make_table([3], n_classes=None), tmp_path / "unlabelled.parquet")
-    refused(DataError, "asks for `label` alone", str(tmp_path / "unlabelled.parquet"), bundle, out, "classes=label")
+    refused(DataError, r"classes is \[label\]", str(tmp_path / "unlabelled.parquet"), bundle, out, "classes=label")
 
 
 def test_an_unlabelled_table_has_no_label_rows(bundle: str, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-u
     options = ["--set", "n_max=2", "--set", "hidden=8", "--set", "epochs=3", "--set", "n_classes=4"]
     places = ["--features", str(tmp_path / "f.parquet"), "--output", str(tmp_path / "model")]
     code, _, err = esv("train", *places, "--set", f"validation={tmp_path / 'f.parquet'}")
-    assert (code, "expected a validation table of other files" in err) == (2, True)
+    assert (code, "expected a validation table that shares no file with" in err) == (2, True)
     code, stdout, _ = esv("train", *places, *options)
     assert code == 0
     assert "F (all scales)" in stdout
@@ -218,7 +218,10 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
     assert (code, "no video to compare" in stdout) == (2, True)
     (tmp_path / "file").touch()
     (tmp_path / "held" / "convergence.html").mkdir(parents=True)
-    for place, why in (("s3://bucket/x", "of this machine"), (str(tmp_path / "held"), "is a directory")):
+    for place, why in (
+        ("s3://bucket/x", "expected a local file or folder"),
+        (str(tmp_path / "held"), "is a directory"),
+    ):
         code, _, stdout = esv(*arguments, "--output", place)
         assert (code, why in stdout, stdout.count("\n")) == (2, True, 1), stdout
     code, _, stdout = esv(*arguments, "--output", str(tmp_path / "file" / "below"))
@@ -338,7 +341,8 @@ def test_an_output_that_is_a_dangling_link(  # type: ignore[no-untyped-def]
     code, out, err = esv(*words, *options, *here)
     assert (code, out) == (2, ""), err
     assert err.splitlines()[-1] == (
-        f"esv: {link}: expected a folder or nothing, got a link that leads nowhere (nowhere); make what it leads to, "
+        f"esv: {link}: expected a folder or nothing, got a link that leads nowhere (nowhere); create the folder that "
+        "it leads to, "
         "remove it, or choose another place"
     )
     assert not (tmp_path / "nowhere").exists()

@@ -289,7 +289,7 @@ def test_actors(features: str, bundle: str, tmp_path: Path) -> None:
     result = forecast(spec, actors=1000)
     assert result.actors.requested == 1000
     assert result.actors.working == len(result.units)
-    assert any("of 1000 actors would have none" in line for line in warnings(result))
+    assert any("of 1000 actors would be idle" in line for line in warnings(result))
     elsewhere = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "10.0.0.1:6379"})})
     result = forecast(elsewhere)
     assert any("give --actors N" in line for line in warnings(result))

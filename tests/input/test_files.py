@@ -255,7 +255,7 @@ NO_PARQUET = {
     "an Arrow file": (b"ARROW1\0\0" + bytes(20), "got an Arrow IPC (Feather) file; write it as Parquet"),
     "HTML": (
         b"<!doctype html><html>",
-        "got an HTML page, as a login or a ",
+        "got an HTML page, probably a login or ",
     ),
 }
 

@@ -250,7 +250,7 @@ def test_units_read_in_any_order_are_the_same(features: str) -> None:
 def test_videos_are_read_within_the_budget(tmp_path: Path) -> None:
     pq.write_table(make_table([1000] * 20), tmp_path / "table.parquet", row_group_size=1)  # 320 kB
     assert len(read_videos(str(tmp_path), budget=400_000)[0]) == 20
-    with pytest.raises(DataError, match="which memory holds; use fewer videos"):
+    with pytest.raises(DataError, match="the memory available; use fewer videos"):
         read_videos(str(tmp_path), budget=200_000)
 
 

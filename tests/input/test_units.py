@@ -534,7 +534,7 @@ def test_read_videos_checks_labels_where_classes_are_known(features: str) -> Non
 
 def test_read_videos_wants_a_feature_size(tmp_path: Path) -> None:
     url = put(str(tmp_path / "a.parquet"), rows_of(None, []))
-    with pytest.raises(DataError, match="got no row with frames of one size D"):
+    with pytest.raises(DataError, match="no row has frames that all have the same size D"):
         read_videos(url)
 
 

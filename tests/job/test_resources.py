@@ -85,5 +85,5 @@ def test_a_gpu_asked_of_a_machine_without_one(features: str, bundle: str, tmp_pa
     if gpus():
         check_job(job)
         return
-    with pytest.raises(SpecError, match=r"cluster\.gpus_per_actor: expected 0 or auto .* got 0\.5"):
+    with pytest.raises(SpecError, match=r"cluster\.gpus_per_actor: expected 0 or auto, .* got 0\.5"):
         check_job(job)

@@ -95,7 +95,9 @@ def test_a_unit_that_fails_only_as_a_whole_is_given_up_and_the_rest_goes_on() ->
                 scheduler.unit_failed(worker, 1, "too much at once", "compute", 0.0)
             else:
                 scheduler.unit_done(worker, task.unit, 0.0)
-    assert scheduler.quarantined == {1: "too much at once; no video of it alone is at fault"}
+    assert scheduler.quarantined == {
+        1: "too much at once; the unit fails as a whole: no single video causes the failure"
+    }
     assert scheduler.done == {0, 2}
     assert scheduler.poisoned == {}
 

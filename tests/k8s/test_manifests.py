@@ -192,7 +192,7 @@ def test_a_scheduled_job_has_no_problems() -> None:
     del inner["spec"]["deletionStrategy"]["deletionRules"][2]
     assert any("the cluster is not deleted" in told for told in problems([*objects, inner])), "one that never came up"
     queued = render(SPEC, "esv-o-1", "o", overlay="kueue")
-    with pytest.raises(SpecError, match="another overlay than kueue"):
+    with pytest.raises(SpecError, match="an overlay other than kueue"):
         scheduled(queued, "0 3 * * *", "o")
     placeless = render(SPEC, "esv-o-0", "o", overlay="gpu")
     with pytest.raises(SpecError, match="--schedule requires --namespace"):

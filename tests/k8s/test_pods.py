@@ -53,8 +53,8 @@ def test_resources_of_a_pod() -> None:
     [
         (group({"limits": {"cpu": "4 cores"}}), "o workers: resources.limits: cpu: expected a quantity such as"),
         (group({"requests": {"nvidia.com/gpu": "one"}}), "o workers: resources.requests: nvidia.com/gpu: expected"),
-        (group({"limits": ["cpu"]}), "o workers: resources.limits: expected keys below it, got ['cpu']"),
-        (group("4"), "o workers: resources: expected keys below it"),
+        (group({"limits": ["cpu"]}), "o workers: resources.limits: expected a mapping, got ['cpu']"),
+        (group("4"), "o workers: resources: expected a mapping"),
         (group(None, {"num-cpus": "four"}), "o workers: rayStartParams: num-cpus: expected a whole number in quotes"),
         (group(None, {"num-gpus": "0.5"}), "o workers: rayStartParams: num-gpus: expected a whole number in quotes"),
         (group(None, {"num-cpus": "\u0664"}), "o workers: rayStartParams: num-cpus: expected"),
@@ -63,8 +63,8 @@ def test_resources_of_a_pod() -> None:
         (group(maxReplicas=1.5), "o workers: maxReplicas"),
         (group(template=None), "o workers: expected containers, the first of which runs Ray, got None"),
         (group(template={"spec": {"containers": []}}), "o workers: expected containers"),
-        (group(template={"spec": {"containers": ["ray"]}}), "o workers: container: expected keys below it"),
-        ("workers", "o: expected keys below it"),
+        (group(template={"spec": {"containers": ["ray"]}}), "o workers: container: expected a mapping"),
+        ("workers", "o: expected a mapping"),
     ],
 )
 def test_invalid_numbers_are_reported_with_their_location(wrong: object, said: str) -> None:

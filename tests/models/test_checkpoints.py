@@ -535,8 +535,12 @@ def test_a_copy_given_beside_its_file_is_refused(tmp_path: Path) -> None:
 def test_a_joint_file_has_as_many_scales_as_its_name_says(tmp_path: Path) -> None:
     """Its last head may be missing, or one be added, and the rest still be a model."""
     three = {name: tensor for name, tensor in MTRN.items() if ".3." not in name[:24]}
-    assert "scales 1..4, got up to 3" in refusal(tmp_path, written(tmp_path / "mtrn_4_frames.pth", three))
-    assert "scales 1..3, got up to 4" in refusal(tmp_path, written(tmp_path / "mtrn_3_frames.pth", MTRN))
+    assert "scales 1..4, as in the file's name, got scales up to 3" in refusal(
+        tmp_path, written(tmp_path / "mtrn_4_frames.pth", three)
+    )
+    assert "scales 1..3, as in the file's name, got scales up to 4" in refusal(
+        tmp_path, written(tmp_path / "mtrn_3_frames.pth", MTRN)
+    )
     assert "n_max = 3" in said(tmp_path, three, "renamed.pth")
 
 
@@ -636,15 +640,15 @@ ONE = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 DAMAGED: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "an empty file; download it again"),
     "zeros": (bytes(900), "zeros only"),
-    "cut in the length": (SAFE[:5], "5 bytes, too few for one; download it again"),
+    "cut in the length": (SAFE[:5], "5 bytes, which is too short for a safetensors file; download it again"),
     "cut behind the length": (SAFE[:8], "one that is cut short in its header: 0 of"),
     "cut in the header": (SAFE[:40], "one that is cut short in its header: 32 of"),
     "cut in the tensors": (SAFE[:-100], "one that is cut short: "),
     "longer": (SAFE + b"abc", "one that is damaged: "),
-    "0xff": (b"\xff" * 900, "its first 8 bytes tell of a header of 18446744073709551615 bytes; download it again"),
-    "0xff at the start": (b"\xff" * 8 + SAFE[8:], "one that is damaged, or no such file: its first 8 bytes tell"),
-    "0x80 at the start": (b"\x80\x02" + bytes(3), "5 bytes, too few for one"),
-    "header too large": ((10**15).to_bytes(8, "little") + SAFE[8:], "tell of a header of 1000000000000000 bytes"),
+    "0xff": (b"\xff" * 900, "its first 8 bytes give a header length of 18446744073709551615 bytes; download it again"),
+    "0xff at the start": (b"\xff" * 8 + SAFE[8:], "a damaged file or another format: its first 8 bytes give"),
+    "0x80 at the start": (b"\x80\x02" + bytes(3), "5 bytes, which is too short for a safetensors file"),
+    "header too large": ((10**15).to_bytes(8, "little") + SAFE[8:], "give a header length of 1000000000000000 bytes"),
     "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is no JSON; download it again"),
     "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is no JSON"),
     "no object": (with_header(b"[1, 2]"), "its header is no JSON object"),

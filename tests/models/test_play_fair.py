@@ -210,7 +210,7 @@ def test_scales_that_are_multiples_of_another_do_not_pass_for_it(tmp_path: Path,
     [
         ((TRN[0], DEEP[1]), ("one kind", "input ReLU", "batch norm")),
         ((*MTRN, TRN[0]), ("every scale", "scale 1: 16 inputs", "trn_1_frames.pth: 16 inputs")),
-        ((*TSN, TRN[0]), ("tsn.pth", "TSN", "2 checkpoints")),
+        ((*TSN, TRN[0]), ("tsn.pth", "TSN", "one checkpoint, got 2")),
         ((TRN[0], *TSN), ("tsn.pth", "TSN", "classifier")),
         ((*MTRN, *TSN), ("tsn.pth", "TSN", "classifier")),
         (("features.hdf",), ("features.hdf", "checkpoint")),

@@ -497,10 +497,10 @@ def test_a_training_table_is_not_its_own_validation_table(study: Study, monkeypa
     for validation in map(str, [*spellings, link, hard, folder, linked, f"{path.parent}/table-*.parquet"]):
         text = study.refusal(separable(LENGTHS), features=str(path), validation=validation)
         spelled = validation.removeprefix("file://")
-        assert text.startswith(f"{spelled}: expected a validation table of other files than {path}"), text
+        assert text.startswith(f"{spelled}: expected a validation table that shares no file with {path}"), text
         assert "validation=0.1" in text
     text = study.refusal(separable(LENGTHS), features=str(path), validation=str(copy))
-    assert text.startswith(f"{copy}: expected other videos than those of {path}, got 60 that are all among them")
+    assert text.startswith(f"{copy}: expected videos that are not in {path}, but all 60 of them are in it")
 
 
 def test_a_validation_table_that_is_a_part_of_the_training_table_is_refused(study: Study) -> None:

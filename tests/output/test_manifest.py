@@ -204,7 +204,7 @@ def test_a_manifest_that_was_changed_by_accident_is_refused(output: str) -> None
     content = json.loads(storage.read_bytes(f"{output}/run.json", "read"))
     content["units"] = content["units"][:-1]
     storage.replace(f"{output}/run.json", json.dumps(content).encode(), "write")
-    with pytest.raises(DataError, match="its checksum is not that of its content"):
+    with pytest.raises(DataError, match="its checksum does not match its content"):
         read_manifest(output)
 
 
@@ -333,7 +333,7 @@ def test_a_foreign_mark_is_refused(output: str, content: bytes) -> None:
     storage.replace(f"{output}/_SUCCESS", content, "write")
     with pytest.raises(DataError) as caught:
         read_success(output)
-    assert str(caught.value) == f"{output}/_SUCCESS: expected the mark of a finished job, got something else"
+    assert str(caught.value) == f"{output}/_SUCCESS: expected the counts of a finished job, got other content"
 
 
 # Found and mended -----------------------------------------------------------------------------------------------------

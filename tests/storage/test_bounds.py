@@ -107,7 +107,7 @@ def test_a_body_without_end_is_cut_off(server: LyingServer, name: str) -> None:
     server.lie = Lie.ENDLESS
     message = told(ALL[name], StorageError)
     assert "the store sends more" in message
-    assert "check the location and what answers there" in message
+    assert "check the location, the endpoint and any proxy" in message
 
 
 @pytest.mark.parametrize("name", READS)

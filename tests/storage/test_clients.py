@@ -98,7 +98,7 @@ def test_a_store_without_room_is_not_tried_again(server: LyingServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "end"), [(405, "it does not know this request"), (307, "what answers there (endpoint, proxy)")]
+    ("status", "end"), [(405, "it does not support this request"), (307, "the endpoint and any proxy")]
 )
 def test_what_is_no_store(status: int, end: str, server: LyingServer) -> None:
     server.refusal = (status, refusal("MethodNotAllowed" if status == 405 else "TemporaryRedirect"), {})

@@ -224,7 +224,7 @@ def test_move_replaces_nothing(any_place: str) -> None:
     storage.commit_new(url, b"first", "write")
     storage.commit_new(to, b"second", "write")
     message = message_of(DataError, lambda: storage.move(url, to, "move the unit"))
-    assert message.startswith(f"cannot move the unit: {to}: expected nothing there, or the content of {url}")
+    assert message.startswith(f"cannot move the unit: {to}: expected no file there, or one with the content of {url}")
     assert [storage.read_bytes(name, "read") for name in (url, to)] == [b"first", b"second"]
     with pytest.raises(ValueError, match="two places"):
         storage.move(url, url, "move")

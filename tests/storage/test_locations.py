@@ -35,7 +35,7 @@ VARIABLES = ["s3://bucket/$RUN/x", "s3://$BUCKET/x", "s3://bucket/${RUN}", "data
 
 
 @pytest.mark.parametrize(
-    ("urls", "said"), [(EMPTY, "empty part"), (DOTS, "the part '."), (VARIABLES, "is not replaced")]
+    ("urls", "said"), [(EMPTY, "empty part"), (DOTS, "the part '."), (VARIABLES, "is not expanded")]
 )
 def test_such_parts_are_refused(urls: list[str], said: str) -> None:
     for url in urls:

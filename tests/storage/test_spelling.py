@@ -157,7 +157,7 @@ def test_nothing_is_joined_to_an_empty_location() -> None:
 
 @pytest.mark.parametrize("text", ["s3://bucket/a", "memory://a", "https://host/a", "simplecache::s3://a", "s3:/a"])
 def test_a_local_path_is_of_this_machine(text: str) -> None:
-    with pytest.raises(SpecError, match="expected a file or a folder of this machine"):
+    with pytest.raises(SpecError, match="expected a local file or folder"):
         storage.local_path(text)
 
 

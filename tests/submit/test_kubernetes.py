@@ -152,7 +152,7 @@ def test_submit_status_logs_stop_submit_again(state: Path, disk: str) -> None:
     assert len(deletions) == 1
     assert "configmap" not in deletions[0], "a schedule's runs share theirs; a submitted one belongs to its RayJob"
     assert [line.split()[:2] for line in ask("jobs", *THERE).splitlines()] == [["esv-trn-1", "FAILED"]]
-    assert "nobody: no such job in namespace video (jobs there: trn)" in esv("status", "nobody", *THERE).stderr
+    assert "nobody: no such job in namespace video (known jobs: trn)" in esv("status", "nobody", *THERE).stderr
 
 
 @pytest.mark.parametrize(
@@ -276,5 +276,5 @@ def test_an_unreachable_api_server_is_polled_again(state: Path, disk: str, monke
 
     assert kubernetes.wait("esv-trn-1", "video", away, follow=False).state == "SUCCEEDED"
     (state / "refuse").write_text("Error from server (Forbidden): rayjobs is forbidden")
-    with pytest.raises(IncompleteError, match=r"it is not known how esv-trn-1 ended .*is forbidden"):
+    with pytest.raises(IncompleteError, match=r"esv-trn-1: cannot determine how the job ended .*is forbidden"):
         kubernetes.wait("esv-trn-1", "video", away, follow=False)

@@ -21,7 +21,7 @@ def test_polling_retries_and_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert poll(ask, "esv-a-1") == "here"
     answers.append(SpecError("esv-a-1: no such job"))
-    with pytest.raises(IncompleteError, match=r"it is not known how esv-a-1 ended .*no such job.*; see"):
+    with pytest.raises(IncompleteError, match=r"esv-a-1: cannot determine how the job ended .*no such job.*; run"):
         poll(ask, "esv-a-1")
     monkeypatch.setattr(polling, "_PATIENCE_S", -1.0)
     answers.append(UnreachableError("it does not answer"))

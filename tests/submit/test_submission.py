@@ -275,7 +275,7 @@ for _ in range(2):
 """
     done = head.python(code)
     assert done.stderr.splitlines()[-1] == (
-        "esv_ray.errors.SpecError: esv-twice-1 is in use: somebody else has just submitted it; see esv jobs"
+        "esv_ray.errors.SpecError: esv-twice-1 is in use: another process has just submitted this id; run esv jobs"
     )
 
 
@@ -320,7 +320,7 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
             "consent to run code, got none for tests.support.factories",
         ),
         (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
-        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected partitions (sub-directories) alone"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected only partitions (sub-directories)"),
         (arguments(features, bundle, tmp_path / "o4", "--partitions", "--ready", "a/b"), "--ready: expected the name"),
         (arguments(features, bundle, tmp_path / "o4", "--working-dir", str(tmp_path / "none")), "does not exist"),
     ]

@@ -34,7 +34,7 @@ def memory_on_cluster(cluster: ClusterSpec, threads: int, wait_for: Callable[[st
     while not ray.wait([answer], timeout=_LOOK_EVERY_S)[0]:
         alive = nodes()
         busy = capacity(alive, shape) > 0
-        wait_for(f"capacity for an actor ({shape}) that others hold" if busy else missing_node(alive, shape))
+        wait_for(f"resources for an actor ({shape}); other jobs are using them" if busy else missing_node(alive, shape))
     try:
         return int(ray.get(answer))
     except RayError as error:

@@ -216,7 +216,8 @@ def _pool_of(run: Run) -> _Pool:
     shape = shape_of(cluster, run.work.threads, alive)
     if cluster.address is None and not capacity(alive, shape):
         raise SpecError(
-            f"compute.threads: expected {missing_node(alive, shape)}, and no other node will join this machine"
+            f"compute.threads: expected {missing_node(alive, shape)}, but Ray on this machine has no other nodes; "
+            "lower compute.threads"
         )
     actor_class = ray.remote(UnitActor).options(
         **options_of(shape),

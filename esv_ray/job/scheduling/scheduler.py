@@ -277,7 +277,7 @@ class Scheduler:
             if bisection is None:
                 self._bisections[unit] = Bisection(self.sizes[unit])
             elif not bisection.start_again():
-                self._quarantine(unit, f"{reason}; no video of it alone is at fault")
+                self._quarantine(unit, f"{reason}; the unit fails as a whole: no single video causes the failure")
                 return
         self.suspects.append(unit)
 

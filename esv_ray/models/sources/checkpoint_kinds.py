@@ -100,12 +100,12 @@ def _damage(data: bytes, error: Exception) -> tuple[str, str]:
     """Return what is wrong with a safetensors file: a length of 8 bytes, a header of that length, the tensors."""
     rest = len(data) - 8
     if rest < 0:
-        return f"{len(data)} bytes, too few for one", _AGAIN
+        return f"only {len(data)} bytes, which is too short for a safetensors file", _AGAIN
     length = int.from_bytes(data[:8], "little")
     if length > min(rest, _MOST_HEADER):
         if is_safetensors(data) or (not rest and length <= _MOST_HEADER):
             return f"one that is cut short in its header: {rest} of {length} bytes", _AGAIN
-        return f"one that is damaged, or no such file: its first 8 bytes tell of a header of {length} bytes", _AGAIN
+        return f"a damaged file or another format: its first 8 bytes give a header length of {length} bytes", _AGAIN
     try:
         header = json.loads(data[8 : 8 + length])
     except (ValueError, RecursionError):
@@ -118,7 +118,7 @@ def _damage(data: bytes, error: Exception) -> tuple[str, str]:
     if found < stop:
         return f"one that is cut short: {found} of {stop} bytes of tensors", _AGAIN
     if found > stop:
-        return f"one that is damaged: {found} bytes of tensors, where its header tells of {stop}", _AGAIN
+        return f"one that is damaged: {found} bytes of tensors, but its header lists {stop}", _AGAIN
     if isinstance(error, KeyError):
         return f"tensors of a type that this torch lacks ({error})", "save them as float32"
     said = " ".join(str(error).removeprefix("Error while deserializing: ").split())

@@ -109,7 +109,7 @@ def _linears(places: Mapping[int, Mapping[str, Tensor]]) -> list[_Linear]:
             if gap not in (1, 2) or (waiting is not None and places.get(place - 1) is not waiting):
                 raise ModelError(
                     f"model.{place}: expected a ReLU and at most a dropout since the last layer with weights, {shown}; "
-                    "their places leave open which layers are between"
+                    "the positions do not determine which layers lie between them"
                 )
             layers.append(_Linear(place, tensors, before=waiting))
             waiting = None

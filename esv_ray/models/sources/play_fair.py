@@ -74,7 +74,8 @@ def import_play_fair(
     averages = [url for url, state in states.items() if _layout(state) == "average"]
     if averages and len(states) > 1:
         raise ModelError(
-            f"{averages[0]} is a TSN (classifier.weight), a model by itself; got {len(states)} checkpoints"
+            f"{averages[0]} is a TSN (classifier.weight), which is a complete model: expected one checkpoint, got "
+            f"{len(states)}"
         )
     if averages:
         average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
@@ -133,7 +134,7 @@ def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
     if len(prefixes) > 1:
         raise ModelError(
             f"{url}: expected the heads of one model, got some under {few([repr(each)[:60] for each in prefixes])}; "
-            "save the state dict of the one that is meant"
+            "save only the state dict of the model to import"
         )
     heads = {match[2]: name for name, match in found.items() if match}
     layout = _layout(heads)
@@ -186,7 +187,8 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
         named = _NAMED_SCALE.search(url)
         if named and named[2] and max(scales) != int(named[2]):
             raise ModelError(
-                f"{url}: by its name heads of scales 1..{named[2]}, got up to {max(scales)}; rename it if they are all"
+                f"{url}: expected heads of scales 1..{named[2]}, as in the file's name, got scales up to "
+                f"{max(scales)}; rename the file if it is complete"
             )
     layers = {}
     for where, part in parts.items():

@@ -37,7 +37,7 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
     if isinstance(error, BeyondError):
-        message = f"{cannot}; check the location and what answers there (endpoint, proxy)"
+        message = f"{cannot}; check the location, the endpoint and any proxy"
         return StorageError(message, transient=False)
     if is_transient(error):
         times = f"{tries} tries in {seconds:.0f} s" if tries > 1 else "1 try"
@@ -69,7 +69,7 @@ def _refusal(url: str, doing: str, error: Exception) -> str | None:
     if code in CLOCK_CODES:
         return f"cannot {doing}: access to {url} was denied ({text}); set the clock of this machine"
     if status == 405:
-        return f"{cannot}: {text}; check the endpoint: it does not know this request"
+        return f"{cannot}: {text}; check the endpoint: it does not support this request"
     if status == 407:
         return f"{cannot}: {text}; check the proxy (HTTPS_PROXY) and its credentials"
     # gcsfs says so in the text only.

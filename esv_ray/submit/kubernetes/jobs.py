@@ -44,7 +44,10 @@ def kubectl(*arguments: str, namespace: str | None, text: str | None = None) -> 
             command, input=text, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise UnreachableError(f"kubectl {arguments[0]}: no answer in {_TIMEOUT_S:g} s; is the cluster up?") from None
+        raise UnreachableError(
+            f"kubectl {arguments[0]}: no response within {_TIMEOUT_S:g} s; check that the cluster is running and "
+            "that kubectl's current context is right"
+        ) from None
     if done.returncode:
         kind = UnreachableError if _UNREACHABLE.search(done.stderr) else SpecError
         raise kind(f"kubectl {arguments[0]}: {_reason(done.stderr)}")

@@ -162,10 +162,13 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
     cron = check_cron(cron)
     rayjob = next(item for item in objects if item["kind"] == "RayJob")
     if "kueue.x-k8s.io/queue-name" in rayjob["metadata"].get("labels", {}):
-        raise SpecError("--schedule: Kueue refuses a RayJob that deletes itself; choose another overlay than kueue")
+        raise SpecError(
+            "--schedule: Kueue refuses a RayJob that deletes itself, as scheduled RayJobs do; use an overlay other "
+            "than kueue"
+        )
     namespace = rayjob["metadata"].get("namespace")
     if namespace is None:
-        raise SpecError("--schedule requires --namespace, in which an account gets the right to create RayJobs")
+        raise SpecError("--schedule requires --namespace: the CronJob's account gets the right to create RayJobs there")
     others = [item for item in objects if item is not rayjob]
     rayjob = {**rayjob, "spec": {**rayjob["spec"], "deletionStrategy": {"deletionRules": _DELETION_RULES}}}
     for key in ("shutdownAfterJobFinishes", "ttlSecondsAfterFinished"):  # KubeRay accepts these or rules, not both
@@ -214,7 +217,10 @@ def _for_workers(spec: JobSpec, groups: Sequence[Mapping[str, Any]]) -> JobSpec:
     shape = ActorShape(spec.compute.threads, share)
     actors = sum(capacity([node], shape) * most for node, most in nodes)
     if not actors:
-        raise SpecError(f"no worker group of the overlay can hold an actor of {shape}; see compute.threads")
+        raise SpecError(
+            f"overlay: no worker group fits an actor of {shape}; lower compute.threads, or raise the resources of a "
+            "worker group"
+        )
     if spec.cluster.actors == "auto":
         cluster["actors"] = actors
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})

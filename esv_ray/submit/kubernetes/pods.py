@@ -90,5 +90,5 @@ def _section(value: object, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise SpecError(f"{where}: expected keys below it, got {value!r:.60}")
+        raise SpecError(f"{where}: expected a mapping, got {value!r:.60}")
     return value

@@ -116,8 +116,9 @@ def _probe(url: str, origin: str) -> None:
         socket.create_connection((host, port), timeout=_TIMEOUT_S[0]).close()
     except (OSError, OverflowError) as error:
         raise UnreachableError(
-            f"{origin}: no cluster answers at {url}: {one_line(error)}; is it up, and is this the port of its "
-            "dashboard (8265)?"
+            f"{origin}: no cluster answers at {url}: {one_line(error)}; check that the cluster is running and that "
+            "this is the port of its "
+            "dashboard (default 8265)"
         ) from error
 
 
@@ -146,7 +147,7 @@ def client_errors(url: str) -> Iterator[None]:
                 f"{url}: the cluster does not answer: {text}; is this its dashboard (8265), and no proxy in between?"
             ) from error
         kind = UnreachableError if _SERVER_ERROR.search(str(error)) else SpecError
-        raise kind(f"{url}: not a Ray cluster's job server, or the server fails: {text}") from error
+        raise kind(f"{url}: the request failed: {text}; check that this is the dashboard of a Ray cluster") from error
 
 
 def _reason(error: Exception) -> str:

@@ -72,7 +72,7 @@ def stop(client: JobSubmissionClient, job: str) -> Submission:
     with client_errors(client._address):
         client.stop_job(submission.id)
     if wait_for_end(client, submission.id, 2.0 * STOP_WAIT_S) not in ENDED:
-        raise JobError(f"{submission.id} does not end within {2 * STOP_WAIT_S} s; see esv logs {submission.id}")
+        raise JobError(f"{submission.id} did not stop within {2 * STOP_WAIT_S} s; run esv logs {submission.id}")
     return find(client, submission.id)
 
 

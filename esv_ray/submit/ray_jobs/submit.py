@@ -79,7 +79,9 @@ def _start(
             return
         except SpecError as error:
             if "already exists" in str(error):  # two users who submitted at once got the same number
-                raise SpecError(f"{submission} is in use: somebody else has just submitted it; see esv jobs") from None
+                raise SpecError(
+                    f"{submission} is in use: another process has just submitted this id; run esv jobs"
+                ) from None
             if "No available agent" not in str(error) or time.monotonic() > until:
                 raise
         time.sleep(2 * POLL_S)
@@ -101,7 +103,10 @@ def _preflight(
     try:
         state = wait_for_end(client, check, _PREFLIGHT_S)
         if state not in ENDED:
-            raise JobError(f"{client._address}: the cluster did not start a small job within {_PREFLIGHT_S:g} s")
+            raise JobError(
+                f"{client._address}: the preflight check did not end within {_PREFLIGHT_S:g} s; check that the "
+                "cluster has free resources, then submit again"
+            )
     except BaseException:  # an interrupt, too, leaves no check running
         with suppress(SpecError), client_errors(client._address):
             client.stop_job(check)
