@@ -21,6 +21,7 @@ from esv_ray.attribution.planning import keys_of
 from esv_ray.attribution.unit import rows_of
 from esv_ray.attribution.workplace import Workplace, open_workplace
 from esv_ray.core.keyed import derive_key, mix64, permutation
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.files import InputFile, list_files
@@ -90,7 +91,7 @@ def recompute(
     files = _files(output, manifest, features)
     drawn = _drawn(output, manifest, count, without)
     same, problems = 0, []
-    with _compute_thread(spec) as compute:
+    with _compute_thread() as compute:
         place = _workplace(spec, manifest, compute)
         check_same_job(manifest, keys_of(asked, place.model.digest), manifest.files, output)
         with _other_draws():
@@ -128,15 +129,10 @@ def _budget(manifest: Manifest, output: str) -> int:
 
 
 @contextmanager
-def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
+def _compute_thread() -> Iterator[Executor]:
     """Run one thread that computes, as an actor does; restore torch's settings of this process afterwards."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with DaemonThreads(1, "esv-recompute", lambda: torch.set_num_threads(spec.compute.threads)) as compute:
-        try:
-            yield compute
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(precision)
+    with torch_settings(), DaemonThreads(1, "esv-recompute") as compute:
+        yield compute
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
 from esv_ray.attribution.unit import row_counts, run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
+from esv_ray.core.threads import torch_settings
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
@@ -106,4 +107,5 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
     Raises:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
-    return run_work(AttributionWork(spec), report, retry_failed=retry_failed)
+    with torch_settings():  # those of a workplace in this process end with the job
+        return run_work(AttributionWork(spec), report, retry_failed=retry_failed)

@@ -70,7 +70,9 @@ class OpenWorkplace:
 
 
 def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workplace:
-    """Load the model once, and set the precision of this process's matrix products.
+    """Load the model once, and set torch's threads and precision of matrix products in this process.
+
+    Torch has a pool of threads for each thread that calls it: units run on the thread that opened the workplace.
 
     Args:
         spec: the job.
@@ -82,6 +84,7 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
         JobError: the bundle changed since the job was planned.
         ModelError: the model cannot be loaded here, or its modules are not repeatable on this device in this dtype.
     """
+    torch.set_num_threads(spec.compute.threads)
     torch.set_float32_matmul_precision(spec.compute.matmul)
     model = load_model(spec.model, code=spec.code)
     if model.digest != digest:

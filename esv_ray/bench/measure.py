@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from esv_ray.bench.host import host_share
-from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
+from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.plan import Plan
+from esv_ray.core.threads import torch_settings
 from esv_ray.machine import spare_memory
 
 _FLOAT_BYTES = 4
@@ -94,7 +95,8 @@ def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> l
     engine = _engine(random_model(setting.dimensions, device=setting.device), estimator, setting)
     for n in lengths:
         engine.check(n)
-    return with_settings(setting, lambda: [_measure(n, estimator, setting) for n in lengths])
+    with torch_settings(setting.threads, setting.matmul):
+        return [_measure(n, estimator, setting) for n in lengths]
 
 
 def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator, setting: Setting) -> float:
@@ -103,8 +105,7 @@ def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator
     It is the time of videos of lengths shortest..longest together, over the sum of the times that each length takes in
     full batches, minus one. Plans are built in advance in both cases.
     """
-
-    def work() -> float:
+    with torch_settings(setting.threads, setting.matmul):
         model = random_model(setting.dimensions, device=setting.device)
         lengths = [shortest + index % (longest - shortest + 1) for index in range(videos)]
         engine = _engine(model, estimator, setting)
@@ -116,13 +117,10 @@ def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator
         together = [timed(lambda: _run(engine, lengths), model) for _ in range(3)]
         return median(together[1:]) / alone - 1
 
-    return with_settings(setting, work)
-
 
 def ceilings(setting: Setting) -> Ceilings:
     """Measure the ceilings of the machine."""
-
-    def work() -> Ceilings:
+    with torch_settings(setting.threads, setting.matmul):
         cuda = setting.device == "cuda"
         model = random_model(Dimensions(1, 1, 1, 1), device=setting.device)
         size, numbers = (8192, 2**28) if cuda else (1536, 2**24)
@@ -133,8 +131,6 @@ def ceilings(setting: Setting) -> Ceilings:
         to = torch.empty_like(line)
         copy = median(timed(lambda: to.copy_(line), model) for _ in range(5))
         return Ceilings(2 * size**3 / product / 1e9, 2 * 4 * numbers / copy / 1e9)
-
-    return with_settings(setting, work)
 
 
 def _engine(model: VideoModel, estimator: Estimator, setting: Setting) -> Engine:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import comb
 from time import perf_counter
@@ -15,6 +14,7 @@ from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import SpecError
 from esv_ray.forecast.throughput import Timing, Timings
 from esv_ray.spec import JobSpec
@@ -52,7 +52,7 @@ def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) ->
         model: on its device, in its dtype.
         plans: costs of the job's plans.
     """
-    with _torch_settings(spec):
+    with torch_settings(spec.compute.threads, spec.compute.matmul):
         clock = _Clock(perf_counter() + MOST_S)
         if plans:
             _first_rate(spec, model, min(plans, key=lambda plan: plan.evaluations), clock)
@@ -60,18 +60,6 @@ def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) ->
             _measure(spec, model, plan, clock)
     source = f"measured here in {MOST_S - clock.left_s:.1f} s on random features" if plans else "nothing to measure"
     return Timings(tuple(clock.measured), source, model.device.type, spec.compute.threads, spec.compute.matmul)
-
-
-@contextmanager
-def _torch_settings(spec: JobSpec) -> Iterator[None]:
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(spec.compute.threads)
-    torch.set_float32_matmul_precision(spec.compute.matmul)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
 
 
 def _selection(plans: Sequence[PlanCost]) -> list[PlanCost]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.keyed import derive_key
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.models.bundle import check_free, save_heads
@@ -102,12 +103,8 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         ModelError: a bundle exists already.
     """
     check_free(spec.output)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.threads)
-    try:
+    with torch_settings(spec.threads):
         return _train(spec, report)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:

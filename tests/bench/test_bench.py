@@ -13,7 +13,7 @@ from esv_ray.bench import measure as module
 from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
-from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
+from esv_ray.bench.setting import Dimensions, Setting, random_model
 from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
@@ -39,15 +39,6 @@ def test_what_must_be_moved() -> None:
     assert plan_exact(4, n_max=2).score_rows() == plan_exact(4, n_max=2, stored=False).score_rows() == rows
     plan = plan_algorithm1(6, m=3, iterations=2, seed=0, n_max=2)
     assert 0 < plan.score_rows() <= 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
-
-
-def test_settings_are_for_a_while() -> None:
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    inside = with_settings(
-        Setting(threads=1, matmul="high"), lambda: (torch.get_num_threads(), torch.get_float32_matmul_precision())
-    )
-    assert inside == (1, "high")
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
 
 def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -> None:

@@ -74,8 +74,8 @@ class _Pool:
         for _ in range(self.run.scheduler.to_start(self.wanted, now)):
             worker = f"actor-{self.started}"
             self.started += 1
-            plan, threads = self.run.plan, self.run.work.threads
-            handle = self.actor_class.remote(plan.open_workplace, plan.run_unit, threads, self.shape.device)
+            plan = self.run.plan
+            handle = self.actor_class.remote(plan.open_workplace, plan.run_unit, self.shape.device)
             self.handles[worker] = handle
             self.run.scheduler.worker_starting(worker)
             self.pending[handle.ready.remote()] = _Call(worker)
