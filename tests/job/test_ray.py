@@ -74,13 +74,13 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
 def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tmp_path: Path) -> None:
     """A video that ends its process, one whose memory runs out, one that hangs, one that raises: exactly they fail.
 
-    After a fix only they are tried again; the others stay bit for bit.
+    After a fix only they are computed again; the others stay bit for bit. Bisection is for `test_made_up`.
     """
     fixed = tmp_path / "fixed"
     bundle = python_bundle(tmp_path / "model", "poisonous", fixed=str(fixed))
     poison = {1: 661.0, 9: 662.0, 14: 664.0, 15: 665.0}
     features = poisoned_table(tmp_path / "f.parquet", 20, poison)
-    options = ("compute.unit=2", "cluster.actors=2", "cluster.stall_timeout=3", "max_failed=0.2")
+    options = ("compute.unit=1", "cluster.actors=2", "cluster.stall_timeout=3", "max_failed=0.2")
     result = run(features, bundle, tmp_path / "out", *options)
     assert result.quarantined == {}
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (16, 4, 0)
@@ -92,7 +92,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     assert verify_output(str(tmp_path / "out")).problems == ()
     before = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
 
-    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 10, "nothing is left to do"
+    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 20, "nothing is left to do"
     fixed.touch()
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, [CONSENT, *options])
     seen: list[Progress] = []
@@ -102,7 +102,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     assert verify_output(str(tmp_path / "out")).problems == ()
     after = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
     assert [row for row in after if row["video_id"] not in {f"v{row}" for row in poison}] == before
-    run(features, bundle, tmp_path / "clean", "compute.unit=2", "cluster.actors=0")
+    run(features, bundle, tmp_path / "clean", "compute.unit=1", "cluster.actors=0")
     clean = pq.read_table(tmp_path / "clean" / "attributions").to_pylist()
     assert [{**row, "esv": None} for row in after] == [{**row, "esv": None} for row in clean]
     assert [row["esv"] for row in after] == pytest.approx([row["esv"] for row in clean], abs=1e-6)
