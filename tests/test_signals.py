@@ -240,7 +240,7 @@ if sys.argv[1] == "finaliser":
         made = Final(); del made
         time.sleep(60)
     except KeyboardInterrupt:
-        signals.tell_interrupted(); signals.leave(130)
+        signals.report_interrupted(); signals.leave(130)
 elif sys.argv[1] == "native":
     library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
@@ -248,7 +248,7 @@ elif sys.argv[1] == "native":
         print("in a deadlock", flush=True)
         library.pthread_mutex_lock(mutex)
     except KeyboardInterrupt:  # it came a moment before
-        signals.tell_interrupted(); signals.leave(130)
+        signals.report_interrupted(); signals.leave(130)
 else:
     while True:
         try:
@@ -289,7 +289,7 @@ with signals.last_act(lambda code: None) if {acts} else nullcontext():
         time.sleep(60)
         print("went on")
     except KeyboardInterrupt:
-        signals.tell_interrupted()
+        signals.report_interrupted()
         signals.leave(signals.INTERRUPTED)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)

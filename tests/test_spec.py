@@ -495,7 +495,7 @@ def test_a_value_that_is_none_is_told_where_what_and_instead_of_what(key: str, v
 
 
 @pytest.mark.parametrize("value", ["exact", 5, []])
-def test_a_section_that_is_none_is_told_in_words_of_the_spec(value: object) -> None:
+def test_a_section_that_is_no_mapping_is_refused_in_terms_of_the_spec(value: object) -> None:
     text = refusal({**NEEDED, "estimator": value})
     assert "estimator" in text
     assert "EstimatorSpec" not in text

@@ -266,8 +266,8 @@ def convergence(
 
 def lad_slope(x: FloatArray, y: FloatArray) -> float:
     """Return the slope b that minimises sum |y - b x|: the median of y / x weighted by |x|."""
-    known = np.abs(x) > 0
-    ratios, weights = y[known] / x[known], np.abs(x[known])
+    nonzero = np.abs(x) > 0
+    ratios, weights = y[nonzero] / x[nonzero], np.abs(x[nonzero])
     order = np.argsort(ratios)
     cumulative = np.cumsum(weights[order])
     return float(ratios[order][np.searchsorted(cumulative, cumulative[-1] / 2)]) if len(order) else float("nan")

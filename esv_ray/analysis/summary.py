@@ -177,10 +177,10 @@ def _read(output: str, folder: str) -> pa.Table:
         raise DataError(f"{url}: expected committed units, found none; run the job first")
     tables = []
     for name in names:
-        where = storage.join(url, name)
-        with storage.locating(where, "read the output"), storage.reader(where, "read the output") as file:
+        file_url = storage.join(url, name)
+        with storage.locating(file_url, "read the output"), storage.reader(file_url, "read the output") as file:
             try:
                 tables.append(pq.read_table(file))
             except pa.ArrowException as error:
-                raise DataError(f"{where}: not readable ({one_line(error)}); see esv verify {output}") from None
+                raise DataError(f"{file_url}: not readable ({one_line(error)}); see esv verify {output}") from None
     return pa.concat_tables(tables)

@@ -71,17 +71,17 @@ def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> d
 
 
 def _real(value: Any) -> Float32Array:
-    given = [] if value is None else value if isinstance(value, list) else [value]
-    return np.array([np.nan if one is None else one for one in given], dtype=np.float32)
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    return np.array([np.nan if number is None else number for number in values], dtype=np.float32)
 
 
 def differences(
-    where: str, committed: Mapping[str, VideoValues], recomputed: Mapping[str, VideoValues], ranges: Ranges
+    location: str, committed: Mapping[str, VideoValues], recomputed: Mapping[str, VideoValues], ranges: Ranges
 ) -> list[str]:
     """Describe how recomputed videos differ from committed ones by more than rounding.
 
     Args:
-        where: name of the unit in messages.
+        location: name of the unit in messages.
         committed, recomputed: values by id.
         ranges: ranges of the job's values.
 
@@ -91,7 +91,7 @@ def differences(
     problems = []
     for video_id in sorted({*committed, *recomputed}):
         before, now = committed.get(video_id, _NOTHING), recomputed.get(video_id, _NOTHING)
-        problems += [f"{where}: video {video_id!r} {line}" for line in _of_video(before, now, ranges)]
+        problems += [f"{location}: video {video_id!r} {line}" for line in _of_video(before, now, ranges)]
     return problems
 
 

@@ -138,19 +138,19 @@ def _results(
         for position, reason in sorted(faults.items()):
             number = int(numbers[position])
             missing.append(Missing(int(requests.rows[number]), int(requests.lengths[number]), "failed", reason))
-        good = np.delete(np.arange(len(numbers)), list(faults))
-        if not len(good):
+        valid = np.delete(np.arange(len(numbers)), list(faults))
+        if not len(valid):
             continue
-        kept = numbers[good]
+        kept = numbers[valid]
         of = requests.rows[kept]
-        pairs = choose_classes(spec.classes, scores[good], rows.labels[of], rows.labelled[of])
-        video, classes = good[pairs[:, 0]], pairs[:, 1]
+        pairs = choose_classes(spec.classes, scores[valid], rows.labels[of], rows.labelled[of])
+        video, classes = valid[pairs[:, 0]], pairs[:, 1]
         stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, classes]
         results.append(
             Computed(
                 rows=of,
-                scores=scores[good],
-                gaps=attribution.gaps.float().numpy()[good],
+                scores=scores[valid],
+                gaps=attribution.gaps.float().numpy()[valid],
                 frame_index=rows.frame_index(of, requests.frames(kept, rows.n_frames)),
                 pairs=pairs,
                 esv=attribution.esv.float().numpy()[video, :, classes],
@@ -158,7 +158,7 @@ def _results(
                 exact=attribution.exact,
                 evaluations=attribution.evaluations,
                 iterations=attribution.iterations,
-                met=None if attribution.met is None else attribution.met.numpy()[good],
+                met=None if attribution.met is None else attribution.met.numpy()[valid],
             )
         )
     return results, missing

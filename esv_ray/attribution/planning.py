@@ -94,17 +94,17 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     _check_classes(spec, model)
     files = list_files(spec.features)
     keys = keys_of(spec, model.digest)
-    found = read_manifest(spec.output)
-    if found is None:
+    manifest = read_manifest(spec.output)
+    if manifest is None:
         return CheckedJob(model, _new_manifest(spec, model, files, keys, measure), planned=False)
-    check_same_job(found, keys, files, spec.output)
-    if found.model != _about(model):
+    check_same_job(manifest, keys, files, spec.output)
+    if manifest.model != _about(model):
         raise DataError(
             f"{spec.output}/run.json: expected the metadata of the model {spec.model}, got different values for "
-            f"{_other_keys(found.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, then run "
-            "the job again"
+            f"{_differing_keys(manifest.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, "
+            "then run the job again"
         )
-    return CheckedJob(model, found, planned=True)
+    return CheckedJob(model, manifest, planned=True)
 
 
 def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
@@ -123,10 +123,10 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
     checked = check_job(spec, measure)
     manifest = checked.manifest
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
-        found = read_manifest(spec.output)
-        assert found is not None, "a create-only put was refused, so it is there"
-        check_same_job(found, manifest.keys, manifest.files, spec.output)
-        manifest = found
+        existing = read_manifest(spec.output)
+        assert existing is not None, "a create-only put was refused, so it is there"
+        check_same_job(existing, manifest.keys, manifest.files, spec.output)
+        manifest = existing
     spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
     failed = _committed(spec.output, manifest)
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
@@ -191,8 +191,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
     }
 
 
-def _other_keys(found: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    return ", ".join(key for key in sorted({*found, *about}) if found.get(key) != about.get(key))
+def _differing_keys(planned: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*planned, *about}) if planned.get(key) != about.get(key))
 
 
 def _check_adoptable(output: str, manifest: Manifest) -> None:
@@ -208,8 +208,7 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
     except (JobError, DataError) as error:
         raise JobError(
             f"{output}: expected an empty or absent folder for the output, found results without a run.json that do "
-            "not belong to this "
-            f"job ({one_line(error)}); choose another output, or move them away"
+            f"not belong to this job ({one_line(error)}); choose another output, or move them away"
         ) from None
 
 
@@ -261,8 +260,7 @@ def _check_places(spec: JobSpec) -> None:
     if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
         raise SpecError(
             f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or "
-            "set cluster.address to a cluster with GPUs"
+            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
         )
 
 
@@ -287,8 +285,8 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
         )
     if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
-            f"{spec.features}: classes is [label], but the table has no labels; "
-            "set classes to predicted, top:K, all or class ids"
+            f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "
+            "or class ids"
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:

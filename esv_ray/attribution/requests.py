@@ -53,24 +53,24 @@ def plan_requests(
     """
     faults = {**(poisoned or {}), **rows.faults}
     chosen = np.arange(len(rows.ids)) if only is None else only
-    bad = np.isin(chosen, list(faults))
+    faulty = np.isin(chosen, list(faults))
     missing = []
-    for row in chosen[bad].tolist():
+    for row in chosen[faulty].tolist():
         lengths = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
         missing += [Missing(row, n, "failed", faults[row]) for n in lengths]
-    good = chosen[~bad]
-    frames = rows.n_frames[good].astype(np.int64)
+    valid = chosen[~faulty]
+    frames = rows.n_frames[valid].astype(np.int64)
     if spec.frames == "all":
-        return Requests(good, frames), missing
+        return Requests(valid, frames), missing
     asked_lengths = np.array(spec.frames, dtype=np.int64)  # (k,) ascending
     capped = np.minimum(asked_lengths, frames[:, None])  # (G, k)
     beyond = asked_lengths > frames[:, None]
     if spec.short == "skip":
         for place, index in np.argwhere(beyond):
-            row, n = int(good[place]), int(asked_lengths[index])
+            row, n = int(valid[place]), int(asked_lengths[index])
             missing.append(Missing(row, n, "skipped", f"{frames[place]} frames, {n} asked for"))
         kept = ~beyond
     else:
         kept = np.diff(capped, axis=1, prepend=0) > 0
     place, index = kept.nonzero()
-    return Requests(good[place], capped[place, index]), missing
+    return Requests(valid[place], capped[place, index]), missing

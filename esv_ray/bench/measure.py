@@ -149,7 +149,7 @@ def _features(engine: Engine, n: int, batch: int) -> Tensor:
 def _run(engine: Engine, lengths: Sequence[int]) -> list[Attribution]:
     ids = [f"video {index}" for index in range(len(lengths))]
     batches = engine.attributions(lengths, ids, lambda some: _features(engine, lengths[some[0]], len(some)))
-    return [found for _, found in batches]
+    return [attribution for _, attribution in batches]
 
 
 def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
@@ -172,8 +172,8 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
             seconds = timed(work, model)
             if repeat:
                 kept.append(seconds / batch * 1e3)
-    whole, second_ms, first_ms = times
-    video_s = median(whole) / 1e3
+    total_ms, second_ms, first_ms = times
+    video_s = median(total_ms) / 1e3
     evaluations = plan.evaluations(model.n_max)
     return Measurement(
         n=n,
@@ -181,9 +181,9 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,
-        video_ms=median(whole),
-        video_ms_min=min(whole),
-        video_ms_max=max(whole),
+        video_ms=median(total_ms),
+        video_ms_min=min(total_ms),
+        video_ms_max=max(total_ms),
         second_ms=median(second_ms),
         first_ms=median(first_ms),
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
@@ -231,9 +231,9 @@ def _pairs(n: int, d: Dimensions) -> int:
 def _error(model: VideoModel, estimator: Estimator, setting: Setting, n: int) -> float:
     """Return the largest difference of an ESV of one video from float64, over the largest ESV."""
     features = _features(_engine(model, estimator, setting), n, 1)
-    found = []
+    esvs = []
     for dtype in (torch.float32, torch.float64):
         exact = random_model(setting.dimensions, device=setting.device).to(dtype=dtype)
         engine = _engine(exact, estimator, setting)
-        found += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
-    return float((found[0] - found[1]).abs().max() / found[1].abs().max())
+        esvs += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
+    return float((esvs[0] - esvs[1]).abs().max() / esvs[1].abs().max())

@@ -90,9 +90,9 @@ class Simulation:
             begun = time.perf_counter()
             for _ in range(self.scheduler.to_start(self.world.workers, self.now)):
                 self._start()
-            given = self.scheduler.assign(self.now)
+            assigned = self.scheduler.assign(self.now)
             self.driver_s += time.perf_counter() - begun
-            for worker, task in given:
+            for worker, task in assigned:
                 self._begin(worker, task)
             check()
             self._advance()
@@ -140,10 +140,10 @@ class Simulation:
         pause = self.now + self.scheduler.idle_s(self.now)
         self.now = min(quiet, pause, *(event[0] for event in self._events[:1]))
         while self._events and self._events[0][0] <= self.now:
-            _, _, what, worker, task = heapq.heappop(self._events)
+            _, _, kind, worker, task = heapq.heappop(self._events)
             if worker in self._free or task is None:
                 begun = time.perf_counter()
-                self._happen(what, worker, task)
+                self._happen(kind, worker, task)
                 self.driver_s += time.perf_counter() - begun
         if self.scheduler.stall_s is not None and self.now >= self._next_beats:
             self._next_beats = self.now + min(_BEATS_S, self.scheduler.stall_s / 4)
@@ -155,26 +155,26 @@ class Simulation:
                 self._lose(worker, "hung", charged=True)
             self.driver_s += time.perf_counter() - begun
 
-    def _happen(self, what: str, worker: str, task: Task | None) -> None:
-        if what == "ready":
+    def _happen(self, kind: str, worker: str, task: Task | None) -> None:
+        if kind == "ready":
             self._free[worker] = self.now
             self.scheduler.worker_ready(worker)
-        elif what == "start failed":
+        elif kind == "start failed":
             self.scheduler.start_failed(worker, "no start", self.now)
-        elif what in ("died", "preempted"):
-            self._lose(worker, what, charged=what == "died")
-        elif task is not None and what == "done":
+        elif kind in ("died", "preempted"):
+            self._lose(worker, kind, charged=kind == "died")
+        elif task is not None and kind == "done":
             self.scheduler.unit_done(worker, task.unit, self.now)
         elif task is not None:
-            self.scheduler.unit_failed(worker, task.unit, what, "storage" if what == "storage" else "compute", self.now)
+            self.scheduler.unit_failed(worker, task.unit, kind, "storage" if kind == "storage" else "compute", self.now)
 
     def _lose(self, worker: str, reason: str, *, charged: bool) -> None:
         del self._free[worker]
         self.scheduler.worker_lost(worker, reason, self.now, charged=charged)
 
-    def _at(self, when: float, what: str, worker: str, task: Task | None) -> None:
+    def _at(self, when: float, kind: str, worker: str, task: Task | None) -> None:
         self._count += 1
-        heapq.heappush(self._events, (when, self._count, what, worker, task))
+        heapq.heappush(self._events, (when, self._count, kind, worker, task))
 
     def _happens(self, chance: float) -> bool:
         happens = self.accidents < self.world.most_accidents and self.random.random() < chance
@@ -232,11 +232,11 @@ def _resume(output: str, units: int, rows: int) -> None:
         if count % 10_000 == 0:
             print(f"  {count} objects", file=sys.stderr)
     begun = time.perf_counter()
-    found = read_manifest(output)
+    stored = read_manifest(output)
     read = time.perf_counter() - begun
     begun = time.perf_counter()
-    assert found is not None, "it was written above"
-    done = committed_units(output, found.units)
+    assert stored is not None, "it was written above"
+    done = committed_units(output, stored.units)
     listed = time.perf_counter() - begun
     assert len(done) == units, "all were written above"
     print(

@@ -80,7 +80,7 @@ class Forecast:
         resumed: whether the output holds a plan of this job already.
         row_groups: of the feature table.
         files: number of files of the feature table.
-        units, left: all units, and those not yet committed.
+        units, pending: all units, and those not yet committed.
         lengths: frames of the videos.
         feature_dim: D.
         labelled: whether there are labels.
@@ -101,7 +101,7 @@ class Forecast:
     row_groups: tuple[RowGroup, ...]
     files: int
     units: tuple[Unit, ...]
-    left: tuple[Unit, ...]
+    pending: tuple[Unit, ...]
     lengths: Lengths
     feature_dim: int
     labelled: bool
@@ -131,7 +131,7 @@ class Forecast:
     @property
     def videos_left(self) -> int:
         """Number of videos not yet committed."""
-        return sum(unit.rows for unit in self.left)
+        return sum(unit.rows for unit in self.pending)
 
     @property
     def table_bytes(self) -> int:
@@ -141,7 +141,7 @@ class Forecast:
     @property
     def read_bytes(self) -> int:
         """Bytes to read for the units that are left."""
-        return sum(group.compressed for group in unread(self.row_groups, self.left))
+        return sum(group.compressed for group in unread(self.row_groups, self.pending))
 
     @property
     def batch_bytes(self) -> int:
@@ -158,15 +158,15 @@ class Forecast:
         """Whether the number of evaluations is known exactly; else it is the expected number."""
         return all(stage.counted for length in self.by_length for stage in length.work.stages)
 
-    def evaluations(self, *, most: bool = False, left: bool = False) -> int:
+    def evaluations(self, *, most: bool = False, pending: bool = False) -> int:
         """Return the number of head evaluations.
 
         Args:
             most: if no video meets its tolerance.
-            left: of the videos not yet committed; else of all videos.
+            pending: of the videos not yet committed; else of all videos.
         """
         return sum(
-            (length.work.left if left else length.work.videos)
+            (length.work.pending if pending else length.work.videos)
             * (length.work.evaluations_most if most else length.work.evaluations)
             for length in self.by_length
         )

@@ -113,10 +113,10 @@ def _of_kind(timings: Timings, plan: PlanCost) -> list[Timing]:
     """
     same = [timing for timing in timings.measured if timing.kind == plan.kind]
     if not same:
-        known = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
+        kinds = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
         raise SpecError(
             f"{timings.source}: expected measurements of the estimator {plan.kind}, which is used at n = {plan.n}, "
-            f"got {known}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
+            f"got {kinds}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
         )
     return same
 

@@ -84,15 +84,15 @@ def _about_actors(forecast: Forecast) -> Iterator[str]:
             f"cluster.actors is auto: the estimate assumes {actors.requested} actors, as on this machine, for the "
             f"cluster at {cluster.address}; give --actors N"
         )
-    if forecast.left and actors.working < actors.requested:
+    if forecast.pending and actors.working < actors.requested:
         idle = actors.requested - actors.working
-        yield f"only {len(forecast.left)} units are left: {idle} of {actors.requested} actors would be idle"
+        yield f"only {len(forecast.pending)} units are left: {idle} of {actors.requested} actors would be idle"
     if actors.concurrent < actors.working:
         yield (
             f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "
             f"is for {actors.concurrent}"
         )
-    if cluster.address is None and actors.device == "cpu" and forecast.left:
+    if cluster.address is None and actors.device == "cpu" and forecast.pending:
         spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
         if needed > spare:
             free = format_bytes(spare)

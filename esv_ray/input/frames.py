@@ -71,9 +71,9 @@ class FrameColumn:
                 row = int(np.searchsorted(offsets, frame, side="right")) - 1
                 if row not in faults:
                     place = int(frame - offsets[row])
-                    given = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
+                    stored = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
                     why = "NaN, infinity or null in"
-                    if np.isfinite(given.astype(np.float64)).all():
+                    if np.isfinite(stored.astype(np.float64)).all():
                         why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
                     faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
@@ -94,9 +94,9 @@ def frame_sizes(column: pa.ChunkedArray) -> list[int]:
     for chunk in column.chunks:
         for row in range(len(chunk)):
             frames = chunk[row].values
-            found = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
-            if len(found) == 1 and found != [0]:
-                sizes.append(int(found[0]))
+            distinct = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
+            if len(distinct) == 1 and distinct != [0]:
+                sizes.append(int(distinct[0]))
     return sizes
 
 
@@ -132,26 +132,26 @@ class NumberColumn:
         raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
         values, null, wrong = whole_numbers(raw)
-        bad = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
+        invalid = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
         lost = column.is_null().to_numpy(zero_copy_only=False)
         faults: dict[int, str] = {}
-        if bad.any():
-            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(bad), side="right") - 1)
+        if invalid.any():
+            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(invalid), side="right") - 1)
             faults = {
                 int(row): "frame_index holds nulls or values that are not 32-bit integers" for row in rows[~lost[rows]]
             }
         counts = np.diff(offsets)
         for row in np.flatnonzero(~lost & (counts != n_frames)):
             faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
-        return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(bad, 0, values).astype(np.int32))
+        return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.int32]:
         """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
         first = self._first[rows][:, None]
         if not len(self._values):
             return places.astype(np.int32)
-        given = self._values[np.where(first < 0, 0, first + places)]
-        return np.where(first < 0, places, given).astype(np.int32)
+        numbers = self._values[np.where(first < 0, 0, first + places)]
+        return np.where(first < 0, places, numbers).astype(np.int32)
 
 
 def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:

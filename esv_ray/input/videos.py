@@ -42,25 +42,25 @@ def read_videos(
     if dim is None:
         raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")
     videos: dict[str, Video] = {}
-    bad: Counter[str] = Counter()
-    taken = 0
+    faults: Counter[str] = Counter()
+    n_bytes = 0
     reader, labels = UnitReader(), n_classes or INT32_MAX
     for unit in plan_units(footers, _ROWS):
         rows = read_rows(unit, reader, feature_dim=dim, n_classes=labels, budget=budget, unlabelled=unlabelled)
-        bad.update(rows.faults.values())
+        faults.update(rows.faults.values())
         for video in videos_of(rows):
             if video.video_id in videos:
-                bad["video_id is repeated: an earlier file has it"] += 1
+                faults["video_id is repeated: an earlier file has it"] += 1
             else:
                 videos[video.video_id] = video
-        taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
-        if taken > budget:
+        n_bytes += int(rows.n_frames[rows.valid].sum(dtype=np.int64)) * dim * 4
+        if n_bytes > budget:
             raise DataError(
                 f"{url}: expected features of at most {budget} bytes, the memory available; use fewer videos"
             )
-    if not videos and not bad:
+    if not videos and not faults:
         raise DataError(f"{url}: expected videos, got a table without rows")
-    return list(videos.values()), bad
+    return list(videos.values()), faults
 
 
 def reasons(left_out: Counter[str]) -> str:

@@ -34,11 +34,11 @@ def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
     Raises:
         ModelError: the content is malformed, or holds counts or percents.
     """
-    prior, other = _prior(data, n_classes)
-    if other is not None:
+    prior, quantity = _prior(data, n_classes)
+    if quantity is not None:
         raise ModelError(
-            f"prior: expected probabilities that sum to 1, got {other} with a sum of {float(prior.sum()):.6g}; divide "
-            "each by their sum"
+            f"prior: expected probabilities that sum to 1, got {quantity} with a sum of {float(prior.sum()):.6g}; "
+            "divide each by their sum"
         )
     return check_prior(prior)
 
@@ -63,10 +63,10 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
     """
     data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
-        prior, other = _prior(data, None)
+        prior, quantity = _prior(data, None)
         notes = []
-        if other is not None:
-            notes.append(f"prior: {other}, divided by their sum {float(prior.sum()):.6g}")
+        if quantity is not None:
+            notes.append(f"prior: {quantity}, divided by their sum {float(prior.sum()):.6g}")
             prior = prior / prior.sum()
         zeros = torch.nonzero(check_prior(prior) == 0)[:, 0].tolist()
         if zeros:
@@ -169,9 +169,9 @@ def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
 
 
 def _grouped(class_id: int, text: str) -> ModelError:
-    found = _GROUPS.fullmatch(text)
-    assert found is not None
-    plain = re.sub(r"[^0-9+-]", "", found[1])
+    match = _GROUPS.fullmatch(text)
+    assert match is not None
+    plain = re.sub(r"[^0-9+-]", "", match[1])
     either = f", which may be {plain} or {float(text.replace(',', '.')):g}" if _GROUP.fullmatch(text) else ""
     return ModelError(
         f"class {class_id}: expected a number without thousands separators, got {text!r:.40}{either}; write {plain} if "
@@ -201,7 +201,7 @@ def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) 
         return sorted(rows, key=lambda row: row.class_id)
     one_based = len(ids) > 0 and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids))
     expected -= one_based and n_classes is None
-    wanted = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
+    expectation = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
     repeated = [index for index, count in Counter(ids).items() if count > 1]
     beyond = [index for index in ids if not 0 <= index < expected]
     if repeated:
@@ -220,7 +220,7 @@ def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) 
         problem += missing
     else:
         problem = ""
-    raise ModelError(f"{wanted}, got {len(ids)} rows{problem}")
+    raise ModelError(f"{expectation}, got {len(ids)} rows{problem}")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

@@ -71,9 +71,9 @@ class Explanation:
             ValueError: a class is out of range.
         """
         n_classes = self.esv.shape[1]
-        for given in (a, b):
-            if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < n_classes:
-                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given!r}")
+        for class_id in (a, b):
+            if not isinstance(class_id, int) or isinstance(class_id, bool) or not 0 <= class_id < n_classes:
+                raise ValueError(f"class: expected 0..{n_classes - 1}, got {class_id!r}")
         esv = self.esv[:, a] - self.esv[:, b]
         if self.spread is None:
             return Contrast(esv, None)

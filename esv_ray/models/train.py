@@ -121,7 +121,7 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
         heads[s], epochs[s] = _train_head(spec, s, n_classes, training, validation, report)
     accuracy = {s: _accuracy(head, s, validation, spec.seed) for s, head in heads.items()}
     accuracy_f = _accuracy_of_f(heads, validation, n_classes, spec.seed)
-    told = {
+    summary = {
         "features": spec.features,
         "seed": spec.seed,
         "videos": len(videos),
@@ -129,7 +129,7 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
         "accuracy": accuracy,
         "accuracy_f": accuracy_f,
     }
-    save_heads(spec.output, heads, prior, classes=data.classes, training=told)
+    save_heads(spec.output, heads, prior, classes=data.classes, training=summary)
     return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), data.left_out, data.notes)
 
 

@@ -51,8 +51,8 @@ def head_from_state(
     check_weights(state)
     if weights[0].shape[1] != scale * feature_dim:
         raise ModelError(
-            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs "
-            f"(s * feature_dim), got {weights[0].shape[1]}"
+            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs (s * "
+            f"feature_dim), got {weights[0].shape[1]}"
         )
     if weights[-1].shape[0] != n_classes:
         raise ModelError(f"head of scale {scale}: expected {n_classes} classes, got {weights[-1].shape[0]}")

@@ -86,10 +86,10 @@ def _follow_mark(tables: Sequence[File], mark: File, marked: Sequence[str], earl
     for table, expected, before in zip(tables, marked, earlier, strict=True):
         if checksum(storage.read_bytes(table.url, "read the output")) == expected:
             continue
-        known = next((data for data in (table.data, before) if checksum(data) == expected), None)
-        if known is None:
+        matching = next((data for data in (table.data, before) if checksum(data) == expected), None)
+        if matching is None:
             lost = True
         else:
-            storage.replace(table.url, known, table.doing)
+            storage.replace(table.url, matching, table.doing)
     if lost:  # a table of the mark was removed or damaged, and no run has it
         replace(tables, mark)

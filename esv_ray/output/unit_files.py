@@ -144,13 +144,13 @@ def hash_ids(ids: Iterable[str]) -> bytes:
     return b"".join(sorted(hashes))
 
 
-def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
+def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
     """Parse the footer of a videos file.
 
     Raises:
         DataError: the file is not a videos file of esv_ray.
     """
-    origin, content = _content_of(metadata, where)
+    origin, content = _content_of(metadata, location)
     try:
         counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
         if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
@@ -160,38 +160,38 @@ def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
             raise ValueError(content)
         return UnitFooter(counts, origin, failed, str(content["attributions"]), ids)
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
+        raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def origin_of(metadata: pq.FileMetaData, where: str) -> Origin:
+def origin_of(metadata: pq.FileMetaData, location: str) -> Origin:
     """Parse the origin in the footer of a file of a unit.
 
     Raises:
         DataError: the file is not of esv_ray.
     """
-    return _content_of(metadata, where)[0]
+    return _content_of(metadata, location)[0]
 
 
-def check_origin(found: Origin, expected: Origin, where: str) -> None:
+def check_origin(origin: Origin, expected: Origin, location: str) -> None:
     """Refuse a file of another job, or of other rows.
 
     Raises:
         JobError: says which of the two differs, expected and got.
     """
-    if found.job != expected.job:
+    if origin.job != expected.job:
         raise JobError(
-            f"{where}: expected a file of this job ({expected.job}), got one of another job ({found.job}); "
+            f"{location}: expected a file of this job ({expected.job}), got one of another job ({origin.job}); "
             "`esv verify --repair` on the output moves it aside, then run the job again"
         )
-    if (found.covers, found.input) != (expected.covers, expected.input):
-        of_others = "" if found.input == expected.input else " of another file of features"
+    if (origin.covers, origin.input) != (expected.covers, expected.input):
+        of_others = "" if origin.input == expected.input else " of another file of features"
         raise JobError(
-            f"{where}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
-            f"{found.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
+            f"{location}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
+            f"{origin.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
         )
 
 
-def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str, Any]]:
+def _content_of(metadata: pq.FileMetaData, location: str) -> tuple[Origin, dict[str, Any]]:
     try:
         content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
         job, of, covers = content["job"], content["input"], tuple(content["covers"])
@@ -199,7 +199,7 @@ def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str
         if not texts or not all(type(number) is int and number >= 0 for number in covers):
             raise ValueError(content)
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise DataError(f"{where}: expected a file of esv_ray, its footer names no job and rows") from None
+        raise DataError(f"{location}: expected a file of esv_ray, its footer names no job and rows") from None
     return Origin(job, of, covers), content
 
 

@@ -32,7 +32,7 @@ from esv_ray.storage.links import check_way
 from esv_ray.storage.location import absolute, is_local, join, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.faults import attempt
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
@@ -172,7 +172,7 @@ def creates_only(folder: str) -> bool:
     """
     fs, place = open_location(folder)
     if is_local(fs):  # no folder is made for the trial: the nearest existing one has the same permissions
-        folder = str(next(there for there in (Path(place), *Path(place).parents) if there.exists()))
+        folder = str(next(parent for parent in (Path(place), *Path(place).parents) if parent.exists()))
     url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
     fs, path = open_location(url)
     doing = "write"
@@ -202,7 +202,7 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         _UnconditionalError: the store has no create-only write.
     """
     if is_local(fs):
-        return requests.in_time(lambda: _link_new(Path(path), data), Bound(takes=len(data)))
+        return requests.in_time(lambda: _link_new(Path(path), data), RequestLimits(takes=len(data)))
     if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which checks, then writes
         raise _UnconditionalError
     try:
@@ -221,7 +221,7 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     if is_local(fs):
-        requests.in_time(lambda: _replace_file(Path(path), data), Bound(takes=len(data)))
+        requests.in_time(lambda: _replace_file(Path(path), data), RequestLimits(takes=len(data)))
     else:
         requests.pipe(fs, path, data)
 
@@ -240,7 +240,7 @@ def _replace_file(target: Path, data: bytes) -> None:
 def _remove(fs: AbstractFileSystem, path: str) -> None:
     with suppress(FileNotFoundError):
         if is_local(fs):
-            requests.in_time(lambda: Path(path).unlink(), Bound())
+            requests.in_time(lambda: Path(path).unlink(), RequestLimits())
         else:
             requests.rm(fs, path)
 
@@ -282,10 +282,10 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     check_way(str(folder))
-    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in new:
-        _sync_folder(one.parent)
+    for path in new:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -40,8 +40,8 @@ class RangeFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes, fewer only at the end of the file."""
-        left = max(0, self._size - self._position)
-        count = left if size is None or size < 0 else min(size, left)
+        remaining = max(0, self._size - self._position)
+        count = remaining if size is None or size < 0 else min(size, remaining)
         data = self._read_range(self._position, count) if count else b""
         self._position += len(data)
         return data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esv_ray.bench import measure as module
+from esv_ray.bench import measure as measuring
 from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
@@ -64,7 +64,7 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
         work()
         return 1.0
 
-    monkeypatch.setattr(module, "timed", a_second)
+    monkeypatch.setattr(measuring, "timed", a_second)
     # Alone 256 videos of each length take a second, together 12 of all lengths do.
     assert measure_mixed(2, 4, 12, Estimator("algorithm1", m=4), SMALL) == pytest.approx(256 / 12 - 1)
     assert ceilings(SMALL).gflops == pytest.approx(2e-9 * 1536**3)

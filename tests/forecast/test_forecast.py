@@ -62,7 +62,7 @@ def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: 
     result = forecast(spec, read_lengths=True)
     assert not (tmp_path / "out" / "run.json").exists()
     done = run_job(spec)
-    assert result.evaluations() == result.evaluations(left=True) == evaluations_of(tmp_path / "out")
+    assert result.evaluations() == result.evaluations(pending=True) == evaluations_of(tmp_path / "out")
     assert result.skipped == done.counts.skipped
     assert result.output_size.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
         rows(tmp_path / "out")
@@ -154,7 +154,7 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     spec = job(features, bundle, out, "frames=4", "compute.unit=5")
     first = forecast(spec, read_lengths=True)
-    assert (first.resumed, len(first.left)) == (False, len(first.units))
+    assert (first.resumed, len(first.pending)) == (False, len(first.units))
     run_job(spec)
     result = as_json(forecast(spec))
     assert result["done"] == {
@@ -168,11 +168,11 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     for path in sorted((out / "videos").iterdir())[2:]:
         path.unlink()
     rest = forecast(spec, read_lengths=True)
-    assert sum(unit.rows for unit in rest.left) == 40 - sum(unit.rows for unit in rest.units[:2])
+    assert sum(unit.rows for unit in rest.pending) == 40 - sum(unit.rows for unit in rest.units[:2])
     assert rest.evaluations() == first.evaluations()
     spent = evaluations_of(out)
     run_job(spec)
-    assert rest.evaluations(left=True) == evaluations_of(out) - spent
+    assert rest.evaluations(pending=True) == evaluations_of(out) - spent
     with pytest.raises(JobError, match="holds another job's results; frames: expected"):
         forecast(job(features, bundle, out, "frames=3", "compute.unit=5"))
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
@@ -200,7 +200,7 @@ def test_memory_locations(bundle: str, tmp_path: Path) -> None:
         result.create_only is False
     )
     run_job(spec)
-    assert forecast(spec).left == ()
+    assert forecast(spec).pending == ()
     fs.rm("/plan", recursive=True)
 
 
@@ -300,21 +300,21 @@ def figures(*found: Timing, size: ModelSize | None = None) -> Timings:
     return Timings(found, "figures", "cpu", 1, "highest", size)
 
 
-def outlook_of(n: int, evaluations: int) -> PlanCost:
+def plan_cost(n: int, evaluations: int) -> PlanCost:
     return PlanCost("exact", n, evaluations, True, 1, 1, 0.0)
 
 
 def test_timings_are_interpolated() -> None:
     model = make_model()
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), Timing("exact", 12, 400, 2.0)), model)
-    assert estimate(outlook_of(8, 100), 1) == (1.0, "n = 8")
-    assert estimate(outlook_of(4, 50), 1) == (0.5, "n = 8, scaled")
-    assert estimate(outlook_of(13, 800), 1) == (4.0, "n = 12, scaled")
-    between, how = estimate(outlook_of(10, 200), 1)
+    assert estimate(plan_cost(8, 100), 1) == (1.0, "n = 8")
+    assert estimate(plan_cost(4, 50), 1) == (0.5, "n = 8, scaled")
+    assert estimate(plan_cost(13, 800), 1) == (4.0, "n = 12, scaled")
+    between, how = estimate(plan_cost(10, 200), 1)
     assert between == pytest.approx(200 * (0.01 * 0.005) ** 0.5)
     assert how == "between n = 8 and 12"
     slow = time_per_video(figures(Timing("exact", 8, 100, 1.0, 6.0)), model)
-    assert (slow(outlook_of(8, 100), 1)[0], slow(outlook_of(8, 100), 3)[0]) == (7.0, 3.0)
+    assert (slow(plan_cost(8, 100), 1)[0], slow(plan_cost(8, 100), 3)[0]) == (7.0, 3.0)
     with pytest.raises(
         SpecError, match=r"expected measurements of the estimator adjusted, .* got exact; run esv bench"
     ):
@@ -325,7 +325,7 @@ def test_timings_of_other_sizes_are_scaled_by_operations(tmp_path: Path, feature
     model = make_model()  # D = 4, H = 8, C = 3, n_max = 3
     size = ModelSize(4, 16, 3, 3)
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), size=size), model)
-    assert estimate(outlook_of(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
+    assert estimate(plan_cost(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
     spec = job(features, python_bundle(tmp_path / "exact" / "python", "raising"), tmp_path / "out", "frames=3")
     with pytest.raises(SpecError, match="expected a model of heads with one hidden layer"):
         forecast(spec, timings=figures(Timing("exact", 8, 100, 1.0), size=size))
@@ -362,8 +362,8 @@ def test_timings_of_other_machines_are_for_the_requested_actors(features: str, b
         result.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
     )
     elsewhere = forecast(spec, actors=64, timings=figures(Timing("exact", 3, 7, 1.0)))
-    assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.left)
-    assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20
+    assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.pending)
+    assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.pending) + 20
     assert elsewhere.spec.compute.memory_budget == forecast(spec).spec.compute.memory_budget, "a node's, not a 64th"
     assert not any("cores: the time" in line for line in warnings(elsewhere))
 

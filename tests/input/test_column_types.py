@@ -281,7 +281,7 @@ def test_features_of_every_type(kind: str, tmp_path: Path) -> None:
     assert rows.faults == {}
     got = rows.features(np.arange(3), np.array([[0, 1]] * 3))
     np.testing.assert_array_equal(got, np.array(VALUES, np.float32))
-    assert dim is None or rows.features(rows.good[:1], np.array([[0]])).shape == (1, 1, dim)
+    assert dim is None or rows.features(rows.valid[:1], np.array([[0]])).shape == (1, 1, dim)
 
 
 NUMBERS = {

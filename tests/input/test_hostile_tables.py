@@ -224,7 +224,7 @@ def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
         )
         assert free.ids == held.ids
         assert not held.faults
-        for row in free.good.tolist():
+        for row in free.valid.tolist():
             places = np.arange(free.n_frames[row])[None]
             np.testing.assert_array_equal(
                 free.features(np.array([row]), places), held.features(np.array([row]), places)

@@ -394,7 +394,7 @@ def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> 
     requested.clear()
     reader = UnitReader()
     for unit in units:
-        assert len(read_rows(unit, reader, feature_dim=4, n_classes=3, budget=BUDGET).good) == 500
+        assert len(read_rows(unit, reader, feature_dim=4, n_classes=3, budget=BUDGET).valid) == 500
     ends = {unit.file.size for unit in units}
     assert len([stop for _, _, stop in requested if stop in ends]) == 2
     assert len(requested) == 2 * (1 + 1 + 3)

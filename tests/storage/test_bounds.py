@@ -19,7 +19,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, StorageError
 from esv_ray.input.files import check_unchanged, list_files
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.bounds import SLACK, Bound
+from esv_ray.storage.transport.bounds import SLACK, RequestLimits
 from tests.support.lying_server import Lie, LyingServer, lying_server
 
 CALM = "tries=2,first=0.001,longest=0.002,seconds=1,rate=1e6"
@@ -176,13 +176,13 @@ def test_a_slow_but_honest_answer_goes_on(server: LyingServer, monkeypatch: pyte
 
 def test_what_is_sent_gives_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESV_STORAGE", "request=10,rate=100")
-    assert 9 < Bound().left() <= 10
-    assert 19 < Bound(takes=1000).left() <= 20
-    received = Bound(gives=1000)
+    assert 9 < RequestLimits().remaining_s() <= 10
+    assert 19 < RequestLimits(takes=1000).remaining_s() <= 20
+    received = RequestLimits(gives=1000)
     received.count()
-    assert received.left() <= 10
+    assert received.remaining_s() <= 10
     received.arrived(bytes(500))
-    assert 14 < received.left() <= 15
+    assert 14 < received.remaining_s() <= 15
     with pytest.raises(OSError, match="expected at most 1000 bytes"):
         received.arrived(bytes(SLACK + 501))
 

@@ -95,7 +95,7 @@ def _has_labels(footer: Footer) -> bool:
 
 
 def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, where: str
+    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, location: str
 ) -> tuple[RowGroup, ...]:
     """Read the row groups of a footer.
 
@@ -104,7 +104,7 @@ def parse_row_groups(
         schema: of the file, as Arrow reads it.
         columns: names of those that are read.
         file_size: bytes of the file.
-        where: the file, for the error.
+        location: the file, for the error.
 
     Raises:
         DataError: the footer is broken, or places columns outside the file.
@@ -113,9 +113,9 @@ def parse_row_groups(
         fields, _ = read_struct(footer)
         return tuple(_row_group(group, schema, columns, file_size) for group in _structs(fields, 4))
     except IndexError:
-        raise DataError(f"{where}: the footer does not end; write the file again") from None
+        raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:
-        raise DataError(f"{where}: {error}; write the file again") from None
+        raise DataError(f"{location}: {error}; write the file again") from None
 
 
 def _row_group(group: Fields, schema: pq.ParquetSchema, columns: Collection[str], file_size: int) -> RowGroup:

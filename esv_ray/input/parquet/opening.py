@@ -94,8 +94,8 @@ def _opened(source: FileSource, file: InputFile) -> OpenedFile:
 def _read_tail(source: FileSource, file: InputFile) -> tuple[int, bytes]:
     """Read the end of a file, at least its whole footer; return where the footer begins in it, and the bytes."""
     tail = source.at(max(0, file.size - _TAIL_BYTES), min(file.size, _TAIL_BYTES))
-    whole = len(tail) == min(file.size, _TAIL_BYTES)
-    check_is_parquet(tail if whole else b"", source.at, file.size, file.url)
+    complete = len(tail) == min(file.size, _TAIL_BYTES)
+    check_is_parquet(tail if complete else b"", source.at, file.size, file.url)
     length = int.from_bytes(tail[-_END_BYTES:][:_LENGTH_BYTES], "little")
     start = max(0, file.size - _END_BYTES - length)
     if file.size - start > len(tail):

@@ -45,7 +45,7 @@ def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_ite
     return values * (2 * itemsize + 8 + result_itemsize) + 2 * largest_page
 
 
-def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, where: str) -> GroupSize:
+def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, location: str) -> GroupSize:
     """Fetch what is read of a row group, and decide whether decoding it fits the budget.
 
     The memory of ids is known before: they are looked through for repetitions (`id_columns`).
@@ -55,7 +55,7 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
         group: its row group.
         budget: bytes.
         itemsize: bytes of a number of the decoded features.
-        where: the row group, for errors.
+        location: the row group, for errors.
 
     Raises:
         DataError: a page header is broken.
@@ -64,13 +64,13 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     names = [name for name in group.chunks if needed <= budget or name in FLAT_COLUMNS]
     source.fetch([(group.chunks[name].start, group.chunks[name].size) for name in names])
     for name in names:
-        size = checked_size(source, group, name, where)
+        size = checked_size(source, group, name, location)
         largest_pages[name] = size.largest
         if name == "video_id":
             needed += 2 * size.largest
         else:
-            made = itemsize if name == "features" else _LABEL_BYTES
-            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, made)
+            value_bytes = itemsize if name == "features" else _LABEL_BYTES
+            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, value_bytes)
     if needed <= budget:
         return GroupSize(None, largest_pages)
     refusal = (
@@ -80,7 +80,7 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     return GroupSize(refusal, largest_pages)
 
 
-def checked_size(source: FileSource, group: RowGroup, name: str, where: str) -> ChunkSize:
+def checked_size(source: FileSource, group: RowGroup, name: str, location: str) -> ChunkSize:
     """Return what the pages of a column chunk hold; a flat column must have one value per row.
 
     Raises:
@@ -92,5 +92,5 @@ def checked_size(source: FileSource, group: RowGroup, name: str, where: str) -> 
         if name in FLAT_COLUMNS and size.values != group.rows:
             raise DataError(f"expected {group.rows} values, one per row, got pages of {size.values}")
     except DataError as error:
-        raise DataError(f"{where}, column {name}: {error}; write the file again") from None
+        raise DataError(f"{location}, column {name}: {error}; write the file again") from None
     return size

@@ -56,9 +56,11 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
             try:
                 return _write(_group(hdf, split, source), source, out)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
-                left = [name for name in storage.list_names(out, "look into the output") if name.endswith(".parquet")]
+                written = [
+                    name for name in storage.list_names(out, "look into the output") if name.endswith(".parquet")
+                ]
                 raise DataError(
-                    (f"{out} holds a part of the table, remove it: " if left else "")
+                    (f"{out} holds a part of the table, remove it: " if written else "")
                     + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
                     f"structure ({short_text(error, 200)})"
                 ) from None

@@ -44,21 +44,23 @@ def check_is_checkpoint(url: str, data: bytes) -> None:
     Raises:
         ModelError: it is; says what, and how to go on.
     """
-    known = _known(data)
-    if known is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
-        known = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
-    if known is not None:
-        raise ModelError(f"{url}: expected a torch checkpoint or a .safetensors file, got {known[0]}; {known[1]}")
+    recognised = _recognise(data)
+    if recognised is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
+        recognised = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
+    if recognised is not None:
+        raise ModelError(
+            f"{url}: expected a torch checkpoint or a .safetensors file, got {recognised[0]}; {recognised[1]}"
+        )
 
 
-def dumped(data: bytes) -> tuple[str, str] | None:
+def recognise_dump(data: bytes) -> tuple[str, str] | None:
     """Recognise what pickle.dump writes, which torch.load does not read, by its bytes alone.
 
     Returns:
         What it is and how to go on, or None where torch.save may have written it.
     """
     start = data[2:40] if data[:1] == b"\x80" else data[:40]
-    if data.startswith(b"PK") or any(one in start or one.startswith(start) for one in _MAGIC_NUMBER):
+    if data.startswith(b"PK") or any(magic in start or magic.startswith(start) for magic in _MAGIC_NUMBER):
         return None
     if b"joblib.numpy_pickle" in data[:65536]:
         return "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
@@ -81,30 +83,30 @@ def safetensors_fault(data: bytes, error: Exception) -> str:
         data: the file.
         error: with which the library refused it.
     """
-    what, advice = _known_otherwise(data) or _damage(data, error)
-    return f"expected a safetensors file, got {what}; {advice}"
+    kind, advice = _recognise_other(data) or _damage(data, error)
+    return f"expected a safetensors file, got {kind}; {advice}"
 
 
-def _known_otherwise(data: bytes) -> tuple[str, str] | None:
+def _recognise_other(data: bytes) -> tuple[str, str] | None:
     if is_safetensors(data):
         return None
-    known = _known(data)
-    if known is None and is_pickled(data):
-        if dumped(data) is not None:
+    recognised = _recognise(data)
+    if recognised is None and is_pickled(data):
+        if recognise_dump(data) is not None:
             return "a file of pickle.dump", "save its tensors with safetensors"
         return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
-    return known
+    return recognised
 
 
 def _damage(data: bytes, error: Exception) -> tuple[str, str]:
     """Return what is wrong with a safetensors file: a length of 8 bytes, a header of that length, the tensors."""
-    rest = len(data) - 8
-    if rest < 0:
+    size = len(data) - 8
+    if size < 0:
         return f"only {len(data)} bytes, which is too short for a safetensors file", _AGAIN
     length = int.from_bytes(data[:8], "little")
-    if length > min(rest, _MOST_HEADER):
-        if is_safetensors(data) or (not rest and length <= _MOST_HEADER):
-            return f"one that is cut short in its header: {rest} of {length} bytes", _AGAIN
+    if length > min(size, _MOST_HEADER):
+        if is_safetensors(data) or (not size and length <= _MOST_HEADER):
+            return f"one that is cut short in its header: {size} of {length} bytes", _AGAIN
         return f"a damaged file or another format: its first 8 bytes give a header length of {length} bytes", _AGAIN
     try:
         header = json.loads(data[8 : 8 + length])
@@ -113,19 +115,21 @@ def _damage(data: bytes, error: Exception) -> tuple[str, str]:
     if not isinstance(header, dict):
         return "one that is damaged: its header is no JSON object", _AGAIN
     tensors = [value for value in header.values() if isinstance(value, dict)]
-    stops = [ends[1] for ends in (one.get("data_offsets") for one in tensors) if isinstance(ends, list) and ends[1:]]
-    stop, found = max((end for end in stops if isinstance(end, int)), default=0), rest - length
-    if found < stop:
-        return f"one that is cut short: {found} of {stop} bytes of tensors", _AGAIN
-    if found > stop:
-        return f"one that is damaged: {found} bytes of tensors, but its header lists {stop}", _AGAIN
+    stops = [
+        ends[1] for ends in (tensor.get("data_offsets") for tensor in tensors) if isinstance(ends, list) and ends[1:]
+    ]
+    stop, n_bytes = max((end for end in stops if isinstance(end, int)), default=0), size - length
+    if n_bytes < stop:
+        return f"one that is cut short: {n_bytes} of {stop} bytes of tensors", _AGAIN
+    if n_bytes > stop:
+        return f"one that is damaged: {n_bytes} bytes of tensors, but its header lists {stop}", _AGAIN
     if isinstance(error, KeyError):
         return f"tensors of a type that this torch lacks ({error})", "save them as float32"
-    said = " ".join(str(error).removeprefix("Error while deserializing: ").split())
-    return f"one whose header is wrong ({said:.100})", "save it again with the safetensors library"
+    message = " ".join(str(error).removeprefix("Error while deserializing: ").split())
+    return f"one whose header is wrong ({message:.100})", "save it again with the safetensors library"
 
 
-def _known(data: bytes) -> tuple[str, str] | None:
+def _recognise(data: bytes) -> tuple[str, str] | None:
     """Return what the bytes are and how to go on, or None where they may be a checkpoint."""
     if not data:
         return "an empty file", _AGAIN

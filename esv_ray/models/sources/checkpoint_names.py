@@ -98,16 +98,16 @@ class Beside:
 
     def strays(self, key: str, value: object) -> tuple[int, list[str]]:
         """Return how many tensors an entry beside the state dict holds, and which of them may belong to the model."""
-        found = list(_tensors_of(value))
+        tensors = list(_tensors_of(value))
         if key in _BACKBONES:
-            return len(found), []
-        known = is_beside(key)
+            return len(tensors), []
+        expected = is_beside(key)
         strays = []
-        for path, tensor in found:
+        for path, tensor in tensors:
             alone = not path and tensor.ndim == 0  # a number: an accuracy, a step
-            if not alone and not (known and self._may_be(key, path, tensor)):
+            if not alone and not (expected and self._may_be(key, path, tensor)):
                 strays.append(".".join([key, *path]))
-        return len(found), strays
+        return len(tensors), strays
 
     def _may_be(self, key: str, path: Sequence[str], tensor: Tensor) -> bool:
         """Whether a tensor may be of what the key says: a copy of the heads', no weights of a further layer."""
@@ -148,13 +148,13 @@ def _tails(name: str) -> Iterator[str]:
 def _tensors_of(value: object) -> Iterator[tuple[list[str], Tensor]]:
     """Yield the tensors in nested dictionaries and lists, with the last segments of their names."""
     waiting: list[tuple[list[str], object]] = [([], value)]
-    seen = set()
+    visited = set()
     while waiting:
-        path, one = waiting.pop()
-        if isinstance(one, Tensor):
-            yield path, one
-        elif isinstance(one, Mapping | list | tuple | set) and id(one) not in seen:
-            seen.add(id(one))
-            items = one.items() if isinstance(one, Mapping) else enumerate(one)
-            known = path[-_MOST_KEPT:]
-            waiting += [([*known, *unwrapped(str(key)).split(".")], each) for key, each in items]
+        path, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in visited:
+            visited.add(id(value))
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            parents = path[-_MOST_KEPT:]
+            waiting += [([*parents, *unwrapped(str(key)).split(".")], each) for key, each in items]

@@ -29,16 +29,16 @@ def numbers_that_may_change_f(content: Mapping[object, object]) -> Iterator[str]
     What a training saves (the state of an optimizer, of a loss scale) is passed over.
     """
     waiting: deque[tuple[list[str], object]] = deque([([], content)])
-    seen = set()
+    visited = set()
     while waiting:
-        path, one = waiting.popleft()
-        shown = _shown(one) if path and _may_change_f(path[-1]) else None
+        path, entry = waiting.popleft()
+        shown = _shown(entry) if path and _may_change_f(path[-1]) else None
         if shown is not None:
             yield f"{'.'.join(path)} ({shown})"
-        elif isinstance(one, Mapping) and id(one) not in seen and len(path) < _MOST_DEPTH:
-            seen.add(id(one))
-            if "growth_factor" not in one:  # of a loss scale
-                items = ((str(key), value) for key, value in one.items())
+        elif isinstance(entry, Mapping) and id(entry) not in visited and len(path) < _MOST_DEPTH:
+            visited.add(id(entry))
+            if "growth_factor" not in entry:  # of a loss scale
+                items = ((str(key), value) for key, value in entry.items())
                 waiting += [([*path, key], value) for key, value in items if not is_of_training(key)]
 
 
@@ -62,7 +62,7 @@ def _count(value: object, depth: int = 0) -> int | None:
     if not isinstance(value, list | tuple) or not value or depth > 1:
         return None
     counts = [
-        1 if isinstance(one, int | float) and not isinstance(one, bool) else _count(one, depth + 1) for one in value
+        1 if isinstance(item, int | float) and not isinstance(item, bool) else _count(item, depth + 1) for item in value
     ]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    valid = [count for count in counts if count is not None]
+    return sum(valid) if len(valid) == len(counts) else None

@@ -22,7 +22,7 @@ from esv_ray import storage
 from esv_ray.errors import ModelError, short_text
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few
-from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, dumped, is_pickled, is_safetensors
+from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors, recognise_dump
 from esv_ray.models.sources.checkpoint_names import (
     Beside,
     average_in,
@@ -106,21 +106,21 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
         name: value for name, value in heads.items() if average_in([name])
     }
     beside = Beside(heads, is_head)
-    found = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]), numbers=numbers)
+    checkpoint = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]), numbers=numbers)
     for name, value in items:
         group = beside.group(name, value) if isinstance(value, Tensor) and name not in heads else None
         if not isinstance(value, Tensor) and not is_head(name):  # plain values, or what a training saves
             entries.append((name, value))
         elif group is not None:
-            found.unused[group] += 1
-            found.backbone.update(inputs_in_backbone(name, value))
-        elif name in found.state:
+            checkpoint.unused[group] += 1
+            checkpoint.backbone.update(inputs_in_backbone(name, value))
+        elif name in checkpoint.state:
             raise ModelError(f"{url}: expected each tensor once, got two of the name {name!r:.100}")
         else:
-            found.state[name] = value
+            checkpoint.state[name] = value
     for key, value in entries:
-        _count_beside(found, key, value, beside)
-    return found
+        _count_beside(checkpoint, key, value, beside)
+    return checkpoint
 
 
 def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
@@ -133,25 +133,25 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
 def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
     """Unpickle tensors and plain values; nothing else."""
     check_is_checkpoint(url, data)
-    plain = dumped(data)
-    if plain is not None:
+    dump = recognise_dump(data)
+    if dump is not None:
         raise ModelError(
-            f"{url}: expected a torch checkpoint of tensors only, got {plain[0]}, which is not unpickled, since it "
-            f"could run code; {plain[1]}"
+            f"{url}: expected a torch checkpoint of tensors only, got {dump[0]}, which is not unpickled, since it "
+            f"could run code; {dump[1]}"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's of the pickle's protocol: whatever it is, it is read or refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = short_text(error, _MOST_SAID)
-        name = re.search(r"GLOBAL ([\w.]*\w) w", said)  # "... was not allowed", "... whose module is blocked"
-        detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", said)
-        what = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
+        message = short_text(error, _MOST_SAID)
+        name = re.search(r"GLOBAL ([\w.]*\w) w", message)  # "... was not allowed", "... whose module is blocked"
+        detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", message)
+        reason = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
         how = "save its state dict alone: torch.save(state_dict, path)"
         if name and "numpy" in name[1]:
             how = "convert its NumPy arrays with torch.as_tensor and save it again"
-        instruction = re.search(r"Unsupported operand (\d+)", said)
+        instruction = re.search(r"Unsupported operand (\d+)", message)
         if instruction and int(instruction[1]) in _OF_PROTOCOL_4:
             raise ModelError(
                 f"{url}: expected a torch checkpoint of tensors only, got one of pickle protocol 4 or 5; save it with "
@@ -159,7 +159,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
             ) from None
         raise ModelError(
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
-            f"run code ({what}); {how}"
+            f"run code ({reason}); {how}"
         ) from None
     except Exception as error:  # a broken pickle makes the unpickler raise anything
         cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
@@ -174,8 +174,8 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
 
 def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str], bool]) -> list[Any]:
     """Return the keys below which the state dict of the heads lies."""
-    found = list(_mappings(content))
-    heads = [(path, names) for path, names in found if any(map(is_head, names))]
+    mappings = list(_mappings(content))
+    heads = [(path, names) for path, names in mappings if any(map(is_head, names))]
     # An average is a copy of the model; it is taken where there is nothing else.
     heads = [each for each in heads if not any(is_beside(str(key)) for key in each[0])] or heads
     if len(heads) > 1:
@@ -187,29 +187,29 @@ def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str]
     if heads:
         return heads[0][0]
     for key in ("model", "state_dict"):
-        if any(path == [key] for path, _ in found):
+        if any(path == [key] for path, _ in mappings):
             return [key]
-    if found:
-        return found[0][0]
+    if mappings:
+        return mappings[0][0]
     raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
 
 
 def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]]]:
     """Yield the nested dictionaries that hold tensors: their paths, and the tensors' names."""
     waiting: deque[tuple[list[Any], Mapping[Any, Any]]] = deque([([], content)])
-    seen = {id(content)}
+    visited = {id(content)}
     while waiting:
         path, mapping = waiting.popleft()
         names = [unwrapped(str(key)) for key, value in mapping.items() if isinstance(value, Tensor)]
         if names:
             yield path, names
         for key, value in mapping.items():
-            if isinstance(value, Mapping) and id(value) not in seen and len(path) < _MOST_DEPTH:
-                seen.add(id(value))
+            if isinstance(value, Mapping) and id(value) not in visited and len(path) < _MOST_DEPTH:
+                visited.add(id(value))
                 waiting.append(([*path, key], value))
 
 
-def _count_beside(found: Checkpoint, key: str, value: object, beside: Beside) -> None:
+def _count_beside(checkpoint: Checkpoint, key: str, value: object, beside: Beside) -> None:
     """Count the tensors of an entry beside the state dict.
 
     Raises:
@@ -219,13 +219,13 @@ def _count_beside(found: Checkpoint, key: str, value: object, beside: Beside) ->
     if strays:
         names = few([repr(name)[:60] for name in strays if name != key], 3)
         raise ModelError(
-            f"{found.url}: expected one state dict, got tensors under {key!r:.100} too, which may change F"
+            f"{checkpoint.url}: expected one state dict, got tensors under {key!r:.100} too, which may change F"
             + (f" ({names})" if names else "")
             + "; save the state dict alone if they do not"
         )
     if count:
-        found.unused[key] += count
-        found.backbone.update(inputs_in_backbone(key, value))
+        checkpoint.unused[key] += count
+        checkpoint.backbone.update(inputs_in_backbone(key, value))
 
 
 def _other_kind(value: object) -> str | None:

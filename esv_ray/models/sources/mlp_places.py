@@ -68,14 +68,14 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """Group tensors by place, ascending; each place is a linear layer or a batch norm."""
     places: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        found = _KEY.fullmatch(key)
-        if not found:
+        match = _KEY.fullmatch(key)
+        if not match:
             raise ModelError(f"expected keys model.<i>.weight/bias, or those of a TSN; got {key!r:.100}")
-        places.setdefault(int(found[1]), {})[found[2]] = tensor
+        places.setdefault(int(match[1]), {})[match[2]] = tensor
     for place, tensors in sorted(places.items()):
         # Of a single bias at the first place `_linears` says that no linear layer is there.
-        known = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
-        if not known:
+        recognised = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
+        if not recognised:
             shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
             raise ModelError(
                 f"model.{place}: expected a linear layer (weight (outputs, inputs), bias) or batch norm with its "
@@ -86,8 +86,8 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
     sizes = {tuple(tensor.shape) for name, tensor in tensors.items() if name != "num_batches_tracked"}
-    whole = {"running_mean", "running_var"} <= set(tensors) <= _NORM
-    return whole and len(sizes) == 1 and len(next(iter(sizes))) == 1
+    complete = {"running_mean", "running_var"} <= set(tensors) <= _NORM
+    return complete and len(sizes) == 1 and len(next(iter(sizes))) == 1
 
 
 def _is_linear(tensors: Mapping[str, Tensor]) -> bool:
@@ -144,8 +144,8 @@ def _folded(layers: Sequence[_Linear], eps: float) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for i, layer in enumerate(layers):
         tensors = layer.tensors
-        for part, given in (("", layer.tensors), (" (batch norm before)", layer.before), (" (after)", layer.after)):
-            check_weights({f"model.{layer.place}{part}: {name}": tensor for name, tensor in (given or {}).items()})
+        for part, group in (("", layer.tensors), (" (batch norm before)", layer.before), (" (after)", layer.after)):
+            check_weights({f"model.{layer.place}{part}: {name}": tensor for name, tensor in (group or {}).items()})
         weight = tensors["weight"].double()
         bias = tensors["bias"].double() if "bias" in tensors else torch.zeros(len(weight), dtype=torch.float64)
         if bias.shape != weight.shape[:1]:

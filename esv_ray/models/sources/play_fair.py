@@ -81,13 +81,13 @@ def import_play_fair(
         average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
         save_average(out, average, prior_values, classes=names)
         feature_dim = average.weight.shape[1]
-        said = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
+        summary = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
     else:
         heads = _heads(states, len(prior_values))
         save_heads(out, heads, prior_values, classes=names)
         feature_dim = heads[1].feature_dim
-        said = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
-    return "; ".join([said, *_notes(read, feature_dim), *notes])
+        summary = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
+    return "; ".join([summary, *_notes(read, feature_dim), *notes])
 
 
 def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
@@ -106,7 +106,9 @@ def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
         notes.append(
             f"layers of a backbone that take D values, right to leave out if the features come after them: {few(inner)}"
         )
-    averages = [f"{url} ({_shown(one.average)})" for url, one in read.items() if one.average is not None]
+    averages = [
+        f"{url} ({_shown(checkpoint.average)})" for url, checkpoint in read.items() if checkpoint.average is not None
+    ]
     if averages:
         notes.append(f"averages of the weights are taken, as there are no others: {few(averages)}")
     return notes
@@ -126,19 +128,19 @@ def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
     Raises:
         ModelError: there are none, or tensors beside them that may change F.
     """
-    found = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
-    prefixes = sorted({match[1] for match in found.values() if match})
+    matches = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
+    prefixes = sorted({match[1] for match in matches.values() if match})
     if not prefixes:
-        got = next((repr(name)[:100] for name in found), "none of them")
+        got = next((repr(name)[:100] for name in matches), "none of them")
         raise ModelError(f"{url}: expected keys model.<i>.weight/bias, or those of a TSN; got {got}")
     if len(prefixes) > 1:
         raise ModelError(
             f"{url}: expected the heads of one model, got some under {few([repr(each)[:60] for each in prefixes])}; "
             "save only the state dict of the model to import"
         )
-    heads = {match[2]: name for name, match in found.items() if match}
+    heads = {match[2]: name for name, match in matches.items() if match}
     layout = _layout(heads)
-    strays = [name for name, match in found.items() if not match]
+    strays = [name for name, match in matches.items() if not match]
     strays += [name for key, name in heads.items() if _layout([key]) != layout]
     if strays:
         raise ModelError(
@@ -180,10 +182,10 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
             continue
         scales = set()
         for key, tensor in state.items():
-            found = _JOINT.fullmatch(key)
-            assert found is not None
-            scales.add(int(found[1]) + 1)
-            parts.setdefault(f"{url}, scale {int(found[1]) + 1}", {})[found[2]] = tensor
+            match = _JOINT.fullmatch(key)
+            assert match is not None
+            scales.add(int(match[1]) + 1)
+            parts.setdefault(f"{url}, scale {int(match[1]) + 1}", {})[match[2]] = tensor
         named = _NAMED_SCALE.search(url)
         if named and named[2] and max(scales) != int(named[2]):
             raise ModelError(
@@ -191,25 +193,25 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
                 f"{max(scales)}; rename the file if it is complete"
             )
     layers = {}
-    for where, part in parts.items():
-        with in_file(where):
-            layers[where] = layers_of_places(part, _NORM_EPS)
-    inputs = {where: state["linears.0.weight"].shape[1] for where, (state, _) in layers.items()}
+    for location, part in parts.items():
+        with in_file(location):
+            layers[location] = layers_of_places(part, _NORM_EPS)
+    inputs = {location: state["linears.0.weight"].shape[1] for location, (state, _) in layers.items()}
     feature_dim = min(inputs.values())
     if sorted(inputs.values()) != [s * feature_dim for s in range(1, len(inputs) + 1)]:
         raise ModelError(
             "expected single-scale checkpoints of every scale 1..n_max, with D, 2 D, 3 D, ... inputs; got "
-            + ", ".join(f"{where}: {count} inputs" for where, count in inputs.items())
+            + ", ".join(f"{location}: {count} inputs" for location, count in inputs.items())
         )
     heads = {}
-    for where, (state, relu) in layers.items():
-        scale = inputs[where] // feature_dim
-        named = _NAMED_SCALE.search(where)
+    for location, (state, relu) in layers.items():
+        scale = inputs[location] // feature_dim
+        named = _NAMED_SCALE.search(location)
         # Widths alone cannot tell scales 2 and 4 of D from scales 1 and 2 of 2 D; the authors' names can.
         if named and int(named[1] or named[2]) != scale:
             raise ModelError(
-                f"{where}: by its name a head of scale {named[1] or named[2]}, by its {inputs[where]} inputs one of "
-                f"scale {scale} (D = {feature_dim}, the fewest inputs given); give all scales 1..n_max"
+                f"{location}: by its name a head of scale {named[1] or named[2]}, by its {inputs[location]} inputs one "
+                f"of scale {scale} (D = {feature_dim}, the fewest inputs given); give all scales 1..n_max"
             )
         try:
             heads[scale] = head_from_state(
@@ -221,7 +223,7 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
                 norm_eps=_NORM_EPS,
             )
         except ModelError as error:
-            raise ModelError(f"{where}: {error} (the prior has {n_classes} classes)") from None
+            raise ModelError(f"{location}: {error} (the prior has {n_classes} classes)") from None
     if len({(head.input_relu, head.norms is None) for head in heads.values()}) != 1:
         raise ModelError("expected heads of one kind, got some with and some without input ReLU or batch norm")
     return dict(sorted(heads.items()))

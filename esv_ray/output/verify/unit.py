@@ -43,16 +43,16 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
         DataError: a file is missing or broken.
         JobError: a file is of another job, or of other rows than the plan says.
     """
-    where = f"videos/{unit.name}"
-    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
+    location = f"videos/{unit.name}"
+    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, location)
     beside = f"attributions/{unit.name}"
     rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
-    footer, own = footer_of(metadata, where), origin_for(unit, manifest.job)
-    check_origin(footer.origin, own, where)
+    footer, own = footer_of(metadata, location), origin_for(unit, manifest.job)
+    check_origin(footer.origin, own, location)
     check_origin(origin_of(of_rows, beside), own, beside)
-    problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
-    good = videos.filter(pc.equal(videos.column("status"), "ok"))
-    gap, value_faults = value_problems(good, rows, expected_of(manifest.spec, manifest.model))
+    problems = [f"{location}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
+    ok_videos = videos.filter(pc.equal(videos.column("status"), "ok"))
+    gap, value_faults = value_problems(ok_videos, rows, expected_of(manifest.spec, manifest.model))
     if checksum != footer.attributions:
         value_faults = [*value_faults, "not the file that was committed with its videos (its checksum is another)"]
     problems += [f"attributions/{unit.name}: {problem}" for problem in value_faults]

@@ -72,16 +72,16 @@ class Groups:
         return f"video {row['video_id']!r} at {row['n_elements']} elements, class {row['class']}"
 
 
-def read_videos(good: pa.Table, n_classes: int) -> Videos:
+def read_videos(table: pa.Table, n_classes: int) -> Videos:
     """Return the `ok` rows of a videos table as arrays."""
-    scores, scores_row = _read_scores(good.column("scores"), n_classes)
+    scores, scores_row = _read_scores(table.column("scores"), n_classes)
     return Videos(
-        good,
-        good.column("n_elements").to_numpy().astype(np.int64),
+        table,
+        table.column("n_elements").to_numpy().astype(np.int64),
         scores,
         scores_row,
-        good.column("exact").to_numpy(),
-        good.column("efficiency_gap").to_numpy().astype(np.float64),
+        table.column("exact").to_numpy(),
+        table.column("efficiency_gap").to_numpy().astype(np.float64),
     )
 
 
@@ -136,9 +136,9 @@ def _video_of(groups: pa.Table, videos: Videos) -> Int64Array:
 
     own = keys(videos.table.column("video_id"), videos.n)
     order = np.argsort(own, kind="stable")
-    wanted = keys(groups.column("video_id"), groups.column("n_elements").to_numpy().astype(np.int64))
-    last = np.searchsorted(own[order], wanted, side="right") - 1
+    targets = keys(groups.column("video_id"), groups.column("n_elements").to_numpy().astype(np.int64))
+    last = np.searchsorted(own[order], targets, side="right") - 1
     if not len(order):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    found = order[np.maximum(last, 0)]
-    return np.where((last >= 0) & (wanted >= 0) & (own[found] == wanted), found, -1)
+        return np.full(len(targets), -1, dtype=np.int64)
+    candidates = order[np.maximum(last, 0)]
+    return np.where((last >= 0) & (targets >= 0) & (own[candidates] == targets), candidates, -1)

@@ -70,10 +70,10 @@ def quieten() -> None:
 
 def client_of(protocol: str) -> str:
     """Return the module of a protocol's client: ``s3fs``, or ``http`` within fsspec; the protocol if it is unknown."""
-    known = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
-    if known is None:
+    implementation = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
+    if implementation is None:
         return protocol
-    return str(known["class"]).removeprefix("fsspec.implementations.").partition(".")[0]
+    return str(implementation["class"]).removeprefix("fsspec.implementations.").partition(".")[0]
 
 
 def has_buckets(protocol: str) -> bool:

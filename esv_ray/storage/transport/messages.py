@@ -8,7 +8,7 @@ from esv_ray.errors import DataError, StorageError, short_text
 from esv_ray.storage.transport.answers import (
     CLOCK_CODES,
     DENIED_CODES,
-    BeyondError,
+    InvalidResponseError,
     RefusedError,
     answer,
     is_full,
@@ -36,7 +36,7 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
     cannot = f"cannot {doing}: {url}: {text}"
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
-    if isinstance(error, BeyondError):
+    if isinstance(error, InvalidResponseError):
         message = f"{cannot}; check the location, the endpoint and any proxy"
         return StorageError(message, transient=False)
     if is_transient(error):

@@ -104,8 +104,8 @@ def find(job: str, namespace: str | None) -> Submission:
     Raises:
         SpecError: there is none.
     """
-    where = f"in namespace {namespace}" if namespace else "in kubectl's namespace"
-    return find_submission(submissions(namespace), job, where)
+    scope = f"in namespace {namespace}" if namespace else "in kubectl's namespace"
+    return find_submission(submissions(namespace), job, scope)
 
 
 def _submission(rayjob: dict[str, Any]) -> Submission | None:

@@ -117,8 +117,7 @@ def _probe(url: str, origin: str) -> None:
     except (OSError, OverflowError) as error:
         raise UnreachableError(
             f"{origin}: no cluster answers at {url}: {one_line(error)}; check that the cluster is running and that "
-            "this is the port of its "
-            "dashboard (default 8265)"
+            "this is the port of its dashboard (default 8265)"
         ) from error
 
 

@@ -32,9 +32,9 @@ def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], 
         except _BrokenError as broken:
             written = broken.written
         if poll(lambda: find(client, submission), submission).over:
-            rest = poll(lambda: logs(client, submission), submission)[written:]
-            if rest:
-                write(rest)
+            remainder = poll(lambda: logs(client, submission), submission)[written:]
+            if remainder:
+                write(remainder)
             return
         time.sleep(POLL_S)
 
