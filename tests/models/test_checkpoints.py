@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
-from esv_ray.models.sources.checkpoint_names import Beside
+from esv_ray.models.sources.checkpoint_names import NonHeadTensors
 from esv_ray.models.sources.checkpoints import read_checkpoint
 from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
@@ -86,7 +86,7 @@ def other(state: State) -> State:
         ({**TRN, "model.3.weight_mask": ones(7, 24)}, "model.3"),  # pruned
         ({**prefixed("student.", TRN), **prefixed("teacher.", TRN)}, "'student.', 'teacher.'"),
         ({**TSN, **prefixed("aux.", TSN)}, "'', 'aux.'"),
-        ({**TRN, **prefixed("module.", TRN)}, "two of the name 'model.1.weight'"),
+        ({**TRN, **prefixed("module.", TRN)}, "two named 'model.1.weight'"),
         ({**TRN, "model.3.bias": [0.5] * 7}, "model.3.bias"),
         ({**TSN, "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),  # multi-scale attention
         ({**TSN, "ema.gamma": ones(1)}, "ema.gamma"),
@@ -218,8 +218,8 @@ def test_entries_nested_without_end() -> None:
     deep: list[Any] = [ones(2)]
     for _ in range(50_000):
         deep = [deep]
-    beside = Beside(TRN, lambda name: name in TRN)
-    assert beside.strays("optimizer", deep) == (1, [])
+    non_heads = NonHeadTensors(TRN, lambda name: name in TRN)
+    assert non_heads.strays("optimizer", deep) == (1, [])
 
 
 def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_layers_beside_the_state_dict_are_refused_whatever_they_are_called(
 def test_averages_that_are_taken_are_said_to_be(tmp_path: Path, content: object, key: str) -> None:
     text = said(tmp_path, content)
     assert text.endswith(
-        f"C = 7; averages of the weights are taken, as there are no others: {tmp_path / 'x.pth'} ({key})"
+        f"C = 7; averages of the weights are used, since there are no other weights: {tmp_path / 'x.pth'} ({key})"
     )
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
@@ -284,8 +284,7 @@ def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_pat
     content = {"model": {**TSN, **prefixed("backbone.", layers)}}
     text = said(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
     assert text.partition("(3 tensors); ")[2] == (
-        "layers of a backbone that take D values, right to leave out if the features come after them: "
-        "backbone.proj.weight"
+        "unused layers of a backbone with D inputs; correct if the features are their outputs: backbone.proj.weight"
     )
 
 
@@ -297,7 +296,7 @@ def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_pat
 def test_several_state_dicts_are_refused(tmp_path: Path, content: object) -> None:
     text = refusal(tmp_path, written(tmp_path / "x.pth", content))
     assert "expected one state dict, got several" in text
-    assert "a file each" in text
+    assert "one file each" in text
 
 
 def test_dictionaries_that_hold_themselves(tmp_path: Path) -> None:
@@ -609,7 +608,7 @@ OTHER_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: saved(lambda sink: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)),
         "a TorchScript archive, which holds code",
     ),
-    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "begins as an ONNX model"),
+    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "looks like an ONNX model"),
     "Parquet": (lambda: b"PAR1" + bytes(9), "a Parquet file"),
     "cut zip": (lambda: CHECKPOINT[:3000], "a zip archive that is cut short"),
     "cut before zip": (lambda: OLD[:-100], "one that is cut short"),
@@ -649,12 +648,12 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "0xff at the start": (b"\xff" * 8 + SAFE[8:], "a damaged file or another format: its first 8 bytes give"),
     "0x80 at the start": (b"\x80\x02" + bytes(3), "5 bytes, which is too short for a safetensors file"),
     "header too large": ((10**15).to_bytes(8, "little") + SAFE[8:], "give a header length of 1000000000000000 bytes"),
-    "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is no JSON; download it again"),
-    "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is no JSON"),
-    "no object": (with_header(b"[1, 2]"), "its header is no JSON object"),
-    "no UTF-8": (with_header(b'{"a\xff": 1}'), "its header of 9 bytes is no JSON"),
-    "deep JSON": (with_header(b'{"a":' * 50_000), "its header of 250000 bytes is no JSON"),
-    "offsets": (with_header(ONE.replace(b"[1]", b"[2]"), b"abcd"), "one whose header is wrong ("),
+    "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is not JSON; download it again"),
+    "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is not JSON"),
+    "no object": (with_header(b"[1, 2]"), "its header is not a JSON object"),
+    "no UTF-8": (with_header(b'{"a\xff": 1}'), "its header of 9 bytes is not JSON"),
+    "deep JSON": (with_header(b'{"a":' * 50_000), "its header of 250000 bytes is not JSON"),
+    "offsets": (with_header(ONE.replace(b"[1]", b"[2]"), b"abcd"), "one with an invalid header ("),
     "unknown type": (with_header(ONE.replace(b"F32", b"Q9"), b"abcd"), "save it again with the safetensors library"),
     "HTML": (b"<html><body>Sign in</body></html>", "an HTML page"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
@@ -711,8 +710,8 @@ def test_a_folder_is_called_one(tmp_path: Path) -> None:
         ({"model": TRN, "best": np.float64(0.5)}, ("numpy", "torch.as_tensor")),
         ({"model": TRN, "args": argparse.Namespace(lr=0.1)}, ("argparse.Namespace", "state dict alone")),
         (nn.Linear(2, 2), ("torch.nn.modules.linear.Linear", "state dict alone")),
-        (list(TRN.items()), ("a list and no tensors by name",)),
-        (ones(3), ("a Tensor and no tensors by name",)),
+        (list(TRN.items()), ("a list without named tensors",)),
+        (ones(3), ("a Tensor without named tensors",)),
     ],
 )
 def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: object, parts: Sequence[str]) -> None:

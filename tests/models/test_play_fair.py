@@ -228,7 +228,7 @@ def test_what_does_not_make_one_model_is_refused(
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ([1, 2], ("state dict", "no tensors")),
+        ([1, 2], ("state dict", "without named tensors")),
         ({}, ("state dict", "no tensors")),
         ({"model": {"a": "b"}}, ("state dict", "no tensors")),
         ({"model": {"fc.weight": torch.ones(2, 2)}}, ("model.<i>.weight", "'fc.weight'")),
