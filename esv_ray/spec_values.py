@@ -132,8 +132,8 @@ def share_or_auto(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    alike = isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value)
-    return f"{value!r:.80}" + ("; write it in digits, without quotes, commas, _ or %" if alike else "")
+    like_a_number = isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value)
+    return f"{value!r:.80}" + ("; write it in digits, without quotes, commas, _ or %" if like_a_number else "")
 
 
 Whole = Annotated[StrictInt, BeforeValidator(whole_number)]

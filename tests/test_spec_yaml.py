@@ -151,7 +151,7 @@ def test_utf_16_means_the_same(text: str) -> None:
         ("8\n---\n9", ("not valid YAML", "document")),
         ("[" * 30 + "]" * 30, ("at most 20 levels",)),
         ("9" * 5000, ("not valid YAML",)),
-        ("x" * 100_001, ("page of text",)),
+        ("x" * 100_001, ("at most 100000 bytes",)),
     ],
 )
 def test_what_has_no_plain_meaning_is_refused_with_its_line(text: str, parts: tuple[str, ...]) -> None:

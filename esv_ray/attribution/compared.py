@@ -34,12 +34,12 @@ _NOTHING = VideoValues({}, {})
 
 
 def same_bits(a: VideoValues | None, b: VideoValues | None) -> bool:
-    """Whether two computations of a video have the same bits."""
+    """Return whether two computations of a video have the same bits."""
     return a is not None and b is not None and a.exact == b.exact and _bits(a) == _bits(b)
 
 
 def _bits(values: VideoValues) -> dict[tuple[int, ...], dict[str, bytes]]:
-    return {key: {name: column.tobytes() for name, column in of.items()} for key, of in values.real.items()}
+    return {key: {name: column.tobytes() for name, column in columns.items()} for key, columns in values.real.items()}
 
 
 def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> dict[str, VideoValues]:
@@ -99,13 +99,13 @@ def _of_video(committed: VideoValues, recomputed: VideoValues, ranges: Ranges) -
     for key in sorted({*committed.exact, *recomputed.exact}):
         name = f"at {key[0]} elements" + (f", class {key[1]}" if len(key) > 1 else "")
         if key not in recomputed.exact:
-            yield f"{name}: committed, but not found when it is recomputed"
+            yield f"{name}: committed, but absent when recomputed"
         elif key not in committed.exact:
-            yield f"{name}: found when it is recomputed, but not committed"
+            yield f"{name}: present when recomputed, but not committed"
         else:
             before, now = committed.exact[key], recomputed.exact[key]
             for column in [column for column in before if before[column] != now[column]]:
-                yield f"{name}: {column} is {before[column]!r:.60}, recomputed it is {now[column]!r:.60}"
+                yield f"{name}: {column} is {before[column]!r:.60}, but {now[column]!r:.60} when recomputed"
     for n in sorted({key[0] for key in committed.real}):
         yield from (f"at {n} elements: {line}" for line in _of_length(n, committed.real, recomputed.real, ranges))
 
@@ -127,7 +127,7 @@ def _of_length(
             if column in committed[key]:
                 worst = float(np.maximum(worst, _distance(committed[key][column], recomputed[key][column])))
         if not worst <= allowed:
-            yield f"{column} differs by {worst:.2g} when it is recomputed, rounding explains {allowed:.1g}"
+            yield f"{column} differs by {worst:.2g} when recomputed; expected at most {allowed:.1g} by rounding"
 
 
 def _distance(a: Float32Array, b: Float32Array) -> float:

@@ -72,13 +72,15 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
     names, digest = check_partitions(spec)
 
     def state(name: str) -> Partition:
-        own = _job_of(spec, name)
+        partition_spec = _job_of(spec, name)
         if name in _RESERVED:
-            return Partition(name, own, "problem", f"{name} is the name of a file of the output; rename the partition")
+            return Partition(
+                name, partition_spec, "problem", f"{name} is the name of a file of the output; rename the partition"
+            )
         try:
-            return Partition(name, own, *_state_of(own, digest, ready, retry_failed))
+            return Partition(name, partition_spec, *_state_of(partition_spec, digest, ready, retry_failed))
         except EsvError as error:
-            return Partition(name, own, "problem", one_line(error))
+            return Partition(name, partition_spec, "problem", one_line(error))
 
     return in_parallel(state, names, threads=_THREADS)
 

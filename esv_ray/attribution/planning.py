@@ -1,4 +1,4 @@
-"""Checks a job and plans it once; every later run must ask for the same."""
+"""Check a job and plan it once; every later run must match the plan."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
 
 
 def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> CheckedJob:
-    """Check a job and find its plan, or make one. Writes nothing.
+    """Check a job, and load its plan or make one. Writes nothing.
 
     Args:
         spec: the job.
@@ -108,9 +108,9 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
 
 
 def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
-    """Check a job; plan it, or find its plan; find what is left to do.
+    """Check a job, load or commit its plan, and list its pending units.
 
-    Writes run.json, and removes _SUCCESS where something is left.
+    Writes run.json, and removes _SUCCESS if units are pending.
 
     Args:
         spec: the job.
@@ -140,7 +140,7 @@ def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
     """Return the failed rows of each committed unit, by the unit's number.
 
     Raises:
-        JobError: a file is of another job, or in no plan.
+        JobError: a file is of another job, or not in the plan.
     """
     listed = list_tables(output)
     check_no_strays(output, listed, manifest.units)
@@ -213,7 +213,7 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
 
 
 def memory_budget(spec: JobSpec, measure: Callable[[], int] | None = None) -> int:
-    """Return the bytes for each actor: what the job asks for, else as `measure` returns.
+    """Return the memory budget of each actor in bytes: that of the job, else the result of `measure`.
 
     Args:
         spec: the job.
@@ -274,7 +274,7 @@ def _check_classes(spec: JobSpec, model: VideoModel) -> None:
 
 
 def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
-    """Check what the footers say, before any row is computed."""
+    """Check the footers before any row is computed."""
     budget = spec.compute.memory_budget
     assert budget != "auto", "the plan fixes it"
     dim = feature_dim_of(footers, budget)

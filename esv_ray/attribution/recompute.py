@@ -79,7 +79,7 @@ def recompute(
         code: packages whose code may run to make the model; the output's own run.json gives no consent.
         features: where the feature table is now; None: where it was.
         model: where the model bundle is now; None: where it was.
-        without: names of units to leave out, because their files are broken.
+        without: names of units to leave out, because their files are damaged.
 
     Raises:
         EsvError: there is no output, or its job cannot be repeated here: another model, other software, other files.
@@ -176,12 +176,12 @@ def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[Inp
     """
     location = features_location(output, manifest, features)
     current, planned = list_files(location), manifest.files
-    lost = set(planned) - set(current)
-    if not lost:
+    missing = set(planned) - set(current)
+    if not missing:
         return {file: file for file in planned}
     if features is None:
         raise DataError(
-            f"{min(file.url for file in lost)}: changed since the job was planned, or not below {location}; if the "
+            f"{min(file.url for file in missing)}: changed since the job was planned, or not below {location}; if the "
             "feature table lies elsewhere, give its place with --features"
         )
     # A single file may have another name, too.

@@ -48,10 +48,10 @@ class Measurement:
         plan_s: seconds to build the plan.
         video_ms: median milliseconds per video; video_ms_min, video_ms_max: the range over repeats.
         second_ms: median milliseconds per video of the bare second-layer products, one per scale and batch, measured
-            alternately with the whole.
+            alternately with the total.
         first_ms: the same for the bare first-layer products (the table of feasible pairs of position and element).
-        gflops: throughput of both layers' products, over the time of the whole.
-        gbytes_s: minimal memory traffic, over the time of the whole.
+        gflops: throughput of both layers' products, over the total time.
+        gbytes_s: minimal memory traffic, over the total time.
         peak_mb: peak memory so far: resident set of the process, or allocated on the GPU.
         host: share of a job's unit spent on reading, decoding, tables and commit; None: not measured.
         error: largest difference of an ESV from float64 over the largest ESV, of one video; None if float64 would take
@@ -76,12 +76,12 @@ class Measurement:
 
     @property
     def over_second(self) -> float:
-        """Time of the whole over that of the bare second-layer products."""
+        """Total time relative to that of the bare second-layer products."""
         return self.video_ms / self.second_ms
 
     @property
     def over_both(self) -> float:
-        """Time of the whole over that of both layers' bare products."""
+        """Total time relative to that of both layers' bare products."""
         return self.video_ms / (self.second_ms + self.first_ms)
 
 
@@ -148,7 +148,9 @@ def _features(engine: Engine, n: int, batch: int) -> Tensor:
 
 def _run(engine: Engine, lengths: Sequence[int]) -> list[Attribution]:
     ids = [f"video {index}" for index in range(len(lengths))]
-    batches = engine.attributions(lengths, ids, lambda some: _features(engine, lengths[some[0]], len(some)))
+    batches = engine.attributions(
+        lengths, ids, lambda positions: _features(engine, lengths[positions[0]], len(positions))
+    )
     return [attribution for _, attribution in batches]
 
 
@@ -156,9 +158,9 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     d = setting.dimensions
     model = random_model(d, device=setting.device)
     engine = _engine(model, estimator, setting)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     plan = engine.plan(n)
-    plan_s = time.perf_counter() - begun
+    plan_s = time.perf_counter() - started
     batch = engine.batch(n, plan)
     features = _features(engine, n, batch).to(model.device)
     ids = [f"video {index}" for index in range(batch)]

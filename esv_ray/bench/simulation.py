@@ -87,11 +87,11 @@ class Simulation:
         """Run to the end; `check` is called after every step."""
         steps = 0
         while not (self.scheduler.finished or self.scheduler.hopeless):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(self.scheduler.to_start(self.world.workers, self.now)):
                 self._start()
             assigned = self.scheduler.assign(self.now)
-            self.driver_s += time.perf_counter() - begun
+            self.driver_s += time.perf_counter() - started
             for worker, task in assigned:
                 self._begin(worker, task)
             check()
@@ -142,18 +142,18 @@ class Simulation:
         while self._events and self._events[0][0] <= self.now:
             _, _, kind, worker, task = heapq.heappop(self._events)
             if worker in self._free or task is None:
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 self._happen(kind, worker, task)
-                self.driver_s += time.perf_counter() - begun
+                self.driver_s += time.perf_counter() - started
         if self.scheduler.stall_s is not None and self.now >= self._next_beats:
             self._next_beats = self.now + min(_BEATS_S, self.scheduler.stall_s / 4)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for worker, units in self.scheduler.in_flight.items():
                 if units and self._free[worker] < float("inf"):
                     self.scheduler.progress(worker, self.now)
             for worker in self.scheduler.stalled(self.now):
                 self._lose(worker, "hung", charged=True)
-            self.driver_s += time.perf_counter() - begun
+            self.driver_s += time.perf_counter() - started
 
     def _happen(self, kind: str, worker: str, task: Task | None) -> None:
         if kind == "ready":
@@ -223,21 +223,21 @@ def _resume(output: str, units: int, rows: int) -> None:
     keys = {**job_keys(spec), "model": "digest"}
     model = {"digest": "digest", "feature_dim": 1, "n_classes": 1, "n_max": None, "prior": [1.0]}
     manifest = Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), plan)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     commit_manifest(output, manifest)
-    planned = time.perf_counter() - begun
+    planned = time.perf_counter() - started
     for count, unit in enumerate(plan, start=1):
         for url in (attributions_url(output, unit), videos_url(output, unit)):
             _touch(url)
         if count % 10_000 == 0:
             print(f"  {count} objects", file=sys.stderr)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     stored = read_manifest(output)
-    read = time.perf_counter() - begun
-    begun = time.perf_counter()
+    read = time.perf_counter() - started
+    started = time.perf_counter()
     assert stored is not None, "it was written above"
     done = committed_units(output, stored.units)
-    listed = time.perf_counter() - begun
+    listed = time.perf_counter() - started
     assert len(done) == units, "all were written above"
     print(
         f"resume of {units} units: run.json written {planned:.1f} s, read {read:.1f} s; both folders listed and "

@@ -1,4 +1,4 @@
-"""Estimate what a job will take, before it runs: work, bytes, memory and time, and whether it can run at all."""
+"""Estimate the work, bytes, memory and time of a job before it runs, and check that it can run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def forecast(
     read_lengths: bool = False,
     check_ids: bool = False,
 ) -> Forecast:
-    """Estimate what a job will take.
+    """Estimate the work, bytes, memory and time of a job.
 
     Writes nothing but a probe object, which shows whether the output is create-only, and removes it.
 

@@ -1,4 +1,4 @@
-"""What a forecast consists of."""
+"""The parts of a forecast."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TimeEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What a job will take.
+    """The estimated work, memory, bytes and time of a job.
 
     Attributes:
         spec: the job, with its memory budget.
@@ -88,10 +88,10 @@ class Forecast:
         by_length: the work, by ascending length.
         output_size: bytes and rows to write for the units that are left.
         reading_bytes: memory for reading, per actor.
-        actors: that do the work.
-        time: it takes.
-        create_only: whether the output refuses a second creation of an object; None if nothing is left to write.
-        repeated_ids: None if they were not looked for.
+        actors: actors of the job.
+        time: estimated duration.
+        create_only: whether the store of the output has create-only writes; None if nothing is left to write.
+        repeated_ids: None if they were not checked.
         timings: measurements that the time is based on.
         scaled: whether the timings are of a model of other sizes.
     """

@@ -91,8 +91,8 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
         )
     scaled = has_other_sizes(timings, model)
 
-    def work(of: ModelSize | None, n: int, evaluations: float) -> float:
-        return of.flops(n, evaluations) if scaled and of is not None else float(evaluations)
+    def work(size: ModelSize | None, n: int, evaluations: float) -> float:
+        return size.flops(n, evaluations) if scaled and size is not None else float(evaluations)
 
     def estimate(plan: PlanCost, batch: float) -> tuple[float, str]:
         # Of two measurements with as many evaluations, the one of the nearer length comes first.

@@ -1,4 +1,4 @@
-"""Warnings of a forecast: what should be known before the job runs."""
+"""Warnings of a forecast."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def warnings(forecast: Forecast) -> list[str]:
 def _about_work(forecast: Forecast) -> Iterator[str]:
     unfit = [length.work for length in forecast.by_length if not length.work.fits]
     if unfit:
-        lost = sum(work.videos for work in unfit)
+        failing = sum(work.videos for work in unfit)
         lengths = ", ".join(str(work.n) for work in unfit[:_LISTED]) + (", ..." if len(unfit) > _LISTED else "")
         share = forecast.spec.max_failed
-        many = lost > share * forecast.videos
+        many = failing > share * forecast.videos
         end = f"; more than max_failed = {share:g}, so the exit code would be 1" if many else ""
-        yield f"{lost} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
+        yield f"{failing} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
     if forecast.skipped:
         yield f"{forecast.skipped} videos are too short for some requested lengths and are skipped there (short: skip)"
     if not forecast.evaluations_counted:

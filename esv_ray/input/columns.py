@@ -57,11 +57,11 @@ def check_schema(schema: pa.Schema, location: str, named: Collection[str] = ()) 
 
 
 def _check_missing(name: str, names: Collection[str], location: str, named: bool) -> None:
-    """Raise a DataError if a missing column is required, or is there in other letters."""
+    """Raise a DataError if a missing column is required, or exists with other letter case."""
     # Data warehouses write names in capitals; spreadsheets leave spaces.
-    alike = [other for other in names if other.strip().lower() == name]
-    if alike:
-        raise DataError(f"{location}: expected a column {name!r}, got {alike[0]!r}; rename it")
+    similar = [other for other in names if other.strip().lower() == name]
+    if similar:
+        raise DataError(f"{location}: expected a column {name!r}, got {similar[0]!r}; rename it")
     if name == "features" or (name == "video_id" and not named):
         raise DataError(f"{location}: expected a column {name!r}, got columns {names}; rename the one that holds it")
 

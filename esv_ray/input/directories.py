@@ -25,7 +25,7 @@ def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]
         root: of the table (`storage.root_of`); None: only directories ``name=value`` directly above the file count.
 
     Raises:
-        DataError: a column is named twice with different values or in other letters, or a label is not a number.
+        DataError: a column is named twice with different values, or with other letter case, or a label is not a number.
     """
     values: dict[str, str | None] = {}
     for part in _directories(url, root):

@@ -66,11 +66,11 @@ class FeatureRows:
         return np.delete(np.arange(len(self.ids)), list(self.faults))
 
     def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         return self._frames.take(rows, places)
 
     def frame_index(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
         return self._numbers.take(rows, places)
 
     def label(self, row: int) -> int | None:
@@ -117,7 +117,7 @@ def decode_rows(
 
 
 def videos_of(rows: FeatureRows) -> list[Video]:
-    """Return the good rows one by one, in table order."""
+    """Yield the valid rows, in table order."""
     videos = []
     for row in rows.valid.tolist():
         index, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]

@@ -60,9 +60,9 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
     if named in unlabelled:
         named = None
     for row, (has_label, label) in enumerate(zip(labels.labelled.tolist(), labels.ids.tolist(), strict=True)):
-        own = label if has_label else None
-        if own != named:
-            shown = "no label" if own is None else f"label {own}"
+        row_label = label if has_label else None
+        if row_label != named:
+            shown = "no label" if row_label is None else f"label {row_label}"
             labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
 
 

@@ -61,8 +61,8 @@ def whole_numbers(array: pa.Array) -> WholeNumbers:
         parsed = [_from_decimal(value.as_py()) for value in coded.dictionary]
     codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
     numbers = np.array([0 if value is None else value for value in parsed] or [0], dtype=np.int64)
-    nothing = np.array([value is None for value in parsed] or [False])
-    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & nothing[codes])
+    unparsed = np.array([value is None for value in parsed] or [False])
+    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & unparsed[codes])
 
 
 def _from_bytes(value: bytes) -> int | None:

@@ -23,9 +23,9 @@ _SHOWN = 3  # reasons in a message
 def read_videos(
     url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
 ) -> tuple[list[Video], Counter[str]]:
-    """Read all good rows of a feature table, and count the others by reason.
+    """Read all valid rows of a feature table, and count the others by reason.
 
-    Of rows with the same id the first is good, also if they are in several files.
+    The first row of an id is valid, also if several files contain the id.
 
     Args:
         url: the table; D is that of its type or of its first rows.
@@ -34,7 +34,7 @@ def read_videos(
         unlabelled: labels that mark videos without one.
 
     Raises:
-        DataError: the table is unreadable, no feature table, or too large.
+        DataError: the table is unreadable, not a feature table, or too large.
     """
     budget = host_memory() if budget is None else budget
     footers = read_footers(list_files(url))

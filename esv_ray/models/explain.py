@@ -189,7 +189,9 @@ def _explanations(engine: Engine, sequences: Sequence[Tensor], ids: Sequence[str
     empty = engine.model.empty_value(engine.estimator.output)
     explanations: dict[int, Explanation] = {}
     lengths = [len(sequence) for sequence in sequences]
-    for indices, result in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
+    for indices, result in engine.attributions(
+        lengths, ids, lambda positions: torch.stack([sequences[i] for i in positions])
+    ):
         if faults := _value_faults(engine.model, engine.estimator, result):
             row = min(faults)
             raise DataError(f"sequence {indices[row]}: {faults[row]}")

@@ -36,7 +36,7 @@ def list_tables(output: str) -> Listing:
 
 
 def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
-    """Return the files below the output that are not in the plan, but for hidden ones, which readers of tables skip."""
+    """Return the files below the output that are not in the plan, except hidden ones, which readers of tables skip."""
     planned = {unit.name for unit in units}
     return tuple(
         f"{folder}/{name}"

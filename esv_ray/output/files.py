@@ -1,4 +1,4 @@
-"""Reading committed files, which anybody may have written: size and schema are checked before decoding."""
+"""Read committed files, which are not trusted: size and schema are checked before decoding."""
 
 from __future__ import annotations
 

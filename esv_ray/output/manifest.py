@@ -130,7 +130,7 @@ def read_manifest(output: str) -> Manifest | None:
         data = storage.read_bytes(url, "read the job's manifest", most=_MOST_RUN_BYTES)
     except StorageError:
         raise
-    except DataError as error:  # a folder, say
+    except DataError as error:  # e.g. a folder
         raise BrokenManifestError(f"{error}; `esv verify --repair {output}` moves it aside") from None
     try:
         raw = json.loads(data, parse_constant=_no_constant)
@@ -146,7 +146,7 @@ def read_manifest(output: str) -> Manifest | None:
         reason = " ".join(message.split())[:200]
         raise BrokenManifestError(
             f"{url}: expected a job's manifest, got something else ({reason}); `esv verify --repair {output}` moves it "
-            "aside, then run the job again: units that are its own are kept"
+            "aside, then run the job again: committed units of this job are kept"
         ) from None
 
 

@@ -210,9 +210,9 @@ def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.T
     )
     no_stderr = np.repeat(np.repeat([batch.stderr is None for batch in computed], counts).astype(bool)[order], elements)
     frame = _joined([batch.frame_index[batch.pairs[:, 0]].ravel() for batch in computed], np.int32)
-    of = np.repeat(rows[order], elements)
+    input_rows = np.repeat(rows[order], elements)
     columns = [
-        pa.array(inputs.ids, pa.string()).take(pa.array(of)),
+        pa.array(inputs.ids, pa.string()).take(pa.array(input_rows)),
         pa.array(np.repeat(elements, elements).astype(np.int32)),
         pa.array(np.repeat(classes[order], elements)),
         pa.array(element.astype(np.int32)),
@@ -220,7 +220,7 @@ def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.T
         pa.array(esv[place]),
         pa.array(stderr[place], mask=no_stderr),
     ]
-    return pa.table(columns, schema=ATTRIBUTIONS), of
+    return pa.table(columns, schema=ATTRIBUTIONS), input_rows
 
 
 def _joined(parts: Sequence[npt.ArrayLike], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

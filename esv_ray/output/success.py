@@ -38,7 +38,7 @@ def read_success(output: str) -> Mapping[str, int] | None:
     """Read _SUCCESS; return None if there is none.
 
     Raises:
-        DataError: its content is not ours.
+        DataError: it has other content.
     """
     url = storage.join(output, SUCCESS)
     if not storage.exists(url):

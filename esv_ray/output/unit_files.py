@@ -129,17 +129,17 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
         video_rows=tables.videos.num_rows,
         attribution_rows=tables.attributions.num_rows,
     )
-    of = {"job": origin.job, "input": origin.input, "covers": origin.covers}
-    attributions = _serialised(tables.attributions, of)
+    origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
+    attributions = _serialised(tables.attributions, origin_fields)
     ids = hash_ids(tables.videos.column("video_id").to_pylist())
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest(), ids)
-    content = {**of, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
+    content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
     content["ids"] = base64.b64encode(ids).decode()
     return UnitFiles(attributions, _serialised(tables.videos, content), footer)
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
-    """Return the hashes of the distinct ids of a unit, HASH_BYTES each, ascending; without the empty id of bad rows."""
+    """Return the hashes of the distinct ids of a unit, HASH_BYTES each, ascending; empty ids are left out."""
     hashes = {hashlib.sha256(video_id.encode()).digest()[:HASH_BYTES] for video_id in ids if video_id}
     return b"".join(sorted(hashes))
 
@@ -194,13 +194,13 @@ def check_origin(origin: Origin, expected: Origin, location: str) -> None:
 def _content_of(metadata: pq.FileMetaData, location: str) -> tuple[Origin, dict[str, Any]]:
     try:
         content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        job, of, covers = content["job"], content["input"], tuple(content["covers"])
-        texts = isinstance(job, str) and isinstance(of, str)
+        job, input_checksum, covers = content["job"], content["input"], tuple(content["covers"])
+        texts = isinstance(job, str) and isinstance(input_checksum, str)
         if not texts or not all(type(number) is int and number >= 0 for number in covers):
             raise ValueError(content)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise DataError(f"{location}: expected a file of esv_ray, its footer names no job and rows") from None
-    return Origin(job, of, covers), content
+    return Origin(job, input_checksum, covers), content
 
 
 def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:

@@ -56,7 +56,7 @@ def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> boo
 
     Returns:
         True if this call created the object. False if it existed already (another writer was first; contents are
-        deterministic), or if it has another content afterwards (`check`). After a retry, an object with this content
+        deterministic), or if its content differs afterwards (`check`). After a retry, an object with this content
         counts as created by this call, because the answer to an earlier try may have been lost.
 
     Raises:
@@ -109,7 +109,7 @@ def replace(url: str, data: bytes, doing: str) -> None:
 
 
 def remove(url: str, doing: str) -> None:
-    """Remove one object; it is no error if there is none.
+    """Remove one object, if it exists.
 
     Raises:
         DataError: the store refuses.
@@ -119,16 +119,16 @@ def remove(url: str, doing: str) -> None:
 
 
 def move(url: str, to: str, doing: str) -> None:
-    """Copy an object to another location, where nothing or the same content is, and then remove the original.
+    """Copy an object to a location that is free or has the same content, and then remove the original.
 
     The call may be interrupted at any point and repeated: the object is at one of the locations, or at both. On a disk
     anything can be moved: a folder, a pipe, a broken link.
 
     Raises:
-        DataError: it is at neither location, another content is at the second, or the store refuses.
+        DataError: it is at neither location, the second holds other content, or the store refuses.
     """
     if absolute(url) == absolute(to):
-        raise ValueError(f"expected two places, got {url} twice")
+        raise ValueError(f"expected two locations, got {url} twice")
     fs, path = open_location(url)
     if is_local(fs) and os.path.lexists(path) and not (Path(path).is_file() and not Path(path).is_symlink()):
         attempt(url, doing, lambda: _rename(Path(path), Path(open_location(to)[1])))

@@ -26,7 +26,7 @@ def check_outside(features: str, output: str, names: Sequence[str]) -> None:
         names: paths below it of files to be written.
 
     Raises:
-        SpecError: the output lies inside the features, or one of the two is no location.
+        SpecError: the output lies inside the features, or one of the two is not a location.
         DataError: as for `would_find`.
     """
     if would_find(features, output, names):
@@ -38,12 +38,12 @@ def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
 
     Args:
         location: one file, a folder, or a glob; it need not exist.
-        folder: the folder; it need not exist. If it is the location or lies below one that is no glob, its files count
-            as found, whatever their names.
+        folder: the folder; it need not exist. If it is the location or lies below one that is not a glob, its files
+            count as found, whatever their names.
         names: paths below the folder of files to be written; a glob is matched with them.
 
     Raises:
-        SpecError: no such location.
+        SpecError: the location is invalid.
         DataError: a link leads to a folder that contains the location, or a store refuses to list.
     """
     (fs, path), (folder_fs, place) = open_location(location), open_location(folder)
@@ -54,7 +54,7 @@ def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
         return any(True for _ in _ways(fs, path, place, lambda name: not is_hidden(name.rpartition("/")[2])))
     try:
         pattern = Pattern.of(path)
-    except (ValueError, re.error):  # no pattern: the listing says so
+    except (ValueError, re.error):  # a malformed pattern: the listing reports it
         return False
     ways = _ways(fs, fixed_part(path), place, pattern.may_hold)
     return any(pattern.matches(f"{way}/{name}") for way in ways for name in names)

@@ -48,9 +48,7 @@ def check_link(link: str) -> None:
     """
     path = Path(link)
     if not path.suffix and not path.exists():
-        raise DataError(
-            f"{link}: expected a folder, got a link that leads nowhere ({path.readlink()}); mend or remove it"
-        )
+        raise DataError(f"{link}: expected a folder, got a broken link to {path.readlink()}; repair or remove it")
 
 
 def check_way(path: str) -> None:
@@ -62,8 +60,8 @@ def check_way(path: str) -> None:
     for parent in (Path(path), *Path(path).parents):
         if parent.is_symlink() and not parent.exists():
             raise DataError(
-                f"{parent}: expected a folder or nothing, got a link that leads nowhere ({parent.readlink()}); create "
-                "the folder that it leads to, remove it, or choose another place"
+                f"{parent}: expected a folder or nothing, got a broken link to {parent.readlink()}; create "
+                "that folder, remove the link, or choose another place"
             )
 
 

@@ -123,7 +123,7 @@ def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = M
 
     Raises:
         SpecError: the pattern is malformed.
-        DataError: nothing is there, it is no regular file, or the store refuses to list.
+        DataError: nothing exists there, it is not a regular file, or the store refuses to list.
     """
     fs, path = open_location(url)
 
@@ -170,7 +170,7 @@ def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> 
 def _select(
     fs: AbstractFileSystem, path: str, url: str, is_selected: Callable[[str], bool], most: int
 ) -> list[tuple[str, str, Entry]]:
-    """Return (name, path below the folder, entry of the client) of the files that are meant."""
+    """Return (name, path below the folder, entry of the client) of the selected files."""
     if is_pattern(path) and not is_there(fs, path):
         return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, is_selected, most).items()]
     if (entry := requests.info(fs, path))["type"] != "directory":
@@ -178,11 +178,11 @@ def _select(
     prefix = path.rstrip("/") + "/"
     files, folders = _below(fs, path, most, hidden=False)
     named = {name.removeprefix(prefix): (name, entry) for name, entry in files.items()}
-    meant = sorted(below for below in named if is_selected(below))
+    selected = sorted(below for below in named if is_selected(below))
     for folder in (name.removeprefix(prefix) for name in folders):
-        if is_selected(folder) and not any(below.startswith(f"{folder}/") for below in meant):
+        if is_selected(folder) and not any(below.startswith(f"{folder}/") for below in selected):
             raise DataError(f"{prefix}{folder}: expected a file, got a folder without files of this kind; move it away")
-    return [(named[below][0], below, named[below][1]) for below in meant]
+    return [(named[below][0], below, named[below][1]) for below in selected]
 
 
 def _of_pattern(

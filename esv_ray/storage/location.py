@@ -113,9 +113,9 @@ def _check_parts(url: str) -> None:
             continue
         first = parts[:1] if parts[0] or has_buckets(protocol) else []  # hdfs:///a and memory:///a have no host
         inner = parts[1:] if parts[-1] else parts[1:-1]  # it may end with one slash
-        odd = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
-        if odd is not None:
-            problem = f"the part {odd!r}" if odd else "an empty part (a variable in it may be empty)"
+        invalid = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
+        if invalid is not None:
+            problem = f"the part {invalid!r}" if invalid else "an empty part (a variable in it may be empty)"
             raise SpecError(
                 f"{url}: expected a name between any two slashes of a {protocol}:// location, got {problem}"
             )

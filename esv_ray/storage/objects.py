@@ -29,7 +29,7 @@ def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
         most: most bytes; a larger object is refused before it is read, or cut off if its store gave another size.
 
     Raises:
-        DataError: it is not there, cannot be read, or is too large.
+        DataError: it does not exist, cannot be read, or is too large.
     """
     fs, path = open_location(url)
     return attempt(url, doing, lambda: content(fs, path, url, doing, most))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class RangeFile(io.RawIOBase):
-    """A file of a known size, each read of which is one call of a function; nothing is read ahead."""
+    """A file of known size; each read is one call of a function, and nothing is read ahead."""
 
     def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
-        """Make a file.
+        """Create the file.
 
         Args:
             size: bytes.

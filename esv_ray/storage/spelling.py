@@ -31,8 +31,8 @@ def spelled(url: str) -> str:
     A chain (``simplecache::file:///a%20b``) stays as it is: it has no other spelling.
 
     Raises:
-        SpecError: the location is empty, has spaces around it, has ``::`` and is no chain, or is a ``file:`` URL that
-            names no path of this machine.
+        SpecError: the location is empty, has spaces around it, has ``::`` but is not a chain, or is a ``file:`` URL
+            that names no path of this machine.
     """
     check_text(url)
     path = decoded(url)
@@ -75,7 +75,7 @@ def local_path(text: str) -> str:
 
 
 def check_text(url: str) -> None:
-    """Refuse an empty location, which nearly always is a variable without a value, and ``::`` outside of a chain.
+    """Refuse an empty location, which is nearly always an unset variable, and ``::`` outside of a chain.
 
     Raises:
         SpecError: the location is empty, has spaces around it, or has ``::`` after a part that opens no other location.

@@ -45,7 +45,7 @@ def state(url: str, doing: str) -> State:
     """Ask for the state of one object.
 
     Raises:
-        DataError: it does not exist or is no regular file, or the store does not say.
+        DataError: it does not exist, is not a regular file, or the store gives no size or version.
     """
     fs, path = open_location(url)
     if is_local(fs):
@@ -57,7 +57,7 @@ def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, An
     """Return the state of an object from its entry in a listing, or ask for it.
 
     Raises:
-        DataError: it is no regular file.
+        DataError: it is not a regular file.
     """
     if is_local(fs):
         return _of_file(path, url)
@@ -79,7 +79,7 @@ def _of_file(path: str, url: str) -> State:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.lexists(path):
             raise
-        raise DataError(f"{url}: expected a file, got a link that leads nowhere; mend or remove it") from None
+        raise DataError(f"{url}: expected a file, got a broken link; repair or remove it") from None
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{url}: expected an ordinary file, got {_kind(status.st_mode)}; move it away")
     if _made_up(status.st_dev):

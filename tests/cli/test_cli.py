@@ -341,9 +341,8 @@ def test_an_output_that_is_a_dangling_link(  # type: ignore[no-untyped-def]
     code, out, err = esv(*words, *options, *here)
     assert (code, out) == (2, ""), err
     assert err.splitlines()[-1] == (
-        f"esv: {link}: expected a folder or nothing, got a link that leads nowhere (nowhere); create the folder that "
-        "it leads to, "
-        "remove it, or choose another place"
+        f"esv: {link}: expected a folder or nothing, got a broken link to nowhere; create that folder, remove the "
+        "link, or choose another place"
     )
     assert not (tmp_path / "nowhere").exists()
 

@@ -81,7 +81,7 @@ def test_where_the_store_tells_nothing_the_footer_does(tmp_path: Path, monkeypat
     moved_over(path, table(1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     check_unchanged(units[0].file)
-    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer is another, or "):
+    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer differs, or "):
         read_unit(units[0])
 
 
@@ -207,7 +207,7 @@ def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
     root.mkdir()
     (root / "a.parquet").write_bytes(table(0))
     (root / "shard").symlink_to(tmp_path / "unmounted")
-    with pytest.raises(DataError, match=rf"{root}/shard: expected a folder, got a link that leads nowhere"):
+    with pytest.raises(DataError, match=rf"{root}/shard: expected a folder, got a broken link"):
         list_files(str(root))
     (root / "shard").unlink()
     (root / "up").symlink_to(tmp_path)
@@ -216,7 +216,7 @@ def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
     (root / "up").unlink()
     (root / "x.parquet").symlink_to("y.parquet")
     (root / "y.parquet").symlink_to("x.parquet")
-    with pytest.raises(DataError, match=f"{root}/x.parquet: expected a file, got a link that leads nowhere"):
+    with pytest.raises(DataError, match=f"{root}/x.parquet: expected a file, got a broken link"):
         list_files(str(root))
 
 
@@ -326,7 +326,7 @@ ODD: dict[Callable[[Path], None], str] = {
     make_socket: "a socket",
     make_folder: "a folder",
     make_link_to_a_folder: "a folder",
-    make_link_to_nowhere: "a link that leads nowhere",
+    make_link_to_nowhere: "a broken link",
     make_link_to_a_device: "a device",
 }
 

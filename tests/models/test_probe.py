@@ -77,7 +77,7 @@ LAWLESS: dict[str, tuple[Forward, str]] = {
     "Python's": (lambda self, out: out + random.random(), "draws from Python's random; make it"),
     "a coin": (lambda self, out: out + float(np.random.random() < 0.5), "draws from numpy's global generator"),
     "dropout": (lambda self, out: nn.functional.dropout(out, 0.5), "draws from torch's global generator"),
-    "of its own": (lambda self, out: out + float(self.own.random()), "keeps state between calls, or draws from its own"),
+    "of its own": (lambda self, out: out + float(self.own.random()), "keeps state between calls, or draws from its"),
     "counter": (kept_count, "keeps state between calls"),
     "hidden state": (kept_last, "keeps state between calls"),
     "batch norm": (lambda self, out: self.norm.train()(out), "Expected more than 1 value per channel when training"),

@@ -83,5 +83,5 @@ def test_a_footer_with_hashes_of_other_ids_is_a_problem(bundle: str, tmp_path: P
     assert own in content
     pq.write_table(pq.read_table(part).replace_schema_metadata({b"esv_ray": content.replace(own, other)}), part)
     assert verify_output(str(output)).problems == (
-        f"videos/{part.name}: expected the ids that its footer has hashes of, got others",
+        f"videos/{part.name}: expected ids with the hashes in its footer, got other ids",
     )

@@ -98,7 +98,7 @@ def test_what_drips_or_stops_ends_by_the_time_of_a_request(
     server.lie = lie
     message = told(ALL[name], StorageError)
     assert "s3://bucket/o" in message
-    assert "no whole answer in" in message
+    assert "no complete answer in" in message
     assert message.endswith("check the endpoint and the network, then run again: committed units are kept")
 
 
@@ -163,7 +163,7 @@ def test_the_web_is_bounded_too(server: LyingServer, name: str, monkeypatch: pyt
     assert "the store sends more" in told(act, StorageError)
     monkeypatch.setenv("ESV_STORAGE", SHORT)
     server.lie = Lie.DRIP
-    assert "no whole answer in" in told(act, StorageError)
+    assert "no complete answer in" in told(act, StorageError)
 
 
 def test_a_slow_but_honest_answer_goes_on(server: LyingServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_disk_that_hangs(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for act in (lambda: storage.read_bytes(str(pipe), "read the spec"), lambda: storage.reader(str(pipe), "read")):
         message = told(act, StorageError)
         assert str(pipe) in message
-        assert "no whole answer in" in message
+        assert "no complete answer in" in message
 
 
 def test_a_hanging_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_a_hanging_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "fsync", lambda file: free.wait(30))
     try:
         for write in (storage.commit_new, storage.replace):
-            assert "no whole answer in" in told(lambda write=write: write(f"{tmp_path}/a", b"x", "write"))  # type: ignore[misc]
+            assert "no complete answer in" in told(lambda write=write: write(f"{tmp_path}/a", b"x", "write"))  # type: ignore[misc]
     finally:
         free.set()
 
@@ -230,7 +230,7 @@ def test_a_client_without_a_loop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> 
 
     fsspec.register_implementation("hanging", Hanging, clobber=True)
     try:
-        assert "no whole answer in" in told(lambda: storage.exists("hanging://host/object"), StorageError)
+        assert "no complete answer in" in told(lambda: storage.exists("hanging://host/object"), StorageError)
     finally:
         free.set()
 

@@ -226,7 +226,7 @@ def test_move_replaces_nothing(any_place: str) -> None:
     message = message_of(DataError, lambda: storage.move(url, to, "move the unit"))
     assert message.startswith(f"cannot move the unit: {to}: expected no file there, or one with the content of {url}")
     assert [storage.read_bytes(name, "read") for name in (url, to)] == [b"first", b"second"]
-    with pytest.raises(ValueError, match="two places"):
+    with pytest.raises(ValueError, match="two locations"):
         storage.move(url, url, "move")
     storage.remove(to, "remove")
     message = message_of(DataError, lambda: storage.move(f"{any_place}/none", to, "move"))

@@ -1,4 +1,4 @@
-"""Files that have the name of a Parquet file but another content, recognised by their first and last bytes."""
+"""Recognise files named like Parquet files that have other content, by their first and last bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_is_parquet(tail: bytes, at: Bytes, size: int, location: str) -> None:
         location: the file, for the error.
 
     Raises:
-        DataError: says what the file is, and what to do.
+        DataError: the message names the kind of file and the next step.
     """
     if size < _FEWEST_BYTES:
         got = f"a file of {size} bytes" if size else "an empty file"

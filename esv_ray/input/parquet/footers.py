@@ -1,4 +1,4 @@
-"""What the footers of a feature table's files say: schemas, row groups, checksums. Pure: bytes in, values out.
+"""Parse the footers of a feature table's files: schemas, row groups, checksums. Pure functions of bytes.
 
 The row groups are read by our own reader (`thrift`, which says why), the schema by Arrow.
 """
@@ -29,7 +29,7 @@ class ColumnChunk:
         start: position of its first page in the file.
         size: bytes on storage.
         values: number of values, nulls included.
-        nulls: number of nulls; None where the footer does not say.
+        nulls: number of nulls; None if the footer does not contain it.
         itemsize: bytes of a value.
     """
 
@@ -65,12 +65,12 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footer of a file of the table says.
+    """The content of the footer of a file of the table.
 
     Attributes:
         file: the file, with the checksum of this footer; opening it later checks the checksum.
         schema: of the file, checked.
-        feature_dim: D; None where the type of `features` leaves it to the rows.
+        feature_dim: D; None if the type of `features` does not fix it.
         groups: its row groups.
     """
 
@@ -81,7 +81,7 @@ class Footer:
 
 
 def has_labels(footers: Sequence[Footer]) -> bool:
-    """Return whether any row may have a label: a footer has such a column, and does not say that it is all null."""
+    """Return whether any row may have a label: a footer has such a column, which is not known to be all null."""
     return any(_has_labels(footer) for footer in footers)
 
 

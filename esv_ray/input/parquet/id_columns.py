@@ -16,7 +16,7 @@ from esv_ray.input.parquet.opening import OpenedFile
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
 from esv_ray.input.parquet.source import decoding
 
-_ID_BYTES = 48  # of an id beside its text: its offset, its code, its part of a hash table
+_ID_BYTES = 48  # of an id in addition to its text: offset, code, share of a hash table
 _TOO_LARGE = (
     "the ids of its row group, with those before it in the file, take more memory than compute.memory_budget = {}: "
     "write smaller files, or shorter ids"
@@ -24,10 +24,10 @@ _TOO_LARGE = (
 
 
 class FileIds(NamedTuple):
-    """What the ids of a file say of its rows.
+    """The result of checking the ids of a file.
 
     Attributes:
-        repeated: rows of the file whose id stands earlier in it, ascending.
+        repeated: rows of the file that repeat an earlier id, ascending.
         refusals: row groups whose ids take too much memory, and why.
     """
 
@@ -55,7 +55,7 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
         budget: bytes that the ids of all its row groups may take together.
 
     Raises:
-        DataError: ids are broken, or a row group promises more rows than there is memory for.
+        DataError: ids are broken, or a row group has more rows than fit in memory.
     """
     url, groups = opened.footer.file.url, opened.footer.groups
     ids, refusals, n_bytes = [], {}, 0
@@ -76,7 +76,7 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
 
 
 def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
-    """Read the ids of a row group as bytes; None where they take more memory than the budget.
+    """Read the ids of a row group as bytes; None if they exceed the memory budget.
 
     Raises:
         DataError: they are broken.

@@ -61,7 +61,7 @@ def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
 
 @dataclass(frozen=True)
 class _Header:
-    values: int  # 0 for a page that is no data page
+    values: int  # 0 for pages other than data pages
     uncompressed: int
     compressed: int
 

@@ -1,4 +1,4 @@
-"""How much memory decoding a row group takes at most, by its pages' headers, before Arrow decodes anything.
+"""Bound the memory for decoding a row group, from its page headers, before Arrow decodes anything.
 
 Run lengths and dictionaries put any number of values into a few bytes, and no row can be skipped without decoding it.
 So a row group counts by the values that its pages hold, not by those that the footer promises.
@@ -20,11 +20,11 @@ _LABEL_BYTES = 4  # labels and frame numbers become int32
 
 
 class GroupSize(NamedTuple):
-    """What decoding a row group takes.
+    """The memory needed to decode a row group.
 
     Attributes:
         refusal: why the row group is not decoded, or None.
-        largest_pages: bytes of the largest page of each column whose pages were looked at, by name.
+        largest_pages: bytes of the largest page of each inspected column, by name.
     """
 
     refusal: str | None
@@ -34,21 +34,21 @@ class GroupSize(NamedTuple):
 def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_itemsize: int = 0) -> int:
     """Return the most bytes that decoding a column chunk takes.
 
-    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and what is made of them.
+    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and the result.
 
     Args:
         values: that its pages hold, nulls included.
         itemsize: bytes of a value in the file.
         largest_page: bytes of its largest page, uncompressed.
-        result_itemsize: bytes of what is made of a value; 0: nothing.
+        result_itemsize: bytes of a value in the result; 0: no result.
     """
     return values * (2 * itemsize + 8 + result_itemsize) + 2 * largest_page
 
 
 def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, location: str) -> GroupSize:
-    """Fetch what is read of a row group, and decide whether decoding it fits the budget.
+    """Fetch the needed columns of a row group, and decide whether decoding fits the budget.
 
-    The memory of ids is known before: they are looked through for repetitions (`id_columns`).
+    The memory of ids is checked earlier, when repeated ids are searched (`id_columns`).
 
     Args:
         source: the file.

@@ -52,7 +52,7 @@ class FileSource:
             self._ranges = in_parallel(self._read_range, joined, threads=_THREADS)
 
     def stream(self) -> storage.RangeFile:
-        """Return the file as Arrow takes it."""
+        """Return a file object for Arrow."""
         return storage.RangeFile(self.size, self.at)
 
     def close(self) -> None:

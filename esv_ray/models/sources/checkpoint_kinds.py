@@ -72,8 +72,8 @@ def recognise_dump(data: bytes) -> tuple[str, str] | None:
             else None
         )
     arrays = b"numpy" in data and not tensors
-    how = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
-    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){how}"
+    hint = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
+    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){hint}"
 
 
 def safetensors_fault(data: bytes, error: Exception) -> str:

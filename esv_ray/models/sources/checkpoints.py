@@ -149,9 +149,9 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
         name = re.search(r"GLOBAL ([\w.]*\w) w", message)  # "... was not allowed", "... whose module is blocked"
         detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", message)
         reason = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
-        how = "save its state dict alone: torch.save(state_dict, path)"
+        advice = "save its state dict alone: torch.save(state_dict, path)"
         if name and "numpy" in name[1]:
-            how = "convert its NumPy arrays with torch.as_tensor and save it again"
+            advice = "convert its NumPy arrays with torch.as_tensor and save it again"
         instruction = re.search(r"Unsupported operand (\d+)", message)
         if instruction and int(instruction[1]) in _OF_PROTOCOL_4:
             raise ModelError(
@@ -160,7 +160,7 @@ def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
             ) from None
         raise ModelError(
             f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
-            f"run code ({reason}); {how}"
+            f"run code ({reason}); {advice}"
         ) from None
     except Exception as error:  # a broken pickle makes the unpickler raise anything
         cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)

@@ -64,9 +64,9 @@ def import_play_fair(
     if not checkpoints:
         raise ModelError("expected at least one checkpoint, got none")
     files = Counter(map(storage.identity, checkpoints))
-    twice = [url for url in checkpoints if files[storage.identity(url)] > 1]
-    if twice:
-        raise ModelError(f"{twice[0]}: expected each checkpoint once, got it more than once")
+    repeated = [url for url in checkpoints if files[storage.identity(url)] > 1]
+    if repeated:
+        raise ModelError(f"{repeated[0]}: expected each checkpoint once, got it more than once")
     read = {url: read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None) for url in checkpoints}
     states = {url: _state(url, checkpoint) for url, checkpoint in read.items()}
     prior_values, notes = read_prior(prior)

@@ -1,4 +1,4 @@
-"""What the plan of a job implies for its values."""
+"""The constraints that the plan of a job puts on its values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_PRIOR_SUM = 2e-4  # |sum of the prior - 1|: twice what a bundle's may have
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What a job's plan implies for its values.
+    """The constraints of a job's plan on its values.
 
     Attributes:
         prior: (C,) class prior.
@@ -40,7 +40,7 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
         model: its description of the model.
 
     Raises:
-        DataError: the spec is malformed, or the prior is no distribution.
+        DataError: the spec is malformed, or the prior is not a distribution.
     """
     try:
         estimator, classes = spec["estimator"], spec["classes"]

@@ -74,7 +74,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         try:
             findings = verify_unit(output, manifest, unit)
         except StorageError:
-            raise  # the unit may be good
+            raise  # the unit may be intact
         except (DataError, JobError) as error:
             problems.append(str(error))
             redo.append(unit.name)
@@ -172,7 +172,7 @@ class _Ids:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def problems(self, unit: Unit, videos: pa.Table) -> Iterator[str]:
-        """Yield ids that another file has, too. Within a file a repeated id is a failed row."""
+        """Yield ids that also occur in another file. Within a file, a row with a repeated id is failed."""
         location = f"videos/{unit.name}"
         columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
         reported = set()

@@ -25,8 +25,8 @@ class Videos:
     Attributes:
         table: the rows.
         n: (V,) elements.
-        scores: (R, C) of the rows that have C scores; NaN in the place of nulls.
-        scores_row: (V,) row of `scores`; -1 where a video has another number of scores.
+        scores: (R, C) of the rows that have C scores; NaN in place of nulls.
+        scores_row: (V,) row of `scores`; -1 for a video with another number of scores.
         exact: (V,) whether ESVs are exact.
         gap: (V,) the recorded efficiency gap; NaN where there is none.
     """
@@ -134,11 +134,11 @@ def _video_of(groups: pa.Table, videos: Videos) -> Int64Array:
         place: Int64Array = pc.fill_null(pc.index_in(column, value_set=ids), -1).to_numpy().astype(np.int64)
         return np.where(place < 0, -1, (place << 32) + (n & (2**32 - 1)))
 
-    own = keys(videos.table.column("video_id"), videos.n)
-    order = np.argsort(own, kind="stable")
+    video_keys = keys(videos.table.column("video_id"), videos.n)
+    order = np.argsort(video_keys, kind="stable")
     targets = keys(groups.column("video_id"), groups.column("n_elements").to_numpy().astype(np.int64))
-    last = np.searchsorted(own[order], targets, side="right") - 1
+    last = np.searchsorted(video_keys[order], targets, side="right") - 1
     if not len(order):
         return np.full(len(targets), -1, dtype=np.int64)
     candidates = order[np.maximum(last, 0)]
-    return np.where((last >= 0) & (targets >= 0) & (own[candidates] == targets), candidates, -1)
+    return np.where((last >= 0) & (targets >= 0) & (video_keys[candidates] == targets), candidates, -1)

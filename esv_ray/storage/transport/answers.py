@@ -1,4 +1,4 @@
-"""What exceptions of stores and their clients mean: status and code of an answer, or that no request was sent."""
+"""Classify exceptions of stores and their clients: by status and code of an answer, or that no request was sent."""
 
 from __future__ import annotations
 

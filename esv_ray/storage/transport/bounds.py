@@ -19,10 +19,10 @@ from esv_ray.storage.transport.answers import InvalidResponseError
 from esv_ray.storage.transport.faults import retry_policy
 
 SLACK = 2**20
-"""Bytes that any answer may have beside the requested ones: errors, redirects, metadata of an object."""
+"""Bytes that any answer may have in addition to the requested ones: errors, redirects, metadata."""
 
 _ENTRY_BYTES = 4096  # most bytes of an entry of a listing: in S3 300 bytes and its key, in Google four keys and 1 kB
-_UNSEEN_BYTES = 20  # of an entry, where arriving bytes are not seen: a listing may then take 1000 s per million
+_UNSEEN_BYTES = 20  # of an entry, if arriving bytes cannot be counted: a listing may then take 1000 s per million
 # An entry in a page of S3 and of Google, counted while the page arrives: the client's objects are far larger.
 _ENTRY_MARKS = (b"<Contents>", b"<CommonPrefixes>", b'"storage#object"')
 _PAGE_TOKENS = ("continuation-token", "key-marker", "version-id-marker", "pageToken")
@@ -30,7 +30,7 @@ _MOST_REPEATS = 10  # Google's client requests a page up to six times if its ans
 
 
 class RequestLimits:
-    """The limits of one request, and how much of them is used.
+    """The limits of one request, and their use so far.
 
     Attributes:
         refused: why the answer was cut off; clients wrap the error that is raised into their own.
@@ -42,7 +42,7 @@ class RequestLimits:
         Args:
             gives: bytes that are requested.
             takes: bytes that are sent.
-            entries: most entries of the listing that is requested; None: the request is no listing.
+            entries: most entries of the listing that is requested; None: the request is not a listing.
         """
         listing = entries or 0
         policy = retry_policy()
@@ -57,15 +57,15 @@ class RequestLimits:
         self.refused: InvalidResponseError | None = None
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left; they grow while bytes arrive."""
+        """Return the remaining seconds, which grow as bytes arrive."""
         moved = self._sent + (self._received if self._counted else self._requested)
         return self._begun + self._request + moved / self._rate - time.monotonic()
 
     def late(self) -> TimeoutError:
         """Return the error to raise if no time is left."""
         spent = time.monotonic() - self._begun
-        came = f", {self._received} bytes came" if self._counted else ""
-        return TimeoutError(f"no whole answer in {spent:.0f} s{came}")
+        came = f", {self._received} bytes received" if self._counted else ""
+        return TimeoutError(f"no complete answer in {spent:.0f} s{came}")
 
     def count(self) -> None:
         """Count arriving bytes by `arrived` from now on."""

@@ -1,4 +1,4 @@
-"""Requests to stores, each within the limits of its `RequestLimits`.
+"""Requests to stores, each within its `RequestLimits`.
 
 Clients with an event loop (S3, Google, Azure, the web) run a request in it, and a request that takes too long is
 cancelled. Other clients, disks included, run it in another thread, which is abandoned if it hangs: it ends with the
@@ -107,7 +107,7 @@ def rm(fs: AbstractFileSystem, path: str) -> None:
 
 
 def in_time(work: Callable[[], T], limits: RequestLimits) -> T:
-    """Run something that may hang in the kernel, in a thread that is abandoned if it hangs.
+    """Run work that may hang in the kernel, in a thread that is abandoned if it does.
 
     Raises:
         TimeoutError: it took longer than its limit.

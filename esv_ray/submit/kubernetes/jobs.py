@@ -69,7 +69,7 @@ def _reason(stderr: str) -> str:
     if ("RayJob" in text and "no matches for kind" in text) or ("resource type" in text and "rayjob" in text):
         return "the cluster does not know RayJobs: install the KubeRay operator (1.7 or newer) first"
     if "refused" in text or "no such host" in text or "provide credentials" in text:
-        return f"no cluster answers ({text}); check kubectl's context"
+        return f"cannot reach the cluster ({text}); check kubectl's context"
     return text
 
 

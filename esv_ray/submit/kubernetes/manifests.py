@@ -87,9 +87,9 @@ def overlay_folder(overlay: str) -> Path:
     available = overlays()
     if overlay in available:
         return available[overlay]
-    own = Path(overlay)
-    if (own / "kustomization.yaml").is_file():
-        return own
+    folder = Path(overlay)
+    if (folder / "kustomization.yaml").is_file():
+        return folder
     raise SpecError(
         f"--overlay: expected {', '.join(available)}, or a directory with a kustomization.yaml, got {overlay!r:.100}"
     )
