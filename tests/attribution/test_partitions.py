@@ -365,10 +365,10 @@ def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     Nightly(daily, bundle, tmp_path / "clean")()
     for name in states:
         # Names hold a hash of where the input lies, contents do not.
-        where = f"{root}/out/{name}/attributions"
-        found = [storage.read_bytes(f"{where}/{unit}", "read") for unit in storage.list_names(where, "list")]
+        folder = f"{root}/out/{name}/attributions"
+        contents = [storage.read_bytes(f"{folder}/{unit}", "read") for unit in storage.list_names(folder, "list")]
         clean = [path.read_bytes() for path in (tmp_path / "clean" / name / "attributions").iterdir()]
-        assert sorted(found) == sorted(clean), name
+        assert sorted(contents) == sorted(clean), name
     assert set(nightly().values()) == {"finished"}
     for name in ("dt=1/late", "dt=3/part"):
         fs.pipe_file(f"{root}/daily/{name}.parquet", (daily / "dt=2" / "part.parquet").read_bytes())

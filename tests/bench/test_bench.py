@@ -52,8 +52,8 @@ def test_settings_are_for_a_while() -> None:
 
 def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -> None:
     state = torch.random.get_rng_state()
-    one, other = (dict(random_model(SMALL.dimensions).scorer.named_buffers()) for _ in range(2))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = (dict(random_model(SMALL.dimensions).scorer.named_buffers()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -72,14 +72,14 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_measurements(tmp_path: Path) -> None:
-    found = measure([3, 4], Estimator("exact"), SMALL)
+    measurements = measure([3, 4], Estimator("exact"), SMALL)
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    path.write_text(json.dumps(as_json(measurements, ceilings(SMALL), SMALL)))
     back: dict[tuple[int, str], Measurement] = read_measurements(path, SMALL)
-    assert list(back.values()) == found
+    assert list(back.values()) == measurements
     path.write_text("[]")
     with pytest.raises(DataError, match="expected a file that `esv bench --json` wrote"):
         read_measurements(path, SMALL)
-    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    path.write_text(json.dumps(as_json(measurements, ceilings(SMALL), SMALL)))
     with pytest.raises(DataError, match="expected a run with the same dimensions, threads; measure again"):
         read_measurements(path, Setting(threads=2))

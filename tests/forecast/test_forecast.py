@@ -70,8 +70,8 @@ def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: 
 
 
 def rows(output: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(output / "videos").to_pylist()
-    return found
+    table: list[dict[str, object]] = pq.read_table(output / "videos").to_pylist()
+    return table
 
 
 def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_mean_lengths_are_those_of_row_groups(bundle: str, tmp_path: Path) -> No
     result = forecast(job(table, bundle, tmp_path / "out"))
     assert result.lengths.source == "row groups"
     assert dict(result.lengths.videos) == {3: 7, 8: 7, 5: 7}
-    assert [one.work.n for one in result.by_length] == [3, 5, 8]
+    assert [length.work.n for length in result.by_length] == [3, 5, 8]
 
 
 def test_float16_features_and_rows_without_frames(bundle: str, tmp_path: Path) -> None:
@@ -167,12 +167,12 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     assert (result["time"]["seconds"], result["write"]["create_only"], result["read"]["bytes"]) == (0, None, 0)
     for path in sorted((out / "videos").iterdir())[2:]:
         path.unlink()
-    rest = forecast(spec, read_lengths=True)
-    assert sum(unit.rows for unit in rest.pending) == 40 - sum(unit.rows for unit in rest.units[:2])
-    assert rest.evaluations() == first.evaluations()
+    resumed = forecast(spec, read_lengths=True)
+    assert sum(unit.rows for unit in resumed.pending) == 40 - sum(unit.rows for unit in resumed.units[:2])
+    assert resumed.evaluations() == first.evaluations()
     spent = evaluations_of(out)
     run_job(spec)
-    assert rest.evaluations(pending=True) == evaluations_of(out) - spent
+    assert resumed.evaluations(pending=True) == evaluations_of(out) - spent
     with pytest.raises(JobError, match="holds another job's results; frames: expected"):
         forecast(job(features, bundle, out, "frames=3", "compute.unit=5"))
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
@@ -216,12 +216,12 @@ def test_repeated_ids(bundle: str, tmp_path: Path) -> None:
     for name, ids in (("a", ["x", "y", "x", None]), ("b", ["y", "z", None, "q"]), ("c", ["w", "w", "y", "e"])):
         table = make_table([2] * 4)
         pq.write_table(table.set_column(0, "video_id", pa.array(ids, pa.string())), folder / f"{name}.parquet")
-    found = repeated_ids(list_files(str(folder)), 10**9)
-    assert (found.across_files, found.within_files) == (1, 2)
-    assert set(found.examples) == {"w", "x", "y"}
-    assert found.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
+    repeats = repeated_ids(list_files(str(folder)), 10**9)
+    assert (repeats.across_files, repeats.within_files) == (1, 2)
+    assert set(repeats.examples) == {"w", "x", "y"}
+    assert repeats.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
     result = forecast(job(str(folder), bundle, tmp_path / "out"), check_ids=True)
-    assert result.repeated_ids == found
+    assert result.repeated_ids == repeats
     assert any("1 ids occur in several files" in line for line in warnings(result))
 
 
@@ -265,7 +265,7 @@ def test_lengths_that_do_not_fit_are_reported(bundle: str, tmp_path: Path) -> No
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 18), rows=20)
     spec = job(table, bundle, tmp_path / "out", "estimator.kind=exact", "compute.memory_budget=2000000")
     result = forecast(spec)
-    assert [one.work.fits for one in result.by_length] == [True, False]
+    assert [length.work.fits for length in result.by_length] == [True, False]
     content = as_json(result)
     assert content["unfit_videos"] == 20
     assert [entry["fits"] for entry in content["by_length"]] == [True, False]
@@ -296,8 +296,8 @@ def test_actors(features: str, bundle: str, tmp_path: Path) -> None:
     assert forecast(elsewhere, actors=2).actors.concurrent == 2
 
 
-def figures(*found: Timing, size: ModelSize | None = None) -> Timings:
-    return Timings(found, "figures", "cpu", 1, "highest", size)
+def figures(*timings: Timing, size: ModelSize | None = None) -> Timings:
+    return Timings(timings, "figures", "cpu", 1, "highest", size)
 
 
 def plan_cost(n: int, evaluations: int) -> PlanCost:
@@ -332,8 +332,8 @@ def test_timings_of_other_sizes_are_scaled_by_operations(tmp_path: Path, feature
 
 
 def test_timings_from_a_file(features: str, bundle: str, tmp_path: Path) -> None:
-    one = dict.fromkeys(("plan_s", "second_ms", "first_ms", "gflops", "gbytes_s", "video_ms_min", "video_ms_max"), 1.0)
-    measured = {**one, "n": 3, "estimator": "exact", "batch": 4, "evaluations": 7, "video_ms": 2.0}
+    ones = dict.fromkeys(("plan_s", "second_ms", "first_ms", "gflops", "gbytes_s", "video_ms_min", "video_ms_max"), 1.0)
+    measured = {**ones, "n": 3, "estimator": "exact", "batch": 4, "evaluations": 7, "video_ms": 2.0}
     measured |= {"peak_mb": 1, "host": None, "error": None}
     setting = {"dimensions": {"feature_dim": 4, "hidden": 8, "n_classes": 3, "n_max": 3}, "device": "cpu", "threads": 2}
     content = {"format": 2, "setting": {**setting, "matmul": "highest"}, "measurements": [measured]}

@@ -32,7 +32,7 @@ TRN, DEEP, MTRN, TSN = (state_of(f"{name}.pth") for name in ("trn_1_frames", "de
 State = dict[str, Tensor]
 
 
-def said(tmp_path: Path, content: object, name: str = "x.pth") -> str:
+def summary_of(tmp_path: Path, content: object, name: str = "x.pth") -> str:
     """What an import says of a checkpoint, which must be taken."""
     path = written(tmp_path / name, content)
     return import_play_fair([path], prior=PRIOR, out=str(tmp_path / "model"))
@@ -160,7 +160,7 @@ def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, 
     ],
 )
 def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) -> None:
-    assert said(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
+    assert summary_of(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
 
@@ -186,7 +186,7 @@ def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) 
     ],
 )
 def test_numbers_that_may_change_f_are_named(tmp_path: Path, content: object, names: str) -> None:
-    text = said(tmp_path, content)
+    text = summary_of(tmp_path, content)
     assert text.startswith(f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}")
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
@@ -210,7 +210,7 @@ def test_numbers_of_the_training_are_not_named(tmp_path: Path) -> None:
         "train_loss": [0.5, 0.25],
     }
     training["args"]["itself"] = training
-    assert "not used" not in said(tmp_path, {"state_dict": TRN, **training})
+    assert "not used" not in summary_of(tmp_path, {"state_dict": TRN, **training})
 
 
 def test_entries_nested_without_end() -> None:
@@ -270,7 +270,7 @@ def test_layers_beside_the_state_dict_are_refused_whatever_they_are_called(
     ],
 )
 def test_averages_that_are_taken_are_said_to_be(tmp_path: Path, content: object, key: str) -> None:
-    text = said(tmp_path, content)
+    text = summary_of(tmp_path, content)
     assert text.endswith(
         f"C = 7; averages of the weights are used, since there are no other weights: {tmp_path / 'x.pth'} ({key})"
     )
@@ -282,7 +282,7 @@ def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_pat
     """By the contract the features come after it; who made the file can tell."""
     layers = {"proj.weight": ones(16, 16), "stem.weight": ones(16, 3), "conv.weight": ones(16, 16, 3, 3)}
     content = {"model": {**TSN, **prefixed("backbone.", layers)}}
-    text = said(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
+    text = summary_of(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
     assert text.partition("(3 tensors); ")[2] == (
         "unused layers of a backbone with D inputs; correct if the features are their outputs: backbone.proj.weight"
     )
@@ -302,7 +302,7 @@ def test_several_state_dicts_are_refused(tmp_path: Path, content: object) -> Non
 def test_dictionaries_that_hold_themselves(tmp_path: Path) -> None:
     content: dict[str, Any] = {"model": dict(TRN)}
     content["optimizer"] = [content["model"], content]
-    assert "not used: optimizer (4 tensors)" in said(tmp_path, content)
+    assert "not used: optimizer (4 tensors)" in summary_of(tmp_path, content)
     content["again"] = content
     assert "tensors under 'again' too" in refusal(tmp_path, written(tmp_path / "y.pth", content))
 
@@ -330,7 +330,7 @@ def test_dictionaries_that_hold_themselves(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["trn_1_frames.pth", "deep_1_frames.pth", "mtrn_4_frames.pth", "tsn.pth"])
 def test_the_same_model_however_it_is_wrapped(tmp_path: Path, name: str, wrap: Callable[[State], object]) -> None:
-    assert "not used" not in said(tmp_path, wrap(state_of(name)), name)
+    assert "not used" not in summary_of(tmp_path, wrap(state_of(name)), name)
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, name)
 
 
@@ -345,7 +345,7 @@ def test_a_safetensors_file_of_the_same_keys(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_weights_of_other_precision(tmp_path: Path, dtype: torch.dtype) -> None:
     rounded = {name: tensor.to(dtype) for name, tensor in TRN.items()}
-    said(tmp_path, rounded)
+    summary_of(tmp_path, rounded)
     expected = written(tmp_path / "rounded.pth", {name: tensor.float() for name, tensor in rounded.items()})
     import_play_fair([expected], prior=PRIOR, out=str(tmp_path / "expected"))
     assert load_model(str(tmp_path / "model")).digest == load_model(str(tmp_path / "expected")).digest
@@ -353,7 +353,7 @@ def test_weights_of_other_precision(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_tensors_that_share_memory(tmp_path: Path) -> None:
     memory = torch.randn(7 * 16, generator=torch.Generator().manual_seed(0))
-    said(tmp_path, {"classifier.weight": memory.view(7, 16), "classifier.bias": memory[:7]})
+    summary_of(tmp_path, {"classifier.weight": memory.view(7, 16), "classifier.bias": memory[:7]})
     result = explain(load_model(str(tmp_path / "model")), torch.ones(1, 16))
     assert torch.allclose(result.scores, torch.softmax(memory.view(7, 16).sum(dim=1) + memory[:7], dim=0), atol=1e-6)
 
@@ -384,7 +384,7 @@ def test_tensors_that_are_no_weights_are_named_as_in_the_file(
 
 def test_unused_tensors_may_be_of_any_kind(tmp_path: Path) -> None:
     content = {"model": {**TRN, "backbone.a": ones(3, 3).to_sparse()}, "optimizer": {"a": ones(2).to("meta")}}
-    assert "backbone.* (1 tensor)" in said(tmp_path, content)
+    assert "backbone.* (1 tensor)" in summary_of(tmp_path, content)
 
 
 # --- layers, against the module itself
@@ -446,7 +446,7 @@ LAYERS: dict[str, Callable[[], list[nn.Module]]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_give_the_outputs_of_the_module(tmp_path: Path, name: str) -> None:
     module = sequential(LAYERS[name]())
-    said(tmp_path, {"model": prefixed("model.", module.state_dict())})
+    summary_of(tmp_path, {"model": prefixed("model.", module.state_dict())})
     features = torch.randn((1, 16), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         expected = torch.softmax(module(features.clone()), dim=1)[0]
@@ -457,7 +457,7 @@ def test_layers_give_the_outputs_of_the_module(tmp_path: Path, name: str) -> Non
 
 def test_statistics_without_a_count_are_taken(tmp_path: Path) -> None:
     """As torch did before it counted batches."""
-    said(tmp_path, {name: tensor for name, tensor in DEEP.items() if "num_batches" not in name})
+    summary_of(tmp_path, {name: tensor for name, tensor in DEEP.items() if "num_batches" not in name})
     counted, features = load_model(imported(tmp_path / "expected", "deep_1_frames.pth")), torch.ones(1, 16)
     assert torch.equal(explain(load_model(str(tmp_path / "model")), features).esv, explain(counted, features).esv)
 
@@ -540,7 +540,7 @@ def test_a_joint_file_has_as_many_scales_as_its_name_says(tmp_path: Path) -> Non
     assert "scales 1..3, as in the file's name, got scales up to 4" in refusal(
         tmp_path, written(tmp_path / "mtrn_3_frames.pth", MTRN)
     )
-    assert "n_max = 3" in said(tmp_path, three, "renamed.pth")
+    assert "n_max = 3" in summary_of(tmp_path, three, "renamed.pth")
 
 
 def test_heads_of_other_features_are_refused(tmp_path: Path) -> None:
@@ -802,7 +802,7 @@ def test_a_plain_pickle_in_a_bundle_is_called_one(tmp_path: Path) -> None:
 def test_a_bundle_with_biases_under_batch_norm_is_loaded(tmp_path: Path) -> None:
     """The documents list both tensors."""
     module = sequential(LAYERS["bias in one of two"]())
-    said(tmp_path, {"model": prefixed("model.", module.state_dict())})
+    summary_of(tmp_path, {"model": prefixed("model.", module.state_dict())})
     head = safetensors.torch.load_file(tmp_path / "model" / "head-01.safetensors")
     assert {"linears.0.bias", "norms.0.running_mean", "norms.1.weight"} < set(head)
     assert "linears.1.bias" not in head

@@ -59,12 +59,12 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
     with pytest.raises(SystemExit) as ended:
         cli.cli.main(words, standalone_mode=True)
     assert ended.value.code == 1
-    told = capsys.readouterr().err.splitlines()
+    err = capsys.readouterr().err.splitlines()
     assert any(
         line.startswith("expected every video_id once in the feature table, got 1 in several files ('twice' in ")
         and line.endswith("use a new output")
-        for line in told
-    ), told
+        for line in err
+    ), err
 
 
 def test_ids_that_repeat_within_a_file_only_are_failed_rows(bundle: str, tmp_path: Path) -> None:
