@@ -66,7 +66,7 @@ class CheckedJob:
 
 
 def runs_here(spec: JobSpec) -> bool:
-    """Whether a job runs in this process: because it asks to, or because no other process sees one of its locations."""
+    """Return whether a job runs in this process: on request, or if no other process can see one of its locations."""
     return spec.cluster.actors == 0 or bool(_private(spec))
 
 

@@ -143,7 +143,7 @@ class Simulation:
             _, _, kind, worker, task = heapq.heappop(self._events)
             if worker in self._free or task is None:
                 started = time.perf_counter()
-                self._happen(kind, worker, task)
+                self._handle(kind, worker, task)
                 self.driver_s += time.perf_counter() - started
         if self.scheduler.stall_s is not None and self.now >= self._next_beats:
             self._next_beats = self.now + min(_BEATS_S, self.scheduler.stall_s / 4)
@@ -155,7 +155,7 @@ class Simulation:
                 self._lose(worker, "hung", charged=True)
             self.driver_s += time.perf_counter() - started
 
-    def _happen(self, kind: str, worker: str, task: Task | None) -> None:
+    def _handle(self, kind: str, worker: str, task: Task | None) -> None:
         if kind == "ready":
             self._free[worker] = self.now
             self.scheduler.worker_ready(worker)

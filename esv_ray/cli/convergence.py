@@ -177,12 +177,12 @@ def _check_output(output: Path, features: str) -> None:
     Raises:
         SpecError: it cannot; the message says why.
     """
-    from esv_ray.storage import check_outside, check_way
+    from esv_ray.storage import check_no_broken_link, check_outside
 
     if "://" in str(output) or ":/" in str(output):
         raise SpecError(f"--output {output}: expected a directory of this machine")
     check_outside(features, str(output), ["convergence.parquet"])
-    check_way(str(output))
+    check_no_broken_link(str(output))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in ("convergence.parquet", "convergence.html", "convergence.png"):

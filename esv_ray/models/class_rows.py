@@ -79,7 +79,7 @@ def _text(data: bytes, key: str, column: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise ModelError(f"{_expected(key, column)} in UTF-8, got other bytes; save it as CSV in UTF-8") from None
-    return text if "\n" in text else text.replace("\r", "\n")  # lines of old Macs
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def _columns(header: str, delimiter: str, key: str, column: str) -> tuple[int, int] | None:

@@ -120,7 +120,7 @@ def classes_csv(names: Sequence[str]) -> bytes:
 
 
 def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
-    """Read the column `prior`: (C,) float64, and what else than shares it holds ("counts", "percents"), or None."""
+    """Read the column `prior`: (C,) float64, and its quantity if not shares ("counts", "percents"), else None."""
     rows = _by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
     cells = {row.class_id: row.value.strip() for row in rows}
     signed = all(text.endswith("%") for text in cells.values())
@@ -155,7 +155,7 @@ def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
         percents: whether they sum to 100 as fractions.
 
     Raises:
-        ModelError: fractions of three digits cannot be told from groups of three digits.
+        ModelError: fractions of three digits are ambiguous with groups of three digits.
     """
     grouped = [class_id for class_id, text in cells.items() if _GROUP.fullmatch(text)]
     others = [text for text in cells.values() if not _GROUP.fullmatch(text)]
@@ -180,7 +180,7 @@ def _grouped(class_id: int, text: str) -> ModelError:
 
 
 def _value(class_id: int, text: str, cell: str) -> float:
-    """Read a class's prior: finite, >= 0; `cell` is how the file has it."""
+    """Read a class's prior: finite, >= 0; `cell` is its text in the file."""
     if not text or text.lower() in ("nan", "na", "null", "none"):
         raise ModelError(f"class {class_id}: expected a prior, got {text or 'nothing'}; give 0 if it has no video")
     if not _NUMBER.fullmatch(text):
@@ -194,7 +194,7 @@ def _value(class_id: int, text: str, cell: str) -> float:
 
 
 def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) -> list[ClassRow]:
-    """Sort rows by class id, each of 0..C-1 once; `missing` says how to go on where one is not there."""
+    """Sort rows by class id, each of 0..C-1 once; `missing` is advice about missing classes."""
     ids = sorted(row.class_id for row in rows)
     expected = n_classes if n_classes is not None else (ids[-1] + 1 if ids else 0)
     if len(ids) == expected and ids == list(range(expected)) and ids:

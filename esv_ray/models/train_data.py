@@ -29,7 +29,7 @@ class TrainData:
         left_out: rows that broke the feature table's contract or had no label.
         n_classes: C.
         classes: C names, or None.
-        notes: one line for each thing that is left out or needs a word: rows, classes without a training video, ids in
+        notes: one line per omission or warning: rows, classes without a training video, ids in
             both tables.
     """
 
@@ -89,7 +89,7 @@ def _left_out(url: str, left_out: Counter[str]) -> list[str]:
 
 
 def _check_other_files(features: str, validation: str) -> None:
-    """Refuse a validation table that shares a file with the training table, however either is spelled.
+    """Refuse a validation table that shares a file with the training table, however the locations are spelled.
 
     Raises:
         DataError: a file is in both.
@@ -109,7 +109,7 @@ def _check_other_files(features: str, validation: str) -> None:
 
 
 def _shared_ids(features: str, videos: Sequence[Video], validation: str, held: Sequence[Video]) -> list[str]:
-    """Say how many videos are in both tables, by their ids.
+    """Report how many videos are in both tables, by their ids.
 
     Raises:
         DataError: both tables hold the same videos.
@@ -156,7 +156,7 @@ def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], l
 
 
 def _untrained(data: TrainData, validation: float | str) -> list[str]:
-    """Say which classes no head learns, since no training video is of them."""
+    """Report the classes that no head learns, since they have no training video."""
     trained = {video.label for video in data.videos}
     missing = [index for index in range(data.n_classes) if index not in trained]
     if not missing:
@@ -182,7 +182,7 @@ def _untrained(data: TrainData, validation: float | str) -> list[str]:
 
 
 def _largest(data: TrainData) -> str:
-    """Say where the number of classes comes from, since a mark of unlabelled videos such as 255 is a label, too."""
+    """Report the inferred number of classes, since a mark of unlabelled videos such as 255 counts as a label."""
     largest = data.n_classes - 1
     count = sum(video.label == largest for video in [*data.videos, *data.held])
     return (

@@ -75,12 +75,14 @@ def committed_units(output: str, units: Sequence[Unit], listed: Listing | None =
     listed = list_tables(output) if listed is None else listed
     complete = frozenset.intersection(*listed.values())
     partial = frozenset.union(*listed.values()) - complete
-    committed = complete | {unit.name for unit in look_for(output, [unit for unit in units if unit.name in partial])}
+    committed = complete | {
+        unit.name for unit in find_committed(output, [unit for unit in units if unit.name in partial])
+    }
     return [unit for unit in units if unit.name in committed]
 
 
-def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
-    """Look units up by name; return those whose files both exist.
+def find_committed(output: str, units: Sequence[Unit]) -> list[Unit]:
+    """Look units up by name, and return those whose files both exist.
 
     Raises:
         DataError: the storage refuses.

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
-from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
+from esv_ray.output.committed import check_no_strays, committed_units, find_committed, list_tables, read_footers_of
 from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
@@ -64,7 +64,7 @@ def finish_job(
     check_no_strays(output, listed, manifest.units)
     committed = {unit.name for unit in committed_units(output, manifest.units, listed)}
     absent = [unit for unit in manifest.units if unit.name in expected and unit.name not in committed]
-    missing = _look_again(output, absent, pause)
+    missing = _find_missing(output, absent, pause)
     committed |= {unit.name for unit in absent} - {unit.name for unit in missing}
     units = [unit for unit in manifest.units if unit.name in committed]
     footers = read_footers_of(output, units, manifest.job, both=True)
@@ -90,13 +90,13 @@ def _keep_manifest(output: str, manifest: Manifest) -> None:
         )
 
 
-def _look_again(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
+def _find_missing(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
     """Look units up by name, several times; return those that remain missing."""
     for seconds in (0.0, *_PAUSES_S):
         if not absent or (seconds and len(absent) > _MOST_LOOKED_FOR):
             break
         pause(seconds)
-        present = {unit.name for unit in look_for(output, absent)}
+        present = {unit.name for unit in find_committed(output, absent)}
         absent = [unit for unit in absent if unit.name not in present]
     return absent
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage.links import check_way
+from esv_ray.storage.links import check_no_broken_link
 from esv_ray.storage.location import absolute, is_local, join, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
@@ -281,7 +281,7 @@ def _make_folder(folder: Path) -> None:
     """Make a folder and its parents, and sync them, so that they survive a power failure."""
     if folder.is_dir():
         return
-    check_way(str(folder))
+    check_no_broken_link(str(folder))
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:

@@ -51,7 +51,7 @@ def check_link(link: str) -> None:
         raise DataError(f"{link}: expected a folder, got a broken link to {path.readlink()}; repair or remove it")
 
 
-def check_way(path: str) -> None:
+def check_no_broken_link(path: str) -> None:
     """Refuse to make a folder at a path that is a broken link or lies below one.
 
     Raises:
@@ -65,7 +65,7 @@ def check_way(path: str) -> None:
             )
 
 
-def once(files: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
+def unique_files(files: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Return every file once, by the name without links if it has one, else by its first name.
 
     The directories of a name give columns (``label=1/``). Names with other columns are different inputs and are all

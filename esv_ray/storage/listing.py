@@ -22,7 +22,7 @@ from esv_ray.storage.transport.faults import attempt
 from esv_ray.storage.transport.requests import MOST_ENTRIES, Entry
 
 
-class Found(NamedTuple):
+class ListedFile(NamedTuple):
     """A file of a listing.
 
     Attributes:
@@ -104,7 +104,7 @@ def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
         return False
 
 
-def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[Found]:
+def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[ListedFile]:
     """Find the files at a location: one file, those below a folder, or those of a glob.
 
     fsspec's walks skip every folder whose listing fails, and its globs every link, so that a table would look smaller;
@@ -127,11 +127,12 @@ def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = M
     """
     fs, path = open_location(url)
 
-    def search() -> list[Found]:
+    def search() -> list[ListedFile]:
         entries = _select(fs, path, url, is_selected, most)
         if is_local(fs):
             return requests.in_time(
-                lambda: [_with_state(fs, *entry) for entry in links.once(entries)], RequestLimits(entries=len(entries))
+                lambda: [_with_state(fs, *entry) for entry in links.unique_files(entries)],
+                RequestLimits(entries=len(entries)),
             )
         return [_with_state(fs, *entry) for entry in entries]
 
@@ -162,9 +163,9 @@ def root_of(location: str, url: str) -> str | None:
     return None
 
 
-def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> Found:
+def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> ListedFile:
     location = name if is_local(fs) else str(fs.unstrip_protocol(name))
-    return Found(location, below, state_of(fs, name, location, entry))
+    return ListedFile(location, below, state_of(fs, name, location, entry))
 
 
 def _select(

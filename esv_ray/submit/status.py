@@ -26,7 +26,7 @@ class JobStatus:
         output: location of the tables.
         started, ended: seconds since 1970.
         progress: content of progress.json; None: there is none, or it cannot be read from here.
-        record: what of it has the expected types.
+        record: its parts with the expected types.
         unread: why progress.json cannot be read.
         partition: status of the partition that is being computed, for a job over partitions.
     """
@@ -74,7 +74,7 @@ def read_status(
         stored = read_progress(output)
         if stored is not None:
             progress, record = stored
-    except (EsvError, ValueError, RecursionError) as error:  # who may see a job may not be allowed to read its storage
+    except (EsvError, ValueError, RecursionError) as error:  # a user who may list jobs may lack access to their storage
         unread = one_line(error)
     current = record.partition if isinstance(record, PartitionsRecord) else None
     partition = None

@@ -61,7 +61,7 @@ class RequestLimits:
         moved = self._sent + (self._received if self._counted else self._requested)
         return self._begun + self._request + moved / self._rate - time.monotonic()
 
-    def late(self) -> TimeoutError:
+    def timeout_error(self) -> TimeoutError:
         """Return the error to raise if no time is left."""
         spent = time.monotonic() - self._begun
         came = f", {self._received} bytes received" if self._counted else ""
@@ -102,7 +102,7 @@ class RequestLimits:
                 f"expected {f'at most {requested} bytes' if requested else 'a short answer'}, the store sends more"
             )
         if self.remaining_s() <= 0:
-            raise self.late()
+            raise self.timeout_error()
 
     def _refuse(self, why: str) -> None:
         self.refused = InvalidResponseError(why)

@@ -182,7 +182,7 @@ def _waited(future: Future[T], limits: RequestLimits) -> T:
     try:
         while not future.done():
             if limits.remaining_s() <= 0:
-                raise limits.late()
+                raise limits.timeout_error()
             wait([future], timeout=limits.remaining_s())
     except BaseException:  # no time is left, or the user interrupts: abandon the request
         future.cancel()

@@ -20,7 +20,7 @@ from esv_ray.submit.submission import ENDED, Submission, find_submission, newest
 
 _TIMEOUT_S = 120.0
 _POLL_S = 5.0
-_UNREACHABLE = re.compile(  # what kubectl says of an API server that is away, restarts, or is overloaded
+_UNREACHABLE = re.compile(  # messages of kubectl about an API server that is unavailable, restarting or overloaded
     r"Unable to connect|was refused|no such host|i/o timeout|TLS handshake timeout|Client\.Timeout|timed out|\bEOF\b"
     r"|connection reset|unable to handle the request|too many requests"
 )

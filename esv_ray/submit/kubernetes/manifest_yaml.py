@@ -64,7 +64,7 @@ def read_objects(text: str, location: str) -> list[Any]:
 
     Args:
         text: YAML.
-        location: the text comes from, for the error.
+        location: origin of the text, for the error.
 
     Raises:
         SpecError: it is not valid YAML.

@@ -24,7 +24,7 @@ def worker_pods(group: object, location: str) -> tuple[Mapping[str, float], int]
 
     Args:
         group: an entry of a RayCluster's workerGroupSpecs.
-        location: the group is, for the error.
+        location: location of the group in the overlay, for the error.
 
     Raises:
         SpecError: it has no container, or one of its numbers is not valid.
