@@ -146,7 +146,7 @@ def _tidy(newest: Path) -> None:
 
 
 def _load(path: Path, recipe: Recipe) -> Plan | None:
-    """Read a plan; None if there is no file of it, or not a complete one."""
+    """Read a plan; return None if its file is missing or incomplete."""
     try:
         tensors = load_file(path)
         path.touch()

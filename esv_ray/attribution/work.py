@@ -41,17 +41,17 @@ class AttributionPlan:
 
     @property
     def open_workplace(self) -> OpenWorkplace:
-        """Opens an actor's workplace."""
+        """Function that opens an actor's workplace."""
         manifest = self.job.manifest
         return OpenWorkplace(self.job.spec, manifest.job, str(manifest.model["digest"]))
 
     @property
     def run_unit(self) -> RunUnit:
-        """Reads, computes and commits a unit."""
+        """Function that reads, computes and commits a unit."""
         return run_unit
 
     def finish(self, expected: Collection[str]) -> Finished:
-        """Count what is committed, and write _SUCCESS if that is every unit."""
+        """Count committed rows, and write _SUCCESS if all units are committed."""
         ended = finish_job(self.job.spec.output, self.job.manifest, expected)
         repeated = ended.repeats.describe()
         return Finished(row_counts(ended.counts), ended.failed, ended.missing, repeated, ended.finished)
@@ -89,7 +89,7 @@ class AttributionWork:
         return runs_here(self.spec)
 
     def plan(self, *, retry_failed: bool, actor_memory: Callable[[], int]) -> AttributionPlan:
-        """Check the job; plan it, or find its plan in the output."""
+        """Check the job, and plan it or load its plan from the output."""
         return AttributionPlan(plan_job(self.spec, retry_failed=retry_failed, measure=actor_memory))
 
 

@@ -49,10 +49,10 @@ class Measurement:
         plan_s: seconds to build the plan.
         video_ms: median milliseconds per video; video_ms_min, video_ms_max: the range over repeats.
         second_ms: median milliseconds per video of the bare second-layer products, one per scale and batch, measured
-            alternately with the whole.
+            alternately with the total.
         first_ms: the same for the bare first-layer products (the table of feasible pairs of position and element).
-        gflops: throughput of both layers' products, over the time of the whole.
-        gbytes_s: minimal memory traffic, over the time of the whole.
+        gflops: throughput of both layers' products, over the total time.
+        gbytes_s: minimal memory traffic, over the total time.
         peak_mb: peak memory so far: resident set of the process, or allocated on the GPU.
         host: share of a job's unit spent on reading, decoding, tables and commit; None: not measured.
         error: largest difference of an ESV from float64 over the largest ESV, of one video; None if float64 would take
@@ -77,12 +77,12 @@ class Measurement:
 
     @property
     def over_second(self) -> float:
-        """Time of the whole over that of the bare second-layer products."""
+        """Total time relative to that of the bare second-layer products."""
         return self.video_ms / self.second_ms
 
     @property
     def over_both(self) -> float:
-        """Time of the whole over that of both layers' bare products."""
+        """Total time relative to that of both layers' bare products."""
         return self.video_ms / (self.second_ms + self.first_ms)
 
 
@@ -144,17 +144,19 @@ def _features(engine: Engine, n: int, batch: int) -> Tensor:
 
 def _run(engine: Engine, lengths: Sequence[int]) -> list[Attribution]:
     ids = [f"video {index}" for index in range(len(lengths))]
-    batches = engine.attributions(lengths, ids, lambda some: _features(engine, lengths[some[0]], len(some)))
-    return [found for _, found in batches]
+    batches = engine.attributions(
+        lengths, ids, lambda positions: _features(engine, lengths[positions[0]], len(positions))
+    )
+    return [attribution for _, attribution in batches]
 
 
 def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     d = setting.dimensions
     model = random_model(d, device=setting.device)
     engine = _engine(model, estimator, setting)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     plan = engine.plan(n)
-    plan_s = time.perf_counter() - begun
+    plan_s = time.perf_counter() - started
     batch = engine.batch(n, plan)
     features = _features(engine, n, batch).to(model.device)
     ids = [f"video {index}" for index in range(batch)]
@@ -168,8 +170,8 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
             seconds = timed(work, model)
             if repeat:
                 kept.append(seconds / batch * 1e3)
-    whole, second_ms, first_ms = times
-    video_s = median(whole) / 1e3
+    total_ms, second_ms, first_ms = times
+    video_s = median(total_ms) / 1e3
     evaluations = plan.evaluations(model.n_max)
     return Measurement(
         n=n,
@@ -177,9 +179,9 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,
-        video_ms=median(whole),
-        video_ms_min=min(whole),
-        video_ms_max=max(whole),
+        video_ms=median(total_ms),
+        video_ms_min=min(total_ms),
+        video_ms_max=max(total_ms),
         second_ms=median(second_ms),
         first_ms=median(first_ms),
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
@@ -227,9 +229,9 @@ def _pairs(n: int, d: Dimensions) -> int:
 def _error(model: VideoModel, estimator: Estimator, setting: Setting, n: int) -> float:
     """Return the largest difference of an ESV of one video from float64, over the largest ESV."""
     features = _features(_engine(model, estimator, setting), n, 1)
-    found = []
+    esvs = []
     for dtype in (torch.float32, torch.float64):
         exact = random_model(setting.dimensions, device=setting.device).to(dtype=dtype)
         engine = _engine(exact, estimator, setting)
-        found += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
-    return float((found[0] - found[1]).abs().max() / found[1].abs().max())
+        esvs += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
+    return float((esvs[0] - esvs[1]).abs().max() / esvs[1].abs().max())

@@ -67,11 +67,11 @@ def random_model(dimensions: Dimensions, *, device: str = "cpu", seed: int = 0) 
 
 def timed(work: Callable[[], object], model: VideoModel) -> float:
     """Return the seconds that some work takes on the model's device."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def peak_mb(device: str) -> int:

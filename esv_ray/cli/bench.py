@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SettingOptions:
-    """The model that is measured, and how."""
+    """The measured model, and the settings of the measurement."""
 
     feature_dim: int
     hidden: int

@@ -89,8 +89,8 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
 
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
     estimator = replace(job_estimator(spec), kind=plan.kind, tolerance=None)
-    for candidate, how in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
-        engine = _engine(spec, model, how)
+    for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
+        engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
         video_s = candidate.evaluations * clock.rate
         batch = max(1, min(batch, int(_BATCH_S / video_s)))
@@ -138,10 +138,10 @@ def _smaller(plan: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[P
     if plan.kind == "exact":
         while n > 1 and (comb(min(n, 64), min(n, 64) // 2) * 4 > _FEW_SUBSEQUENCES):
             n -= 1
-        how = replace(estimator, kind="exact")
+        candidate_estimator = replace(estimator, kind="exact")
     else:
-        how = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return plan_cost(how, plan.kind, n, n_max), how
+        candidate_estimator = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
+    return plan_cost(candidate_estimator, plan.kind, n, n_max), candidate_estimator
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
@@ -152,9 +152,9 @@ def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
 def _seconds(engine: Engine, n: int, batch: int) -> float:
     features = torch.randn((batch, n, engine.model.feature_dim), generator=torch.Generator().manual_seed(n))
     ids = [f"video {index}" for index in range(batch)]
-    begun = perf_counter()
+    started = perf_counter()
     for _ in engine.attributions([n] * batch, ids, lambda rows: features[: len(rows)]):
         pass
     if engine.model.device.type == "cuda":
         torch.cuda.synchronize(engine.model.device)
-    return perf_counter() - begun
+    return perf_counter() - started

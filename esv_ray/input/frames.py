@@ -36,8 +36,8 @@ class FrameColumn:
     def read(cls, column: pa.Array, dim: int, dtype: npt.DTypeLike) -> FrameColumn:
         """Read a column of lists of frames; each frame must have `dim` values."""
         offsets = column.offsets.to_numpy().astype(np.int64)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
-        n_frames = np.where(lost, 0, np.diff(offsets))
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
+        n_frames = np.where(is_null, 0, np.diff(offsets))
         # Only the values of these rows: a unit is a slice of a row group.
         frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
@@ -53,17 +53,17 @@ class FrameColumn:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
             # Null becomes NaN; float32 without nulls is not copied.
             values = raw.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-        lost_frame = frames.is_null().to_numpy(zero_copy_only=False)
-        wrong = lost_frame | (lengths != dim)
+        is_null_frame = frames.is_null().to_numpy(zero_copy_only=False)
+        wrong = is_null_frame | (lengths != dim)
 
-        faults = {int(row): "features is null" for row in np.flatnonzero(lost)}
-        faults |= {int(row): "no frames" for row in np.flatnonzero(~lost & (n_frames == 0))}
+        faults = {int(row): "features is null" for row in np.flatnonzero(is_null)}
+        faults |= {int(row): "no frames" for row in np.flatnonzero(~is_null & (n_frames == 0))}
         row_of = np.searchsorted(offsets, np.arange(len(frames)), side="right") - 1 if wrong.any() else None
         if row_of is not None:
             for row in np.unique(row_of[wrong]):
-                if not lost[row]:
+                if not is_null[row]:
                     own = slice(offsets[row], offsets[row + 1])
-                    faults[int(row)] = _frame_fault(lost_frame[own], lengths[own], dim)
+                    faults[int(row)] = _frame_fault(is_null_frame[own], lengths[own], dim)
         finite = np.isfinite(values)
         if not finite.all():
             frame_of = np.searchsorted(starts, np.flatnonzero(~finite), side="right") - 1
@@ -71,15 +71,15 @@ class FrameColumn:
                 row = int(np.searchsorted(offsets, frame, side="right")) - 1
                 if row not in faults:
                     place = int(frame - offsets[row])
-                    given = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
+                    stored = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
                     why = "NaN, infinity or null in"
-                    if np.isfinite(given.astype(np.float64)).all():
+                    if np.isfinite(stored.astype(np.float64)).all():
                         why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
                     faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:
-        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         frames = self._first[rows][:, None] + places
         if self._starts is None:
             out: npt.NDArray[np.floating] = self._values.reshape(-1, self._dim)[frames]
@@ -94,15 +94,15 @@ def frame_sizes(column: pa.ChunkedArray) -> list[int]:
     for chunk in column.chunks:
         for row in range(len(chunk)):
             frames = chunk[row].values
-            found = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
-            if len(found) == 1 and found != [0]:
-                sizes.append(int(found[0]))
+            distinct = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
+            if len(distinct) == 1 and distinct != [0]:
+                sizes.append(int(distinct[0]))
     return sizes
 
 
-def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:
-    if lost.any():
-        return f"frame {int(np.flatnonzero(lost)[0])} is null"
+def _frame_fault(is_null: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:
+    if is_null.any():
+        return f"frame {int(np.flatnonzero(is_null)[0])} is null"
     sizes = np.unique(lengths)
     if len(sizes) > 1:
         return f"features are ragged: frames of {int(sizes[0])} to {int(sizes[-1])} values, expected {dim}"
@@ -111,7 +111,7 @@ def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> 
 
 @dataclass(frozen=True, eq=False)
 class NumberColumn:
-    """The column `frame_index`; where it is missing or null, frames are numbered 0..T-1.
+    """The column `frame_index`; frames of rows without it are numbered 0..T-1.
 
     Attributes:
         faults: rows that break the contract, and the reasons.
@@ -132,26 +132,27 @@ class NumberColumn:
         raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
         values, null, wrong = whole_numbers(raw)
-        bad = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
+        invalid = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
         faults: dict[int, str] = {}
-        if bad.any():
-            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(bad), side="right") - 1)
+        if invalid.any():
+            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(invalid), side="right") - 1)
             faults = {
-                int(row): "frame_index holds nulls or values that are not 32-bit integers" for row in rows[~lost[rows]]
+                int(row): "frame_index holds nulls or values that are not 32-bit integers"
+                for row in rows[~is_null[rows]]
             }
         counts = np.diff(offsets)
-        for row in np.flatnonzero(~lost & (counts != n_frames)):
+        for row in np.flatnonzero(~is_null & (counts != n_frames)):
             faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
-        return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(bad, 0, values).astype(np.int32))
+        return cls(faults, np.where(is_null, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.int32]:
-        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
         first = self._first[rows][:, None]
         if not len(self._values):
             return places.astype(np.int32)
-        given = self._values[np.where(first < 0, 0, first + places)]
-        return np.where(first < 0, places, given).astype(np.int32)
+        numbers = self._values[np.where(first < 0, 0, first + places)]
+        return np.where(first < 0, places, numbers).astype(np.int32)
 
 
 def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:

@@ -21,12 +21,12 @@ class Labels(NamedTuple):
 
     Attributes:
         ids: (rows,) int32, 0 where there is none.
-        known: (rows,) bool, whether there is a label that fits an int32.
+        labelled: (rows,) bool, whether there is a label that fits an int32.
         faults: reason by row.
     """
 
     ids: npt.NDArray[np.int32]
-    known: npt.NDArray[np.bool_]
+    labelled: npt.NDArray[np.bool_]
     faults: dict[int, str]
 
 
@@ -39,9 +39,9 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
         unlabelled: numbers that mark videos without a label.
     """
     values, null, wrong = whole_numbers(column)
-    given = ~null & (wrong | ~np.isin(values, list(unlabelled)))
-    known = given & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
-    beyond = given & ~wrong & ((values < 0) | (values >= n_classes))
+    present = ~null & (wrong | ~np.isin(values, list(unlabelled)))
+    labelled = present & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
+    beyond = present & ~wrong & ((values < 0) | (values >= n_classes))
     expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
     faults = {}
     for row in np.flatnonzero(beyond | wrong).tolist():
@@ -51,7 +51,7 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
             if beyond[row] or _is_whole(_value(column, row))
             else "not a class id: expected a whole number"
         )
-    return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
+    return Labels(np.where(labelled, values, 0).astype(np.int32), labelled, faults)
 
 
 def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
@@ -59,10 +59,10 @@ def check_directory(labels: Labels, value: str | None, unlabelled: Collection[in
     named = None if value is None else whole_number(value)
     if named in unlabelled:
         named = None
-    for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
-        own = label if known else None
-        if own != named:
-            shown = "no label" if own is None else f"label {own}"
+    for row, (has_label, label) in enumerate(zip(labels.labelled.tolist(), labels.ids.tolist(), strict=True)):
+        row_label = label if has_label else None
+        if row_label != named:
+            shown = "no label" if row_label is None else f"label {row_label}"
             labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
 
 

@@ -44,25 +44,25 @@ def whole_numbers(array: pa.Array) -> WholeNumbers:
     if pa.types.is_null(array.type):
         return WholeNumbers(np.zeros(len(array), np.int64), null, np.zeros(len(array), bool))
     if pa.types.is_integer(array.type):
-        given = array.fill_null(0).to_numpy(zero_copy_only=False)
-        wrong = given > np.iinfo(np.int64).max if given.dtype == np.uint64 else np.zeros(len(array), bool)
-        return WholeNumbers(np.where(wrong, 0, given).astype(np.int64), null, wrong)
+        integers = array.fill_null(0).to_numpy(zero_copy_only=False)
+        wrong = integers > np.iinfo(np.int64).max if integers.dtype == np.uint64 else np.zeros(len(array), bool)
+        return WholeNumbers(np.where(wrong, 0, integers).astype(np.int64), null, wrong)
     if pa.types.is_floating(array.type):
         # Null becomes NaN.
         floats = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         null = np.isnan(floats)
-        whole = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
-        return WholeNumbers(np.where(whole, floats, 0).astype(np.int64), null, ~null & ~whole)
+        integral = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
+        return WholeNumbers(np.where(integral, floats, 0).astype(np.int64), null, ~null & ~integral)
     if is_text(array.type):
         coded = bytes_of(array).dictionary_encode()
-        known = [_from_bytes(value.as_py()) for value in coded.dictionary]
+        parsed = [_from_bytes(value.as_py()) for value in coded.dictionary]
     else:
         coded = array.dictionary_encode()
-        known = [_from_decimal(value.as_py()) for value in coded.dictionary]
+        parsed = [_from_decimal(value.as_py()) for value in coded.dictionary]
     codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    numbers = np.array([0 if value is None else value for value in known] or [0], dtype=np.int64)
-    nothing = np.array([value is None for value in known] or [False])
-    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & nothing[codes])
+    numbers = np.array([0 if value is None else value for value in parsed] or [0], dtype=np.int64)
+    unparsed = np.array([value is None for value in parsed] or [False])
+    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & unparsed[codes])
 
 
 def _from_bytes(value: bytes) -> int | None:

@@ -71,9 +71,9 @@ class Explanation:
             ValueError: a class is out of range.
         """
         n_classes = self.esv.shape[1]
-        for given in (a, b):
-            if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < n_classes:
-                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given!r}")
+        for class_id in (a, b):
+            if not isinstance(class_id, int) or isinstance(class_id, bool) or not 0 <= class_id < n_classes:
+                raise ValueError(f"class: expected 0..{n_classes - 1}, got {class_id!r}")
         esv = self.esv[:, a] - self.esv[:, b]
         if self.spread is None:
             return Contrast(esv, None)
@@ -189,7 +189,9 @@ def _explanations(engine: Engine, sequences: Sequence[Tensor], ids: Sequence[str
     empty = engine.model.empty_value(engine.estimator.output)
     explanations: dict[int, Explanation] = {}
     lengths = [len(sequence) for sequence in sequences]
-    for indices, result in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
+    for indices, result in engine.attributions(
+        lengths, ids, lambda positions: torch.stack([sequences[i] for i in positions])
+    ):
         if faults := _value_faults(engine.model, engine.estimator, result):
             row = min(faults)
             raise DataError(f"sequence {indices[row]}: {faults[row]}")

@@ -23,7 +23,7 @@ from esv_ray.output.unit_files import Origin, UnitFiles, check_origin, origin_of
 
 
 def commit_unit(output: str, unit: Unit, files: UnitFiles) -> None:
-    """Publish a unit's two files, the mark last; what another run of the same job published first stays.
+    """Publish a unit's two files, the mark last; files that another run of the same job published first are kept.
 
     Raises:
         JobError: a file of another job is in the way.
@@ -84,19 +84,21 @@ def _merged(
     committed: pa.Table, place: Mapping[str, int], retried: pa.Table, rows: npt.NDArray[np.int64]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Return the committed rows of the videos in `place` and the recomputed rows, in input order; and their rows."""
-    of = np.array([place.get(video_id, -1) for video_id in committed.column("video_id").to_pylist()], dtype=np.int64)
-    both = pa.concat_tables([committed.filter(pa.array(of >= 0)), retried.replace_schema_metadata(None)])
-    input_rows = np.concatenate([of[of >= 0], rows])
+    places = np.array(
+        [place.get(video_id, -1) for video_id in committed.column("video_id").to_pylist()], dtype=np.int64
+    )
+    both = pa.concat_tables([committed.filter(pa.array(places >= 0)), retried.replace_schema_metadata(None)])
+    input_rows = np.concatenate([places[places >= 0], rows])
     order = np.argsort(input_rows, kind="stable")  # all rows of a video come from one table, in its order
     return both.take(pa.array(order)).combine_chunks(), input_rows[order]
 
 
-def _check_owner(data: bytes, own: Origin, url: str) -> None:
+def _check_owner(data: bytes, expected: Origin, url: str) -> None:
     try:
         origin = origin_of(open_parquet(data, url).metadata, url)
     except DataError:
         return  # damaged, and no mark refers to it
-    check_origin(origin, own, url)
+    check_origin(origin, expected, url)
 
 
 def _parquet(url: str) -> pq.ParquetFile:

@@ -40,9 +40,9 @@ def files() -> list[Path]:
     return sorted(place().glob("*.safetensors"))
 
 
-def same(one: Plan, other: Plan) -> bool:
-    a, b = one.tensors(), other.tensors()
-    return type(one) is type(other) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def same(first: Plan, second: Plan) -> bool:
+    a, b = first.tensors(), second.tensors()
+    return type(a) is type(b) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ plan_cache.cached_plan(Recipe("algorithm1", 40, 8, True, True, (300, 4, 1)))
 
 
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:
-    asked = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    assert sorted(process.communicate()[0] for process in asked) == ["", "", "built\n"]
-    assert [process.returncode for process in asked] == [0, 0, 0]
+    assert sorted(process.communicate()[0] for process in processes) == ["", "", "built\n"]
+    assert [process.returncode for process in processes] == [0, 0, 0]

@@ -129,10 +129,10 @@ def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> 
 def test_a_row_that_repeats_an_id_fails_again_and_leaves_the_first_alone(output: str) -> None:
     inputs = InputRows(["a", "a", ""], INPUTS.labels, INPUTS.labelled, INPUTS.n_frames)
     missing = [Missing(1, 2, "failed", "repeated"), Missing(2, 2, "failed", "empty")]
-    whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
-    commit_unit(output, UNIT, unit_files(whole, 3, ORIGIN))
+    complete = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
+    commit_unit(output, UNIT, unit_files(complete, 3, ORIGIN))
     merged = with_retried(output, UNIT, unit_tables(inputs, [], missing), inputs.ids, [1, 2])
-    assert unit_files(merged, 3, ORIGIN) == unit_files(whole, 3, ORIGIN)
+    assert unit_files(merged, 3, ORIGIN) == unit_files(complete, 3, ORIGIN)
 
 
 # Two runs at once -----------------------------------------------------------------------------------------------------
@@ -146,9 +146,9 @@ class Turns:
         self.there = {"A", "B"}
         self.changed = threading.Condition()
 
-    def take(self, who: str) -> None:
+    def take(self, driver: str) -> None:
         with self.changed:
-            self.changed.wait_for(lambda: self._next() == who, timeout=30)
+            self.changed.wait_for(lambda: self._next() == driver, timeout=30)
 
     def give(self) -> None:
         with self.changed:
@@ -156,13 +156,13 @@ class Turns:
                 self.order.pop(0)
             self.changed.notify_all()
 
-    def leave(self, who: str) -> None:
+    def leave(self, driver: str) -> None:
         with self.changed:
-            self.there.discard(who)
+            self.there.discard(driver)
             self.changed.notify_all()
 
     def _next(self) -> str | None:
-        self.order = [who for who in self.order if who in self.there] or sorted(self.there)
+        self.order = [driver for driver in self.order if driver in self.there] or sorted(self.there)
         return self.order[0] if self.order else None
 
 
@@ -198,20 +198,20 @@ def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(commits, "storage", Stepped(turns))
 
         def work(output: str = output, turns: Turns = turns) -> None:
-            who = threading.current_thread().name
+            driver = threading.current_thread().name
             try:
-                commit_unit(output, UNIT, contents[who])
+                commit_unit(output, UNIT, contents[driver])
             finally:
-                turns.leave(who)
+                turns.leave(driver)
 
-        threads = [threading.Thread(target=work, name=who) for who in contents]
+        threads = [threading.Thread(target=work, name=driver) for driver in contents]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(timeout=60)
         monkeypatch.undo()
-        found = committed(output)
-        (winner,) = [who for who, files in contents.items() if files.videos == found[1]]
-        assert found[0] == contents[winner].attributions, order
+        committed_files = committed(output)
+        (winner,) = [driver for driver, files in contents.items() if files.videos == committed_files[1]]
+        assert committed_files[0] == contents[winner].attributions, order
         winners.add(winner)
     assert winners == {"A", "B"}

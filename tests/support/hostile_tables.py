@@ -334,7 +334,7 @@ def check_rows(unit: Any, reader: UnitReader, budget: int) -> None:
     """Read a unit and take all that is good in it."""
     rows = read_rows(unit, reader, feature_dim=3, n_classes=4, budget=budget)
     assert len(rows.ids) == unit.rows == len(rows.n_frames)
-    for row in rows.good.tolist():
+    for row in rows.valid.tolist():
         places = np.arange(rows.n_frames[row], dtype=np.int64)[None]
         features = rows.features(np.array([row]), places)
         assert features.shape == (1, rows.n_frames[row], 3)

@@ -1,6 +1,6 @@
-"""Files of a feature table opened: the footer is read and checked before Arrow decodes anything.
+"""Open files of a feature table: the footer is read and checked before Arrow decodes anything.
 
-A footer is read in one request where it takes at most 64 KiB, and Arrow parses it from memory.
+A footer of at most 64 KiB is read in one request, and Arrow parses it from memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OpenedFile(NamedTuple):
     Attributes:
         parquet: the file as Arrow reads it.
         source: its bytes.
-        footer: what its footer says; `footer.schema` has the types that the writer stored, `parquet` Parquet's own.
+        footer: its parsed footer; `footer.schema` has the types that the writer stored, `parquet` Parquet's own.
     """
 
     parquet: pq.ParquetFile
@@ -52,7 +52,7 @@ def read_footers(files: Sequence[InputFile]) -> list[Footer]:
     """Read the footers of files in parallel; return them in the order of the files.
 
     Raises:
-        DataError: a file is unreadable, or no feature table; says which.
+        DataError: a file is unreadable or not a feature table.
     """
     return in_parallel(read_footer, files, threads=READERS)
 
@@ -67,7 +67,7 @@ def open_file(file: InputFile) -> OpenedFile:
     """Open a file of the table for reading exact ranges.
 
     Raises:
-        DataError: it is not there, no feature table, or has another footer than when it was planned.
+        DataError: it does not exist, is not a feature table, or its footer changed since the job was planned.
     """
     with decoding(file.url):
         source = FileSource(file)
@@ -94,8 +94,8 @@ def _opened(source: FileSource, file: InputFile) -> OpenedFile:
 def _read_tail(source: FileSource, file: InputFile) -> tuple[int, bytes]:
     """Read the end of a file, at least its whole footer; return where the footer begins in it, and the bytes."""
     tail = source.at(max(0, file.size - _TAIL_BYTES), min(file.size, _TAIL_BYTES))
-    whole = len(tail) == min(file.size, _TAIL_BYTES)
-    check_is_parquet(tail if whole else b"", source.at, file.size, file.url)
+    complete = len(tail) == min(file.size, _TAIL_BYTES)
+    check_is_parquet(tail if complete else b"", source.at, file.size, file.url)
     length = int.from_bytes(tail[-_END_BYTES:][:_LENGTH_BYTES], "little")
     start = max(0, file.size - _END_BYTES - length)
     if file.size - start > len(tail):
@@ -114,7 +114,7 @@ def _checksum(footer: bytes, file: InputFile) -> str:
     checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
     if file.footer not in ("", checksum):
         raise DataError(
-            f"{file.url}: changed since the job was planned (its footer is another, or its directories name other "
+            f"{file.url}: changed since the job was planned (its footer differs, or its directories name other "
             "values); put it back or use a new output"
         )
     return checksum
@@ -128,7 +128,7 @@ def _read_schema(source: FileSource, file: InputFile, tail: bytes, footer: bytes
         source.keep_tail(file.size - len(tail), _without_types(tail, footer))
         schema = pq.ParquetFile(source.stream()).schema_arrow
         for name in columns_of(schema):
-            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are no text
+            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
                 raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
         return schema
 

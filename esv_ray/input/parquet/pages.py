@@ -61,7 +61,7 @@ def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
 
 @dataclass(frozen=True)
 class _Header:
-    values: int  # 0 for a page that is no data page
+    values: int  # 0 for pages other than data pages
     uncompressed: int
     compressed: int
 
@@ -83,7 +83,7 @@ def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
     without = None if kind in (_DATA, _DATA_V2) else 0
     values = data_page.get((1, I32)) if isinstance(data_page, dict) else without
     sizes = (values, fields.get((2, I32)), fields.get((3, I32)))
-    found = [number for number in sizes if isinstance(number, int) and number >= 0]
-    if len(found) < len(sizes):
+    valid = [number for number in sizes if isinstance(number, int) and number >= 0]
+    if len(valid) < len(sizes):
         raise DataError(f"the page header at byte {at} has no sizes")
-    return _Header(*found), length
+    return _Header(*valid), length

@@ -1,4 +1,4 @@
-"""How much memory decoding a row group takes at most, by its pages' headers, before Arrow decodes anything.
+"""Bound the memory for decoding a row group, from its page headers, before Arrow decodes anything.
 
 Run lengths and dictionaries put any number of values into a few bytes, and no row can be skipped without decoding it.
 So a row group counts by the values that its pages hold, not by those that the footer promises.
@@ -20,11 +20,11 @@ _LABEL_BYTES = 4  # labels and frame numbers become int32
 
 
 class GroupSize(NamedTuple):
-    """What decoding a row group takes.
+    """The memory needed to decode a row group.
 
     Attributes:
         refusal: why the row group is not decoded, or None.
-        largest_pages: bytes of the largest page of each column whose pages were looked at, by name.
+        largest_pages: bytes of the largest page of each inspected column, by name.
     """
 
     refusal: str | None
@@ -34,28 +34,28 @@ class GroupSize(NamedTuple):
 def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_itemsize: int = 0) -> int:
     """Return the most bytes that decoding a column chunk takes.
 
-    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and what is made of them.
+    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and the result.
 
     Args:
         values: that its pages hold, nulls included.
         itemsize: bytes of a value in the file.
         largest_page: bytes of its largest page, uncompressed.
-        result_itemsize: bytes of what is made of a value; 0: nothing.
+        result_itemsize: bytes of a value in the result; 0: no result.
     """
     return values * (2 * itemsize + 8 + result_itemsize) + 2 * largest_page
 
 
-def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, where: str) -> GroupSize:
-    """Fetch what is read of a row group, and decide whether decoding it fits the budget.
+def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, location: str) -> GroupSize:
+    """Fetch the needed columns of a row group, and decide whether decoding fits the budget.
 
-    The memory of ids is known before: they are looked through for repetitions (`id_columns`).
+    The memory of ids is checked earlier, when repeated ids are searched (`id_columns`).
 
     Args:
         source: the file.
         group: its row group.
         budget: bytes.
         itemsize: bytes of a number of the decoded features.
-        where: the row group, for errors.
+        location: the row group, for errors.
 
     Raises:
         DataError: a page header is broken.
@@ -64,13 +64,13 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     names = [name for name in group.chunks if needed <= budget or name in FLAT_COLUMNS]
     source.fetch([(group.chunks[name].start, group.chunks[name].size) for name in names])
     for name in names:
-        size = checked_size(source, group, name, where)
+        size = checked_size(source, group, name, location)
         largest_pages[name] = size.largest
         if name == "video_id":
             needed += 2 * size.largest
         else:
-            made = itemsize if name == "features" else _LABEL_BYTES
-            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, made)
+            value_bytes = itemsize if name == "features" else _LABEL_BYTES
+            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, value_bytes)
     if needed <= budget:
         return GroupSize(None, largest_pages)
     refusal = (
@@ -80,7 +80,7 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     return GroupSize(refusal, largest_pages)
 
 
-def checked_size(source: FileSource, group: RowGroup, name: str, where: str) -> ChunkSize:
+def checked_size(source: FileSource, group: RowGroup, name: str, location: str) -> ChunkSize:
     """Return what the pages of a column chunk hold; a flat column must have one value per row.
 
     Raises:
@@ -92,5 +92,5 @@ def checked_size(source: FileSource, group: RowGroup, name: str, where: str) -> 
         if name in FLAT_COLUMNS and size.values != group.rows:
             raise DataError(f"expected {group.rows} values, one per row, got pages of {size.values}")
     except DataError as error:
-        raise DataError(f"{where}, column {name}: {error}; write the file again") from None
+        raise DataError(f"{location}, column {name}: {error}; write the file again") from None
     return size

@@ -52,7 +52,7 @@ class FileSource:
             self._ranges = in_parallel(self._read_range, joined, threads=_THREADS)
 
     def stream(self) -> storage.RangeFile:
-        """Return the file as Arrow takes it."""
+        """Return a file object for Arrow."""
         return storage.RangeFile(self.size, self.at)
 
     def close(self) -> None:
@@ -86,10 +86,10 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def decoding(where: str) -> Iterator[None]:
+def decoding(location: str) -> Iterator[None]:
     """Turn what Arrow raises on broken Parquet into a `DataError`."""
     try:
-        with storage.locating(where, _DOING):
+        with storage.locating(location, _DOING):
             yield
     except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
-        raise DataError(f"{where}: expected a Parquet file: {short_text(error)}") from None
+        raise DataError(f"{location}: expected a Parquet file: {short_text(error)}") from None
