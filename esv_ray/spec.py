@@ -24,6 +24,7 @@ from pydantic import (
 from esv_ray import storage
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.spec_text import apply_override, check_numbers, describe_error, read_yaml
 from esv_ray.spec_values import (
     Location,
@@ -59,21 +60,27 @@ class _Frozen(BaseModel):
 
 
 class EstimatorSpec(_Frozen):
-    """How ESVs are computed (`core.estimator.Estimator`)."""
+    """The keys of an `estimator.Estimator`, as a spec may write them."""
 
-    kind: Literal["auto", "exact", "algorithm1", "adjusted"] = "auto"
-    m: Positive = 1024
-    iterations: Positive = 4
-    seed: Whole = 0
-    tolerance: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_iterations: Positive = 64
-    output: Literal["probability", "logit"] = "probability"
+    kind: Kind = Estimator.kind
+    m: Positive = Estimator.m
+    iterations: Positive = Estimator.iterations
+    seed: Whole = Estimator.seed
+    tolerance: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = Estimator.tolerance
+    max_iterations: Positive = Estimator.max_iterations
+    output: Output = Estimator.output
 
     @model_validator(mode="after")
-    def _check_max_iterations(self) -> Self:
-        if self.tolerance is not None and self.max_iterations < self.iterations:
-            raise ValueError(f"max_iterations: expected at least iterations = {self.iterations}")
+    def _check(self) -> Self:
+        try:
+            self.request()
+        except SpecError as error:
+            raise ValueError(str(error).removeprefix("estimator: ")) from None
         return self
+
+    def request(self) -> Estimator:
+        """Return the request for this estimator."""
+        return Estimator(**self.model_dump())
 
 
 class ComputeSpec(_Frozen):

@@ -12,9 +12,9 @@ import pyarrow as pa
 import torch
 
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.input.features import Video
 from esv_ray.input.frames import sample_frames
 from esv_ray.output.ranges import NOT_FINITE

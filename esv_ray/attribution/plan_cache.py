@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from esv_ray.core.estimator import Recipe
 from esv_ray.core.plan import Plan, build_plan, plan_from_tensors
+from esv_ray.core.recipe import Recipe
 from esv_ray.machine import others_can_rename
 
 _FORMAT = 5  # increased when the plan of a recipe, or its tensors, change

@@ -9,7 +9,6 @@ import torch
 
 from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import JobError
 from esv_ray.input.reading import UnitReader
@@ -101,11 +100,6 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
     return place
 
 
-def job_estimator(spec: JobSpec) -> Estimator:
-    """Return the estimator that a job asks for."""
-    return Estimator(**spec.estimator.model_dump())
-
-
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     """Return the engine that a job asks for, with a loaded model."""
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
@@ -113,7 +107,7 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     assert budget != "auto", "the plan fixes it"
     return Engine(
         model,
-        job_estimator(spec),
+        spec.estimator.request(),
         memory_budget=budget,
         batch=batch,
         threads=spec.compute.threads,

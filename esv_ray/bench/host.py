@@ -14,7 +14,7 @@ from esv_ray.attribution.planning import plan_job
 from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import open_workplace
 from esv_ray.bench.setting import Setting, random_heads
-from esv_ray.core.estimator import Estimator
+from esv_ray.estimator import Estimator
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec

@@ -14,10 +14,10 @@ from esv_ray.bench.host import host_share
 from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.plan import Plan
 from esv_ray.core.threads import torch_settings
+from esv_ray.estimator import Estimator
 from esv_ray.machine import spare_memory
 
 _FLOAT_BYTES = 4

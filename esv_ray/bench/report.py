@@ -12,8 +12,8 @@ import torch
 
 from esv_ray.bench.measure import Ceilings, Measurement
 from esv_ray.bench.setting import Setting
-from esv_ray.core.estimator import Resolved
 from esv_ray.errors import DataError
+from esv_ray.estimator import Resolved
 from esv_ray.forecast.throughput import ModelSize, Timing, Timings
 
 FORMAT = 2

@@ -18,7 +18,7 @@ from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.analysis.convergence import Point
-    from esv_ray.core.estimator import Kind
+    from esv_ray.estimator import Kind
 
 
 @dataclass(frozen=True)

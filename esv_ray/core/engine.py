@@ -10,16 +10,6 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import (
-    MIN_ITERATIONS_TO_STOP,
-    MIN_ROWS_FOR_ERRORS,
-    Estimator,
-    Resolved,
-    closed_form,
-    complete,
-    resolve,
-    subsequence_counts,
-)
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattices.lattice import MAX_FULL
@@ -36,9 +26,18 @@ from esv_ray.core.memory import (
     sampled_bytes,
 )
 from esv_ray.core.plan import BuildPlan, Plan, build_plan, clear_plans, plan_for
+from esv_ray.core.recipe import (
+    MIN_ITERATIONS_TO_STOP,
+    MIN_ROWS_FOR_ERRORS,
+    closed_form,
+    complete,
+    resolve,
+    subsequence_counts,
+)
 from esv_ray.core.transfer import is_out_of_memory, to_device
 from esv_ray.core.workspace import Workspace, default_working_set
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Resolved
 
 _PLANS_BYTES = 512 * 2**20  # of a process
 _MAX_LENGTH = 2**24  # elements, upper end of the search for the longest sequence that fits

@@ -8,9 +8,9 @@ from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.estimator import longest_scale, widest_scale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
+from esv_ray.core.recipe import longest_scale, widest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
 from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
 

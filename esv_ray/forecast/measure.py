@@ -9,13 +9,13 @@ from time import perf_counter
 
 import torch
 
-from esv_ray.attribution.workplace import job_engine, job_estimator
+from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.threads import torch_settings
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator
 from esv_ray.forecast.throughput import Timing, Timings
 from esv_ray.spec import JobSpec
 
@@ -78,7 +78,7 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     A module may take a second per evaluation, so the first measurement has few of them. Its seconds serve for nothing
     else: they include the start of torch's libraries and the fixed cost of a call.
     """
-    engine = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
+    engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
     for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
         evaluations = plan_cost(engine.estimator, "exact", n, model.n_max).evaluations
         cold_s = _seconds(engine, n, 1)
@@ -88,7 +88,7 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
 
 
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
-    estimator = replace(job_estimator(spec), kind=plan.kind, tolerance=None)
+    estimator = replace(spec.estimator.request(), kind=plan.kind, tolerance=None)
     for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
         engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)

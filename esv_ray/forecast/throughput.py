@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import exp, log
 
 from esv_ray.core.cost import PlanCost
-from esv_ray.core.estimator import Resolved
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Resolved
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from esv_ray.attribution.plan_cache import is_cached
 from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Resolved, recipe_for
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Resolved
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 

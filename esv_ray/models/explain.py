@@ -13,11 +13,11 @@ from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.memory import format_bytes
 from esv_ray.core.spread import Spread
 from esv_ray.errors import DataError, SpecError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.machine import spare_memory
 from esv_ray.output.ranges import Ranges, ranges_of, value_faults
 

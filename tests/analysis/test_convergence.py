@@ -11,8 +11,8 @@ import torch
 from esv_ray.analysis.convergence import Point, as_table, compare, convergence, estimator_grid, exact_cases, lad_slope
 from esv_ray.analysis.convergence_figure import write_figure
 from esv_ray.bench.setting import Dimensions, random_model
-from esv_ray.core.estimator import Estimator
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator
 from esv_ray.input.features import Video
 from esv_ray.models.explain import explain
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from esv_ray.attribution import plan_cache
 from esv_ray.attribution.plan_cache import cache_folder, cached_plan
-from esv_ray.core.estimator import Recipe
 from esv_ray.core.plan import Plan, build_plan
+from esv_ray.core.recipe import Recipe
 
 SAMPLED = Recipe("algorithm1", 30, 8, True, True, (200, 3, 5))
 ADJUSTED = Recipe("adjusted", 30, 8, True, True, (50, 2, 5))
@@ -137,7 +137,7 @@ tempfile.tempdir = sys.argv[1]
 from safetensors.torch import load_file, save_file
 
 from esv_ray.attribution import plan_cache
-from esv_ray.core.estimator import Recipe
+from esv_ray.core.recipe import Recipe
 from esv_ray.core.plan import build_plan
 plan_cache._CHEAP = 0
 def counted(recipe):

@@ -14,9 +14,9 @@ from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator
 from tests.support.plans import plan_algorithm1, plan_exact
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)

@@ -14,7 +14,6 @@ from torch import Tensor
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
 from esv_ray.core.exact import plan as module
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.exact.plan import LatticePlan
@@ -23,6 +22,7 @@ from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Kind
 from tests.conftest import make_model
 from tests.support.plans import plan_exact
 
@@ -199,7 +199,7 @@ import sys, torch
 from pathlib import Path
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
+from esv_ray.estimator import Estimator, Kind
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

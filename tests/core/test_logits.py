@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.logit.plan import build_logit, scale_weights
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.models.explain import explain
 from tests.conftest import make_heads, make_prior
 from tests.support.oracle import esv_by_orders, module_game, multiscale_game

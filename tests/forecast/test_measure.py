@@ -11,7 +11,7 @@ import torch
 
 from esv_ray.core.cost import plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Resolved
+from esv_ray.estimator import Estimator, Resolved
 from esv_ray.forecast import measure
 from esv_ray.forecast.forecast import forecast
 from esv_ray.forecast.measure import MOST_S, measure_here

@@ -373,7 +373,7 @@ def test_a_tolerance_is_met_or_given_up(model: VideoModel) -> None:
         assert bool(explanation.stderr[:, best].mean() <= 0.02 * explanation.esv[:, best].abs().mean()) == kept
     given_up = explain(model, sequence(12), **options, tolerance=1e-6, max_iterations=2)
     assert (given_up.iterations, given_up.tolerance_met) == (2, False)
-    with pytest.raises(SpecError, match="tolerance is a share of the ESVs above 0"):
+    with pytest.raises(SpecError, match="a tolerance above 0, a share of the ESVs"):
         explain(model, sequence(12), **options, tolerance=0.0)
 
 

@@ -28,16 +28,17 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import Output, longest_scale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key, permutations
 from esv_ray.core.logit.attribution import attribute_logits
+from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.design import draw, subsequences_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.surrogate import CONTRASTS, inverse, of_logits, residual_contrasts
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Output
 
 
 @dataclass(frozen=True)
