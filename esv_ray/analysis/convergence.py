@@ -106,7 +106,7 @@ def exact_cases(
         SpecError: exact ESVs of n elements do not fit in memory.
     """
     engine = Engine(model, Estimator("exact", output=output), memory_budget=memory_budget)
-    engine.check(n)
+    engine.budget.check(n)
     long_enough = [video for video in videos if len(video.features) >= n]
     cases: list[Case] = []
     seconds, computed, evaluations = 0.0, 0, 0
@@ -189,7 +189,7 @@ def compare(
     """
     n = len(cases[0].esv)
     engine = Engine(model, estimator, memory_budget=memory_budget)
-    engine.check(n)
+    engine.budget.check(n)
     features = torch.stack([case.features for case in cases])
     ids = [case.video_id for case in cases]
     first = engine.batch(n, engine.plan(n))
@@ -209,7 +209,7 @@ def compare(
     size = np.abs(exact).mean(axis=1)
     deviations = np.abs(estimates - exact)
     return Point(
-        estimator=engine.kind(n) if estimator.kind == "auto" else estimator.kind,
+        estimator=engine.budget.kind(n) if estimator.kind == "auto" else estimator.kind,
         m=estimator.m,
         iterations=estimator.iterations,
         n=n,

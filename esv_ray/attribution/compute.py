@@ -116,7 +116,7 @@ def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.in
     refusals = {}
     for n in np.unique(requests.lengths).tolist():
         try:
-            place.engine.check(n)
+            place.engine.budget.check(n)
         except SpecError as error:
             refusals[n] = str(error)
     refused = [

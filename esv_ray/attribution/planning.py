@@ -290,4 +290,4 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:
-        job_engine(spec, model).check(n)
+        job_engine(spec, model).budget.check(n)

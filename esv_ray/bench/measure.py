@@ -94,7 +94,7 @@ def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> l
     """
     engine = _engine(random_model(setting.dimensions, device=setting.device), estimator, setting)
     for n in lengths:
-        engine.check(n)
+        engine.budget.check(n)
     with torch_settings(setting.threads, setting.matmul):
         return [_measure(n, estimator, setting) for n in lengths]
 
@@ -175,7 +175,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     evaluations = plan.evaluations(model.n_max)
     return Measurement(
         n=n,
-        estimator="exact" if plan.exact else f"{_SHORT[engine.kind(n)]} {estimator.m}x{estimator.iterations}",
+        estimator="exact" if plan.exact else f"{_SHORT[engine.budget.kind(n)]} {estimator.m}x{estimator.iterations}",
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,

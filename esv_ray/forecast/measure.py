@@ -98,7 +98,7 @@ def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) ->
         if candidate.plan_s + 2.5 * batch * video_s > _SHARE * clock.left_s:
             continue
         try:
-            engine.check(candidate.n)
+            engine.budget.check(candidate.n)
         except SpecError:
             continue
         _measure_batches(engine, candidate, batch, clock)

@@ -112,20 +112,20 @@ def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:
 def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, pending: int) -> LengthWork:
     estimator = spec.estimator
     try:
-        engines(estimator.iterations).check(n)
+        engines(estimator.iterations).budget.check(n)
     except SpecError as error:
         return LengthWork(n, videos, pending, (), str(error), 0, ())
     stages, batch_sizes, iterations = [], [], estimator.iterations
     while True:
         engine = engines(iterations)
-        kind = engine.kind(n)
+        kind = engine.budget.kind(n)
         stages.append(_stage(engine, kind, n))
         batch_sizes.append(engine.fitting(n, stages[-1].largest, stages[-1].terms))
         doubled = min(2 * iterations, estimator.max_iterations)
         if estimator.tolerance is None or kind == "exact" or doubled == iterations or not _fits(engines(doubled), n):
             break
         iterations = doubled
-    memory = engine.needed_bytes(n, batch_sizes[-1])
+    memory = engine.budget.needed_bytes(n, batch_sizes[-1])
     return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes))
 
 
@@ -139,7 +139,7 @@ def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
 
 def _fits(engine: Engine, n: int) -> bool:
     try:
-        engine.check(n)
+        engine.budget.check(n)
     except SpecError:
         return False
     return True

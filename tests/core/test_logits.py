@@ -292,8 +292,8 @@ def test_what_has_no_logits() -> None:
 def test_what_does_not_fit() -> None:
     pooled = variable_length_model(Pooled(), make_prior(3), feature_dim=4)
     with pytest.raises(SpecError, match=r"n = 2000 elements evaluate 2\^2000 - 1 subsequences"):
-        Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).check(2000)
+        Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).budget.check(2000)
     with pytest.raises(SpecError, match=r"n = 200 elements evaluate 6\.6e\+07 subsequences and take .*; the largest n"):
-        Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).check(200)
+        Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).budget.check(200)
     engine = Engine(MODEL, Estimator("auto", 2**20, 64, output="logit"), memory_budget=2**30)
-    assert engine.kind(60) == "exact"
+    assert engine.budget.kind(60) == "exact"

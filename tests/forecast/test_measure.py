@@ -30,7 +30,7 @@ class Machine:
         self.planned: set[tuple[Estimator, int]] = set()
 
     def seconds(self, engine: Engine, n: int, batch: int) -> float:
-        kind = engine.kind(n)
+        kind = engine.budget.kind(n)
         result = plan_cost(engine.estimator, kind, n, engine.model.n_max)
         seconds = self.call_s + self.evaluation_s * result.evaluations * batch + self.left
         if (engine.estimator, n) not in self.planned:
