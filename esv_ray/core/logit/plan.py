@@ -246,11 +246,11 @@ def _kriging(
     part = mean_weight / n
     off = (gram @ (weight * centred + part * flat[:, None])).T - weight * contrasts
     off[:, 0] = 0.0  # exactly, by the constraints
-    there = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
+    truth = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
     every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # their cross terms vanish
-    rest = every - np.square(there).sum(axis=1)
-    given = weight * contrast + part * mean
-    variance = np.square(off) @ prior + noise * (np.square(given - there).sum(axis=1) + rest)
+    omitted = every - np.square(truth).sum(axis=1)
+    estimate = weight * contrast + part * mean
+    variance = np.square(off) @ prior + noise * (np.square(estimate - truth).sum(axis=1) + omitted)
     key = int(derive_key(seed, "logit contrasts", n, s))
     residuals = residual_contrasts(values, covariance, noise, key)
     operator = np.concatenate([weight * contrast, mean_weight * mean[None], residuals])
