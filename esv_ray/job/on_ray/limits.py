@@ -52,9 +52,9 @@ def _objections(workers: int) -> Iterator[str]:
         most = OBJECT_STORE_BYTES
         yield f"expected files of up to {most} bytes, got a limit of {size}; raise ulimit -f, {WITHOUT_RAY}"
     files = _OWN_FILES + _WORKER_FILES * workers
-    available = _most_files(files)
-    if available < files:
-        yield f"expected {files} open files for each process, got a limit of {available}; raise ulimit -n, {WITHOUT_RAY}"
+    limit = _most_files(files)
+    if limit < files:
+        yield f"expected {files} open files for each process, got a limit of {limit}; raise ulimit -n, {WITHOUT_RAY}"
     threads = _OWN_THREADS + _WORKER_THREADS * workers
     available = startable(threads)
     if available < threads:

@@ -48,7 +48,7 @@ class _Pool:
     handles: dict[str, Any] = field(default_factory=dict)
     pending: dict[Any, _Call] = field(default_factory=dict)  # Ray's reference -> the call
     beats: dict[str, int] = field(default_factory=dict)  # last answer of each worker
-    asked: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
+    pending_beats: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
     started: int = 0
     next_beats: float = 0.0
     next_look: float = 0.0
