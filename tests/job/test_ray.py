@@ -111,7 +111,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
 def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path) -> None:
     """Ray ends it before the kernel would; in a runtime of its own, whose limit other tests beside it do not reach."""
     memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
-    eaten = min(8 * 2**20, memory["MemAvailable"] // 2)  # kB
+    eaten = min(4 * 2**20, memory["MemAvailable"] // 2)  # kB
     share = 1 - (memory["MemAvailable"] - eaten) / memory["MemTotal"]
     bundle = python_bundle(tmp_path / "model", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 2, {1: 667.0})
