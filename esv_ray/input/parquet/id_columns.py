@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from esv_ray.errors import DataError
 from esv_ray.input.columns import width_of
 from esv_ray.input.ids import constant, plain_ids, repeated_rows
-from esv_ray.input.parquet.opening import OpenedFile
+from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
-from esv_ray.input.parquet.source import decoding
 
 _ID_BYTES = 48  # of an id beside its text: its offset, its code, its part of a hash table
 _TOO_LARGE = (
@@ -61,8 +60,7 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
     ids, refusals, taken = [], {}, 0
     chunks = [group.chunks["video_id"] for group in groups if "video_id" in group.chunks]
     if sum(chunk.size for chunk in chunks) <= budget:
-        with decoding(url):
-            opened.source.fetch([(chunk.start, chunk.size) for chunk in chunks])
+        opened.source.fetch(chunks, url)
     for index, group in enumerate(groups):
         read = read_group_ids(opened, index, budget - taken)
         if read is None:
@@ -91,7 +89,7 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     taken = chunk.size + _ID_BYTES * chunk.values
     if taken > budget:
         return None
-    size = checked_size(opened.source, group, "video_id", where)
+    size = checked_size(opened.source.at, group, "video_id", where)
     taken += 2 * size.largest
     longest = max(size.largest, width_of(opened.footer.schema.field("video_id").type))
     rows = min(ROWS_AT_ONCE, (budget - taken) // (4 * longest + 1))

@@ -9,9 +9,8 @@ import pyarrow as pa
 from esv_ray.errors import DataError
 from esv_ray.input.columns import FLAT_COLUMNS, columns_of, is_text, width_of
 from esv_ray.input.ids import as_bytes, cut_text
-from esv_ray.input.parquet.opening import OpenedFile
-from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, fetch_group
-from esv_ray.input.parquet.source import decoding
+from esv_ray.input.parquet.opening import OpenedFile, decoding
+from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, group_size
 
 # Bytes of features decoded at a time. 2000 rows of 80 kB in units of 1000, of 1, 8, 32 and 100 MiB: 320, 350, 430 and
 # 470 MB at the peak, against 760 of the row group read whole; in no more time.
@@ -51,7 +50,10 @@ class RowGroupReader:
         self.position = 0
         self._rest: pa.Table | None = None
         with decoding(self._where):
-            self.refusal, largest_pages = fetch_group(opened.source, group, budget, itemsize, self._where)
+            fetched = [name for name in group.chunks if group.compressed <= budget or name in FLAT_COLUMNS]
+            opened.source.fetch([group.chunks[name] for name in fetched], self._where)
+            size = group_size(opened.source.at, group, fetched, budget, itemsize, self._where)
+            self.refusal, largest_pages = size
             names = [name for name in columns_of(schema) if self.refusal is None or name in FLAT_COLUMNS]
             self._schema = pa.schema([_as_kept(schema.field(name)) for name in names])
             features = group.chunks["features"]
