@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.frames import FrameColumn, NumberColumn
+from esv_ray.input.frames import FrameColumn
 from esv_ray.input.ids import constant, read_ids
-from esv_ray.input.labels import check_directory, read_labels
+from esv_ray.input.numbers import NumberColumn, check_directory, read_labels
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
 
@@ -92,7 +92,7 @@ def decode_rows(
     """Decode and check rows of a feature table.
 
     Args:
-        table: the columns of `columns_of`; its schema passed `check_schema`.
+        table: columns of the contract, the flat ones in their plain form (`columns.plain_columns`).
         feature_dim: D that the model takes.
         n_classes: C; labels are 0..C-1.
         dtype: of the features.

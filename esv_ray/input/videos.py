@@ -10,7 +10,7 @@ import numpy as np
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video, videos_of
 from esv_ray.input.files import list_files
-from esv_ray.input.frames import INT32_MAX
+from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
 from esv_ray.input.units import plan_units

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import check_schema, columns_of
+from esv_ray.input.columns import check_schema, columns_of, text_widths
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
 
@@ -76,12 +76,14 @@ class Footer:
         file: the file, with the checksum of this footer; opening it later checks the checksum.
         schema: of the file, checked.
         feature_dim: D; None where the type of `features` leaves it to the rows.
+        text_widths: the flat columns that hold text, with the bytes of each value of a fixed size, else 0.
         groups: its row groups.
     """
 
     file: InputFile
     schema: pa.Schema
     feature_dim: int | None
+    text_widths: Mapping[str, int]
     groups: tuple[RowGroup, ...]
 
 
@@ -137,8 +139,9 @@ def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
     feature_dim = check_schema(schema, file.url, file.named)
     plain = pq.ParquetFile(pa.BufferReader(plain_tail))
     check_schema(plain.schema_arrow, file.url, file.named)
+    widths = text_widths(plain.schema_arrow)
     groups = parse_row_groups(footer[:-_END_BYTES], plain.schema, columns_of(schema), file.size, file.url)
-    return ParsedFooter(Footer(replace(file, footer=checksum), schema, feature_dim, groups), plain.metadata)
+    return ParsedFooter(Footer(replace(file, footer=checksum), schema, feature_dim, widths, groups), plain.metadata)
 
 
 def _checksum(footer: bytes, file: InputFile) -> str:

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import width_of
-from esv_ray.input.ids import constant, plain_ids, repeated_rows
+from esv_ray.input.ids import constant, repeated_rows, short_ids
 from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
 
@@ -60,7 +59,8 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
     ids, refusals, taken = [], {}, 0
     chunks = [group.chunks["video_id"] for group in groups if "video_id" in group.chunks]
     if sum(chunk.size for chunk in chunks) <= budget:
-        opened.source.fetch(chunks, url)
+        with decoding(url):
+            opened.source.fetch(chunks)
     for index, group in enumerate(groups):
         read = read_group_ids(opened, index, budget - taken)
         if read is None:
@@ -79,30 +79,28 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     Raises:
         DataError: they are broken.
     """
-    group, file = opened.footer.groups[row_group], opened.footer.file
-    where = f"{file.url}, row group {row_group}"
+    footer, where = opened.footer, opened.where(row_group)
+    group = footer.groups[row_group]
     if "video_id" not in group.chunks:
-        value = file.named["video_id"]
+        value = footer.file.named["video_id"]
         taken = group.rows * (_ID_BYTES + len(value or ""))
-        return GroupIds(plain_ids(pa.chunked_array([constant(value, group.rows)])), taken) if taken <= budget else None
+        return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), taken) if taken <= budget else None
     chunk = group.chunks["video_id"]
     taken = chunk.size + _ID_BYTES * chunk.values
     if taken > budget:
         return None
     size = checked_size(opened.source.at, group, "video_id", where)
     taken += 2 * size.largest
-    longest = max(size.largest, width_of(opened.footer.schema.field("video_id").type))
+    longest = max(size.largest, footer.text_widths.get("video_id", 0))
     rows = min(ROWS_AT_ONCE, (budget - taken) // (4 * longest + 1))
     if rows < 1:
         return None
-    chunks: list[pa.Array] = []
-    with decoding(where):
-        for batch in opened.parquet.iter_batches(batch_size=rows, row_groups=[row_group], columns=["video_id"]):
-            ids = plain_ids(pa.chunked_array([batch.column(0)]))
-            chunks += ids.chunks
-            taken += pc.sum(pc.binary_length(ids)).as_py() or 0
-            if taken > budget:
-                return None
-    if sum(len(chunk) for chunk in chunks) != group.rows:
+    parts: list[pa.Array] = []
+    for batch in opened.batches(row_group, ["video_id"], rows):
+        parts.append(short_ids(batch.column("video_id").combine_chunks()))
+        taken += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
+        if taken > budget:
+            return None
+    if sum(map(len, parts)) != group.rows:
         raise DataError(f"{where}: has fewer rows than its footer says; write the file again")
-    return GroupIds(pa.chunked_array(chunks, pa.large_binary()), taken)
+    return GroupIds(pa.chunked_array(parts, pa.large_binary()), taken)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.columns import plain_columns
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.file_kinds import FEWEST_BYTES, HEAD_BYTES, MAGIC, not_parquet, too_small
 from esv_ray.input.parquet.footers import ColumnChunk, Footer, footer_bytes, parse_footer
@@ -65,20 +66,15 @@ class FileSource:
         before = self._stored(start, tail_start - start) if start < tail_start else b""
         return before + self._tail[max(0, start - tail_start) : start + size - tail_start]
 
-    def fetch(self, chunks: Iterable[ColumnChunk], where: str) -> None:
+    def fetch(self, chunks: Iterable[ColumnChunk]) -> None:
         """Read column chunks of an object in parallel and keep them in place of the earlier ones.
 
         Those of a file on a disk are read when they are used.
-
-        Args:
-            chunks: of any row groups.
-            where: what is read, for errors.
         """
         self._ranges = []
         if not self._local:
-            ends = [(chunk.start, min(chunk.start + chunk.size + _AFTER_CHUNK, self._size)) for chunk in chunks]
-            with decoding(where):
-                self._ranges = in_parallel(self._read_range, _joined(ends), threads=_THREADS)
+            ranges = [(chunk.start, min(chunk.start + chunk.size + _AFTER_CHUNK, self._size)) for chunk in chunks]
+            self._ranges = in_parallel(self._read_range, _joined(ranges), threads=_THREADS)
 
     def stream(self) -> storage.RangeFile:
         """Return the file as Arrow takes it."""
@@ -126,6 +122,20 @@ class OpenedFile(NamedTuple):
     parquet: pq.ParquetFile
     source: FileSource
     footer: Footer
+
+    def where(self, row_group: int) -> str:
+        """Name a row group for errors."""
+        return f"{self.footer.file.url}, row group {row_group}"
+
+    def batches(self, row_group: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`columns`).
+
+        Raises:
+            DataError: they are broken.
+        """
+        with decoding(self.where(row_group)):
+            for batch in self.parquet.iter_batches(rows, row_groups=[row_group], columns=names):
+                yield plain_columns(batch)
 
     def close(self) -> None:
         """Close the file."""

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import FLAT_COLUMNS, columns_of, is_text, width_of
-from esv_ray.input.ids import as_bytes, cut_text
+from esv_ray.input.columns import COLUMNS, FLAT_COLUMNS
 from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, group_size
 
@@ -45,66 +44,46 @@ class RowGroupReader:
         Raises:
             DataError: it is broken.
         """
-        schema, group = opened.footer.schema, opened.footer.groups[row_group]
-        self._where = f"{opened.footer.file.url}, row group {row_group}"
+        group, where = opened.footer.groups[row_group], opened.where(row_group)
+        fetched = [name for name in group.chunks if group.compressed <= budget or name in FLAT_COLUMNS]
+        with decoding(where):
+            opened.source.fetch([group.chunks[name] for name in fetched])
+            size = group_size(opened.source.at, group, fetched, budget, itemsize, where)
+        features = group.chunks["features"]
+        width = features.values * features.itemsize // max(1, group.rows)
+        # No text is longer than its page, however often a page may repeat it, but for nulls of a fixed size.
+        text_widths = [max(size.largest_pages[name], fixed) for name, fixed in opened.footer.text_widths.items()]
+        rows = max(1, min(ROWS_AT_ONCE, _STEP // max(1, width), budget // (4 * max(text_widths, default=0) + 1)))
+        columns = FLAT_COLUMNS if size.refusal else COLUMNS
+        self.refusal = size.refusal
         self.position = 0
-        self._rest: pa.Table | None = None
-        with decoding(self._where):
-            fetched = [name for name in group.chunks if group.compressed <= budget or name in FLAT_COLUMNS]
-            opened.source.fetch([group.chunks[name] for name in fetched], self._where)
-            size = group_size(opened.source.at, group, fetched, budget, itemsize, self._where)
-            self.refusal, largest_pages = size
-            names = [name for name in columns_of(schema) if self.refusal is None or name in FLAT_COLUMNS]
-            self._schema = pa.schema([_as_kept(schema.field(name)) for name in names])
-            features = group.chunks["features"]
-            width = features.values * features.itemsize // max(1, group.rows)
-            texts = [name for name in FLAT_COLUMNS if name in group.chunks and is_text(schema.field(name).type)]
-            # No text is longer than its page, however often a page may repeat it, but for nulls of a fixed size.
-            text_width = max([0, *(max(largest_pages[name], width_of(schema.field(name).type)) for name in texts)])
-            rows = max(1, min(ROWS_AT_ONCE, _STEP // max(1, width), budget // (4 * text_width + 1)))
-            self._batches = opened.parquet.iter_batches(rows, row_groups=[row_group], columns=names)
+        self._where = where
+        self._batches = opened.batches(row_group, [name for name in columns if name in group.chunks], rows)
+        self._batch: pa.Table | None = None  # what is left of the latest
 
     def take(self, start: int, stop: int) -> Piece:
-        """Return rows start..stop; start is not before the rows that were taken.
+        """Return rows start..stop, at least one; start is not before the rows that were taken.
 
         Raises:
             DataError: the row group is broken or has fewer rows.
         """
         pieces = []
-        with decoding(self._where):
-            while self.position < stop:
-                batch = self._next()
-                first, last = max(start - self.position, 0), min(stop - self.position, batch.num_rows)
-                if last > first:
-                    pieces.append(batch.slice(first, last - first))
-                self._rest = batch.slice(last) if last < batch.num_rows else None
-                self.position += last
-            table = pa.concat_tables(pieces) if pieces else self._schema.empty_table()
+        while self.position < stop:
+            batch = self._batch if self._batch is not None else next(self._batches, None)
+            if batch is None:
+                raise DataError(f"{self._where}: has fewer rows than its footer says; write the file again")
+            first, last = max(start - self.position, 0), min(stop - self.position, batch.num_rows)
+            if last > first:
+                pieces.append(batch.slice(first, last - first))
+            self._batch = batch.slice(last) if last < batch.num_rows else None
+            self.position += last
+        table = pa.concat_tables(pieces)
         if self.refusal is not None:
             table = table.append_column("features", pa.nulls(table.num_rows, _FRAMES))
         return Piece(table, self.refusal)
 
-    def _next(self) -> pa.Table:
-        if self._rest is not None:
-            return self._rest
-        batch = next(self._batches, None)
-        if batch is None:
-            raise DataError(f"{self._where}: has fewer rows than its footer says; write the file again")
-        table = pa.Table.from_batches([batch])
-        for place, field in enumerate(table.schema):
-            if field.name in FLAT_COLUMNS and is_text(field.type):
-                column = batch.column(place)
-                if width_of(field.type):
-                    column = as_bytes(column).cast(pa.binary())
-                table = table.set_column(place, _as_kept(field), cut_text(column, FLAT_COLUMNS[field.name] + 1))
-        return table
-
 
 def without_features(rows: int, refusal: str) -> Piece:
     """Return rows of a row group of which nothing is read."""
-    return Piece(pa.table({"video_id": pa.nulls(rows, pa.string()), "features": pa.nulls(rows, _FRAMES)}), refusal)
-
-
-def _as_kept(field: pa.Field) -> pa.Field:
-    """Return a column as it is kept: text of a fixed size as bytes of any length."""
-    return field.with_type(pa.binary()) if field.name in FLAT_COLUMNS and width_of(field.type) else field
+    table = pa.table({"video_id": pa.nulls(rows, pa.large_binary()), "features": pa.nulls(rows, _FRAMES)})
+    return Piece(table, refusal)
