@@ -13,7 +13,6 @@ import numpy as np
 from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.errors import JobError
-from esv_ray.input.features import FeatureRows
 from esv_ray.input.reading import read_rows
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
@@ -45,7 +44,7 @@ def run_unit(
         # By another driver of this job, or by an actor that was given up and still works.
         return UnitReport(row_counts(read_mark(spec.output, unit, place.job).counts), already_committed=True)
     begun = perf_counter()
-    rows = rows_of(place, unit)
+    rows = read_rows(unit, place.reader)
     # Rows of a task are numbered among those that are to be done.
     to_do = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
     poisoned = {int(to_do[row]): reason for row, reason in task.poisoned}
@@ -75,21 +74,6 @@ def row_counts(counts: UnitCounts) -> RowCounts:
     """Return the counts of a unit as a job adds them up."""
     written = {"video_rows": counts.video_rows, "attribution_rows": counts.attribution_rows}
     return RowCounts(counts.rows, counts.ok, counts.skipped, counts.failed, written)
-
-
-def rows_of(place: Workplace, unit: Unit) -> FeatureRows:
-    """Read the rows of a unit within the job's memory budget."""
-    budget = place.spec.compute.memory_budget
-    assert budget != "auto", "the plan fixes it"
-    return read_rows(
-        unit,
-        place.reader,
-        feature_dim=place.model.feature_dim,
-        n_classes=place.model.n_classes,
-        dtype=np.dtype(place.spec.compute.dtype),
-        budget=budget,
-        unlabelled=place.spec.unlabelled,
-    )
 
 
 def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:

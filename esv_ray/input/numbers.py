@@ -112,7 +112,7 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
     return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
 
 
-def check_directory(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
+def check_labels(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
     """Add a fault for each row whose label differs from that of its directory."""
     named = None if value is None else whole_number(value)
     if named in unlabelled:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from esv_ray.errors import DataError
 from esv_ray.input.columns import check_schema, columns_of
 from esv_ray.input.features import Video
-from esv_ray.input.ids import repeated_rows
+from esv_ray.input.parquet.id_columns import repeated_rows
 from tests.conftest import make_table
 from tests.support.feature_tables import BadRow, decode, plain
 

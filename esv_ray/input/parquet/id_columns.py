@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.input.ids import constant, repeated_rows, short_ids
+from esv_ray.input.columns import LONGEST_ID
+from esv_ray.input.ids import constant
 from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
 
@@ -84,7 +85,7 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     if "video_id" not in group.chunks:
         value = footer.file.named["video_id"]
         taken = group.rows * (_ID_BYTES + len(value or ""))
-        return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), taken) if taken <= budget else None
+        return GroupIds(pa.chunked_array([_short(constant(value, group.rows))]), taken) if taken <= budget else None
     chunk = group.chunks["video_id"]
     taken = chunk.size + _ID_BYTES * chunk.values
     if taken > budget:
@@ -97,10 +98,30 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
         return None
     parts: list[pa.Array] = []
     for batch in opened.batches(row_group, ["video_id"], rows):
-        parts.append(short_ids(batch.column("video_id").combine_chunks()))
+        parts.append(_short(batch.column("video_id").combine_chunks()))
         taken += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
         if taken > budget:
             return None
     if sum(map(len, parts)) != group.rows:
         raise DataError(f"{where}: has fewer rows than its footer says; write the file again")
     return GroupIds(pa.chunked_array(parts, pa.large_binary()), taken)
+
+
+def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the rows that repeat an id of an earlier row, ascending; nulls and empty ids do not count."""
+    filled = pc.fill_null(ids.combine_chunks(), b"")
+    codes = filled.dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    again = np.ones(len(codes), dtype=bool)
+    again[first] = False
+    return np.flatnonzero(again & pc.not_equal(filled, b"").to_numpy(zero_copy_only=False))
+
+
+def _short(ids: pa.Array) -> pa.Array:
+    """Return ids, null where they are too long."""
+    long = pc.fill_null(pc.greater(pc.binary_length(ids), LONGEST_ID), False)
+    if not pc.any(long).as_py():
+        return ids
+    # Not by pc.if_else, which keeps a buffer with the ids that are left out.
+    kept = [None if too_long else value.as_py() for value, too_long in zip(ids, long.to_pylist(), strict=True)]
+    return pa.array(kept, pa.large_binary())

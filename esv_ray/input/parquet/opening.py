@@ -167,7 +167,8 @@ def open_file(file: InputFile) -> OpenedFile:
     with decoding(file.url):
         source = FileSource(file)
         try:
-            footer, metadata = parse_footer(source.read_tail(), file)
+            tail = source.read_tail()
+            footer, metadata = parse_footer(tail, file)
             parquet = pq.ParquetFile(source.stream(), metadata=metadata, buffer_size=_BUFFER, pre_buffer=False)
         except BaseException:
             source.close()

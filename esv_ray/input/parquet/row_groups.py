@@ -55,6 +55,7 @@ class RowGroupReader:
         text_widths = [max(size.largest_pages[name], fixed) for name, fixed in opened.footer.text_widths.items()]
         rows = max(1, min(ROWS_AT_ONCE, _STEP // max(1, width), budget // (4 * max(text_widths, default=0) + 1)))
         columns = FLAT_COLUMNS if size.refusal else COLUMNS
+        self.number = row_group
         self.refusal = size.refusal
         self.position = 0
         self._where = where
