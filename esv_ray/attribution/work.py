@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
-from esv_ray.attribution.unit import row_counts, run_unit
+from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
 from esv_ray.job.result import JobResult
-from esv_ray.job.work import Finished, RunUnit
+from esv_ray.job.work import Finished, RowCounts, RunUnit
 from esv_ray.output.finish import finish_job
 from esv_ray.spec import ClusterSpec, JobSpec
 
@@ -53,7 +53,7 @@ class AttributionPlan:
         """Count what is committed, and write _SUCCESS if that is every unit."""
         ended = finish_job(self.job.spec.output, self.job.manifest, expected)
         repeated = ended.repeats.describe()
-        return Finished(row_counts(ended.counts), ended.failed, ended.missing, repeated, ended.finished)
+        return Finished(RowCounts(*ended.counts.outcomes), ended.failed, ended.missing, repeated, ended.finished)
 
 
 @dataclass(frozen=True)
