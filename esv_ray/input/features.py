@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.input.frames import FrameColumn
-from esv_ray.input.ids import check_ids, constant, read_ids
+from esv_ray.input.ids import check_ids, read_ids
 from esv_ray.input.numbers import NumberColumn, check_labels, read_labels
+from esv_ray.input.plain import FLAT_COLUMNS, constant
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
 
@@ -106,21 +107,21 @@ def decode_rows(
     """Decode and check rows of a feature table.
 
     Args:
-        table: columns of the contract, the flat ones in their plain form (`columns.plain_columns`).
+        table: columns of the contract, the flat ones in their plain form (`plain.plain_columns`).
         contract: what is expected of the rows.
         repeated: rows of `table` that repeat an id of an earlier row of the file.
         refusal: why the features were not read, or None.
         named: columns given by the names of the file's directories (`InputFile.named`).
     """
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
-    if "video_id" not in columns:
-        columns["video_id"] = constant(named["video_id"], table.num_rows)
+    for name in FLAT_COLUMNS:
+        if name not in columns:
+            columns[name] = constant(named.get(name), table.num_rows)
     ids, id_faults = read_ids(columns["video_id"])
     if "video_id" in named:
         check_ids(ids, id_faults, named["video_id"])
-    label = columns["label"] if "label" in columns else constant(named.get("label"), table.num_rows)
     frames = FrameColumn.read(columns["features"], contract.feature_dim, contract.dtype)
-    labels = read_labels(label, contract.n_classes, contract.unlabelled)
+    labels = read_labels(columns["label"], contract.n_classes, contract.unlabelled)
     if "label" in named:
         check_labels(labels, named["label"], contract.unlabelled)
     numbers = NumberColumn.read(columns.get("frame_index"), frames.n_frames)

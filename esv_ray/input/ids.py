@@ -1,15 +1,10 @@
-"""Ids of videos, read as text from their plain form (`columns`)."""
+"""Ids of videos, read as text from their plain form (`plain`)."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.input.columns import LONGEST_ID
-
-
-def constant(value: str | None, rows: int) -> pa.Array:
-    """Return text that a directory names, (rows,) times, in its plain form."""
-    return pa.repeat(pa.scalar(None if value is None else value.encode(), pa.large_binary()), rows)
+from esv_ray.input.plain import LONGEST_ID
 
 
 def read_ids(column: pa.Array) -> tuple[list[str], dict[int, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.columns import LONGEST_LABEL
+from esv_ray.input.plain import LONGEST_LABEL
 
 INT32_MAX = 2**31 - 1
 _LONGEST = 18  # digits: any such number fits an int64
@@ -88,7 +88,7 @@ class Labels(NamedTuple):
 
 
 def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = ()) -> Labels:
-    """Read (rows,) labels in their plain form (`columns.plain_columns`).
+    """Read (rows,) labels in their plain form (`plain.plain_columns`).
 
     Args:
         column: the labels; null and NaN mean that a video has no label.

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import LONGEST_ID
 from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.plain import LONGEST_ID
 from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
 from esv_ray.input.units import plan_units
 from esv_ray.input.videos import read_videos

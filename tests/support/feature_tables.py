@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.columns import plain_columns
 from esv_ray.input.features import Contract, Video, decode_rows, videos_of
+from esv_ray.input.plain import plain_columns
 from esv_ray.input.reading import UnitReader
 from esv_ray.input.units import Unit
 

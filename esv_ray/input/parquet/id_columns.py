@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import LONGEST_ID
-from esv_ray.input.ids import constant
 from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
+from esv_ray.input.plain import constant, short_ids
 
 _ID_BYTES = 48  # of an id beside its text: its offset, its code, its part of a hash table
 _TOO_LARGE = (
@@ -80,12 +79,18 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     Raises:
         DataError: they are broken.
     """
+    footer = opened.footer
+    group = footer.groups[row_group]
+    if "video_id" in group.chunks:
+        return _decoded_ids(opened, row_group, budget)
+    value = footer.file.named["video_id"]
+    taken = group.rows * (_ID_BYTES + len(value or ""))
+    return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), taken) if taken <= budget else None
+
+
+def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
     footer, where = opened.footer, opened.where(row_group)
     group = footer.groups[row_group]
-    if "video_id" not in group.chunks:
-        value = footer.file.named["video_id"]
-        taken = group.rows * (_ID_BYTES + len(value or ""))
-        return GroupIds(pa.chunked_array([_short(constant(value, group.rows))]), taken) if taken <= budget else None
     chunk = group.chunks["video_id"]
     taken = chunk.size + _ID_BYTES * chunk.values
     if taken > budget:
@@ -98,7 +103,7 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
         return None
     parts: list[pa.Array] = []
     for batch in opened.batches(row_group, ["video_id"], rows):
-        parts.append(_short(batch.column("video_id").combine_chunks()))
+        parts.append(short_ids(batch.column("video_id").combine_chunks()))
         taken += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
         if taken > budget:
             return None
@@ -115,13 +120,3 @@ def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     again = np.ones(len(codes), dtype=bool)
     again[first] = False
     return np.flatnonzero(again & pc.not_equal(filled, b"").to_numpy(zero_copy_only=False))
-
-
-def _short(ids: pa.Array) -> pa.Array:
-    """Return ids, null where they are too long."""
-    long = pc.fill_null(pc.greater(pc.binary_length(ids), LONGEST_ID), False)
-    if not pc.any(long).as_py():
-        return ids
-    # Not by pc.if_else, which keeps a buffer with the ids that are left out.
-    kept = [None if too_long else value.as_py() for value, too_long in zip(ids, long.to_pylist(), strict=True)]
-    return pa.array(kept, pa.large_binary())

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.columns import plain_columns
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.file_kinds import FEWEST_BYTES, HEAD_BYTES, MAGIC, not_parquet, too_small
 from esv_ray.input.parquet.footers import ColumnChunk, Footer, footer_bytes, parse_footer
+from esv_ray.input.plain import plain_columns
 from esv_ray.parallel import READERS, in_parallel
 
 _DOING = "read the feature table"
@@ -128,7 +128,7 @@ class OpenedFile(NamedTuple):
         return f"{self.footer.file.url}, row group {row_group}"
 
     def batches(self, row_group: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`columns`).
+        """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`plain`).
 
         Raises:
             DataError: they are broken.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import FLAT_COLUMNS
 from esv_ray.input.parquet.footers import RowGroup
 from esv_ray.input.parquet.thrift import I32, STRUCT, read_struct
+from esv_ray.input.plain import FLAT_COLUMNS
 
 ROWS_AT_ONCE = 2**16
 """Most rows that are decoded at a time."""
