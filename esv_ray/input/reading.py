@@ -45,6 +45,7 @@ class UnitReader:
         self.contract = contract
         self._budget = _NO_LIMIT if budget is None else budget
         self._lock = Lock()
+        self._key: object = None  # of the open file
         self._file: OpenedFile | None = None
         self._group: RowGroupReader | None = None
         self._ids: OrderedDict[object, FileIds] = OrderedDict()
@@ -72,12 +73,11 @@ class UnitReader:
             self._file = None
 
     def _read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
-        file = unit.file
-        # Comparisons of files ignore the checksum of the footer.
-        if self._file is None or (self._file.footer.file, self._file.footer.file.footer) != (file, file.footer):
+        key = unit.file, unit.file.footer  # the checksum of its footer counts for no comparison of files
+        if self._file is None or self._key != key:
             self._close()
-            self._file = open_file(file)
-        key = file, file.footer
+            self._file = open_file(unit.file)
+            self._key = key
         if key not in self._ids:
             self._group = None  # its column chunks are replaced by those of the ids
             self._ids[key] = read_file_ids(self._file, self._budget)
