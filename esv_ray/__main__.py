@@ -33,7 +33,7 @@ def main() -> NoReturn:
     except BaseException:
         if not signals.was_interrupted():
             raise
-        signals.tell_interrupted()
+        signals.report_interrupted()
         code = signals.INTERRUPTED
     signals.leave(code if isinstance(code, int) else 0)
 

@@ -72,15 +72,15 @@ def lacks_threads() -> str | None:
 
     Measured: a job without Ray starts 9 threads beside those of OpenBLAS, which starts when numpy is imported.
     """
-    wanted = _OWN_THREADS + _blas_threads()
-    found = startable(wanted)
-    return None if found == wanted else too_few_threads(wanted, found)
+    needed = _OWN_THREADS + _blas_threads()
+    started = startable(needed)
+    return None if started == needed else too_few_threads(needed, started)
 
 
-def too_few_threads(wanted: int, found: int) -> str:
+def too_few_threads(needed: int, started: int) -> str:
     """Return the error line about too few threads."""
     return (
-        f"expected to start {wanted} more processes and threads, got {found}; raise the user's limit (ulimit -u) or "
+        f"expected to start {needed} more processes and threads, got {started}; raise the user's limit (ulimit -u) or "
         "the container's (its pids limit)"
     )
 
@@ -112,9 +112,11 @@ def startable(most: int) -> int:
 
 def _blas_threads() -> int:
     """Return the number of threads of OpenBLAS, its caller included: one per processor, or what its variables say."""
-    told = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
-    asked = next((int(text) for text in told if text.isascii() and text.isdecimal() and int(text)), _MOST_BLAS_THREADS)
-    return min(cores(), asked, _MOST_BLAS_THREADS)
+    settings = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    requested = next(
+        (int(text) for text in settings if text.isascii() and text.isdecimal() and int(text)), _MOST_BLAS_THREADS
+    )
+    return min(cores(), requested, _MOST_BLAS_THREADS)
 
 
 def _physical() -> int:

@@ -24,19 +24,18 @@ class DaemonThreads(Executor):
     does not answer. It does not join these.
     """
 
-    def __init__(self, count: int, name: str, prepare: Callable[[], object] | None = None) -> None:
+    def __init__(self, count: int, name: str) -> None:
         """Start the threads.
 
         Args:
             count: number of threads.
             name: prefix of the threads' names.
-            prepare: called once in each thread before its first call.
         """
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._count = count
         self._closed = False
         for index in range(count):
-            Thread(target=_run_calls, args=(self._calls, prepare), name=f"{name}-{index}", daemon=True).start()
+            Thread(target=_run_calls, args=(self._calls,), name=f"{name}-{index}", daemon=True).start()
 
     def submit(self, fn: Callable[_P, _Result], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Result]:
         """Queue a call; return its future."""
@@ -59,11 +58,7 @@ class DaemonThreads(Executor):
             self._calls.put(None)
 
 
-def _run_calls(
-    calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], prepare: Callable[[], object] | None
-) -> None:
-    if prepare is not None:
-        prepare()
+def _run_calls(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
     while (call := calls.get()) is not None:
         future, work = call
         if future.set_running_or_notify_cancel():

@@ -35,7 +35,7 @@ class _State:
         self.received = False
         self.raised = False
         self.swallowed = False
-        self.told = False
+        self.reported = False
         self.last_acts: list[Callable[[int], None]] = []
 
 
@@ -66,10 +66,10 @@ def was_interrupted() -> bool:
     return _state.received
 
 
-def tell_interrupted() -> None:
+def report_interrupted() -> None:
     """Write the last line of an interrupted command, once."""
-    if not _state.told:
-        _state.told = True
+    if not _state.reported:
+        _state.reported = True
         _write_line(_LAST_LINE)
 
 
@@ -109,8 +109,8 @@ def end_by_force(code: int, line: str) -> None:
     until = time.monotonic() + _LAST_ACTS_S
     for act in acts:
         act.join(max(0.0, until - time.monotonic()))
-    if not _state.told:
-        _state.told = True
+    if not _state.reported:
+        _state.reported = True
         _write_line(line)
     os._exit(code)
 
@@ -151,14 +151,14 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Handle a signal of the command: the first one interrupts; later ones do not change the deadline."""
     _state.received = True
     if _state.starting:
-        tell_interrupted()
+        report_interrupted()
         os._exit(INTERRUPTED)
     if _state.raised:
         return
     if _importing(frame):
         # C++ code that imports modules, as torch does numpy, ignores the interrupt and continues with half a module.
         if not _state.last_acts:  # nothing to clean up
-            tell_interrupted()
+            report_interrupted()
             os._exit(INTERRUPTED)
         _state.swallowed = True  # raised a moment later
         return

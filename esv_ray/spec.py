@@ -24,7 +24,8 @@ from pydantic import (
 from esv_ray import storage
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
-from esv_ray.spec_text import apply_override, check_numbers, in_words, read_yaml
+from esv_ray.estimator import Estimator, Kind, Output
+from esv_ray.spec_text import apply_override, check_numbers, describe_error, read_yaml
 from esv_ray.spec_values import (
     Location,
     Number,
@@ -36,7 +37,7 @@ from esv_ray.spec_values import (
     digits,
     one_or_many,
     share_or_auto,
-    whole,
+    whole_number,
     whole_or_auto,
 )
 
@@ -59,21 +60,27 @@ class _Frozen(BaseModel):
 
 
 class EstimatorSpec(_Frozen):
-    """How ESVs are computed (`core.estimator.Estimator`)."""
+    """The keys of an `estimator.Estimator`, as a spec may write them."""
 
-    kind: Literal["auto", "exact", "algorithm1", "adjusted"] = "auto"
-    m: Positive = 1024
-    iterations: Positive = 4
-    seed: Whole = 0
-    tolerance: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_iterations: Positive = 64
-    output: Literal["probability", "logit"] = "probability"
+    kind: Kind = Estimator.kind
+    m: Positive = Estimator.m
+    iterations: Positive = Estimator.iterations
+    seed: Whole = Estimator.seed
+    tolerance: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = Estimator.tolerance
+    max_iterations: Positive = Estimator.max_iterations
+    output: Output = Estimator.output
 
     @model_validator(mode="after")
-    def _check_max_iterations(self) -> Self:
-        if self.tolerance is not None and self.max_iterations < self.iterations:
-            raise ValueError(f"max_iterations: expected at least iterations = {self.iterations}")
+    def _check(self) -> Self:
+        try:
+            self.request()
+        except SpecError as error:
+            raise ValueError(str(error).removeprefix("estimator: ")) from None
         return self
+
+    def request(self) -> Estimator:
+        """Return the request for this estimator."""
+        return Estimator(**self.model_dump())
 
 
 class ComputeSpec(_Frozen):
@@ -154,7 +161,7 @@ class JobSpec(_Frozen):
         many = one_or_many(value)
         if not many:
             raise ValueError("expected a number of frames, `all`, or a list of numbers")
-        counts = [whole(n, "numbers of frames >= 1, `all`, or a list of numbers") for n in many]
+        counts = [whole_number(n, "numbers of frames >= 1, `all`, or a list of numbers") for n in many]
         if min(counts) < 1:
             raise ValueError("expected numbers of frames >= 1, `all`, or a list of numbers")
         return tuple(sorted(set(counts)))
@@ -163,14 +170,16 @@ class JobSpec(_Frozen):
     @classmethod
     def _classes(cls, value: object) -> object:
         choices: list[Any] = [
-            whole(choice, "class ids") if isinstance(choice, float) else choice for choice in one_or_many(value)
+            whole_number(choice, "class ids") if isinstance(choice, float) else choice for choice in one_or_many(value)
         ]
         for choice in choices:
             number = isinstance(choice, int) and not isinstance(choice, bool)
             if number and choice < 0:
                 raise ValueError(f"a class id is >= 0, got {choice}")
-            known = isinstance(choice, str) and (choice in ("label", "predicted", "all") or top_k(choice) is not None)
-            if not number and not known:
+            is_keyword = isinstance(choice, str) and (
+                choice in ("label", "predicted", "all") or top_k(choice) is not None
+            )
+            if not number and not is_keyword:
                 raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}")
         if not choices:
             raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
@@ -284,7 +293,7 @@ def fingerprint(keys: Mapping[str, object]) -> str:
 
 
 def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
-    where = source if isinstance(source, str) else "spec"
+    location = source if isinstance(source, str) else "spec"
     values: dict[str, Any] = {}
     if isinstance(source, str):
         values = read_yaml(source)
@@ -292,8 +301,8 @@ def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
     for override in overrides:
         apply_override(values, override)
-    check_numbers(where, values)
+    check_numbers(location, values)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SpecError(f"{where}: {in_words(kind, error.errors()[0])}") from None
+        raise SpecError(f"{location}: {describe_error(kind, error.errors()[0])}") from None

@@ -35,17 +35,17 @@ def read_yaml(url: str) -> dict[str, Any]:
     return values
 
 
-def check_numbers(where: str, values: object, depth: int = 0) -> None:
+def check_numbers(location: str, values: object, depth: int = 0) -> None:
     """Refuse whole numbers of more bits than any key can use.
 
     Raises:
         SpecError: there is such a number.
     """
     if isinstance(values, int) and values.bit_length() > _MOST_BITS:
-        raise SpecError(f"{where}: expected numbers of at most {_MOST_BITS} bits, got one of {values.bit_length()}")
+        raise SpecError(f"{location}: expected numbers of at most {_MOST_BITS} bits, got one of {values.bit_length()}")
     if isinstance(values, Mapping | list | tuple) and depth < DEEPEST:
         for value in values.values() if isinstance(values, Mapping) else values:
-            check_numbers(where, value, depth + 1)
+            check_numbers(location, value, depth + 1)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -72,18 +72,18 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     inner[names[-1]] = value
 
 
-def in_words(kind: type[BaseModel], error: ErrorDetails) -> str:
+def describe_error(kind: type[BaseModel], error: ErrorDetails) -> str:
     """Return a validation error in one line: where, expected, got, and the nearest valid key."""
     parts = [str(part) for part in error["loc"]]
-    where = ".".join(parts)
+    key = ".".join(parts)
     if error["type"] == "extra_forbidden":
         *above, name = parts
         fields = _fields(kind, above)
         near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-        known = f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
-        return f"unknown key {where!r:.100}; {known}"
+        hint = f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
+        return f"unknown key {key!r:.100}; {hint}"
     if error["type"] == "missing":
-        return f"key {where!r} is missing"
+        return f"key {key!r} is missing"
     if error["type"] == "invalid_key":
         return f"{'.'.join(parts[:-1]) or 'spec'}: expected keys that are text (string), got {parts[-1]:.60}"
     # After the key, pydantic's location names the branch of a union that was tried.

@@ -20,7 +20,7 @@ _SEVERAL = re.compile(r"[^\s,;()]+")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
 
 
-def whole(value: object, expected: str = "a whole number") -> int:
+def whole_number(value: object, expected: str = "a whole number") -> int:
     """Return an integer, also from a float that is whole.
 
     Raises:
@@ -123,7 +123,7 @@ def one_or_many(value: object) -> list[object]:
 
 def whole_or_auto(value: object) -> object:
     """Return a whole number, or ``auto``."""
-    return value if value == "auto" else whole(value, "a whole number or auto")
+    return value if value == "auto" else whole_number(value, "a whole number or auto")
 
 
 def share_or_auto(value: object) -> object:
@@ -132,12 +132,12 @@ def share_or_auto(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    alike = isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value)
-    return f"{value!r:.80}" + ("; write it in digits, without quotes, commas, _ or %" if alike else "")
+    like_a_number = isinstance(value, str) and _LIKE_A_NUMBER.fullmatch(value)
+    return f"{value!r:.80}" + ("; write it in digits, without quotes, commas, _ or %" if like_a_number else "")
 
 
-Whole = Annotated[StrictInt, BeforeValidator(whole)]
-Positive = Annotated[StrictInt, Field(ge=1), BeforeValidator(whole)]
+Whole = Annotated[StrictInt, BeforeValidator(whole_number)]
+Positive = Annotated[StrictInt, Field(ge=1), BeforeValidator(whole_number)]
 Number = Annotated[StrictFloat, BeforeValidator(number)]
 Truth = Annotated[StrictBool, BeforeValidator(_truth)]
 Text = Annotated[StrictStr, BeforeValidator(_text)]

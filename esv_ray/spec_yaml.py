@@ -13,7 +13,7 @@ import yaml
 
 from esv_ray.errors import SpecError, short_text
 
-# A spec is a page of text. Aliases and deep nesting can expand a small file, so they are refused.
+# Specs are short. Aliases and deep nesting can expand a small file, so they are refused.
 MOST_BYTES = 100_000
 DEEPEST = 20
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
 
     def scan_to_next_token(self) -> None:
-        """Skip what separates tokens.
+        """Skip separators between tokens.
 
         A tab before a key would indent it; PyYAML refuses it (so does libyaml).
         """
@@ -152,7 +152,7 @@ def read_plain(data: bytes | str) -> Any:
         SpecError: it is not such a value; the message does not name its source.
     """
     if len(data) > MOST_BYTES:
-        raise SpecError(f"a spec is a page of text, got {len(data)} bytes")
+        raise SpecError(f"expected at most {MOST_BYTES} bytes, got {len(data)}; check that this is a spec")
     try:
         if "\x85" in (data.decode("utf-8", "ignore") if isinstance(data, bytes) else data):
             raise SpecError("it contains the character U+0085, which YAML 1.1 treats as a line break; remove it")

@@ -57,10 +57,10 @@ def meet(path: Path) -> list[str]:
 
 def one_line(error: EsvError) -> str:
     """What it says, which is a line that may be printed."""
-    said = str(error)
-    assert "\n" not in said
-    assert len(said) < 1500, "a page is no line"
-    return said
+    message = str(error)
+    assert "\n" not in message
+    assert len(message) < 1500, "a page is no line"
+    return message
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

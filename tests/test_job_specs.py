@@ -114,10 +114,10 @@ def test_nightly(request: pytest.FixtureRequest) -> None:
     assert command.endswith("jobs/specs/nightly.yaml --partitions --ready _SUCCESS")
     spec = put(path, request)
     planned = plan_partitions(load_spec(str(path), HERE), ready="_SUCCESS")
-    assert [one.state for one in planned] == ["not ready"]
+    assert [planned_partition.state for planned_partition in planned] == ["not ready"]
     storage.replace(storage.join(spec.features, "dt=2026-11-23/_SUCCESS"), b"", "mark")
     planned = plan_partitions(load_spec(str(path), HERE), ready="_SUCCESS")
-    assert dict(run_partitions(spec.output, planned, lambda one, result: None)) == {"attributed": 1}
+    assert dict(run_partitions(spec.output, planned, lambda planned_partition, result: None)) == {"attributed": 1}
     assert verify_output(f"{spec.output}/dt=2026-11-23").problems == ()
 
 

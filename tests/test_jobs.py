@@ -43,15 +43,15 @@ def entry(tmp_path: Path) -> Entry:
 def test_one_after_another(entry: Entry) -> None:
     pq.write_table(make_table([5] * 30), entry.home / "f.parquet")
     (entry.home / "train.yaml").write_text("features: f.parquet\noutput: model\nn_max: 2\nhidden: 8\n")
-    code, told, err = entry("train", "train.yaml", "--set", "epochs=2")
-    assert (code, "F (all scales)" in told) == (0, True), err
+    code, out, err = entry("train", "train.yaml", "--set", "epochs=2")
+    assert (code, "F (all scales)" in out) == (0, True), err
     (entry.home / "job.yaml").write_text("features: f.parquet\nmodel: model\noutput: esv\ncluster: {actors: 0}\n")
-    code, told, err = entry("attribute", "job.yaml", "--set", "frames=4")
-    assert (code, "30 videos: 30 ok" in told) == (0, True), err
-    code, told, err = entry("verify", "esv")
-    assert (code, "no problems" in told) == (0, True), err
-    code, told, err = entry("analyze", "esv", "--json")
-    assert (code, json.loads(told)["videos"]) == (0, 30), err
+    code, out, err = entry("attribute", "job.yaml", "--set", "frames=4")
+    assert (code, "30 videos: 30 ok" in out) == (0, True), err
+    code, out, err = entry("verify", "esv")
+    assert (code, "no problems" in out) == (0, True), err
+    code, out, err = entry("analyze", "esv", "--json")
+    assert (code, json.loads(out)["videos"]) == (0, 30), err
     (entry.home / "esv" / "_SUCCESS").unlink()
     assert entry("verify", "esv")[0] == 1
 
@@ -59,8 +59,8 @@ def test_one_after_another(entry: Entry) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in JOBS.glob("*.py")))
 def test_wrong_input_is_one_line_and_code_2(entry: Entry, name: str) -> None:
     assert name in TRIED, "an entry point that no test runs"
-    code, told, err = entry(name, "none")
-    assert (code, told) == (2, "")
+    code, out, err = entry(name, "none")
+    assert (code, out) == (2, "")
     assert err.startswith("esv: ")
     assert "none" in err
     assert err.count("\n") == 1

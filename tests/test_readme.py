@@ -30,8 +30,8 @@ def test_exactly_two_set_up_commands_of_one_line() -> None:
 
 def test_ci_runs_both_as_they_stand() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    found = re.findall(r"command_of '(.+?)'", script)
-    lines = [line for end in found for line in README.splitlines() if line.startswith("    ") and line.endswith(end)]
+    names = re.findall(r"command_of '(.+?)'", script)
+    lines = [line for end in names for line in README.splitlines() if line.startswith("    ") and line.endswith(end)]
     assert lines == [line for end in ("-m pytest", "esv demo") for line in README.splitlines() if line.endswith(end)]
     assert len(lines) == 2
 

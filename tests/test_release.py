@@ -36,12 +36,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The wheel, built from the sdist, and the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder)
-    found = sorted(folder.iterdir())
-    assert [path.name.partition("-")[2] for path in found] == [
+    names = sorted(folder.iterdir())
+    assert [path.name.partition("-")[2] for path in names] == [
         f"{PROJECT['version']}-py3-none-any.whl",
         f"{PROJECT['version']}.tar.gz",
     ]
-    return found
+    return names
 
 
 @pytest.mark.release

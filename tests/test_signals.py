@@ -85,13 +85,13 @@ def test_while_a_store_does_not_answer(
     bundle: str,
     tmp_path: Path,
 ) -> None:
-    endpoint, asked = silent
-    while asked():
+    endpoint, was_asked = silent
+    while was_asked():
         pass
     names = {"features": features, "bundle": bundle, "out": str(tmp_path / "out")}
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
     command = Command(*(word.format(**names) for word in words), environment={**keys, "AWS_ENDPOINT_URL": endpoint})
-    command.reach(asked)
+    command.reach(was_asked)
     command.interrupt(TERM)
 
 
@@ -198,9 +198,9 @@ def test_while_it_computes_and_it_goes_on_later(tmp_path: Path) -> None:
     command.interrupt(TERM, INT, TERM)
     assert json.loads((out / "progress.json").read_text())["state"] == "interrupted"
     fixed.touch()
-    code, told, err = Command(*attribute(features, hanging, out, *options)).end()
+    code, stdout, err = Command(*attribute(features, hanging, out, *options)).end()
     assert code == 0, err
-    assert "units resumed" in told
+    assert "units resumed" in stdout
     run(features, hanging, tmp_path / "clean", *options[:1])
     assert all_of(out) == all_of(tmp_path / "clean")
 
@@ -240,7 +240,7 @@ if sys.argv[1] == "finaliser":
         made = Final(); del made
         time.sleep(60)
     except KeyboardInterrupt:
-        signals.tell_interrupted(); signals.leave(130)
+        signals.report_interrupted(); signals.leave(130)
 elif sys.argv[1] == "native":
     library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
@@ -248,7 +248,7 @@ elif sys.argv[1] == "native":
         print("in a deadlock", flush=True)
         library.pthread_mutex_lock(mutex)
     except KeyboardInterrupt:  # it came a moment before
-        signals.tell_interrupted(); signals.leave(130)
+        signals.report_interrupted(); signals.leave(130)
 else:
     while True:
         try:
@@ -289,7 +289,7 @@ with signals.last_act(lambda code: None) if {acts} else nullcontext():
         time.sleep(60)
         print("went on")
     except KeyboardInterrupt:
-        signals.tell_interrupted()
+        signals.report_interrupted()
         signals.leave(signals.INTERRUPTED)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)

@@ -161,8 +161,8 @@ def test_overrides_go_before_the_file_and_later_ones_before_earlier_ones(tmp_pat
     path.write_text(TEXT + "frames: 8\nestimator:\n  m: 64\n  seed: 5\n")
     spec = load_spec(str(path), ["estimator.m=1", " estimator.m = 2 ", "frames=[3]", "features=/x=y"])
     assert (spec.estimator.m, spec.estimator.seed, spec.frames, spec.features) == (2, 5, (3,), "/x=y")
-    whole = load_spec(str(path), ["estimator={kind: exact}", "estimator.iterations=2"])
-    assert whole.estimator == EstimatorSpec(kind="exact", iterations=2)
+    replaced = load_spec(str(path), ["estimator={kind: exact}", "estimator.iterations=2"])
+    assert replaced.estimator == EstimatorSpec(kind="exact", iterations=2)
 
 
 def test_a_mapping_is_left_as_it_is() -> None:
@@ -495,7 +495,7 @@ def test_a_value_that_is_none_is_told_where_what_and_instead_of_what(key: str, v
 
 
 @pytest.mark.parametrize("value", ["exact", 5, []])
-def test_a_section_that_is_none_is_told_in_words_of_the_spec(value: object) -> None:
+def test_a_section_that_is_no_mapping_is_refused_in_terms_of_the_spec(value: object) -> None:
     text = refusal({**NEEDED, "estimator": value})
     assert "estimator" in text
     assert "EstimatorSpec" not in text
@@ -743,9 +743,9 @@ def outcome(source: Mapping[str, Any], overrides: list[str]) -> JobSpec | EsvErr
 @example({**NEEDED, "classes": {"label"}}, [])
 @example({**NEEDED, "features": b"bytes"}, [])
 def test_anything_is_a_spec_or_refused_in_one_line(source: dict[Any, Any], more: list[tuple[str, object]]) -> None:
-    found = outcome(source, [f"{name}={value}" for name, value in more])
-    if isinstance(found, EsvError):
-        assert len(str(found).splitlines()) == 1
+    result = outcome(source, [f"{name}={value}" for name, value in more])
+    if isinstance(result, EsvError):
+        assert len(str(result).splitlines()) == 1
     else:
-        assert len(fingerprint(job_keys(found))) == 32
-        assert load_spec(found.model_dump()) == found
+        assert len(fingerprint(job_keys(result))) == 32
+        assert load_spec(result.model_dump()) == result

@@ -65,30 +65,30 @@ def test_as_many_threads_as_are_asked_for_are_enough(features: str, bundle: str,
         folder.chmod(0o755)
     out.mkdir()
     out.chmod(0o777)
-    asked = int(with_few(1, "--version").stderr.split("expected to start ")[1].split()[0])
-    ended = with_few(asked + 1, *attribute(features, bundle, out, "cluster.actors=0"))
+    needed = int(with_few(1, "--version").stderr.split("expected to start ")[1].split()[0])
+    ended = with_few(needed + 1, *attribute(features, bundle, out, "cluster.actors=0"))
     assert (ended.returncode, ended.stderr) == (0, ""), ended
 
 
 def test_the_threads_asked_for_grow_with_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    counts: list[int] = []
 
     def none(most: int) -> int:
-        asked.append(most)
+        counts.append(most)
         return 0
 
     monkeypatch.setattr("esv_ray.machine.startable", none)
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    for here in (1, 8, 64, 500):
-        monkeypatch.setattr("esv_ray.machine.cores", lambda here=here: here)
+    for processors in (1, 8, 64, 500):
+        monkeypatch.setattr("esv_ray.machine.cores", lambda processors=processors: processors)
         assert "ulimit -u" in str(lacks_threads())
-    assert [one - asked[0] for one in asked] == [0, 7, 63, 63]
+    assert [count - counts[0] for count in counts] == [0, 7, 63, 63]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     lacks_threads()
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     lacks_threads()
-    assert [one - asked[0] for one in asked[-2:]] == [1, 0]
+    assert [count - counts[0] for count in counts[-2:]] == [1, 0]
 
 
 def test_there_is_room_here() -> None:

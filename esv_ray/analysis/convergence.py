@@ -12,9 +12,9 @@ import pyarrow as pa
 import torch
 
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.input.features import Video
 from esv_ray.input.frames import sample_frames
 from esv_ray.output.ranges import NOT_FINITE
@@ -106,7 +106,7 @@ def exact_cases(
         SpecError: exact ESVs of n elements do not fit in memory.
     """
     engine = Engine(model, Estimator("exact", output=output), memory_budget=memory_budget)
-    engine.check(n)
+    engine.budget.check(n)
     long_enough = [video for video in videos if len(video.features) >= n]
     cases: list[Case] = []
     seconds, computed, evaluations = 0.0, 0, 0
@@ -114,12 +114,12 @@ def exact_cases(
     for start in range(0, len(long_enough), step):
         batch = long_enough[start : start + step]
         features = _features(model, batch, n)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         ((_, result),) = engine.attributions([n] * len(batch), [v.video_id for v in batch], features.__getitem__)
         scores = result.scores.double().cpu()
         probabilities = (scores.softmax(dim=1) if output == "logit" else scores).numpy()
         esv = result.esv.double().cpu().numpy()
-        seconds, computed = seconds + time.perf_counter() - begun, computed + len(batch)
+        seconds, computed = seconds + time.perf_counter() - started, computed + len(batch)
         evaluations = result.evaluations
         cases += _evident_cases(model, batch, features, probabilities, esv, threshold)[: most - len(cases)]
         if len(cases) >= most:
@@ -189,12 +189,12 @@ def compare(
     """
     n = len(cases[0].esv)
     engine = Engine(model, estimator, memory_budget=memory_budget)
-    engine.check(n)
+    engine.budget.check(n)
     features = torch.stack([case.features for case in cases])
     ids = [case.video_id for case in cases]
     first = engine.batch(n, engine.plan(n))
     list(engine.attributions([n] * min(first, len(ids)), ids[:first], features.__getitem__))  # fills buffers
-    begun = time.perf_counter()
+    started = time.perf_counter()
     results = list(engine.attributions([n] * len(ids), ids, features.__getitem__))
     values: dict[int, tuple[FloatArray, FloatArray]] = {}
     for indices, result in results:
@@ -202,14 +202,14 @@ def compare(
             target = cases[index].target
             stderr = result.esv.new_full((n,), torch.nan) if result.stderr is None else result.stderr[row, :, target]
             values[index] = (result.esv[row, :, target].double().cpu().numpy(), stderr.double().cpu().numpy())
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     estimates = np.stack([values[index][0] for index in range(len(cases))])  # (V, n)
     errors = np.stack([values[index][1] for index in range(len(cases))])
     exact = np.stack([case.esv for case in cases])
     size = np.abs(exact).mean(axis=1)
     deviations = np.abs(estimates - exact)
     return Point(
-        estimator=engine.kind(n) if estimator.kind == "auto" else estimator.kind,
+        estimator=engine.budget.kind(n) if estimator.kind == "auto" else estimator.kind,
         m=estimator.m,
         iterations=estimator.iterations,
         n=n,
@@ -266,8 +266,8 @@ def convergence(
 
 def lad_slope(x: FloatArray, y: FloatArray) -> float:
     """Return the slope b that minimises sum |y - b x|: the median of y / x weighted by |x|."""
-    known = np.abs(x) > 0
-    ratios, weights = y[known] / x[known], np.abs(x[known])
+    nonzero = np.abs(x) > 0
+    ratios, weights = y[nonzero] / x[nonzero], np.abs(x[nonzero])
     order = np.argsort(ratios)
     cumulative = np.cumsum(weights[order])
     return float(ratios[order][np.searchsorted(cumulative, cumulative[-1] / 2)]) if len(order) else float("nan")

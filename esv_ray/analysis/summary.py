@@ -70,7 +70,7 @@ def summarize(output: str) -> Summary:
     """Summarize an output; reads its tables into memory.
 
     Raises:
-        DataError: there is no output, nothing of it is committed yet, or a table cannot be read.
+        DataError: there is no output, no unit is committed yet, or a table cannot be read.
     """
     manifest = existing_manifest(output)
     videos = _read(output, "videos")
@@ -99,7 +99,7 @@ def _by_class(
     scores = _scores(videos, len(prior))
     # pyarrow cannot join tables with list columns, so the scores are looked up by row number.
     videos = videos.append_column("row", pa.array(np.arange(videos.num_rows)))
-    own = (
+    joined = (
         videos.select(["video_id", "n_elements", "label", "predicted", "row"])
         .join(
             _sums(rows),
@@ -109,10 +109,10 @@ def _by_class(
         )
         .sort_by("row")
     )
-    label, predicted = _numbers(own, "label"), _numbers(own, "predicted")
-    scores = scores[own.column("row").to_numpy()]
+    label, predicted = _numbers(joined, "label"), _numbers(joined, "predicted")
+    scores = scores[joined.column("row").to_numpy()]
     supporting, distracting, share = (
-        own.column(name).to_numpy() for name in ("supporting_sum", "distracting_sum", "supports_mean")
+        joined.column(name).to_numpy() for name in ("supporting_sum", "distracting_sum", "supports_mean")
     )
     summaries = []
     for index in np.unique(label):
@@ -177,10 +177,10 @@ def _read(output: str, folder: str) -> pa.Table:
         raise DataError(f"{url}: expected committed units, found none; run the job first")
     tables = []
     for name in names:
-        where = storage.join(url, name)
-        with storage.locating(where, "read the output"), storage.reader(where, "read the output") as file:
+        file_url = storage.join(url, name)
+        with storage.locating(file_url, "read the output"), storage.reader(file_url, "read the output") as file:
             try:
                 tables.append(pq.read_table(file))
             except pa.ArrowException as error:
-                raise DataError(f"{where}: not readable ({one_line(error)}); see esv verify {output}") from None
+                raise DataError(f"{file_url}: not readable ({one_line(error)}); see esv verify {output}") from None
     return pa.concat_tables(tables)

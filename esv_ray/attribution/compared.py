@@ -34,12 +34,12 @@ _NOTHING = VideoValues({}, {})
 
 
 def same_bits(a: VideoValues | None, b: VideoValues | None) -> bool:
-    """Whether two computations of a video have the same bits."""
+    """Return whether two computations of a video have the same bits."""
     return a is not None and b is not None and a.exact == b.exact and _bits(a) == _bits(b)
 
 
 def _bits(values: VideoValues) -> dict[tuple[int, ...], dict[str, bytes]]:
-    return {key: {name: column.tobytes() for name, column in of.items()} for key, of in values.real.items()}
+    return {key: {name: column.tobytes() for name, column in columns.items()} for key, columns in values.real.items()}
 
 
 def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> dict[str, VideoValues]:
@@ -71,17 +71,17 @@ def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> d
 
 
 def _real(value: Any) -> Float32Array:
-    given = [] if value is None else value if isinstance(value, list) else [value]
-    return np.array([np.nan if one is None else one for one in given], dtype=np.float32)
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    return np.array([np.nan if number is None else number for number in values], dtype=np.float32)
 
 
 def differences(
-    where: str, committed: Mapping[str, VideoValues], recomputed: Mapping[str, VideoValues], ranges: Ranges
+    location: str, committed: Mapping[str, VideoValues], recomputed: Mapping[str, VideoValues], ranges: Ranges
 ) -> list[str]:
     """Describe how recomputed videos differ from committed ones by more than rounding.
 
     Args:
-        where: name of the unit in messages.
+        location: name of the unit in messages.
         committed, recomputed: values by id.
         ranges: ranges of the job's values.
 
@@ -91,7 +91,7 @@ def differences(
     problems = []
     for video_id in sorted({*committed, *recomputed}):
         before, now = committed.get(video_id, _NOTHING), recomputed.get(video_id, _NOTHING)
-        problems += [f"{where}: video {video_id!r} {line}" for line in _of_video(before, now, ranges)]
+        problems += [f"{location}: video {video_id!r} {line}" for line in _of_video(before, now, ranges)]
     return problems
 
 
@@ -99,13 +99,13 @@ def _of_video(committed: VideoValues, recomputed: VideoValues, ranges: Ranges) -
     for key in sorted({*committed.exact, *recomputed.exact}):
         name = f"at {key[0]} elements" + (f", class {key[1]}" if len(key) > 1 else "")
         if key not in recomputed.exact:
-            yield f"{name}: committed, but not found when it is recomputed"
+            yield f"{name}: committed, but absent when recomputed"
         elif key not in committed.exact:
-            yield f"{name}: found when it is recomputed, but not committed"
+            yield f"{name}: present when recomputed, but not committed"
         else:
             before, now = committed.exact[key], recomputed.exact[key]
             for column in [column for column in before if before[column] != now[column]]:
-                yield f"{name}: {column} is {before[column]!r:.60}, recomputed it is {now[column]!r:.60}"
+                yield f"{name}: {column} is {before[column]!r:.60}, but {now[column]!r:.60} when recomputed"
     for n in sorted({key[0] for key in committed.real}):
         yield from (f"at {n} elements: {line}" for line in _of_length(n, committed.real, recomputed.real, ranges))
 
@@ -127,7 +127,7 @@ def _of_length(
             if column in committed[key]:
                 worst = float(np.maximum(worst, _distance(committed[key][column], recomputed[key][column])))
         if not worst <= allowed:
-            yield f"{column} differs by {worst:.2g} when it is recomputed, rounding explains {allowed:.1g}"
+            yield f"{column} differs by {worst:.2g} when recomputed; expected at most {allowed:.1g} by rounding"
 
 
 def _distance(a: Float32Array, b: Float32Array) -> float:

@@ -81,16 +81,18 @@ def _attribute(
     Returns:
         Batches in host memory, each with the numbers of its requests; requests that exceed the memory budget; seconds.
     """
-    begun = perf_counter()
+    started = perf_counter()
     affordable, refused = _affordable(place, requests)
 
-    def features(some: Sequence[int]) -> torch.Tensor:
-        chosen = affordable[some]
+    def features(selected: Sequence[int]) -> torch.Tensor:
+        chosen = affordable[selected]
         return torch.from_numpy(rows.features(requests.rows[chosen], requests.frames(chosen, rows.n_frames)))
 
-    def chosen_classes(some: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
-        of = requests.rows[affordable[some]]
-        pairs = choose_classes(place.spec.classes, scores.float().cpu().numpy(), rows.labels[of], rows.labelled[of])
+    def chosen_classes(selected: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+        indices = requests.rows[affordable[selected]]
+        pairs = choose_classes(
+            place.spec.classes, scores.float().cpu().numpy(), rows.labels[indices], rows.labelled[indices]
+        )
         mask = torch.zeros(scores.shape, dtype=torch.bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
         return mask.to(scores.device)
@@ -103,7 +105,7 @@ def _attribute(
             raise JobError("stopped")
         place.heartbeat.beat()
         batches.append((affordable[indices], attribution))
-    return batches, refused, perf_counter() - begun
+    return batches, refused, perf_counter() - started
 
 
 def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.int64], list[Missing]]:
@@ -114,7 +116,7 @@ def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.in
     refusals = {}
     for n in np.unique(requests.lengths).tolist():
         try:
-            place.engine.check(n)
+            place.engine.budget.check(n)
         except SpecError as error:
             refusals[n] = str(error)
     refused = [
@@ -138,27 +140,27 @@ def _results(
         for position, reason in sorted(faults.items()):
             number = int(numbers[position])
             missing.append(Missing(int(requests.rows[number]), int(requests.lengths[number]), "failed", reason))
-        good = np.delete(np.arange(len(numbers)), list(faults))
-        if not len(good):
+        valid = np.delete(np.arange(len(numbers)), list(faults))
+        if not len(valid):
             continue
-        kept = numbers[good]
-        of = requests.rows[kept]
-        pairs = choose_classes(spec.classes, scores[good], rows.labels[of], rows.labelled[of])
-        video, classes = good[pairs[:, 0]], pairs[:, 1]
+        kept = numbers[valid]
+        indices = requests.rows[kept]
+        pairs = choose_classes(spec.classes, scores[valid], rows.labels[indices], rows.labelled[indices])
+        video, classes = valid[pairs[:, 0]], pairs[:, 1]
         stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, classes]
         results.append(
             Computed(
-                rows=of,
-                scores=scores[good],
-                gaps=attribution.gaps.float().numpy()[good],
-                frame_index=rows.frame_index(of, requests.frames(kept, rows.n_frames)),
+                rows=indices,
+                scores=scores[valid],
+                gaps=attribution.gaps.float().numpy()[valid],
+                frame_index=rows.frame_index(indices, requests.frames(kept, rows.n_frames)),
                 pairs=pairs,
                 esv=attribution.esv.float().numpy()[video, :, classes],
                 stderr=stderr,
                 exact=attribution.exact,
                 evaluations=attribution.evaluations,
                 iterations=attribution.iterations,
-                met=None if attribution.met is None else attribution.met.numpy()[good],
+                met=None if attribution.met is None else attribution.met.numpy()[valid],
             )
         )
     return results, missing

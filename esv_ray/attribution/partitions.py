@@ -72,13 +72,15 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
     names, digest = check_partitions(spec)
 
     def state(name: str) -> Partition:
-        own = _job_of(spec, name)
+        partition_spec = _job_of(spec, name)
         if name in _RESERVED:
-            return Partition(name, own, "problem", f"{name} is the name of a file of the output; rename the partition")
+            return Partition(
+                name, partition_spec, "problem", f"{name} is the name of a file of the output; rename the partition"
+            )
         try:
-            return Partition(name, own, *_state_of(own, digest, ready, retry_failed))
+            return Partition(name, partition_spec, *_state_of(partition_spec, digest, ready, retry_failed))
         except EsvError as error:
-            return Partition(name, own, "problem", one_line(error))
+            return Partition(name, partition_spec, "problem", one_line(error))
 
     return in_parallel(state, names, threads=_THREADS)
 
@@ -148,12 +150,12 @@ class _SharedRuntime:
     """One Ray runtime for all partitions: a start takes seconds, and a scheduled run may have many small partitions."""
 
     stack: ExitStack
-    there: bool = False
+    running: bool = False
     began: bool = False
 
     def enter(self, spec: JobSpec) -> None:
         """Start or connect the runtime, if a job needs one and there is none."""
-        if not runs_here(spec) and not self.there:
+        if not runs_here(spec) and not self.running:
             try:
                 check_address(spec.cluster)
                 self.stack.enter_context(ray_runtime(spec.cluster, spec.compute.threads))
@@ -161,13 +163,13 @@ class _SharedRuntime:
                 if self.began and not isinstance(error, IncompleteError):  # the request was right: the cluster was lost
                     raise IncompleteError(f"{error}; run again to resume") from error
                 raise
-            self.there = True
+            self.running = True
         self.began = True
 
     def close(self) -> None:
         """End the runtime; the next job starts a new one."""
         self.stack.close()
-        self.there = False
+        self.running = False
 
 
 def _attribute(
@@ -244,21 +246,23 @@ def _job_of(spec: JobSpec, name: str) -> JobSpec:
 
 
 def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool) -> tuple[State, str]:
-    found = read_manifest(spec.output)
-    success = None if found is None else read_success(spec.output)
-    if found is not None and success is not None:
+    manifest = read_manifest(spec.output)
+    success = None if manifest is None else read_success(spec.output)
+    if manifest is not None and success is not None:
         try:
-            check_same_job(found, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
+            check_same_job(manifest, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
         except JobError as error:
             raise JobError(f"{error}; or move {spec.output} away to recompute the partition") from None
-        if (retry_failed and success["failed"]) or len(committed_units(spec.output, found.units)) < len(found.units):
+        if (retry_failed and success["failed"]) or len(committed_units(spec.output, manifest.units)) < len(
+            manifest.units
+        ):
             return "due", ""  # tables of a finished partition may have been removed
         why = _too_many(spec, success["failed"], success["rows"])
         return ("problem", why) if why else ("finished", "")
     if ready is not None and not storage.exists(storage.join(spec.features, ready)):
         return "not ready", ""
     # A partition that was begun and whose files are gone is not empty: its job reports that.
-    return ("due" if found is not None or list_files_if_any(spec.features) else "empty"), ""
+    return ("due" if manifest is not None or list_files_if_any(spec.features) else "empty"), ""
 
 
 def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:

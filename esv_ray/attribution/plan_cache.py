@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from esv_ray.core.estimator import Recipe
 from esv_ray.core.plan import Plan, build_plan, plan_from_tensors
+from esv_ray.core.recipe import Recipe
 from esv_ray.machine import others_can_rename
 
 _FORMAT = 5  # increased when the plan of a recipe, or its tensors, change
@@ -146,7 +146,7 @@ def _tidy(newest: Path) -> None:
 
 
 def _load(path: Path, recipe: Recipe) -> Plan | None:
-    """Read a plan; None if there is no file of it, or not a complete one."""
+    """Read a plan; return None if its file is missing or incomplete."""
     try:
         tensors = load_file(path)
         path.touch()

@@ -1,4 +1,4 @@
-"""Checks a job and plans it once; every later run must ask for the same."""
+"""Check a job and plan it once; every later run must match the plan."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class CheckedJob:
 
 
 def runs_here(spec: JobSpec) -> bool:
-    """Whether a job runs in this process: because it asks to, or because no other process sees one of its locations."""
+    """Return whether a job runs in this process: on request, or if no other process can see one of its locations."""
     return spec.cluster.actors == 0 or bool(_private(spec))
 
 
@@ -85,7 +85,7 @@ def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
 
 
 def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> CheckedJob:
-    """Check a job and find its plan, or make one. Writes nothing.
+    """Check a job, and load its plan or make one. Writes nothing.
 
     Args:
         spec: the job.
@@ -99,26 +99,26 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     _check_classes(spec, model)
     files = list_files(spec.features)
     keys = keys_of(spec, model.digest)
-    found = read_manifest(spec.output)
-    if found is None:
+    manifest = read_manifest(spec.output)
+    if manifest is None:
         _check_no_partitions(spec.output)
         storage.check_vacant(spec.output, _OWN_NAMES)
         footers = read_footers(files)
         return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
-    check_same_job(found, keys, files, spec.output)
-    if found.model != _about(model):
+    check_same_job(manifest, keys, files, spec.output)
+    if manifest.model != _about(model):
         raise DataError(
             f"{spec.output}/run.json: expected the metadata of the model {spec.model}, got different values for "
-            f"{_other_keys(found.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, then run "
-            "the job again"
+            f"{_differing_keys(manifest.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, "
+            "then run the job again"
         )
-    return CheckedJob(model, found, footers=None)
+    return CheckedJob(model, manifest, footers=None)
 
 
 def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
-    """Check a job; plan it, or find its plan; find what is left to do.
+    """Check a job, load or commit its plan, and list its pending units.
 
-    Writes run.json, and removes _SUCCESS where something is left.
+    Writes run.json, and removes _SUCCESS if units are pending.
 
     Args:
         spec: the job.
@@ -131,10 +131,10 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
     checked = check_job(spec, measure)
     manifest = checked.manifest
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
-        found = read_manifest(spec.output)
-        assert found is not None, "a create-only put was refused, so it is there"
-        check_same_job(found, manifest.keys, manifest.files, spec.output)
-        manifest = found
+        existing = read_manifest(spec.output)
+        assert existing is not None, "a create-only put was refused, so it is there"
+        check_same_job(existing, manifest.keys, manifest.files, spec.output)
+        manifest = existing
     spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
     failed = _committed(spec.output, manifest)
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
@@ -148,7 +148,7 @@ def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
     """Return the failed rows of each committed unit, by the unit's number.
 
     Raises:
-        JobError: a file is of another job, or in no plan.
+        JobError: a file is of another job, or not in the plan.
     """
     listed = list_tables(output)
     check_no_strays(output, listed, manifest.units)
@@ -196,8 +196,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
     }
 
 
-def _other_keys(found: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    return ", ".join(key for key in sorted({*found, *about}) if found.get(key) != about.get(key))
+def _differing_keys(planned: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    return ", ".join(key for key in sorted({*planned, *about}) if planned.get(key) != about.get(key))
 
 
 def _check_adoptable(output: str, manifest: Manifest) -> None:
@@ -213,13 +213,12 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
     except (JobError, DataError) as error:
         raise JobError(
             f"{output}: expected an empty or absent folder for the output, found results without a run.json that do "
-            "not belong to this "
-            f"job ({one_line(error)}); choose another output, or move them away"
+            f"not belong to this job ({one_line(error)}); choose another output, or move them away"
         ) from None
 
 
 def memory_budget(spec: JobSpec, measure: Callable[[], int] | None = None) -> int:
-    """Return the bytes for each actor: what the job asks for, else as `measure` returns.
+    """Return the memory budget of each actor in bytes: that of the job, else the result of `measure`.
 
     Args:
         spec: the job.
@@ -266,8 +265,7 @@ def _check_places(spec: JobSpec) -> None:
     if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
         raise SpecError(
             f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or "
-            "set cluster.address to a cluster with GPUs"
+            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
         )
 
 
@@ -281,7 +279,7 @@ def _check_classes(spec: JobSpec, model: VideoModel) -> None:
 
 
 def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
-    """Check what the footers say, before any row is computed."""
+    """Check the footers before any row is computed."""
     budget = spec.compute.memory_budget
     assert budget != "auto", "the plan fixes it"
     dim = feature_dim_of(footers, budget)
@@ -292,9 +290,9 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
         )
     if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
-            f"{spec.features}: classes is [label], but the table has no labels; "
-            "set classes to predicted, top:K, all or class ids"
+            f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "
+            "or class ids"
         )
     lengths = () if spec.frames == "all" else spec.frames
     for n in lengths:
-        job_engine(spec, model).check(n)
+        job_engine(spec, model).budget.check(n)

@@ -20,6 +20,7 @@ from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.planning import keys_of
 from esv_ray.attribution.workplace import Workplace, open_workplace
 from esv_ray.core.keyed import derive_key, mix64, permutation
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.files import InputFile, list_files
@@ -79,34 +80,34 @@ def recompute(
         code: packages whose code may run to make the model; the output's own run.json gives no consent.
         features: where the feature table is now; None: where it was.
         model: where the model bundle is now; None: where it was.
-        without: names of units to leave out, because their files are broken.
+        without: names of units to leave out, because their files are damaged.
 
     Raises:
         EsvError: there is no output, or its job cannot be repeated here: another model, other software, other files.
     """
     manifest = existing_manifest(output)
-    asked = _spec_of(manifest, output, code, model)
-    spec = with_memory_budget(asked, _budget(manifest, output))
+    planned_spec = _spec_of(manifest, output, code, model)
+    spec = with_memory_budget(planned_spec, _budget(manifest, output))
     files = _files(output, manifest, features)
     drawn = _drawn(output, manifest, count, without)
     same, problems = 0, []
-    with _compute_thread(spec) as compute:
+    with _compute_thread() as compute:
         place = _workplace(spec, manifest, compute)
-        check_same_job(manifest, keys_of(asked, place.model.digest), manifest.files, output)
+        check_same_job(manifest, keys_of(planned_spec, place.model.digest), manifest.files, output)
         with _other_draws():
             for unit, rows in drawn.items():
-                equal, found = _compared(_Recomputed(place, output, unit, files[unit.file], compute), rows)
+                equal, new_problems = _compared(_Recomputed(place, output, unit, files[unit.file], compute), rows)
                 same += equal
-                problems += found
+                problems += new_problems
     return Recomputation(sum(map(len, drawn.values())), same, tuple(problems))
 
 
 def _spec_of(manifest: Manifest, output: str, code: Sequence[str], model: str | None) -> JobSpec:
     """Return the job of the plan, to compute in this process; the caller gives consent, not the plan."""
-    asked = {**manifest.spec, "output": output, "code": list(code), "cluster": {"actors": 0}}
+    content = {**manifest.spec, "output": output, "code": list(code), "cluster": {"actors": 0}}
     if model is not None:
-        asked["model"] = model
-    spec = load_spec(asked)
+        content["model"] = model
+    spec = load_spec(content)
     if model is None:
         check_near(output, spec.model, "--model")
     return spec
@@ -117,26 +118,20 @@ def _budget(manifest: Manifest, output: str) -> int:
     budget = manifest.memory_budget
     if budget is None:
         raise JobError(f"{output}/run.json: expected the job's memory budget, got none; plan the job again")
-    here = memory_per_actor(1, 1 if gpus() else 0)
-    if budget > here:
+    available = memory_per_actor(1, 1 if gpus() else 0)
+    if budget > available:
         raise JobError(
-            f"{output}: recomputing needs the memory budget of the job's actors: expected {budget} bytes, got {here} "
-            "on this "
-            "machine; recompute on a larger one"
+            f"{output}: recomputing needs the memory budget of the job's actors: expected {budget} bytes, got "
+            f"{available} on this machine; recompute on a larger one"
         )
     return budget
 
 
 @contextmanager
-def _compute_thread(spec: JobSpec) -> Iterator[Executor]:
+def _compute_thread() -> Iterator[Executor]:
     """Run one thread that computes, as an actor does; restore torch's settings of this process afterwards."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with DaemonThreads(1, "esv-recompute", lambda: torch.set_num_threads(spec.compute.threads)) as compute:
-        try:
-            yield compute
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(precision)
+    with torch_settings(), DaemonThreads(1, "esv-recompute") as compute:
+        yield compute
 
 
 @contextmanager
@@ -165,8 +160,7 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
     except JobError:  # the digest differs
         raise JobError(
             f"{spec.model}: expected the model that the job ran with, {digest[:16]}, got a different model; give the "
-            "location of the original with "
-            "--model"
+            "location of the original with --model"
         ) from None
 
 
@@ -176,31 +170,31 @@ def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[Inp
     Raises:
         DataError: the files are not those of the plan.
     """
-    where = features_location(output, manifest, features)
-    here, planned = list_files(where), manifest.files
-    lost = set(planned) - set(here)
-    if not lost:
+    location = features_location(output, manifest, features)
+    current, planned = list_files(location), manifest.files
+    missing = set(planned) - set(current)
+    if not missing:
         return {file: file for file in planned}
     if features is None:
         raise DataError(
-            f"{min(file.url for file in lost)}: changed since the job was planned, or not below {where}; if the "
+            f"{min(file.url for file in missing)}: changed since the job was planned, or not below {location}; if the "
             "feature table lies elsewhere, give its place with --features"
         )
     # A single file may have another name, too.
-    same = [basename(file.url) for file in planned] == [basename(file.url) for file in here] or len(planned) == 1
-    if not same or [file.size for file in planned] != [file.size for file in here]:
+    same = [basename(file.url) for file in planned] == [basename(file.url) for file in current] or len(planned) == 1
+    if not same or [file.size for file in planned] != [file.size for file in current]:
         raise DataError(
-            f"{where}: expected the {len(planned)} files of the job's plan, of the same names and sizes, got "
-            f"{_first_other(planned, here)}; check --features"
+            f"{location}: expected the {len(planned)} files of the job's plan, of the same names and sizes, got "
+            f"{_first_difference(planned, current)}; check --features"
         )
-    return {file: replace(now, footer=file.footer) for file, now in zip(planned, here, strict=True)}
+    return {file: replace(now, footer=file.footer) for file, now in zip(planned, current, strict=True)}
 
 
-def _first_other(planned: Sequence[InputFile], here: Sequence[InputFile]) -> str:
+def _first_difference(planned: Sequence[InputFile], current: Sequence[InputFile]) -> str:
     """Describe how the files differ: by number, or the first by name or size."""
-    if len(planned) != len(here):
-        return f"{len(here)} files"
-    for file, now in zip(planned, here, strict=True):
+    if len(planned) != len(current):
+        return f"{len(current)} files"
+    for file, now in zip(planned, current, strict=True):
         names = basename(file.url), basename(now.url)
         if (names[0], file.size) != (names[1], now.size):
             return f"{names[1]} of {now.size} bytes in place of {names[0]} of {file.size}"
@@ -213,7 +207,7 @@ def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]
     stops = list(accumulate(unit.rows for unit in units))
     drawn: dict[Unit, list[int]] = {}
     failed: dict[Unit, frozenset[int]] = {}
-    found = 0
+    n_drawn = 0
     for place in _places(int(manifest.spec["estimator"]["seed"]), stops[-1] if stops else 0, count):
         index = bisect_right(stops, place)
         unit, row = units[index], place - (stops[index] - units[index].rows)
@@ -222,8 +216,8 @@ def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]
         if row in failed[unit] or row in drawn.get(unit, ()):
             continue
         drawn.setdefault(unit, []).append(row)
-        found += 1
-        if found == count:
+        n_drawn += 1
+        if n_drawn == count:
             break
     return {unit: sorted(drawn[unit]) for unit in sorted(drawn, key=lambda unit: unit.index)}
 
@@ -262,20 +256,20 @@ class _Recomputed:
 
     def compare(self, chosen: Sequence[int]) -> tuple[int, list[str]]:
         """Return how many of the rows have the same bits, and how rows differ by more than rounding."""
-        unit, where = self.unit, f"videos/{self.unit.name}"
+        unit, location = self.unit, f"videos/{self.unit.name}"
         rows = read_rows(replace(unit, file=self.file), self.place.reader)
         ids = [rows.ids[row] for row in chosen]
-        videos, _, _ = read_output(videos_url(self.output, unit), VIDEOS, where)
+        videos, _, _ = read_output(videos_url(self.output, unit), VIDEOS, location)
         attributions, _, _ = read_output(attributions_url(self.output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
         committed = values_of(videos, attributions, ids)
-        asked = self.place.spec.estimator
-        ranges = ranges_of(asked.output, asked.kind, self.place.spec.compute.matmul)
+        estimator = self.place.spec.estimator
+        ranges = ranges_of(estimator.output, estimator.kind, self.place.spec.compute.matmul)
         problems: list[str] = []
         # First the chosen rows alone; if they differ, all rows in the job's batches, where rounding is the same.
         for only in (np.array(chosen), np.arange(unit.rows)):
-            found = self._values(rows, only, ids)
-            same = sum(same_bits(found.get(one), committed.get(one)) for one in ids)
-            problems = differences(where, committed, found, ranges)
+            recomputed = self._values(rows, only, ids)
+            same = sum(same_bits(recomputed.get(video_id), committed.get(video_id)) for video_id in ids)
+            problems = differences(location, committed, recomputed, ranges)
             if not problems:
                 break
         return same, problems

@@ -26,9 +26,9 @@ class Requests:
     rows: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
 
-    def frames(self, some: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    def frames(self, indices: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Return the positions (len(some), n) of the sampled frames, for requests of one length."""
-        return sample_frames(n_frames[self.rows[some]].astype(np.int64), int(self.lengths[some[0]]))
+        return sample_frames(n_frames[self.rows[indices]].astype(np.int64), int(self.lengths[indices[0]]))
 
 
 def plan_requests(
@@ -49,28 +49,28 @@ def plan_requests(
         only: the rows to attribute; None: all.
 
     Returns:
-        The requests; and the rows and lengths without one: bad rows, and with `short: skip` lengths above T.
+        The requests; and the rows and lengths without one: invalid rows, and with `short: skip` lengths above T.
     """
     faults = {**(poisoned or {}), **rows.faults}
     chosen = np.arange(len(rows.ids)) if only is None else only
-    bad = np.isin(chosen, list(faults))
+    faulty = np.isin(chosen, list(faults))
     missing = []
-    for row in chosen[bad].tolist():
+    for row in chosen[faulty].tolist():
         lengths = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
         missing += [Missing(row, n, "failed", faults[row]) for n in lengths]
-    good = chosen[~bad]
-    frames = rows.n_frames[good].astype(np.int64)
+    valid = chosen[~faulty]
+    frames = rows.n_frames[valid].astype(np.int64)
     if spec.frames == "all":
-        return Requests(good, frames), missing
-    asked_lengths = np.array(spec.frames, dtype=np.int64)  # (k,) ascending
-    capped = np.minimum(asked_lengths, frames[:, None])  # (G, k)
-    beyond = asked_lengths > frames[:, None]
+        return Requests(valid, frames), missing
+    requested_lengths = np.array(spec.frames, dtype=np.int64)  # (k,) ascending
+    capped = np.minimum(requested_lengths, frames[:, None])  # (G, k)
+    beyond = requested_lengths > frames[:, None]
     if spec.short == "skip":
         for place, index in np.argwhere(beyond):
-            row, n = int(good[place]), int(asked_lengths[index])
+            row, n = int(valid[place]), int(requested_lengths[index])
             missing.append(Missing(row, n, "skipped", f"{frames[place]} frames, {n} asked for"))
         kept = ~beyond
     else:
         kept = np.diff(capped, axis=1, prepend=0) > 0
     place, index = kept.nonzero()
-    return Requests(good[place], capped[place, index]), missing
+    return Requests(valid[place], capped[place, index]), missing

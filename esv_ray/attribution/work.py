@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
 from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
+from esv_ray.core.threads import torch_settings
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
@@ -40,17 +41,17 @@ class AttributionPlan:
 
     @property
     def open_workplace(self) -> OpenWorkplace:
-        """Opens an actor's workplace."""
+        """Function that opens an actor's workplace."""
         manifest = self.job.manifest
         return OpenWorkplace(self.job.spec, manifest.job, str(manifest.model["digest"]))
 
     @property
     def run_unit(self) -> RunUnit:
-        """Reads, computes and commits a unit."""
+        """Function that reads, computes and commits a unit."""
         return run_unit
 
     def finish(self, expected: Collection[str]) -> Finished:
-        """Count what is committed, and write _SUCCESS if that is every unit."""
+        """Count committed rows, and write _SUCCESS if all units are committed."""
         ended = finish_job(self.job.spec.output, self.job.manifest, expected)
         repeated = ended.repeats.describe()
         return Finished(RowCounts(*ended.counts.outcomes), ended.failed, ended.missing, repeated, ended.finished)
@@ -88,7 +89,7 @@ class AttributionWork:
         return runs_here(self.spec)
 
     def plan(self, *, retry_failed: bool, actor_memory: Callable[[], int]) -> AttributionPlan:
-        """Check the job; plan it, or find its plan in the output."""
+        """Check the job, and plan it or load its plan from the output."""
         return AttributionPlan(plan_job(self.spec, retry_failed=retry_failed, measure=actor_memory))
 
 
@@ -106,4 +107,5 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
     Raises:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
-    return run_work(AttributionWork(spec), report, retry_failed=retry_failed)
+    with torch_settings():  # those of a workplace in this process end with the job
+        return run_work(AttributionWork(spec), report, retry_failed=retry_failed)

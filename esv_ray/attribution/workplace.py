@@ -10,7 +10,6 @@ import torch
 
 from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import JobError
 from esv_ray.input.features import Contract
@@ -72,7 +71,9 @@ class OpenWorkplace:
 
 
 def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workplace:
-    """Load the model once, and set the precision of this process's matrix products.
+    """Load the model once, and set torch's threads and precision of matrix products in this process.
+
+    Torch has a pool of threads for each thread that calls it: units run on the thread that opened the workplace.
 
     Args:
         spec: the job.
@@ -84,6 +85,7 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
         JobError: the bundle changed since the job was planned.
         ModelError: the model cannot be loaded here, or its modules are not repeatable on this device in this dtype.
     """
+    torch.set_num_threads(spec.compute.threads)
     torch.set_float32_matmul_precision(spec.compute.matmul)
     model = load_model(spec.model, code=spec.code)
     if model.digest != digest:
@@ -100,17 +102,12 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
     return place
 
 
-def job_estimator(spec: JobSpec) -> Estimator:
-    """Return the estimator that a job asks for."""
-    return Estimator(**spec.estimator.model_dump())
-
-
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     """Return the engine that a job asks for, with a loaded model."""
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
     return Engine(
         model,
-        job_estimator(spec),
+        spec.estimator.request(),
         memory_budget=_memory_budget(spec),
         batch=batch,
         threads=spec.compute.threads,

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from esv_ray.bench.host import host_share
-from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed, with_settings
+from esv_ray.bench.setting import Dimensions, Setting, peak_mb, random_model, timed
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.plan import Plan
+from esv_ray.core.threads import torch_settings
+from esv_ray.estimator import Estimator
 from esv_ray.machine import spare_memory
 
 _FLOAT_BYTES = 4
@@ -48,10 +49,10 @@ class Measurement:
         plan_s: seconds to build the plan.
         video_ms: median milliseconds per video; video_ms_min, video_ms_max: the range over repeats.
         second_ms: median milliseconds per video of the bare second-layer products, one per scale and batch, measured
-            alternately with the whole.
+            alternately with the total.
         first_ms: the same for the bare first-layer products (the table of feasible pairs of position and element).
-        gflops: throughput of both layers' products, over the time of the whole.
-        gbytes_s: minimal memory traffic, over the time of the whole.
+        gflops: throughput of both layers' products, over the total time.
+        gbytes_s: minimal memory traffic, over the total time.
         peak_mb: peak memory so far: resident set of the process, or allocated on the GPU.
         host: share of a job's unit spent on reading, decoding, tables and commit; None: not measured.
         error: largest difference of an ESV from float64 over the largest ESV, of one video; None if float64 would take
@@ -76,12 +77,12 @@ class Measurement:
 
     @property
     def over_second(self) -> float:
-        """Time of the whole over that of the bare second-layer products."""
+        """Total time relative to that of the bare second-layer products."""
         return self.video_ms / self.second_ms
 
     @property
     def over_both(self) -> float:
-        """Time of the whole over that of both layers' bare products."""
+        """Total time relative to that of both layers' bare products."""
         return self.video_ms / (self.second_ms + self.first_ms)
 
 
@@ -93,8 +94,9 @@ def measure(lengths: Sequence[int], estimator: Estimator, setting: Setting) -> l
     """
     engine = _engine(random_model(setting.dimensions, device=setting.device), estimator, setting)
     for n in lengths:
-        engine.check(n)
-    return with_settings(setting, lambda: [_measure(n, estimator, setting) for n in lengths])
+        engine.budget.check(n)
+    with torch_settings(setting.threads, setting.matmul):
+        return [_measure(n, estimator, setting) for n in lengths]
 
 
 def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator, setting: Setting) -> float:
@@ -103,8 +105,7 @@ def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator
     It is the time of videos of lengths shortest..longest together, over the sum of the times that each length takes in
     full batches, minus one. Plans are built in advance in both cases.
     """
-
-    def work() -> float:
+    with torch_settings(setting.threads, setting.matmul):
         model = random_model(setting.dimensions, device=setting.device)
         lengths = [shortest + index % (longest - shortest + 1) for index in range(videos)]
         engine = _engine(model, estimator, setting)
@@ -116,13 +117,10 @@ def measure_mixed(shortest: int, longest: int, videos: int, estimator: Estimator
         together = [timed(lambda: _run(engine, lengths), model) for _ in range(3)]
         return median(together[1:]) / alone - 1
 
-    return with_settings(setting, work)
-
 
 def ceilings(setting: Setting) -> Ceilings:
     """Measure the ceilings of the machine."""
-
-    def work() -> Ceilings:
+    with torch_settings(setting.threads, setting.matmul):
         cuda = setting.device == "cuda"
         model = random_model(Dimensions(1, 1, 1, 1), device=setting.device)
         size, numbers = (8192, 2**28) if cuda else (1536, 2**24)
@@ -133,8 +131,6 @@ def ceilings(setting: Setting) -> Ceilings:
         to = torch.empty_like(line)
         copy = median(timed(lambda: to.copy_(line), model) for _ in range(5))
         return Ceilings(2 * size**3 / product / 1e9, 2 * 4 * numbers / copy / 1e9)
-
-    return with_settings(setting, work)
 
 
 def _engine(model: VideoModel, estimator: Estimator, setting: Setting) -> Engine:
@@ -148,17 +144,19 @@ def _features(engine: Engine, n: int, batch: int) -> Tensor:
 
 def _run(engine: Engine, lengths: Sequence[int]) -> list[Attribution]:
     ids = [f"video {index}" for index in range(len(lengths))]
-    batches = engine.attributions(lengths, ids, lambda some: _features(engine, lengths[some[0]], len(some)))
-    return [found for _, found in batches]
+    batches = engine.attributions(
+        lengths, ids, lambda positions: _features(engine, lengths[positions[0]], len(positions))
+    )
+    return [attribution for _, attribution in batches]
 
 
 def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
     d = setting.dimensions
     model = random_model(d, device=setting.device)
     engine = _engine(model, estimator, setting)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     plan = engine.plan(n)
-    plan_s = time.perf_counter() - begun
+    plan_s = time.perf_counter() - started
     batch = engine.batch(n, plan)
     features = _features(engine, n, batch).to(model.device)
     ids = [f"video {index}" for index in range(batch)]
@@ -172,18 +170,18 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
             seconds = timed(work, model)
             if repeat:
                 kept.append(seconds / batch * 1e3)
-    whole, second_ms, first_ms = times
-    video_s = median(whole) / 1e3
+    total_ms, second_ms, first_ms = times
+    video_s = median(total_ms) / 1e3
     evaluations = plan.evaluations(model.n_max)
     return Measurement(
         n=n,
-        estimator="exact" if plan.exact else f"{_SHORT[engine.kind(n)]} {estimator.m}x{estimator.iterations}",
+        estimator="exact" if plan.exact else f"{_SHORT[engine.budget.kind(n)]} {estimator.m}x{estimator.iterations}",
         batch=batch,
         evaluations=evaluations,
         plan_s=plan_s,
-        video_ms=median(whole),
-        video_ms_min=min(whole),
-        video_ms_max=max(whole),
+        video_ms=median(total_ms),
+        video_ms_min=min(total_ms),
+        video_ms_max=max(total_ms),
         second_ms=median(second_ms),
         first_ms=median(first_ms),
         gflops=2e-9 * (evaluations * d.hidden * d.n_classes + _pairs(n, d) * d.feature_dim * d.hidden) / video_s,
@@ -231,9 +229,9 @@ def _pairs(n: int, d: Dimensions) -> int:
 def _error(model: VideoModel, estimator: Estimator, setting: Setting, n: int) -> float:
     """Return the largest difference of an ESV of one video from float64, over the largest ESV."""
     features = _features(_engine(model, estimator, setting), n, 1)
-    found = []
+    esvs = []
     for dtype in (torch.float32, torch.float64):
         exact = random_model(setting.dimensions, device=setting.device).to(dtype=dtype)
         engine = _engine(exact, estimator, setting)
-        found += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
-    return float((found[0] - found[1]).abs().max() / found[1].abs().max())
+        esvs += [part.esv.double() for _, part in engine.attributions([n], ["video 0"], lambda _: features)]
+    return float((esvs[0] - esvs[1]).abs().max() / esvs[1].abs().max())

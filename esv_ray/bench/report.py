@@ -12,8 +12,8 @@ import torch
 
 from esv_ray.bench.measure import Ceilings, Measurement
 from esv_ray.bench.setting import Setting
-from esv_ray.core.estimator import Resolved
 from esv_ray.errors import DataError
+from esv_ray.estimator import Resolved
 from esv_ray.forecast.throughput import ModelSize, Timing, Timings
 
 FORMAT = 2
@@ -43,13 +43,13 @@ def read_measurements(path: Path, setting: Setting) -> dict[tuple[int, str], Mea
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise DataError(f"{path}: expected measurements of format {FORMAT}, got {content['format']}; measure again")
-        found = [Measurement(**one) for one in content["measurements"]]
+        measurements = [Measurement(**measurement) for measurement in content["measurements"]]
         differ = [name for name in _MUST_AGREE if content["setting"][name] != asdict(setting)[name]]
-        if differ or not all(one.video_ms > 0 for one in found):
+        if differ or not all(measurement.video_ms > 0 for measurement in measurements):
             raise DataError(f"{path}: expected a run with the same {', '.join(differ) or 'units'}; measure again")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a file that `esv bench --json` wrote ({type(error).__name__})") from None
-    return {(one.n, one.estimator): one for one in found}
+    return {(measurement.n, measurement.estimator): measurement for measurement in measurements}
 
 
 def read_timings(path: Path) -> Timings:
@@ -63,12 +63,18 @@ def read_timings(path: Path) -> Timings:
         if content["format"] != FORMAT:
             raise DataError(f"{path}: expected measurements of format {FORMAT}, got {content['format']}; measure again")
         setting = content["setting"]
-        found = [Measurement(**one) for one in content["measurements"]]
-        if not all(one.video_ms > 0 and one.evaluations > 0 for one in found):
+        measurements = [Measurement(**measurement) for measurement in content["measurements"]]
+        if not all(measurement.video_ms > 0 and measurement.evaluations > 0 for measurement in measurements):
             raise ValueError("a measurement without time or evaluations")
         return Timings(
             tuple(
-                Timing(_KINDS[one.estimator.split()[0]], one.n, one.evaluations, one.video_ms / 1e3) for one in found
+                Timing(
+                    _KINDS[measurement.estimator.split()[0]],
+                    measurement.n,
+                    measurement.evaluations,
+                    measurement.video_ms / 1e3,
+                )
+                for measurement in measurements
             ),
             f"--bench {path}",
             str(setting["device"]),

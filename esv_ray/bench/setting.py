@@ -6,14 +6,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -68,25 +65,13 @@ def random_model(dimensions: Dimensions, *, device: str = "cpu", seed: int = 0) 
     return multiscale_model(random_heads(dimensions, seed=seed), prior, feature_dim=dimensions.feature_dim).to(device)
 
 
-def with_settings(setting: Setting, work: Callable[[], _T]) -> _T:
-    """Return the result of `work`, run with the threads and the matrix precision of a setting."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(setting.threads)
-    torch.set_float32_matmul_precision(setting.matmul)
-    try:
-        return work()
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
-
-
 def timed(work: Callable[[], object], model: VideoModel) -> float:
     """Return the seconds that some work takes on the model's device."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def peak_mb(device: str) -> int:

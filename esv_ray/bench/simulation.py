@@ -87,12 +87,12 @@ class Simulation:
         """Run to the end; `check` is called after every step."""
         steps = 0
         while not (self.scheduler.finished or self.scheduler.hopeless):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(self.scheduler.to_start(self.world.workers, self.now)):
                 self._start()
-            given = self.scheduler.assign(self.now)
-            self.driver_s += time.perf_counter() - begun
-            for worker, task in given:
+            assigned = self.scheduler.assign(self.now)
+            self.driver_s += time.perf_counter() - started
+            for worker, task in assigned:
                 self._begin(worker, task)
             check()
             self._advance()
@@ -140,41 +140,41 @@ class Simulation:
         pause = self.now + self.scheduler.idle_s(self.now)
         self.now = min(quiet, pause, *(event[0] for event in self._events[:1]))
         while self._events and self._events[0][0] <= self.now:
-            _, _, what, worker, task = heapq.heappop(self._events)
+            _, _, kind, worker, task = heapq.heappop(self._events)
             if worker in self._free or task is None:
-                begun = time.perf_counter()
-                self._happen(what, worker, task)
-                self.driver_s += time.perf_counter() - begun
+                started = time.perf_counter()
+                self._handle(kind, worker, task)
+                self.driver_s += time.perf_counter() - started
         if self.scheduler.stall_s is not None and self.now >= self._next_beats:
             self._next_beats = self.now + min(_BEATS_S, self.scheduler.stall_s / 4)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for worker, units in self.scheduler.in_flight.items():
                 if units and self._free[worker] < float("inf"):
                     self.scheduler.progress(worker, self.now)
             for worker in self.scheduler.stalled(self.now):
                 self._lose(worker, "hung", charged=True)
-            self.driver_s += time.perf_counter() - begun
+            self.driver_s += time.perf_counter() - started
 
-    def _happen(self, what: str, worker: str, task: Task | None) -> None:
-        if what == "ready":
+    def _handle(self, kind: str, worker: str, task: Task | None) -> None:
+        if kind == "ready":
             self._free[worker] = self.now
             self.scheduler.worker_ready(worker)
-        elif what == "start failed":
+        elif kind == "start failed":
             self.scheduler.start_failed(worker, "no start", self.now)
-        elif what in ("died", "preempted"):
-            self._lose(worker, what, charged=what == "died")
-        elif task is not None and what == "done":
+        elif kind in ("died", "preempted"):
+            self._lose(worker, kind, charged=kind == "died")
+        elif task is not None and kind == "done":
             self.scheduler.unit_done(worker, task.unit, self.now)
         elif task is not None:
-            self.scheduler.unit_failed(worker, task.unit, what, "storage" if what == "storage" else "compute", self.now)
+            self.scheduler.unit_failed(worker, task.unit, kind, "storage" if kind == "storage" else "compute", self.now)
 
     def _lose(self, worker: str, reason: str, *, charged: bool) -> None:
         del self._free[worker]
         self.scheduler.worker_lost(worker, reason, self.now, charged=charged)
 
-    def _at(self, when: float, what: str, worker: str, task: Task | None) -> None:
+    def _at(self, when: float, kind: str, worker: str, task: Task | None) -> None:
         self._count += 1
-        heapq.heappush(self._events, (when, self._count, what, worker, task))
+        heapq.heappush(self._events, (when, self._count, kind, worker, task))
 
     def _happens(self, chance: float) -> bool:
         happens = self.accidents < self.world.most_accidents and self.random.random() < chance
@@ -223,21 +223,21 @@ def _resume(output: str, units: int, rows: int) -> None:
     keys = {**job_keys(spec), "model": "digest"}
     model = {"digest": "digest", "feature_dim": 1, "n_classes": 1, "n_max": None, "prior": [1.0]}
     manifest = Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), plan)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     commit_manifest(output, manifest)
-    planned = time.perf_counter() - begun
+    planned = time.perf_counter() - started
     for count, unit in enumerate(plan, start=1):
         for url in (attributions_url(output, unit), videos_url(output, unit)):
             _touch(url)
         if count % 10_000 == 0:
             print(f"  {count} objects", file=sys.stderr)
-    begun = time.perf_counter()
-    found = read_manifest(output)
-    read = time.perf_counter() - begun
-    begun = time.perf_counter()
-    assert found is not None, "it was written above"
-    done = committed_units(output, found.units)
-    listed = time.perf_counter() - begun
+    started = time.perf_counter()
+    stored = read_manifest(output)
+    read = time.perf_counter() - started
+    started = time.perf_counter()
+    assert stored is not None, "it was written above"
+    done = committed_units(output, stored.units)
+    listed = time.perf_counter() - started
     assert len(done) == units, "all were written above"
     print(
         f"resume of {units} units: run.json written {planned:.1f} s, read {read:.1f} s; both folders listed and "

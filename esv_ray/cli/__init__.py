@@ -18,7 +18,7 @@ from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
 from esv_ray.cli.terminal import printable
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
-from esv_ray.signals import INTERRUPTED, tell_interrupted, was_interrupted
+from esv_ray.signals import INTERRUPTED, report_interrupted, was_interrupted
 
 INCOMPLETE, INVALID_REQUEST = 1, 2
 
@@ -65,7 +65,7 @@ def _exit_code(error: BaseException) -> int:
     """Print one line about what ended the command and return its exit code; raise unexpected errors again."""
     # An interrupt may surface as another error, for example from the middle of an import.
     if was_interrupted() or isinstance(error, click.Abort | KeyboardInterrupt):
-        tell_interrupted()
+        report_interrupted()
         return INTERRUPTED
     limit = _machine_limit(error)
     if limit is not None:

@@ -60,8 +60,8 @@ def show_summary(summary: Summary) -> None:
     sampled = summary.videos - summary.exact
     text = f"{summary.exact} sequences exact (efficiency gap at most {summary.worst_exact_gap:.0e}), {sampled} sampled"
     if sampled:
-        known = not math.isnan(summary.median_stderr)
-        stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if known else ""
+        has_stderr = not math.isnan(summary.median_stderr)
+        stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if has_stderr else ""
         text += f" (median efficiency gap {summary.median_sampled_gap:.1e}{stderr})"
     console.print(text, highlight=False)
 

@@ -18,12 +18,12 @@ from esv_ray.errors import SpecError
 if TYPE_CHECKING:
     from esv_ray.bench.measure import Ceilings, Measurement
     from esv_ray.bench.setting import Setting
-    from esv_ray.core.estimator import Kind
+    from esv_ray.estimator import Kind
 
 
 @dataclass(frozen=True)
 class SettingOptions:
-    """The model that is measured, and how."""
+    """The measured model, and the settings of the measurement."""
 
     feature_dim: int
     hidden: int
@@ -121,7 +121,7 @@ def bench(
 
     from esv_ray.bench.measure import ceilings, measure
     from esv_ray.bench.report import as_json, read_measurements
-    from esv_ray.core.estimator import Estimator
+    from esv_ray.estimator import Estimator
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SpecError("--device cuda: torch sees no NVIDIA device here; install a CUDA build of torch, or use cpu")
@@ -162,7 +162,7 @@ def _length_range(text: str) -> tuple[int, int]:
 
 def _show_mixed(shortest: int, longest: int, kind: Kind, m: int, iterations: int, setting: Setting) -> None:
     from esv_ray.bench.measure import measure_mixed
-    from esv_ray.core.estimator import Estimator
+    from esv_ray.estimator import Estimator
 
     videos = 16 * (longest - shortest + 1)
     loss = measure_mixed(shortest, longest, videos, Estimator(kind, m, iterations), setting)

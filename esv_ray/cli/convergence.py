@@ -18,7 +18,7 @@ from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.analysis.convergence import Point
-    from esv_ray.core.estimator import Kind
+    from esv_ray.estimator import Kind
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VideoOptions:
 
 video_options = option_group(
     VideoOptions,
-    "of",
+    "selection",
     click.option("--features", type=LOCATION, metavar="URL", required=True, help="Feature table."),
     click.option(
         "-n", "n", type=Count(2, 24), default=12, show_default=True, help="Number of frames, sampled uniformly."
@@ -113,7 +113,7 @@ grid_options = option_group(
     help="Directory for the table (convergence.parquet) and the figure (convergence.html).",
 )
 def convergence(
-    model: str, code: tuple[str, ...], of: VideoOptions, grid: GridOptions, threads: int, output: Path | None
+    model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int, output: Path | None
 ) -> None:
     """Compare sampled ESVs with exact ones, for each estimator (Fig. 8 of the paper).
 
@@ -139,14 +139,14 @@ def convergence(
 
     if output is not None:
         check_plotting()
-        _check_output(output, of.features)
-    points = _points(model, code, of, grid, threads)
+        _check_output(output, selection.features)
+    points = _points(model, code, selection, grid, threads)
     _show(points)
     if output is not None:
         _write(points, output)
 
 
-def _points(model: str, code: tuple[str, ...], of: VideoOptions, grid: GridOptions, threads: int) -> list[Point]:
+def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int) -> list[Point]:
     import torch
 
     from esv_ray.analysis.convergence import convergence, estimator_grid
@@ -156,16 +156,16 @@ def _points(model: str, code: tuple[str, ...], of: VideoOptions, grid: GridOptio
 
     torch.set_num_threads(threads)
     loaded = load_model(model, code=code)
-    videos, invalid = read_videos(of.features, loaded.n_classes, unlabelled=of.unlabelled)
+    videos, invalid = read_videos(selection.features, loaded.n_classes, unlabelled=selection.unlabelled)
     if invalid:
         click.echo(f"{invalid.total()} rows were left out ({reasons(invalid)})", err=True)
     return convergence(
         loaded,
         videos,
-        of.n,
+        selection.n,
         estimator_grid(grid.kinds, grid.ms, grid.iterations, grid.seed, "logit" if grid.logit else "probability"),
-        most=of.videos,
-        threshold=of.threshold,
+        most=selection.videos,
+        threshold=selection.threshold,
         memory_budget=spare_memory(loaded.device),
         report=lambda point: click.echo(f"{point.estimator} m = {point.m} x{point.iterations}", err=True),
     )
@@ -177,12 +177,12 @@ def _check_output(output: Path, features: str) -> None:
     Raises:
         SpecError: it cannot; the message says why.
     """
-    from esv_ray.storage import check_outside, check_way
+    from esv_ray.storage import check_no_broken_link, check_outside
 
     if "://" in str(output) or ":/" in str(output):
         raise SpecError(f"--output {output}: expected a directory of this machine")
     check_outside(features, str(output), ["convergence.parquet"])
-    check_way(str(output))
+    check_no_broken_link(str(output))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in ("convergence.parquet", "convergence.html", "convergence.png"):

@@ -40,7 +40,7 @@ def demo(context: click.Context, folder: str) -> None:
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec
 
-    begun = time.monotonic()
+    started = time.monotonic()
     home = Path(folder)
     _copy_data(home / "data")
     _train(home)
@@ -57,7 +57,7 @@ def demo(context: click.Context, folder: str) -> None:
         context.exit(result.exit_code)
     click.echo("3. Summary of the results")
     show_summary(summarize(result.output))
-    click.echo(f"\nFinished in {time.monotonic() - begun:.0f} s. Next steps:")
+    click.echo(f"\nFinished in {time.monotonic() - started:.0f} s. Next steps:")
     click.echo(f"  esv verify {shlex.quote(str(home / 'esv'))}    # check counts, ids and the efficiency of every row")
     click.echo(
         f"  esv attribute {shlex.quote(str(spec))} --output {shlex.quote(str(home / 'esv-8'))} --set frames=8"

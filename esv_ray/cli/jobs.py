@@ -130,8 +130,8 @@ def jobs(target: Target, as_json: bool) -> None:
     width = max((len(submission.id) for submission in submissions), default=0)
     for submission in submissions:
         started = submission.started
-        begun = "-" if started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(started))
-        click.echo(printable(f"{submission.id:{width}}  {submission.state:9}  {begun:16}  {submission.output}"))
+        start = "-" if started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(started))
+        click.echo(printable(f"{submission.id:{width}}  {submission.state:9}  {start:16}  {submission.output}"))
 
 
 def _submission_json(submission: Submission) -> dict[str, object]:
@@ -151,7 +151,7 @@ def target_flags(target: Target) -> str:
 
 @contextmanager
 def job_continues(submission: str, options: str) -> Iterator[None]:
-    """Say that the job continues when the user interrupts a command that follows it.
+    """Report that the job continues when the user interrupts a command that follows it.
 
     Args:
         submission: the job's id.

@@ -22,7 +22,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class JobArguments:
-    """The job that a command line asks for: a SPEC file and the options that set or override its keys."""
+    """The requested job: a SPEC file, and options that set or override its keys."""
 
     spec: str | None
     features: str | None
@@ -34,7 +34,7 @@ class JobArguments:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a job does with failed videos and with partitions."""
+    """Options for failed videos and partitions."""
 
     retry_failed: bool
     partitions: bool
@@ -57,7 +57,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a submitted job runs: a Ray cluster, or Kubernetes."""
+    """The target of a submitted job: a Ray cluster, or Kubernetes."""
 
     address: str | None
     kubernetes: bool
@@ -213,7 +213,7 @@ def location_overrides(spec: str | None, locations: Mapping[str, str | None], ov
 
 
 def read_job(job: JobArguments) -> JobSpec:
-    """Read and check the job that a command line asks for.
+    """Read and check the requested job.
 
     Raises:
         UsageError: neither a SPEC nor all three locations are given, by options or by ``--set``.

@@ -30,13 +30,12 @@ def show(forecast: Forecast) -> None:
     )
     if forecast.resumed:
         click.echo(
-            f"done: {len(forecast.units) - len(forecast.left)} units, "
-            f"{forecast.videos - forecast.videos_left:,} videos; left: {len(forecast.left)} units, "
-            f"{forecast.videos_left:,} videos"
+            f"done: {len(forecast.units) - len(forecast.pending)} units, {forecast.videos - forecast.videos_left:,} "
+            f"videos; left: {len(forecast.pending)} units, {forecast.videos_left:,} videos"
         )
     _show_lengths(forecast.lengths)
     _show_work(forecast)
-    if forecast.left:
+    if forecast.pending:
         _show_needs(forecast)
     elif forecast.videos:
         click.echo(f"nothing is left to do: the tables are in {forecast.spec.output}")
@@ -75,8 +74,8 @@ def _binned(lengths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
 def _show_work(forecast: Forecast) -> None:
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for column in ("n", "videos", "left", "estimator", "evaluations", "total", "ms", "based on"):
-        left = column in ("estimator", "based on")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        is_text = column in ("estimator", "based on")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     lengths = forecast.by_length
     shown = sorted(lengths, key=lambda length: length.work.videos * length.work.evaluations)[-_ROWS:]
     for length in sorted(shown, key=lambda length: length.work.n):
@@ -84,7 +83,7 @@ def _show_work(forecast: Forecast) -> None:
         table.add_row(
             str(work.n),
             f"{work.videos:,}",
-            f"{work.left:,}",
+            f"{work.pending:,}",
             work.kind if work.fits else "does not fit",
             _range(work.evaluations, work.evaluations_most) if work.fits else "-",
             f"{work.videos * work.evaluations:.3g}" if work.fits else "-",
@@ -97,8 +96,8 @@ def _show_work(forecast: Forecast) -> None:
 
 
 def _show_needs(forecast: Forecast) -> None:
-    left = _range(forecast.evaluations(left=True), forecast.evaluations(left=True, most=True))
-    click.echo(f"evaluations  {left} left of {_range(forecast.evaluations(), forecast.evaluations(most=True))}")
+    pending = _range(forecast.evaluations(pending=True), forecast.evaluations(pending=True, most=True))
+    click.echo(f"evaluations  {pending} left of {_range(forecast.evaluations(), forecast.evaluations(most=True))}")
     click.echo(f"read         {_bytes(forecast.read_bytes)}")
     size = forecast.output_size
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)

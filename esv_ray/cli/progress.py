@@ -112,17 +112,17 @@ def _job_text(now: JobProgress, noun: str = "") -> str:
 
 def _stages(now: JobProgress) -> str:
     """Return each stage's share of the units' time."""
-    whole = now.read_s + now.compute_s + now.commit_s
-    if whole <= 0:
+    total_s = now.read_s + now.compute_s + now.commit_s
+    if total_s <= 0:
         return ""
     shares = (("read", now.read_s), ("compute", now.compute_s), ("write", now.commit_s))
-    return " ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares) + ", "
+    return " ".join(f"{name} {seconds / total_s:.0%}" for name, seconds in shares) + ", "
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{remainder:02d}"
 
 
 def _train_text(now: TrainProgress) -> str:

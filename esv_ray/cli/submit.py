@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """How a job is submitted, and what the command does afterwards."""
+    """Options of a submission, and of what the command does afterwards."""
 
     overlay: str | None
     image: str | None
@@ -203,7 +203,7 @@ def _check_schedule(context: click.Context, parameter: click.Parameter, value: s
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What the Kubernetes objects of a job look like."""
+    """Options of a job's Kubernetes objects."""
 
     namespace: str | None
     overlay: str | None

@@ -72,7 +72,7 @@ class Count(click.IntRange):
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
-        return int(super().convert(int(_number(value, whole=True, param=param)), param, ctx))
+        return int(super().convert(int(_number(value, integer=True, param=param)), param, ctx))
 
     def _describe_range(self) -> str:
         """Return the range for the help page; nothing where it is that of 64 bits, or unbounded."""
@@ -87,10 +87,10 @@ class Real(click.FloatRange):
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
-        return float(super().convert(_number(value, whole=False, param=param), param, ctx))
+        return float(super().convert(_number(value, integer=False, param=param), param, ctx))
 
 
-def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -> float:
+def _number(value: str | float, *, integer: bool, param: click.Parameter | None) -> float:
     """Return the number that a text means in a spec; a default is a number already.
 
     Raises:
@@ -100,12 +100,11 @@ def _number(value: str | float, *, whole: bool, param: click.Parameter | None) -
         return value
     if not value.strip():
         raise SpecError(f"{_prefix(param)}expected a number, got {value!r}; a variable in it may be empty")
-    from esv_ray.spec_values import finite
-    from esv_ray.spec_values import whole as whole_number
+    from esv_ray.spec_values import finite, whole_number
     from esv_ray.spec_yaml import read_value
 
     try:
-        return (whole_number if whole else finite)(read_value(value))
+        return (whole_number if integer else finite)(read_value(value))
     except (SpecError, ValueError) as error:
         raise SpecError(f"{_prefix(param)}{error}") from None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
-from esv_ray.core.estimator import Estimator, Resolved, closed_form, longest_scale
+from esv_ray.core.recipe import closed_form, longest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
 from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values
+from esv_ray.estimator import Estimator, Resolved
 
 # Seconds to build a plan on one thread: products of the fits in float64, and the sorting of Algorithm 1. Within a
 # factor of two of measurements for n = 16 to 96, m = 1024, 4 iterations (adjusted 1.2 to 7 s, Algorithm 1 0.1 to

@@ -10,38 +10,17 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import (
-    MIN_ITERATIONS_TO_STOP,
-    MIN_ROWS_FOR_ERRORS,
-    Estimator,
-    Resolved,
-    closed_form,
-    complete,
-    resolve,
-    subsequence_counts,
-)
+from esv_ray.core.budget import Budget
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.lattices.lattice import MAX_FULL
-from esv_ray.core.memory import (
-    Sizes,
-    adjusted_bytes,
-    default_batch,
-    exact_bytes,
-    format_bytes,
-    index_bytes,
-    largest_fitting,
-    logit_bytes,
-    longest_exact,
-    sampled_bytes,
-)
+from esv_ray.core.memory import Sizes, default_batch
 from esv_ray.core.plan import BuildPlan, Plan, build_plan, clear_plans, plan_for
+from esv_ray.core.recipe import MIN_ITERATIONS_TO_STOP, MIN_ROWS_FOR_ERRORS
 from esv_ray.core.transfer import is_out_of_memory, to_device
 from esv_ray.core.workspace import Workspace, default_working_set
-from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator
 
 _PLANS_BYTES = 512 * 2**20  # of a process
-_MAX_LENGTH = 2**24  # elements, upper end of the search for the longest sequence that fits
 
 
 class DeviceMemory:
@@ -101,52 +80,15 @@ class Engine:
         model.empty_value(estimator.output)
         self.model = model
         self.estimator = estimator
-        self.memory_budget = memory_budget
         # Looked up once: the properties search the module on every access.
         self._device, self._dtype = model.device, model.dtype
-        self._sizes = Sizes.of(model)
         self._batch = batch
         self._build = build
         if memory is None:
             working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
-
-    def kind(self, n: int) -> Resolved:
-        """Return the kind that the estimator resolves to; `auto` is exact only if that fits."""
-        n_max = self.model.n_max
-        kind = resolve(self.estimator, n, n_max)
-        if kind == "exact" and not complete(self.estimator, n, n_max) and not self._fits(n, "exact"):
-            return "adjusted"
-        return kind
-
-    def check(self, n: int) -> None:
-        """Refuse lengths that do not fit in memory, before any work.
-
-        Raises:
-            SpecError: names n, the memory needed, the largest n that fits, and what to use instead.
-        """
-        kind = self.kind(n)
-        if self._fits(n, kind):
-            return
-        needed = f"{format_bytes(self._needs(n, kind))} of memory"
-        budget = f"but only {format_bytes(self.memory_budget)} is available"
-        if kind == "exact":
-            # Sampling with an m that covers every subsequence is exact, too.
-            instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
-            count, longest = f"2^{n} - 1", self._longest_exact(n)
-            if closed_form(self.estimator) and self.model.n_max is not None:
-                count = f"{sum(subsequence_counts(n, self.model.n_max)):.3g}"
-            raise SpecError(
-                f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {budget}; the "
-                f"largest n that fits is {min(longest, n)}: sample frames, or use {instead}"
-            )
-        longest = largest_fitting(lambda n: self._needs(n, kind), self.memory_budget, _MAX_LENGTH)
-        raise SpecError(
-            f"sampling subsequences of n = {n} elements with m = {self.estimator.m} and {self.estimator.iterations} "
-            f"iteration(s) takes {needed}, {budget}; the largest n that fits is {min(longest, n)}: sample frames, or "
-            "use a smaller m"
-        )
+        self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set)
 
     def batch(self, n: int, plan: Plan) -> int:
         """Return how many videos of n elements are computed together."""
@@ -161,25 +103,19 @@ class Engine:
             largest: subsequences of the plan's largest scale.
             terms: coefficients of its surrogate (`Plan.terms`).
         """
-        preferred = self._batch or default_batch(largest, self._device, terms)
-        kind = self.kind(n)
-        return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.memory_budget, preferred))
-
-    def needed_bytes(self, n: int, batch: int) -> int:
-        """Return the memory that a batch of videos of n elements takes, its plan included."""
-        return self._needs(n, self.kind(n), batch)
+        return self.budget.largest_batch(n, self._batch or default_batch(largest, self._device, terms))
 
     def plan(self, n: int) -> Plan:
         """Return the plan for n elements on the model's device."""
         return plan_for(
-            replace(self.estimator, kind=self.kind(n)),
+            replace(self.estimator, kind=self.budget.kind(n)),
             n,
             n_max=self.model.n_max,
             dtype=self._dtype,
             device=self._device,
-            stored=self._stored(n),
+            stored=self.budget.stored(n),
             build=self._build,
-            cache_bytes=min(_PLANS_BYTES, self.memory_budget // 4),
+            cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
         )
 
     def attributions(
@@ -203,7 +139,7 @@ class Engine:
             took more iterations, which come after the others.
 
         Raises:
-            SpecError: a length does not fit the budget (`check`).
+            SpecError: a length does not fit the budget (`Budget.check`).
         """
         if self.estimator.tolerance is None:
             yield from self._attributions(lengths, video_ids, features)
@@ -225,7 +161,7 @@ class Engine:
                 evaluations[n] = spent[n] + result.evaluations
                 classes = _predicted(result.scores) if chosen is None else chosen(indices, result.scores)
                 met = self._meets_tolerance(result, classes)
-                last = later == iterations or result.exact or not after._fits(n, after.kind(n))
+                last = later == iterations or result.exact or not after.budget.fits(n)
                 rows = torch.arange(len(indices)) if last else met.nonzero()[:, 0]
                 if len(rows):
                     finished = replace(result, met=met, evaluations=evaluations[n])
@@ -239,7 +175,7 @@ class Engine:
         return Engine(
             self.model,
             replace(self.estimator, iterations=iterations, tolerance=None),
-            memory_budget=self.memory_budget,
+            memory_budget=self.budget.n_bytes,
             batch=self._batch,
             build=self._build,
             memory=self._memory,
@@ -261,7 +197,7 @@ class Engine:
         for index, n in enumerate(lengths):
             by_length.setdefault(n, []).append(index)
         for n in by_length:
-            self.check(n)
+            self.budget.check(n)
         for n, members in sorted(by_length.items()):
             plan, start = self.plan(n), 0
             while start < len(members):
@@ -302,37 +238,6 @@ class Engine:
             relabelling=relabelling,
             workspace=self._memory.workspace,
         )
-
-    def _needs(self, n: int, kind: str, batch: int = 1) -> int:
-        """Return the bytes that a batch takes with an estimator of a kind."""
-        model, estimator, chunk = self._sizes, self.estimator, self._memory.workspace.working_set
-        rows = estimator.m * estimator.iterations
-        if closed_form(estimator):
-            return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
-        if kind == "adjusted":
-            return adjusted_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
-        if kind == "algorithm1":
-            m, iterations = estimator.m, estimator.iterations
-            return sampled_bytes(model, n, m=m, iterations=iterations, batch=batch, working_set=chunk)
-        n = min(n, 64)  # beyond any memory already; larger numbers only take time
-        return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self._stored(n))
-
-    def _stored(self, n: int) -> bool:
-        """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
-        if n > MAX_FULL or 4 * index_bytes(n, self._sizes.n_max) > self.memory_budget:
-            return False
-        chunk = self._memory.workspace.working_set
-        return exact_bytes(self._sizes, n, batch=1, working_set=chunk, stored=True) <= self.memory_budget
-
-    def _fits(self, n: int, kind: str) -> bool:
-        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator)
-        return feasible and self._needs(n, kind) <= self.memory_budget
-
-    def _longest_exact(self, n: int) -> int:
-        """Return the largest number of elements, at most about n, whose exact ESVs fit."""
-        if closed_form(self.estimator):
-            return largest_fitting(lambda n: self._needs(n, "exact"), self.memory_budget, n)
-        return longest_exact(self._sizes, self.memory_budget, working_set=self._memory.workspace.working_set)
 
 
 def _predicted(scores: Tensor) -> Tensor:

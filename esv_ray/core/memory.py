@@ -8,9 +8,9 @@ from math import comb, inf, log
 
 import torch
 
-from esv_ray.core.estimator import longest_scale, widest_scale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
+from esv_ray.core.recipe import longest_scale, widest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
 from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
 
@@ -147,7 +147,7 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
     # To enumerate them: positions, order and memberships of one scale.
     making = max(size * (14 * s + 3 * n + 40) for s, size in enumerate(counts, start=1))
     operators = 0
-    sampled = [size for size, whole in zip(counts, totals, strict=True) if size < whole]
+    sampled = [size for size, total in zip(counts, totals, strict=True) if size < total]
     if sampled:
         few = n <= _MAX_COUNTED
         features = sum(of_logits(n, rows or 0).features.counts()) if few else n + 1

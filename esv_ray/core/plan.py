@@ -19,14 +19,15 @@ from torch import Tensor
 
 from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import Estimator, Output, Recipe, recipe_for
 from esv_ray.core.exact.plan import LatticePlan, lattice_plan
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key
 from esv_ray.core.lattices.lattice import full_lattice
 from esv_ray.core.lattices.sampling import sampled_lattice
 from esv_ray.core.logit.plan import LogitPlan, build_logit
+from esv_ray.core.recipe import Recipe, recipe_for
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Estimator, Output
 
 _CACHE_BYTES = 512 * 2**20
 

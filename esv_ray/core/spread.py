@@ -49,12 +49,12 @@ class Spread:
         scale = scale[:, None]  # (B, 1, K)
         if self.floor:
             variance += (self.floor * esv.abs().mean(dim=1, keepdim=True) / scale).square()
-        found = variance.sqrt_().mul_(scale)
+        stderr = variance.sqrt_().mul_(scale)
         if self.bound == inf:
-            return found
-        bound = found.new_tensor(self.bound) if mix is None else self.bound * mix.abs().sum(dim=0)
+            return stderr
+        bound = stderr.new_tensor(self.bound) if mix is None else self.bound * mix.abs().sum(dim=0)
         # This form maps NaN to the bound: an error that overflowed exceeds any probability.
-        return torch.where(found <= bound, found, bound)
+        return torch.where(stderr <= bound, stderr, bound)
 
     def take(self, videos: Tensor) -> Spread:
         """Return the error model of some of the videos."""

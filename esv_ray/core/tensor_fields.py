@@ -41,7 +41,7 @@ def by_number(tensors: Mapping[str, Tensor]) -> list[tuple[int, dict[str, Tensor
     """Group tensors by the number before the first point of their names, ascending; skip names without one."""
     groups: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        number, point, rest = name.partition(".")
+        number, point, own_name = name.partition(".")
         if point:
-            groups.setdefault(int(number), {})[rest] = tensor
+            groups.setdefault(int(number), {})[own_name] = tensor
     return sorted(groups.items())

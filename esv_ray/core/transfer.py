@@ -33,10 +33,10 @@ def _start_copy(result: Attribution) -> tuple[Attribution, torch.cuda.Event | No
 
     stderr = None if result.stderr is None else copy(result.stderr)
     esv, scores, gaps = copy(result.esv), copy(result.scores), copy(result.gaps)
-    here = replace(result, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
+    in_host_memory = replace(result, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
-    return here, event
+    return in_host_memory, event
 
 
 def _wait(indices: list[int], result: Attribution, event: torch.cuda.Event | None) -> tuple[list[int], Attribution]:

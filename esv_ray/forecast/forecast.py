@@ -1,4 +1,4 @@
-"""Estimate what a job will take, before it runs: work, bytes, memory and time, and whether it can run at all."""
+"""Estimate the work, bytes, memory and time of a job before it runs, and check that it can run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def forecast(
     read_lengths: bool = False,
     check_ids: bool = False,
 ) -> Forecast:
-    """Estimate what a job will take.
+    """Estimate the work, bytes, memory and time of a job.
 
     Writes nothing but a probe object, which shows whether the output is create-only, and removes it.
 
@@ -64,33 +64,35 @@ def forecast(
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files) if checked.footers is None else checked.footers
-    left = _units_left(spec.output, manifest.units)
-    workers = _actors(spec, len(left))
+    pending = _units_left(spec.output, manifest.units)
+    workers = _actors(spec, len(pending))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
-    lengths = lengths_from_rows(manifest.files, footers, left, budget) if read_lengths else None
-    lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, left)
+    lengths = lengths_from_rows(manifest.files, footers, pending, budget) if read_lengths else None
+    lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, pending)
     work, skipped = work_by_length(spec, model, lengths)
-    create_only = storage.creates_only(spec.output) if left else None  # refuses an unwritable output before measuring
-    timings = timings or measure_here(spec, model, all_stages([length for length in work if length.left]))
-    estimates = _length_estimates(work, len(left), timings, model)
+    create_only = (
+        storage.creates_only(spec.output) if pending else None
+    )  # refuses an unwritable output before measuring
+    timings = timings or measure_here(spec, model, all_stages([length for length in work if length.pending]))
+    estimates = _length_estimates(work, len(pending), timings, model)
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
-    size = output_size(work, left, class_counts(spec, model.n_classes, labelled), model.n_classes)
+    size = output_size(work, pending, class_counts(spec, model.n_classes, labelled), model.n_classes)
     return Forecast(
         spec=spec,
         resumed=checked.planned,
         row_groups=tuple(row_groups),
         files=len(manifest.files),
         units=manifest.units,
-        left=left,
+        pending=pending,
         lengths=lengths,
         feature_dim=model.feature_dim,
         labelled=labelled,
         skipped=skipped,
         by_length=estimates,
         output_size=size,
-        reading_bytes=reading_bytes(row_groups, left),
+        reading_bytes=reading_bytes(row_groups, pending),
         actors=workers,
-        time=_time(spec, estimates, workers, left, row_groups, size),
+        time=_time(spec, estimates, workers, pending, row_groups, size),
         create_only=create_only,
         repeated_ids=repeated_ids(manifest.files, budget) if check_ids else None,
         timings=timings,
@@ -114,13 +116,13 @@ def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSp
 def _actors(spec: JobSpec, units: int) -> Actors:
     node, requested = this_machine(), spec.cluster.actors
     shape = shape_of(spec.cluster, spec.compute.threads, [node])
-    here = runs_here(spec)
+    local = runs_here(spec)
     most = max(1, capacity([node], shape))
-    count = 1 if here else most if requested == "auto" else requested
+    count = 1 if local else most if requested == "auto" else requested
     working = max(1, min(count, units))
     concurrent = working if spec.cluster.address is not None else min(working, most)
     device = shape.device if node["GPU"] else "cpu"  # the model is measured on this machine
-    return Actors(count, working, concurrent, device, shape.cpus, not here)
+    return Actors(count, working, concurrent, device, shape.cpus, not local)
 
 
 def _length_estimates(
@@ -128,8 +130,8 @@ def _length_estimates(
 ) -> tuple[LengthEstimate, ...]:
     video_time, estimates = time_per_video(timings, model), []
     for length in work:
-        videos = length.left / max(1, units)  # of this length in a unit, on average
-        stages = enumerate(length.stages) if length.left else ()
+        videos = length.pending / max(1, units)  # of this length in a unit, on average
+        stages = enumerate(length.stages) if length.pending else ()
         times = [video_time(stage, length.mean_batch(index, videos)) for index, stage in stages]
         seconds = [stage_s for stage_s, _ in times]
         basis = times[0][1] if times else ""
@@ -141,19 +143,19 @@ def _time(
     spec: JobSpec,
     by_length: Sequence[LengthEstimate],
     actors: Actors,
-    left: Sequence[Unit],
+    pending: Sequence[Unit],
     row_groups: Sequence[RowGroup],
     size: OutputSize,
 ) -> TimeEstimate:
-    if not left:
+    if not pending:
         return TimeEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    compute_s = sum(length.video_s * length.work.left for length in by_length)
-    most_s = sum(length.video_most_s * length.work.left for length in by_length)
-    plans_s = sum(stage.plan_s for length in by_length if length.work.left for stage in length.work.stages[:1])
-    read_s = read_seconds(unread(row_groups, left), spec.features)
+    compute_s = sum(length.video_s * length.work.pending for length in by_length)
+    most_s = sum(length.video_most_s * length.work.pending for length in by_length)
+    plans_s = sum(stage.plan_s for length in by_length if length.work.pending for stage in length.work.stages[:1])
+    read_s = read_seconds(unread(row_groups, pending), spec.features)
     write_s, start_s = write_seconds(size, spec.output), _START_S if actors.starts_ray else 0.0
     # In the last round only some actors have a unit. Reading and writing overlap with compute.
-    share = ceil(len(left) / actors.concurrent) / len(left)
+    share = ceil(len(pending) / actors.concurrent) / len(pending)
     seconds, seconds_most = (
         start_s + plans_s + max(compute, read_s + write_s) * share for compute in (compute_s, most_s)
     )

@@ -82,17 +82,17 @@ def row_groups_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[F
     return row_groups
 
 
-def unread(row_groups: Sequence[RowGroup], left: Sequence[Unit]) -> list[RowGroup]:
+def unread(row_groups: Sequence[RowGroup], pending: Sequence[Unit]) -> list[RowGroup]:
     """Return the row groups that hold a unit not yet committed: they are read whole."""
-    places = {(unit.file.url, unit.row_group) for unit in left}
+    places = {(unit.file.url, unit.row_group) for unit in pending}
     return [group for group in row_groups if (group.file, group.index) in places]
 
 
-def reading_bytes(row_groups: Sequence[RowGroup], left: Sequence[Unit]) -> int:
+def reading_bytes(row_groups: Sequence[RowGroup], pending: Sequence[Unit]) -> int:
     """Return the most memory that reading takes: the largest row group as fetched, and two of its units decoded."""
     by_place = {(group.file, group.index): group for group in row_groups}
     most = 0
-    for unit in left:
+    for unit in pending:
         group = by_place[unit.file.url, unit.row_group]
         fetched = 0 if storage.is_local(storage.open_location(unit.file.url)[0]) else group.compressed
         most = max(most, fetched + 2 * (group.decoding - group.compressed) * unit.rows // max(1, group.rows))
@@ -116,27 +116,27 @@ def class_counts(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, in
 
 
 def output_size(
-    work: Sequence[LengthWork], left: Sequence[Unit], classes: tuple[int, int], n_classes: int
+    work: Sequence[LengthWork], pending: Sequence[Unit], classes: tuple[int, int], n_classes: int
 ) -> OutputSize:
     """Estimate what is written for the units that are left.
 
     Args:
         work: by length.
-        left: units not yet committed.
+        pending: units not yet committed.
         classes: kept per video, least and most (`class_counts`).
         n_classes: C.
     """
     attributed = [length for length in work if length.stages]
     row_counts, byte_counts = [], []
     for kept in classes:
-        rows = Counter({length.n: length.left * length.n * kept for length in attributed})
+        rows = Counter({length.n: length.pending * length.n * kept for length in attributed})
         size = sum(rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind]) for length in attributed)
-        size += sum(length.left for length in attributed) * (_ID + _VIDEO + _SCORE * n_classes)
+        size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * n_classes)
         row_counts.append(rows.total())
-        byte_counts.append(size + len(left) * (_FILE + _VIDEOS_FILE))
+        byte_counts.append(size + len(pending) * (_FILE + _VIDEOS_FILE))
     return OutputSize(
-        files=2 * len(left),
-        video_rows=sum(length.left for length in work),
+        files=2 * len(pending),
+        video_rows=sum(length.pending for length in work),
         attribution_rows_least=row_counts[0],
         attribution_rows_most=row_counts[1],
         bytes_least=int((1 - ERROR) * byte_counts[0]),

@@ -37,13 +37,13 @@ class Lengths:
         source: `row groups`: every video counts with the mean length of its row group, since footers do not store
             lengths of single videos; `rows`: with its own length.
         videos: number of videos by their frames T.
-        left: likewise, of those not yet committed.
+        pending: likewise, of those not yet committed.
         frameless: number of videos without any frame, which are in neither.
     """
 
     source: LengthsFrom
     videos: Counter[int] = field(default_factory=Counter)
-    left: Counter[int] = field(default_factory=Counter)
+    pending: Counter[int] = field(default_factory=Counter)
     frameless: int = 0
 
 
@@ -63,7 +63,7 @@ class RepeatedIds:
 
 
 def lengths_from_footers(
-    files: Sequence[InputFile], footers: Sequence[Footer], feature_dim: int, left: Sequence[Unit]
+    files: Sequence[InputFile], footers: Sequence[Footer], feature_dim: int, pending: Sequence[Unit]
 ) -> Lengths:
     """Return the mean lengths of row groups, weighted by their rows.
 
@@ -71,17 +71,17 @@ def lengths_from_footers(
         files: of the feature table.
         footers: of the files.
         feature_dim: D.
-        left: units not yet committed.
+        pending: units not yet committed.
     """
-    lengths, rows_left = Lengths("row groups"), Counter[tuple[str, int]]()
-    for unit in left:
-        rows_left[unit.file.url, unit.row_group] += unit.rows
+    lengths, pending_rows = Lengths("row groups"), Counter[tuple[str, int]]()
+    for unit in pending:
+        pending_rows[unit.file.url, unit.row_group] += unit.rows
     for file, footer in zip(files, footers, strict=True):
         for index, group in enumerate(footer.groups):
             if group.rows:
                 mean = max(1, round(group.values / feature_dim / group.rows))
                 lengths.videos[mean] += group.rows
-                lengths.left[mean] += rows_left[file.url, index]
+                lengths.pending[mean] += pending_rows[file.url, index]
     return lengths
 
 
@@ -93,7 +93,7 @@ def lengths_from_rows(
     Args:
         files: of the feature table.
         footers: of the files.
-        left: units not yet committed.
+        pending: units not yet committed.
         budget: bytes that decoding a row group may take; videos of a row group that could take more count as frameless.
 
     Raises:
@@ -102,18 +102,18 @@ def lengths_from_rows(
     units: dict[tuple[str, int], list[Unit]] = {}
     for unit in left:
         units.setdefault((unit.file.url, unit.row_group), []).append(unit)
-    videos, videos_left, frameless = Counter[int](), Counter[int](), 0
+    videos, pending_videos, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
         with closing(open_file(file)) as opened:
             for index, group in enumerate(footer.groups):
                 lengths = _row_group_lengths(opened, index, group.rows, budget)
-                pending = np.zeros(len(lengths), dtype=bool)
+                mask = np.zeros(len(lengths), dtype=bool)
                 for unit in units.get((file.url, index), []):
-                    pending[unit.start : unit.stop] = True
+                    mask[unit.start : unit.stop] = True
                 videos.update(lengths[lengths > 0].tolist())
-                videos_left.update(lengths[pending & (lengths > 0)].tolist())
+                pending_videos.update(lengths[mask & (lengths > 0)].tolist())
                 frameless += int((lengths == 0).sum())
-    return Lengths("rows", videos, videos_left, frameless)
+    return Lengths("rows", videos, pending_videos, frameless)
 
 
 def _row_group_lengths(opened: OpenedFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
@@ -174,8 +174,8 @@ def _file_ids(file: InputFile, number: int, budget: int) -> list[pa.Table]:
         for row_group in range(len(opened.footer.groups)):
             column = read_group_ids(opened, row_group, budget)
             if column is None:
-                where = f"{file.url}, row group {row_group}"
-                raise DataError(f"{where}: its ids take more than {budget} bytes; raise compute.memory_budget")
+                location = f"{file.url}, row group {row_group}"
+                raise DataError(f"{location}: its ids take more than {budget} bytes; raise compute.memory_budget")
             ids = column.ids.combine_chunks().drop_null()
             ids = ids.filter(pc.greater(pc.binary_length(ids), 0))  # a row without an id fails; it repeats no other
             tables.append(pa.table({"id": ids, "file": pa.array(np.full(len(ids), number, dtype=np.int32))}))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import comb
 from time import perf_counter
 
 import torch
 
-from esv_ray.attribution.workplace import job_engine, job_estimator
+from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator
 from esv_ray.forecast.throughput import Timing, Timings
 from esv_ray.spec import JobSpec
 
@@ -52,7 +52,7 @@ def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) ->
         model: on its device, in its dtype.
         plans: costs of the job's plans.
     """
-    with _torch_settings(spec):
+    with torch_settings(spec.compute.threads, spec.compute.matmul):
         clock = _Clock(perf_counter() + MOST_S)
         if plans:
             _first_rate(spec, model, min(plans, key=lambda plan: plan.evaluations), clock)
@@ -60,18 +60,6 @@ def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) ->
             _measure(spec, model, plan, clock)
     source = f"measured here in {MOST_S - clock.left_s:.1f} s on random features" if plans else "nothing to measure"
     return Timings(tuple(clock.measured), source, model.device.type, spec.compute.threads, spec.compute.matmul)
-
-
-@contextmanager
-def _torch_settings(spec: JobSpec) -> Iterator[None]:
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(spec.compute.threads)
-    torch.set_float32_matmul_precision(spec.compute.matmul)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
 
 
 def _selection(plans: Sequence[PlanCost]) -> list[PlanCost]:
@@ -90,7 +78,7 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     A module may take a second per evaluation, so the first measurement has few of them. Its seconds serve for nothing
     else: they include the start of torch's libraries and the fixed cost of a call.
     """
-    engine = _engine(spec, model, replace(job_estimator(spec), kind="exact", tolerance=None))
+    engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
     for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
         evaluations = plan_cost(engine.estimator, "exact", n, model.n_max).evaluations
         cold_s = _seconds(engine, n, 1)
@@ -100,9 +88,9 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
 
 
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
-    estimator = replace(job_estimator(spec), kind=plan.kind, tolerance=None)
-    for candidate, how in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
-        engine = _engine(spec, model, how)
+    estimator = replace(spec.estimator.request(), kind=plan.kind, tolerance=None)
+    for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
+        engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
         video_s = candidate.evaluations * clock.rate
         batch = max(1, min(batch, int(_BATCH_S / video_s)))
@@ -110,7 +98,7 @@ def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) ->
         if candidate.plan_s + 2.5 * batch * video_s > _SHARE * clock.left_s:
             continue
         try:
-            engine.check(candidate.n)
+            engine.budget.check(candidate.n)
         except SpecError:
             continue
         _measure_batches(engine, candidate, batch, clock)
@@ -150,10 +138,10 @@ def _smaller(plan: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[P
     if plan.kind == "exact":
         while n > 1 and (comb(min(n, 64), min(n, 64) // 2) * 4 > _FEW_SUBSEQUENCES):
             n -= 1
-        how = replace(estimator, kind="exact")
+        candidate_estimator = replace(estimator, kind="exact")
     else:
-        how = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return plan_cost(how, plan.kind, n, n_max), how
+        candidate_estimator = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
+    return plan_cost(candidate_estimator, plan.kind, n, n_max), candidate_estimator
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
@@ -164,9 +152,9 @@ def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
 def _seconds(engine: Engine, n: int, batch: int) -> float:
     features = torch.randn((batch, n, engine.model.feature_dim), generator=torch.Generator().manual_seed(n))
     ids = [f"video {index}" for index in range(batch)]
-    begun = perf_counter()
+    started = perf_counter()
     for _ in engine.attributions([n] * batch, ids, lambda rows: features[: len(rows)]):
         pass
     if engine.model.device.type == "cuda":
         torch.cuda.synchronize(engine.model.device)
-    return perf_counter() - begun
+    return perf_counter() - started

@@ -1,4 +1,4 @@
-"""What a forecast consists of."""
+"""The parts of a forecast."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class TimeEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What a job will take.
+    """The estimated work, memory, bytes and time of a job.
 
     Attributes:
         spec: the job, with its memory budget.
         resumed: whether the output holds a plan of this job already.
         row_groups: of the feature table.
         files: number of files of the feature table.
-        units, left: all units, and those not yet committed.
+        units, pending: all units, and those not yet committed.
         lengths: frames of the videos.
         feature_dim: D.
         labelled: whether there are labels.
@@ -88,10 +88,10 @@ class Forecast:
         by_length: the work, by ascending length.
         output_size: bytes and rows to write for the units that are left.
         reading_bytes: memory for reading, per actor.
-        actors: that do the work.
-        time: it takes.
-        create_only: whether the output refuses a second creation of an object; None if nothing is left to write.
-        repeated_ids: None if they were not looked for.
+        actors: actors of the job.
+        time: estimated duration.
+        create_only: whether the store of the output has create-only writes; None if nothing is left to write.
+        repeated_ids: None if they were not checked.
         timings: measurements that the time is based on.
         scaled: whether the timings are of a model of other sizes.
     """
@@ -101,7 +101,7 @@ class Forecast:
     row_groups: tuple[RowGroup, ...]
     files: int
     units: tuple[Unit, ...]
-    left: tuple[Unit, ...]
+    pending: tuple[Unit, ...]
     lengths: Lengths
     feature_dim: int
     labelled: bool
@@ -131,7 +131,7 @@ class Forecast:
     @property
     def videos_left(self) -> int:
         """Number of videos not yet committed."""
-        return sum(unit.rows for unit in self.left)
+        return sum(unit.rows for unit in self.pending)
 
     @property
     def table_bytes(self) -> int:
@@ -141,7 +141,7 @@ class Forecast:
     @property
     def read_bytes(self) -> int:
         """Bytes to read for the units that are left."""
-        return sum(group.compressed for group in unread(self.row_groups, self.left))
+        return sum(group.compressed for group in unread(self.row_groups, self.pending))
 
     @property
     def batch_bytes(self) -> int:
@@ -158,15 +158,15 @@ class Forecast:
         """Whether the number of evaluations is known exactly; else it is the expected number."""
         return all(stage.counted for length in self.by_length for stage in length.work.stages)
 
-    def evaluations(self, *, most: bool = False, left: bool = False) -> int:
+    def evaluations(self, *, most: bool = False, pending: bool = False) -> int:
         """Return the number of head evaluations.
 
         Args:
             most: if no video meets its tolerance.
-            left: of the videos not yet committed; else of all videos.
+            pending: of the videos not yet committed; else of all videos.
         """
         return sum(
-            (length.work.left if left else length.work.videos)
+            (length.work.pending if pending else length.work.videos)
             * (length.work.evaluations_most if most else length.work.evaluations)
             for length in self.by_length
         )

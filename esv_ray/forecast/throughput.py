@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import exp, log
 
 from esv_ray.core.cost import PlanCost
-from esv_ray.core.estimator import Resolved
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Resolved
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
         )
     scaled = has_other_sizes(timings, model)
 
-    def work(of: ModelSize | None, n: int, evaluations: float) -> float:
-        return of.flops(n, evaluations) if scaled and of is not None else float(evaluations)
+    def work(size: ModelSize | None, n: int, evaluations: float) -> float:
+        return size.flops(n, evaluations) if scaled and size is not None else float(evaluations)
 
     def estimate(plan: PlanCost, batch: float) -> tuple[float, str]:
         # Of two measurements with as many evaluations, the one of the nearer length comes first.
@@ -113,10 +113,10 @@ def _of_kind(timings: Timings, plan: PlanCost) -> list[Timing]:
     """
     same = [timing for timing in timings.measured if timing.kind == plan.kind]
     if not same:
-        known = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
+        kinds = ", ".join(sorted({timing.kind for timing in timings.measured})) or "none"
         raise SpecError(
             f"{timings.source}: expected measurements of the estimator {plan.kind}, which is used at n = {plan.n}, "
-            f"got {known}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
+            f"got {kinds}; run esv bench --estimator {plan.kind} -n {plan.n}, or leave --bench out"
         )
     return same
 

@@ -1,4 +1,4 @@
-"""Warnings of a forecast: what should be known before the job runs."""
+"""Warnings of a forecast."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def warnings(forecast: Forecast) -> list[str]:
 def _about_work(forecast: Forecast) -> Iterator[str]:
     unfit = [length.work for length in forecast.by_length if not length.work.fits]
     if unfit:
-        lost = sum(work.videos for work in unfit)
+        failing = sum(work.videos for work in unfit)
         lengths = ", ".join(str(work.n) for work in unfit[:_LISTED]) + (", ..." if len(unfit) > _LISTED else "")
         share = forecast.spec.max_failed
-        many = lost > share * forecast.videos
+        many = failing > share * forecast.videos
         end = f"; more than max_failed = {share:g}, so the exit code would be 1" if many else ""
-        yield f"{lost} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
+        yield f"{failing} videos of n = {lengths} would fail: {unfit[0].unfit_reason}{end}"
     if forecast.skipped:
         yield f"{forecast.skipped} videos are too short for some requested lengths and are skipped there (short: skip)"
     if not forecast.evaluations_counted:
@@ -84,15 +84,15 @@ def _about_actors(forecast: Forecast) -> Iterator[str]:
             f"cluster.actors is auto: the estimate assumes {actors.requested} actors, as on this machine, for the "
             f"cluster at {cluster.address}; give --actors N"
         )
-    if forecast.left and actors.working < actors.requested:
+    if forecast.pending and actors.working < actors.requested:
         idle = actors.requested - actors.working
-        yield f"only {len(forecast.left)} units are left: {idle} of {actors.requested} actors would be idle"
+        yield f"only {len(forecast.pending)} units are left: {idle} of {actors.requested} actors would be idle"
     if actors.concurrent < actors.working:
         yield (
             f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "
             f"is for {actors.concurrent}"
         )
-    if cluster.address is None and actors.device == "cpu" and forecast.left:
+    if cluster.address is None and actors.device == "cpu" and forecast.pending:
         spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
         if needed > spare:
             free = format_bytes(spare)

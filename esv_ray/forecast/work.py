@@ -11,9 +11,10 @@ from esv_ray.attribution.plan_cache import is_cached
 from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Resolved, recipe_for
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Resolved
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -27,7 +28,7 @@ class LengthWork:
     Attributes:
         n: elements.
         videos: that are attributed at this length.
-        left: of them, those not yet committed.
+        pending: of them, those not yet committed.
         stages: costs of a video's plans, one after the other until a tolerance is met; one without a tolerance.
         unfit_reason: why the length does not fit in memory, so that its videos fail; None if it fits.
         memory: bytes of a batch, including its plan.
@@ -36,7 +37,7 @@ class LengthWork:
 
     n: int
     videos: int
-    left: int
+    pending: int
     stages: tuple[PlanCost, ...]
     unfit_reason: str | None
     memory: int
@@ -83,15 +84,15 @@ def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[
     Raises:
         SpecError: logits are asked for, and the model has none.
     """
-    videos_at, left_at, skipped = Counter[int](), Counter[int](), 0
+    videos_at, pending_at, skipped = Counter[int](), Counter[int](), 0
     for frames, videos in lengths.videos.items():
         requested = requested_lengths(spec, frames)
         skipped += videos * (spec.frames != "all" and spec.short == "skip" and len(requested) < len(spec.frames))
         for n in requested:
             videos_at[n] += videos
-            left_at[n] += lengths.left[frames]
+            pending_at[n] += lengths.pending[frames]
     engines = _engines(spec, model)
-    return [_length_work(spec, engines, n, videos_at[n], left_at[n]) for n in sorted(videos_at)], skipped
+    return [_length_work(spec, engines, n, videos_at[n], pending_at[n]) for n in sorted(videos_at)], skipped
 
 
 def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:
@@ -108,24 +109,24 @@ def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:
     return engine
 
 
-def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, left: int) -> LengthWork:
+def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, pending: int) -> LengthWork:
     estimator = spec.estimator
     try:
-        engines(estimator.iterations).check(n)
+        engines(estimator.iterations).budget.check(n)
     except SpecError as error:
-        return LengthWork(n, videos, left, (), str(error), 0, ())
+        return LengthWork(n, videos, pending, (), str(error), 0, ())
     stages, batch_sizes, iterations = [], [], estimator.iterations
     while True:
         engine = engines(iterations)
-        kind = engine.kind(n)
+        kind = engine.budget.kind(n)
         stages.append(_stage(engine, kind, n))
         batch_sizes.append(engine.fitting(n, stages[-1].largest, stages[-1].terms))
         doubled = min(2 * iterations, estimator.max_iterations)
         if estimator.tolerance is None or kind == "exact" or doubled == iterations or not _fits(engines(doubled), n):
             break
         iterations = doubled
-    memory = engine.needed_bytes(n, batch_sizes[-1])
-    return LengthWork(n, videos, left, tuple(stages), None, memory, tuple(batch_sizes))
+    memory = engine.budget.needed_bytes(n, batch_sizes[-1])
+    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes))
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
@@ -138,7 +139,7 @@ def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
 
 def _fits(engine: Engine, n: int) -> bool:
     try:
-        engine.check(n)
+        engine.budget.check(n)
     except SpecError:
         return False
     return True

@@ -17,23 +17,23 @@ COLUMNS = ("video_id", "features", "label", "frame_index")
 _FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
 
 
-def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> int | None:
+def check_schema(schema: pa.Schema, location: str, named: Collection[str] = ()) -> int | None:
     """Check the columns of a file; return the feature size D, or None if the type does not fix it.
 
     Args:
         schema: of the file.
-        where: the file, for the error.
+        location: the file, for the error.
         named: columns given by the names of its directories.
 
     Raises:
         DataError: a column is missing or of another type; says which, expected, got, and what to do.
     """
-    names = names_of(schema, where)
+    names = names_of(schema, location)
     for name in COLUMNS:
         if names.count(name) > 1:
-            raise DataError(f"{where}: expected one column {name!r}, got {names.count(name)}")
+            raise DataError(f"{location}: expected one column {name!r}, got {names.count(name)}")
         if name not in names:
-            _check_missing(name, names, where, name in named)
+            _check_missing(name, names, location, name in named)
     kinds = {name: schema.field(name).type for name in COLUMNS if name in names}
     expected = {
         "video_id": ("string or integer", "cast it to string", is_id),
@@ -44,22 +44,22 @@ def check_schema(schema: pa.Schema, where: str, named: Collection[str] = ()) -> 
     for name, kind in kinds.items():
         type_, advice, fits = expected[name]
         if not fits(kind):
-            raise DataError(f"{where}: column {name}: expected {type_}, got {kind}; {advice}")
+            raise DataError(f"{location}: column {name}: expected {type_}, got {kind}; {advice}")
     frame = plain_type(plain_type(kinds["features"]).value_type)
     return int(frame.list_size) if pa.types.is_fixed_size_list(frame) else None
 
 
-def _check_missing(name: str, names: Collection[str], where: str, named: bool) -> None:
-    """Raise a DataError if a missing column is required, or is there in other letters."""
+def _check_missing(name: str, names: Collection[str], location: str, named: bool) -> None:
+    """Raise a DataError if a missing column is required, or exists with other letter case."""
     # Data warehouses write names in capitals; spreadsheets leave spaces.
-    alike = [other for other in names if other.strip().lower() == name]
-    if alike:
-        raise DataError(f"{where}: expected a column {name!r}, got {alike[0]!r}; rename it")
+    similar = [other for other in names if other.strip().lower() == name]
+    if similar:
+        raise DataError(f"{location}: expected a column {name!r}, got {similar[0]!r}; rename it")
     if name == "features" or (name == "video_id" and not named):
-        raise DataError(f"{where}: expected a column {name!r}, got columns {names}; rename the one that holds it")
+        raise DataError(f"{location}: expected a column {name!r}, got columns {names}; rename the one that holds it")
 
 
-def names_of(schema: pa.Schema, where: str) -> list[str]:
+def names_of(schema: pa.Schema, location: str) -> list[str]:
     """Return the names of a file's columns.
 
     Raises:
@@ -68,7 +68,7 @@ def names_of(schema: pa.Schema, where: str) -> list[str]:
     try:
         return list(schema.names)
     except UnicodeDecodeError:
-        raise DataError(f"{where}: expected column names in UTF-8") from None
+        raise DataError(f"{location}: expected column names in UTF-8") from None
 
 
 def columns_of(schema: pa.Schema) -> list[str]:
@@ -85,8 +85,8 @@ def text_widths(schema: pa.Schema) -> Mapping[str, int]:
 def is_id(kind: pa.DataType) -> bool:
     """Return whether a type may hold ids: text, integers, which become decimal text, or UUIDs."""
     plain = plain_type(kind)
-    whole = pa.types.is_integer(plain) or (pa.types.is_decimal(plain) and plain.scale == 0)
-    return whole or is_text(plain) or is_uuid(plain)
+    is_whole = pa.types.is_integer(plain) or (pa.types.is_decimal(plain) and plain.scale == 0)
+    return is_whole or is_text(plain) or is_uuid(plain)
 
 
 def is_label(kind: pa.DataType) -> bool:

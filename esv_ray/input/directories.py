@@ -25,9 +25,9 @@ def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]
         root: of the table (`storage.root_of`); None: only directories ``name=value`` directly above the file count.
 
     Raises:
-        DataError: a column is named twice with different values or in other letters, or a label is not a number.
+        DataError: a column is named twice with different values, or with other letter case, or a label is not a number.
     """
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     for part in _directories(url, root):
         name, equals, escaped = part.partition("=")
         plain = name.strip().lower()
@@ -46,10 +46,10 @@ def named_by_directories(url: str, root: str | None) -> Mapping[str, str | None]
                     f"{url}: directory {part}: expected the number of a class, got {value!r}; rename it to label=ID"
                 )
             value = str(number)
-        if name in found and found[name] != value:
-            raise DataError(f"{url}: expected one directory {name}=..., got {found[name]!r} and {value!r}; rename one")
-        found[name] = value
-    return found
+        if name in values and values[name] != value:
+            raise DataError(f"{url}: expected one directory {name}=..., got {values[name]!r} and {value!r}; rename one")
+        values[name] = value
+    return values
 
 
 def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:

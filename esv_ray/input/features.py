@@ -62,16 +62,16 @@ class FeatureRows:
     _numbers: NumberColumn
 
     @property
-    def good(self) -> npt.NDArray[np.int64]:
+    def valid(self) -> npt.NDArray[np.int64]:
         """Rows without faults, ascending."""
         return np.delete(np.arange(len(self.ids)), list(self.faults))
 
     def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         return self._frames.take(rows, places)
 
     def frame_index(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
         return self._numbers.take(rows, places)
 
     def label(self, row: int) -> int | None:
@@ -125,12 +125,12 @@ def decode_rows(
     if "label" in named:
         check_labels(labels, named["label"], contract.unlabelled)
     numbers = NumberColumn.read(columns.get("frame_index"), frames.n_frames)
-    again = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
+    repeats = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
     # If a row has several faults, the one that a reader would meet first is reported.
     unread = {} if refusal is None else dict.fromkeys(range(table.num_rows), refusal)
-    faults = {**numbers.faults, **labels.faults, **frames.faults, **again, **id_faults, **unread}
+    faults = {**numbers.faults, **labels.faults, **frames.faults, **repeats, **id_faults, **unread}
     n_frames = frames.n_frames.astype(np.int32)
-    return FeatureRows(ids, labels.ids, labels.known, n_frames, dict(sorted(faults.items())), frames, numbers)
+    return FeatureRows(ids, labels.ids, labels.labelled, n_frames, dict(sorted(faults.items())), frames, numbers)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -140,9 +140,9 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def videos_of(rows: FeatureRows) -> list[Video]:
-    """Return the good rows one by one, in table order."""
+    """Yield the valid rows, in table order."""
     videos = []
-    for row in rows.good.tolist():
+    for row in rows.valid.tolist():
         index, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]
         numbers = rows.frame_index(index, places)[0]
         videos.append(Video(row, rows.ids[row], rows.features(index, places)[0], rows.label(row), numbers))

@@ -53,19 +53,19 @@ def list_files(url: str) -> list[InputFile]:
     if not files:
         names = storage.list_names(url, "list the feature table")
         shown = ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-        there = f" (found there: {shown})" if names else ""
-        raise DataError(f"{url}: expected Parquet files, found none{there}; check `features`")
+        hint = f" (found there: {shown})" if names else ""
+        raise DataError(f"{url}: expected Parquet files, found none{hint}; check `features`")
     return files
 
 
 def list_files_if_any(url: str) -> list[InputFile]:
     """List files as `list_files` does; the list may be empty."""
     # A file that was named or matches a pattern has no path below a folder, and is taken whatever its name is.
-    found = storage.find(url, "list the feature table", _is_meant)
-    root = storage.root_of(url, found[0].url) if found else None  # the same for all files
+    files = storage.find(url, "list the feature table", _is_meant)
+    root = storage.root_of(url, files[0].url) if files else None  # the same for all files
     return [
         InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, root).items())))
-        for file in found
+        for file in files
     ]
 
 

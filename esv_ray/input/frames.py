@@ -32,8 +32,8 @@ class FrameColumn:
     def read(cls, column: pa.Array, dim: int, dtype: npt.DTypeLike) -> FrameColumn:
         """Read a column of lists of frames; each frame must have `dim` values."""
         offsets = column.offsets.to_numpy().astype(np.int64)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
-        n_frames = np.where(lost, 0, np.diff(offsets))
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
+        n_frames = np.where(is_null, 0, np.diff(offsets))
         # Only the values of these rows: a unit is a slice of a row group.
         frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
@@ -49,17 +49,17 @@ class FrameColumn:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
             # Null becomes NaN; float32 without nulls is not copied.
             values = raw.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-        lost_frame = frames.is_null().to_numpy(zero_copy_only=False)
-        wrong = lost_frame | (lengths != dim)
+        is_null_frame = frames.is_null().to_numpy(zero_copy_only=False)
+        wrong = is_null_frame | (lengths != dim)
 
-        faults = {int(row): "features is null" for row in np.flatnonzero(lost)}
-        faults |= {int(row): "no frames" for row in np.flatnonzero(~lost & (n_frames == 0))}
+        faults = {int(row): "features is null" for row in np.flatnonzero(is_null)}
+        faults |= {int(row): "no frames" for row in np.flatnonzero(~is_null & (n_frames == 0))}
         row_of = np.searchsorted(offsets, np.arange(len(frames)), side="right") - 1 if wrong.any() else None
         if row_of is not None:
             for row in np.unique(row_of[wrong]):
-                if not lost[row]:
+                if not is_null[row]:
                     own = slice(offsets[row], offsets[row + 1])
-                    faults[int(row)] = _frame_fault(lost_frame[own], lengths[own], dim)
+                    faults[int(row)] = _frame_fault(is_null_frame[own], lengths[own], dim)
         finite = np.isfinite(values)
         if not finite.all():
             frame_of = np.searchsorted(starts, np.flatnonzero(~finite), side="right") - 1
@@ -67,15 +67,15 @@ class FrameColumn:
                 row = int(np.searchsorted(offsets, frame, side="right")) - 1
                 if row not in faults:
                     place = int(frame - offsets[row])
-                    given = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
+                    stored = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
                     why = "NaN, infinity or null in"
-                    if np.isfinite(given.astype(np.float64)).all():
+                    if np.isfinite(stored.astype(np.float64)).all():
                         why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
                     faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:
-        """Return (K, n, D): the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         frames = self._first[rows][:, None] + places
         if self._starts is None:
             out: npt.NDArray[np.floating] = self._values.reshape(-1, self._dim)[frames]
@@ -90,15 +90,15 @@ def frame_sizes(column: pa.ChunkedArray) -> list[int]:
     for chunk in column.chunks:
         for row in range(len(chunk)):
             frames = chunk[row].values
-            found = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
-            if len(found) == 1 and found != [0]:
-                sizes.append(int(found[0]))
+            distinct = [] if frames is None else pc.unique(pc.fill_null(pc.list_value_length(frames), 0)).to_pylist()
+            if len(distinct) == 1 and distinct != [0]:
+                sizes.append(int(distinct[0]))
     return sizes
 
 
-def _frame_fault(lost: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:
-    if lost.any():
-        return f"frame {int(np.flatnonzero(lost)[0])} is null"
+def _frame_fault(is_null: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:
+    if is_null.any():
+        return f"frame {int(np.flatnonzero(is_null)[0])} is null"
     sizes = np.unique(lengths)
     if len(sizes) > 1:
         return f"features are ragged: frames of {int(sizes[0])} to {int(sizes[-1])} values, expected {dim}"

@@ -46,22 +46,22 @@ def whole_numbers(array: pa.Array) -> WholeNumbers:
     if pa.types.is_null(array.type):
         return WholeNumbers(np.zeros(len(array), np.int64), null, np.zeros(len(array), bool))
     if pa.types.is_integer(array.type):
-        given = array.fill_null(0).to_numpy(zero_copy_only=False)
-        wrong = given > np.iinfo(np.int64).max if given.dtype == np.uint64 else np.zeros(len(array), bool)
-        return WholeNumbers(np.where(wrong, 0, given).astype(np.int64), null, wrong)
+        integers = array.fill_null(0).to_numpy(zero_copy_only=False)
+        wrong = integers > np.iinfo(np.int64).max if integers.dtype == np.uint64 else np.zeros(len(array), bool)
+        return WholeNumbers(np.where(wrong, 0, integers).astype(np.int64), null, wrong)
     if pa.types.is_floating(array.type):
         # Null becomes NaN.
         floats = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         null = np.isnan(floats)
-        whole = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
-        return WholeNumbers(np.where(whole, floats, 0).astype(np.int64), null, ~null & ~whole)
+        integral = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
+        return WholeNumbers(np.where(integral, floats, 0).astype(np.int64), null, ~null & ~integral)
     coded = array.dictionary_encode()
     number_of = _from_bytes if pa.types.is_large_binary(array.type) else _from_decimal
-    known = [number_of(value.as_py()) for value in coded.dictionary]
+    parsed = [number_of(value.as_py()) for value in coded.dictionary]
     codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    numbers = np.array([0 if value is None else value for value in known] or [0], dtype=np.int64)
-    nothing = np.array([value is None for value in known] or [False])
-    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & nothing[codes])
+    numbers = np.array([0 if value is None else value for value in parsed] or [0], dtype=np.int64)
+    unparsed = np.array([value is None for value in parsed] or [False])
+    return WholeNumbers(np.where(null, 0, numbers[codes]), null, ~null & unparsed[codes])
 
 
 def _from_bytes(value: bytes) -> int | None:
@@ -78,12 +78,12 @@ class Labels(NamedTuple):
 
     Attributes:
         ids: (rows,) int32, 0 where there is none.
-        known: (rows,) bool, whether there is a label that fits an int32.
+        labelled: (rows,) bool, whether there is a label that fits an int32.
         faults: reason by row.
     """
 
     ids: npt.NDArray[np.int32]
-    known: npt.NDArray[np.bool_]
+    labelled: npt.NDArray[np.bool_]
     faults: dict[int, str]
 
 
@@ -96,9 +96,9 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
         unlabelled: numbers that mark videos without a label.
     """
     values, null, wrong = whole_numbers(column)
-    given = ~null & (wrong | ~np.isin(values, list(unlabelled)))
-    known = given & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
-    beyond = given & ~wrong & ((values < 0) | (values >= n_classes))
+    present = ~null & (wrong | ~np.isin(values, list(unlabelled)))
+    labelled = present & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
+    beyond = present & ~wrong & ((values < 0) | (values >= n_classes))
     expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
     faults = {}
     for row in np.flatnonzero(beyond | wrong).tolist():
@@ -109,7 +109,7 @@ def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = 
             if beyond[row] or _is_whole(label)
             else "not a class id: expected a whole number"
         )
-    return Labels(np.where(known, values, 0).astype(np.int32), known, faults)
+    return Labels(np.where(labelled, values, 0).astype(np.int32), labelled, faults)
 
 
 def check_labels(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
@@ -117,10 +117,10 @@ def check_labels(labels: Labels, value: str | None, unlabelled: Collection[int] 
     named = None if value is None else whole_number(value)
     if named in unlabelled:
         named = None
-    for row, (known, label) in enumerate(zip(labels.known.tolist(), labels.ids.tolist(), strict=True)):
-        own = label if known else None
-        if own != named:
-            shown = "no label" if own is None else f"label {own}"
+    for row, (has_label, label) in enumerate(zip(labels.labelled.tolist(), labels.ids.tolist(), strict=True)):
+        row_label = label if has_label else None
+        if row_label != named:
+            shown = "no label" if row_label is None else f"label {row_label}"
             labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
 
 
@@ -140,7 +140,7 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, eq=False)
 class NumberColumn:
-    """The column `frame_index`; where it is missing or null, frames are numbered 0..T-1.
+    """The column `frame_index`; frames of rows without it are numbered 0..T-1.
 
     Attributes:
         faults: rows that break the contract, and the reasons.
@@ -161,23 +161,24 @@ class NumberColumn:
         raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         offsets -= offsets[0]
         values, null, wrong = whole_numbers(raw)
-        bad = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
-        lost = column.is_null().to_numpy(zero_copy_only=False)
+        invalid = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
         faults: dict[int, str] = {}
-        if bad.any():
-            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(bad), side="right") - 1)
+        if invalid.any():
+            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(invalid), side="right") - 1)
             faults = {
-                int(row): "frame_index holds nulls or values that are not 32-bit integers" for row in rows[~lost[rows]]
+                int(row): "frame_index holds nulls or values that are not 32-bit integers"
+                for row in rows[~is_null[rows]]
             }
         counts = np.diff(offsets)
-        for row in np.flatnonzero(~lost & (counts != n_frames)):
+        for row in np.flatnonzero(~is_null & (counts != n_frames)):
             faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
-        return cls(faults, np.where(lost, -1, offsets[:-1]), np.where(bad, 0, values).astype(np.int32))
+        return cls(faults, np.where(is_null, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
 
     def take(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Return (K, n): the numbers of the frames at places (K, n) of good rows (K,)."""
+        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
         first = self._first[rows][:, None]
         if not len(self._values):
             return places.astype(np.int32)
-        given = self._values[np.where(first < 0, 0, first + places)]
-        return np.where(first < 0, places, given).astype(np.int32)
+        numbers = self._values[np.where(first < 0, 0, first + places)]
+        return np.where(first < 0, places, numbers).astype(np.int32)

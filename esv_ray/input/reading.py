@@ -20,7 +20,7 @@ from esv_ray.input.parquet.row_groups import Piece, RowGroupReader, without_feat
 from esv_ray.input.units import Unit
 
 _NO_LIMIT = 2**62
-_FILES_KEPT = 8  # whose ids were looked through
+_FILES_KEPT = 8  # with checked ids
 _ROWS_OF_DIM = 16  # rows that are read at a time to find D
 _FLOAT32_BYTES = 4
 
@@ -115,7 +115,7 @@ def read_rows(unit: Unit, reader: UnitReader) -> FeatureRows:
 def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:
     """Find the feature size D of a table.
 
-    It is that of the type of a file, else the most frequent one of the first rows that have frames of one size.
+    The type of a file may fix it; otherwise it is the most frequent frame size of the first rows.
 
     Args:
         footers: of the files.

@@ -23,9 +23,9 @@ _SHOWN = 3  # reasons in a message
 def read_videos(
     url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
 ) -> tuple[list[Video], Counter[str]]:
-    """Read all good rows of a feature table, and count the others by reason.
+    """Read all valid rows of a feature table, and count the others by reason.
 
-    Of rows with the same id the first is good, also if they are in several files.
+    The first row of an id is valid, also if several files contain the id.
 
     Args:
         url: the table; D is that of its type or of its first rows.
@@ -34,7 +34,7 @@ def read_videos(
         unlabelled: labels that mark videos without one.
 
     Raises:
-        DataError: the table is unreadable, no feature table, or too large.
+        DataError: the table is unreadable, not a feature table, or too large.
     """
     budget = host_memory() if budget is None else budget
     footers = read_footers(list_files(url))
@@ -42,25 +42,25 @@ def read_videos(
     if dim is None:
         raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")
     videos: dict[str, Video] = {}
-    bad: Counter[str] = Counter()
-    taken = 0
+    faults: Counter[str] = Counter()
+    n_bytes = 0
     reader = UnitReader(Contract(dim, n_classes or INT32_MAX, unlabelled=unlabelled), budget)
     for unit in plan_units(footers, _ROWS):
         rows = read_rows(unit, reader)
-        bad.update(rows.faults.values())
+        faults.update(rows.faults.values())
         for video in videos_of(rows):
             if video.video_id in videos:
-                bad["video_id is repeated: an earlier file has it"] += 1
+                faults["video_id is repeated: an earlier file has it"] += 1
             else:
                 videos[video.video_id] = video
-        taken += int(rows.n_frames[rows.good].sum(dtype=np.int64)) * dim * 4
-        if taken > budget:
+        n_bytes += int(rows.n_frames[rows.valid].sum(dtype=np.int64)) * dim * 4
+        if n_bytes > budget:
             raise DataError(
                 f"{url}: expected features of at most {budget} bytes, the memory available; use fewer videos"
             )
-    if not videos and not bad:
+    if not videos and not faults:
         raise DataError(f"{url}: expected videos, got a table without rows")
-    return list(videos.values()), bad
+    return list(videos.values()), faults
 
 
 def reasons(left_out: Counter[str]) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from traceback import extract_tb
-
-import torch
 
 from esv_ray.errors import EsvError, StorageError, one_line
 from esv_ray.job.scheduling.scheduler import Task
@@ -23,20 +20,17 @@ class UnitActor:
     on which thread computed them.
     """
 
-    def __init__(
-        self, open_workplace: Callable[[str], Workplace], run_unit: RunUnit, threads: int, device: str
-    ) -> None:
+    def __init__(self, open_workplace: Callable[[str], Workplace], run_unit: RunUnit, device: str) -> None:
         """Keep the arguments; `ready` opens the workplace, so that its errors reach the caller.
 
         Args:
             open_workplace: opens the workplace on a device (`WorkPlan.open_workplace`).
             run_unit: runs a unit at the workplace (`WorkPlan.run_unit`).
-            threads: torch threads.
             device: torch device.
         """
         self._open_workplace, self._run_unit = open_workplace, run_unit
         self._device = device
-        self._compute = DaemonThreads(1, "esv-compute", partial(torch.set_num_threads, threads))
+        self._compute = DaemonThreads(1, "esv-compute")
         self._workplace: Workplace | None = None
 
     def ready(self) -> int:

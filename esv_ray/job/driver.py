@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
-import torch
-
 from esv_ray.errors import EsvError, IncompleteError, SpecError, StorageError
 from esv_ray.job.actor import UnitActor
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError
@@ -103,9 +101,8 @@ def _run_on_ray(run: Run) -> None:
 
 def _run_in_process(run: Run) -> None:
     """Run all units without Ray: the actor is a plain object, and threads of this process replace Ray's."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     shape = shape_of(run.work.cluster, run.work.threads, [this_machine()])
-    actor = UnitActor(run.plan.open_workplace, run.plan.run_unit, run.work.threads, shape.device)
+    actor = UnitActor(run.plan.open_workplace, run.plan.run_unit, shape.device)
     scheduler = run.scheduler
     pool = DaemonThreads(MOST_IN_FLIGHT, "esv-unit")
     running: dict[Future[UnitReport | UnitFault], tuple[str, int]] = {}
@@ -136,5 +133,3 @@ def _run_in_process(run: Run) -> None:
         actor.close()
         pool.shutdown(cancel_futures=True)
         wait(running)
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)

@@ -61,15 +61,15 @@ class Progress:
     @property
     def left_s(self) -> float | None:
         """Seconds until the job is done at this rate; None without a rate, or if all busy actors are silent."""
-        left = self.total - self.resumed - self.counts.rows
+        remaining = self.total - self.resumed - self.counts.rows
         all_silent = 0 < self.busy_actors <= self.silent_actors
-        return left / self.rate if self.rate > 0 and not all_silent else None
+        return remaining / self.rate if self.rate > 0 and not all_silent else None
 
     @property
     def device_busy(self) -> float:
         """Share of the actors' time in which their devices computed; units count when they are committed."""
-        whole = self.seconds * self.actors
-        return min(1.0, self.compute_s / whole) if whole > 0 else 0.0
+        actor_seconds = self.seconds * self.actors
+        return min(1.0, self.compute_s / actor_seconds) if actor_seconds > 0 else 0.0
 
 
 Report = Callable[[Progress], None]

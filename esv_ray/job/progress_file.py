@@ -81,9 +81,9 @@ def waiting_file(output: str, report: Report) -> Iterator[Callable[[str], None]]
     begun = timestamp()
     waiting: Progress | None = None
 
-    def wait_for(what: str) -> None:
+    def wait_for(resource: str) -> None:
         nonlocal waiting
-        waiting = Progress(0, 0, waiting_for=what)
+        waiting = Progress(0, 0, waiting_for=resource)
         report(waiting)
         write("running")
 

@@ -183,10 +183,10 @@ def read_progress(output: str) -> tuple[Mapping[str, Any], ProgressRecord | Part
         ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
-    where = storage.join(output, PROGRESS)
-    if not storage.exists(where):
+    location = storage.join(output, PROGRESS)
+    if not storage.exists(location):
         return None
-    content = json.loads(storage.read_bytes(where, "read the progress", most=_MOST_BYTES))
+    content = json.loads(storage.read_bytes(location, "read the progress", most=_MOST_BYTES))
     return (content, _record_of(content)) if isinstance(content, dict) else None
 
 
@@ -224,8 +224,8 @@ def _fields(content: Mapping[str, Any], key: str, record: type[Any]) -> dict[str
 
 
 def _numbers(content: Mapping[str, Any], key: str) -> dict[str, float]:
-    found = {name: _number(value) for name, value in _section(content, key).items()}
-    return {name: value for name, value in found.items() if value is not None}
+    numbers = {name: _number(value) for name, value in _section(content, key).items()}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _texts(content: Mapping[str, Any], key: str) -> dict[str, str]:

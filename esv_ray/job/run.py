@@ -117,8 +117,8 @@ class Run:
     @property
     def expected(self) -> set[str]:
         """Names of the units that this run or an earlier one committed."""
-        left = self.scheduler.sizes.keys() - self.scheduler.done - self.plan.retried.keys()
-        return {unit.name for unit in self.plan.units if unit.index not in left}
+        remaining = self.scheduler.sizes.keys() - self.scheduler.done - self.plan.retried.keys()
+        return {unit.name for unit in self.plan.units if unit.index not in remaining}
 
     def record_missing(self, missing: Collection[str], counts: RowCounts) -> None:
         """Correct the progress: units that were committed are not in the output at the end.

@@ -177,7 +177,10 @@ class WorkPlan(Protocol):
 
     @property
     def open_workplace(self) -> Callable[[str], Workplace]:
-        """Opens the workplace of an actor on a torch device; sent to actors by pickle."""
+        """Opens the workplace of an actor on a torch device; sent to actors by pickle.
+
+        The thread that calls it does all device work of the actor; a work that uses torch sets its threads here.
+        """
 
     @property
     def run_unit(self) -> RunUnit:

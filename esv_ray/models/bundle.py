@@ -141,8 +141,8 @@ def check_free(url: str) -> None:
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     _check_no_file(url)
-    where = storage.join(url, "model.json")
-    if not storage.exists(where):
+    manifest_url = storage.join(url, "model.json")
+    if not storage.exists(manifest_url):
         raise ModelError(f"{url}: expected a model bundle, but there is no model.json; check `model`")
     data = _read(url, "model.json", _MOST_MANIFEST_BYTES)
     try:
@@ -151,7 +151,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         first = error.errors()[0]
         key = "".join(f"{part}: " for part in first["loc"])
         got = "" if first["type"] == "json_invalid" else f", got {first['input']!r:.80}"
-        raise ModelError(f"{where}: {key}{first['msg']}{got}") from None
+        raise ModelError(f"{manifest_url}: {key}{first['msg']}{got}") from None
     with _in_file(url, "model.json"):
         _check_heads(manifest)
     digest = hashlib.sha256()
@@ -159,7 +159,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         # The training section is informative; it changes no number.
         digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
     except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
-        raise ModelError(f"{where}: arguments: expected values that JSON can hold") from None
+        raise ModelError(f"{manifest_url}: arguments: expected values that JSON can hold") from None
     return manifest, digest
 
 
@@ -186,19 +186,21 @@ def _check_heads(manifest: BundleManifest) -> None:
 
 def _read(url: str, name: str, most: int) -> bytes:
     """Read a file of the bundle, which must be a regular file in its folder."""
-    where = storage.join(url, name)
-    fs, path = storage.open_location(where)
+    file_url = storage.join(url, name)
+    fs, path = storage.open_location(file_url)
     if storage.is_local(fs):
         file = Path(path)
         try:
             ordinary, inside = file.is_file(), file.parent.resolve() in file.resolve().parents
         except (OSError, RuntimeError):
-            raise DataError(f"cannot read the model: {where}: expected a file, got a link to itself") from None
+            raise DataError(f"cannot read the model: {file_url}: expected a file, got a link to itself") from None
         if not ordinary and file.exists():
-            raise DataError(f"cannot read the model: {where}: expected an ordinary file, got a folder or a device")
+            raise DataError(f"cannot read the model: {file_url}: expected an ordinary file, got a folder or a device")
         if not inside:
-            raise ModelError(f"{where}: expected a file in the bundle's folder, got a link out of it; put a copy there")
-    return storage.read_bytes(where, "read the model", most=most)
+            raise ModelError(
+                f"{file_url}: expected a file in the bundle's folder, got a link out of it; put a copy there"
+            )
+    return storage.read_bytes(file_url, "read the model", most=most)
 
 
 def _plain_name(url: str, name: str) -> str:

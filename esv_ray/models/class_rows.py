@@ -47,10 +47,10 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
     header_line = next((line for line in lines if line.strip()), "")
     if not header_line:
         return []
-    found = [each for each in ((_columns(header_line, d, key, column), d) for d in _DELIMITERS) if each[0]]
-    if not found:
+    candidates = [each for each in ((_columns(header_line, d, key, column), d) for d in _DELIMITERS) if each[0]]
+    if not candidates:
         raise _wrong_header(header_line, key, column)
-    columns, delimiter = found[0]
+    columns, delimiter = candidates[0]
     assert columns is not None
     lines.seek(start)
     spaced = delimiter + " " in header_line
@@ -79,7 +79,7 @@ def _text(data: bytes, key: str, column: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise ModelError(f"{_expected(key, column)} in UTF-8, got other bytes; save it as CSV in UTF-8") from None
-    return text if "\n" in text else text.replace("\r", "\n")  # lines of old Macs
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def _columns(header: str, delimiter: str, key: str, column: str) -> tuple[int, int] | None:
@@ -121,9 +121,9 @@ def _row(
             f"{delimiter!r} in quotes"
         )
     cell = cells[columns[0]].strip()
-    whole = _ID.fullmatch(cell)
-    if not whole or int(whole[1]) < 0:
+    match = _ID.fullmatch(cell)
+    if not match or int(match[1]) < 0:
         raise ModelError(
             f"{_expected(*names)}; row {number}: expected a whole number from 0 as {names[0]}, got {cell!r:.40}"
         )
-    return ClassRow(int(whole[1]), cells[columns[1]], delimiter)
+    return ClassRow(int(match[1]), cells[columns[1]], delimiter)

@@ -34,11 +34,11 @@ def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
     Raises:
         ModelError: the content is malformed, or holds counts or percents.
     """
-    prior, other = _prior(data, n_classes)
-    if other is not None:
+    prior, quantity = _prior(data, n_classes)
+    if quantity is not None:
         raise ModelError(
-            f"prior: expected probabilities that sum to 1, got {other} with a sum of {float(prior.sum()):.6g}; divide "
-            "each by their sum"
+            f"prior: expected probabilities that sum to 1, got {quantity} with a sum of {float(prior.sum()):.6g}; "
+            "divide each by their sum"
         )
     return check_prior(prior)
 
@@ -63,10 +63,10 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
     """
     data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
-        prior, other = _prior(data, None)
+        prior, quantity = _prior(data, None)
         notes = []
-        if other is not None:
-            notes.append(f"prior: {other}, divided by their sum {float(prior.sum()):.6g}")
+        if quantity is not None:
+            notes.append(f"prior: {quantity}, divided by their sum {float(prior.sum()):.6g}")
             prior = prior / prior.sum()
         zeros = torch.nonzero(check_prior(prior) == 0)[:, 0].tolist()
         if zeros:
@@ -120,7 +120,7 @@ def classes_csv(names: Sequence[str]) -> bytes:
 
 
 def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
-    """Read the column `prior`: (C,) float64, and what else than shares it holds ("counts", "percents"), or None."""
+    """Read the column `prior`: (C,) float64, and its quantity if not shares ("counts", "percents"), else None."""
     rows = _by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
     cells = {row.class_id: row.value.strip() for row in rows}
     signed = all(text.endswith("%") for text in cells.values())
@@ -155,7 +155,7 @@ def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
         percents: whether they sum to 100 as fractions.
 
     Raises:
-        ModelError: fractions of three digits cannot be told from groups of three digits.
+        ModelError: fractions of three digits are ambiguous with groups of three digits.
     """
     grouped = [class_id for class_id, text in cells.items() if _GROUP.fullmatch(text)]
     others = [text for text in cells.values() if not _GROUP.fullmatch(text)]
@@ -169,9 +169,9 @@ def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
 
 
 def _grouped(class_id: int, text: str) -> ModelError:
-    found = _GROUPS.fullmatch(text)
-    assert found is not None
-    plain = re.sub(r"[^0-9+-]", "", found[1])
+    match = _GROUPS.fullmatch(text)
+    assert match is not None
+    plain = re.sub(r"[^0-9+-]", "", match[1])
     either = f", which may be {plain} or {float(text.replace(',', '.')):g}" if _GROUP.fullmatch(text) else ""
     return ModelError(
         f"class {class_id}: expected a number without thousands separators, got {text!r:.40}{either}; write {plain} if "
@@ -180,7 +180,7 @@ def _grouped(class_id: int, text: str) -> ModelError:
 
 
 def _value(class_id: int, text: str, cell: str) -> float:
-    """Read a class's prior: finite, >= 0; `cell` is how the file has it."""
+    """Read a class's prior: finite, >= 0; `cell` is its text in the file."""
     if not text or text.lower() in ("nan", "na", "null", "none"):
         raise ModelError(f"class {class_id}: expected a prior, got {text or 'nothing'}; give 0 if it has no video")
     if not _NUMBER.fullmatch(text):
@@ -194,14 +194,14 @@ def _value(class_id: int, text: str, cell: str) -> float:
 
 
 def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) -> list[ClassRow]:
-    """Sort rows by class id, each of 0..C-1 once; `missing` says how to go on where one is not there."""
+    """Sort rows by class id, each of 0..C-1 once; `missing` is advice about missing classes."""
     ids = sorted(row.class_id for row in rows)
     expected = n_classes if n_classes is not None else (ids[-1] + 1 if ids else 0)
     if len(ids) == expected and ids == list(range(expected)) and ids:
         return sorted(rows, key=lambda row: row.class_id)
     one_based = len(ids) > 0 and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids))
     expected -= one_based and n_classes is None
-    wanted = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
+    expectation = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
     repeated = [index for index, count in Counter(ids).items() if count > 1]
     beyond = [index for index in ids if not 0 <= index < expected]
     if repeated:
@@ -220,7 +220,7 @@ def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) 
         problem += missing
     else:
         problem = ""
-    raise ModelError(f"{wanted}, got {len(ids)} rows{problem}")
+    raise ModelError(f"{expectation}, got {len(ids)} rows{problem}")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.memory import format_bytes
 from esv_ray.core.spread import Spread
 from esv_ray.errors import DataError, SpecError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.machine import spare_memory
 from esv_ray.output.ranges import Ranges, ranges_of, value_faults
 
@@ -71,9 +71,9 @@ class Explanation:
             ValueError: a class is out of range.
         """
         n_classes = self.esv.shape[1]
-        for given in (a, b):
-            if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < n_classes:
-                raise ValueError(f"class: expected 0..{n_classes - 1}, got {given!r}")
+        for class_id in (a, b):
+            if not isinstance(class_id, int) or isinstance(class_id, bool) or not 0 <= class_id < n_classes:
+                raise ValueError(f"class: expected 0..{n_classes - 1}, got {class_id!r}")
         esv = self.esv[:, a] - self.esv[:, b]
         if self.spread is None:
             return Contrast(esv, None)
@@ -189,7 +189,9 @@ def _explanations(engine: Engine, sequences: Sequence[Tensor], ids: Sequence[str
     empty = engine.model.empty_value(engine.estimator.output)
     explanations: dict[int, Explanation] = {}
     lengths = [len(sequence) for sequence in sequences]
-    for indices, result in engine.attributions(lengths, ids, lambda some: torch.stack([sequences[i] for i in some])):
+    for indices, result in engine.attributions(
+        lengths, ids, lambda positions: torch.stack([sequences[i] for i in positions])
+    ):
         if faults := _value_faults(engine.model, engine.estimator, result):
             row = min(faults)
             raise DataError(f"sequence {indices[row]}: {faults[row]}")

@@ -38,22 +38,22 @@ def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[s
         raise ModelError(_consent_missing(module, name, manifest.arguments))
     make = _import(module, name, code)
     with user_code(f"factory: {module}:{name} failed, check `arguments` and what it reads"):
-        made = make(**manifest.arguments)
+        returned = make(**manifest.arguments)
     with user_code(f"factory: cannot use what {module}:{name} returns"):
-        model = _model(made, prior, manifest)
-        check_modules(model, made, longest=manifest.n_max)
+        model = _model(returned, prior, manifest)
+        check_modules(model, returned, longest=manifest.n_max)
     return model
 
 
-def _model(made: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
+def _model(returned: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
     """Create a model from the return value of a factory."""
-    if isinstance(made, nn.Module):
-        return variable_length_model(made, prior, feature_dim=manifest.feature_dim)
-    if not isinstance(made, Mapping) or not all(
-        isinstance(s, int) and isinstance(module, nn.Module) for s, module in made.items()
+    if isinstance(returned, nn.Module):
+        return variable_length_model(returned, prior, feature_dim=manifest.feature_dim)
+    if not isinstance(returned, Mapping) or not all(
+        isinstance(s, int) and isinstance(module, nn.Module) for s, module in returned.items()
     ):
-        raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(made).__name__}")
-    model = multiscale_model(dict(made), prior, feature_dim=manifest.feature_dim)
+        raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(returned).__name__}")
+    model = multiscale_model(dict(returned), prior, feature_dim=manifest.feature_dim)
     if manifest.n_max is not None and model.n_max != manifest.n_max:
         raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
     return model
@@ -71,7 +71,7 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> st
     """Return the message that names the code that would run, and how to allow it."""
     names = [key if key.isidentifier() else repr(key) for key in arguments][:_MOST_ARGUMENTS]
     names += ["..."] if len(arguments) > len(names) else []
-    call = f"{module}:{name}({', '.join(f'{one:.40}' for one in names)})"
+    call = f"{module}:{name}({', '.join(f'{argument:.40}' for argument in names)})"
     package = module.partition(".")[0]
     return (
         f"factory: expected consent to run code, got none for {call}; if you trust the package {package}, allow it: "
@@ -84,20 +84,20 @@ def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     with user_code(f"factory: cannot import {module}, is it installed where the job runs?"):
         home = importlib.import_module(module)
     # Not getattr: a module's __getattr__ could return anything.
-    found = vars(home).get(name) if isinstance(home, ModuleType) else None
-    if found is None:
+    function = vars(home).get(name) if isinstance(home, ModuleType) else None
+    if function is None:
         raise ModelError(f"factory: {module} defines no function {name}; check `factory` in model.json")
-    if not is_factory(found):
+    if not is_factory(function):
         raise ModelError(
             f"factory: expected a function with the mark @esv_ray.factory, got {module}:{name}, which is "
-            f"{_without_mark(found)}"
+            f"{_without_mark(function)}"
         )
-    if not covers(code, found.__module__):
+    if not covers(code, function.__module__):
         raise ModelError(
-            f"factory: {module}:{name} is a function of {found.__module__}, which is not allowed; name that package "
-            f"too: --code {found.__module__.partition('.')[0]}"
+            f"factory: {module}:{name} is a function of {function.__module__}, which is not allowed; name that package "
+            f"too: --code {function.__module__.partition('.')[0]}"
         )
-    return found
+    return function
 
 
 def _without_mark(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
-_MOST = 2**24  # of anything that is allocated by
+_MOST = 2**24  # largest size that memory is allocated for
 
 
 class BundleManifest(BaseModel):

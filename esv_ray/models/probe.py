@@ -1,8 +1,8 @@
-"""Check what exact values require of modules that are code of a user's.
+"""Check that a user's modules meet the requirements of exact values.
 
-Every call gives the same bits, rows of a batch do not influence each other, and logits are finite and of shape (N, C).
-The built-in kinds have this by construction. A module that draws at random would give a table that says `exact` and
-differs from run to run: TRN's published forward pass does, with numpy's generator, and only for longer sequences.
+Every call must give the same bits, rows of a batch must not influence each other, and logits must be finite and of
+shape (N, C). The built-in kinds guarantee this. A random module would give a table marked `exact` that differs from run
+to run: TRN's published forward pass draws from numpy's generator, but only for longer sequences.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 
 _ROWS = 4  # sequences in a batch
-_NEEDED = (1, 2)  # lengths that a module of any length must take
-_TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may refuse
-_DRAWS = 32  # calls that are compared where a generator moved: draws from a few values agree by chance
+_NEEDED = (1, 2)  # lengths that a module of any length must accept
+_TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
+_DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _SEED = 0
 
 
 class _NotTakenError(ModelError):
-    """A module fails on features, or what it returns cannot be used."""
+    """A module fails on features, or its output cannot be used."""
 
 
 def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Module, *, longest: int | None) -> None:
-    """Refuse modules whose outputs are no function of each sequence alone.
+    """Refuse modules whose outputs do not depend on each sequence alone.
 
     Args:
-        model: what is made of the modules; says D, C, device and dtype.
-        modules: {s: module (N, s, D) -> (N, C)} or one of any length, in eval mode.
-        longest: another length that a module of any length must take; None: no other.
+        model: the model made of the modules; gives D, C, device and dtype.
+        modules: {s: module (N, s, D) -> (N, C)}, or one module of any length; in eval mode.
+        longest: another length that a module of any length must accept, or None.
 
     Raises:
-        ModelError: a module fails, gives other shapes than (N, C) or values that are not finite; it stays in training
-            mode; two calls on the same features differ; or rows of a batch influence each other.
+        ModelError: a module fails, stays in training mode, or returns a shape other than (N, C) or values that are not
+            finite; two calls on the same features differ; or rows of a batch influence each other.
     """
     for s, module, needed in _probes(modules, longest):
         parts = module.named_modules()
@@ -55,10 +55,10 @@ def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Modul
 
 
 def check_repeatable(model: VideoModel) -> None:
-    """Check modules again on a device or in a dtype to which the model was moved.
+    """Check modules again after the model was moved to another device or dtype.
 
-    A GPU may have kernels that sum in any order, and a module may hold a constant of another dtype. Rows of a batch are
-    not compared: that they are independent is known, and products in low precision (`compute.matmul`) round coarsely.
+    GPU kernels may sum in any order, and a module may hold a constant of another dtype. Rows of a batch are not
+    compared again: `check_modules` did so, and products in low precision (`compute.matmul`) round coarsely.
 
     Raises:
         ModelError: as for `check_modules`.
@@ -72,7 +72,7 @@ def check_repeatable(model: VideoModel) -> None:
 
 
 def _probes(modules: Mapping[int, nn.Module] | nn.Module, longest: int | None) -> Iterator[tuple[int, nn.Module, bool]]:
-    """Lengths, the module of each, and whether it must take them."""
+    """Yield each length, its module, and whether the module must accept it."""
     if isinstance(modules, Mapping):
         yield from ((s, module, True) for s, module in sorted(modules.items()))
         return
@@ -92,17 +92,17 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
 
 
 def _repeated(model: VideoModel, module: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) of features (N, s, D), and (1, C) of the first sequence alone; every call gives the same bits."""
+    """Return logits (N, C) of features (N, s, D), and (1, C) of the first sequence alone; check that calls agree."""
     before = _generators(model.device)
     out = _logits(model, module, features)
-    first = _logits(model, module, features[:1])  # between: what a module keeps of a call shows in the next
+    first = _logits(model, module, features[:1])  # in between, to detect state that a call leaves behind
     after = _generators(model.device)
     moved = [name for name, state in after.items() if state != before[name]]
     for _ in range(_DRAWS if moved else 1):
         if not torch.equal(out, _logits(model, module, features)):
             raise ModelError(
-                f"factory: expected the same logits at every call in eval mode, got others from the module of scale "
-                f"{features.shape[1]} for the same features {tuple(features.shape)}: {_why(model.device, moved)}"
+                "factory: expected the same logits at every call in eval mode, got different ones from the module of "
+                f"scale {features.shape[1]} for the same features {tuple(features.shape)}: {_why(model.device, moved)}"
             )
     return out, first
 
@@ -110,26 +110,26 @@ def _repeated(model: VideoModel, module: nn.Module, features: Tensor) -> tuple[T
 def _why(device: torch.device, moved: Sequence[str]) -> str:
     if moved:
         return f"it draws from {' and '.join(moved)}; make it deterministic"
-    on_gpu = "" if device.type == "cpu" else f", or uses an operation that is not deterministic on {device.type}"
-    return f"it keeps state between calls, or draws from a generator of its own{on_gpu}; make it deterministic"
+    on_gpu = "" if device.type == "cpu" else f", or uses a nondeterministic operation on {device.type}"
+    return f"it keeps state between calls, or draws from its own generator{on_gpu}; make it deterministic"
 
 
 def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
-    """Compare logits (N, C) with those of smaller batches; the module takes features of `dtype`."""
+    """Compare logits (N, C) with those of smaller batches, for features of `dtype`."""
     gap, largest = float((out - alone).abs().max()), float(out.abs().max())
-    # Batches of other sizes take other kernels, which round otherwise: half of the digits is far more than that.
-    # A module may return more digits than it computes with.
+    # Other batch sizes use other kernels, which round differently, but by far less than half of the digits.
+    # A module may return a wider dtype than it computes in.
     digits = max(torch.finfo(out.dtype).eps, torch.finfo(dtype).eps)
     if not gap <= digits**0.5 * largest:
         raise ModelError(
-            f"factory: expected logits that depend on their own sequence alone, got others for the module of scale {s} "
-            f"when the batch holds other sequences (by {gap:.1e}, the largest is {largest:.1e}); does it use "
-            "statistics of the batch, as batch norm in training mode does?"
+            f"factory: expected logits that depend on their own sequence alone, but those of the module of scale {s} "
+            f"change by {gap:.1e} with the other sequences of the batch (largest logit {largest:.1e}); check for batch "
+            "statistics, as in batch norm in training mode"
         )
 
 
 def _generators(device: torch.device) -> dict[str, object]:
-    """States of the global generators, by what they are called."""
+    """Return the states of the global generators, by their names in messages."""
     states: dict[str, object] = {
         "numpy's global generator": pickle.dumps(np.random.get_state(legacy=False)),
         "torch's global generator": bytes(torch.get_rng_state().numpy()),
@@ -141,14 +141,14 @@ def _generators(device: torch.device) -> dict[str, object]:
 
 
 def _features(model: VideoModel, s: int) -> Tensor:
-    """(N, s, D) standard normal features, the same at every call."""
+    """Return (N, s, D) standard normal features, the same at every call."""
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn((_ROWS, s, model.feature_dim), generator=generator).to(model.device, model.dtype)
 
 
 @torch.no_grad()
 def _logits(model: VideoModel, module: nn.Module, features: Tensor) -> Tensor:
-    """Logits (N, C) of features (N, s, D), which the module may overwrite."""
+    """Return logits (N, C) of features (N, s, D); the module gets a copy, which it may overwrite."""
     shape = tuple(features.shape)
     try:
         with user_code(f"factory: the module of scale {shape[1]} fails on features {shape}"):

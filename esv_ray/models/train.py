@@ -17,14 +17,15 @@ from torch.nn import functional as F
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.keyed import derive_key
+from esv_ray.core.threads import torch_settings
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.models.bundle import check_free, save_heads
 from esv_ray.models.train_data import read_train_data
 from esv_ray.spec import TrainSpec
 
-_LOOKS = 8  # subsequences of each validation video by which a head is judged
-_LOOKS_OF_F = 64  # subsequences a scale by which F of a full validation video is estimated
+_SUBSEQUENCES = 8  # subsequences of each validation video to evaluate a head
+_SUBSEQUENCES_OF_F = 64  # subsequences per scale to estimate F of a full validation video
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,8 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         ModelError: a bundle exists already.
     """
     check_free(spec.output)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.threads)
-    try:
+    with torch_settings(spec.threads):
         return _train(spec, report)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainResult:
@@ -121,7 +118,7 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
         heads[s], epochs[s] = _train_head(spec, s, n_classes, training, validation, report)
     accuracy = {s: _accuracy(head, s, validation, spec.seed) for s, head in heads.items()}
     accuracy_f = _accuracy_of_f(heads, validation, n_classes, spec.seed)
-    told = {
+    summary = {
         "features": spec.features,
         "seed": spec.seed,
         "videos": len(videos),
@@ -129,7 +126,7 @@ def _train(spec: TrainSpec, report: Callable[[TrainProgress], None]) -> TrainRes
         "accuracy": accuracy,
         "accuracy_f": accuracy_f,
     }
-    save_heads(spec.output, heads, prior, classes=data.classes, training=told)
+    save_heads(spec.output, heads, prior, classes=data.classes, training=summary)
     return TrainResult(spec.output, accuracy, accuracy_f, epochs, len(videos), len(held), data.left_out, data.notes)
 
 
@@ -142,7 +139,7 @@ def _train_head(
     report: Callable[[TrainProgress], None],
 ) -> tuple[MlpHead, int]:
     """Train the head of one scale; return it at its best validation loss, and the epoch of that."""
-    # Weights and dropout come from torch's global generator: fixed for each head, and given back.
+    # Weights and dropout come from torch's global generator: seeded for each head, and restored.
     with torch.random.fork_rng():
         torch.manual_seed(_seed(spec.seed, s))
         head = MlpHead(
@@ -166,8 +163,8 @@ def _fit(
     report: Callable[[TrainProgress], None],
 ) -> tuple[MlpHead, int]:
     generator = torch.Generator().manual_seed(_seed(spec.seed, s))
-    # Validation videos may all be shorter than s; then the head is judged on training videos.
-    judged = validation if bool((validation.lengths >= s).any()) else training
+    # Validation videos may all be shorter than s; then the head is evaluated on training videos.
+    evaluated = validation if bool((validation.lengths >= s).any()) else training
     optimizer = torch.optim.AdamW(head.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
     best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), float("inf"), 0
     long_enough = torch.nonzero(training.lengths >= s)[:, 0]
@@ -186,7 +183,7 @@ def _fit(
             loss = F.cross_entropy(head(training.draw(videos, s, generator)), training.labels[videos])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        logits, labels = _look(head, s, judged, spec.seed)
+        logits, labels = _sampled_logits(head, s, evaluated, spec.seed)
         validation_loss = float(F.cross_entropy(logits, labels))
         report(TrainProgress(s, spec.n_max, epoch, spec.epochs, validation_loss))
         if validation_loss < best_loss:
@@ -203,10 +200,10 @@ def _fit(
 
 
 @torch.no_grad()
-def _look(head: MlpHead, s: int, videos: _Set, seed: int) -> tuple[Tensor, Tensor]:
-    """Return logits and labels of random subsequences, the same at every call: `_LOOKS` of each video with T >= s."""
+def _sampled_logits(head: MlpHead, s: int, videos: _Set, seed: int) -> tuple[Tensor, Tensor]:
+    """Return logits and labels of `_SUBSEQUENCES` random subsequences per video with T >= s, the same at every call."""
     generator = torch.Generator().manual_seed(_seed(seed, 1000 + s))
-    chosen = torch.nonzero(videos.lengths >= s)[:, 0].repeat(_LOOKS)
+    chosen = torch.nonzero(videos.lengths >= s)[:, 0].repeat(_SUBSEQUENCES)
     head.eval()
     return head(videos.draw(chosen, s, generator)), videos.labels[chosen]
 
@@ -214,14 +211,14 @@ def _look(head: MlpHead, s: int, videos: _Set, seed: int) -> tuple[Tensor, Tenso
 def _accuracy(head: MlpHead, s: int, videos: _Set, seed: int) -> float | None:
     if not bool((videos.lengths >= s).any()):
         return None
-    logits, labels = _look(head, s, videos, seed)
+    logits, labels = _sampled_logits(head, s, videos, seed)
     return float((logits.argmax(dim=1) == labels).double().mean())
 
 
 @torch.no_grad()
 def _accuracy_of_f(heads: dict[int, MlpHead], videos: _Set, n_classes: int, seed: int) -> float:
     """Accuracy of F on full videos by Eq. 8: the mean over scales s <= min(T, n_max) of the mean over subsequences,
-    here over a random `_LOOKS_OF_F` of them.
+    here over a random `_SUBSEQUENCES_OF_F` of them.
     """
     generator = torch.Generator().manual_seed(_seed(seed, 2000))
     total = torch.zeros((len(videos.lengths), n_classes))
@@ -230,8 +227,8 @@ def _accuracy_of_f(heads: dict[int, MlpHead], videos: _Set, n_classes: int, seed
         if not len(chosen):
             break  # longer scales find no video either
         for videos_part in torch.split(chosen, 256):
-            logits = head(videos.draw(videos_part.repeat_interleave(_LOOKS_OF_F), s, generator))
-            total[videos_part] += logits.view(len(videos_part), _LOOKS_OF_F, -1).mean(dim=1)
+            logits = head(videos.draw(videos_part.repeat_interleave(_SUBSEQUENCES_OF_F), s, generator))
+            total[videos_part] += logits.view(len(videos_part), _SUBSEQUENCES_OF_F, -1).mean(dim=1)
     # Eq. 8 divides by min(T, n_max), which moves no argmax.
     return float((total.argmax(dim=1) == videos.labels).double().mean())
 

@@ -29,7 +29,7 @@ class TrainData:
         left_out: rows that broke the feature table's contract or had no label.
         n_classes: C.
         classes: C names, or None.
-        notes: one line for each thing that is left out or needs a word: rows, classes without a training video, ids in
+        notes: one line per omission or warning: rows, classes without a training video, ids in
             both tables.
     """
 
@@ -89,7 +89,7 @@ def _left_out(url: str, left_out: Counter[str]) -> list[str]:
 
 
 def _check_other_files(features: str, validation: str) -> None:
-    """Refuse a validation table that shares a file with the training table, however either is spelled.
+    """Refuse a validation table that shares a file with the training table, however the locations are spelled.
 
     Raises:
         DataError: a file is in both.
@@ -109,7 +109,7 @@ def _check_other_files(features: str, validation: str) -> None:
 
 
 def _shared_ids(features: str, videos: Sequence[Video], validation: str, held: Sequence[Video]) -> list[str]:
-    """Say how many videos are in both tables, by their ids.
+    """Report how many videos are in both tables, by their ids.
 
     Raises:
         DataError: both tables hold the same videos.
@@ -129,8 +129,8 @@ def _shared_ids(features: str, videos: Sequence[Video], validation: str, held: S
     ]
 
 
-def _same(one: Video, other: Video) -> bool:
-    return one.label == other.label and np.array_equal(one.features, other.features)
+def _same(a: Video, b: Video) -> bool:
+    return a.label == b.label and np.array_equal(a.features, b.features)
 
 
 def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
@@ -156,13 +156,13 @@ def _split(videos: list[Video], share: float, seed: int) -> tuple[list[Video], l
 
 
 def _untrained(data: TrainData, validation: float | str) -> list[str]:
-    """Say which classes no head learns, since no training video is of them."""
+    """Report the classes that no head learns, since they have no training video."""
     trained = {video.label for video in data.videos}
     missing = [index for index in range(data.n_classes) if index not in trained]
     if not missing:
         return []
     held = {video.label for video in data.held}
-    taken = [index for index in missing if index in held]
+    held_only = [index for index in missing if index in held]
 
     def shown(classes: Sequence[int]) -> str:
         names = data.classes
@@ -172,17 +172,17 @@ def _untrained(data: TrainData, validation: float | str) -> list[str]:
         f"{len(missing)} of {data.n_classes} classes have no training video, so that their prior is 0 and no head "
         f"learns them: {shown(missing)}"
     ]
-    if taken:
-        where = "the validation table has" if isinstance(validation, str) else "validation took"
+    if held_only:
+        holder = "the validation table has" if isinstance(validation, str) else "validation took"
         notes.append(
-            f"of these, {where} all videos of {len(taken)}: {shown(taken)}; give more videos of them, or another "
-            "validation share, seed or table"
+            f"of these, {holder} all videos of {len(held_only)}: {shown(held_only)}; give more videos of them, or "
+            "another validation share, seed or table"
         )
     return notes
 
 
 def _largest(data: TrainData) -> str:
-    """Say where the number of classes comes from, since a mark of unlabelled videos such as 255 is a label, too."""
+    """Report the inferred number of classes, since a mark of unlabelled videos such as 255 counts as a label."""
     largest = data.n_classes - 1
     count = sum(video.label == largest for video in [*data.videos, *data.held])
     return (
@@ -201,8 +201,8 @@ def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[
     for url, part in ((spec.features, videos), (spec.validation, held)):
         beyond = max(video.label or 0 for video in part)
         if beyond >= n_classes:
-            where = url if isinstance(url, str) else spec.features
-            raise DataError(f"{where}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {beyond}")
+            location = url if isinstance(url, str) else spec.features
+            raise DataError(f"{location}: expected labels 0..{n_classes - 1} ({n_classes} classes), got {beyond}")
     return n_classes
 
 
@@ -210,13 +210,12 @@ def _check_lengths(spec: TrainSpec, videos: Sequence[Video]) -> None:
     longest = max(len(video.features) for video in videos)
     if longest < spec.n_max:
         raise DataError(
-            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of at least {spec.n_max} frames, "
-            "but the longest has "
-            f"{longest}; set n_max to at most {longest}"
+            f"{spec.features}: a head of scale n_max = {spec.n_max} needs videos of at least {spec.n_max} frames, but "
+            f"the longest has {longest}; set n_max to at most {longest}"
         )
 
 
 def _check_widths(spec: TrainSpec, videos: Sequence[Video], held: Sequence[Video]) -> None:
-    dim, other = videos[0].features.shape[1], held[0].features.shape[1]
-    if dim != other:
-        raise DataError(f"{spec.validation}: features must be (T, {dim}) as in {spec.features}, got (T, {other})")
+    dim, held_dim = videos[0].features.shape[1], held[0].features.shape[1]
+    if dim != held_dim:
+        raise DataError(f"{spec.validation}: features must be (T, {dim}) as in {spec.features}, got (T, {held_dim})")

@@ -9,14 +9,14 @@ from esv_ray.errors import ModelError, short_text
 
 
 @contextmanager
-def user_code(what: str) -> Iterator[None]:
+def user_code(context: str) -> Iterator[None]:
     """Turn exceptions raised inside into a `ModelError`; interrupts are not caught.
 
     Args:
-        what: what fails, as the beginning of the error's line.
+        context: what fails, as the beginning of the error's line.
 
     Raises:
-        ModelError: `what`, and the type and text of the error in one line.
+        ModelError: `context`, and the type and text of the error in one line.
     """
     try:
         yield
@@ -24,4 +24,4 @@ def user_code(what: str) -> Iterator[None]:
         raise
     except BaseException as error:  # also sys.exit, which would end the command with a code of the module's choice
         text = short_text(error, 200)
-        raise ModelError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}") from error
+        raise ModelError(f"{context}: {type(error).__name__}{f': {text}' if text else ''}") from error

@@ -1,4 +1,4 @@
-"""Weights of the built-in kinds: files and state dicts to heads, checked before anything of their size is made."""
+"""Build heads of the built-in kinds from files and state dicts; sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tensors_of(data: bytes) -> dict[str, Tensor]:
     """Read the content of a safetensors file.
 
     Raises:
-        ModelError: it is anything else; says what, and how to go on.
+        ModelError: it is another format or damaged; the message names it and the next step.
     """
     try:
         return safetensors.torch.load(data)
@@ -38,7 +38,7 @@ def head_from_state(
     input_relu: bool,
     norm_eps: float,
 ) -> MlpHead:
-    """Make an `MlpHead` with the weights of a state dict named as its own (``linears.I.*``, ``norms.I.*``).
+    """Return an `MlpHead` with the weights of a state dict with its names (``linears.I.*``, ``norms.I.*``).
 
     A linear layer under batch norm may have a bias, and batch norm may lack weight (1) and bias (0).
 
@@ -51,13 +51,13 @@ def head_from_state(
     check_weights(state)
     if weights[0].shape[1] != scale * feature_dim:
         raise ModelError(
-            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs "
-            f"(s * feature_dim), got {weights[0].shape[1]}"
+            f"head of scale {scale}: expected {scale} x {feature_dim} = {scale * feature_dim} inputs (s * "
+            f"feature_dim), got {weights[0].shape[1]}"
         )
     if weights[-1].shape[0] != n_classes:
         raise ModelError(f"head of scale {scale}: expected {n_classes} classes, got {weights[-1].shape[0]}")
     for i, (below, weight) in enumerate(pairwise(weights), start=1):
-        # Before anything of that size is made: two thin matrices would be taken for the edges of a huge one.
+        # Checked before allocation: two thin matrices would define a huge one between them.
         if weight.shape[1] != len(below):
             raise ModelError(f"linears.{i}.weight: expected {[len(weight), len(below)]}, got {list(weight.shape)}")
     head = MlpHead(
@@ -84,7 +84,7 @@ def head_from_state(
 
 
 def average_from_state(manifest: BundleManifest, state: Mapping[str, Tensor]) -> Average:
-    """A TSN with the weights of a state dict (weight, bias).
+    """Return a TSN with the weights of a state dict (weight, bias).
 
     Raises:
         ModelError: they do not fit D and C.
@@ -98,10 +98,10 @@ def average_from_state(manifest: BundleManifest, state: Mapping[str, Tensor]) ->
 
 
 def check_weights(state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that cannot be meant.
+    """Refuse weights that cannot be intended.
 
     Raises:
-        ModelError: a tensor is no floating-point one, not finite in float32, or a negative variance; says which.
+        ModelError: a tensor is not of a floating-point dtype, not finite in float32, or a negative variance.
     """
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):

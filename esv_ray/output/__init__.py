@@ -1,1 +1,1 @@
-"""Attribution tables out: schemas, commits, run.json."""
+"""Attribution tables: schemas, commits, run.json."""

@@ -22,7 +22,7 @@ from esv_ray.output.unit_files import UnitCounts, origin_for, unit_files
 
 
 def commit_unit(output: str, unit: Unit, job: str, tables: UnitTables, *, again: bool = False) -> UnitCounts:
-    """Publish a unit's two files, the mark last; what another run of the same job published first stays.
+    """Publish a unit's two files, the mark last; files that another run of the same job published first are kept.
 
     Args:
         output: location of the output.
@@ -82,9 +82,11 @@ def _merged(
     committed: pa.Table, place: Mapping[str, int], retried: pa.Table, rows: npt.NDArray[np.int64]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Return the committed rows of the videos in `place` and the recomputed rows, in input order; and their rows."""
-    of = np.array([place.get(video_id, -1) for video_id in committed.column("video_id").to_pylist()], dtype=np.int64)
-    both = pa.concat_tables([committed.filter(pa.array(of >= 0)), retried.replace_schema_metadata(None)])
-    input_rows = np.concatenate([of[of >= 0], rows])
+    places = np.array(
+        [place.get(video_id, -1) for video_id in committed.column("video_id").to_pylist()], dtype=np.int64
+    )
+    both = pa.concat_tables([committed.filter(pa.array(places >= 0)), retried.replace_schema_metadata(None)])
+    input_rows = np.concatenate([places[places >= 0], rows])
     order = np.argsort(input_rows, kind="stable")  # all rows of a video come from one table, in its order
     return both.take(pa.array(order)).combine_chunks(), input_rows[order]
 

@@ -36,7 +36,7 @@ def list_tables(output: str) -> Listing:
 
 
 def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
-    """Return the files below the output that are not in the plan, but for hidden ones, which readers of tables skip."""
+    """Return the files below the output that are not in the plan, except hidden ones, which readers of tables skip."""
     planned = {unit.name for unit in units}
     return tuple(
         f"{folder}/{name}"
@@ -73,22 +73,24 @@ def committed_units(output: str, units: Sequence[Unit], listed: Listing | None =
         DataError: the storage refuses.
     """
     listed = list_tables(output) if listed is None else listed
-    whole = frozenset.intersection(*listed.values())
-    half = frozenset.union(*listed.values()) - whole
-    found = whole | {unit.name for unit in look_for(output, [unit for unit in units if unit.name in half])}
-    return [unit for unit in units if unit.name in found]
+    complete = frozenset.intersection(*listed.values())
+    partial = frozenset.union(*listed.values()) - complete
+    committed = complete | {
+        unit.name for unit in find_committed(output, [unit for unit in units if unit.name in partial])
+    }
+    return [unit for unit in units if unit.name in committed]
 
 
-def look_for(output: str, units: Sequence[Unit]) -> list[Unit]:
-    """Look units up by name; return those whose files both exist.
+def find_committed(output: str, units: Sequence[Unit]) -> list[Unit]:
+    """Look units up by name, and return those whose files both exist.
 
     Raises:
         DataError: the storage refuses.
     """
     if not units:
         return []
-    there = in_parallel(lambda unit: is_committed(output, unit), units, threads=READERS)
-    return [unit for unit, seen in zip(units, there, strict=True) if seen]
+    results = in_parallel(lambda unit: is_committed(output, unit), units, threads=READERS)
+    return [unit for unit, committed in zip(units, results, strict=True) if committed]
 
 
 def is_committed(output: str, unit: Unit) -> bool:
@@ -132,37 +134,37 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
 
 def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
     """Read the footer of a unit's videos file; errors as for `read_footers_of`."""
-    where = videos_url(output, unit)
-    footer = footer_of(_metadata(where), where)
-    check_origin(footer.origin, origin_for(unit, job), where)
+    url = videos_url(output, unit)
+    footer = footer_of(_metadata(url), url)
+    check_origin(footer.origin, origin_for(unit, job), url)
     if footer.counts.rows != unit.rows:
         raise JobError(
-            f"{where}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; "
-            "`esv verify --repair` on the output moves it aside, then run the job again"
+            f"{url}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; `esv verify --repair` on "
+            "the output moves it aside, then run the job again"
         )
     return footer
 
 
 def check_attributions(output: str, unit: Unit, job: str) -> None:
     """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
-    where = attributions_url(output, unit)
-    check_origin(origin_of(_metadata(where), where), origin_for(unit, job), where)
+    url = attributions_url(output, unit)
+    check_origin(origin_of(_metadata(url), url), origin_for(unit, job), url)
 
 
-def check_owner(data: bytes, origin: Origin, where: str) -> None:
+def check_owner(data: bytes, origin: Origin, url: str) -> None:
     """Refuse the bytes of a file of a unit if they are of another job; damaged ones, of which no mark tells, are none.
 
     Raises:
         JobError: says which job and rows were expected and got.
     """
     try:
-        owner = origin_of(open_parquet(data, where).metadata, where)
+        owner = origin_of(open_parquet(data, url).metadata, url)
     except DataError:
         return
-    check_origin(owner, origin, where)
+    check_origin(owner, origin, url)
 
 
-def _metadata(where: str) -> pq.FileMetaData:
+def _metadata(url: str) -> pq.FileMetaData:
     doing = "read the output"
-    with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+    with storage.locating(url, doing), storage.reader(url, doing) as file, parquet_errors(url):
         return pq.read_metadata(file)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
-from esv_ray.output.committed import check_no_strays, committed_units, list_tables, look_for, read_footers_of
+from esv_ray.output.committed import check_no_strays, committed_units, find_committed, list_tables, read_footers_of
 from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
@@ -62,11 +62,11 @@ def finish_job(
     _keep_manifest(output, manifest)
     listed = list_tables(output)
     check_no_strays(output, listed, manifest.units)
-    seen = {unit.name for unit in committed_units(output, manifest.units, listed)}
-    absent = [unit for unit in manifest.units if unit.name in expected and unit.name not in seen]
-    missing = _look_again(output, absent, pause)
-    seen |= {unit.name for unit in absent} - {unit.name for unit in missing}
-    units = [unit for unit in manifest.units if unit.name in seen]
+    committed = {unit.name for unit in committed_units(output, manifest.units, listed)}
+    absent = [unit for unit in manifest.units if unit.name in expected and unit.name not in committed]
+    missing = _find_missing(output, absent, pause)
+    committed |= {unit.name for unit in absent} - {unit.name for unit in missing}
+    units = [unit for unit in manifest.units if unit.name in committed]
     footers = read_footers_of(output, units, manifest.job, both=True)
     total = sum((footer.counts for footer in footers), start=NO_COUNTS)
     repeats = find_repeats(output, units, footers)
@@ -79,39 +79,38 @@ def finish_job(
 
 def _keep_manifest(output: str, manifest: Manifest) -> None:
     """Write run.json again if the whole output was removed during the job, so that the next run resumes."""
-    found = read_manifest(output)
-    if found is None:
+    stored = read_manifest(output)
+    if stored is None:
         commit_manifest(output, manifest)
-        found = read_manifest(output)
-    if found is None or (found.job, found.units) != (manifest.job, manifest.units):
+        stored = read_manifest(output)
+    if stored is None or (stored.job, stored.units) != (manifest.job, manifest.units):
         raise JobError(
-            f"{output}: another job has replaced run.json; two jobs cannot share an output: choose a different "
-            "output for one of "
-            "them, and move this one's tables away"
+            f"{output}: another job has replaced run.json; two jobs cannot share an output: choose a different output "
+            "for one of them, and move this one's tables away"
         )
 
 
-def _look_again(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
+def _find_missing(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
     """Look units up by name, several times; return those that remain missing."""
     for seconds in (0.0, *_PAUSES_S):
         if not absent or (seconds and len(absent) > _MOST_LOOKED_FOR):
             break
         pause(seconds)
-        there = {unit.name for unit in look_for(output, absent)}
-        absent = [unit for unit in absent if unit.name not in there]
+        present = {unit.name for unit in find_committed(output, absent)}
+        absent = [unit for unit in absent if unit.name not in present]
     return absent
 
 
 def _publish_success(output: str, total: UnitCounts, units: int) -> None:
     if read_success(output) is None:
         commit_success(output, total, units)
-    found = read_success(output)
-    if found is None:
+    stored = read_success(output)
+    if stored is None:
         raise JobError(
             f"{output}: _SUCCESS was written but cannot be found: the storage lost a write that it had accepted; "
             "check the storage, then run again"
         )
-    if found != {"units": units, **total.asdict()}:
+    if stored != {"units": units, **total.asdict()}:
         raise JobError(f"{output}: _SUCCESS disagrees with the tables; run `esv verify --repair {output}`")
 
 
@@ -120,9 +119,9 @@ def _first_failed(output: str, units: Sequence[Unit]) -> tuple[tuple[str, str], 
     for unit in units:
         if len(named) >= _NAMED:
             break
-        where = videos_url(output, unit)
+        url = videos_url(output, unit)
         doing = "read the videos table"
-        with storage.locating(where, doing), storage.reader(where, doing) as file, parquet_errors(where):
+        with storage.locating(url, doing), storage.reader(url, doing) as file, parquet_errors(url):
             table = pq.read_table(file, columns=["video_id", "status", "reason"])
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
         named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)

@@ -110,8 +110,8 @@ def existing_manifest(output: str) -> Manifest:
     manifest = read_manifest(output)
     if manifest is None:
         raise DataError(
-            f"{output}: expected a job's output, found no run.json; check the location "
-            "(of a run over partitions give one of them, OUTPUT/PARTITION)"
+            f"{output}: expected a job's output, found no run.json; check the location (of a run over partitions give "
+            "one of them, OUTPUT/PARTITION)"
         )
     return manifest
 
@@ -123,30 +123,30 @@ def read_manifest(output: str) -> Manifest | None:
         BrokenManifestError: it is damaged, or not of a job.
         DataError: it is of another version, or the storage refuses.
     """
-    where = storage.join(output, RUN)
-    if not storage.exists(where):
+    url = storage.join(output, RUN)
+    if not storage.exists(url):
         return None
     try:
-        data = storage.read_bytes(where, "read the job's manifest", most=_MOST_RUN_BYTES)
+        data = storage.read_bytes(url, "read the job's manifest", most=_MOST_RUN_BYTES)
     except StorageError:
         raise
-    except DataError as error:  # a folder, say
+    except DataError as error:  # e.g. a folder
         raise BrokenManifestError(f"{error}; `esv verify --repair {output}` moves it aside") from None
     try:
         raw = json.loads(data, parse_constant=_no_constant)
         if raw["format"] != FORMAT:
             got = f"{raw['format']!r:.60}"
-            raise DataError(f"{where}: expected format {FORMAT}, got {got}; use the version that wrote it")
+            raise DataError(f"{url}: expected format {FORMAT}, got {got}; use the version that wrote it")
         if raw["checksum"] != checksum_of(raw):
             raise ValueError("its checksum does not match its content, so it was changed after it was written")
         return _manifest_of(_Written.model_validate(raw))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
-        told = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        what = " ".join(told.split())[:200]
+        message = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = " ".join(message.split())[:200]
         raise BrokenManifestError(
-            f"{where}: expected a job's manifest, got something else ({what}); `esv verify --repair {output}` moves it "
-            "aside, then run the job again: units that are its own are kept"
+            f"{url}: expected a job's manifest, got something else ({reason}); `esv verify --repair {output}` moves it "
+            "aside, then run the job again: committed units of this job are kept"
         ) from None
 
 
@@ -235,28 +235,28 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }
     content = json.loads(json.dumps(content))  # as it is read back
-    where, data = storage.join(output, RUN), _json({**content, "checksum": checksum_of(content)})
-    return storage.commit_new(where, data, "write the job's manifest", check=True)
+    url, data = storage.join(output, RUN), _json({**content, "checksum": checksum_of(content)})
+    return storage.commit_new(url, data, "write the job's manifest", check=True)
 
 
-def check_same_job(found: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
+def check_same_job(manifest: Manifest, keys: Mapping[str, object], files: Sequence[InputFile], output: str) -> None:
     """Refuse to use the output of another job, or of another state of the feature table.
 
     Raises:
         JobError: names the keys that differ, with both values, or the files.
     """
-    differ = [key for key in sorted({*found.keys, *keys}) if found.keys.get(key) != keys.get(key)]
+    differ = [key for key in sorted({*manifest.keys, *keys}) if manifest.keys.get(key) != keys.get(key)]
     if differ:
         shown = "; ".join(
             f"{key}: expected {before}, got {now}"
             for key in differ
-            for before, now in [_shown(found.keys.get(key), keys.get(key))]
+            for before, now in [_shown(manifest.keys.get(key), keys.get(key))]
         )
         raise JobError(
             f"{output} holds another job's results; {shown}. Use another output, or give the same spec to resume"
         )
-    if set(found.files) != set(files):
-        changed = sorted({file.url for file in set(found.files) ^ set(files)})
+    if set(manifest.files) != set(files):
+        changed = sorted({file.url for file in set(manifest.files) ^ set(files)})
         raise JobError(
             f"{output}: the feature table changed since this job was planned: {_listed(changed)} "
             "(added, removed, rewritten or moved, or its rights or links changed); put it back, or use another output"
@@ -267,9 +267,9 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _shown(one: object, other: object) -> tuple[str, str]:
+def _shown(before: object, now: object) -> tuple[str, str]:
     """Return two different values as texts of about 60 characters that show the difference."""
-    texts = json.dumps(one), json.dumps(other)
+    texts = json.dumps(before), json.dumps(now)
     at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
     start = max(0, at - 20) if at >= _SHOWN - 3 else 0
     return _short(texts[0], start), _short(texts[1], start)

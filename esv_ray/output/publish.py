@@ -35,7 +35,7 @@ def publish(
     marked: Callable[[], Sequence[str]],
     check_owner: Callable[[bytes, str], None],
 ) -> None:
-    """Publish the tables of a unit and then its mark; what another run of the same job published first stays.
+    """Publish the tables of a unit and then its mark; files that another run of the same job published first are kept.
 
     Args:
         tables: tables of the unit.
@@ -82,14 +82,14 @@ def _follow_mark(tables: Sequence[File], mark: File, marked: Sequence[str], earl
         marked: checksums in the mark on storage.
         earlier: tables that this run found, and may have replaced.
     """
-    lost = False
+    missing = False
     for table, expected, before in zip(tables, marked, earlier, strict=True):
         if checksum(storage.read_bytes(table.url, "read the output")) == expected:
             continue
-        known = next((data for data in (table.data, before) if checksum(data) == expected), None)
-        if known is None:
-            lost = True
+        matching = next((data for data in (table.data, before) if checksum(data) == expected), None)
+        if matching is None:
+            missing = True
         else:
-            storage.replace(table.url, known, table.doing)
-    if lost:  # a table of the mark was removed or damaged, and no run has it
+            storage.replace(table.url, matching, table.doing)
+    if missing:  # a table of the mark was removed or damaged, and no run has it
         replace(tables, mark)

@@ -137,8 +137,8 @@ def value_faults(
         if stderr is not None:
             checks += _stderr_checks(ranges, stderr)
     faults: dict[int, str] = {}
-    for good, reason, numbers in checks:
-        for video in np.flatnonzero(~good).tolist():
+    for valid, reason, numbers in checks:
+        for video in np.flatnonzero(~valid).tolist():
             faults.setdefault(video, reason.format(float(numbers[video])))
     return faults
 
@@ -170,7 +170,9 @@ def _esv_checks(
     recorded = gaps.astype(np.float64)
     slack = bound if exact or ranges.efficient else bound + recorded[:, None]
     yield (missed <= slack).all(axis=1), _MISSED, missed.max(axis=1)
-    beyond = np.array([ranges.most_recorded_gap(esv.shape[1], one, exact=exact) for one in bound.max(axis=1).tolist()])
+    beyond = np.array(
+        [ranges.most_recorded_gap(esv.shape[1], video_bound, exact=exact) for video_bound in bound.max(axis=1).tolist()]
+    )
     yield (recorded >= 0) & (recorded <= beyond) & np.isfinite(recorded), _MISSED, recorded
 
 

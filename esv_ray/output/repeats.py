@@ -66,8 +66,8 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     """
     hashes = [np.frombuffer(footer.ids, _HASH).astype(np.uint64) for footer in footers]
     by_file: dict[str, list[npt.NDArray[np.uint64]]] = {}
-    for unit, own in zip(units, hashes, strict=True):
-        by_file.setdefault(unit.file.url, []).append(own)
+    for unit, unit_hashes in zip(units, hashes, strict=True):
+        by_file.setdefault(unit.file.url, []).append(unit_hashes)
     if len(by_file) < 2:
         return NO_REPEATS
     different = np.sort(np.concatenate([np.unique(np.concatenate(parts)) for parts in by_file.values()]))
@@ -75,7 +75,7 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     if not len(equal):
         return NO_REPEATS
     looked_at = equal[:_MOST_CONFIRMED]
-    suspects = [unit for unit, own in zip(units, hashes, strict=True) if np.isin(looked_at, own).any()]
+    suspects = [unit for unit, unit_hashes in zip(units, hashes, strict=True) if np.isin(looked_at, unit_hashes).any()]
     files: dict[str, set[str]] = {}
     for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=READERS), strict=True):
         for video_id in ids:

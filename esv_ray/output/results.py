@@ -118,7 +118,7 @@ def choose_classes(
         choices: `label`, `predicted`, `top:K`, `all` or class ids.
         scores: (B, C).
         labels: (B,) int32.
-        labelled: (B,) whether there is one.
+        labelled: (B,) whether there is a label.
 
     Returns:
         (M, 2) pairs of video and class, ascending, without duplicates.
@@ -143,29 +143,31 @@ def _videos(
     inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Return one row per (input row, n_elements), in that order; and the input rows."""
-    rows = _joined([one.rows for one in computed] + [[one.row for one in missing]], np.int64)
-    sizes = [len(one.rows) for one in computed]
-    lengths = _joined([np.repeat([one.n for one in computed], sizes), [one.n_elements for one in missing]], np.int32)
+    rows = _joined([batch.rows for batch in computed] + [[item.row for item in missing]], np.int64)
+    sizes = [len(batch.rows) for batch in computed]
+    lengths = _joined(
+        [np.repeat([batch.n for batch in computed], sizes), [item.n_elements for item in missing]], np.int32
+    )
     order = np.lexsort((lengths, rows))
-    rows, there = rows[order], order < sum(sizes)  # those with ESVs were joined first
-    done = order[there]
+    rows, has_esvs = rows[order], order < sum(sizes)  # those with ESVs were joined first
+    done = order[has_esvs]
 
     def column(name: str, values: npt.NDArray[np.generic], absent: object = None) -> pa.Array:
         """Return values of rows with ESVs, in the order of the table."""
         full = np.zeros(len(order), dtype=values.dtype)
-        full[there] = values[done]
+        full[has_esvs] = values[done]
         kind = VIDEOS.field(name).type
-        return pa.array(full, kind, mask=~there if absent is None else None)
+        return pa.array(full, kind, mask=~has_esvs if absent is None else None)
 
-    scores = np.concatenate([one.scores for one in computed]) if computed else np.zeros((0, 0), np.float32)
-    text = [None] * sum(sizes) + [one.reason for one in missing]
-    status = ["ok"] * sum(sizes) + [one.status for one in missing]
-    asked = np.repeat([one.met is not None for one in computed], sizes).astype(bool)
-    met = _joined([np.zeros(len(one.rows), bool) if one.met is None else one.met for one in computed], np.bool_)
-    known = there.copy()
-    known[there] = asked[done]
+    scores = np.concatenate([batch.scores for batch in computed]) if computed else np.zeros((0, 0), np.float32)
+    text = [None] * sum(sizes) + [item.reason for item in missing]
+    status = ["ok"] * sum(sizes) + [item.status for item in missing]
+    has_tolerance = np.repeat([batch.met is not None for batch in computed], sizes).astype(bool)
+    met = _joined([np.zeros(len(batch.rows), bool) if batch.met is None else batch.met for batch in computed], np.bool_)
+    met_known = has_esvs.copy()
+    met_known[has_esvs] = has_tolerance[done]
     met_column = np.zeros(len(order), dtype=bool)
-    met_column[there] = met[done]
+    met_column[has_esvs] = met[done]
     arrays = {
         "video_id": pa.array([inputs.ids[row] for row in rows.tolist()], pa.string()),
         "label": pa.array(inputs.labels[rows], pa.int32(), mask=~inputs.labelled[rows]),
@@ -173,44 +175,44 @@ def _videos(
         "n_elements": pa.array(lengths[order], pa.int32()),
         "predicted": column("predicted", scores.argmax(axis=1) if scores.size else np.zeros(0, np.int64)),
         "scores": pa.ListArray.from_arrays(
-            pa.array(np.concatenate([[0], np.cumsum(there * scores.shape[1])]).astype(np.int32)),
+            pa.array(np.concatenate([[0], np.cumsum(has_esvs * scores.shape[1])]).astype(np.int32)),
             pa.array(scores[done].ravel(), pa.float32()),
-            mask=pa.array(~there) if len(there) else None,
+            mask=pa.array(~has_esvs) if len(has_esvs) else None,
         ),
-        "exact": column("exact", np.repeat([one.exact for one in computed], sizes).astype(bool), False),
+        "exact": column("exact", np.repeat([batch.exact for batch in computed], sizes).astype(bool), False),
         "evaluations": column(
-            "evaluations", np.repeat([one.evaluations for one in computed], sizes).astype(np.int64), 0
+            "evaluations", np.repeat([batch.evaluations for batch in computed], sizes).astype(np.int64), 0
         ),
-        "efficiency_gap": column("efficiency_gap", _joined([one.gaps for one in computed], np.float32)),
+        "efficiency_gap": column("efficiency_gap", _joined([batch.gaps for batch in computed], np.float32)),
         "status": pa.array([status[place] for place in order.tolist()], pa.string()),
         "reason": pa.array([text[place] for place in order.tolist()], pa.string()),
-        "iterations": column("iterations", np.repeat([one.iterations for one in computed], sizes).astype(np.int32)),
-        "tolerance_met": pa.array(met_column, pa.bool_(), mask=~known),
+        "iterations": column("iterations", np.repeat([batch.iterations for batch in computed], sizes).astype(np.int32)),
+        "tolerance_met": pa.array(met_column, pa.bool_(), mask=~met_known),
     }
     return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS), rows
 
 
 def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Return one row per (input row, n_elements, class, element), ascending; and the input rows."""
-    rows = _joined([one.rows[one.pairs[:, 0]] for one in computed], np.int64)  # (M,) for all pairs
-    classes = _joined([one.pairs[:, 1] for one in computed], np.int32)
-    counts = [len(one.pairs) for one in computed]
-    n = np.repeat(np.array([one.n for one in computed], np.int64), counts)
+    rows = _joined([batch.rows[batch.pairs[:, 0]] for batch in computed], np.int64)  # (M,) for all pairs
+    classes = _joined([batch.pairs[:, 1] for batch in computed], np.int32)
+    counts = [len(batch.pairs) for batch in computed]
+    n = np.repeat(np.array([batch.n for batch in computed], np.int64), counts)
     order = np.lexsort((classes, n, rows))
     # Element e of a pair is at its start + e: in the joined values, and in the sorted table.
     elements = n[order]
     starts = (np.cumsum(n) - n)[order]
     element = np.arange(elements.sum()) - np.repeat(np.cumsum(elements) - elements, elements)
     place = np.repeat(starts, elements) + element
-    esv = _joined([one.esv.ravel() for one in computed], np.float32)
+    esv = _joined([batch.esv.ravel() for batch in computed], np.float32)
     stderr = _joined(
-        [(np.zeros_like(one.esv) if one.stderr is None else one.stderr).ravel() for one in computed], np.float32
+        [(np.zeros_like(batch.esv) if batch.stderr is None else batch.stderr).ravel() for batch in computed], np.float32
     )
-    no_stderr = np.repeat(np.repeat([one.stderr is None for one in computed], counts).astype(bool)[order], elements)
-    frame = _joined([one.frame_index[one.pairs[:, 0]].ravel() for one in computed], np.int32)
-    of = np.repeat(rows[order], elements)
+    no_stderr = np.repeat(np.repeat([batch.stderr is None for batch in computed], counts).astype(bool)[order], elements)
+    frame = _joined([batch.frame_index[batch.pairs[:, 0]].ravel() for batch in computed], np.int32)
+    input_rows = np.repeat(rows[order], elements)
     columns = [
-        pa.array(inputs.ids, pa.string()).take(pa.array(of)),
+        pa.array(inputs.ids, pa.string()).take(pa.array(input_rows)),
         pa.array(np.repeat(elements, elements).astype(np.int32)),
         pa.array(np.repeat(classes[order], elements)),
         pa.array(element.astype(np.int32)),
@@ -218,7 +220,7 @@ def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.T
         pa.array(esv[place]),
         pa.array(stderr[place], mask=no_stderr),
     ]
-    return pa.table(columns, schema=ATTRIBUTIONS), of
+    return pa.table(columns, schema=ATTRIBUTIONS), input_rows
 
 
 def _joined(parts: Sequence[npt.ArrayLike], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -29,25 +29,25 @@ def remove_success(output: str) -> None:
     Raises:
         DataError: the storage refuses.
     """
-    where = storage.join(output, SUCCESS)
-    if storage.exists(where):
-        storage.remove(where, "remove _SUCCESS")
+    url = storage.join(output, SUCCESS)
+    if storage.exists(url):
+        storage.remove(url, "remove _SUCCESS")
 
 
 def read_success(output: str) -> Mapping[str, int] | None:
     """Read _SUCCESS; return None if there is none.
 
     Raises:
-        DataError: its content is not ours.
+        DataError: it has other content.
     """
-    where = storage.join(output, SUCCESS)
-    if not storage.exists(where):
+    url = storage.join(output, SUCCESS)
+    if not storage.exists(url):
         return None
     try:
-        content = json.loads(storage.read_bytes(where, "read _SUCCESS", most=_MOST_BYTES))
+        content = json.loads(storage.read_bytes(url, "read _SUCCESS", most=_MOST_BYTES))
         counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
         if not all(type(count) is int and count >= 0 for count in counts.values()):
             raise ValueError(counts)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{where}: expected the counts of a finished job, got other content") from None
+        raise DataError(f"{url}: expected the counts of a finished job, got other content") from None
     return counts

@@ -135,28 +135,28 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
         video_rows=tables.videos.num_rows,
         attribution_rows=tables.attributions.num_rows,
     )
-    of = {"job": origin.job, "input": origin.input, "covers": origin.covers}
-    attributions = _serialised(tables.attributions, of)
+    origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
+    attributions = _serialised(tables.attributions, origin_fields)
     ids = hash_ids(tables.videos.column("video_id").to_pylist())
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest(), ids)
-    content = {**of, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
+    content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
     content["ids"] = base64.b64encode(ids).decode()
     return UnitFiles(attributions, _serialised(tables.videos, content), footer)
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
-    """Return the hashes of the distinct ids of a unit, HASH_BYTES each, ascending; without the empty id of bad rows."""
+    """Return the hashes of the distinct ids of a unit, HASH_BYTES each, ascending; empty ids are left out."""
     hashes = {hashlib.sha256(video_id.encode()).digest()[:HASH_BYTES] for video_id in ids if video_id}
     return b"".join(sorted(hashes))
 
 
-def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
+def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
     """Parse the footer of a videos file.
 
     Raises:
         DataError: the file is not a videos file of esv_ray.
     """
-    origin, content = _content_of(metadata, where)
+    origin, content = _content_of(metadata, location)
     try:
         counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
         if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
@@ -166,47 +166,47 @@ def footer_of(metadata: pq.FileMetaData, where: str) -> UnitFooter:
             raise ValueError(content)
         return UnitFooter(counts, origin, failed, str(content["attributions"]), ids)
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: expected a videos file of esv_ray, its footer has no counts") from None
+        raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def origin_of(metadata: pq.FileMetaData, where: str) -> Origin:
+def origin_of(metadata: pq.FileMetaData, location: str) -> Origin:
     """Parse the origin in the footer of a file of a unit.
 
     Raises:
         DataError: the file is not of esv_ray.
     """
-    return _content_of(metadata, where)[0]
+    return _content_of(metadata, location)[0]
 
 
-def check_origin(found: Origin, expected: Origin, where: str) -> None:
+def check_origin(origin: Origin, expected: Origin, location: str) -> None:
     """Refuse a file of another job, or of other rows.
 
     Raises:
         JobError: says which of the two differs, expected and got.
     """
-    if found.job != expected.job:
+    if origin.job != expected.job:
         raise JobError(
-            f"{where}: expected a file of this job ({expected.job}), got one of another job ({found.job}); "
+            f"{location}: expected a file of this job ({expected.job}), got one of another job ({origin.job}); "
             "`esv verify --repair` on the output moves it aside, then run the job again"
         )
-    if (found.covers, found.input) != (expected.covers, expected.input):
-        of_others = "" if found.input == expected.input else " of another file of features"
+    if (origin.covers, origin.input) != (expected.covers, expected.input):
+        of_others = "" if origin.input == expected.input else " of another file of features"
         raise JobError(
-            f"{where}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
-            f"{found.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
+            f"{location}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
+            f"{origin.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
         )
 
 
-def _content_of(metadata: pq.FileMetaData, where: str) -> tuple[Origin, dict[str, Any]]:
+def _content_of(metadata: pq.FileMetaData, location: str) -> tuple[Origin, dict[str, Any]]:
     try:
         content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        job, of, covers = content["job"], content["input"], tuple(content["covers"])
-        texts = isinstance(job, str) and isinstance(of, str)
+        job, input_checksum, covers = content["job"], content["input"], tuple(content["covers"])
+        texts = isinstance(job, str) and isinstance(input_checksum, str)
         if not texts or not all(type(number) is int and number >= 0 for number in covers):
             raise ValueError(content)
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise DataError(f"{where}: expected a file of esv_ray, its footer names no job and rows") from None
-    return Origin(job, of, covers), content
+        raise DataError(f"{location}: expected a file of esv_ray, its footer names no job and rows") from None
+    return Origin(job, input_checksum, covers), content
 
 
 def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:

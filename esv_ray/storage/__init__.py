@@ -8,7 +8,7 @@ the environment of the store's client and are never part of a URL. Transient fau
 from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
-from esv_ray.storage.links import check_way, is_hidden
+from esv_ray.storage.links import check_no_broken_link, is_hidden
 from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
 from esv_ray.storage.location import (
     absolute,
@@ -33,9 +33,9 @@ __all__ = [
     "State",
     "absolute",
     "attempt",
+    "check_no_broken_link",
     "check_outside",
     "check_vacant",
-    "check_way",
     "commit_new",
     "creates_only",
     "exists",

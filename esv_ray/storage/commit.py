@@ -28,11 +28,11 @@ from pathlib import Path
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage.links import check_way
+from esv_ray.storage.links import check_no_broken_link
 from esv_ray.storage.location import absolute, is_local, join, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.faults import attempt
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
@@ -56,7 +56,7 @@ def commit_new(url: str, data: bytes, doing: str, *, check: bool = False) -> boo
 
     Returns:
         True if this call created the object. False if it existed already (another writer was first; contents are
-        deterministic), or if it has another content afterwards (`check`). After a retry, an object with this content
+        deterministic), or if its content differs afterwards (`check`). After a retry, an object with this content
         counts as created by this call, because the answer to an earlier try may have been lost.
 
     Raises:
@@ -109,7 +109,7 @@ def replace(url: str, data: bytes, doing: str) -> None:
 
 
 def remove(url: str, doing: str) -> None:
-    """Remove one object; it is no error if there is none.
+    """Remove one object, if it exists.
 
     Raises:
         DataError: the store refuses.
@@ -119,16 +119,16 @@ def remove(url: str, doing: str) -> None:
 
 
 def move(url: str, to: str, doing: str) -> None:
-    """Copy an object to another location, where nothing or the same content is, and then remove the original.
+    """Copy an object to a location that is free or has the same content, and then remove the original.
 
     The call may be interrupted at any point and repeated: the object is at one of the locations, or at both. On a disk
     anything can be moved: a folder, a pipe, a broken link.
 
     Raises:
-        DataError: it is at neither location, another content is at the second, or the store refuses.
+        DataError: it is at neither location, the second holds other content, or the store refuses.
     """
     if absolute(url) == absolute(to):
-        raise ValueError(f"expected two places, got {url} twice")
+        raise ValueError(f"expected two locations, got {url} twice")
     fs, path = open_location(url)
     if is_local(fs) and os.path.lexists(path) and not (Path(path).is_file() and not Path(path).is_symlink()):
         attempt(url, doing, lambda: _rename(Path(path), Path(open_location(to)[1])))
@@ -172,7 +172,7 @@ def creates_only(folder: str) -> bool:
     """
     fs, place = open_location(folder)
     if is_local(fs):  # no folder is made for the trial: the nearest existing one has the same permissions
-        folder = str(next(there for there in (Path(place), *Path(place).parents) if there.exists()))
+        folder = str(next(parent for parent in (Path(place), *Path(place).parents) if parent.exists()))
     url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
     fs, path = open_location(url)
     doing = "write"
@@ -202,7 +202,7 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         _UnconditionalError: the store has no create-only write.
     """
     if is_local(fs):
-        return requests.in_time(lambda: _link_new(Path(path), data), Bound(takes=len(data)))
+        return requests.in_time(lambda: _link_new(Path(path), data), RequestLimits(takes=len(data)))
     if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which checks, then writes
         raise _UnconditionalError
     try:
@@ -221,7 +221,7 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     if is_local(fs):
-        requests.in_time(lambda: _replace_file(Path(path), data), Bound(takes=len(data)))
+        requests.in_time(lambda: _replace_file(Path(path), data), RequestLimits(takes=len(data)))
     else:
         requests.pipe(fs, path, data)
 
@@ -240,7 +240,7 @@ def _replace_file(target: Path, data: bytes) -> None:
 def _remove(fs: AbstractFileSystem, path: str) -> None:
     with suppress(FileNotFoundError):
         if is_local(fs):
-            requests.in_time(lambda: Path(path).unlink(), Bound())
+            requests.in_time(lambda: Path(path).unlink(), RequestLimits())
         else:
             requests.rm(fs, path)
 
@@ -281,11 +281,11 @@ def _make_folder(folder: Path) -> None:
     """Make a folder and its parents, and sync them, so that they survive a power failure."""
     if folder.is_dir():
         return
-    check_way(str(folder))
-    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    check_no_broken_link(str(folder))
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in new:
-        _sync_folder(one.parent)
+    for path in new:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

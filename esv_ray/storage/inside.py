@@ -13,7 +13,7 @@ from esv_ray.storage.links import is_followed, is_hidden
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.objects import exists
 from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.requests import MOST_ENTRIES, in_time
 
 
@@ -26,7 +26,7 @@ def check_outside(features: str, output: str, names: Sequence[str]) -> None:
         names: paths below it of files to be written.
 
     Raises:
-        SpecError: the output lies inside the features, or one of the two is no location.
+        SpecError: the output lies inside the features, or one of the two is not a location.
         DataError: as for `would_find`.
     """
     if would_find(features, output, names):
@@ -38,23 +38,23 @@ def would_find(location: str, folder: str, names: Sequence[str]) -> bool:
 
     Args:
         location: one file, a folder, or a glob; it need not exist.
-        folder: the folder; it need not exist. If it is the location or lies below one that is no glob, its files count
-            as found, whatever their names.
+        folder: the folder; it need not exist. If it is the location or lies below one that is not a glob, its files
+            count as found, whatever their names.
         names: paths below the folder of files to be written; a glob is matched with them.
 
     Raises:
-        SpecError: no such location.
+        SpecError: the location is invalid.
         DataError: a link leads to a folder that contains the location, or a store refuses to list.
     """
-    (fs, path), (other, place) = open_location(location), open_location(folder)
-    if _store(fs) is not _store(other):
+    (fs, path), (folder_fs, place) = open_location(location), open_location(folder)
+    if _store(fs) is not _store(folder_fs):
         return False
     path, place = path.rstrip("/"), place.rstrip("/")
     if not is_pattern(path) or exists(location):
         return any(True for _ in _ways(fs, path, place, lambda name: not is_hidden(name.rpartition("/")[2])))
     try:
         pattern = Pattern.of(path)
-    except (ValueError, re.error):  # no pattern: the listing says so
+    except (ValueError, re.error):  # a malformed pattern: the listing reports it
         return False
     ways = _ways(fs, fixed_part(path), place, pattern.may_hold)
     return any(pattern.matches(f"{way}/{name}") for way in ways for name in names)
@@ -64,14 +64,16 @@ def _store(fs: AbstractFileSystem) -> type:
     return type(getattr(fs, "fs", fs))  # behind a cache, too
 
 
-def _ways(fs: AbstractFileSystem, root: str, place: str, looked_into: Callable[[str], bool]) -> Iterator[str]:
+def _ways(fs: AbstractFileSystem, root: str, place: str, is_searched: Callable[[str], bool]) -> Iterator[str]:
     """Return the names that a folder has at or below another; on a disk also through links that a listing follows."""
     if not is_local(fs):
         if _is_below(place, root):
             yield place
         return
-    found: list[str] = in_time(lambda: list(_ways_on_disk(root, place, looked_into)), Bound(entries=MOST_ENTRIES))
-    yield from found
+    names: list[str] = in_time(
+        lambda: list(_ways_on_disk(root, place, is_searched)), RequestLimits(entries=MOST_ENTRIES)
+    )
+    yield from names
 
 
 def _ways_on_disk(root: str, place: str, looked_into: Callable[[str], bool]) -> Iterator[str]:

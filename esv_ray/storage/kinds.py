@@ -33,9 +33,9 @@ def kind_of(data: bytes) -> tuple[str, str] | None:
     Args:
         data: its first bytes, at least 40.
     """
-    for magic, what, advice in _MAGIC:
+    for magic, kind, advice in _MAGIC:
         if data.startswith(magic):
-            return what, advice
+            return kind, advice
     if _HTML.match(data[:_HEAD_BYTES]):
         return "an HTML page, probably a login or confirmation page instead of the download", "download the file itself"
     return None

@@ -48,48 +48,45 @@ def check_link(link: str) -> None:
     """
     path = Path(link)
     if not path.suffix and not path.exists():
-        raise DataError(
-            f"{link}: expected a folder, got a link that leads nowhere ({path.readlink()}); mend or remove it"
-        )
+        raise DataError(f"{link}: expected a folder, got a broken link to {path.readlink()}; repair or remove it")
 
 
-def check_way(path: str) -> None:
+def check_no_broken_link(path: str) -> None:
     """Refuse to make a folder at a path that is a broken link or lies below one.
 
     Raises:
         DataError: says where it leads.
     """
-    for one in (Path(path), *Path(path).parents):
-        if one.is_symlink() and not one.exists():
+    for parent in (Path(path), *Path(path).parents):
+        if parent.is_symlink() and not parent.exists():
             raise DataError(
-                f"{one}: expected a folder or nothing, got a link that leads nowhere ({one.readlink()}); create the "
-                "folder that it "
-                "leads to, remove it, or choose another place"
+                f"{parent}: expected a folder or nothing, got a broken link to {parent.readlink()}; create "
+                "that folder, remove the link, or choose another place"
             )
 
 
-def once(found: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
+def unique_files(files: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Return every file once, by the name without links if it has one, else by its first name.
 
     The directories of a name give columns (``label=1/``). Names with other columns are different inputs and are all
     kept; a name with fewer columns is not.
 
     Args:
-        found: (name, path below the folder, entry) of files.
+        files: (name, path below the folder, entry) of files.
     """
     folder_of = lru_cache(maxsize=None)(_resolved)
     of_target: dict[Path, dict[frozenset[str], tuple[str, str, Entry]]] = {}
-    for one in sorted(found, key=lambda one: one[0]):
-        path = Path(one[0])
-        target = _resolved(path) if one[2].get("islink", True) else folder_of(path.parent) / path.name
+    for file in sorted(files, key=lambda file: file[0]):
+        path = Path(file[0])
+        target = _resolved(path) if file[2].get("islink", True) else folder_of(path.parent) / path.name
         columns = frozenset(part for part in path.parent.parts if "=" in part)
         names = of_target.setdefault(target, {})
         if columns not in names or path == target:
-            names[columns] = one
+            names[columns] = file
     return [
-        one
+        file
         for names in of_target.values()
-        for columns, one in names.items()
+        for columns, file in names.items()
         if not any(columns < others for others in names)
     ]
 

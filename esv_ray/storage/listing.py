@@ -16,13 +16,13 @@ from esv_ray.storage.objects import is_there
 from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
 from esv_ray.storage.states import State, state_of
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.answers import BeyondError
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.answers import InvalidResponseError
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.faults import attempt
 from esv_ray.storage.transport.requests import MOST_ENTRIES, Entry
 
 
-class Found(NamedTuple):
+class ListedFile(NamedTuple):
     """A file of a listing.
 
     Attributes:
@@ -85,9 +85,9 @@ def list_folder(url: str, doing: str, most: int = MOST_ENTRIES) -> tuple[list[st
         except NotADirectoryError:
             raise DataError(no_folder) from None
         for entry in entries:
-            whole = entry["name"].rstrip("/")
-            if whole.lstrip("/") != path.strip("/"):  # object stores may list the folder itself as an object
-                (folders if _is_folder(fs, entry) else files).add(whole.rpartition("/")[2])
+            name = entry["name"].rstrip("/")
+            if name.lstrip("/") != path.strip("/"):  # object stores may list the folder itself as an object
+                (folders if _is_folder(fs, entry) else files).add(name.rpartition("/")[2])
             elif entry["type"] == "file" and not entry["name"].endswith("/"):
                 raise DataError(no_folder)
         return sorted(folders - {""}), sorted(files - {""})
@@ -104,7 +104,7 @@ def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
         return False
 
 
-def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[Found]:
+def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[ListedFile]:
     """Find the files at a location: one file, those below a folder, or those of a glob.
 
     fsspec's walks skip every folder whose listing fails, and its globs every link, so that a table would look smaller;
@@ -114,8 +114,8 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
     Args:
         url: the location.
         doing: what is being done, for the error.
-        wanted: returns whether a file below a folder is meant, given its path there; a pipe or a folder of such a name
-            is refused.
+        is_selected: returns whether to take a file, given its path below the folder; a pipe or a folder with such a
+            name is refused.
         most: most entries; a longer listing is cut off and refused.
 
     Returns:
@@ -123,19 +123,20 @@ def find(url: str, doing: str, wanted: Callable[[str], bool], most: int = MOST_E
 
     Raises:
         SpecError: the pattern is malformed.
-        DataError: nothing is there, it is no regular file, or the store refuses to list.
+        DataError: nothing exists there, it is not a regular file, or the store refuses to list.
     """
     fs, path = open_location(url)
 
-    def found() -> list[Found]:
-        entries = _found(fs, path, url, wanted, most)
+    def search() -> list[ListedFile]:
+        entries = _select(fs, path, url, is_selected, most)
         if is_local(fs):
             return requests.in_time(
-                lambda: [_with_state(fs, *entry) for entry in links.once(entries)], Bound(entries=len(entries))
+                lambda: [_with_state(fs, *entry) for entry in links.unique_files(entries)],
+                RequestLimits(entries=len(entries)),
             )
         return [_with_state(fs, *entry) for entry in entries]
 
-    return sorted(attempt(url, doing, found))
+    return sorted(attempt(url, doing, search))
 
 
 def is_of(location: str, url: str) -> bool:
@@ -162,31 +163,31 @@ def root_of(location: str, url: str) -> str | None:
     return None
 
 
-def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> Found:
+def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> ListedFile:
     location = name if is_local(fs) else str(fs.unstrip_protocol(name))
-    return Found(location, below, state_of(fs, name, location, entry))
+    return ListedFile(location, below, state_of(fs, name, location, entry))
 
 
-def _found(
-    fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
+def _select(
+    fs: AbstractFileSystem, path: str, url: str, is_selected: Callable[[str], bool], most: int
 ) -> list[tuple[str, str, Entry]]:
-    """Return (name, path below the folder, entry of the client) of the files that are meant."""
+    """Return (name, path below the folder, entry of the client) of the selected files."""
     if is_pattern(path) and not is_there(fs, path):
-        return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, wanted, most).items()]
+        return [(name, "", entry) for name, entry in _of_pattern(fs, path, url, is_selected, most).items()]
     if (entry := requests.info(fs, path))["type"] != "directory":
         return [(entry["name"], "", entry)]
     prefix = path.rstrip("/") + "/"
     files, folders = _below(fs, path, most, hidden=False)
     named = {name.removeprefix(prefix): (name, entry) for name, entry in files.items()}
-    meant = sorted(below for below in named if wanted(below))
+    selected = sorted(below for below in named if is_selected(below))
     for folder in (name.removeprefix(prefix) for name in folders):
-        if wanted(folder) and not any(below.startswith(f"{folder}/") for below in meant):
+        if is_selected(folder) and not any(below.startswith(f"{folder}/") for below in selected):
             raise DataError(f"{prefix}{folder}: expected a file, got a folder without files of this kind; move it away")
-    return [(named[below][0], below, named[below][1]) for below in meant]
+    return [(named[below][0], below, named[below][1]) for below in selected]
 
 
 def _of_pattern(
-    fs: AbstractFileSystem, path: str, url: str, wanted: Callable[[str], bool], most: int
+    fs: AbstractFileSystem, path: str, url: str, is_selected: Callable[[str], bool], most: int
 ) -> dict[str, Entry]:
     root = fixed_part(path)
     try:
@@ -198,7 +199,7 @@ def _of_pattern(
     files, folders = _below(fs, root or "/", most, hidden=True, may_hold=None if pattern.deep else pattern.may_hold)
     if not pattern.deep:
         for folder in folders:
-            if pattern.matches(folder) and wanted(folder.rpartition("/")[2]):
+            if pattern.matches(folder) and is_selected(folder.rpartition("/")[2]):
                 raise DataError(
                     f"{folder}: expected a file, got a folder; use {url}/* to read the files in these folders"
                 )
@@ -210,18 +211,18 @@ def _below(
 ) -> tuple[dict[str, Entry], list[str]]:
     """Return the files below a folder by name, and its folders; `may_hold` selects folders, by default all."""
     if may_hold is None and lists_flat(fs):
-        found = requests.find(fs, path, most)  # an empty folder is listed as its own content
-        return {name: entry for name, entry in found.items() if entry["type"] != "directory"}, []
+        objects = requests.find(fs, path, most)  # an empty folder is listed as its own content
+        return {name: entry for name, entry in objects.items() if entry["type"] != "directory"}, []
     files: dict[str, Entry] = {}
     folders: dict[str, None] = {}
     waiting = [path]
     while waiting:
         folder = waiting.pop()
         try:
-            entries = requests.ls(fs, folder, most)
+            listed = requests.ls(fs, folder, most)
         except FileNotFoundError:
             continue  # removed since it was listed
-        for entry in entries:
+        for entry in listed:
             name = entry["name"].rstrip("/")
             if name == folder.rstrip("/"):
                 continue  # object stores may list the folder itself as an object
@@ -234,10 +235,10 @@ def _below(
                 continue
             folders[name] = None
             if may_hold is None:
-                looked_into = not entry.get("islink") or links.is_followed(name, path)
+                is_searched = not entry.get("islink") or links.is_followed(name, path)
             else:
-                looked_into = may_hold(name)
-            waiting += [name] * looked_into
+                is_searched = may_hold(name)
+            waiting += [name] * is_searched
         if len(files) + len(folders) > most:
-            raise BeyondError(f"expected at most {most} files and folders, the store lists more")
+            raise InvalidResponseError(f"expected at most {most} files and folders, the store lists more")
     return files, list(folders)

@@ -100,10 +100,10 @@ def _check_parts(url: str) -> None:
     """
     check_text(url)
     for link in url.split("::"):
-        protocol, colon, rest = link.partition("://")
+        protocol, colon, remainder = link.partition("://")
         if protocol in _WEB:
             continue
-        parts = (rest if colon else link).split("/")
+        parts = (remainder if colon else link).split("/")
         named = next((part for part in parts if _VARIABLE.fullmatch(part)), None)
         if named is not None:
             raise SpecError(
@@ -113,10 +113,12 @@ def _check_parts(url: str) -> None:
             continue
         first = parts[:1] if parts[0] or has_buckets(protocol) else []  # hdfs:///a and memory:///a have no host
         inner = parts[1:] if parts[-1] else parts[1:-1]  # it may end with one slash
-        odd = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
-        if odd is not None:
-            what = f"the part {odd!r}" if odd else "an empty part (a variable in it may be empty)"
-            raise SpecError(f"{url}: expected a name between any two slashes of a {protocol}:// location, got {what}")
+        invalid = next((part for part in (*first, *inner) if part in ("", ".", "..")), None)
+        if invalid is not None:
+            problem = f"the part {invalid!r}" if invalid else "an empty part (a variable in it may be empty)"
+            raise SpecError(
+                f"{url}: expected a name between any two slashes of a {protocol}:// location, got {problem}"
+            )
 
 
 def _options(protocol: str) -> dict[str, Any]:
@@ -131,21 +133,21 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
     """Return the value that the user's configuration of fsspec gives an option of a client."""
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for protocol in protocols:
-        found = fsspec.config.conf.get(protocol, {}).get(name, {})
-        given |= found if isinstance(found, Mapping) else {}
-    return given
+        value = fsspec.config.conf.get(protocol, {}).get(name, {})
+        values |= value if isinstance(value, Mapping) else {}
+    return values
 
 
 def _s3_settings() -> dict[str, Any]:
     """Return the settings of botocore's client: one try, timeouts; the user's settings take precedence."""
-    given = _configured(("s3", "s3a"), "config_kwargs")
+    user_settings = _configured(("s3", "s3a"), "config_kwargs")
     policy = retry_policy()
-    ours = {"connect_timeout": policy.connect, "read_timeout": policy.read, "retries": {"total_max_attempts": 1}}
-    ours |= s3_sessions()
+    defaults = {"connect_timeout": policy.connect, "read_timeout": policy.read, "retries": {"total_max_attempts": 1}}
+    defaults |= s3_sessions()
     # A copy: botocore changes the mapping.
-    return ours | given | {"retries": dict(given.get("retries", ours["retries"]))}
+    return defaults | user_settings | {"retries": dict(user_settings.get("retries", defaults["retries"]))}
 
 
 def _protocols(fs: object) -> set[str]:
@@ -197,9 +199,9 @@ def identity(url: str) -> str:
         return f"{type(fs).__name__}:{path.strip('/')}"
     real = os.path.realpath(path)
     with suppress(OSError):
-        found = Path(real).stat()
-        if found.st_nlink > 1:
-            return f"inode {found.st_dev}:{found.st_ino}"
+        status = Path(real).stat()
+        if status.st_nlink > 1:
+            return f"inode {status.st_dev}:{status.st_ino}"
     return real
 
 

@@ -13,7 +13,7 @@ from esv_ray.errors import DataError
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.faults import attempt
 
 MOST_BYTES = 2**32
@@ -29,7 +29,7 @@ def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
         most: most bytes; a larger object is refused before it is read, or cut off if its store gave another size.
 
     Raises:
-        DataError: it is not there, cannot be read, or is too large.
+        DataError: it does not exist, cannot be read, or is too large.
     """
     fs, path = open_location(url)
     return attempt(url, doing, lambda: content(fs, path, url, doing, most))
@@ -103,7 +103,7 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
     """
     fs, path = open_location(url)
     if is_local(fs):
-        return attempt(url, doing, lambda: requests.in_time(lambda: Path(path).open("rb"), Bound()))
+        return attempt(url, doing, lambda: requests.in_time(lambda: Path(path).open("rb"), RequestLimits()))
     if size is None:
         size = attempt(url, doing, lambda: _size(fs, path))
     if size is None:  # some web servers do not say

@@ -20,7 +20,7 @@ class Pattern:
 
     deep: bool
     _whole: re.Pattern[str]
-    _levels: tuple[re.Pattern[str], ...]  # of the first parts, by their number; empty where it is deep
+    _levels: tuple[re.Pattern[str], ...]  # of the first parts, by their number; empty if deep
 
     @classmethod
     def of(cls, path: str) -> Pattern:
@@ -50,6 +50,6 @@ def is_pattern(path: str) -> bool:
 
 
 def fixed_part(path: str) -> str:
-    """Return the folder that contains all matches; the path itself if it is no pattern."""
+    """Return the folder that contains all matches; the path itself if it is not a pattern."""
     parts = path.split("/")
     return "/".join(parts[: next((index for index, part in enumerate(parts) if is_pattern(part)), len(parts))])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class RangeFile(io.RawIOBase):
-    """A file of a known size, each read of which is one call of a function; nothing is read ahead."""
+    """A file of known size; each read is one call of a function, and nothing is read ahead."""
 
     def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
-        """Make a file.
+        """Create the file.
 
         Args:
             size: bytes.
@@ -40,8 +40,8 @@ class RangeFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes, fewer only at the end of the file."""
-        left = max(0, self._size - self._position)
-        count = left if size is None or size < 0 else min(size, left)
+        remaining = max(0, self._size - self._position)
+        count = remaining if size is None or size < 0 else min(size, remaining)
         data = self._read_range(self._position, count) if count else b""
         self._position += len(data)
         return data

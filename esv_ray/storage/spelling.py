@@ -31,8 +31,8 @@ def spelled(url: str) -> str:
     A chain (``simplecache::file:///a%20b``) stays as it is: it has no other spelling.
 
     Raises:
-        SpecError: the location is empty, has spaces around it, has ``::`` and is no chain, or is a ``file:`` URL that
-            names no path of this machine.
+        SpecError: the location is empty, has spaces around it, has ``::`` but is not a chain, or is a ``file:`` URL
+            that names no path of this machine.
     """
     check_text(url)
     path = decoded(url)
@@ -75,7 +75,7 @@ def local_path(text: str) -> str:
 
 
 def check_text(url: str) -> None:
-    """Refuse an empty location, which nearly always is a variable without a value, and ``::`` outside of a chain.
+    """Refuse an empty location, which is nearly always an unset variable, and ``::`` outside of a chain.
 
     Raises:
         SpecError: the location is empty, has spaces around it, or has ``::`` after a part that opens no other location.
@@ -105,23 +105,23 @@ def _decoded(link: str) -> str:
     """Return a ``file:`` URL with its escapes decoded, as ``file://PATH``."""
     path = link.partition(":")[2]
     if path.startswith("//"):
-        host, slash, rest = path[2:].partition("/")
+        host, slash, remainder = path[2:].partition("/")
         if host.lower() not in ("", "localhost"):
             host = host.rpartition("@")[2]  # no password is printed
             raise SpecError(
-                f"file://{host}{slash}{rest}: expected file:///PATH, an absolute path after three slashes, got the "
-                f"host {host!r}; for a relative path leave file:// out"
+                f"file://{host}{slash}{remainder}: expected file:///PATH, an absolute path after three slashes, got "
+                f"the host {host!r}; for a relative path leave file:// out"
             )
-        path = slash + rest
+        path = slash + remainder
     if not path:
         raise SpecError(f"{link}: expected a path after {link.partition(':')[0]}:, got none; a variable may be empty")
     if _NO_ESCAPE.search(path):
         raise SpecError(
             f"{link}: expected two hexadecimal digits after %, as in %20; write %25 for a percent sign, or a plain path"
         )
-    if found := _KEPT_ESCAPES.search(path):
+    if escape := _KEPT_ESCAPES.search(path):
         raise SpecError(
-            f"{link}: expected a path, got {found[0]}, which no file name can contain; use / as the separator"
+            f"{link}: expected a path, got {escape[0]}, which no file name can contain; use / as the separator"
         )
     try:
         plain = unquote_to_bytes(path).decode()

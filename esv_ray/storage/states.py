@@ -16,8 +16,8 @@ from fsspec.spec import AbstractFileSystem
 from esv_ray.errors import DataError
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.answers import BeyondError
-from esv_ray.storage.transport.bounds import Bound
+from esv_ray.storage.transport.answers import InvalidResponseError
+from esv_ray.storage.transport.bounds import RequestLimits
 from esv_ray.storage.transport.faults import attempt
 
 # Keys of stores for the version of a content, best first. A listing of S3 has no version ids, and an ETag in it belongs
@@ -45,11 +45,11 @@ def state(url: str, doing: str) -> State:
     """Ask for the state of one object.
 
     Raises:
-        DataError: it does not exist or is no regular file, or the store does not say.
+        DataError: it does not exist, is not a regular file, or the store gives no size or version.
     """
     fs, path = open_location(url)
     if is_local(fs):
-        return attempt(url, doing, lambda: requests.in_time(lambda: state_of(fs, path, url), Bound()))
+        return attempt(url, doing, lambda: requests.in_time(lambda: state_of(fs, path, url), RequestLimits()))
     return attempt(url, doing, lambda: state_of(fs, path, url))
 
 
@@ -57,7 +57,7 @@ def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, An
     """Return the state of an object from its entry in a listing, or ask for it.
 
     Raises:
-        DataError: it is no regular file.
+        DataError: it is not a regular file.
     """
     if is_local(fs):
         return _of_file(path, url)
@@ -69,22 +69,22 @@ def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, An
         raise DataError(f"{url}: expected an object, got a folder; check the location")
     looked_up = _of_entry(entry)
     if looked_up is None:
-        raise BeyondError("the store gives no size or no version (an ETag, or a time of the last change)")
+        raise InvalidResponseError("the store gives no size or no version (an ETag, or a time of the last change)")
     return looked_up
 
 
 def _of_file(path: str, url: str) -> State:
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.lexists(path):
             raise
-        raise DataError(f"{url}: expected a file, got a link that leads nowhere; mend or remove it") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{url}: expected an ordinary file, got {_kind(found.st_mode)}; move it away")
-    if _made_up(found.st_dev):
-        return State(found.st_size, str(found.st_mtime_ns))
-    return State(found.st_size, f"{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}")
+        raise DataError(f"{url}: expected a file, got a broken link; repair or remove it") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{url}: expected an ordinary file, got {_kind(status.st_mode)}; move it away")
+    if _made_up(status.st_dev):
+        return State(status.st_size, str(status.st_mtime_ns))
+    return State(status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}")
 
 
 def _kind(mode: int) -> str:

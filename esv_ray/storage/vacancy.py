@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from esv_ray.errors import DataError
-from esv_ray.storage.links import check_way
+from esv_ray.storage.links import check_no_broken_link
 from esv_ray.storage.listing import list_names
 from esv_ray.storage.location import is_local, open_location
 
@@ -25,7 +25,7 @@ def check_vacant(url: str, own: Collection[str] = ()) -> None:
     """
     fs, path = open_location(url)
     if is_local(fs):
-        check_way(path)
+        check_no_broken_link(path)
     names = list_names(url, "look into the output")
     others = [name for name in names if name not in own and name not in _OF_THE_SYSTEM and not name.startswith(".")]
     if others:

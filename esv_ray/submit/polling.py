@@ -39,8 +39,7 @@ def poll(ask: Callable[[], Answer], submission: str) -> Answer:
             if not isinstance(error, UnreachableError) or time.monotonic() > until:
                 raise IncompleteError(
                     f"{submission}: cannot determine how the job ended ({error}); run esv status {submission}, or "
-                    "submit it "
-                    "again to resume it"
+                    "submit it again to resume it"
                 ) from error
             if not warned:
                 _log.warning("%s; retrying for %g minutes", error, _PATIENCE_S / 60)

@@ -26,7 +26,7 @@ class JobStatus:
         output: location of the tables.
         started, ended: seconds since 1970.
         progress: content of progress.json; None: there is none, or it cannot be read from here.
-        record: what of it has the expected types.
+        record: its parts with the expected types.
         unread: why progress.json cannot be read.
         partition: status of the partition that is being computed, for a job over partitions.
     """
@@ -71,10 +71,10 @@ def read_status(
     """Read progress.json of an output and join it with the scheduler's view of the job."""
     progress, record, unread = None, None, None
     try:
-        found = read_progress(output)
-        if found is not None:
-            progress, record = found
-    except (EsvError, ValueError, RecursionError) as error:  # who may see a job may not be allowed to read its storage
+        stored = read_progress(output)
+        if stored is not None:
+            progress, record = stored
+    except (EsvError, ValueError, RecursionError) as error:  # a user who may list jobs may lack access to their storage
         unread = one_line(error)
     current = record.partition if isinstance(record, PartitionsRecord) else None
     partition = None
@@ -114,11 +114,11 @@ def _progress_lines(status: JobStatus, now: float) -> Iterator[str]:
 
 def _job_lines(status: JobStatus, record: ProgressRecord, now: float) -> Iterator[str]:
     videos, units, actors = record.videos, record.units, record.actors
-    left = f", about {_span(record.left_s)} left" if record.left_s and status.running else ""
+    remaining = f", about {_span(record.left_s)} left" if record.left_s and status.running else ""
     yield (
         f"{_state(status, record)}: {videos.done:.0f} of {videos.total:.0f} videos ({videos.failed:.0f} failed, "
         f"{videos.resumed:.0f} from earlier attempts), {units.done:.0f} of {units.total:.0f} units, "
-        f"{record.videos_per_second:g} videos/s{left}"
+        f"{record.videos_per_second:g} videos/s{remaining}"
     )
     if status.running:
         yield f"{actors.ready:.0f} actors, {actors.busy:.0f} busy, {actors.starting:.0f} starting"
@@ -163,11 +163,11 @@ def _seconds(time: str, otherwise: float) -> float:
 
 
 def _span(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
+    minutes, remainder = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes} min {remainder} s" if minutes else f"{remainder} s"
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:

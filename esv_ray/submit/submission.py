@@ -102,13 +102,13 @@ def newest_first(submissions: Iterable[Submission]) -> list[Submission]:
     return sorted(submissions, key=lambda job: (job.started or float("inf"), job.attempt), reverse=True)
 
 
-def find_submission(submissions: Sequence[Submission], job: str, where: str) -> Submission:
+def find_submission(submissions: Sequence[Submission], job: str, scope: str) -> Submission:
     """Return a submission by its id, or the last attempt by its name.
 
     Args:
         submissions: all of a cluster.
         job: id or name.
-        where: the cluster, for the error.
+        scope: the cluster, for the error.
 
     Raises:
         SpecError: there is none.
@@ -119,7 +119,7 @@ def find_submission(submissions: Sequence[Submission], job: str, where: str) -> 
         matches = sorted(attempts, key=lambda submission: submission.attempt, reverse=True)
     if not matches:
         names = ", ".join(dict.fromkeys(submission.name for submission in submissions)) or "none"
-        raise SpecError(f"{job}: no such job {where} (known jobs: {names}); run esv jobs")
+        raise SpecError(f"{job}: no such job {scope} (known jobs: {names}); run esv jobs")
     return matches[0]
 
 

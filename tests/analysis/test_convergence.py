@@ -11,8 +11,8 @@ import torch
 from esv_ray.analysis.convergence import Point, as_table, compare, convergence, estimator_grid, exact_cases, lad_slope
 from esv_ray.analysis.convergence_figure import write_figure
 from esv_ray.bench.setting import Dimensions, random_model
-from esv_ray.core.estimator import Estimator
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator
 from esv_ray.input.features import Video
 from esv_ray.models.explain import explain
 
@@ -40,11 +40,11 @@ def test_points_measure_the_errors_of_estimates() -> None:
     point = compare(MODEL, cases, milliseconds, evaluations, Estimator("adjusted", 64, 1), memory_budget=BUDGET)
     shares, inside = [], []
     for case in cases:
-        found = explain(MODEL, case.features, estimator="adjusted", m=64, iterations=1, video_id=case.video_id)
-        assert found.stderr is not None
-        off = np.abs(found.esv[:, case.target].numpy() - case.esv)
+        result = explain(MODEL, case.features, estimator="adjusted", m=64, iterations=1, video_id=case.video_id)
+        assert result.stderr is not None
+        off = np.abs(result.esv[:, case.target].numpy() - case.esv)
         shares.append(off.mean() / np.abs(case.esv).mean())
-        inside += (off <= 1.96 * found.stderr[:, case.target].numpy()).tolist()
+        inside += (off <= 1.96 * result.stderr[:, case.target].numpy()).tolist()
         exact = explain(MODEL, case.features, estimator="exact")
         assert np.abs(exact.esv[:, case.target].numpy() - case.esv).max() < 1e-6
         assert abs(float(exact.scores[case.target] - exact.prior[case.target])) >= 0.02
@@ -56,12 +56,12 @@ def test_points_measure_the_errors_of_estimates() -> None:
 
 
 def test_order_of_estimators(tmp_path: Path) -> None:
-    told: list[Point] = []
+    reported: list[Point] = []
     estimators = estimator_grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
     points = convergence(
-        MODEL, videos(), 11, estimators, most=8, threshold=0.0, memory_budget=BUDGET, report=told.append
+        MODEL, videos(), 11, estimators, most=8, threshold=0.0, memory_budget=BUDGET, report=reported.append
     )
-    assert points == told
+    assert points == reported
     assert [(p.estimator, p.m, p.iterations) for p in points[:3]] == [
         ("algorithm1", 16, 1),
         ("adjusted", 16, 1),
@@ -108,16 +108,16 @@ def test_the_slope_of_least_absolute_deviations() -> None:
     x = rng.normal(size=400)
     y = 0.9 * x + 0.01 * rng.normal(size=400)
     y[:20] += 50  # outliers do not move it
-    found = lad_slope(x, y)
-    assert found == pytest.approx(0.9, abs=0.02)
-    losses = [np.abs(y - b * x).sum() for b in (found, found + 1e-3, found - 1e-3)]
+    slope = lad_slope(x, y)
+    assert slope == pytest.approx(0.9, abs=0.02)
+    losses = [np.abs(y - b * x).sum() for b in (slope, slope + 1e-3, slope - 1e-3)]
     assert losses[0] == min(losses)
     assert np.isnan(lad_slope(np.zeros(3), np.ones(3)))
 
 
 def test_labels_beyond_the_model_are_refused() -> None:
-    one = videos(1)[0]
-    odd = Video(row=0, video_id="odd", features=one.features, frame_index=one.frame_index, label=7)
+    video = videos(1)[0]
+    odd = Video(row=0, video_id="odd", features=video.features, frame_index=video.frame_index, label=7)
     with pytest.raises(DataError, match="odd: expected a label below 5, got 7"):
         exact_cases(MODEL, [odd], 11, most=1, threshold=0.0, memory_budget=BUDGET)
     assert torch.is_tensor(exact_cases(MODEL, videos(1), 11, most=1, threshold=0, memory_budget=BUDGET)[0][0].features)

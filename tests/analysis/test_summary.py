@@ -16,19 +16,21 @@ from tests.support.jobs import run
 def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "estimator.kind=exact")
-    found = summarize(str(out))
+    summary = summarize(str(out))
     videos = pq.read_table(out / "videos").to_pylist()
-    assert (found.videos, found.labelled, found.exact) == (40, 40, 40)
-    assert found.accuracy == pytest.approx(sum(row["label"] == row["predicted"] for row in videos) / 40)
-    assert [one.name for one in found.classes] == ["one", "two", "three"]
-    assert sum(one.videos for one in found.classes) == 40
-    for index, one in enumerate(found.classes):
+    assert (summary.videos, summary.labelled, summary.exact) == (40, 40, 40)
+    assert summary.accuracy == pytest.approx(sum(row["label"] == row["predicted"] for row in videos) / 40)
+    assert [class_summary.name for class_summary in summary.classes] == ["one", "two", "three"]
+    assert sum(class_summary.videos for class_summary in summary.classes) == 40
+    for index, class_summary in enumerate(summary.classes):
         own = [row["scores"][index] for row in videos if row["label"] == index]
-        assert one.score == pytest.approx(sum(own) / len(own), abs=1e-6)
-        assert one.prior + one.supporting + one.distracting == pytest.approx(one.score, abs=1e-5)
-        assert one.supporting >= 0 >= one.distracting
-        assert 0 <= one.supporting_share <= 1
-    assert found.worst_exact_gap < 1e-5
+        assert class_summary.score == pytest.approx(sum(own) / len(own), abs=1e-6)
+        assert class_summary.prior + class_summary.supporting + class_summary.distracting == pytest.approx(
+            class_summary.score, abs=1e-5
+        )
+        assert class_summary.supporting >= 0 >= class_summary.distracting
+        assert 0 <= class_summary.supporting_share <= 1
+    assert summary.worst_exact_gap < 1e-5
 
 
 def test_scores_of_another_number_of_classes(features: str, bundle: str, tmp_path: Path) -> None:

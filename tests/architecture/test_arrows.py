@@ -42,9 +42,9 @@ def test_groups_of_tests_stay_in_one_process(request: pytest.FixtureRequest) -> 
 
 
 def test_top_level() -> None:
-    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     allowed = {"esv_ray", "jobs", "tests", "k8s", "pyproject.toml", "README.md", "constraints.txt", "LICENSE"}
-    assert found - {"esv-demo"} == allowed, "esv-demo is what the README's command makes, ignored by git"
+    assert names - {"esv-demo"} == allowed, "esv-demo is what the README's command makes, ignored by git"
 
 
 def test_every_package_has_its_tests() -> None:

@@ -103,10 +103,10 @@ def test_writes_that_are_lost(stores: None, features: str, bundle: str) -> None:
         left = len(result.missing) + len(result.quarantined)
         assert 0 < left < UNITS
         assert result.counts.rows == 40 - 4 * left
-        told = read_status("loses://out").progress
-        assert told is not None
-        assert (told["state"], told["units"]["done"]) == ("incomplete", UNITS - left)
-        assert told["units"]["missing"] == len(result.missing)
+        progress = read_status("loses://out").progress
+        assert progress is not None
+        assert (progress["state"], progress["units"]["done"]) == ("incomplete", UNITS - left)
+        assert progress["units"]["missing"] == len(result.missing)
     assert codes[0] == 1
     assert codes[-1] == 0
     assert LosesWrites.puts > 2 * UNITS
@@ -153,9 +153,9 @@ def test_what_is_removed_in_mid_job(
     assert (result.exit_code, bool(result.missing)) == (1, True)
     assert not (out / "_SUCCESS").exists()
     there = UNITS - len(result.missing) - len(result.quarantined)  # one may have been written just then
-    told = read_status(str(out))
-    assert (told.progress or {})["state"] == "incomplete"
-    lines = "\n".join(status_lines(told, 0.0))
+    status = read_status(str(out))
+    assert (status.progress or {})["state"] == "incomplete"
+    lines = "\n".join(status_lines(status, 0.0))
     assert f"{there} of {UNITS} units" in lines
     assert f"{len(result.missing)} committed units are missing: run the job again" in lines
     again = run(features, bundle, out)
@@ -170,14 +170,14 @@ def test_the_command_says_what_is_missing(features: str, bundle: str, tmp_path: 
     parts(out, "attributions")[3].unlink()
     with pytest.MonkeyPatch.context() as patch:  # what the next run commits is removed again
         patch.setattr("esv_ray.output.commits.publish", lambda *arguments, **options: None)
-        told = attribute(features, bundle, out)
-    assert told.exit_code == 1, told.output
+        result = attribute(features, bundle, out)
+    assert result.exit_code == 1, result.output
     assert (
         f"1 of {UNITS} units were committed and are not in {out}: they were removed, or the storage loses"
-        in told.output
+        in result.output
     )
-    assert told.output.count("run the same command again to resume") == 1
-    assert f"unit {parts(out, 'videos')[3].name} is missing" in told.output
+    assert result.output.count("run the same command again to resume") == 1
+    assert f"unit {parts(out, 'videos')[3].name} is missing" in result.output
 
 
 # What another job made ------------------------------------------------------------------------------------------------
@@ -205,11 +205,11 @@ def test_a_unit_of_another_job_is_refused(features: str, bundle: str, tmp_path: 
             parts(out, "videos")[5].unlink()
         with pytest.raises(JobError, match=named):
             run(features, bundle, out)
-    found = verify_output(str(out))
-    assert any("got one of another job" in problem for problem in found.problems)
-    assert found.redo == (parts(out, "videos")[2].name,)
-    told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
-    assert (told.exit_code, "2 files moved to" in told.output) == (1, True), told.output
+    verification = verify_output(str(out))
+    assert any("got one of another job" in problem for problem in verification.problems)
+    assert verification.redo == (parts(out, "videos")[2].name,)
+    result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
+    assert (result.exit_code, "2 files moved to" in result.output) == (1, True), result.output
     assert run(features, bundle, out).exit_code == 0
     assert tables_of(out) == clean
 
@@ -384,8 +384,8 @@ def test_a_partition_whose_tables_were_removed_is_due(features: str, bundle: str
     clean = tables_of(out / "monday")
     for folder in ("videos", "attributions"):
         shutil.rmtree(out / "monday" / folder)
-        told = CliRunner().invoke(cli, command)
-        assert (told.exit_code, "1 attributed now" in told.output) == (0, True), told.output
+        result = CliRunner().invoke(cli, command)
+        assert (result.exit_code, "1 attributed now" in result.output) == (0, True), result.output
         assert tables_of(out / "monday") == clean
 
 
@@ -416,17 +416,17 @@ def test_a_damaged_run_json_is_repaired(
     (out / "_SUCCESS").unlink()
     kept = {path: path.stat().st_mtime_ns for path in parts(out, "videos")}
     (out / "run.json").write_text(damage((out / "run.json").read_text()))
-    told = CliRunner().invoke(cli, ["verify", str(out)])
-    assert told.exit_code == 1
-    assert "Traceback" not in told.output
-    first, *_, last = told.output.splitlines()
+    result = CliRunner().invoke(cli, ["verify", str(out)])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    first, *_, last = result.output.splitlines()
     assert first.startswith(f"{out}/run.json: expected a job's manifest, got something else (")
     assert f"esv verify --repair {out}" in first
     assert last == f"to repair: esv verify --repair {out}, then run the job again"
     with pytest.raises(DataError, match="esv verify --repair"):
         run(features, bundle, out)
-    told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
-    assert (told.exit_code, "1 files moved to" in told.output) == (1, True), told.output
+    result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
+    assert (result.exit_code, "1 files moved to" in result.output) == (1, True), result.output
     again = run(features, bundle, out)
     assert (again.exit_code, again.resumed_units) == (0, UNITS - 1)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -465,7 +465,7 @@ def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bu
     out, secret = tmp_path / "out", tmp_path / "secret.parquet"
     run(features, bundle, out)
     shutil.copy(Path(features) / "part-0.parquet", secret)
-    whole = json.loads((out / "run.json").read_text())
+    original = json.loads((out / "run.json").read_text())
     opened: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("reader", "read_bytes", "open_location"):
@@ -478,10 +478,10 @@ def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bu
             "reference::http://127.0.0.1:1/x",
             "s3://bucket/x",
         ):
-            content = {**whole, "files": [[url, *whole["files"][0][1:]], *whole["files"][1:]]}
+            content = {**original, "files": [[url, *original["files"][0][1:]], *original["files"][1:]]}
             (out / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
-            told = [problem for problem in verify_output(str(out)).problems if "not opened" in problem]
-            assert told == [f"{url}: in the plan, but not a file of the features {features}; it is not opened"]
+            problems = [problem for problem in verify_output(str(out)).problems if "not opened" in problem]
+            assert problems == [f"{url}: in the plan, but not a file of the features {features}; it is not opened"]
             assert url not in opened
 
 
@@ -494,9 +494,9 @@ def test_features_elsewhere_are_not_asked_for_a_run_json(features: str, bundle: 
         content["spec"]["features"] = content["keys"]["features"] = url
         content["fingerprint"] = fingerprint(content["keys"])
         (out / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
-        found = verify_output(str(out))
+        verification = verify_output(str(out))
         (out / "run.json").write_text(text)
-        (note,) = found.notes
+        (note,) = verification.notes
         assert note.startswith(f"not compared with the input: run.json names {url}; give --features {url} if")
 
 
@@ -576,6 +576,6 @@ def test_units_that_another_driver_committed_are_not_computed(
 )
 def test_status_of_a_hostile_progress_file(content: str, tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_text(content)
-    told = CliRunner().invoke(cli, ["status", f"{tmp_path}/"])
-    assert told.exception is None or isinstance(told.exception, EsvError)
-    assert "\x1b" not in told.output
+    result = CliRunner().invoke(cli, ["status", f"{tmp_path}/"])
+    assert result.exception is None or isinstance(result.exception, EsvError)
+    assert "\x1b" not in result.output

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import storage
-from esv_ray.attribution import partitions as module
+from esv_ray.attribution import partitions
 from esv_ray.attribution.partitions import Partition, plan_partitions, run_partitions
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
@@ -122,7 +122,7 @@ def test_where_a_run_stands(nightly: Nightly, daily: Path, tmp_path: Path, monke
         seen.append(list(status_lines(read_status(str(tmp_path / "out")), time.time())))
         return result
 
-    monkeypatch.setattr(module, "run_job", looked_at)
+    monkeypatch.setattr(partitions, "run_job", looked_at)
     (daily / "dt=3").mkdir()
     (daily / "dt=3" / "part.parquet").write_text("no table")
     nightly()
@@ -143,7 +143,7 @@ def test_a_run_that_is_stopped_says_so(nightly: Nightly, tmp_path: Path, monkeyp
     def stopped(*arguments: Any, **named: Any) -> JobResult:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_job", stopped)
+    monkeypatch.setattr(partitions, "run_job", stopped)
     with pytest.raises(KeyboardInterrupt):
         nightly()
     assert json.loads((tmp_path / "out" / "progress.json").read_text())["state"] == "interrupted"
@@ -365,10 +365,10 @@ def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     Nightly(daily, bundle, tmp_path / "clean")()
     for name in states:
         # Names hold a hash of where the input lies, contents do not.
-        where = f"{root}/out/{name}/attributions"
-        found = [storage.read_bytes(f"{where}/{unit}", "read") for unit in storage.list_names(where, "list")]
+        folder = f"{root}/out/{name}/attributions"
+        contents = [storage.read_bytes(f"{folder}/{unit}", "read") for unit in storage.list_names(folder, "list")]
         clean = [path.read_bytes() for path in (tmp_path / "clean" / name / "attributions").iterdir()]
-        assert sorted(found) == sorted(clean), name
+        assert sorted(contents) == sorted(clean), name
     assert set(nightly().values()) == {"finished"}
     for name in ("dt=1/late", "dt=3/part"):
         fs.pipe_file(f"{root}/daily/{name}.parquet", (daily / "dt=2" / "part.parquet").read_bytes())
@@ -434,12 +434,12 @@ def test_one_runtime_and_a_new_one_after_a_problem(
         here = spec.cluster.model_copy(update={"actors": 0})  # to start actors takes seconds, and is not what is asked
         return run_job(spec.model_copy(update={"cluster": here}), *arguments, **options)
 
-    monkeypatch.setattr(module, "run_job", run)
+    monkeypatch.setattr(partitions, "run_job", run)
     add(daily, "dt=3", seed=3)
     nightly = Nightly(daily, bundle, tmp_path / "out", "cluster.actors=1")
     assert nightly() == {"dt=1": "attributed", "dt=2": "problem", "dt=3": "attributed"}
     assert seen[0] == seen[1], "dt=1, and dt=2 until its runtime is lost"
     assert len(set(seen)) == 3, "a new one for dt=2, and for dt=3"
     shutil.rmtree(daily / "dt=2")
-    monkeypatch.setattr(module, "ray_runtime", None)
+    monkeypatch.setattr(partitions, "ray_runtime", None)
     assert nightly() == {"dt=1": "finished", "dt=3": "finished"}

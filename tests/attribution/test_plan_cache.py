@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from esv_ray.attribution import plan_cache
 from esv_ray.attribution.plan_cache import cache_folder, cached_plan
-from esv_ray.core.estimator import Recipe
 from esv_ray.core.plan import Plan, build_plan
+from esv_ray.core.recipe import Recipe
 
 SAMPLED = Recipe("algorithm1", 30, 8, True, True, (200, 3, 5))
 ADJUSTED = Recipe("adjusted", 30, 8, True, True, (50, 2, 5))
@@ -40,9 +40,9 @@ def files() -> list[Path]:
     return sorted(place().glob("*.safetensors"))
 
 
-def same(one: Plan, other: Plan) -> bool:
-    a, b = one.tensors(), other.tensors()
-    return type(one) is type(other) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def same(first: Plan, second: Plan) -> bool:
+    a, b = first.tensors(), second.tensors()
+    return type(a) is type(b) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ tempfile.tempdir = sys.argv[1]
 from safetensors.torch import load_file, save_file
 
 from esv_ray.attribution import plan_cache
-from esv_ray.core.estimator import Recipe
+from esv_ray.core.recipe import Recipe
 from esv_ray.core.plan import build_plan
 plan_cache._CHEAP = 0
 def counted(recipe):
@@ -149,9 +149,9 @@ plan_cache.cached_plan(Recipe("algorithm1", 40, 8, True, True, (300, 4, 1)))
 
 
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:
-    asked = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    assert sorted(process.communicate()[0] for process in asked) == ["", "", "built\n"]
-    assert [process.returncode for process in asked] == [0, 0, 0]
+    assert sorted(process.communicate()[0] for process in processes) == ["", "", "built\n"]
+    assert [process.returncode for process in processes] == [0, 0, 0]

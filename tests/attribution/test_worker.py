@@ -53,7 +53,7 @@ def test_requested_lengths(features: str, bundle: str) -> None:
     def asked(*overrides: str) -> tuple[list[tuple[int, int]], list[tuple[int, int, str]]]:
         wanted, missing = plan_requests(load_spec(base, overrides), rows)
         pairs = list(zip(wanted.rows.tolist(), wanted.lengths.tolist(), strict=True))
-        return pairs, [(one.row, one.n_elements, one.status) for one in missing]
+        return pairs, [(item.row, item.n_elements, item.status) for item in missing]
 
     failed = [(2, n, "failed") for n in (1, 2, 4, 8)]
     sweep = [(1, 1), (1, 2), (1, 4), (1, 8)]
@@ -83,8 +83,8 @@ def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path
 
 def test_logits_are_attributed_and_scores_stay_probabilities(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    asked = ("estimator.output=logit", "classes=all", "estimator.m=10", "estimator.iterations=1")
-    assert run(features, bundle, out, *asked).exit_code == 0
+    overrides = ("estimator.output=logit", "classes=all", "estimator.m=10", "estimator.iterations=1")
+    assert run(features, bundle, out, *overrides).exit_code == 0
     assert verify_output(str(out)).problems == ()
     table, model = pq.read_table(out / "attributions").to_pylist(), load_model(bundle)
     by_id = {str(row["video_id"]): row for row in videos_of(out)}
@@ -121,11 +121,11 @@ def test_sweep_skip_and_frame_numbers(bundle: str, tmp_path: Path) -> None:
 
 def test_bad_rows_fail_with_their_reason_and_the_rest_completes(bundle: str, tmp_path: Path) -> None:
     good = make_table([4, 5, 6])
-    bad = make_table([4, 4, 4], seed=3).to_pylist()
-    bad[0]["features"][1][2] = float("nan")
-    bad[1]["label"] = 99
-    bad[2]["features"] = []
-    table = pa.concat_tables([good, pa.Table.from_pylist(bad, schema=good.schema)])
+    faulty = make_table([4, 4, 4], seed=3).to_pylist()
+    faulty[0]["features"][1][2] = float("nan")
+    faulty[1]["label"] = 99
+    faulty[2]["features"] = []
+    table = pa.concat_tables([good, pa.Table.from_pylist(faulty, schema=good.schema)])
     ids = pa.array(["v0", "v1", "v2", "nan", "label", "v1"])
     pq.write_table(table.set_column(0, "video_id", ids), tmp_path / "f.parquet")
     result = run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "frames=3")
@@ -162,8 +162,8 @@ def test_the_memory_budget_is_fixed_by_the_plan(
     (out / "_SUCCESS").unlink()
     next(iter((out / "videos").iterdir())).unlink()
     assert run(features, bundle, out, "compute.unit=20").counts.ok == 40
-    asked = load_spec({"features": features, "model": bundle, "output": str(out)}, ["compute.unit=20"])
-    assert plan_job(asked).spec.compute.memory_budget == 123_456_789
+    spec = load_spec({"features": features, "model": bundle, "output": str(out)}, ["compute.unit=20"])
+    assert plan_job(spec).spec.compute.memory_budget == 123_456_789
 
 
 def test_auto_samples_what_does_not_fit_and_says_so(tmp_path: Path) -> None:
@@ -181,9 +181,9 @@ def test_same_bits_whatever_the_order_and_the_number_of_tries(features: str, bun
     options = ("compute.unit=3", "estimator.m=6", "frames=[2,6,9]")
     run(features, bundle, tmp_path / "a", *options)
     run(features, bundle, tmp_path / "b", *options)
-    whole = files_of(tmp_path / "a")
-    assert whole == files_of(tmp_path / "b")
-    assert len(whole) == 2 * 14 + 2
+    complete = files_of(tmp_path / "a")
+    assert complete == files_of(tmp_path / "b")
+    assert len(complete) == 2 * 14 + 2
     # Lose some of the work, marks and attributions, and run again.
     (tmp_path / "b" / "_SUCCESS").unlink()
     for path in sorted((tmp_path / "b" / "videos").iterdir())[::2]:
@@ -193,7 +193,7 @@ def test_same_bits_whatever_the_order_and_the_number_of_tries(features: str, bun
     kept = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "b" / "videos").iterdir())}
     result = run(features, bundle, tmp_path / "b", *options)
     assert result.resumed_units == len(kept)
-    assert files_of(tmp_path / "b") == whole
+    assert files_of(tmp_path / "b") == complete
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "what is committed is not redone"
 
 
@@ -407,8 +407,8 @@ def test_large_logits_give_values_in_their_ranges_or_fail_their_videos(tmp_path:
     }
     for kind, options in kinds.items():
         out = tmp_path / kind
-        asked = (f"estimator.output={output}", "classes=all", *options)
-        result = run(str(tmp_path / "f.parquet"), model, out, *asked)
+        overrides = (f"estimator.output={output}", "classes=all", *options)
+        result = run(str(tmp_path / "f.parquet"), model, out, *overrides)
         assert (result.counts.ok, result.counts.failed) == (4, 0), kind
         assert verify_output(str(out)).problems == (), kind
         rows = pq.read_table(out / "attributions")
@@ -431,8 +431,8 @@ def test_values_that_overflow_fail_their_video_in_the_job(bundle: str, tmp_path:
     pq.write_table(
         table.set_column(1, "features", pa.array(small, table.schema.field("features").type)), tmp_path / "f.parquet"
     )
-    asked = ("estimator.output=logit", "estimator.kind=algorithm1", "estimator.m=16", "max_failed=1")
-    result = run(str(tmp_path / "f.parquet"), model, tmp_path / "out", *asked)
+    overrides = ("estimator.output=logit", "estimator.kind=algorithm1", "estimator.m=16", "max_failed=1")
+    result = run(str(tmp_path / "f.parquet"), model, tmp_path / "out", *overrides)
     assert result.counts.failed
     assert all("not finite" in why or "efficiency" in why for _, why in result.failed)
     assert verify_output(str(tmp_path / "out")).problems == ()

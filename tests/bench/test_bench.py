@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from esv_ray.bench import measure as module
+from esv_ray.bench import measure as measuring
 from esv_ray.bench.host import host_share
 from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
-from esv_ray.bench.setting import Dimensions, Setting, random_model, with_settings
-from esv_ray.core.estimator import Estimator
+from esv_ray.bench.setting import Dimensions, Setting, random_model
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError
+from esv_ray.estimator import Estimator
 from tests.support.plans import plan_algorithm1, plan_exact
 
 SMALL = Setting(Dimensions(feature_dim=4, hidden=4, n_classes=3, n_max=2), repeats=2)
@@ -41,19 +41,10 @@ def test_what_must_be_moved() -> None:
     assert 0 < plan.score_rows() <= 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
 
 
-def test_settings_are_for_a_while() -> None:
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    inside = with_settings(
-        Setting(threads=1, matmul="high"), lambda: (torch.get_num_threads(), torch.get_float32_matmul_precision())
-    )
-    assert inside == (1, "high")
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
-
-
 def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -> None:
     state = torch.random.get_rng_state()
-    one, other = (dict(random_model(SMALL.dimensions).scorer.named_buffers()) for _ in range(2))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = (dict(random_model(SMALL.dimensions).scorer.named_buffers()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -64,7 +55,7 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
         work()
         return 1.0
 
-    monkeypatch.setattr(module, "timed", a_second)
+    monkeypatch.setattr(measuring, "timed", a_second)
     # Alone 256 videos of each length take a second, together 12 of all lengths do.
     assert measure_mixed(2, 4, 12, Estimator("algorithm1", m=4), SMALL) == pytest.approx(256 / 12 - 1)
     assert ceilings(SMALL).gflops == pytest.approx(2e-9 * 1536**3)
@@ -72,14 +63,14 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_measurements(tmp_path: Path) -> None:
-    found = measure([3, 4], Estimator("exact"), SMALL)
+    measurements = measure([3, 4], Estimator("exact"), SMALL)
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    path.write_text(json.dumps(as_json(measurements, ceilings(SMALL), SMALL)))
     back: dict[tuple[int, str], Measurement] = read_measurements(path, SMALL)
-    assert list(back.values()) == found
+    assert list(back.values()) == measurements
     path.write_text("[]")
     with pytest.raises(DataError, match="expected a file that `esv bench --json` wrote"):
         read_measurements(path, SMALL)
-    path.write_text(json.dumps(as_json(found, ceilings(SMALL), SMALL)))
+    path.write_text(json.dumps(as_json(measurements, ceilings(SMALL), SMALL)))
     with pytest.raises(DataError, match="expected a run with the same dimensions, threads; measure again"):
         read_measurements(path, Setting(threads=2))

@@ -14,8 +14,8 @@ from esv_ray.input.videos import read_videos
 
 def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
     folder = tmp_path / "made-up"
-    asked = [str(folder), "--per-class", "20", "--classes", "6", "--feature-dim", "16"]
-    subprocess.run([sys.executable, "-m", "esv_ray.bench.made_up", *asked], check=True)
+    arguments = [str(folder), "--per-class", "20", "--classes", "6", "--feature-dim", "16"]
+    subprocess.run([sys.executable, "-m", "esv_ray.bench.made_up", *arguments], check=True)
     videos, _ = read_videos(str(folder / "train.parquet"))
     assert len(videos) == 120
     assert {video.label for video in videos} == set(range(6))

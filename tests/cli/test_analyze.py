@@ -24,16 +24,16 @@ def analyze(*arguments: str) -> Result:
 def test_text_and_json(features: str, bundle: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     run(features, bundle, out, "estimator.m=20", "estimator.kind=adjusted")
-    found = summarize(out)
+    summary = summarize(out)
     stdout = json.loads(analyze(out, "--json").stdout)
-    assert stdout.keys() == vars(found).keys()
-    assert (stdout["videos"], stdout["labelled"], stdout["exact"]) == (found.videos, found.labelled, found.exact)
-    assert stdout["median_stderr"] == found.median_stderr > 0
-    assert stdout["classes"] == [vars(one) for one in found.classes]
+    assert stdout.keys() == vars(summary).keys()
+    assert (stdout["videos"], stdout["labelled"], stdout["exact"]) == (summary.videos, summary.labelled, summary.exact)
+    assert stdout["median_stderr"] == summary.median_stderr > 0
+    assert stdout["classes"] == [vars(summary_row) for summary_row in summary.classes]
     page = analyze(out).stdout
-    assert all(one.name in page for one in found.classes)
-    assert f"accuracy {100 * found.accuracy:.1f} % of 40 sequences" in page
-    assert f"{found.exact} sequences exact" in page
+    assert all(summary_row.name in page for summary_row in summary.classes)
+    assert f"accuracy {100 * summary.accuracy:.1f} % of 40 sequences" in page
+    assert f"{summary.exact} sequences exact" in page
     assert "nan" not in page
 
 

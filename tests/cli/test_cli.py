@@ -167,8 +167,8 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert (code, "square product" in stdout) == (0, True)
     assert all(len(line) <= 80 for line in stdout.splitlines() if "│" in line)
     assert "…" not in stdout
-    found = json.loads(file.read_text())["measurements"]
-    assert [(one["n"], one["estimator"]) for one in found] == [
+    content = json.loads(file.read_text())["measurements"]
+    assert [(measurement["n"], measurement["estimator"]) for measurement in content] == [
         (4, "exact"),
         (6, "exact"),
         (4, "adj 5x1"),
@@ -176,10 +176,10 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         (4, "alg1 5x1"),
         (6, "alg1 5x1"),
     ]
-    for one in found:
-        assert 0 < one["video_ms_min"] <= one["video_ms"] <= one["video_ms_max"]
-        assert 0 < one["host"] < 1
-        assert one["error"] < 1e-4
+    for measurement in content:
+        assert 0 < measurement["video_ms_min"] <= measurement["video_ms"] <= measurement["video_ms_max"]
+        assert 0 < measurement["host"] < 1
+        assert measurement["error"] < 1e-4
     code, stdout, _ = esv("bench", *small, "-n", "4", "-m", "5", "--no-host", "--compare", str(file), "--mixed", "3-5")
     assert code == 0
     assert len([line for line in stdout.splitlines() if line.rstrip().endswith("x │")]) == 3
@@ -240,15 +240,15 @@ def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-
     code, _, stdout = esv(*arguments, "--features", str(tmp_path / "marked.parquet"))
     assert (code, "6 rows were left out" in stdout) == (2, True)
     marks = ["--unlabelled", "-1", "--unlabelled", "255"]
-    found = []
+    results = []
     for name, options in (("none", []), ("marked", marks)):
         out = tmp_path / name
         code, _, stdout = esv(*arguments, "--features", f"{out}.parquet", *options, "--output", str(out))
         assert (code, "break the feature table" in stdout) == (0, False), stdout
-        found.append(
+        results.append(
             pq.read_table(out / "convergence.parquet").select(["videos", "relative_error", "pearson"]).to_pylist()
         )
-    assert found[0] == found[1]
+    assert results[0] == results[1]
 
 
 # Errors of the machine: exit code 1 if the request may be valid, 2 if it must change
@@ -341,9 +341,8 @@ def test_an_output_that_is_a_dangling_link(  # type: ignore[no-untyped-def]
     code, out, err = esv(*words, *options, *here)
     assert (code, out) == (2, ""), err
     assert err.splitlines()[-1] == (
-        f"esv: {link}: expected a folder or nothing, got a link that leads nowhere (nowhere); create the folder that "
-        "it leads to, "
-        "remove it, or choose another place"
+        f"esv: {link}: expected a folder or nothing, got a broken link to nowhere; create that folder, remove the "
+        "link, or choose another place"
     )
     assert not (tmp_path / "nowhere").exists()
 

@@ -30,9 +30,9 @@ def test_demo_from_end_to_end(tmp_path: Path) -> None:
     assert "…" not in stdout, "nothing is cut off at 80 columns"
     accuracy = float(stdout.partition("accuracy ")[2].split("accuracy ")[-1].split("%")[0])
     assert accuracy > 95, "published accuracies on this data are 94 to 99 %"
-    found = verify_output(str(folder / "esv"))
-    assert found.problems == ()
-    assert found.worst_gap < 1e-5
+    verification = verify_output(str(folder / "esv"))
+    assert verification.problems == ()
+    assert verification.worst_gap < 1e-5
     videos = pq.read_table(folder / "esv" / "videos")
     assert {True, False} == set(videos.column("exact").to_pylist()), "exact where short, sampled where long"
     assert videos.column("n_elements").to_pylist() == videos.column("n_frames").to_pylist(), "all their frames"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esv_ray.cli import progress as module
+from esv_ray.cli import progress
 from esv_ray.job.progress import Progress
 from esv_ray.job.run import Silence
 from esv_ray.job.work import RowCounts
@@ -14,7 +14,7 @@ def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     now = [0.0]
     monkeypatch.setattr("esv_ray.cli.progress.time.monotonic", lambda: now[0])
     counts = RowCounts(rows=50, ok=48, failed=2)
-    with module.job_progress() as report:
+    with progress.job_progress() as report:
         for second in range(35):
             now[0] = float(second)
             report(
@@ -37,8 +37,8 @@ def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(module, "_EVERY_S", -1.0)
-    with module.job_progress() as report:
+    monkeypatch.setattr(progress, "_EVERY_S", -1.0)
+    with progress.job_progress() as report:
         report(Progress(total=10, resumed=0))
         assert capsys.readouterr().err == "0/10 videos, starting actors\n"
         report(Progress(total=10, resumed=0, waiting_for="a node with 8 cores"))
@@ -46,11 +46,11 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_silent_actors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(module, "_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "_EVERY_S", -1.0)
     counts = RowCounts(rows=50, ok=50)
     silence = Silence(1, 60.0, 600.0).describe(100.0)
     for busy, left in ((1, "ETA -"), (2, "ETA 0:00:10")):
-        with module.job_progress() as report:
+        with progress.job_progress() as report:
             report(
                 Progress(
                     100, 0, counts=counts, actors=2, busy_actors=busy, seconds=10.0, silence=silence, silent_actors=1

@@ -61,9 +61,9 @@ def test_an_empty_location_is_refused_before_anything_is_done(
     ended = CliRunner().invoke(cli.cli, [*words, empty])
     assert isinstance(ended.exception, SpecError), ended.output
     assert list(tmp_path.iterdir()) == []
-    said = str(ended.exception)
-    assert "a variable in it may be empty" in said
-    assert len(said.splitlines()) == 1
+    message = str(ended.exception)
+    assert "a variable in it may be empty" in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_an_empty_location_is_refused_before_anything_is_done(
 def test_an_empty_number_or_name_is_refused_with_the_same_message(words: list[str], empty: str) -> None:
     ended = CliRunner().invoke(cli.cli, [*words, empty])
     assert isinstance(ended.exception, SpecError), ended.output
-    said = str(ended.exception)
-    assert said.startswith(f"{words[-1]}: expected a n")
-    assert said.endswith(f", got {empty!r}; a variable in it may be empty")
+    message = str(ended.exception)
+    assert message.startswith(f"{words[-1]}: expected a n")
+    assert message.endswith(f", got {empty!r}; a variable in it may be empty")
 
 
 @pytest.mark.parametrize("key", ["features", "output"])
@@ -132,11 +132,11 @@ def converted(type_: object, text: str) -> object:
     @click.command()
     @click.option("--x", type=type_)
     def command(x: object) -> None:
-        found.append(x)
+        results.append(x)
 
-    found: list[object] = []
+    results: list[object] = []
     command.main(["--x", text], standalone_mode=False)
-    return found[0]
+    return results[0]
 
 
 @pytest.mark.parametrize(

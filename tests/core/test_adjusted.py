@@ -20,12 +20,13 @@ from esv_ray.core.adjusted.attribution import attribute_adjusted
 from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import MIN_ROWS_FOR_ERRORS, Estimator, Kind
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.exact.plan import Weights
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
+from esv_ray.core.recipe import MIN_ROWS_FOR_ERRORS
 from esv_ray.core.regression.design import nodes, quadrature
+from esv_ray.estimator import Estimator, Kind
 from tests.support.plans import plan_exact
 
 CPU = torch.device("cpu")

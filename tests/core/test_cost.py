@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from esv_ray.core.cost import plan_cost
-from esv_ray.core.estimator import Estimator, Kind, Output, resolve
 from esv_ray.core.plan import plan_for
+from esv_ray.core.recipe import resolve
+from esv_ray.estimator import Estimator, Kind, Output
 
 
 @pytest.mark.parametrize("n_max", [1, 3, 8, None])

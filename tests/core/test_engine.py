@@ -14,7 +14,6 @@ from torch import Tensor
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
 from esv_ray.core.exact import plan as module
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.exact.plan import LatticePlan
@@ -23,6 +22,7 @@ from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Kind
 from tests.conftest import make_model
 from tests.support.plans import plan_exact
 
@@ -86,16 +86,16 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
     model, n = make_model(), 40 if kind == "exact" else 10**6
     engine = Engine(model, Estimator(kind), memory_budget=2**28)  # type: ignore[arg-type]
     with pytest.raises(SpecError) as caught:
-        engine.check(n)
+        engine.budget.check(n)
     text = str(caught.value)
     assert f"n = {n} elements" in text
     assert re.search(r"[TP]B of memory, but only 268 MB is available", text)
     assert ("adjusted or auto" if kind == "exact" else "a smaller m") in text
     longest = int(text.partition("largest n that fits is ")[2].partition(":")[0])
     assert 10 < longest < n
-    engine.check(longest)
+    engine.budget.check(longest)
     with pytest.raises(SpecError, match=f"n = {longest + 1} "):
-        engine.check(longest + 1)
+        engine.budget.check(longest + 1)
     with pytest.raises(SpecError, match=f"n = {n} "):
         attributed(engine, [torch.zeros(n, 4)])
 
@@ -105,7 +105,7 @@ def test_auto_samples_what_does_not_fit() -> None:
     features = random_features(1, 14)[0]
     for budget, expected in ((2**30, True), (25 * 10**7, False)):
         engine = Engine(model, Estimator("auto", m=1500, iterations=1), memory_budget=budget)
-        assert engine.kind(14) == ("exact" if expected else "adjusted")
+        assert engine.budget.kind(14) == ("exact" if expected else "adjusted")
         (_, found), *_ = attributed(engine, [features])
         assert found.exact == expected
 
@@ -199,7 +199,7 @@ import sys, torch
 from pathlib import Path
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind
+from esv_ray.estimator import Estimator, Kind
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -212,7 +212,7 @@ before = peak()
 n, budget = int(sys.argv[1]), int(sys.argv[2])
 engine = Engine(model, Estimator("exact"), memory_budget=budget)
 list(engine.attributions([n], [""], lambda _: torch.randn(1, n, 16)))
-print(peak() - before, engine._needs(n, "exact"), engine._stored(n))
+print(peak() - before, engine.budget._needs(n, "exact"), engine.budget.stored(n))
 """
 
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Kind, Output
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.logit.plan import build_logit, scale_weights
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.models.explain import explain
 from tests.conftest import make_heads, make_prior
 from tests.support.oracle import esv_by_orders, module_game, multiscale_game
@@ -292,8 +292,8 @@ def test_what_has_no_logits() -> None:
 def test_what_does_not_fit() -> None:
     pooled = variable_length_model(Pooled(), make_prior(3), feature_dim=4)
     with pytest.raises(SpecError, match=r"n = 2000 elements evaluate 2\^2000 - 1 subsequences"):
-        Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).check(2000)
+        Engine(pooled, Estimator("exact", output="logit"), memory_budget=2**30).budget.check(2000)
     with pytest.raises(SpecError, match=r"n = 200 elements evaluate 6\.6e\+07 subsequences and take .*; the largest n"):
-        Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).check(200)
+        Engine(MODEL, Estimator("exact", output="logit"), memory_budget=2**30).budget.check(200)
     engine = Engine(MODEL, Estimator("auto", 2**20, 64, output="logit"), memory_budget=2**30)
-    assert engine.kind(60) == "exact"
+    assert engine.budget.kind(60) == "exact"

@@ -64,7 +64,7 @@ def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: 
     result = forecast(spec, read_lengths=True)
     assert not (tmp_path / "out" / "run.json").exists()
     done = run_job(spec)
-    assert result.evaluations() == result.evaluations(left=True) == evaluations_of(tmp_path / "out")
+    assert result.evaluations() == result.evaluations(pending=True) == evaluations_of(tmp_path / "out")
     assert result.skipped == done.counts.skipped
     assert result.output_size.video_rows + sum(row["status"] == "skipped" for row in rows(tmp_path / "out")) == len(
         rows(tmp_path / "out")
@@ -72,8 +72,8 @@ def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: 
 
 
 def rows(output: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(output / "videos").to_pylist()
-    return found
+    table: list[dict[str, object]] = pq.read_table(output / "videos").to_pylist()
+    return table
 
 
 def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_mean_lengths_are_those_of_row_groups(bundle: str, tmp_path: Path) -> No
     result = forecast(job(table, bundle, tmp_path / "out"))
     assert result.lengths.source == "row groups"
     assert dict(result.lengths.videos) == {3: 7, 8: 7, 5: 7}
-    assert [one.work.n for one in result.by_length] == [3, 5, 8]
+    assert [length.work.n for length in result.by_length] == [3, 5, 8]
 
 
 def test_float16_features_and_rows_without_frames(bundle: str, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     spec = job(features, bundle, out, "frames=4", "compute.unit=5")
     first = forecast(spec, read_lengths=True)
-    assert (first.resumed, len(first.left)) == (False, len(first.units))
+    assert (first.resumed, len(first.pending)) == (False, len(first.units))
     run_job(spec)
     result = as_json(forecast(spec))
     assert result["done"] == {
@@ -169,12 +169,12 @@ def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     assert (result["time"]["seconds"], result["write"]["create_only"], result["read"]["bytes"]) == (0, None, 0)
     for path in sorted((out / "videos").iterdir())[2:]:
         path.unlink()
-    rest = forecast(spec, read_lengths=True)
-    assert sum(unit.rows for unit in rest.left) == 40 - sum(unit.rows for unit in rest.units[:2])
-    assert rest.evaluations() == first.evaluations()
+    resumed = forecast(spec, read_lengths=True)
+    assert sum(unit.rows for unit in resumed.pending) == 40 - sum(unit.rows for unit in resumed.units[:2])
+    assert resumed.evaluations() == first.evaluations()
     spent = evaluations_of(out)
     run_job(spec)
-    assert rest.evaluations(left=True) == evaluations_of(out) - spent
+    assert resumed.evaluations(pending=True) == evaluations_of(out) - spent
     with pytest.raises(JobError, match="holds another job's results; frames: expected"):
         forecast(job(features, bundle, out, "frames=3", "compute.unit=5"))
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
@@ -202,7 +202,7 @@ def test_memory_locations(bundle: str, tmp_path: Path) -> None:
         result.create_only is False
     )
     run_job(spec)
-    assert forecast(spec).left == ()
+    assert forecast(spec).pending == ()
     fs.rm("/plan", recursive=True)
 
 
@@ -240,12 +240,12 @@ def test_repeated_ids(bundle: str, tmp_path: Path) -> None:
     for name, ids in (("a", ["x", "y", "x", None]), ("b", ["y", "z", None, "q"]), ("c", ["w", "w", "y", "e"])):
         table = make_table([2] * 4)
         pq.write_table(table.set_column(0, "video_id", pa.array(ids, pa.string())), folder / f"{name}.parquet")
-    found = repeated_ids(list_files(str(folder)), 10**9)
-    assert (found.across_files, found.within_files) == (1, 2)
-    assert set(found.examples) == {"w", "x", "y"}
-    assert found.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
+    repeats = repeated_ids(list_files(str(folder)), 10**9)
+    assert (repeats.across_files, repeats.within_files) == (1, 2)
+    assert set(repeats.examples) == {"w", "x", "y"}
+    assert repeats.examples["y"] == tuple(str(folder / f"{name}.parquet") for name in "abc")
     result = forecast(job(str(folder), bundle, tmp_path / "out"), check_ids=True)
-    assert result.repeated_ids == found
+    assert result.repeated_ids == repeats
     assert any("1 ids occur in several files" in line for line in warnings(result))
 
 
@@ -289,7 +289,7 @@ def test_lengths_that_do_not_fit_are_reported(bundle: str, tmp_path: Path) -> No
     table = same_lengths(tmp_path / "f.parquet", lengths=(3, 18), rows=20)
     spec = job(table, bundle, tmp_path / "out", "estimator.kind=exact", "compute.memory_budget=2000000")
     result = forecast(spec)
-    assert [one.work.fits for one in result.by_length] == [True, False]
+    assert [length.work.fits for length in result.by_length] == [True, False]
     content = as_json(result)
     assert content["unfit_videos"] == 20
     assert [entry["fits"] for entry in content["by_length"]] == [True, False]
@@ -320,25 +320,25 @@ def test_actors(features: str, bundle: str, tmp_path: Path) -> None:
     assert forecast(elsewhere, actors=2).actors.concurrent == 2
 
 
-def figures(*found: Timing, size: ModelSize | None = None) -> Timings:
-    return Timings(found, "figures", "cpu", 1, "highest", size)
+def figures(*timings: Timing, size: ModelSize | None = None) -> Timings:
+    return Timings(timings, "figures", "cpu", 1, "highest", size)
 
 
-def outlook_of(n: int, evaluations: int) -> PlanCost:
+def plan_cost(n: int, evaluations: int) -> PlanCost:
     return PlanCost("exact", n, evaluations, True, 1, 1, 0.0)
 
 
 def test_timings_are_interpolated() -> None:
     model = make_model()
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), Timing("exact", 12, 400, 2.0)), model)
-    assert estimate(outlook_of(8, 100), 1) == (1.0, "n = 8")
-    assert estimate(outlook_of(4, 50), 1) == (0.5, "n = 8, scaled")
-    assert estimate(outlook_of(13, 800), 1) == (4.0, "n = 12, scaled")
-    between, how = estimate(outlook_of(10, 200), 1)
+    assert estimate(plan_cost(8, 100), 1) == (1.0, "n = 8")
+    assert estimate(plan_cost(4, 50), 1) == (0.5, "n = 8, scaled")
+    assert estimate(plan_cost(13, 800), 1) == (4.0, "n = 12, scaled")
+    between, how = estimate(plan_cost(10, 200), 1)
     assert between == pytest.approx(200 * (0.01 * 0.005) ** 0.5)
     assert how == "between n = 8 and 12"
     slow = time_per_video(figures(Timing("exact", 8, 100, 1.0, 6.0)), model)
-    assert (slow(outlook_of(8, 100), 1)[0], slow(outlook_of(8, 100), 3)[0]) == (7.0, 3.0)
+    assert (slow(plan_cost(8, 100), 1)[0], slow(plan_cost(8, 100), 3)[0]) == (7.0, 3.0)
     with pytest.raises(
         SpecError, match=r"expected measurements of the estimator adjusted, .* got exact; run esv bench"
     ):
@@ -349,15 +349,15 @@ def test_timings_of_other_sizes_are_scaled_by_operations(tmp_path: Path, feature
     model = make_model()  # D = 4, H = 8, C = 3, n_max = 3
     size = ModelSize(4, 16, 3, 3)
     estimate = time_per_video(figures(Timing("exact", 8, 100, 1.0), size=size), model)
-    assert estimate(outlook_of(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
+    assert estimate(plan_cost(8, 100), 1)[0] == pytest.approx(0.5), "half the hidden layer"
     spec = job(features, python_bundle(tmp_path / "exact" / "python", "raising"), tmp_path / "out", "frames=3")
     with pytest.raises(SpecError, match="expected a model of heads with one hidden layer"):
         forecast(spec, timings=figures(Timing("exact", 8, 100, 1.0), size=size))
 
 
 def test_timings_from_a_file(features: str, bundle: str, tmp_path: Path) -> None:
-    one = dict.fromkeys(("plan_s", "second_ms", "first_ms", "gflops", "gbytes_s", "video_ms_min", "video_ms_max"), 1.0)
-    measured = {**one, "n": 3, "estimator": "exact", "batch": 4, "evaluations": 7, "video_ms": 2.0}
+    ones = dict.fromkeys(("plan_s", "second_ms", "first_ms", "gflops", "gbytes_s", "video_ms_min", "video_ms_max"), 1.0)
+    measured = {**ones, "n": 3, "estimator": "exact", "batch": 4, "evaluations": 7, "video_ms": 2.0}
     measured |= {"peak_mb": 1, "host": None, "error": None}
     setting = {"dimensions": {"feature_dim": 4, "hidden": 8, "n_classes": 3, "n_max": 3}, "device": "cpu", "threads": 2}
     content = {"format": 2, "setting": {**setting, "matmul": "highest"}, "measurements": [measured]}
@@ -386,8 +386,8 @@ def test_timings_of_other_machines_are_for_the_requested_actors(features: str, b
         result.actors.working, capacity(here, shape_of(spec.cluster, spec.compute.threads, here))
     )
     elsewhere = forecast(spec, actors=64, timings=figures(Timing("exact", 3, 7, 1.0)))
-    assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.left)
-    assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.left) + 20
+    assert elsewhere.actors.concurrent == elsewhere.actors.working == len(elsewhere.pending)
+    assert elsewhere.time.seconds < 2 * elsewhere.time.compute_s / len(elsewhere.pending) + 20
     assert elsewhere.spec.compute.memory_budget == forecast(spec).spec.compute.memory_budget, "a node's, not a 64th"
     assert not any("cores: the time" in line for line in warnings(elsewhere))
 

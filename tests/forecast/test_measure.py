@@ -11,7 +11,7 @@ import torch
 
 from esv_ray.core.cost import plan_cost
 from esv_ray.core.engine import Engine
-from esv_ray.core.estimator import Estimator, Resolved
+from esv_ray.estimator import Estimator, Resolved
 from esv_ray.forecast import measure
 from esv_ray.forecast.forecast import forecast
 from esv_ray.forecast.measure import MOST_S, measure_here
@@ -30,15 +30,15 @@ class Machine:
         self.planned: set[tuple[Estimator, int]] = set()
 
     def seconds(self, engine: Engine, n: int, batch: int) -> float:
-        kind = engine.kind(n)
+        kind = engine.budget.kind(n)
         result = plan_cost(engine.estimator, kind, n, engine.model.n_max)
-        taken = self.call_s + self.evaluation_s * result.evaluations * batch + self.left
+        seconds = self.call_s + self.evaluation_s * result.evaluations * batch + self.left
         if (engine.estimator, n) not in self.planned:
-            taken += result.plan_s
+            seconds += result.plan_s
         self.planned.add((engine.estimator, n))
         self.left = 0.0
-        self.now += taken
-        return taken
+        self.now += seconds
+        return seconds
 
 
 def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, n: int, *settings: str) -> Timings:
@@ -54,10 +54,10 @@ def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, 
 @pytest.mark.parametrize("cold_s", [0.0, 0.02, 2.0])
 def test_the_start_of_libraries_is_not_measured(kind: Resolved, cold_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(cold_s=cold_s, call_s=2e-3, evaluation_s=2e-6)
-    found = measured(machine, monkeypatch, kind, 16).measured
-    assert [(one.kind, one.n) for one in found] == [(kind, 16)]
-    alone_s = 2e-6 * found[0].evaluations + 2e-3
-    assert found[0].video_s + found[0].batch_s == pytest.approx(alone_s, rel=0.02)
+    timings = measured(machine, monkeypatch, kind, 16).measured
+    assert [(file.kind, file.n) for file in timings] == [(kind, 16)]
+    alone_s = 2e-6 * timings[0].evaluations + 2e-3
+    assert timings[0].video_s + timings[0].batch_s == pytest.approx(alone_s, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_the_start_of_libraries_is_not_measured(kind: Resolved, cold_s: float, m
 @pytest.mark.parametrize("evaluation_s", [1e-6, 1e-4, 1e-2, 1.0])
 def test_measuring_ends_in_time(kind: Resolved, evaluation_s: float, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(cold_s=0.5, call_s=1e-3, evaluation_s=evaluation_s)
-    found = measured(machine, monkeypatch, kind, n).measured
+    timings = measured(machine, monkeypatch, kind, n).measured
     few = sum(comb(4, s) for s in range(1, 4)) * evaluation_s  # one exact video of four elements has to be
     assert machine.now < MOST_S + 2 * few
-    assert len(found) == 1
-    alone_s = found[0].video_s + found[0].batch_s
-    assert 0.5 * evaluation_s * found[0].evaluations < alone_s < 2 * (evaluation_s * found[0].evaluations + 2e-3)
+    assert len(timings) == 1
+    alone_s = timings[0].video_s + timings[0].batch_s
+    assert 0.5 * evaluation_s * timings[0].evaluations < alone_s < 2 * (evaluation_s * timings[0].evaluations + 2e-3)
 
 
 def test_all_lengths_are_measured_with_a_real_clock(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(12, 17, 20), rows=4)
     for kind in ("auto", "exact"):
         result = forecast(job(table, bundle, tmp_path / "out", f"estimator.kind={kind}"))
-        assert all(one.video_s > 0 for one in result.by_length)
+        assert all(length.video_s > 0 for length in result.by_length)
         assert result.timings.source.startswith("measured here in")
 
 

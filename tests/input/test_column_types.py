@@ -281,7 +281,7 @@ def test_features_of_every_type(kind: str, tmp_path: Path) -> None:
     assert rows.faults == {}
     got = rows.features(np.arange(3), np.array([[0, 1]] * 3))
     np.testing.assert_array_equal(got, np.array(VALUES, np.float32))
-    assert dim is None or rows.features(rows.good[:1], np.array([[0]])).shape == (1, 1, dim)
+    assert dim is None or rows.features(rows.valid[:1], np.array([[0]])).shape == (1, 1, dim)
 
 
 NUMBERS = {
@@ -309,8 +309,8 @@ def test_seconds_are_no_frame_indices(tmp_path: Path) -> None:
 # Directories ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", ["the table", "the file", "a glob"])
-def test_labels_in_the_names_of_directories(asked: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["the table", "the file", "a glob"])
+def test_labels_in_the_names_of_directories(options: str, tmp_path: Path) -> None:
     path = tmp_path / "table" / "split=train" / "label=2" / "part.parquet"
     read_back(path, table_with(label=None))
     location = {
@@ -318,9 +318,9 @@ def test_labels_in_the_names_of_directories(asked: str, tmp_path: Path) -> None:
         "the file": path,
         "a glob": tmp_path / "table" / "*" / "*" / "*.parquet",
     }
-    rows = read_back(location[asked])
+    rows = read_back(location[options])
     assert (labels_of(rows), rows.faults) == ([2, 2, 2], {})
-    assert has_labels(read_footers(list_files(str(location[asked]))))
+    assert has_labels(read_footers(list_files(str(location[options]))))
 
 
 def test_a_table_that_arrow_partitions_by_label(tmp_path: Path) -> None:

@@ -129,12 +129,12 @@ def assert_good(video: Video, row: int, given: Row, dtype: npt.DTypeLike = np.fl
 
 def only_bad(table: pa.Table, **options: Any) -> BadRow:
     """The bad row in the middle; the rows beside it are decoded right."""
-    videos, bad = decoded(table, **options)
-    assert len(videos) == 2, [one.reason for one in bad]
+    videos, faulty = decoded(table, **options)
+    assert len(videos) == 2, [row_fault.reason for row_fault in faulty]
     assert_good(videos[0], 0, FIRST)
     assert_good(videos[1], 2, LAST)
-    assert [one.row for one in bad] == [1]
-    return bad[0]
+    assert [row_fault.row for row_fault in faulty] == [1]
+    return faulty[0]
 
 
 # Rows that break the contract -----------------------------------------------------------------------------------------
@@ -250,15 +250,15 @@ def test_a_bad_row_fails_with_its_reason_and_no_other_does(
     ids=["one short", "short and long", "one empty", "D - 1", "D + 1", "D = 0", "NaN where D is wrong"],
 )
 def test_ragged_and_wrong_sizes(frames: Frames, reason: str, transform: Transform) -> None:
-    bad = only_bad(transform(table_of([FIRST, Row("x", frames, 1), LAST], NESTED)))
-    assert bad == BadRow(1, "x", 1, len(frames or []), reason)
+    faulty = only_bad(transform(table_of([FIRST, Row("x", frames, 1), LAST], NESTED)))
+    assert faulty == BadRow(1, "x", 1, len(frames or []), reason)
 
 
 def test_another_fixed_size_fails_every_row(transform: Transform) -> None:
     rows = [Row("a", [[1, 2, 3, 4]]), Row("b", [[1, 2, 3, 4]] * 2), Row("c", None)]
-    videos, bad = decoded(transform(table_of(rows, pa.list_(pa.list_(pa.float32(), 4)))))
+    videos, faulty = decoded(transform(table_of(rows, pa.list_(pa.list_(pa.float32(), 4)))))
     assert videos == []
-    assert [one.reason for one in bad] == [
+    assert [row_fault.reason for row_fault in faulty] == [
         "features must be (T, 3), got (1, 4)",
         "features must be (T, 3), got (2, 4)",
         "features is null",
@@ -273,8 +273,8 @@ def test_a_float64_beyond_float32_fails_where_float32_is_wanted(outer: pa.DataTy
     beyond = "features are not finite: a number beyond the range of float32, in which they are computed, in frame 1"
     assert only_bad(table).reason == beyond
 
-    videos, bad = decoded(table, dtype=np.float64)
-    assert bad == []
+    videos, faulty = decoded(table, dtype=np.float64)
+    assert faulty == []
     assert_good(videos[1], 1, large, np.float64)
 
 
@@ -297,27 +297,29 @@ def test_of_a_repeated_id_the_first_stays_good(transform: Transform) -> None:
         Row("a", [[4, 0, 0]]),
         Row("c", FRAMES),
     ]
-    videos, bad = decoded(transform(table_of(rows)))
+    videos, faulty = decoded(transform(table_of(rows)))
     assert [(video.row, video.video_id, float(video.features[0, 0])) for video in videos] == [
         (0, "a", 1.0),
         (1, "b", 2.0),
         (4, "c", 1.0),
     ]
-    assert [(one.row, one.video_id) for one in bad] == [(2, "a"), (3, "a")]
-    assert {one.reason for one in bad} == {"video_id is repeated: it stands earlier in the same file"}
+    assert [(row_fault.row, row_fault.video_id) for row_fault in faulty] == [(2, "a"), (3, "a")]
+    assert {row_fault.reason for row_fault in faulty} == {"video_id is repeated: it stands earlier in the same file"}
 
 
 def test_the_lack_of_an_id_is_no_repetition(transform: Transform) -> None:
     rows = [Row(None, FRAMES), Row("", FRAMES), Row(None, FRAMES), Row("", FRAMES)]
     table = transform(table_of(rows))
     assert repeated_rows(table.column("video_id")).tolist() == []
-    assert {one.reason for one in decoded(table)[1]} == {NO_ID}
+    assert {row_fault.reason for row_fault in decoded(table)[1]} == {NO_ID}
 
 
 def test_an_id_that_stands_earlier_in_the_file_but_not_in_the_unit() -> None:
     table = table_of([FIRST, Row("x", FRAMES), LAST])
-    _, bad = decode(table, feature_dim=D, n_classes=C, repeated=[1])
-    assert [(one.row, one.reason) for one in bad] == [(1, "video_id is repeated: it stands earlier in the same file")]
+    _, faulty = decode(table, feature_dim=D, n_classes=C, repeated=[1])
+    assert [(row_fault.row, row_fault.reason) for row_fault in faulty] == [
+        (1, "video_id is repeated: it stands earlier in the same file")
+    ]
 
 
 def test_a_null_video_over_values_that_are_there() -> None:
@@ -325,8 +327,8 @@ def test_a_null_video_over_values_that_are_there() -> None:
     frames = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, NAN, NAN, NAN, 4, 5, 6], pa.float32()), D)
     features = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), frames, mask=pa.array([False, True, False]))
     table = pa.table({"video_id": ["a", "b", "c"], "features": features})
-    videos, bad = decoded(table)
-    assert bad == [BadRow(1, "b", None, 0, "features is null")]
+    videos, faulty = decoded(table)
+    assert faulty == [BadRow(1, "b", None, 0, "features is null")]
     assert [video.features.tolist() for video in videos] == [[[1, 2, 3]], [[4, 5, 6]]]
 
 
@@ -339,8 +341,8 @@ def test_a_null_frame_over_values_that_are_there() -> None:
     table = pa.table(
         {"video_id": ["a", "b"], "features": pa.ListArray.from_arrays(pa.array([0, 2, 3], pa.int32()), frames)}
     )
-    videos, bad = decoded(table)
-    assert bad == [BadRow(0, "a", None, 2, "frame 1 is null")]
+    videos, faulty = decoded(table)
+    assert faulty == [BadRow(0, "a", None, 2, "frame 1 is null")]
     assert [video.features.tolist() for video in videos] == [[[7, 8, 9]]]
 
 
@@ -369,12 +371,12 @@ def test_every_type_of_features(
     kind = outer(FRAME_OF[frame](VALUES[value]))
     table = transform(table_of(rows, kind))
     assert check_schema(table.schema, "table") == (D if frame == "fixed" else None)
-    videos, bad = decoded(table, dtype=dtype)
+    videos, faulty = decoded(table, dtype=dtype)
     assert [video.video_id for video in videos] == ["v0", "v1", "v2"]
     for video, expected in zip(videos, numbers, strict=True):
         assert video.features.dtype == dtype
         np.testing.assert_array_equal(video.features, expected.astype(dtype))
-    assert [(one.row, one.reason) for one in bad] == [
+    assert [(row_fault.row, row_fault.reason) for row_fault in faulty] == [
         (1, "features are not finite: NaN, infinity or null in frame 1"),
         (3, "features is null"),
     ]
@@ -385,26 +387,26 @@ INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16
 
 @pytest.mark.parametrize("label", INTEGERS, ids=str)
 def test_labels_of_every_integer_type(label: pa.DataType, transform: Transform) -> None:
-    given = [0, None, C - 1, C, 2, None, 127]
-    rows = [Row(f"v{place}", FRAMES, one) for place, one in enumerate(given)]
-    videos, bad = decoded(transform(table_of(rows, label=label)))
+    labels = [0, None, C - 1, C, 2, None, 127]
+    rows = [Row(f"v{place}", FRAMES, label_id) for place, label_id in enumerate(labels)]
+    videos, faulty = decoded(transform(table_of(rows, label=label)))
     assert {video.row: video.label for video in videos} == {0: 0, 1: None, 2: 4, 4: 2, 5: None}
     assert {type(video.label) for video in videos} == {int, type(None)}
-    assert [(one.row, one.label) for one in bad] == [(3, 5), (6, 127)]
+    assert [(label_id.row, label_id.label) for label_id in faulty] == [(3, 5), (6, 127)]
 
 
 def test_a_label_column_of_nulls_alone(transform: Transform) -> None:
     rows = [Row("a", FRAMES), Row("b", FRAMES)]
-    videos, bad = decoded(transform(table_of(rows, label=pa.null())))
-    assert bad == []
+    videos, faulty = decoded(transform(table_of(rows, label=pa.null())))
+    assert faulty == []
     assert [video.label for video in videos] == [None, None]
 
 
 def test_without_labels_and_frame_indices(transform: Transform) -> None:
     table = table_of([FIRST, Row("bad", [])]).select(["video_id", "features"])
-    videos, bad = decoded(transform(table))
+    videos, faulty = decoded(transform(table))
     assert [(video.label, video.frame_index.tolist()) for video in videos] == [(None, [0])]
-    assert [one.label for one in bad] == [None]
+    assert [row_fault.label for row_fault in faulty] == [None]
 
 
 LISTS = {"list": pa.list_, "large_list": pa.large_list, "fixed": lambda kind: pa.list_(kind, 2)}
@@ -420,14 +422,14 @@ def test_frame_indices_of_every_type(value: pa.DataType, kind: str, transform: T
         Row("too long", [[1, 2, 3]], None, [3, 4]),
         Row("given too", FRAMES, None, [0, 127]),
     ]
-    videos, bad = decoded(transform(table_of(rows, frame_index=LISTS[kind](value))))
+    videos, faulty = decoded(transform(table_of(rows, frame_index=LISTS[kind](value))))
     assert [(video.video_id, video.frame_index.tolist()) for video in videos] == [
         ("given", [5, 100]),
         ("null", [0, 1, 2]),
         ("given too", [0, 127]),
     ]
     assert {video.frame_index.dtype for video in videos} == {np.dtype(np.int32)}
-    assert [(one.video_id, one.reason) for one in bad] == [
+    assert [(row_fault.video_id, row_fault.reason) for row_fault in faulty] == [
         ("one null", "frame_index holds nulls or values that are not 32-bit integers"),
         ("too long", "frame_index has 2 entries, features has 1 frames"),
     ]
@@ -435,9 +437,9 @@ def test_frame_indices_of_every_type(value: pa.DataType, kind: str, transform: T
 
 def test_large_strings_as_ids(transform: Transform) -> None:
     rows = [FIRST, Row(None, FRAMES), Row("first", FRAMES), Row("größer", FRAMES)]
-    videos, bad = decoded(transform(table_of(rows, video_id=pa.large_string())))
+    videos, faulty = decoded(transform(table_of(rows, video_id=pa.large_string())))
     assert [video.video_id for video in videos] == ["first", "größer"]
-    assert [one.row for one in bad] == [1, 2]
+    assert [row_fault.row for row_fault in faulty] == [1, 2]
 
 
 @pytest.mark.parametrize("features", [FIXED, NESTED, pa.large_list(pa.large_list(pa.float16()))], ids=str)
@@ -463,15 +465,15 @@ def test_every_slice_of_a_file_decodes_as_the_whole(transform: Transform) -> Non
         Row("end", [[9, 9, 9]], 3),
     ]
     table = transform(table_of(rows, NESTED))
-    reasons = {one.video_id: one.reason for one in decoded(table)[1]}
+    reasons = {row.video_id: row.reason for row in decoded(table)[1]}
     assert set(reasons) == {"null", "ragged", "empty", "index"}
     for start in range(len(rows)):
         for stop in range(start, len(rows) + 1):
-            videos, bad = decoded(table.slice(start, stop - start))
-            assert sorted([one.row for one in videos] + [one.row for one in bad]) == list(range(stop - start))
+            videos, faulty = decoded(table.slice(start, stop - start))
+            assert sorted([row.row for row in videos] + [row.row for row in faulty]) == list(range(stop - start))
             for video in videos:
                 assert_good(video, video.row, rows[start + video.row])
-            assert {one.video_id: one.reason for one in bad} == {
+            assert {row.video_id: row.reason for row in faulty} == {
                 row.video_id: reasons[row.video_id] for row in rows[start:stop] if row.video_id in reasons
             }
 
@@ -565,8 +567,8 @@ def test_other_columns_are_ignored() -> None:
 
 def test_the_shared_table_is_a_feature_table(transform: Transform) -> None:
     table = make_table([1, 2, 3], feature_dim=D, n_classes=C)
-    videos, bad = decoded(transform(table))
-    assert bad == []
+    videos, faulty = decoded(transform(table))
+    assert faulty == []
     assert [video.features.tolist() for video in videos] == table.column("features").to_pylist()
 
 
@@ -619,10 +621,8 @@ def rows_and_types(draw: st.DrawFn) -> tuple[list[Row], pa.DataType, pa.DataType
     label = draw(st.sampled_from([pa.int32(), pa.int64()]))
     beyond = st.sampled_from([1e39, -3.5e38]) if value == "float64" else NUMBERS
     number = st.integers(0, 19).flatmap(lambda die: DEFECTS if die == 0 else beyond if die == 1 else NUMBERS)
-    whole = st.lists(number, min_size=D, max_size=D)
-    frame = (
-        whole if shape == "fixed" else st.integers(0, 9).flatmap(lambda die: st.lists(number) if die == 0 else whole)
-    )
+    full = st.lists(number, min_size=D, max_size=D)
+    frame = full if shape == "fixed" else st.integers(0, 9).flatmap(lambda die: st.lists(number) if die == 0 else full)
     frame_or_null = st.integers(0, 14).flatmap(lambda die: st.none() if die == 0 else frame)
     frames = st.integers(0, 9).flatmap(
         lambda die: st.none() if die == 0 else st.lists(frame_or_null, min_size=min(die - 1, 1), max_size=4)
@@ -633,13 +633,13 @@ def rows_and_types(draw: st.DrawFn) -> tuple[list[Row], pa.DataType, pa.DataType
     )
     rows = []
     for _ in range(draw(st.integers(0, 8))):
-        made = draw(frames)
-        fitting: list[int | None] = list(range(3, 3 + len(made or [])))
+        table = draw(frames)
+        fitting: list[int | None] = list(range(3, 3 + len(table or [])))
         numbered = draw(st.sampled_from([None, fitting]) | index)
         rows.append(
             Row(
                 draw(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h", "ü", "", None])),
-                made,
+                table,
                 draw(st.none() | st.integers(-1, C + 1) | st.sampled_from([2**31 - 1, -(2**31)])),
                 numbered,
             )
@@ -656,11 +656,11 @@ def test_random_tables_against_the_oracle(
 ) -> None:
     rows, features, label = made
     table = TRANSFORMS[layout](table_of(rows, features, label=label))
-    videos, bad = decoded(table, dtype=dtype)
+    videos, faulty = decoded(table, dtype=dtype)
     good_at = {video.row: video for video in videos}
-    bad_at = {one.row: one for one in bad}
+    bad_at = {row_fault.row: row_fault for row_fault in faulty}
     assert [video.row for video in videos] == sorted(good_at)
-    assert [one.row for one in bad] == sorted(bad_at)
+    assert [row_fault.row for row_fault in faulty] == sorted(bad_at)
     assert sorted([*good_at, *bad_at]) == list(range(len(rows)))
     earlier: set[str] = set()
     for place, given_row in enumerate(table.to_pylist()):
@@ -701,5 +701,5 @@ def test_an_id_that_is_not_text() -> None:
         pa.string(), 3, [None, pa.py_buffer(np.array([0, 5, 7, 11], np.int32)), pa.py_buffer(b"first\xff\xfelast")]
     )
     table = table_of([FIRST, Row("x", FRAMES, 1), LAST]).set_column(0, "video_id", ids)
-    bad = only_bad(through_parquet(table))
-    assert "video_id" in bad.reason
+    faulty = only_bad(through_parquet(table))
+    assert "video_id" in faulty.reason

@@ -66,9 +66,9 @@ def test_a_file_of_the_same_size_and_time_is_another(replaced: Callable[[Path, b
     read_unit(units[1])
     with pytest.raises(DataError, match=f"^{paths[1]}: changed since the job was planned"):
         read_unit(units[4])
-    found = Manifest({}, {}, "", {}, {}, tuple(unit.file for unit in units), tuple(units))
+    manifest = Manifest({}, {}, "", {}, {}, tuple(unit.file for unit in units), tuple(units))
     with pytest.raises(JobError, match=rf"the feature table changed since this job was planned: {paths[1]} \("):
-        check_same_job(found, {}, list_files(str(tmp_path)), "out")
+        check_same_job(manifest, {}, list_files(str(tmp_path)), "out")
 
 
 def test_where_the_store_tells_nothing_the_footer_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_where_the_store_tells_nothing_the_footer_does(tmp_path: Path, monkeypat
     moved_over(path, table(1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     check_unchanged(units[0].file)
-    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer is another, or "):
+    with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer differs, or "):
         read_unit(units[0])
 
 
@@ -143,21 +143,21 @@ def test_a_table_of_links_is_attributed_and_verified(
         monkeypatch.setattr(sys, "argv", ["esv", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        told = capsys.readouterr()
+        output = capsys.readouterr()
         assert isinstance(ended.value.code, int)
-        return ended.value.code, told.out + told.err
+        return ended.value.code, output.out + output.err
 
     job = ["attribute", "--features", str(linked), "--model", bundle, "--output", str(tmp_path / "out")]
     job += ["--set", "cluster.actors=0", "--set", "frames=4"]
     assert esv(*job)[0] == 0
-    code, told = esv("verify", str(tmp_path / "out"))
-    assert (code, "no problems" in told, "not compared" in told) == (0, True, False), told
+    code, output = esv("verify", str(tmp_path / "out"))
+    assert (code, "no problems" in output, "not compared" in output) == (0, True, False), output
     assert esv(*job)[0] == 0, "nothing changed"
     (linked / "part-0.parquet").unlink()
     (linked / "part-0.parquet").symlink_to(Path(features) / "part-1.parquet")
-    code, told = esv(*job)
+    code, output = esv(*job)
     assert code == 2
-    assert f"the feature table changed since this job was planned: {linked}/part-0.parquet" in told
+    assert f"the feature table changed since this job was planned: {linked}/part-0.parquet" in output
 
 
 def test_a_link_to_another_file_is_another(tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_links_are_followed_and_every_file_is_found_once(tmp_path: Path) -> None
         "l*/*.parquet": ["latest/a.parquet"],
         "**/*.parquet": ["again.parquet", "shard/b.parquet", "shard/deep/c.parquet", "there/a.parquet"],
     }.items():
-        found = [file.url for file in list_files(f"{root}/{pattern}")]
-        assert found == [f"{root}/{name}" for name in expected], pattern
+        urls = [file.url for file in list_files(f"{root}/{pattern}")]
+        assert urls == [f"{root}/{name}" for name in expected], pattern
 
 
 def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
     root.mkdir()
     (root / "a.parquet").write_bytes(table(0))
     (root / "shard").symlink_to(tmp_path / "unmounted")
-    with pytest.raises(DataError, match=rf"{root}/shard: expected a folder, got a link that leads nowhere"):
+    with pytest.raises(DataError, match=rf"{root}/shard: expected a folder, got a broken link"):
         list_files(str(root))
     (root / "shard").unlink()
     (root / "up").symlink_to(tmp_path)
@@ -216,7 +216,7 @@ def test_links_to_nowhere_and_round_about(tmp_path: Path) -> None:
     (root / "up").unlink()
     (root / "x.parquet").symlink_to("y.parquet")
     (root / "y.parquet").symlink_to("x.parquet")
-    with pytest.raises(DataError, match=f"{root}/x.parquet: expected a file, got a link that leads nowhere"):
+    with pytest.raises(DataError, match=f"{root}/x.parquet: expected a file, got a broken link"):
         list_files(str(root))
 
 
@@ -227,8 +227,8 @@ def test_links_of_other_labels_to_one_folder_are_different_inputs(tmp_path: Path
     root.mkdir()
     for name in ("label=1", "label=2"):
         (root / name).symlink_to(tmp_path / "shared")
-    found = [file.url for file in list_files(str(root))]
-    assert found == [f"{root}/label=1/a.parquet", f"{root}/label=2/a.parquet"]
+    urls = [file.url for file in list_files(str(root))]
+    assert urls == [f"{root}/label=1/a.parquet", f"{root}/label=2/a.parquet"]
 
 
 def test_a_link_of_another_name_to_a_labelled_directory_is_no_further_input(tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ def test_a_cache_of_hugging_face(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for place, blob in enumerate(blobs):
             (folder / f"train-{place}.parquet").symlink_to(f"../../../blobs/{blob:064x}")
-    one = list_files(str(tmp_path / "snapshots" / "bbb"))
-    assert [Path(file.url).name for file in one] == ["train-0.parquet", "train-1.parquet"]
-    assert [read_unit(unit)[0].num_rows for unit in plan_units(read_footers(one), 100)] == [10] * 6
+    files = list_files(str(tmp_path / "snapshots" / "bbb"))
+    assert [Path(file.url).name for file in files] == ["train-0.parquet", "train-1.parquet"]
+    assert [read_unit(unit)[0].num_rows for unit in plan_units(read_footers(files), 100)] == [10] * 6
     assert len(list_files(str(tmp_path))) == 3
 
 
@@ -326,7 +326,7 @@ ODD: dict[Callable[[Path], None], str] = {
     make_socket: "a socket",
     make_folder: "a folder",
     make_link_to_a_folder: "a folder",
-    make_link_to_nowhere: "a link that leads nowhere",
+    make_link_to_nowhere: "a broken link",
     make_link_to_a_device: "a device",
 }
 

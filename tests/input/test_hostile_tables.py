@@ -50,8 +50,8 @@ print(json.dumps(found))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
-    found: list[list[object]] = json.loads(done.stdout)
-    return found
+    content: list[list[object]] = json.loads(done.stdout)
+    return content
 
 
 def read_some(path: Path) -> None:
@@ -74,9 +74,9 @@ def run_seeds(first: int, count: int, folder: Path, seconds: float) -> None:
     program = [sys.executable, "-m", "tests.support.hostile_tables", str(first), str(count), str(folder)]
     root = Path(__file__).parents[2]
     done = subprocess.run(program, capture_output=True, text=True, errors="replace", timeout=seconds, cwd=root)
-    told = done.stdout.splitlines()
-    assert done.returncode == 0, f"{told[-1:]}, exit code {done.returncode}: {done.stderr[-3000:]}"
-    assert told[-1].startswith("done")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, f"{lines[-1:]}, exit code {done.returncode}: {done.stderr[-3000:]}"
+    assert lines[-1].startswith("done")
 
 
 def test_tables_of_some_seeds_do_no_harm(tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_tables_of_many_seeds_do_no_harm(first: int, tmp_path: Path) -> None:
     run_seeds(first, 1_000, tmp_path, 600)
 
 
-@pytest.mark.parametrize("told", ["the truth", "a lie"])
-def test_an_absurdly_long_video_fails_its_row_group_alone(told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("message", ["the truth", "a lie"])
+def test_an_absurdly_long_video_fails_its_row_group_alone(message: str, tmp_path: Path) -> None:
     """Six thousand million values, 24 GB, in 1.5 kB."""
-    taken = take_apart(long_row(one_row_each(3), 2 * 10**9, pages=3))
-    if told == "a lie":
-        taken.chunk("features").meta[5] = (I64, 3)
+    parts = take_apart(long_row(one_row_each(3), 2 * 10**9, pages=3))
+    if message == "a lie":
+        parts.chunk("features").meta[5] = (I64, 3)
     path = tmp_path / "table.parquet"
-    path.write_bytes(put_together(taken))
+    path.write_bytes(put_together(parts))
     assert path.stat().st_size < 4000
     first, *others = read_apart(path)
     assert first[:4] == [0, "v0", 1, 0]
@@ -114,9 +114,9 @@ def test_a_label_of_text_that_one_page_repeats_takes_no_memory(tmp_path: Path) -
     table = pa.table({"video_id": [str(row) for row in range(count)], "features": features, "label": labels})
     pq.write_table(table, tmp_path / "table.parquet")
     assert (tmp_path / "table.parquet").stat().st_size < 2**20
-    found = read_apart(tmp_path / "table.parquet")
-    assert len(found) == count
-    assert {row[4] for row in found} == {f"label '{40 * '7'}' is not a class id: expected a whole number"}
+    rows = read_apart(tmp_path / "table.parquet")
+    assert len(rows) == count
+    assert {row[4] for row in rows} == {f"label '{40 * '7'}' is not a class id: expected a whole number"}
 
 
 def test_null_frames_of_a_large_fixed_size_take_nothing(tmp_path: Path) -> None:
@@ -179,12 +179,12 @@ def test_ids_up_to_the_limit_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["video_id", "features", "label"])
 @pytest.mark.parametrize("rows", [0, 2, 10**6, 10**12, 2**62])
 def test_a_footer_that_lies_about_rows_is_refused(rows: int, name: str, tmp_path: Path) -> None:
-    taken = take_apart(one_row_each(1))
-    taken.row_group()[3] = (I64, rows)
-    taken.footer[3] = (I64, rows)
-    taken.chunk(name).meta[5] = (I64, rows)
+    parts = take_apart(one_row_each(1))
+    parts.row_group()[3] = (I64, rows)
+    parts.footer[3] = (I64, rows)
+    parts.chunk(name).meta[5] = (I64, rows)
     path = tmp_path / "table.parquet"
-    path.write_bytes(put_together(taken))
+    path.write_bytes(put_together(parts))
     if not rows:
         assert not plan_units(read_footers(list_files(str(path))), "auto")
         return
@@ -194,14 +194,14 @@ def test_a_footer_that_lies_about_rows_is_refused(rows: int, name: str, tmp_path
 
 def test_meta_data_of_which_pyarrow_dies(tmp_path: Path) -> None:
     """Histograms of the wrong length: pyarrow 26 ends the process when such a chunk is asked for."""
-    taken = take_apart(one_row_each(1))
-    for chunk in taken.groups[0]:
+    parts = take_apart(one_row_each(1))
+    for chunk in parts.groups[0]:
         sizes = chunk.meta[16][1]
         for field, (kind, value) in list(sizes.items()):
             if kind == 9:
                 sizes[field] = (kind, (value[0], [*value[1], 1]))
     path = tmp_path / "table.parquet"
-    path.write_bytes(put_together(taken))
+    path.write_bytes(put_together(parts))
     program = f"from tests.support.hostile_tables import meet; print(meet({str(path)!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -209,11 +209,11 @@ def test_meta_data_of_which_pyarrow_dies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", [2, 3])
 def test_a_page_that_lies_about_its_size_is_refused(field: int, tmp_path: Path) -> None:
-    taken = take_apart(one_row_each(1))
-    for page in taken.chunk("features").pages:
+    parts = take_apart(one_row_each(1))
+    for page in parts.chunk("features").pages:
         page.header[field] = (I32, 2**31 - 1)
     path = tmp_path / "table.parquet"
-    path.write_bytes(put_together(taken, fix_sizes=False))
+    path.write_bytes(put_together(parts, fix_sizes=False))
     ((_, video_id, _, _, fault),) = read_apart(path)
     assert video_id == "v0"
     assert "memory_budget" in str(fault)
@@ -224,7 +224,7 @@ def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
         free, held = (read_rows(unit, UnitReader(Contract(4, 3), budget)) for budget in (None, 100_000))
         assert free.ids == held.ids
         assert not held.faults
-        for row in free.good.tolist():
+        for row in free.valid.tolist():
             places = np.arange(free.n_frames[row])[None]
             np.testing.assert_array_equal(
                 free.features(np.array([row]), places), held.features(np.array([row]), places)
@@ -261,9 +261,9 @@ def test_the_feature_size_is_not_looked_for_in_an_absurd_row_group(tmp_path: Pat
 
 
 def test_more_units_than_a_plan_may_have(tmp_path: Path) -> None:
-    taken = take_apart(one_row_each(1))
-    taken.row_group()[3] = (I64, 10**15)
-    (tmp_path / "table.parquet").write_bytes(put_together(taken))
+    parts = take_apart(one_row_each(1))
+    parts.row_group()[3] = (I64, 10**15)
+    (tmp_path / "table.parquet").write_bytes(put_together(parts))
     with pytest.raises(DataError, match="expected at most 1000000 units"):
         plan_units(read_footers(list_files(str(tmp_path))), "auto")
     assert read_footers(list_files(str(tmp_path)))[0].groups[0].rows == 10**15

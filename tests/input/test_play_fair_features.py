@@ -39,9 +39,9 @@ def recorded() -> list[tuple[str, int, np.ndarray[Any, Any]]]:
 
 def assert_recorded(url: str) -> None:
     """The table holds what the authors' file holds."""
-    videos, bad = read_videos(url)
-    assert not bad
-    assert [(video.video_id, video.label) for video in videos] == [one[:2] for one in recorded()]
+    videos, faulty = read_videos(url)
+    assert not faulty
+    assert [(video.video_id, video.label) for video in videos] == [case[:2] for case in recorded()]
     for video, (_, _, expected) in zip(videos, recorded(), strict=True):
         assert expected.dtype == np.float32
         np.testing.assert_array_equal(video.features, expected)
@@ -96,8 +96,8 @@ def test_large_features_are_cut_into_row_groups_and_files(
     assert import_play_fair_features(str(HDF), split="validation", out=str(tmp_path)) == 6
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [f"part-{number:05d}.parquet" for number in range(len(groups))]
-    found = [pq.read_metadata(file) for file in files]
-    assert [[one.row_group(i).num_rows for i in range(one.num_row_groups)] for one in found] == groups
+    footers = [pq.read_metadata(file) for file in files]
+    assert [[footer.row_group(i).num_rows for i in range(footer.num_row_groups)] for footer in footers] == groups
     assert_recorded(str(tmp_path))
 
 
@@ -144,8 +144,8 @@ def test_ids_and_labels_of_other_types(uids: Any, dtype: type[np.integer[Any]], 
 def test_a_video_without_frames_is_kept_and_fails_later(tmp_path: Path) -> None:
     source = write_hdf(tmp_path / "x.hdf", features=[[1, 2], [], [3, 4]])
     assert import_play_fair_features(source, split="train", out=str(tmp_path / "table")) == 3
-    videos, bad = read_videos(str(tmp_path / "table"))
-    assert ([video.video_id for video in videos], bad.total()) == (["a", "c"], 1)
+    videos, faulty = read_videos(str(tmp_path / "table"))
+    assert ([video.video_id for video in videos], faulty.total()) == (["a", "c"], 1)
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_a_folder_that_holds_a_table_is_left_alone(tmp_path: Path) -> None:
     assert message.startswith(
         f"{tmp_path}: expected an empty or absent folder for the output, found part-00000.parquet"
     )
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["part-00000.parquet", "x.hdf"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["part-00000.parquet", "x.hdf"]
     assert (tmp_path / "part-00000.parquet").read_bytes() == before
 
 

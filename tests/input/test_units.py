@@ -277,18 +277,18 @@ def test_units_tile_random_tables(
                 expected += [(f"v{row % repeat}", float(row), row >= repeat) for row in range(first, first + size)]
                 first += size
     units = plan_units(read_footers(list_files(str(folder))), unit)
-    assert [one.index for one in units] == list(range(len(units)))
-    assert len({one.name for one in units}) == len(units)
-    found: list[tuple[str, float, bool]] = []
-    for one in units:
-        table, repeated = read_unit(one)
-        assert 0 < table.num_rows == one.rows <= (16 if unit == "auto" else unit)
+    assert [planned.index for planned in units] == list(range(len(units)))
+    assert len({planned.name for planned in units}) == len(units)
+    results: list[tuple[str, float, bool]] = []
+    for planned in units:
+        table, repeated = read_unit(planned)
+        assert 0 < table.num_rows == planned.rows <= (16 if unit == "auto" else unit)
         assert (repeated >= 0).all()
-        assert (repeated < one.rows).all()
-        again = np.isin(np.arange(one.rows), repeated).tolist()
+        assert (repeated < planned.rows).all()
+        again = np.isin(np.arange(planned.rows), repeated).tolist()
         values = [video[0][0] for video in table.column("features").to_pylist()]
-        found += list(zip(table.column("video_id").to_pylist(), values, again, strict=True))
-    assert found == expected
+        results += list(zip(table.column("video_id").to_pylist(), values, again, strict=True))
+    assert results == expected
 
 
 # read_unit ------------------------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> 
     requested.clear()
     reader = UnitReader(Contract(4, 3), BUDGET)
     for unit in units:
-        assert len(read_rows(unit, reader).good) == 500
+        assert len(read_rows(unit, reader).valid) == 500
     ends = {unit.file.size for unit in units}
     assert len([stop for _, _, stop in requested if stop in ends]) == 2
     assert len(requested) == 2 * (1 + 1 + 3)
@@ -460,7 +460,7 @@ def with_a_broken_page(data: bytes, column: str) -> bytes:
     metadata = pq.read_metadata(io.BytesIO(data))
     group = metadata.row_group(metadata.num_row_groups - 1)
     chunks = [group.column(place) for place in range(group.num_columns)]
-    (chunk,) = [one for one in chunks if one.path_in_schema.split(".")[0] == column]
+    (chunk,) = [candidate for candidate in chunks if candidate.path_in_schema.split(".")[0] == column]
     start = chunk.dictionary_page_offset or chunk.data_page_offset
     return data[:start] + b"\xff" * 16 + data[start + 16 :]
 
@@ -518,9 +518,9 @@ def test_has_labels(tmp_path: Path) -> None:
 def test_read_videos(features: str) -> None:
     table = pa.concat_tables([make_table([2], prefix="c"), make_table([1, 3])])
     put(f"{features}/part-2.parquet", pa.concat_tables([table, make_table([1], prefix="c")]))
-    videos, bad = read_videos(features)
+    videos, faulty = read_videos(features)
     assert [video.video_id for video in videos] == [*(f"{p}{row}" for p in "ab" for row in range(20)), "c0", "v0", "v1"]
-    assert bad.total() == 1  # c0 stands twice in part-2
+    assert faulty.total() == 1  # c0 stands twice in part-2
     expected = make_table([1 + index % 9 for index in range(20)], seed=1, prefix="b")
     for video, frames in zip(videos[20:40], expected.column("features").to_pylist(), strict=True):
         assert video.features.tolist() == frames
@@ -528,9 +528,9 @@ def test_read_videos(features: str) -> None:
 
 
 def test_read_videos_checks_labels_where_classes_are_known(features: str) -> None:
-    videos, bad = read_videos(features, n_classes=2)
+    videos, faulty = read_videos(features, n_classes=2)
     assert {video.label for video in videos} == {0, 1}
-    assert (len(videos), bad.total()) == (28, 12)
+    assert (len(videos), faulty.total()) == (28, 12)
 
 
 def test_read_videos_wants_a_feature_size(tmp_path: Path) -> None:
@@ -541,8 +541,8 @@ def test_read_videos_wants_a_feature_size(tmp_path: Path) -> None:
 
 def test_one_ragged_row_is_not_fatal(tmp_path: Path) -> None:
     url = put(str(tmp_path / "a.parquet"), rows_of([[1.0, 2.0], [1.0]], *[[[1.0, 2.0]]] * 9))
-    videos, bad = read_videos(url)
-    assert (len(videos), bad.total()) == (9, 1)
+    videos, faulty = read_videos(url)
+    assert (len(videos), faulty.total()) == (9, 1)
 
 
 # Found and mended -----------------------------------------------------------------------------------------------------
@@ -570,9 +570,9 @@ def test_an_id_that_is_not_text_leaves_the_other_rows_readable(tmp_path: Path) -
         pa.string(), 2, [None, pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"\xff\xfev1")]
     )
     url = put(str(tmp_path / "a.parquet"), make_table([1, 1]).set_column(0, "video_id", ids))
-    videos, bad = read_videos(url)
+    videos, faulty = read_videos(url)
     assert [video.video_id for video in videos] == ["v1"]
-    assert bad.total() == 1
+    assert faulty.total() == 1
 
 
 def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_poison_costs_its_rows_and_they_can_be_computed_again(runtime: None, tmp
     marks = {int(name.split("/")[1][:3]): json.loads(data) for name, data in files(tmp_path).items() if "marks" in name}
     assert {2 * unit + row for unit, mark in marks.items() for row in mark["failed"]} == set(POISON)
     (tmp_path / "antidote").touch()
-    result = run_work(squares(tmp_path, actors=2, poison=POISON, **small), retry_failed=True)
+    result = run_work(squares(tmp_path, poison=POISON, **small), retry_failed=True)
     assert (result.counts.ok, result.resumed_units, result.exit_code) == (12, 3, 0)
     assert files(tmp_path) == files(tmp_path / "clean")
 

@@ -72,46 +72,47 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
 
 
 def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tmp_path: Path) -> None:
-    """A video that ends its process, one whose memory runs out, two that hang, one that raises: exactly they fail.
+    """A video that ends its process, one whose memory runs out, one that hangs, one that raises: exactly they fail.
 
-    After a fix only they are tried again; the others stay bit for bit.
+    After a fix only they are computed again; the others stay bit for bit. Bisection is for `test_made_up`.
     """
     fixed = tmp_path / "fixed"
     bundle = python_bundle(tmp_path / "model", "poisonous", fixed=str(fixed))
-    poison = {1: 661.0, 9: 662.0, 14: 663.0, 15: 664.0, 18: 665.0}
+    poison = {1: 661.0, 9: 662.0, 14: 664.0, 15: 665.0}
     features = poisoned_table(tmp_path / "f.parquet", 20, poison)
-    options = ("compute.unit=2", "cluster.actors=2", "cluster.stall_timeout=3", "max_failed=0.3")
+    options = ("compute.unit=1", "cluster.actors=2", "cluster.stall_timeout=3", "max_failed=0.2")
     result = run(features, bundle, tmp_path / "out", *options)
     assert result.quarantined == {}
-    assert (result.counts.ok, result.counts.failed, result.exit_code) == (15, 5, 0)
+    assert (result.counts.ok, result.counts.failed, result.exit_code) == (16, 4, 0)
     died, hung = (f"{what} each time it was computed alone" for what in ("its process died", "no progress in 3 s"))
     reasons = dict(result.failed)
     assert "can't allocate memory" in reasons.pop("v9")
-    assert reasons.pop("v18").startswith("RuntimeError: poison (job_factories.py:")
-    assert reasons == {"v1": died, "v14": hung, "v15": hung}
+    assert reasons.pop("v15").startswith("RuntimeError: poison (job_factories.py:")
+    assert reasons == {"v1": died, "v14": hung}
     assert verify_output(str(tmp_path / "out")).problems == ()
     before = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
 
-    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 10, "nothing is left to do"
+    assert run(features, bundle, tmp_path / "out", *options).resumed_units == 20, "nothing is left to do"
     fixed.touch()
     spec = load_spec({"features": features, "model": bundle, "output": str(tmp_path / "out")}, [CONSENT, *options])
     seen: list[Progress] = []
     result = run_job(spec, seen.append, retry_failed=True)
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (20, 0, 0)
-    assert (seen[0].total - seen[0].resumed, seen[-1].counts.rows) == (5, 5), "nothing else is computed"
+    assert (seen[0].total - seen[0].resumed, seen[-1].counts.rows) == (4, 4), "nothing else is computed"
     assert verify_output(str(tmp_path / "out")).problems == ()
     after = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
     assert [row for row in after if row["video_id"] not in {f"v{row}" for row in poison}] == before
-    run(features, bundle, tmp_path / "clean", "compute.unit=2", "cluster.actors=0")
+    run(features, bundle, tmp_path / "clean", "compute.unit=1", "cluster.actors=0")
     clean = pq.read_table(tmp_path / "clean" / "attributions").to_pylist()
     assert [{**row, "esv": None} for row in after] == [{**row, "esv": None} for row in clean]
     assert [row["esv"] for row in after] == pytest.approx([row["esv"] for row in clean], abs=1e-6)
 
 
 def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path) -> None:
-    """Ray ends it before the kernel would; in a runtime of its own, whose limit is a little above what is used now."""
+    """Ray ends it before the kernel would; in a runtime of its own, whose limit other tests beside it do not reach."""
     memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
-    share = 1 - (memory["MemAvailable"] - 3 * 2**20) / memory["MemTotal"]
+    eaten = min(8 * 2**20, memory["MemAvailable"] // 2)  # kB
+    share = 1 - (memory["MemAvailable"] - eaten) / memory["MemTotal"]
     bundle = python_bundle(tmp_path / "model", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 2, {1: 667.0})
     arguments = esv("attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out"))

@@ -155,9 +155,9 @@ def test_saved_weights_keep_their_bits_and_the_loaded_model_computes_as_torch(
     assert torch.equal(model.prior, prior)
     features = torch.randn((5, 4), generator=torch.Generator().manual_seed(3))
     for s, module in modules.items():
-        found, subsequences = logits(model, features, s)
+        scores, subsequences = logits(model, features, s)
         with torch.no_grad():
-            assert torch.allclose(found, module(subsequences), rtol=0, atol=1e-5)
+            assert torch.allclose(scores, module(subsequences), rtol=0, atol=1e-5)
     result = explain(model, features, estimator="exact")
     assert_plays(result, multiscale_game(modules, features, prior))
 

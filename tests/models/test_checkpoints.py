@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
-from esv_ray.models.sources.checkpoint_names import Beside
+from esv_ray.models.sources.checkpoint_names import NonHeadTensors
 from esv_ray.models.sources.checkpoints import read_checkpoint
 from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
@@ -32,7 +32,7 @@ TRN, DEEP, MTRN, TSN = (state_of(f"{name}.pth") for name in ("trn_1_frames", "de
 State = dict[str, Tensor]
 
 
-def said(tmp_path: Path, content: object, name: str = "x.pth") -> str:
+def summary_of(tmp_path: Path, content: object, name: str = "x.pth") -> str:
     """What an import says of a checkpoint, which must be taken."""
     path = written(tmp_path / name, content)
     return import_play_fair([path], prior=PRIOR, out=str(tmp_path / "model"))
@@ -86,7 +86,7 @@ def other(state: State) -> State:
         ({**TRN, "model.3.weight_mask": ones(7, 24)}, "model.3"),  # pruned
         ({**prefixed("student.", TRN), **prefixed("teacher.", TRN)}, "'student.', 'teacher.'"),
         ({**TSN, **prefixed("aux.", TSN)}, "'', 'aux.'"),
-        ({**TRN, **prefixed("module.", TRN)}, "two of the name 'model.1.weight'"),
+        ({**TRN, **prefixed("module.", TRN)}, "two named 'model.1.weight'"),
         ({**TRN, "model.3.bias": [0.5] * 7}, "model.3.bias"),
         ({**TSN, "ema.conv1x1.weight": ones(16, 16, 1, 1)}, "ema.conv1x1.weight"),  # multi-scale attention
         ({**TSN, "ema.gamma": ones(1)}, "ema.gamma"),
@@ -160,7 +160,7 @@ def test_tensors_that_may_change_f_are_refused(tmp_path: Path, state: dict[str, 
     ],
 )
 def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) -> None:
-    assert said(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
+    assert summary_of(tmp_path, content) == f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}"
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
 
@@ -186,7 +186,7 @@ def test_what_is_not_used_is_named(tmp_path: Path, content: object, names: str) 
     ],
 )
 def test_numbers_that_may_change_f_are_named(tmp_path: Path, content: object, names: str) -> None:
-    text = said(tmp_path, content)
+    text = summary_of(tmp_path, content)
     assert text.startswith(f"multi-scale model, n_max = 1, D = 16, C = 7; not used: {names}")
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
@@ -210,7 +210,7 @@ def test_numbers_of_the_training_are_not_named(tmp_path: Path) -> None:
         "train_loss": [0.5, 0.25],
     }
     training["args"]["itself"] = training
-    assert "not used" not in said(tmp_path, {"state_dict": TRN, **training})
+    assert "not used" not in summary_of(tmp_path, {"state_dict": TRN, **training})
 
 
 def test_entries_nested_without_end() -> None:
@@ -218,8 +218,8 @@ def test_entries_nested_without_end() -> None:
     deep: list[Any] = [ones(2)]
     for _ in range(50_000):
         deep = [deep]
-    beside = Beside(TRN, lambda name: name in TRN)
-    assert beside.strays("optimizer", deep) == (1, [])
+    non_heads = NonHeadTensors(TRN, lambda name: name in TRN)
+    assert non_heads.strays("optimizer", deep) == (1, [])
 
 
 def test_what_is_not_used_is_counted_over_all_files(tmp_path: Path) -> None:
@@ -270,9 +270,9 @@ def test_layers_beside_the_state_dict_are_refused_whatever_they_are_called(
     ],
 )
 def test_averages_that_are_taken_are_said_to_be(tmp_path: Path, content: object, key: str) -> None:
-    text = said(tmp_path, content)
+    text = summary_of(tmp_path, content)
     assert text.endswith(
-        f"C = 7; averages of the weights are taken, as there are no others: {tmp_path / 'x.pth'} ({key})"
+        f"C = 7; averages of the weights are used, since there are no other weights: {tmp_path / 'x.pth'} ({key})"
     )
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, "trn_1_frames.pth")
 
@@ -282,10 +282,9 @@ def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_pat
     """By the contract the features come after it; who made the file can tell."""
     layers = {"proj.weight": ones(16, 16), "stem.weight": ones(16, 3), "conv.weight": ones(16, 16, 3, 3)}
     content = {"model": {**TSN, **prefixed("backbone.", layers)}}
-    text = said(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
+    text = summary_of(tmp_path, content if below == "state dict" else {"model": TSN, "backbone": layers})
     assert text.partition("(3 tensors); ")[2] == (
-        "layers of a backbone that take D values, right to leave out if the features come after them: "
-        "backbone.proj.weight"
+        "unused layers of a backbone with D inputs; correct if the features are their outputs: backbone.proj.weight"
     )
 
 
@@ -297,13 +296,13 @@ def test_layers_of_a_backbone_that_may_come_after_the_features_are_named(tmp_pat
 def test_several_state_dicts_are_refused(tmp_path: Path, content: object) -> None:
     text = refusal(tmp_path, written(tmp_path / "x.pth", content))
     assert "expected one state dict, got several" in text
-    assert "a file each" in text
+    assert "one file each" in text
 
 
 def test_dictionaries_that_hold_themselves(tmp_path: Path) -> None:
     content: dict[str, Any] = {"model": dict(TRN)}
     content["optimizer"] = [content["model"], content]
-    assert "not used: optimizer (4 tensors)" in said(tmp_path, content)
+    assert "not used: optimizer (4 tensors)" in summary_of(tmp_path, content)
     content["again"] = content
     assert "tensors under 'again' too" in refusal(tmp_path, written(tmp_path / "y.pth", content))
 
@@ -331,7 +330,7 @@ def test_dictionaries_that_hold_themselves(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["trn_1_frames.pth", "deep_1_frames.pth", "mtrn_4_frames.pth", "tsn.pth"])
 def test_the_same_model_however_it_is_wrapped(tmp_path: Path, name: str, wrap: Callable[[State], object]) -> None:
-    assert "not used" not in said(tmp_path, wrap(state_of(name)), name)
+    assert "not used" not in summary_of(tmp_path, wrap(state_of(name)), name)
     assert load_model(str(tmp_path / "model")).digest == digest_of(tmp_path, name)
 
 
@@ -346,7 +345,7 @@ def test_a_safetensors_file_of_the_same_keys(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_weights_of_other_precision(tmp_path: Path, dtype: torch.dtype) -> None:
     rounded = {name: tensor.to(dtype) for name, tensor in TRN.items()}
-    said(tmp_path, rounded)
+    summary_of(tmp_path, rounded)
     expected = written(tmp_path / "rounded.pth", {name: tensor.float() for name, tensor in rounded.items()})
     import_play_fair([expected], prior=PRIOR, out=str(tmp_path / "expected"))
     assert load_model(str(tmp_path / "model")).digest == load_model(str(tmp_path / "expected")).digest
@@ -354,7 +353,7 @@ def test_weights_of_other_precision(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_tensors_that_share_memory(tmp_path: Path) -> None:
     memory = torch.randn(7 * 16, generator=torch.Generator().manual_seed(0))
-    said(tmp_path, {"classifier.weight": memory.view(7, 16), "classifier.bias": memory[:7]})
+    summary_of(tmp_path, {"classifier.weight": memory.view(7, 16), "classifier.bias": memory[:7]})
     result = explain(load_model(str(tmp_path / "model")), torch.ones(1, 16))
     assert torch.allclose(result.scores, torch.softmax(memory.view(7, 16).sum(dim=1) + memory[:7], dim=0), atol=1e-6)
 
@@ -385,7 +384,7 @@ def test_tensors_that_are_no_weights_are_named_as_in_the_file(
 
 def test_unused_tensors_may_be_of_any_kind(tmp_path: Path) -> None:
     content = {"model": {**TRN, "backbone.a": ones(3, 3).to_sparse()}, "optimizer": {"a": ones(2).to("meta")}}
-    assert "backbone.* (1 tensor)" in said(tmp_path, content)
+    assert "backbone.* (1 tensor)" in summary_of(tmp_path, content)
 
 
 # --- layers, against the module itself
@@ -447,7 +446,7 @@ LAYERS: dict[str, Callable[[], list[nn.Module]]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_give_the_outputs_of_the_module(tmp_path: Path, name: str) -> None:
     module = sequential(LAYERS[name]())
-    said(tmp_path, {"model": prefixed("model.", module.state_dict())})
+    summary_of(tmp_path, {"model": prefixed("model.", module.state_dict())})
     features = torch.randn((1, 16), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         expected = torch.softmax(module(features.clone()), dim=1)[0]
@@ -458,7 +457,7 @@ def test_layers_give_the_outputs_of_the_module(tmp_path: Path, name: str) -> Non
 
 def test_statistics_without_a_count_are_taken(tmp_path: Path) -> None:
     """As torch did before it counted batches."""
-    said(tmp_path, {name: tensor for name, tensor in DEEP.items() if "num_batches" not in name})
+    summary_of(tmp_path, {name: tensor for name, tensor in DEEP.items() if "num_batches" not in name})
     counted, features = load_model(imported(tmp_path / "expected", "deep_1_frames.pth")), torch.ones(1, 16)
     assert torch.equal(explain(load_model(str(tmp_path / "model")), features).esv, explain(counted, features).esv)
 
@@ -541,7 +540,7 @@ def test_a_joint_file_has_as_many_scales_as_its_name_says(tmp_path: Path) -> Non
     assert "scales 1..3, as in the file's name, got scales up to 4" in refusal(
         tmp_path, written(tmp_path / "mtrn_3_frames.pth", MTRN)
     )
-    assert "n_max = 3" in said(tmp_path, three, "renamed.pth")
+    assert "n_max = 3" in summary_of(tmp_path, three, "renamed.pth")
 
 
 def test_heads_of_other_features_are_refused(tmp_path: Path) -> None:
@@ -609,7 +608,7 @@ OTHER_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: saved(lambda sink: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)),
         "a TorchScript archive, which holds code",
     ),
-    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "begins as an ONNX model"),
+    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "looks like an ONNX model"),
     "Parquet": (lambda: b"PAR1" + bytes(9), "a Parquet file"),
     "cut zip": (lambda: CHECKPOINT[:3000], "a zip archive that is cut short"),
     "cut before zip": (lambda: OLD[:-100], "one that is cut short"),
@@ -649,12 +648,12 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "0xff at the start": (b"\xff" * 8 + SAFE[8:], "a damaged file or another format: its first 8 bytes give"),
     "0x80 at the start": (b"\x80\x02" + bytes(3), "5 bytes, which is too short for a safetensors file"),
     "header too large": ((10**15).to_bytes(8, "little") + SAFE[8:], "give a header length of 1000000000000000 bytes"),
-    "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is no JSON; download it again"),
-    "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is no JSON"),
-    "no object": (with_header(b"[1, 2]"), "its header is no JSON object"),
-    "no UTF-8": (with_header(b'{"a\xff": 1}'), "its header of 9 bytes is no JSON"),
-    "deep JSON": (with_header(b'{"a":' * 50_000), "its header of 250000 bytes is no JSON"),
-    "offsets": (with_header(ONE.replace(b"[1]", b"[2]"), b"abcd"), "one whose header is wrong ("),
+    "no header": (bytes(8) + SAFE[8:], "its header of 0 bytes is not JSON; download it again"),
+    "no JSON": (with_header(b"{hello world", b"abcd"), "its header of 12 bytes is not JSON"),
+    "no object": (with_header(b"[1, 2]"), "its header is not a JSON object"),
+    "no UTF-8": (with_header(b'{"a\xff": 1}'), "its header of 9 bytes is not JSON"),
+    "deep JSON": (with_header(b'{"a":' * 50_000), "its header of 250000 bytes is not JSON"),
+    "offsets": (with_header(ONE.replace(b"[1]", b"[2]"), b"abcd"), "one with an invalid header ("),
     "unknown type": (with_header(ONE.replace(b"F32", b"Q9"), b"abcd"), "save it again with the safetensors library"),
     "HTML": (b"<html><body>Sign in</body></html>", "an HTML page"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
@@ -711,8 +710,8 @@ def test_a_folder_is_called_one(tmp_path: Path) -> None:
         ({"model": TRN, "best": np.float64(0.5)}, ("numpy", "torch.as_tensor")),
         ({"model": TRN, "args": argparse.Namespace(lr=0.1)}, ("argparse.Namespace", "state dict alone")),
         (nn.Linear(2, 2), ("torch.nn.modules.linear.Linear", "state dict alone")),
-        (list(TRN.items()), ("a list and no tensors by name",)),
-        (ones(3), ("a Tensor and no tensors by name",)),
+        (list(TRN.items()), ("a list without named tensors",)),
+        (ones(3), ("a Tensor without named tensors",)),
     ],
 )
 def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: object, parts: Sequence[str]) -> None:
@@ -803,7 +802,7 @@ def test_a_plain_pickle_in_a_bundle_is_called_one(tmp_path: Path) -> None:
 def test_a_bundle_with_biases_under_batch_norm_is_loaded(tmp_path: Path) -> None:
     """The documents list both tensors."""
     module = sequential(LAYERS["bias in one of two"]())
-    said(tmp_path, {"model": prefixed("model.", module.state_dict())})
+    summary_of(tmp_path, {"model": prefixed("model.", module.state_dict())})
     head = safetensors.torch.load_file(tmp_path / "model" / "head-01.safetensors")
     assert {"linears.0.bias", "norms.0.running_mean", "norms.1.weight"} < set(head)
     assert "linears.1.bias" not in head

@@ -94,10 +94,10 @@ def test_counts_with_thousands_separators_are_refused(tmp_path: Path, text: str,
     path.write_text(text)
     with pytest.raises(ModelError) as caught:
         read_prior(str(path))
-    said = str(caught.value)
-    assert said.startswith(f"{path}: class ")
-    assert part in said
-    assert said.splitlines() == [said]
+    message = str(caught.value)
+    assert message.startswith(f"{path}: class ")
+    assert part in message
+    assert message.splitlines() == [message]
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def test_a_prior_that_is_not_clear_is_refused_with_what_to_do(tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(ModelError) as caught:
         read_prior(str(path))
-    said = str(caught.value)
-    assert said.startswith(f"{path}: ")
-    assert part in said
-    assert said.splitlines() == [said]
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert part in message
+    assert message.splitlines() == [message]
 
 
 def test_other_encodings_are_refused() -> None:
@@ -187,19 +187,19 @@ def test_class_names_that_are_clear_are_taken(text: str, names: tuple[str, ...])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name,id\na,0\nb,1\n", []),
         ("name,id\ncrane,0\nb,1\ncrane ,2\n", ["names of several classes: 'crane' (0, 2)"]),
         ('name,id\n,0\na,1\n"  ",2\n', ["2 of 3 classes have an empty name: 0, 2"]),
     ],
 )
-def test_names_by_which_nobody_can_tell_classes_are_named(tmp_path: Path, text: str, said: Sequence[str]) -> None:
+def test_names_by_which_nobody_can_tell_classes_are_named(tmp_path: Path, text: str, message: Sequence[str]) -> None:
     path = tmp_path / "classes.csv"
     path.write_text(text)
     names, notes = read_classes(str(path))
     assert names == parse_classes(text.encode())
-    assert notes == [f"{path}: {note}" for note in said]
+    assert notes == [f"{path}: {note}" for note in message]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "message"),
     [
         ("esv_zoo.zoo:unmarked", "the mark @esv_ray.factory, got esv_zoo.zoo:unmarked, which is a function without it"),
         ("esv_zoo.zoo:Marked", "which is an object of type type"),
@@ -167,9 +167,9 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
     ],
 )
 @pytest.mark.usefixtures("zoo")
-def test_only_marked_functions_of_the_package_are_called(tmp_path: Path, factory: str, said: str) -> None:
+def test_only_marked_functions_of_the_package_are_called(tmp_path: Path, factory: str, message: str) -> None:
     text = refusal(python_bundle(tmp_path / "model", factory), code="esv_zoo")
-    assert said in text
+    assert message in text
 
 
 @pytest.mark.usefixtures("zoo")
@@ -344,8 +344,8 @@ def test_hostile_bundles_import_nothing_and_do_nothing(
         python_bundle(tmp_path / "model", factory, arguments=arguments)
         done = esv("plan", *unlocked, "--code", "esv_unknown", cwd=tmp_path, code=WATCH)
         assert done.returncode == 2, done.stderr
-        said, loaded = done.stderr.splitlines()
-        assert f"got none for {factory}({', '.join(arguments)})" in said
+        message, loaded = done.stderr.splitlines()
+        assert f"got none for {factory}({', '.join(arguments)})" in message
         assert json.loads(loaded) == [], factory
         assert not (tmp_path / "ran").exists(), factory
         assert not (tmp_path / "out").exists()
@@ -381,11 +381,11 @@ def test_every_command_that_loads_a_bundle_takes_consent(tmp_path: Path, feature
 
 @pytest.mark.usefixtures("zoo")
 @pytest.mark.parametrize(
-    ("body", "code", "said"),
+    ("body", "code", "message"),
     [("raise SystemExit(0)", 2, "SystemExit: 0"), ("raise KeyboardInterrupt", 130, "esv: interrupted")],
 )
 def test_a_module_that_ends_the_process_ends_in_one_line(
-    tmp_path: Path, zoo: Path, features: str, body: str, code: int, said: str
+    tmp_path: Path, zoo: Path, features: str, body: str, code: int, message: str
 ) -> None:
     (zoo / PACKAGE / "ends.py").write_text(f"import esv_ray\n@esv_ray.factory\ndef make():\n    {body}\n")
     (zoo / PACKAGE / "begins.py").write_text(body)
@@ -395,7 +395,7 @@ def test_a_module_that_ends_the_process_ends_in_one_line(
         done = esv("plan", *job, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, "after ^C click ends the terminal's line"
-        assert said in done.stderr
+        assert message in done.stderr
 
 
 def hears_interrupts() -> None:

@@ -361,20 +361,20 @@ def test_estimators_that_are_none_are_refused(model: VideoModel, options: Any, p
 
 
 def test_a_tolerance_is_met_or_given_up(model: VideoModel) -> None:
-    asked: dict[str, Any] = {"estimator": "adjusted", "m": 20, "iterations": 1}
-    once = explain(model, sequence(12), **asked)
-    met = explain(model, sequence(12), **asked, tolerance=0.02)
+    options: dict[str, Any] = {"estimator": "adjusted", "m": 20, "iterations": 1}
+    once = explain(model, sequence(12), **options)
+    met = explain(model, sequence(12), **options, tolerance=0.02)
     assert (once.iterations, once.tolerance_met) == (1, None)
     assert (met.iterations > 1, met.tolerance_met) == (True, True)
     assert met.evaluations > once.evaluations
-    for found, kept in ((once, False), (met, True)):
-        assert found.stderr is not None
-        best = int(found.scores.argmax())
-        assert bool(found.stderr[:, best].mean() <= 0.02 * found.esv[:, best].abs().mean()) == kept
-    given_up = explain(model, sequence(12), **asked, tolerance=1e-6, max_iterations=2)
+    for explanation, kept in ((once, False), (met, True)):
+        assert explanation.stderr is not None
+        best = int(explanation.scores.argmax())
+        assert bool(explanation.stderr[:, best].mean() <= 0.02 * explanation.esv[:, best].abs().mean()) == kept
+    given_up = explain(model, sequence(12), **options, tolerance=1e-6, max_iterations=2)
     assert (given_up.iterations, given_up.tolerance_met) == (2, False)
-    with pytest.raises(SpecError, match="tolerance is a share of the ESVs above 0"):
-        explain(model, sequence(12), **asked, tolerance=0.0)
+    with pytest.raises(SpecError, match="a tolerance above 0, a share of the ESVs"):
+        explain(model, sequence(12), **options, tolerance=0.0)
 
 
 @pytest.mark.parametrize(
@@ -455,18 +455,18 @@ def large(gain: float) -> VideoModel:
 @pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
 def test_standard_errors_of_probabilities_are_at_most_1_and_of_logits_finite(kind: Any, gain: float) -> None:
     """They were 1e10, infinite and NaN."""
-    asked: Any = {"estimator": kind, "m": 16, "iterations": 2}
+    options: Any = {"estimator": kind, "m": 16, "iterations": 2}
     for seed in range(3):
-        of = explain(large(gain), sequence(10, seed), **asked)
+        of = explain(large(gain), sequence(10, seed), **options)
         assert of.stderr is not None
         assert bool(((of.stderr >= 0) & (of.stderr <= 1)).all())
         difference = of.contrast(0, 1).stderr
         assert difference is not None
         assert bool(((difference >= 0) & (difference <= 2)).all())
-        of = explain(large(gain), sequence(10, seed), output="logit", **asked)
+        of = explain(large(gain), sequence(10, seed), output="logit", **options)
         assert of.stderr is not None
         assert bool((of.stderr > 0).all())
-        small = explain(large(1.0), sequence(10, seed), output="logit", **asked)
+        small = explain(large(1.0), sequence(10, seed), output="logit", **options)
         assert small.stderr is not None
         # Linear in the logits: only what is squared was out of float32's range.
         shares = of.stderr.double() / gain / small.stderr.double()
@@ -483,9 +483,9 @@ def test_values_out_of_their_range_are_refused(monkeypatch: pytest.MonkeyPatch) 
     real = attribution.attribute
 
     def wrong(*args: Any, **options: Any) -> Any:
-        found = real(*args, **options)
-        found.esv[:, 0] += 0.25
-        return found
+        computed = real(*args, **options)
+        computed.esv[:, 0] += 0.25
+        return computed
 
     monkeypatch.setattr("esv_ray.core.exact.plan.attribute", wrong)
     with pytest.raises(DataError, match=r"sequence 0: ESVs miss efficiency: sum and score - prior differ by 0\.25"):
@@ -496,8 +496,8 @@ def test_games_of_any_values_are_not_held_to_probabilities() -> None:
     def game(positions: Tensor) -> Tensor:
         return 1e6 * positions.float().sum(dim=1, keepdim=True) ** 2
 
-    found = explain(characteristic_game(game, torch.zeros(1)), np.zeros((5, 1), np.float32), estimator="exact")
-    assert float(found.esv.sum()) == pytest.approx(1e8, rel=1e-6)
+    result = explain(characteristic_game(game, torch.zeros(1)), np.zeros((5, 1), np.float32), estimator="exact")
+    assert float(result.esv.sum()) == pytest.approx(1e8, rel=1e-6)
 
 
 def test_a_game_of_element_positions_is_a_public_model() -> None:
@@ -508,5 +508,5 @@ def test_a_game_of_element_positions_is_a_public_model() -> None:
         return (left & right).float()[:, None]
 
     game = esv_ray.characteristic_game(worth, torch.zeros(1))
-    found = explain(game, np.zeros((3, 1), np.float32), estimator="exact")
-    assert found.esv[:, 0].tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])
+    result = explain(game, np.zeros((3, 1), np.float32), estimator="exact")
+    assert result.esv[:, 0].tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])

@@ -58,10 +58,10 @@ def refusal(load: Callable[[], object]) -> str | None:
     try:
         load()
     except EsvError as error:
-        said = str(error)
-        assert "\n" not in said
-        assert len(said) < 3000
-        return said
+        message = str(error)
+        assert "\n" not in message
+        assert len(message) < 3000
+        return message
     return None
 
 
@@ -207,12 +207,12 @@ def mutated(data: bytes, seed: int) -> bytes:
 def meet_bundle(bundle: str, seed: int) -> None:
     """Load a bundle a file of which is mutated."""
     path = sorted(Path(bundle).iterdir())[seed % len(list(Path(bundle).iterdir()))]
-    whole = path.read_bytes()
+    original = path.read_bytes()
     try:
-        path.write_bytes(mutated(whole, seed))
+        path.write_bytes(mutated(original, seed))
         load(bundle)
     finally:
-        path.write_bytes(whole)
+        path.write_bytes(original)
 
 
 def test_mutated_bundles(bundle: str) -> None:
@@ -229,11 +229,11 @@ def test_mutated_bundles(bundle: str) -> None:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_many_mutated_bundles_and_checkpoints(bundle: str, tmp_path: Path) -> None:
     """``pytest -m soak tests/models/test_hostile_bundles.py``"""
-    whole = checkpoint()
+    original = checkpoint()
     for seed in range(1_000, 11_000):
         try:
             meet_bundle(bundle, seed)
-            meet_checkpoint(tmp_path, mutated(whole[seed % 2], seed))
+            meet_checkpoint(tmp_path, mutated(original[seed % 2], seed))
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -305,9 +305,9 @@ NAMES = [
 def test_names_do_not_leave_the_folder(bundle: str, name: str) -> None:
     shutil.copy(Path(bundle, "head-01.safetensors"), Path(bundle).parent)
     edit(bundle, heads=[name, "head-02.safetensors", "head-03.safetensors"])
-    said = load(bundle)
-    assert said
-    assert said.isprintable()
+    message = load(bundle)
+    assert message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize("name", ["model.json", "head-01.safetensors", "prior.csv", "classes.csv"])
@@ -352,10 +352,10 @@ def test_a_link_to_itself(bundle: str) -> None:
 
 def test_a_file_of_holes_is_refused_before_it_is_read(bundle: str) -> None:
     for name in ("prior.csv", "head-01.safetensors", "classes.csv"):
-        whole = Path(bundle, name).read_bytes()
+        original = Path(bundle, name).read_bytes()
         os.truncate(Path(bundle, name), 2**43)
         assert "expected at most" in (load(bundle) or "")
-        Path(bundle, name).write_bytes(whole)
+        Path(bundle, name).write_bytes(original)
 
 
 # Code -----------------------------------------------------------------------------------------------------------------
@@ -413,10 +413,10 @@ def test_sound_checkpoints_are_imported(tmp_path: Path) -> None:
 
 
 def test_mutated_checkpoints(tmp_path: Path) -> None:
-    whole = checkpoint()
+    original = checkpoint()
     for seed in range(200):
         try:
-            meet_checkpoint(tmp_path, mutated(whole[seed % 2], seed))
+            meet_checkpoint(tmp_path, mutated(original[seed % 2], seed))
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -485,9 +485,9 @@ def test_an_archive_that_swells_is_refused(tmp_path: Path) -> None:
 def test_explain_refuses_what_does_not_fit_before_it_is_computed(bundle: str, options: Any) -> None:
     model = load_model(bundle)
     features = torch.ones(1, 4).expand(200_000, 4)
-    said = refusal(lambda: explain(model, features, memory_budget=10**8, **options))
-    assert said
-    assert "of memory, but only 100 MB is available" in said
+    message = refusal(lambda: explain(model, features, memory_budget=10**8, **options))
+    assert message
+    assert "of memory, but only 100 MB is available" in message
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (10**12, 4), (4,), (2, 10**12), (2, 2, 4), ()])

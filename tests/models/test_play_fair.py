@@ -65,7 +65,7 @@ def test_esvs_are_those_of_the_authors_code(
 
 
 @pytest.mark.parametrize(
-    ("names", "n_max", "said"),
+    ("names", "n_max", "message"),
     [
         (TRN, 4, "multi-scale model, n_max = 4, D = 16, C = 7"),
         (DEEP, 3, "multi-scale model, n_max = 3, D = 16, C = 7"),
@@ -73,9 +73,9 @@ def test_esvs_are_those_of_the_authors_code(
         (TSN, None, "TSN, D = 16, C = 7"),
     ],
 )
-def test_what_is_said_and_written(tmp_path: Path, names: tuple[str, ...], n_max: int | None, said: str) -> None:
+def test_what_is_said_and_written(tmp_path: Path, names: tuple[str, ...], n_max: int | None, message: str) -> None:
     out = tmp_path / "model"
-    assert import_play_fair([str(FILES / name) for name in names], prior=PRIOR, out=str(out)) == said
+    assert import_play_fair([str(FILES / name) for name in names], prior=PRIOR, out=str(out)) == message
     model = load_model(str(out))
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (n_max, 7, 16, None)
     assert model.dtype == torch.float32
@@ -228,7 +228,7 @@ def test_what_does_not_make_one_model_is_refused(
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ([1, 2], ("state dict", "no tensors")),
+        ([1, 2], ("state dict", "without named tensors")),
         ({}, ("state dict", "no tensors")),
         ({"model": {"a": "b"}}, ("state dict", "no tensors")),
         ({"model": {"fc.weight": torch.ones(2, 2)}}, ("model.<i>.weight", "'fc.weight'")),

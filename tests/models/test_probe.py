@@ -77,7 +77,7 @@ LAWLESS: dict[str, tuple[Forward, str]] = {
     "Python's": (lambda self, out: out + random.random(), "draws from Python's random; make it"),
     "a coin": (lambda self, out: out + float(np.random.random() < 0.5), "draws from numpy's global generator"),
     "dropout": (lambda self, out: nn.functional.dropout(out, 0.5), "draws from torch's global generator"),
-    "of its own": (lambda self, out: out + float(self.own.random()), "keeps state between calls, or draws from a"),
+    "of its own": (lambda self, out: out + float(self.own.random()), "keeps state between calls, or draws from its"),
     "counter": (kept_count, "keeps state between calls"),
     "hidden state": (kept_last, "keeps state between calls"),
     "batch norm": (lambda self, out: self.norm.train()(out), "Expected more than 1 value per channel when training"),
@@ -118,8 +118,8 @@ def subsets() -> nn.Module:
 @pytest.mark.parametrize("name", LAWLESS)
 def test_lawless_modules_are_refused(tmp_path: Path, name: str, scale: int) -> None:
     url = python_bundle(tmp_path / "model", f"{__name__}:lawless", arguments={"name": name, "scale": scale})
-    said = LAWLESS[name][1].replace("scale 1", f"scale {scale or 1}").replace("(N, 1, 4)", f"(N, {scale or 1}, 4)")
-    assert said.replace("(4, 1, 4)", f"(4, {scale or 1}, 4)") in refusal(url)
+    message = LAWLESS[name][1].replace("scale 1", f"scale {scale or 1}").replace("(N, 1, 4)", f"(N, {scale or 1}, 4)")
+    assert message.replace("(4, 1, 4)", f"(4, {scale or 1}, 4)") in refusal(url)
 
 
 def test_subsets_that_are_drawn_of_longer_sequences_are_found(tmp_path: Path) -> None:

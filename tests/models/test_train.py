@@ -66,13 +66,13 @@ class Study:
 
     def refusal(self, table: pa.Table, kind: type[EsvError] = DataError, **keys: Any) -> str:
         """The message, one line, with which a training is refused, no bundle having been written."""
-        asked = self.keys(table, **keys)
+        spec_keys = self.keys(table, **keys)
         with pytest.raises(EsvError) as caught:
-            train(load_train_spec(asked))
+            train(load_train_spec(spec_keys))
         text = str(caught.value)
         assert text.splitlines() == [text], text
         assert type(caught.value) is kind, repr(caught.value)
-        assert not Path(asked["output"]).exists()
+        assert not Path(spec_keys["output"]).exists()
         return text
 
 
@@ -107,9 +107,9 @@ def test_classes_that_are_easy_to_tell_apart_are_learnt(study: Study) -> None:
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, None)
     right = 0
     for row in separable([5] * 12, seed=1).to_pylist():
-        found = explain(model, np.array(row["features"], np.float32))
-        assert torch.allclose(found.esv.sum(dim=0), found.scores - found.prior, rtol=0, atol=1e-5)
-        right += int(found.scores.argmax()) == row["label"]
+        explanation = explain(model, np.array(row["features"], np.float32))
+        assert torch.allclose(explanation.esv.sum(dim=0), explanation.scores - explanation.prior, rtol=0, atol=1e-5)
+        right += int(explanation.scores.argmax()) == row["label"]
     assert right == 12
 
 
@@ -173,9 +173,9 @@ def test_class_names_and_classes_without_videos(study: Study, tmp_path: Path) ->
     assert named.classes == ("a", "b, second", "c", "d")
     assert named.n_classes == 4
     assert float(named.prior[3]) == 0
-    told = load_model(study.train(separable(LENGTHS), n_classes=5, epochs=1).output)
-    assert (told.n_classes, told.classes) == (5, None)
-    assert told.prior.tolist()[3:] == [0, 0]
+    model = load_model(study.train(separable(LENGTHS), n_classes=5, epochs=1).output)
+    assert (model.n_classes, model.classes) == (5, None)
+    assert model.prior.tolist()[3:] == [0, 0]
 
 
 def test_broken_and_unlabelled_rows_are_left_out_and_counted(study: Study) -> None:
@@ -397,15 +397,15 @@ def test_batch_norm_with_a_single_video_that_is_long_enough_is_told(study: Study
 
 
 def test_batch_norm_with_batches_of_one_is_told(study: Study) -> None:
-    asked = study.keys(separable(LENGTHS), batch_norm=True, batch=1)
+    keys = study.keys(separable(LENGTHS), batch_norm=True, batch=1)
     with pytest.raises(EsvError, match="batch"):
-        train(load_train_spec(asked))
+        train(load_train_spec(keys))
 
 
 def test_a_training_that_diverges_is_told(study: Study) -> None:
-    asked = study.keys(separable(LENGTHS), learning_rate=1e30)
+    keys = study.keys(separable(LENGTHS), learning_rate=1e30)
     with pytest.raises(EsvError, match="learning_rate"):
-        train(load_train_spec(asked))
+        train(load_train_spec(keys))
 
 
 def test_broken_class_names_are_named(study: Study) -> None:

@@ -166,9 +166,9 @@ class Turns:
         self.there = {"A", "B"}
         self.changed = threading.Condition()
 
-    def take(self, who: str) -> None:
+    def take(self, driver: str) -> None:
         with self.changed:
-            self.changed.wait_for(lambda: self._next() == who, timeout=30)
+            self.changed.wait_for(lambda: self._next() == driver, timeout=30)
 
     def give(self) -> None:
         with self.changed:
@@ -176,13 +176,13 @@ class Turns:
                 self.order.pop(0)
             self.changed.notify_all()
 
-    def leave(self, who: str) -> None:
+    def leave(self, driver: str) -> None:
         with self.changed:
-            self.there.discard(who)
+            self.there.discard(driver)
             self.changed.notify_all()
 
     def _next(self) -> str | None:
-        self.order = [who for who in self.order if who in self.there] or sorted(self.there)
+        self.order = [driver for driver in self.order if driver in self.there] or sorted(self.there)
         return self.order[0] if self.order else None
 
 
@@ -219,20 +219,20 @@ def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(publish, "storage", Stepped(turns))
 
         def work(output: str = output, turns: Turns = turns) -> None:
-            who = threading.current_thread().name
+            driver = threading.current_thread().name
             try:
-                commit(output, failed[who])
+                commit(output, failed[driver])
             finally:
-                turns.leave(who)
+                turns.leave(driver)
 
-        threads = [threading.Thread(target=work, name=who) for who in contents]
+        threads = [threading.Thread(target=work, name=driver) for driver in contents]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(timeout=60)
         monkeypatch.undo()
-        found = committed(output)
-        (winner,) = [who for who, files in contents.items() if files.videos == found[1]]
-        assert found[0] == contents[winner].attributions, order
+        committed_files = committed(output)
+        (winner,) = [driver for driver, files in contents.items() if files.videos == committed_files[1]]
+        assert committed_files[0] == contents[winner].attributions, order
         winners.add(winner)
     assert winners == {"A", "B"}

@@ -133,9 +133,9 @@ def signed(content: bytes) -> bytes:
 def test_the_whole_content_is_readable(output: str) -> None:
     """Or the refusals below would prove nothing."""
     storage.replace(f"{output}/run.json", signed(json.dumps(WHOLE).encode()), "write")
-    found = read_manifest(output)
-    assert found is not None
-    assert found.units == (Unit(0, InputFile("a", 1, "v", directories=(("label", "3"),)), 0, 0, 5, 0),)
+    manifest = read_manifest(output)
+    assert manifest is not None
+    assert manifest.units == (Unit(0, InputFile("a", 1, "v", directories=(("label", "3"),)), 0, 0, 5, 0),)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_a_manifest_of_another_format_is_refused(output: str) -> None:
 # The same job ---------------------------------------------------------------------------------------------------------
 
 
-def refusal(found: Manifest, other: Manifest) -> str:
+def refusal(manifest: Manifest, other: Manifest) -> str:
     with pytest.raises(JobError) as caught:
-        check_same_job(found, other.keys, other.files, "out")
+        check_same_job(manifest, other.keys, other.files, "out")
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -276,16 +276,16 @@ def test_every_differing_key_is_named() -> None:
 
 
 def test_another_model_is_another_job() -> None:
-    found = make_manifest()
-    other = replace(found, keys={**found.keys, "model": "ffff"})
-    assert 'model: expected "0123abcd", got "ffff"' in refusal(found, other)
+    manifest = make_manifest()
+    other = replace(manifest, keys={**manifest.keys, "model": "ffff"})
+    assert 'model: expected "0123abcd", got "ffff"' in refusal(manifest, other)
 
 
 def test_a_key_that_only_one_version_knows_is_named() -> None:
-    found = make_manifest()
-    later = replace(found, keys={**found.keys, "estimator.new": 5})
-    assert "estimator.new: expected null, got 5" in refusal(found, later)
-    assert "estimator.new: expected 5, got null" in refusal(later, found)
+    manifest = make_manifest()
+    later = replace(manifest, keys={**manifest.keys, "estimator.new": 5})
+    assert "estimator.new: expected null, got 5" in refusal(manifest, later)
+    assert "estimator.new: expected 5, got null" in refusal(later, manifest)
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,13 @@ def test_real_values_pass(size: float) -> None:
 @pytest.mark.parametrize("ranges", [EXACT, SAMPLED, LOGITS, Ranges(in_logits=True, efficient=False)])
 def test_what_is_not_finite_never_passes(ranges: Ranges, name: str, value: float) -> None:
     size = 10.0 if ranges.in_logits else 1.0
-    found = value_faults(ranges, **at_first(name, value, size))
-    assert list(found) == [1]
-    assert name not in ("esv", "values") or found[1] == NOT_FINITE
+    faults = value_faults(ranges, **at_first(name, value, size))
+    assert list(faults) == [1]
+    assert name not in ("esv", "values") or faults[1] == NOT_FINITE
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("scores", 0.9, "scores are not probabilities"),
         ("scores", -0.01, "scores are not probabilities"),
@@ -71,10 +71,10 @@ def test_what_is_not_finite_never_passes(ranges: Ranges, name: str, value: float
         ("esv", 0.6, "miss efficiency"),
     ],
 )
-def test_what_is_out_of_range(name: str, value: float, told: str) -> None:
-    found = value_faults(EXACT, **at_first(name, value) | {"exact": True})
-    assert list(found) == [1]
-    assert told in found[1]
+def test_what_is_out_of_range(name: str, value: float, message: str) -> None:
+    faults = value_faults(EXACT, **at_first(name, value) | {"exact": True})
+    assert list(faults) == [1]
+    assert message in faults[1]
 
 
 def test_bounds_of_logits_grow_with_what_is_summed() -> None:

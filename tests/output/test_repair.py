@@ -45,24 +45,24 @@ def parts(out: Path, kind: str) -> list[Path]:
 def test_a_flipped_bit_is_found_or_changes_nothing(job: Path) -> None:
     """Anywhere in the attributions; in the videos where it changes what is read."""
     out, chance = job / "out", Random(0)
-    found = {"attributions": 0, "videos": 0}
-    for kind in found:
+    detected = {"attributions": 0, "videos": 0}
+    for kind in detected:
         path = parts(out, kind)[1]
-        whole, table = path.read_bytes(), pq.read_table(path)
+        original, table = path.read_bytes(), pq.read_table(path)
         for _ in range(150):
-            torn = bytearray(whole)
+            torn = bytearray(original)
             torn[chance.randrange(len(torn))] ^= 1 << chance.randrange(8)
             path.write_bytes(torn)
-            told = verify_output(str(out))
-            if told.problems:
-                found[kind] += 1
-                assert told.redo == (path.name,)
+            verification = verify_output(str(out))
+            if verification.problems:
+                detected[kind] += 1
+                assert verification.redo == (path.name,)
             else:
                 assert kind == "videos"
                 assert pq.read_table(path).equals(table)
-        path.write_bytes(whole)
-    assert found["attributions"] == 150
-    assert found["videos"] > 75
+        path.write_bytes(original)
+    assert detected["attributions"] == 150
+    assert detected["videos"] > 75
     assert verify_output(str(out)).problems == ()
 
 
@@ -75,10 +75,10 @@ def test_what_is_damaged_is_moved_aside_and_done_again(job: Path) -> None:
     foreign.write_bytes(parts(out, "videos")[1].read_bytes())
     shutil.copy(parts(out, "videos")[1], out / "videos" / "part-000009-stray.parquet")
     damaged = contents(out)
-    found = verify_output(str(out))
-    assert found.redo == tuple(sorted({torn.name, lost.name, foreign.name}))
-    assert found.strays == ("videos/part-000009-stray.parquet",)
-    moved = repair_output(str(out), found)
+    verification = verify_output(str(out))
+    assert verification.redo == tuple(sorted({torn.name, lost.name, foreign.name}))
+    assert verification.strays == ("videos/part-000009-stray.parquet",)
+    moved = repair_output(str(out), verification)
     assert moved[0] == "_SUCCESS"
     assert len(moved) == 1 + 2 * 3 - 1 + 1
     after = contents(out)
@@ -122,15 +122,15 @@ def test_the_input_is_compared_where_it_is_still_there(job: Path) -> None:
 def test_the_command(job: Path) -> None:
     out = job / "out"
     parts(out, "videos")[0].write_bytes(b"torn")
-    told = CliRunner().invoke(cli, ["verify", str(out)])
-    assert told.exit_code == 1
-    assert f"1 units to recompute: {parts(out, 'videos')[0].name}" in told.output
-    assert "esv verify --repair" in told.output
-    told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
-    assert told.exit_code == 1
-    assert "3 files moved to" in told.output
+    result = CliRunner().invoke(cli, ["verify", str(out)])
+    assert result.exit_code == 1
+    assert f"1 units to recompute: {parts(out, 'videos')[0].name}" in result.output
+    assert "esv verify --repair" in result.output
+    result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
+    assert result.exit_code == 1
+    assert "3 files moved to" in result.output
     assert attribute(job).exit_code == 0
-    told = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
-    assert told.exit_code == 0
-    assert "no problems" in told.output
-    assert "nothing to move aside" in told.output
+    result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
+    assert result.exit_code == 0
+    assert "no problems" in result.output
+    assert "nothing to move aside" in result.output

@@ -59,12 +59,12 @@ def test_an_id_in_two_files_ends_the_job_with_its_name(
     with pytest.raises(SystemExit) as ended:
         cli.cli.main(words, standalone_mode=True)
     assert ended.value.code == 1
-    told = capsys.readouterr().err.splitlines()
+    err = capsys.readouterr().err.splitlines()
     assert any(
         line.startswith("expected every video_id once in the feature table, got 1 in several files ('twice' in ")
         and line.endswith("use a new output")
-        for line in told
-    ), told
+        for line in err
+    ), err
 
 
 def test_ids_that_repeat_within_a_file_only_are_failed_rows(bundle: str, tmp_path: Path) -> None:
@@ -83,5 +83,5 @@ def test_a_footer_with_hashes_of_other_ids_is_a_problem(bundle: str, tmp_path: P
     assert own in content
     pq.write_table(pq.read_table(part).replace_schema_metadata({b"esv_ray": content.replace(own, other)}), part)
     assert verify_output(str(output)).problems == (
-        f"videos/{part.name}: expected the ids that its footer has hashes of, got others",
+        f"videos/{part.name}: expected ids with the hashes in its footer, got other ids",
     )

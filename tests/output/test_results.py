@@ -144,7 +144,9 @@ def test_the_videos_table() -> None:
     assert [row["iterations"] for row in rows] == [0, 4, None, None, 0, None, 0]
     assert [row["tolerance_met"] is None for row in rows] == [True, False, True, True, True, True, True]
     done = {
-        (IDS[row], one.n): (one.scores[b], one.gaps[b]) for one in batches for b, row in enumerate(one.rows.tolist())
+        (IDS[row], batch.n): (batch.scores[b], batch.gaps[b])
+        for batch in batches
+        for b, row in enumerate(batch.rows.tolist())
     }
     for row in rows:
         if row["status"] != "ok":
@@ -161,22 +163,22 @@ def test_the_attributions_table() -> None:
     _, batches, _ = some_results()
     rows = read(made(*some_results())[0]).to_pylist()
     expected: list[tuple[int, dict[str, Any]]] = []
-    for one in batches:
-        for pair, (b, kept) in enumerate(one.pairs.tolist()):
+    for batch in batches:
+        for pair, (b, kept) in enumerate(batch.pairs.tolist()):
             expected += [
                 (
-                    int(one.rows[b]),
+                    int(batch.rows[b]),
                     {
-                        "video_id": IDS[one.rows[b]],
-                        "n_elements": one.n,
+                        "video_id": IDS[batch.rows[b]],
+                        "n_elements": batch.n,
                         "class": kept,
                         "element": element,
-                        "frame_index": int(one.frame_index[b, element]),
-                        "esv": float(one.esv[pair, element]),
-                        "stderr": None if one.stderr is None else float(one.stderr[pair, element]),
+                        "frame_index": int(batch.frame_index[b, element]),
+                        "esv": float(batch.esv[pair, element]),
+                        "stderr": None if batch.stderr is None else float(batch.stderr[pair, element]),
                     },
                 )
-                for element in range(one.n)
+                for element in range(batch.n)
             ]
     expected.sort(key=lambda item: (item[0], item[1]["n_elements"], item[1]["class"], item[1]["element"]))
     assert rows == [row for _, row in expected]
@@ -257,10 +259,10 @@ def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
 
 
 def test_counts_add_up() -> None:
-    one, two = UnitCounts(1, 2, 3, 4, 5, 6), UnitCounts(10, 20, 30, 40, 50, 60)
-    assert one + two == UnitCounts(11, 22, 33, 44, 55, 66)
-    assert NO_COUNTS + one == one
-    assert one.asdict() == {"rows": 1, "ok": 2, "skipped": 3, "failed": 4, "video_rows": 5, "attribution_rows": 6}
+    first, second = UnitCounts(1, 2, 3, 4, 5, 6), UnitCounts(10, 20, 30, 40, 50, 60)
+    assert first + second == UnitCounts(11, 22, 33, 44, 55, 66)
+    assert NO_COUNTS + first == first
+    assert first.asdict() == {"rows": 1, "ok": 2, "skipped": 3, "failed": 4, "video_rows": 5, "attribution_rows": 6}
 
 
 @pytest.mark.parametrize(
@@ -336,8 +338,8 @@ def test_choose_classes(choices: list[int | str], label: int | None, expected: l
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5], [0.2, 0.4, 0.4], [0.25] * 4])
 def test_of_equal_scores_the_first_is_predicted(scores: list[float]) -> None:
-    found = [chosen([choice], np.array(scores, np.float32), None) for choice in ("predicted", "top:1")]
-    assert found == [[scores.index(max(scores))]] * 2
+    predicted = [chosen([choice], np.array(scores, np.float32), None) for choice in ("predicted", "top:1")]
+    assert predicted == [[scores.index(max(scores))]] * 2
 
 
 @settings(max_examples=100, deadline=None)
@@ -349,7 +351,7 @@ def test_of_equal_scores_the_first_is_predicted(scores: list[float]) -> None:
 )
 def test_the_best_classes(scores: list[int], k: int, choices: list[str], label: int | None) -> None:
     array: npt.NDArray[np.float32] = np.array(scores, np.float32)
-    best = sorted(range(len(scores)), key=lambda one: (-scores[one], one))[:k]
+    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
     given_label = {label} if label is not None and "label" in choices else set()
     expected = sorted({*best, *given_label, *([best[0]] if "predicted" in choices else [])})
     assert chosen([*choices, f"top:{k}"], array, label) == expected

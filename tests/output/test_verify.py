@@ -89,21 +89,21 @@ def at_first(value: object) -> Callable[[list[Any]], list[Any]]:
 
 def test_a_real_output_is_clean(done: tuple[Path, JobResult]) -> None:
     folder, result = done
-    found = verify_output(str(folder))
-    assert found.problems == ()
-    assert RowCounts(*found.counts.outcomes) == result.counts
-    assert (found.units, found.committed) == (5, 5)
-    assert (found.counts.ok, found.counts.skipped, found.counts.failed) == (9, 6, 2)
-    assert 0 < found.worst_gap < 1e-6
+    verification = verify_output(str(folder))
+    assert verification.problems == ()
+    assert RowCounts(*verification.counts.outcomes) == result.counts
+    assert (verification.units, verification.committed) == (5, 5)
+    assert (verification.counts.ok, verification.counts.skipped, verification.counts.failed) == (9, 6, 2)
+    assert 0 < verification.worst_gap < 1e-6
 
 
 def test_a_real_sampled_output_is_clean(sampled: tuple[Path, JobResult]) -> None:
     folder, result = sampled
     assert not any(pq.read_table(folder / "videos").column("exact").to_pylist())
-    found = verify_output(str(folder))
-    assert found.problems == ()
-    assert RowCounts(*found.counts.outcomes) == result.counts
-    assert found.worst_gap == 0.0
+    verification = verify_output(str(folder))
+    assert verification.problems == ()
+    assert RowCounts(*verification.counts.outcomes) == result.counts
+    assert verification.worst_gap == 0.0
 
 
 def test_videos_without_labels_have_no_attributions_where_labels_are_asked_for(tmp_path: Path) -> None:
@@ -118,15 +118,15 @@ def test_an_output_of_failures_alone_is_clean(tmp_path: Path) -> None:
     table = make_table([2, 3])
     rows = [{**row, "features": None} for row in table.to_pylist()]
     run(tmp_path, {"a": pa.Table.from_pylist(rows, schema=table.schema)})
-    found = verify_output(str(tmp_path / "out"))
-    assert found.problems == ()
-    assert found.counts.failed == 2
+    verification = verify_output(str(tmp_path / "out"))
+    assert verification.problems == ()
+    assert verification.counts.failed == 2
 
 
 def test_an_output_without_rows_is_clean(tmp_path: Path) -> None:
     run(tmp_path, {"a": make_table([2]).slice(0, 0)})
-    found = verify_output(str(tmp_path / "out"))
-    assert (found.problems, found.units) == ((), 0)
+    verification = verify_output(str(tmp_path / "out"))
+    assert (verification.problems, verification.units) == ((), 0)
 
 
 def test_an_output_in_memory(done: tuple[Path, JobResult]) -> None:
@@ -154,8 +154,8 @@ def test_where_there_is_no_output(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError) as caught:
             verify_output(str(folder))
-        told = f"{folder}: expected a job's output, found no run.json; check the location (of a run over partitions "
-        assert str(caught.value) == f"{told}give one of them, OUTPUT/PARTITION)"
+        message = f"{folder}: expected a job's output, found no run.json; check the location (of a run over partitions "
+        assert str(caught.value) == f"{message}give one of them, OUTPUT/PARTITION)"
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -215,8 +215,8 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
     footer = pq.read_metadata(path).metadata
     table = pq.read_table(path).replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"})
     pq.write_table(table, path, compression="none", use_dictionary=False, data_page_version="1.0")
-    taken, count = take_apart(path.read_bytes()), 2_000_000_000 * 100
-    chunk = taken.chunk("stderr")
+    parts, count = take_apart(path.read_bytes()), 2_000_000_000 * 100
+    chunk = parts.chunk("stderr")
     (page,) = chunk.pages
     each = 2_000_000_000
     page.body = levels((0, each), width=1)
@@ -224,8 +224,8 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
     page.header[2] = (I32, len(page.body))
     chunk.pages = [page] * 100
     chunk.meta[5] = (I64, count)
-    taken.row_group()[3] = (I64, count)
-    path.write_bytes(put_together(taken))
+    parts.row_group()[3] = (I64, count)
+    path.write_bytes(put_together(parts))
     assert path.stat().st_size < 20_000
     first, *_ = output.problems()
     assert first.startswith(f"attributions/{path.name}: expected a table that ")
@@ -235,13 +235,13 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
 def test_a_long_text_in_every_row(output: Output) -> None:
     """64 KB once in a dictionary, and two million places of it: 131 GB as text."""
     path, rows = output.part("videos"), 2_000_000
-    one = pq.read_table(path).slice(0, 1)
+    row = pq.read_table(path).slice(0, 1)
     ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["x" * 65_536]))
     columns = {
-        name: ids if name == "video_id" else pa.concat_arrays([pa.repeat(one.column(name)[0], rows)])
-        for name in one.column_names
+        name: ids if name == "video_id" else pa.concat_arrays([pa.repeat(row.column(name)[0], rows)])
+        for name in row.column_names
     }
-    fields = [field.with_type(columns[field.name].type) for field in one.schema]
+    fields = [field.with_type(columns[field.name].type) for field in row.schema]
     table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
     pq.write_table(table, path, store_schema=False, row_group_size=rows)
     assert path.stat().st_size < 2_000_000
@@ -334,9 +334,9 @@ def test_logits(tmp_path: Path) -> None:
     """Probabilities tell logits up to a number a video: an ESV of one class that is altered stands out."""
     run(tmp_path, {"a": make_table([3, 4, 5])}, estimator={"output": "logit"}, classes="all")
     output = Output(tmp_path / "out")
-    found = verify_output(str(output.folder))
-    assert found.problems == ()
-    assert 0 < found.worst_gap < 1e-5
+    verification = verify_output(str(output.folder))
+    assert verification.problems == ()
+    assert 0 < verification.worst_gap < 1e-5
     output.rewrite("attributions", setting("esv", lambda esvs: [esvs[0] + 0.01, *esvs[1:]]))
     (problem,) = output.problems()
     assert "efficiency gap 0.01 between classes, expected at most 0.002" in problem
@@ -391,7 +391,7 @@ def test_a_doubled_attribution(output: Output) -> None:
 
 @pytest.mark.parametrize("elements", [[1, 1], [0, 0], [2, 1], [0, 2], [-1, 1], [0, -1]])
 def test_an_element_of_another_number(output: Output, elements: list[int]) -> None:
-    output.rewrite("attributions", setting("element", lambda found: [*elements, *found[2:]]))
+    output.rewrite("attributions", setting("element", lambda values: [*elements, *values[2:]]))
     (problem,) = output.problems()
     least, most, count = min(elements), max(elements), len({*elements})
     assert f"expected one row for each element 0..1, got 2 rows of {count} elements from {least} to {most}" in problem
@@ -428,7 +428,7 @@ def test_impossible_standard_errors(sampled_output: Output, value: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "message"),
     [
         ("efficiency_gap", 2e-4, "efficiency_gap 0.0002, expected at most 0.0001"),
         ("efficiency_gap", float("nan"), "expected an efficiency_gap from 0, got nan"),
@@ -453,18 +453,18 @@ def test_impossible_standard_errors(sampled_output: Output, value: float) -> Non
         ("tolerance_met", True, "expected tolerance_met where there is a tolerance only"),
     ],
 )
-def test_values_of_a_video_that_it_cannot_have(output: Output, column: str, value: object, told: str) -> None:
+def test_values_of_a_video_that_it_cannot_have(output: Output, column: str, value: object, message: str) -> None:
     output.rewrite("videos", setting(column, at_first(value)))
     row = pq.read_table(output.part("videos")).to_pylist()[0]
     (problem,) = output.problems()
-    assert problem.endswith(f": video {row['video_id']!r} at {row['n_elements']} elements: {told}")
+    assert problem.endswith(f": video {row['video_id']!r} at {row['n_elements']} elements: {message}")
 
 
-@pytest.mark.parametrize(("value", "told"), [(100.0, "got 100"), (-3.0, "got 3")])
-def test_an_esv_of_a_probability_beyond_1(output: Output, value: float, told: str) -> None:
+@pytest.mark.parametrize(("value", "message"), [(100.0, "got 100"), (-3.0, "got 3")])
+def test_an_esv_of_a_probability_beyond_1(output: Output, value: float, message: str) -> None:
     output.rewrite("attributions", setting("esv", at_first(value)))
     (problem,) = output.problems()
-    assert problem.endswith(f"expected ESVs of at most 1.0001, {told}")
+    assert problem.endswith(f"expected ESVs of at most 1.0001, {message}")
 
 
 def test_standard_errors_beyond_1_of_probabilities(sampled_output: Output) -> None:
@@ -492,7 +492,7 @@ def test_only_some_standard_errors(sampled_output: Output) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prior", "told"),
+    ("prior", "message"),
     [
         ([float("nan"), 0.5, 0.5], "probabilities that sum to 1, got numbers from nan to nan that sum to nan"),
         ([float("inf"), 0.5, 0.5], "probabilities that sum to 1, got numbers from 0.5 to inf that sum to inf"),
@@ -505,12 +505,12 @@ def test_only_some_standard_errors(sampled_output: Output) -> None:
         (None, "a prior of 3 classes, got ()"),
     ],
 )
-def test_a_prior_that_is_none(done: tuple[Path, JobResult], prior: object, told: str) -> None:
+def test_a_prior_that_is_none(done: tuple[Path, JobResult], prior: object, message: str) -> None:
     """With NaN all efficiency checks passed."""
     manifest = existing_manifest(str(done[0]))
     with pytest.raises(DataError) as caught:
         expected_of(manifest.spec, {**manifest.model, "prior": prior})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -530,9 +530,9 @@ def test_a_failure_without_a_reason(output: Output) -> None:
 def test_attributions_of_a_video_that_failed(output: Output) -> None:
     output.rewrite("videos", setting("status", at_first("failed")))
     output.rewrite("videos", setting("reason", at_first("a reason")))
-    found = output.problems()
-    assert found
-    assert all("attributions without an `ok` row in videos" in problem for problem in found)
+    problems = output.problems()
+    assert problems
+    assert all("attributions without an `ok` row in videos" in problem for problem in problems)
 
 
 # Counts ---------------------------------------------------------------------------------------------------------------
@@ -557,8 +557,8 @@ def test_counts_of_a_footer(output: Output, key: str) -> None:
 
 
 def test_a_footer_that_agrees_with_itself_and_not_with_the_plan(output: Output) -> None:
-    found = json.loads(pq.read_metadata(output.part("videos")).metadata[b"esv_ray"])["counts"]
-    output.write_counts(rows=found["rows"] + 1, ok=found["ok"] + 1)
+    content = json.loads(pq.read_metadata(output.part("videos")).metadata[b"esv_ray"])["counts"]
+    output.write_counts(rows=content["rows"] + 1, ok=content["ok"] + 1)
     first, second = output.problems()
     assert "expected 4 input rows by the plan, got {'rows': 5" in first
     assert second.startswith("_SUCCESS says {")
@@ -582,9 +582,9 @@ def test_a_unit_in_the_place_of_another(output: Output) -> None:
     """Both have four input rows; the footer tells which rows of the plan they are."""
     for kind in ("videos", "attributions"):
         shutil.copy(output.part(kind, 3), output.part(kind, 1))
-    found = output.problems()
+    problems = output.problems()
     name = output.part("videos", 1).name
-    assert any(problem.startswith(f"videos/{name}: expected the rows (1, ") for problem in found)
+    assert any(problem.startswith(f"videos/{name}: expected the rows (1, ") for problem in problems)
 
 
 def test_an_id_in_two_files(tmp_path: Path) -> None:
@@ -599,9 +599,9 @@ def test_an_id_in_two_files(tmp_path: Path) -> None:
 
 def test_an_id_repeated_in_one_file_is_a_failure_and_no_more(tmp_path: Path) -> None:
     run(tmp_path, {"a": pa.concat_tables([make_table([2, 3]), make_table([2])])}, frames=2)
-    found = verify_output(str(tmp_path / "out"))
-    assert found.problems == ()
-    assert found.counts.failed == 1
+    verification = verify_output(str(tmp_path / "out"))
+    assert verification.problems == ()
+    assert verification.counts.failed == 1
 
 
 # Found and mended -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, StorageError
 from esv_ray.input.files import check_unchanged, list_files
 from esv_ray.storage.transport import requests
-from esv_ray.storage.transport.bounds import SLACK, Bound
+from esv_ray.storage.transport.bounds import SLACK, RequestLimits
 from tests.support.lying_server import Lie, LyingServer, lying_server
 
 CALM = "tries=2,first=0.001,longest=0.002,seconds=1,rate=1e6"
@@ -51,7 +51,7 @@ def server(_server: LyingServer) -> LyingServer:
     return _server
 
 
-def told(act: Callable[[], object], kind: type[EsvError] = DataError) -> str:
+def message_of(act: Callable[[], object], kind: type[EsvError] = DataError) -> str:
     """The one line with which it ends."""
     with pytest.raises(kind) as caught:
         act()
@@ -72,7 +72,7 @@ def test_the_truth_passes(server: LyingServer) -> None:
     assert storage.read_bytes(URL, "read") == DATA
     assert read_range() == DATA[100:1100]
     assert storage.list_names("s3://bucket/o", "list") == ["object"]
-    assert [found.below for found in storage.find("s3://bucket/o", "list", lambda below: True)] == ["object"]
+    assert [file.below for file in storage.find("s3://bucket/o", "list", lambda below: True)] == ["object"]
 
 
 READS: dict[str, Callable[[], object]] = {
@@ -96,16 +96,16 @@ def test_what_drips_or_stops_ends_by_the_time_of_a_request(
 ) -> None:
     monkeypatch.setenv("ESV_STORAGE", SHORT)
     server.lie = lie
-    message = told(ALL[name], StorageError)
+    message = message_of(ALL[name], StorageError)
     assert "s3://bucket/o" in message
-    assert "no whole answer in" in message
+    assert "no complete answer in" in message
     assert message.endswith("check the endpoint and the network, then run again: committed units are kept")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_body_without_end_is_cut_off(server: LyingServer, name: str) -> None:
     server.lie = Lie.ENDLESS
-    message = told(ALL[name], StorageError)
+    message = message_of(ALL[name], StorageError)
     assert "the store sends more" in message
     assert "check the location, the endpoint and any proxy" in message
 
@@ -113,14 +113,14 @@ def test_a_body_without_end_is_cut_off(server: LyingServer, name: str) -> None:
 @pytest.mark.parametrize("name", READS)
 def test_a_range_that_is_ignored(server: LyingServer, name: str) -> None:
     server.lie = Lie.RANGE_IGNORED
-    assert "the store sends more" in told(READS[name], StorageError)
+    assert "the store sends more" in message_of(READS[name], StorageError)
 
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize("lie", [Lie.TOO_LONG, Lie.TOO_SHORT, Lie.HUGE])
 def test_a_wrong_length(server: LyingServer, lie: Lie, name: str) -> None:
     server.lie = lie
-    message = told(READS[name])
+    message = message_of(READS[name])
     assert "o/object: " in message
     assert "check " in message
 
@@ -129,7 +129,7 @@ def test_a_wrong_length(server: LyingServer, lie: Lie, name: str) -> None:
 @pytest.mark.parametrize("lie", [Lie.SAME_PAGE, Lie.NEW_PAGES, Lie.NO_TOKEN])
 def test_a_listing_without_end(server: LyingServer, lie: Lie, name: str) -> None:
     server.lie = lie
-    message = told(LISTINGS[name], StorageError)
+    message = message_of(LISTINGS[name], StorageError)
     assert "s3://bucket/o" in message
     assert {Lie.SAME_PAGE: "entries", Lie.NEW_PAGES: "at most 200 entries", Lie.NO_TOKEN: "cannot read the answer"}[
         lie
@@ -139,7 +139,7 @@ def test_a_listing_without_end(server: LyingServer, lie: Lie, name: str) -> None
 
 def test_the_same_page_again_and_again(server: LyingServer) -> None:
     server.lie = Lie.SAME_PAGE
-    message = told(lambda: storage.list_names("s3://bucket/o", "list"), StorageError)
+    message = message_of(lambda: storage.list_names("s3://bucket/o", "list"), StorageError)
     assert "the store lists the same page again and again" in message
 
 
@@ -160,10 +160,10 @@ def test_the_web_is_bounded_too(server: LyingServer, name: str, monkeypatch: pyt
         "find": lambda: storage.find(f"{server.endpoint}/bucket/*", "list", lambda below: True, most=10),
     }[name]
     server.lie = Lie.ENDLESS
-    assert "the store sends more" in told(act, StorageError)
+    assert "the store sends more" in message_of(act, StorageError)
     monkeypatch.setenv("ESV_STORAGE", SHORT)
     server.lie = Lie.DRIP
-    assert "no whole answer in" in told(act, StorageError)
+    assert "no complete answer in" in message_of(act, StorageError)
 
 
 def test_a_slow_but_honest_answer_goes_on(server: LyingServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,13 +176,13 @@ def test_a_slow_but_honest_answer_goes_on(server: LyingServer, monkeypatch: pyte
 
 def test_what_is_sent_gives_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESV_STORAGE", "request=10,rate=100")
-    assert 9 < Bound().left() <= 10
-    assert 19 < Bound(takes=1000).left() <= 20
-    received = Bound(gives=1000)
+    assert 9 < RequestLimits().remaining_s() <= 10
+    assert 19 < RequestLimits(takes=1000).remaining_s() <= 20
+    received = RequestLimits(gives=1000)
     received.count()
-    assert received.left() <= 10
+    assert received.remaining_s() <= 10
     received.arrived(bytes(500))
-    assert 14 < received.left() <= 15
+    assert 14 < received.remaining_s() <= 15
     with pytest.raises(OSError, match="expected at most 1000 bytes"):
         received.arrived(bytes(SLACK + 501))
 
@@ -200,9 +200,9 @@ def pipe(tmp_path: Path) -> Path:
 def test_a_disk_that_hangs(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESV_STORAGE", SHORT)
     for act in (lambda: storage.read_bytes(str(pipe), "read the spec"), lambda: storage.reader(str(pipe), "read")):
-        message = told(act, StorageError)
+        message = message_of(act, StorageError)
         assert str(pipe) in message
-        assert "no whole answer in" in message
+        assert "no complete answer in" in message
 
 
 def test_a_hanging_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_a_hanging_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "fsync", lambda file: free.wait(30))
     try:
         for write in (storage.commit_new, storage.replace):
-            assert "no whole answer in" in told(lambda write=write: write(f"{tmp_path}/a", b"x", "write"))  # type: ignore[misc]
+            assert "no complete answer in" in message_of(lambda write=write: write(f"{tmp_path}/a", b"x", "write"))  # type: ignore[misc]
     finally:
         free.set()
 
@@ -230,7 +230,7 @@ def test_a_client_without_a_loop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> 
 
     fsspec.register_implementation("hanging", Hanging, clobber=True)
     try:
-        assert "no whole answer in" in told(lambda: storage.exists("hanging://host/object"), StorageError)
+        assert "no complete answer in" in message_of(lambda: storage.exists("hanging://host/object"), StorageError)
     finally:
         free.set()
 
@@ -260,19 +260,19 @@ def test_a_hanging_disk_can_be_interrupted_and_does_not_keep_the_process(pipe: P
 def test_a_request_that_is_interrupted_is_given_up(server: LyingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESV_STORAGE", "request=60")
     server.lie = Lie.NEVER_CLOSES
-    asked: list[Future[object]] = []
+    requested: list[Future[object]] = []
 
     def interrupted(futures: list[Future[object]], timeout: float) -> None:
-        asked.extend(futures)
+        requested.extend(futures)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(requests, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         storage.read_bytes(URL, "read")
     deadline = time.monotonic() + 30
-    while not asked[0].done() and time.monotonic() < deadline:
+    while not requested[0].done() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert asked[0].cancelled()
+    assert requested[0].cancelled()
 
 
 def test_more_names_than_a_folder_should_hold(tmp_path: Path) -> None:
@@ -286,4 +286,4 @@ def test_more_names_than_a_folder_should_hold(tmp_path: Path) -> None:
         lambda: storage.find(place, "list", lambda below: True, most=4),
     ]
     for act in acts:
-        assert "at most 4" in told(act, StorageError)
+        assert "at most 4" in message_of(act, StorageError)

@@ -44,14 +44,14 @@ def refusal(code: str) -> bytes:
 
 def lines(url: str = URL) -> tuple[str, str]:
     """What is said of a look (HEAD) and of a write (PUT)."""
-    said = []
+    messages = []
     for act in (lambda: storage.exists(url), lambda: storage.replace(url, b"x", "write")):
         with pytest.raises(DataError) as caught:
             act()
         assert "\n" not in str(caught.value)
         assert not isinstance(caught.value, StorageError) or not caught.value.transient
-        said.append(str(caught.value))
-    return said[0], said[1]
+        messages.append(str(caught.value))
+    return messages[0], messages[1]
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"])
@@ -105,22 +105,24 @@ def test_what_is_no_store(status: int, end: str, server: LyingServer) -> None:
     assert all(end in line for line in lines())
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "denied"), (403, "denied"), (400, "Bad Request"), (407, "proxy")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "denied"), (403, "denied"), (400, "Bad Request"), (407, "proxy")]
+)
 def test_a_web_server_that_refuses_does_not_say_that_nothing_is_there(
-    status: int, said: str, server: LyingServer
+    status: int, message: str, server: LyingServer
 ) -> None:
     """Its client says "not found" of every refusal; an output there would pass for an empty place."""
     url = f"{server.endpoint}/object"
     server.refusal = (status, b"", {})
     for act in (lambda: storage.exists(url), lambda: storage.read_bytes(url, "read")):
-        with pytest.raises(StorageError, match=said):
+        with pytest.raises(StorageError, match=message):
             act()
     server.refusal = (404, b"", {})
     assert not storage.exists(url)
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({}, "Unable to locate credentials"),
         ({"AWS_PROFILE": "nosuch"}, "The config profile (nosuch) could not be found"),
@@ -129,7 +131,7 @@ def test_a_web_server_that_refuses_does_not_say_that_nothing_is_there(
         ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"}, "'/nonexistent'"),
     ],
 )
-def test_no_credentials(variables: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_no_credentials(variables: dict[str, str], message: str, tmp_path: Path) -> None:
     """One line and no log of the client's; a missing file of credentials is no missing object."""
     (tmp_path / "broken").write_text("[default")
     given = {name: value.format(broken=tmp_path / "broken") for name, value in variables.items()}
@@ -144,13 +146,13 @@ def test_no_credentials(variables: dict[str, str], said: str, tmp_path: Path) ->
         words, env={**plain, **ours, **given}, capture_output=True, text=True, check=True, timeout=100
     )
     assert done.stdout.startswith("cannot look up: s3://bucket/object: ")
-    assert said in done.stdout
+    assert message in done.stdout
     assert "AWS_ACCESS_KEY_ID" in done.stdout
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "said"),
+    ("url", "error", "message"),
     [
         ("gs://b/k", of("google.auth.exceptions", "DefaultCredentialsError"), "GOOGLE_APPLICATION_CREDENTIALS"),
         ("gs://b/k", of("gcsfs.retry", "HttpError", code=401), "GOOGLE_APPLICATION_CREDENTIALS"),
@@ -160,11 +162,11 @@ def test_no_credentials(variables: dict[str, str], said: str, tmp_path: Path) ->
         ("s3://b/k", client_error(400, "ExpiredToken"), "AWS_SESSION_TOKEN"),
     ],
 )  # fmt: skip
-def test_other_stores_name_their_variables(url: str, error: Exception, said: str) -> None:
+def test_other_stores_name_their_variables(url: str, error: Exception, message: str) -> None:
     assert not answers.is_transient(error)
     line = messages.data_error(url, "read", error, 1, 0.0)
     assert isinstance(line, StorageError)
-    assert said in str(line)
+    assert message in str(line)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +204,8 @@ def test_every_protocol_that_fsspec_knows_has_packages_to_install(protocol: str)
     of = known_implementations[protocol]
     if of["class"].startswith("fsspec.") and ("err" not in of or protocol in ("hdfs", "arrow_hdfs")):
         return
-    said = str(not_known(f"{protocol}://b/k") or not_installed(f"{protocol}://b/k", ImportError("No module")))
-    assert "; pip install " in said or "; use az:// or abfss://" in said
+    message = str(not_known(f"{protocol}://b/k") or not_installed(f"{protocol}://b/k", ImportError("No module")))
+    assert "; pip install " in message or "; use az:// or abfss://" in message
 
 
 @pytest.mark.parametrize(
@@ -265,11 +267,11 @@ def test_hadoop_without_its_libraries(
     url = f"{protocol}://nowhere/k"
     with pytest.raises(SpecError) as caught:
         storage.exists(url)
-    said = str(caught.value)
-    assert said.startswith(f"{url}: expected Java and Hadoop")
-    assert f"found no {library}; on every machine of the job set {variables}, and CLASSPATH" in said
-    assert said.endswith("or use webhdfs://, which needs neither")
-    assert "dlopen" not in said
+    message = str(caught.value)
+    assert message.startswith(f"{url}: expected Java and Hadoop")
+    assert f"found no {library}; on every machine of the job set {variables}, and CLASSPATH" in message
+    assert message.endswith("or use webhdfs://, which needs neither")
+    assert "dlopen" not in message
     assert no_java(url, OSError("another")) is None
 
 
@@ -294,17 +296,17 @@ def test_names_of_one_store_are_one_kind() -> None:
 
 
 def test_a_package_of_s3_that_is_missing() -> None:
-    said = str(not_installed("s3://b/k", ModuleNotFoundError("No module named 'aiobotocore'")))
-    assert said.endswith("(No module named 'aiobotocore'); pip install s3fs, on every machine of the job")
+    message = str(not_installed("s3://b/k", ModuleNotFoundError("No module named 'aiobotocore'")))
+    assert message.endswith("(No module named 'aiobotocore'); pip install s3fs, on every machine of the job")
 
 
 def test_azure_without_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ValueError(  # of adlfs
         "unable to connect to account for Must provide either a connection_string or account_name with credentials!!"
     )
-    said: EsvError | None = no_account("abfs://c/k", error)
-    assert said is not None
-    assert "found none or a malformed one; set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY" in str(said)
+    error_: EsvError | None = no_account("abfs://c/k", error)
+    assert error_ is not None
+    assert "found none or a malformed one; set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY" in str(error_)
     assert no_account("abfs://c/k", ValueError("another")) is None
     if find_spec("adlfs") is not None:
         for name in [name for name in os.environ if name.startswith("AZURE_")]:

@@ -226,7 +226,7 @@ def test_move_replaces_nothing(any_place: str) -> None:
     message = message_of(DataError, lambda: storage.move(url, to, "move the unit"))
     assert message.startswith(f"cannot move the unit: {to}: expected no file there, or one with the content of {url}")
     assert [storage.read_bytes(name, "read") for name in (url, to)] == [b"first", b"second"]
-    with pytest.raises(ValueError, match="two places"):
+    with pytest.raises(ValueError, match="two locations"):
         storage.move(url, url, "move")
     storage.remove(to, "remove")
     message = message_of(DataError, lambda: storage.move(f"{any_place}/none", to, "move"))
@@ -290,14 +290,14 @@ def test_find(any_place: str) -> None:
         "/**/*.parquet": names[:3],
         "/n*/*.parquet": [],
     }.items():
-        found = storage.find(f"{any_place}{pattern}", "list", lambda below: True)
+        files = storage.find(f"{any_place}{pattern}", "list", lambda below: True)
         root = storage.open_location(any_place)[1]
-        assert [storage.open_location(one.url)[1] for one in found] == [f"{root}/{name}" for name in expected]
-        assert [one.below for one in found] == (expected if not pattern else [""] * len(expected))
-        assert [one.state for one in found] == [storage.state(one.url, "look") for one in found]
-        assert {one.state.size for one in found} <= {4}
+        assert [storage.open_location(file.url)[1] for file in files] == [f"{root}/{name}" for name in expected]
+        assert [file.below for file in files] == (expected if not pattern else [""] * len(expected))
+        assert [file.state for file in files] == [storage.state(file.url, "look") for file in files]
+        assert {file.state.size for file in files} <= {4}
     parquet = storage.find(any_place, "list", lambda below: below.endswith(".parquet"))
-    assert [one.below for one in parquet] == names[:3]
+    assert [file.below for file in parquet] == names[:3]
 
 
 # Local disk -----------------------------------------------------------------------------------------------------------
@@ -406,8 +406,8 @@ def test_permission_denied(tmp_path: Path) -> None:
         lambda: storage.exists(f"{tmp_path}/locked/a"),
         lambda: storage.list_names(f"{tmp_path}/locked", "list"),
     ]
-    for one in act:
-        assert "was denied" in message_of(DataError, one)
+    for action in act:
+        assert "was denied" in message_of(DataError, action)
 
 
 def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

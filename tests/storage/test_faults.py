@@ -115,8 +115,8 @@ def test_what_is_no_fault_of_a_store_goes_through(error: Exception) -> None:
 
 
 def endpoint_error(error: Exception) -> Exception:
-    found: Exception = botocore.exceptions.EndpointConnectionError(endpoint_url="http://s3", error=error)
-    return found
+    raised: Exception = botocore.exceptions.EndpointConnectionError(endpoint_url="http://s3", error=error)
+    return raised
 
 
 def name_error(number: int) -> Exception:
@@ -225,7 +225,7 @@ def test_every_call_survives(fault: Fault, place: str, proxy: FaultProxy) -> Non
     assert storage.read_bytes(url, "read", most=len(DATA)) == DATA
     assert storage.list_names(place, "list") == ["object"]
     assert storage.list_folder(place, "list") == ([], ["object"])
-    assert [one.url for one in storage.find(place, "list", lambda below: True)] == [url]
+    assert [entry.url for entry in storage.find(place, "list", lambda below: True)] == [url]
     storage.replace(url, DATA[::-1], "write")
     with storage.reader(url, "read") as file:
         file.seek(10)

@@ -21,55 +21,55 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "table"
 
 
-def found(location: Path | str, folder: Path | str) -> bool:
+def is_found(location: Path | str, folder: Path | str) -> bool:
     """What the function says; and whether a listing finds what is then written."""
-    said = would_find(str(location), str(folder), NAMES)
+    found = would_find(str(location), str(folder), NAMES)
     for name in NAMES:
         storage.replace(storage.join(str(folder), name), b"x", "write")
     urls = storage.find(str(location), "list", lambda name: name.endswith(".parquet") and not storage.is_hidden(name))
-    real = {Path(one.url).resolve() for one in urls}
-    assert said == any((Path(folder) / name).resolve() in real for name in NAMES)
-    return said
+    real = {Path(file.url).resolve() for file in urls}
+    assert found == any((Path(folder) / name).resolve() in real for name in NAMES)
+    return found
 
 
 @pytest.mark.parametrize("name", ["", "out", "deep", "deep/new/out"])
 def test_below(table: Path, name: str) -> None:
-    assert found(table, table / name)
+    assert is_found(table, table / name)
 
 
 @pytest.mark.parametrize("name", ["../out", "../table2", "../away"])
 def test_beside(table: Path, name: str) -> None:
-    assert not found(table, f"{table}/{name}")
+    assert not is_found(table, f"{table}/{name}")
 
 
 @pytest.mark.parametrize("output", ["away", "away/new"])
 @pytest.mark.parametrize("place", ["outs", "deep/outs", "deep/label=1"])
 def test_a_link_below_the_features_that_leads_to_the_output(table: Path, place: str, output: str) -> None:
     (table / place).symlink_to("../" * place.count("/") + "../away")
-    assert found(table, table.parent / output)
+    assert is_found(table, table.parent / output)
 
 
 def test_links_behind_links(table: Path) -> None:
     (table.parent / "far").mkdir()
     (table / "one").symlink_to(table.parent / "away")
     (table.parent / "away" / "two").symlink_to(table.parent / "far")
-    assert found(table, table.parent / "far" / "out")
+    assert is_found(table, table.parent / "far" / "out")
 
 
 def test_a_hidden_link_is_not_followed(table: Path) -> None:
     (table / "_outs").symlink_to(table.parent / "away")
-    assert not found(table, table.parent / "away")
+    assert not is_found(table, table.parent / "away")
 
 
 def test_a_loop_ends(table: Path) -> None:
     (table / "deep" / "again").symlink_to(table / "deep")
-    assert not found(table, table.parent / "away")
+    assert not is_found(table, table.parent / "away")
 
 
 @pytest.mark.parametrize(("features", "output"), [("table", "alias/out"), ("alias", "table/out"), ("alias", "alias")])
 def test_links_on_the_way(table: Path, features: str, output: str) -> None:
     (table.parent / "alias").symlink_to(table)
-    assert found(table.parent / features, table.parent / output)
+    assert is_found(table.parent / features, table.parent / output)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_links_on_the_way(table: Path, features: str, output: str) -> None:
     ],
 )
 def test_patterns(table: Path, pattern: str, output: str, expected: bool) -> None:
-    assert found(table / pattern, f"{table}/{output}") is expected
+    assert is_found(table / pattern, f"{table}/{output}") is expected
 
 
 @pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*/*.parquet"])
 def test_a_pattern_that_goes_through_a_link(table: Path, pattern: str) -> None:
     (table / "outs").symlink_to(table.parent / "away")
-    assert found(table / pattern, table.parent / "away")
+    assert is_found(table / pattern, table.parent / "away")
 
 
 def test_stores() -> None:

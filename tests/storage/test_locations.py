@@ -35,9 +35,9 @@ VARIABLES = ["s3://bucket/$RUN/x", "s3://$BUCKET/x", "s3://bucket/${RUN}", "data
 
 
 @pytest.mark.parametrize(
-    ("urls", "said"), [(EMPTY, "empty part"), (DOTS, "the part '."), (VARIABLES, "is not expanded")]
+    ("urls", "message"), [(EMPTY, "empty part"), (DOTS, "the part '."), (VARIABLES, "is not expanded")]
 )
-def test_such_parts_are_refused(urls: list[str], said: str) -> None:
+def test_such_parts_are_refused(urls: list[str], message: str) -> None:
     for url in urls:
         acts: list[Callable[[], object]] = [
             lambda url=url: storage.open_location(url),  # type: ignore[misc]
@@ -48,7 +48,7 @@ def test_such_parts_are_refused(urls: list[str], said: str) -> None:
             with pytest.raises(SpecError) as caught:
                 act()
             assert str(caught.value).startswith(f"{url}: expected "), url
-            assert said in str(caught.value), url
+            assert message in str(caught.value), url
 
 
 @pytest.mark.parametrize("url", ["", " ", " s3://bucket/x", "s3://bucket/x\n", "data/x\r\n"])
@@ -118,11 +118,11 @@ def test_every_command_refuses_them_and_writes_nothing(
         monkeypatch.setattr(sys, "argv", ["esv", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        told = capsys.readouterr().err
+        err = capsys.readouterr().err
         assert ended.value.code == 2, words
-        assert told.count("\n") == 1, told
-        assert f"{place}//" in told
-        assert "an empty part (a variable in it may be empty)" in told
+        assert err.count("\n") == 1, err
+        assert f"{place}//" in err
+        assert "an empty part (a variable in it may be empty)" in err
     assert storage.find(f"s3://{s3.bucket}/", "list", lambda below: place.rpartition("/")[2] in below) == []
     assert "AWS_ENDPOINT_URL" in os.environ, "or nothing would have been written anyway"
 
@@ -146,7 +146,7 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_say_how_to_
         for folder in (str(tmp_path), "memory://locations/folder"):
             with pytest.raises(DataError) as caught:
                 read(folder, "read it")
-            said = f"cannot read it: {folder}: expected a file, got a folder; give the location of a file in it"
-            assert str(caught.value) == said
+            message = f"cannot read it: {folder}: expected a file, got a folder; give the location of a file in it"
+            assert str(caught.value) == message
         with pytest.raises(DataError, match=r"expected a folder above it, got a file; check the location$"):
             read(str(tmp_path / "file" / "x"), "read it")

@@ -118,9 +118,9 @@ def test_chains_are_read(tmp_path: Path, url: str) -> None:
 def test_a_file_with_two_colons_in_a_folder_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"another")
     (tmp_path / "a::b").write_bytes(b"x")
-    found = [one.url for one in storage.find(str(tmp_path), "find", lambda name: "::" in name)]
+    urls = [file.url for file in storage.find(str(tmp_path), "find", lambda name: "::" in name)]
     with pytest.raises(SpecError, match="a::b: expected a location without ::"):
-        storage.read_bytes(found[0], "read")
+        storage.read_bytes(urls[0], "read")
 
 
 @pytest.mark.parametrize("url", ["file://me:secret@host/a", "s3://me:secret@bucket/a::b"])

@@ -159,7 +159,7 @@ def test_submit_status_logs_stop_submit_again(state: Path, disk: str) -> None:
     ("said", "expected"),
     [
         ('error: resource mapping not found: no matches for kind "RayJob" in version "ray.io/v1"', "KubeRay operator"),
-        ("The connection to the server localhost:8080 was refused - did you", "no cluster answers"),
+        ("The connection to the server localhost:8080 was refused - did you", "cannot reach the cluster"),
         ('E1123 memcache.go:265] "Unhandled"\nError from server (Forbidden): rayjobs is forbidden', "is forbidden"),
     ],
 )

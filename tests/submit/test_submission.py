@@ -258,7 +258,7 @@ def test_an_address_that_is_given_is_the_one(head: Head) -> None:
     assert head.esv("jobs", settings=settings).returncode == 0
     refused = head.esv("jobs", settings=settings, given=False)
     assert (refused.returncode, wrong in refused.stderr) == (2, True)
-    assert "RAY_API_SERVER_ADDRESS: no cluster answers" in refused.stderr
+    assert "RAY_API_SERVER_ADDRESS: cannot reach a cluster" in refused.stderr
     short = head.url.removeprefix("http://")
     for known in ({"RAY_API_SERVER_ADDRESS": short, "RAY_ADDRESS": wrong}, {"RAY_ADDRESS": head.url}):
         told = head.esv("jobs", settings=known, given=False)
@@ -396,7 +396,7 @@ def test_why_a_job_failed(log: str, expected: str) -> None:
 def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> None:
     given = arguments(features, bundle, tmp_path / "out")
     for address, expected in (
-        (f"http://127.0.0.1:{free_port()}", "no cluster answers"),
+        (f"http://127.0.0.1:{free_port()}", "cannot reach a cluster"),
         ("http://", "expected the address of a cluster's dashboard"),
         ("http://x:99999", "expected the address of a cluster's dashboard"),
         ("ftp://127.0.0.1:8265", "expected the address of a cluster's dashboard"),

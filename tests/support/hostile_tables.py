@@ -335,7 +335,7 @@ def check_rows(unit: Any, reader: UnitReader) -> None:
     """Read a unit and take all that is good in it."""
     rows = read_rows(unit, reader)
     assert len(rows.ids) == unit.rows == len(rows.n_frames)
-    for row in rows.good.tolist():
+    for row in rows.valid.tolist():
         places = np.arange(rows.n_frames[row], dtype=np.int64)[None]
         features = rows.features(np.array([row]), places)
         assert features.shape == (1, rows.n_frames[row], 3)

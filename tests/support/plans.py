@@ -8,12 +8,13 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.core.estimator import Estimator, Recipe, longest_scale, recipe_for
 from esv_ray.core.exact.plan import LatticePlan, lattice_plan
 from esv_ray.core.keyed import UInt64Array
 from esv_ray.core.lattices.lattice import Lattice, Scale
 from esv_ray.core.lattices.sampling import _element_keys, _padded, _scale, _single_bits
 from esv_ray.core.plan import build_plan
+from esv_ray.core.recipe import Recipe, longest_scale, recipe_for
+from esv_ray.estimator import Estimator
 
 
 def plan_exact(n: int, *, n_max: int | None, stored: bool = True) -> LatticePlan:

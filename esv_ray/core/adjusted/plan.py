@@ -11,9 +11,9 @@ from torch import Tensor
 
 from esv_ray.core.adjusted.attribution import attribute_adjusted
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import Output, longest_scale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, binned_permutation
+from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.readout import Node, read_out
@@ -21,6 +21,7 @@ from esv_ray.core.regression.surrogate import fit_head, of_heads, of_values
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Output
 
 # Share of a head's residual that is carried over to each shorter head, and to every head at larger sizes, because their
 # residuals are correlated. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260,

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
-from esv_ray.core.estimator import Output
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace, counting
+from esv_ray.estimator import Output
 
 if TYPE_CHECKING:
     from esv_ray.core.exact.plan import LatticePlan

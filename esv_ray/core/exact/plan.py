@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import Output
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, permutations
 from esv_ray.core.lattices.lattice import Lattice, membership
 from esv_ray.core.tensor_fields import by_number, moved, numbered
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Output
 
 # A plan keeps its membership matrices up to this size; larger ones are computed chunk by chunk.
 _MEMBERSHIP_BYTES = 32 * 2**20

@@ -89,18 +89,18 @@ class _GatherHead(nn.Module):
         super().__init__()
         self.scale = head.scale
         self.input_relu = head.input_relu
-        (weight, bias), *rest = head.layers()
+        (weight, bias), *later_layers = head.layers()
         columns = _columns(head.n_classes) if padded else head.n_classes
-        if rest:
-            rest[-1] = _as_columns(*rest[-1], columns, share=1 / head.scale)
+        if later_layers:
+            later_layers[-1] = _as_columns(*later_layers[-1], columns, share=1 / head.scale)
         else:
             weight, bias = _as_columns(weight, bias, columns, share=1 / head.scale)
         # (s, D, H): block k multiplies the element at position k.
         self.register_buffer("first", weight.view(len(weight), self.scale, -1).permute(1, 2, 0).contiguous())
         self.register_buffer("first_bias", bias)
-        self.n_rest = len(rest)
-        self.widest = max(len(bias) for _, bias in [(weight, bias), *rest[:-1]])
-        for index, (weight, bias) in enumerate(rest):
+        self.n_rest = len(later_layers)
+        self.widest = max(len(bias) for _, bias in [(weight, bias), *later_layers[:-1]])
+        for index, (weight, bias) in enumerate(later_layers):
             self.register_buffer(f"weight_{index}", weight.t().contiguous())  # (in, out)
             self.register_buffer(f"bias_{index}", bias)
 

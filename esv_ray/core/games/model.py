@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from esv_ray.core.estimator import Output
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.modules import Average, CharacteristicFunction, VariableLength
 from esv_ray.errors import ModelError, SpecError
+from esv_ray.estimator import Output
 
 # A scorer has: `n_max`, its longest head (None: it scores every length itself, no average over scales); `softmax`,
 # whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the

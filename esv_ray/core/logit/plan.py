@@ -28,16 +28,17 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.estimator import Output, longest_scale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key, permutations
 from esv_ray.core.logit.attribution import attribute_logits
+from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.design import draw, subsequences_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.surrogate import CONTRASTS, inverse, of_logits, residual_contrasts
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Output
 
 
 @dataclass(frozen=True)
@@ -245,11 +246,11 @@ def _kriging(
     part = mean_weight / n
     off = (gram @ (weight * centred + part * flat[:, None])).T - weight * contrasts
     off[:, 0] = 0.0  # exactly, by the constraints
-    there = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
+    truth = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
     every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # their cross terms vanish
-    rest = every - np.square(there).sum(axis=1)
-    given = weight * contrast + part * mean
-    variance = np.square(off) @ prior + noise * (np.square(given - there).sum(axis=1) + rest)
+    omitted = every - np.square(truth).sum(axis=1)
+    estimate = weight * contrast + part * mean
+    variance = np.square(off) @ prior + noise * (np.square(estimate - truth).sum(axis=1) + omitted)
     key = int(derive_key(seed, "logit contrasts", n, s))
     residuals = residual_contrasts(values, covariance, noise, key)
     operator = np.concatenate([weight * contrast, mean_weight * mean[None], residuals])

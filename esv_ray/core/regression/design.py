@@ -82,9 +82,9 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
         rows = _listed(n, k, key)
         if total <= count:
             return rows
-        taken = 2 * (count // n + 1)  # mostly enough; the first rows do not depend on it
-        while len(shifted := _with_shifts(rows[:taken])) < count:
-            taken *= 2
+        base_rows = 2 * (count // n + 1)  # mostly enough; the first rows do not depend on it
+        while len(shifted := _with_shifts(rows[:base_rows])) < count:
+            base_rows *= 2
         return shifted[:count]
     out: BoolArray = np.zeros((0, n), dtype=np.bool_)
     start = 0
@@ -94,9 +94,9 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
         places = numbers[:, None] * np.uint64(n) + np.arange(n, dtype=np.uint64)  # (rows, n)
         hashes = mix64(places.astype(np.uint64) ^ key)
         lowest = np.argpartition(hashes, k - 1, axis=1)[:, :k]
-        found = np.zeros((len(numbers), n), dtype=np.bool_)
-        np.put_along_axis(found, lowest, True, axis=1)
-        out = np.concatenate([out, _with_shifts(found)])
+        member = np.zeros((len(numbers), n), dtype=np.bool_)
+        np.put_along_axis(member, lowest, True, axis=1)
+        out = np.concatenate([out, _with_shifts(member)])
         out = out[_first_occurrences(out)]
     return out[:count]
 

@@ -75,7 +75,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int) -> 
     fresh = prior * (1 - alike**2)  # innovation variance at each size
     across = -alike / fresh
     # Residuals are estimated with pairs at most: triples count as noise there, and the matrices stay small.
-    few, rest = sum(features.counts()[:3]), sum(shares.orders[2:])
+    few, higher = sum(features.counts()[:3]), sum(shares.orders[2:])
     eliminated: list[FloatArray] = []
     targets: list[FloatArray] = []
     noises: list[float] = []
@@ -86,7 +86,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int) -> 
         own = value.T @ value / noise
         key = int(derive_key(seed, "contrasts", n, node.k))
         if node.share < 1:
-            contrasts.append(_contrasts_of(value[:, :few], prior[:few], rest + noise, key))
+            contrasts.append(_contrasts_of(value[:, :few], prior[:few], higher + noise, key))
         else:
             contrasts.append(np.zeros((0, len(value))))
         own[np.diag_indices(len(prior))] += (1 / fresh if index else 1 / prior) + (

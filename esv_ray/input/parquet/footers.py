@@ -1,4 +1,4 @@
-"""What the footers of a feature table's files say: schemas, row groups, checksums. Pure: bytes in, values out.
+"""Parse the footers of a feature table's files: schemas, row groups, checksums. Pure functions of bytes.
 
 The row groups are read by our own reader (`thrift`, which says why), the schema by Arrow, from memory.
 """
@@ -34,7 +34,7 @@ class ColumnChunk:
         start: position of its first page in the file.
         size: bytes on storage.
         values: number of values, nulls included.
-        nulls: number of nulls; None where the footer does not say.
+        nulls: number of nulls; None if the footer does not contain it.
         itemsize: bytes of a value.
     """
 
@@ -70,7 +70,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footer of a file of the table says.
+    """The content of the footer of a file of the table.
 
     Attributes:
         file: the file, with the checksum of this footer; opening it later checks the checksum.
@@ -88,7 +88,7 @@ class Footer:
 
 
 def has_labels(footers: Sequence[Footer]) -> bool:
-    """Return whether any row may have a label: a footer has such a column, and does not say that it is all null."""
+    """Return whether any row may have a label: a footer has such a column, which is not known to be all null."""
     return any(_has_labels(footer) for footer in footers)
 
 
@@ -154,7 +154,7 @@ def _checksum(footer: bytes, file: InputFile) -> str:
     checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
     if file.footer not in ("", checksum):
         raise DataError(
-            f"{file.url}: changed since the job was planned (its footer is another, or its directories name other "
+            f"{file.url}: changed since the job was planned (its footer differs, or its directories name other "
             "values); put it back or use a new output"
         )
     return checksum
@@ -167,13 +167,13 @@ def _read_schema(tail: bytes, plain_tail: bytes, file: InputFile) -> pa.Schema:
     except pa.ArrowNotImplementedError as error:  # Polars' Int128, perhaps of a column that is not read
         schema = pq.ParquetFile(pa.BufferReader(plain_tail)).schema_arrow
         for name in columns_of(schema):
-            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are no text
+            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
                 raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
         return schema
 
 
 def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, where: str
+    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, location: str
 ) -> tuple[RowGroup, ...]:
     """Read the row groups of a footer.
 
@@ -182,7 +182,7 @@ def parse_row_groups(
         schema: of the file, as Arrow reads it.
         columns: names of those that are read.
         file_size: bytes of the file.
-        where: the file, for the error.
+        location: the file, for the error.
 
     Raises:
         DataError: the footer is broken, or places columns outside the file.
@@ -191,9 +191,9 @@ def parse_row_groups(
         fields, _ = read_struct(footer)
         return tuple(_row_group(group, schema, columns, file_size) for group in _structs(fields, 4))
     except IndexError:
-        raise DataError(f"{where}: the footer does not end; write the file again") from None
+        raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:
-        raise DataError(f"{where}: {error}; write the file again") from None
+        raise DataError(f"{location}: {error}; write the file again") from None
 
 
 def _row_group(group: Fields, schema: pq.ParquetSchema, columns: Collection[str], file_size: int) -> RowGroup:

@@ -14,7 +14,7 @@ from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
 from esv_ray.input.plain import constant, short_ids
 
-_ID_BYTES = 48  # of an id beside its text: its offset, its code, its part of a hash table
+_ID_BYTES = 48  # of an id in addition to its text: offset, code, share of a hash table
 _TOO_LARGE = (
     "the ids of its row group, with those before it in the file, take more memory than compute.memory_budget = {}: "
     "write smaller files, or shorter ids"
@@ -22,10 +22,10 @@ _TOO_LARGE = (
 
 
 class FileIds(NamedTuple):
-    """What the ids of a file say of its rows.
+    """The result of checking the ids of a file.
 
     Attributes:
-        repeated: rows of the file whose id stands earlier in it, ascending.
+        repeated: rows of the file that repeat an earlier id, ascending.
         refusals: row groups whose ids take too much memory, and why.
     """
 
@@ -38,11 +38,11 @@ class GroupIds(NamedTuple):
 
     Attributes:
         ids: (rows,) large binary.
-        taken: bytes of memory.
+        n_bytes: bytes of memory.
     """
 
     ids: pa.ChunkedArray
-    taken: int
+    n_bytes: int
 
 
 def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
@@ -53,28 +53,28 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
         budget: bytes that the ids of all its row groups may take together.
 
     Raises:
-        DataError: ids are broken, or a row group promises more rows than there is memory for.
+        DataError: ids are broken, or a row group has more rows than fit in memory.
     """
     url, groups = opened.footer.file.url, opened.footer.groups
-    ids, refusals, taken = [], {}, 0
+    ids, refusals, n_bytes = [], {}, 0
     chunks = [group.chunks["video_id"] for group in groups if "video_id" in group.chunks]
     if sum(chunk.size for chunk in chunks) <= budget:
         with decoding(url):
             opened.source.fetch(chunks)
     for index, group in enumerate(groups):
-        read = read_group_ids(opened, index, budget - taken)
+        read = read_group_ids(opened, index, budget - n_bytes)
         if read is None:
             refusals[index] = _TOO_LARGE.format(budget)
-            if 8 * group.rows > budget - taken:
+            if 8 * group.rows > budget - n_bytes:
                 raise DataError(f"{url}: expected row groups of fewer rows, got {group.rows}")
             read = GroupIds(pa.chunked_array([pa.nulls(group.rows, pa.large_binary())]), 8 * group.rows)
         ids += read.ids.chunks
-        taken += read.taken
+        n_bytes += read.n_bytes
     return FileIds(repeated_rows(pa.chunked_array(ids, pa.large_binary())), refusals)
 
 
 def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
-    """Read the ids of a row group as bytes; None where they take more memory than the budget.
+    """Read the ids of a row group as bytes; None if they exceed the memory budget.
 
     Raises:
         DataError: they are broken.
@@ -84,32 +84,32 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     if "video_id" in group.chunks:
         return _decoded_ids(opened, row_group, budget)
     value = footer.file.named["video_id"]
-    taken = group.rows * (_ID_BYTES + len(value or ""))
-    return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), taken) if taken <= budget else None
+    n_bytes = group.rows * (_ID_BYTES + len(value or ""))
+    return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), n_bytes) if n_bytes <= budget else None
 
 
 def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
-    footer, where = opened.footer, opened.where(row_group)
+    footer, location = opened.footer, opened.location(row_group)
     group = footer.groups[row_group]
     chunk = group.chunks["video_id"]
-    taken = chunk.size + _ID_BYTES * chunk.values
-    if taken > budget:
+    n_bytes = chunk.size + _ID_BYTES * chunk.values
+    if n_bytes > budget:
         return None
-    size = checked_size(opened.source.at, group, "video_id", where)
-    taken += 2 * size.largest
+    size = checked_size(opened.source.at, group, "video_id", location)
+    n_bytes += 2 * size.largest
     longest = max(size.largest, footer.text_widths.get("video_id", 0))
-    rows = min(ROWS_AT_ONCE, (budget - taken) // (4 * longest + 1))
+    rows = min(ROWS_AT_ONCE, (budget - n_bytes) // (4 * longest + 1))
     if rows < 1:
         return None
     parts: list[pa.Array] = []
     for batch in opened.batches(row_group, ["video_id"], rows):
         parts.append(short_ids(batch.column("video_id").combine_chunks()))
-        taken += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
-        if taken > budget:
+        n_bytes += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
+        if n_bytes > budget:
             return None
     if sum(map(len, parts)) != group.rows:
-        raise DataError(f"{where}: has fewer rows than its footer says; write the file again")
-    return GroupIds(pa.chunked_array(parts, pa.large_binary()), taken)
+        raise DataError(f"{location}: has fewer rows than its footer says; write the file again")
+    return GroupIds(pa.chunked_array(parts, pa.large_binary()), n_bytes)
 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""Files of a feature table opened: the footer is read and checked before Arrow decodes anything.
+"""Open files of a feature table: the footer is read and checked before Arrow decodes anything.
 
-A footer is read in one request where it takes at most 64 KiB. Of the data, the ranges of a row group are kept; others
+A footer of at most 64 KiB is read in one request. Of the data, the ranges of a row group are kept; others
 are read as needed.
 """
 
@@ -77,7 +77,7 @@ class FileSource:
             self._ranges = in_parallel(self._read_range, _joined(ranges), threads=_THREADS)
 
     def stream(self) -> storage.RangeFile:
-        """Return the file as Arrow takes it."""
+        """Return a file object for Arrow."""
         return storage.RangeFile(self._size, self.at)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class OpenedFile(NamedTuple):
     source: FileSource
     footer: Footer
 
-    def where(self, row_group: int) -> str:
+    def location(self, row_group: int) -> str:
         """Name a row group for errors."""
         return f"{self.footer.file.url}, row group {row_group}"
 
@@ -133,7 +133,7 @@ class OpenedFile(NamedTuple):
         Raises:
             DataError: they are broken.
         """
-        with decoding(self.where(row_group)):
+        with decoding(self.location(row_group)):
             for batch in self.parquet.iter_batches(rows, row_groups=[row_group], columns=names):
                 yield plain_columns(batch)
 
@@ -147,7 +147,7 @@ def read_footers(files: Sequence[InputFile]) -> list[Footer]:
     """Read the footers of files in parallel; return them in the order of the files.
 
     Raises:
-        DataError: a file is unreadable, or no feature table; says which.
+        DataError: a file is unreadable or not a feature table.
     """
     return in_parallel(read_footer, files, threads=READERS)
 
@@ -162,7 +162,7 @@ def open_file(file: InputFile) -> OpenedFile:
     """Open a file of the table for reading exact ranges.
 
     Raises:
-        DataError: it is not there, no feature table, or has another footer than when it was planned.
+        DataError: it does not exist, is not a feature table, or its footer changed since the job was planned.
     """
     with decoding(file.url):
         source = FileSource(file)
@@ -177,10 +177,10 @@ def open_file(file: InputFile) -> OpenedFile:
 
 
 @contextmanager
-def decoding(where: str) -> Iterator[None]:
+def decoding(location: str) -> Iterator[None]:
     """Turn what Arrow raises on broken Parquet into a `DataError`."""
     try:
-        with storage.locating(where, _DOING):
+        with storage.locating(location, _DOING):
             yield
     except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
-        raise DataError(f"{where}: expected a Parquet file: {short_text(error)}") from None
+        raise DataError(f"{location}: expected a Parquet file: {short_text(error)}") from None

@@ -45,11 +45,11 @@ class RowGroupReader:
         Raises:
             DataError: it is broken.
         """
-        group, where = opened.footer.groups[row_group], opened.where(row_group)
+        group, location = opened.footer.groups[row_group], opened.location(row_group)
         fetched = [name for name in group.chunks if group.compressed <= budget or name in FLAT_COLUMNS]
-        with decoding(where):
+        with decoding(location):
             opened.source.fetch([group.chunks[name] for name in fetched])
-            size = group_size(opened.source.at, group, fetched, budget, itemsize, where)
+            size = group_size(opened.source.at, group, fetched, budget, itemsize, location)
         features = group.chunks["features"]
         width = features.values * features.itemsize // max(1, group.rows)
         # No text is longer than its page, however often a page may repeat it, but for nulls of a fixed size.
@@ -59,7 +59,7 @@ class RowGroupReader:
         self.number = row_group
         self.refusal = size.refusal
         self.position = 0
-        self._where = where
+        self._location = location
         self._batches = opened.batches(row_group, [name for name in columns if name in group.chunks], rows)
         self._batch: pa.Table | None = None  # what is left of the latest
 
@@ -73,7 +73,7 @@ class RowGroupReader:
         while self.position < stop:
             batch = self._batch if self._batch is not None else next(self._batches, None)
             if batch is None:
-                raise DataError(f"{self._where}: has fewer rows than its footer says; write the file again")
+                raise DataError(f"{self._location}: has fewer rows than its footer says; write the file again")
             first, last = max(start - self.position, 0), min(stop - self.position, batch.num_rows)
             if last > first:
                 pieces.append(batch.slice(first, last - first))

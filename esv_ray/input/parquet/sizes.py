@@ -1,4 +1,4 @@
-"""How much memory decoding a row group takes at most, by its pages' headers, before Arrow decodes anything.
+"""Bound the memory for decoding a row group, from its page headers, before Arrow decodes anything.
 
 A footer may say three values where a page holds two billion, and a page of a few bytes can hold as many: run lengths
 and dictionaries put any number of values into a few bytes, and no row can be skipped without decoding it. So a row
@@ -40,11 +40,11 @@ class ChunkSize:
 
 
 class GroupSize(NamedTuple):
-    """What decoding a row group takes.
+    """The memory needed to decode a row group.
 
     Attributes:
         refusal: why the row group is not decoded, or None.
-        largest_pages: bytes of the largest page of each column whose pages were looked at, by name.
+        largest_pages: bytes of the largest page of each inspected column, by name.
     """
 
     refusal: str | None
@@ -54,23 +54,23 @@ class GroupSize(NamedTuple):
 def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_itemsize: int = 0) -> int:
     """Return the most bytes that decoding a column chunk takes.
 
-    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and what is made of them.
+    Levels and values, twice while they grow (measured: 11 to 17 bytes a float32), and the result.
 
     Args:
         values: that its pages hold, nulls included.
         itemsize: bytes of a value in the file.
         largest_page: bytes of its largest page, uncompressed.
-        result_itemsize: bytes of what is made of a value; 0: nothing.
+        result_itemsize: bytes of a value in the result; 0: no result.
     """
     return values * (2 * itemsize + 8 + result_itemsize) + 2 * largest_page
 
 
 def group_size(
-    read: Bytes, group: RowGroup, names: Collection[str], budget: int, itemsize: int, where: str
+    read: Bytes, group: RowGroup, names: Collection[str], budget: int, itemsize: int, location: str
 ) -> GroupSize:
     """Decide whether decoding a row group fits the budget.
 
-    The memory of ids is known before: they are looked through for repetitions (`id_columns`).
+    The memory of ids is checked earlier, when repeated ids are searched (`id_columns`).
 
     Args:
         read: reads bytes of the file.
@@ -78,20 +78,20 @@ def group_size(
         names: columns whose pages are looked at; the others count by their bytes on storage.
         budget: bytes.
         itemsize: bytes of a number of the decoded features.
-        where: the row group, for errors.
+        location: the row group, for errors.
 
     Raises:
         DataError: a page header is broken.
     """
     needed, largest_pages = group.compressed, dict[str, int]()
     for name in names:
-        size = checked_size(read, group, name, where)
+        size = checked_size(read, group, name, location)
         largest_pages[name] = size.largest
         if name == "video_id":
             needed += 2 * size.largest
         else:
-            made = itemsize if name == "features" else _LABEL_BYTES
-            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, made)
+            value_bytes = itemsize if name == "features" else _LABEL_BYTES
+            needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, value_bytes)
     if needed <= budget:
         return GroupSize(None, largest_pages)
     refusal = (
@@ -101,7 +101,7 @@ def group_size(
     return GroupSize(refusal, largest_pages)
 
 
-def checked_size(read: Bytes, group: RowGroup, name: str, where: str) -> ChunkSize:
+def checked_size(read: Bytes, group: RowGroup, name: str, location: str) -> ChunkSize:
     """Return what the pages of a column of a row group hold; a flat column must have one value per row.
 
     Raises:
@@ -113,7 +113,7 @@ def checked_size(read: Bytes, group: RowGroup, name: str, where: str) -> ChunkSi
         if name in FLAT_COLUMNS and size.values != group.rows:
             raise DataError(f"expected {group.rows} values, one per row, got pages of {size.values}")
     except DataError as error:
-        raise DataError(f"{where}, column {name}: {error}; write the file again") from None
+        raise DataError(f"{location}, column {name}: {error}; write the file again") from None
     return size
 
 
@@ -146,7 +146,7 @@ def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
 
 @dataclass(frozen=True)
 class _Header:
-    values: int  # 0 for a page that is no data page
+    values: int  # 0 for pages other than data pages
     uncompressed: int
     compressed: int
 
@@ -168,7 +168,7 @@ def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
     without = None if kind in (_DATA, _DATA_V2) else 0
     values = data_page.get((1, I32)) if isinstance(data_page, dict) else without
     sizes = (values, fields.get((2, I32)), fields.get((3, I32)))
-    found = [number for number in sizes if isinstance(number, int) and number >= 0]
-    if len(found) < len(sizes):
+    valid = [number for number in sizes if isinstance(number, int) and number >= 0]
+    if len(valid) < len(sizes):
         raise DataError(f"the page header at byte {at} has no sizes")
-    return _Header(*found), length
+    return _Header(*valid), length

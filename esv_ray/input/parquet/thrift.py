@@ -49,13 +49,13 @@ class _Compact:
         if depth > _DEEPEST:
             raise DataError("its metadata are nested too deeply")
         fields: Fields = {}
-        seen, last = set(), 0
+        numbers, last = set(), 0
         while (head := self._byte()) != 0:
             kind, step = head & 15, head >> 4
             last = last + step if step else self._signed(16)
-            if last in seen:
+            if last in numbers:
                 raise DataError(f"its metadata have field {last} twice in a struct")
-            seen.add(last)
+            numbers.add(last)
             value = None if kind in _BOOLS else self._value(kind, depth)
             if value is not None:
                 fields[last, kind] = value

@@ -37,7 +37,7 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
 
     Raises:
         SpecError: h5py is not installed.
-        DataError: the file has another content, or the folder already contains a table.
+        DataError: the file has other content, or the folder already contains a table.
     """
     try:
         import h5py
@@ -56,9 +56,11 @@ def import_play_fair_features(source: str, *, split: str, out: str) -> int:
             try:
                 return _write(_group(hdf, split, source), source, out)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
-                left = [name for name in storage.list_names(out, "look into the output") if name.endswith(".parquet")]
+                written = [
+                    name for name in storage.list_names(out, "look into the output") if name.endswith(".parquet")
+                ]
                 raise DataError(
-                    (f"{out} holds a part of the table, remove it: " if left else "")
+                    (f"{out} holds a part of the table, remove it: " if written else "")
                     + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
                     f"structure ({short_text(error, 200)})"
                 ) from None
@@ -105,7 +107,7 @@ def _write(group: Any, source: str, out: str) -> int:
     count = len(uids)
     if not np.issubdtype(labels.dtype, np.integer) or len(labels) != count or len(group["features"]) != count:
         raise DataError(
-            f"{source}: expected {count} whole-number labels and {count} feature rows, one a uid; got "
+            f"{source}: expected {count} whole-number labels and {count} feature rows, one per uid; got "
             f"{len(labels)} labels ({labels.dtype}) and {len(group['features'])} rows"
         )
     if not count:

@@ -42,8 +42,8 @@ def memory_on_cluster(cluster: ClusterSpec, threads: int, wait_for: Callable[[st
 
 
 def _memory_on_node(shape: ActorShape) -> int:
-    here = ray.get_runtime_context().get_node_id()
-    resources = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)  # type: ignore[no-untyped-call]
+    driver_node = ray.get_runtime_context().get_node_id()
+    resources = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == driver_node)  # type: ignore[no-untyped-call]
     return memory_here(resources, shape, "auto")
 
 

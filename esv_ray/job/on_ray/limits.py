@@ -52,23 +52,23 @@ def _objections(workers: int) -> Iterator[str]:
         most = OBJECT_STORE_BYTES
         yield f"expected files of up to {most} bytes, got a limit of {size}; raise ulimit -f, {WITHOUT_RAY}"
     files = _OWN_FILES + _WORKER_FILES * workers
-    found = _most_files(files)
-    if found < files:
-        yield f"expected {files} open files for each process, got a limit of {found}; raise ulimit -n, {WITHOUT_RAY}"
+    limit = _most_files(files)
+    if limit < files:
+        yield f"expected {files} open files for each process, got a limit of {limit}; raise ulimit -n, {WITHOUT_RAY}"
     threads = _OWN_THREADS + _WORKER_THREADS * workers
-    found = startable(threads)
-    if found < threads:
-        yield f"{too_few_threads(threads, found)}, {WITHOUT_RAY}"
+    available = startable(threads)
+    if available < threads:
+        yield f"{too_few_threads(threads, available)}, {WITHOUT_RAY}"
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.3g} GiB"
 
 
-def _most_files(wanted: int) -> int:
+def _most_files(needed: int) -> int:
     """Return how many files a process of this user may open, after raising this process's own limit to that."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted and (hard == resource.RLIM_INFINITY or hard > soft):
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed and (hard == resource.RLIM_INFINITY or hard > soft):
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    return needed if soft == resource.RLIM_INFINITY else soft

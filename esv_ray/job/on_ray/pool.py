@@ -44,11 +44,11 @@ class _Pool:
     run: Run
     shape: ActorShape
     actor_class: Any
-    wanted: int = 0
+    most_actors: int = 0
     handles: dict[str, Any] = field(default_factory=dict)
     pending: dict[Any, _Call] = field(default_factory=dict)  # Ray's reference -> the call
     beats: dict[str, int] = field(default_factory=dict)  # last answer of each worker
-    asked: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
+    pending_beats: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
     started: int = 0
     next_beats: float = 0.0
     next_look: float = 0.0
@@ -64,18 +64,18 @@ class _Pool:
             raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to resume")
         held = self.run.scheduler.capacity = capacity(alive, self.shape)
         # Ask for one actor even without capacity: an autoscaler brings the node for it.
-        self.wanted = max(1, held) if cluster.actors == "auto" else cluster.actors
+        self.most_actors = max(1, held) if cluster.actors == "auto" else cluster.actors
         self.run.waiting_for = None if held else missing_node(alive, self.shape)
 
     def start_missing(self, now: float) -> None:
         """Start actors in place of those that are lost."""
-        if self.run.scheduler.to_start(self.wanted, now):
+        if self.run.scheduler.to_start(self.most_actors, now):
             check_alive()
-        for _ in range(self.run.scheduler.to_start(self.wanted, now)):
+        for _ in range(self.run.scheduler.to_start(self.most_actors, now)):
             worker = f"actor-{self.started}"
             self.started += 1
-            plan, threads = self.run.plan, self.run.work.threads
-            handle = self.actor_class.remote(plan.open_workplace, plan.run_unit, threads, self.shape.device)
+            plan = self.run.plan
+            handle = self.actor_class.remote(plan.open_workplace, plan.run_unit, self.shape.device)
             self.handles[worker] = handle
             self.run.scheduler.worker_starting(worker)
             self.pending[handle.ready.remote()] = _Call(worker)
@@ -103,8 +103,8 @@ class _Pool:
             self.lose(worker, f"no progress in {stall:g} s each time it was computed alone", now)
         self.run.update_silence(now, stall)
         for worker, handle in self.handles.items():
-            if worker in self.run.scheduler.in_flight and worker not in self.asked:
-                self.asked.add(worker)
+            if worker in self.run.scheduler.in_flight and worker not in self.pending_beats:
+                self.pending_beats.add(worker)
                 self.pending[handle.beats.remote()] = _Call(worker, beats=True)
 
     def settle(self, ref: Any, now: float) -> None:
@@ -132,7 +132,7 @@ class _Pool:
     def _settle_answer(self, call: _Call, answer: Any, now: float) -> None:
         worker = call.worker
         if call.beats:
-            self.asked.discard(worker)
+            self.pending_beats.discard(worker)
             if self.beats.get(worker) != answer:
                 self.beats[worker] = answer
                 self.run.scheduler.progress(worker, now)
@@ -156,7 +156,7 @@ class _Pool:
         check_alive()
         ray.kill(self.handles.pop(worker))
         self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
-        self.asked.discard(worker)
+        self.pending_beats.discard(worker)
         self.beats.pop(worker, None)
 
 

@@ -51,10 +51,10 @@ def new_folder() -> tuple[Path, int]:
         refused[place] = why
         if chosen:
             _log.warning("RAY_TMPDIR=%s cannot hold Ray's sockets (%s); looking for another folder", place, why)
-    found = ", ".join(f"{place} ({why})" for place, why in refused.items())
+    tried = ", ".join(f"{place} ({why})" for place, why in refused.items())
     raise SpecError(
         "cannot start Ray on this machine: expected a folder for its sockets with an ASCII path of at most "
-        f"{_SOCKET_BYTES - _BELOW} bytes, in which this user can write and other users cannot rename; tried {found}; "
+        f"{_SOCKET_BYTES - _BELOW} bytes, in which this user can write and other users cannot rename; tried {tried}; "
         f"set RAY_TMPDIR to one, {WITHOUT_RAY}"
     )
 
@@ -113,12 +113,12 @@ def _places() -> Iterator[tuple[Path, bool, str | None]]:
     except OSError:  # nothing can be written where it looks
         usual = None
     others = (os.environ.get("TMPDIR"), "/tmp", os.environ.get("XDG_RUNTIME_DIR"), "/var/tmp")  # noqa: S108
-    seen = set()
+    devices = set()
     for name in (chosen, usual, *others):
         place = Path(os.path.realpath(name)) if name else None
-        if place is None or place in seen:
+        if place is None or place in devices:
             continue
-        seen.add(place)
+        devices.add(place)
         yield place, name == chosen, _objection(place, trusted=name == chosen)
 
 
@@ -164,22 +164,22 @@ def remove_left(place: Path) -> None:
 def end_processes(folder: Path) -> None:
     """Kill the remaining processes of a folder's runtime, such as stopped actors, which outlive their raylet."""
     until = time.monotonic() + _GONE_S
-    while (left := _processes(folder)) and time.monotonic() < until:
-        for pid in left:
+    while (alive := _processes(folder)) and time.monotonic() < until:
+        for pid in alive:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
 def _processes(folder: Path) -> list[int]:
-    mark, found = os.fsencode(f"{OWNED}={folder}"), []
+    mark, pids = os.fsencode(f"{OWNED}={folder}"), []
     for entry in Path("/proc").glob("[0-9]*"):  # Linux only; empty elsewhere
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
+                pids.append(int(entry.name))
         except OSError:  # another user's, or gone
             continue
-    return found
+    return pids
 
 
 def remove_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and how to get a checkpoint from it where it is none."""
+"""Recognise the format of a file by its first bytes, and say how to get a checkpoint from it."""
 
 from __future__ import annotations
 
@@ -20,45 +20,47 @@ _ADVICE = {
 }
 _STATE_DICT = "save the PyTorch model's state dict"
 _ONNX = re.compile(rb"\x08[\x01-\x14]\x12[\x01-\x40]")  # ir_version, then the producer's name: how exporters begin
-# Instructions with which pickles of any protocol begin: a protocol, a dict, a list, a tuple or mark, a class.
+# First instructions of pickles of any protocol: a protocol, a dict, a list, a tuple or mark, a class.
 _FIRST_OF_PICKLES = (b"\x80", b"}", b"]", b")", b"(", b"c")
-# How torch.save's format before zip archives begins: a pickle of one number, of any protocol.
+# Start of torch.save's format before zip archives: one pickled number, in any protocol.
 _MAGIC_NUMBER = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
-_MOST_HEADER = 100_000_000  # bytes of a safetensors header, as the library has it
+_MOST_HEADER = 100_000_000  # bytes of a safetensors header; the limit of the library
 
 
 def is_safetensors(data: bytes) -> bool:
-    """Whether the bytes begin as a safetensors file: the length of a JSON object, then that."""
+    """Return whether the bytes begin like a safetensors file: the length of a JSON object, then the object."""
     length = int.from_bytes(data[:8], "little")
     return len(data) > 8 and data[8:9] == b"{" and 2 <= length <= _MOST_HEADER
 
 
 def is_pickled(data: bytes) -> bool:
-    """Whether the bytes begin as what torch saves: a zip archive, or a pickle with its protocol and an instruction."""
+    """Return whether the bytes begin like a file of torch.save: a zip archive, or a pickle with its protocol."""
     return data.startswith(b"PK") or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05" and data[2:3] > b"\0")
 
 
 def check_is_checkpoint(url: str, data: bytes) -> None:
-    """Refuse a file that is known to be something else than a torch checkpoint or a safetensors file.
+    """Refuse a file that is neither a torch checkpoint nor a safetensors file.
 
     Raises:
-        ModelError: it is; says what, and how to go on.
+        ModelError: the file has another format; the message names it and the next step.
     """
-    known = _known(data)
-    if known is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
-        known = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
-    if known is not None:
-        raise ModelError(f"{url}: expected a torch checkpoint or a .safetensors file, got {known[0]}; {known[1]}")
+    recognised = _recognise(data)
+    if recognised is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
+        recognised = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
+    if recognised is not None:
+        raise ModelError(
+            f"{url}: expected a torch checkpoint or a .safetensors file, got {recognised[0]}; {recognised[1]}"
+        )
 
 
-def dumped(data: bytes) -> tuple[str, str] | None:
-    """Recognise what pickle.dump writes, which torch.load does not read, by its bytes alone.
+def recognise_dump(data: bytes) -> tuple[str, str] | None:
+    """Recognise a file of pickle.dump or joblib.dump, which torch.load does not read, by its bytes alone.
 
     Returns:
-        What it is and how to go on, or None where torch.save may have written it.
+        The kind of file and the next step, or None if torch.save may have written it.
     """
     start = data[2:40] if data[:1] == b"\x80" else data[:40]
-    if data.startswith(b"PK") or any(one in start or one.startswith(start) for one in _MAGIC_NUMBER):
+    if data.startswith(b"PK") or any(magic in start or magic.startswith(start) for magic in _MAGIC_NUMBER):
         return None
     if b"joblib.numpy_pickle" in data[:65536]:
         return "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
@@ -70,67 +72,69 @@ def dumped(data: bytes) -> tuple[str, str] | None:
             else None
         )
     arrays = b"numpy" in data and not tensors
-    how = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
-    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){how}"
+    hint = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
+    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){hint}"
 
 
 def safetensors_fault(data: bytes, error: Exception) -> str:
-    """Say what a file is that was to be a safetensors file, and how to go on.
+    """Describe why a file is not a valid safetensors file, and the next step.
 
     Args:
-        data: the file.
-        error: with which the library refused it.
+        data: content of the file.
+        error: exception of the safetensors library.
     """
-    what, advice = _known_otherwise(data) or _damage(data, error)
-    return f"expected a safetensors file, got {what}; {advice}"
+    kind, advice = _recognise_other(data) or _damage(data, error)
+    return f"expected a safetensors file, got {kind}; {advice}"
 
 
-def _known_otherwise(data: bytes) -> tuple[str, str] | None:
+def _recognise_other(data: bytes) -> tuple[str, str] | None:
     if is_safetensors(data):
         return None
-    known = _known(data)
-    if known is None and is_pickled(data):
-        if dumped(data) is not None:
+    recognised = _recognise(data)
+    if recognised is None and is_pickled(data):
+        if recognise_dump(data) is not None:
             return "a file of pickle.dump", "save its tensors with safetensors"
         return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
-    return known
+    return recognised
 
 
 def _damage(data: bytes, error: Exception) -> tuple[str, str]:
-    """Return what is wrong with a safetensors file: a length of 8 bytes, a header of that length, the tensors."""
-    rest = len(data) - 8
-    if rest < 0:
+    """Describe the damage of a safetensors file: 8 bytes of header length, the header, the tensors."""
+    size = len(data) - 8
+    if size < 0:
         return f"only {len(data)} bytes, which is too short for a safetensors file", _AGAIN
     length = int.from_bytes(data[:8], "little")
-    if length > min(rest, _MOST_HEADER):
-        if is_safetensors(data) or (not rest and length <= _MOST_HEADER):
-            return f"one that is cut short in its header: {rest} of {length} bytes", _AGAIN
+    if length > min(size, _MOST_HEADER):
+        if is_safetensors(data) or (not size and length <= _MOST_HEADER):
+            return f"one that is cut short in its header: {size} of {length} bytes", _AGAIN
         return f"a damaged file or another format: its first 8 bytes give a header length of {length} bytes", _AGAIN
     try:
         header = json.loads(data[8 : 8 + length])
     except (ValueError, RecursionError):
-        return f"one that is damaged: its header of {length} bytes is no JSON", _AGAIN
+        return f"one that is damaged: its header of {length} bytes is not JSON", _AGAIN
     if not isinstance(header, dict):
-        return "one that is damaged: its header is no JSON object", _AGAIN
+        return "one that is damaged: its header is not a JSON object", _AGAIN
     tensors = [value for value in header.values() if isinstance(value, dict)]
-    stops = [ends[1] for ends in (one.get("data_offsets") for one in tensors) if isinstance(ends, list) and ends[1:]]
-    stop, found = max((end for end in stops if isinstance(end, int)), default=0), rest - length
-    if found < stop:
-        return f"one that is cut short: {found} of {stop} bytes of tensors", _AGAIN
-    if found > stop:
-        return f"one that is damaged: {found} bytes of tensors, but its header lists {stop}", _AGAIN
+    stops = [
+        ends[1] for ends in (tensor.get("data_offsets") for tensor in tensors) if isinstance(ends, list) and ends[1:]
+    ]
+    stop, n_bytes = max((end for end in stops if isinstance(end, int)), default=0), size - length
+    if n_bytes < stop:
+        return f"one that is cut short: {n_bytes} of {stop} bytes of tensors", _AGAIN
+    if n_bytes > stop:
+        return f"one that is damaged: {n_bytes} bytes of tensors, but its header lists {stop}", _AGAIN
     if isinstance(error, KeyError):
         return f"tensors of a type that this torch lacks ({error})", "save them as float32"
-    said = " ".join(str(error).removeprefix("Error while deserializing: ").split())
-    return f"one whose header is wrong ({said:.100})", "save it again with the safetensors library"
+    message = " ".join(str(error).removeprefix("Error while deserializing: ").split())
+    return f"one with an invalid header ({message:.100})", "save it again with the safetensors library"
 
 
-def _known(data: bytes) -> tuple[str, str] | None:
-    """Return what the bytes are and how to go on, or None where they may be a checkpoint."""
+def _recognise(data: bytes) -> tuple[str, str] | None:
+    """Return the format of the bytes and the next step, or None if they may be a checkpoint."""
     if not data:
         return "an empty file", _AGAIN
     if not data.strip(b"\0"):
-        return "zeros only, as a broken download or disk leaves", _AGAIN
+        return "zeros only, as after a broken download or a disk error", _AGAIN
     kind = storage.kind_of(data)
     if kind is not None:
         return kind[0], _ADVICE.get(kind[0]) or kind[1] or _STATE_DICT
@@ -139,22 +143,22 @@ def _known(data: bytes) -> tuple[str, str] | None:
     if data[257:262] == b"ustar":
         inside = re.search(rb"(?:^|/)(?:storages|tensors|sys_info)\0", data[:100]) is not None
         if inside:
-            return "a tar archive of torch before 0.2", "load it with such a torch and save its state dict again"
+            return "a tar archive of torch before 0.2", "load it with torch before 0.2 and save its state dict again"
         return "a tar archive", _PACKED
     if _ONNX.match(data):
-        return "what begins as an ONNX model", _STATE_DICT
+        return "what looks like an ONNX model", _STATE_DICT
     return _text(data)
 
 
 def _archive(data: bytes) -> tuple[str, str] | None:
-    """Tell a torch checkpoint (None) from other zip archives."""
+    """Recognise a zip archive; return None if it is a torch checkpoint."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = sum(part.file_size for part in archive.infolist())
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        return "a zip archive that is cut short or broken", _AGAIN
-    if sizes > len(data):  # torch packs nothing: it would swell
+        return "a zip archive that is cut short or damaged", _AGAIN
+    if sizes > len(data):  # torch stores without compression
         return f"an archive that unpacks to {sizes} bytes", _PACKED
     ends = {name.rpartition("/")[2] for name in names}
     if any(name.endswith("/constants.pkl") for name in names):

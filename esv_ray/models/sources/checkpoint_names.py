@@ -1,7 +1,7 @@
-"""What of a checkpoint is beside the heads: averages of the weights, what a training saves, backbones.
+"""Recognise the tensors of a checkpoint that do not belong to the heads: averages, training state, backbones.
 
-A name alone tells little: `ema` is an average of the weights or Efficient Multi-scale Attention. So an average must be
-a copy: names and shapes of the heads. What is called as of a training must not be the weights of a layer.
+A name alone is ambiguous: `ema` is an average of the weights or Efficient Multi-scale Attention. So an average must
+have the names and shapes of the heads, and training state must not contain the weights of a layer.
 """
 
 from __future__ import annotations
@@ -13,60 +13,60 @@ from torch import Tensor
 
 # Segments that wrappers of modules add to names: DataParallel and DDP, torch.compile, FSDP, activation checkpoints.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# Averages of the weights over the training: a copy of the model, of which the trained weights are the ones meant.
+# Averages of the weights over training: a copy of the model. The trained weights are used instead.
 _AVERAGES = re.compile(r"(?:\w+_)?(?:ema|swa)(?:_\w+)?", re.IGNORECASE)
-# Numbers of an average itself.
+# Bookkeeping of an average.
 _COUNTS = re.compile(
     r"(?:\w+_)?(?:averaged|updates?|steps?|decay|initted|counts?|loss|acc)(?:_(?:ema|swa))?", re.IGNORECASE
 )
-# What a training saves beside the model, and what of a module is after the logits.
-_OF_TRAINING = re.compile(
+# Training state saved with the model, and modules after the logits.
+_TRAINING_NAME = re.compile(
     r"(?:\w+_)?(?:optim|optimizers?|sched|schedulers?|rng|callbacks|loops|criterion|loss|losses|metrics?)"
     r"(?:_(?:states?|state_dicts?|weights?|fn|func|function|history|curve|log|[0-9]+))*|n_averaged|"
     r"(?:train|val|valid|test)_(?:acc|accuracy|f1|top|prec|precision|recall|map|auroc|conf|confmat|confusion)s?[0-9]*"
     r"(?:_\w+)?",
     re.IGNORECASE,
 )
-# The same as an entry of dictionaries, where no module has such names.
-_ENTRY_OF_TRAINING = re.compile(r"(?:\w+_)?(?:optim|optimizers?|sched|schedulers?|rng|callbacks|loops)(?:_\w+)?", re.I)
-_MOST_SEGMENTS = 10  # of a head's name
-_MOST_KEPT = 50  # of what an entry holds, which may be nested without end
+# Further names of training state, as keys of dictionaries; no module has them.
+_TRAINING_KEY = re.compile(r"(?:\w+_)?(?:optim|optimizers?|sched|schedulers?|rng|callbacks|loops)(?:_\w+)?", re.I)
+_MOST_SEGMENTS = 10  # in a head's name
+_MOST_PATH = 50  # segments of a path: entries may be nested endlessly
 _BACKBONES = {"base_model", "backbone"}
 _WEIGHTS = re.compile(r"(?:\w*_)?weights?(?:_\w+)?|kernel|W", re.IGNORECASE)
 
 
 def unwrapped(name: str) -> str:
-    """Return a tensor's name without the segments that wrappers of modules add."""
+    """Return a tensor's name without the segments added by wrappers of modules."""
     return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
 
 
 def is_average(key: str) -> bool:
-    """Whether averages of weights are called so."""
+    """Return whether a name is one of averages of weights."""
     return _AVERAGES.fullmatch(key) is not None
 
 
-def is_beside(key: str) -> bool:
-    """Whether averages of weights, or what a training saves, are called so, as an entry of a dictionary."""
-    return is_average(key) or is_of_training(key)
+def is_average_or_training(key: str) -> bool:
+    """Return whether a key of a dictionary is a name of averages of weights or of training state."""
+    return is_average(key) or is_training_state(key)
 
 
-def is_of_training(key: str) -> bool:
-    """Whether what a training saves is called so, as an entry of a dictionary."""
-    return _names_training(key) or _ENTRY_OF_TRAINING.fullmatch(key) is not None
+def is_training_state(key: str) -> bool:
+    """Return whether a key of a dictionary is a name of training state."""
+    return _is_training_name(key) or _TRAINING_KEY.fullmatch(key) is not None
 
 
-def is_marked(name: str) -> bool:
-    """Whether a part of a tensor's name says that it is beside the heads."""
-    return any(_marks(segment) for segment in name.split("."))
+def is_non_head_name(name: str) -> bool:
+    """Return whether a segment of a tensor's name suggests that it does not belong to a head."""
+    return any(_is_non_head_segment(segment) for segment in name.split("."))
 
 
 def average_in(names: Iterable[str]) -> str | None:
-    """Return the first part of names that averages are called by, or None."""
+    """Return the first segment of the names that is a name of averages, or None."""
     return next((segment for name in names for segment in name.split(".") if is_average(segment)), None)
 
 
 def inputs_in_backbone(name: str, value: object) -> Iterator[tuple[str, int]]:
-    """Yield the linear layers of backbones below a name, each with the number of its inputs."""
+    """Yield the linear layers of backbones below a name, each with its number of inputs."""
     for path, tensor in _tensors_of(value):
         segments = [*name.split("."), *path]
         linear = tensor.ndim == 2 and segments[-1] == "weight" and not tensor.is_nested
@@ -74,11 +74,16 @@ def inputs_in_backbone(name: str, value: object) -> Iterator[tuple[str, int]]:
             yield ".".join(segments), tensor.shape[1]
 
 
-class Beside:
-    """What is beside the heads of one state dict."""
+class NonHeadTensors:
+    """Recogniser of the tensors that do not belong to the heads of one state dict."""
 
     def __init__(self, heads: Mapping[str, Tensor], is_head: Callable[[str], bool]) -> None:
-        """Take the heads' tensors by name, and what tells such names, under which averages have their copies."""
+        """Record the names and shapes of the heads' tensors; averages have copies of them.
+
+        Args:
+            heads: tensors by name.
+            is_head: returns whether a name is one of a head's tensors.
+        """
         self._shapes: dict[str, set[tuple[int, ...]]] = {}
         for name, tensor in heads.items():
             for tail in _tails(name):
@@ -87,37 +92,37 @@ class Beside:
                         self._shapes.setdefault(spelling, set()).add(tuple(tensor.shape))
 
     def group(self, name: str, tensor: Tensor) -> str | None:
-        """Return the part of a tensor's name that is beside the heads, such as ``base_model.*``, or None."""
+        """Return the group of a tensor that does not belong to a head, such as ``base_model.*``, or None."""
         segments = name.split(".")
         for index, segment in enumerate(segments, start=1):
-            if _marks(segment):
-                if not self._may_be(segment, segments[index:], tensor):
+            if _is_non_head_segment(segment):
+                if not self._fits_key(segment, segments[index:], tensor):
                     return None
                 return ".".join(segments[:index]) + (".*" if index < len(segments) else "")
         return None
 
     def strays(self, key: str, value: object) -> tuple[int, list[str]]:
-        """Return how many tensors an entry beside the state dict holds, and which of them may belong to the model."""
-        found = list(_tensors_of(value))
+        """Return the number of tensors in an entry outside the state dict, and those that may belong to the model."""
+        tensors = list(_tensors_of(value))
         if key in _BACKBONES:
-            return len(found), []
-        known = is_beside(key)
+            return len(tensors), []
+        expected = is_average_or_training(key)
         strays = []
-        for path, tensor in found:
+        for path, tensor in tensors:
             alone = not path and tensor.ndim == 0  # a number: an accuracy, a step
-            if not alone and not (known and self._may_be(key, path, tensor)):
+            if not alone and not (expected and self._fits_key(key, path, tensor)):
                 strays.append(".".join([key, *path]))
-        return len(found), strays
+        return len(tensors), strays
 
-    def _may_be(self, key: str, path: Sequence[str], tensor: Tensor) -> bool:
-        """Whether a tensor may be of what the key says: a copy of the heads', no weights of a further layer."""
+    def _fits_key(self, key: str, path: Sequence[str], tensor: Tensor) -> bool:
+        """Return whether a tensor fits the meaning of a key: a copy of a head's, not the weights of a further layer."""
         if not _BACKBONES.isdisjoint([key, *path]) or self._is_copy(path, tensor):
             return True
         label = path[-1] if path else key
-        if is_average(key) and not _names_training(key):
+        if is_average(key) and not _is_training_name(key):
             counts = tensor.numel() == 1 and _COUNTS.fullmatch(label) is not None
             return counts or self._is_listed(path, tensor)
-        # An optimizer's numbers have the shapes of weights, not their names.
+        # An optimizer's tensors have the shapes of weights, but not their names.
         return not (_WEIGHTS.fullmatch(label) and tensor.ndim > 1 and tensor.is_floating_point())
 
     def _is_copy(self, path: Sequence[str], tensor: Tensor) -> bool:
@@ -125,36 +130,36 @@ class Beside:
         return any(tuple(tensor.shape) in self._shapes.get(tail, ()) for tail in tails)
 
     def _is_listed(self, path: Sequence[str], tensor: Tensor) -> bool:
-        """Whether it is of a list of averages (torch_ema), which has no names."""
+        """Return whether a tensor is in a list of averages (torch_ema), which has no names."""
         listed = len(path) > 1 and path[-1].isdecimal() and path[-2].endswith("params") and not tensor.is_nested
         return listed and any(tuple(tensor.shape) in shapes for shapes in self._shapes.values())
 
 
-def _marks(segment: str) -> bool:
-    return segment in _BACKBONES or is_average(segment) or _names_training(segment)
+def _is_non_head_segment(segment: str) -> bool:
+    return segment in _BACKBONES or is_average(segment) or _is_training_name(segment)
 
 
-def _names_training(key: str) -> bool:
-    return _OF_TRAINING.fullmatch(key) is not None
+def _is_training_name(key: str) -> bool:
+    return _TRAINING_NAME.fullmatch(key) is not None
 
 
 def _tails(name: str) -> Iterator[str]:
-    """Yield the last segment of a name, the last two, and so on: as many as heads' names and their prefixes have."""
+    """Yield the last segment of a name, the last two, and so on, up to the longest possible name of a head."""
     segments = name.split(".")
     for count in range(1, min(len(segments), _MOST_SEGMENTS) + 1):
         yield ".".join(segments[-count:])
 
 
 def _tensors_of(value: object) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield the tensors in nested dictionaries and lists, with the last segments of their names."""
+    """Yield the tensors in nested dictionaries and lists, with the last segments of their paths."""
     waiting: list[tuple[list[str], object]] = [([], value)]
-    seen = set()
+    visited = set()
     while waiting:
-        path, one = waiting.pop()
-        if isinstance(one, Tensor):
-            yield path, one
-        elif isinstance(one, Mapping | list | tuple | set) and id(one) not in seen:
-            seen.add(id(one))
-            items = one.items() if isinstance(one, Mapping) else enumerate(one)
-            known = path[-_MOST_KEPT:]
-            waiting += [([*known, *unwrapped(str(key)).split(".")], each) for key, each in items]
+        path, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in visited:
+            visited.add(id(value))
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            parents = path[-_MOST_PATH:]
+            waiting += [([*parents, *unwrapped(str(key)).split(".")], each) for key, each in items]

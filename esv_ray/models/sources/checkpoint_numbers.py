@@ -1,4 +1,4 @@
-"""Plain numbers of a checkpoint that, by their names, may change F: a temperature beside the state dict."""
+"""Find plain numbers of a checkpoint whose names suggest that they change F, such as a temperature."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from esv_ray.models.sources.checkpoint_names import is_of_training
+from esv_ray.models.sources.checkpoint_names import is_training_state
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _OF_F = re.compile(
     r"temperatures?|temp|tau|scale|scaling|gain|multiplier|bias|biases|offset|shift|mean|std|weight|calibration|"
     r"adjustment|priors?"
 )
-# Of a training, or of pictures before there are features.
+# Names of training options, or of image preprocessing.
 _NOT_OF_F = re.compile(
     r"amp|aug|augment|augmentation|backoff|class|clip|crop|decay|dir|dropout|epochs?|flow|frames?|grad|growth|images?|"
     r"img|init|input|jitter|loss|lr|momentum|norm|optim|optimizer|pixel|range|rate|rgb|scheduler?|seed|size|steps?|"
@@ -24,22 +24,22 @@ _MOST_SHOWN = 10**15
 
 
 def numbers_that_may_change_f(content: Mapping[object, object]) -> Iterator[str]:
-    """Yield the numbers, and lists of numbers, of nested dictionaries whose names suggest it, with their values.
+    """Yield the names and values of numbers, and lists of numbers, in nested dictionaries that may change F.
 
-    What a training saves (the state of an optimizer, of a loss scale) is passed over.
+    Training state (of an optimizer, of a loss scale) is skipped.
     """
     waiting: deque[tuple[list[str], object]] = deque([([], content)])
-    seen = set()
+    visited = set()
     while waiting:
-        path, one = waiting.popleft()
-        shown = _shown(one) if path and _may_change_f(path[-1]) else None
+        path, entry = waiting.popleft()
+        shown = _shown(entry) if path and _may_change_f(path[-1]) else None
         if shown is not None:
             yield f"{'.'.join(path)} ({shown})"
-        elif isinstance(one, Mapping) and id(one) not in seen and len(path) < _MOST_DEPTH:
-            seen.add(id(one))
-            if "growth_factor" not in one:  # of a loss scale
-                items = ((str(key), value) for key, value in one.items())
-                waiting += [([*path, key], value) for key, value in items if not is_of_training(key)]
+        elif isinstance(entry, Mapping) and id(entry) not in visited and len(path) < _MOST_DEPTH:
+            visited.add(id(entry))
+            if "growth_factor" not in entry:  # of a loss scale
+                items = ((str(key), value) for key, value in entry.items())
+                waiting += [([*path, key], value) for key, value in items if not is_training_state(key)]
 
 
 def _may_change_f(key: str) -> bool:
@@ -48,7 +48,7 @@ def _may_change_f(key: str) -> bool:
 
 
 def _shown(value: object) -> str | None:
-    """Return how a number is shown, or how many numbers a list has, or None."""
+    """Format a number, or the length of a list of numbers; return None for other values."""
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -58,11 +58,11 @@ def _shown(value: object) -> str | None:
 
 
 def _count(value: object, depth: int = 0) -> int | None:
-    """Count the numbers of a list, or of a list of lists; None where it holds anything else."""
+    """Count the numbers in a list, or in a list of lists; return None if it holds anything else."""
     if not isinstance(value, list | tuple) or not value or depth > 1:
         return None
     counts = [
-        1 if isinstance(one, int | float) and not isinstance(one, bool) else _count(one, depth + 1) for one in value
+        1 if isinstance(item, int | float) and not isinstance(item, bool) else _count(item, depth + 1) for item in value
     ]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    valid = [count for count in counts if count is not None]
+    return sum(valid) if len(valid) == len(counts) else None

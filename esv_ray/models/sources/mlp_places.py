@@ -1,7 +1,7 @@
 """Layers of an MLP from the names of a ``torch.nn.Sequential``: ``model.<place>.weight``, ...
 
-Only linear layers and batch norm have tensors; ReLU and dropout are seen by the places they take. The authors' order
-keeps its batch norm; any other that is certain is folded into the linear layers, which gives the same values.
+Only linear layers and batch norm have tensors; ReLU and dropout are inferred from the places between them. Batch norm
+in the authors' order is kept; in any other unambiguous order it is folded into the linear layers, with equal values.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class _Linear:
 
     @property
     def end(self) -> int:
-        """Place after the layer and its batch norm."""
+        """First place after the layer and its batch norm."""
         return self.place + (1 if self.after is None else 2)
 
 
 def layers_of_places(state: Mapping[str, Tensor], norm_eps: float) -> tuple[dict[str, Tensor], bool]:
-    """Rename the tensors of a sequential MLP as those of an `MlpHead`.
+    """Convert the tensors of a sequential MLP to those of an `MlpHead`.
 
     Args:
         state: tensors named ``model.<place>.<name>``.
-        norm_eps: epsilon of batch norm that has to be folded.
+        norm_eps: epsilon of batch norm, for folding.
 
     Returns:
-        Tensors ``linears.I.*`` and ``norms.I.*``, and whether a ReLU stands first (the first linear layer is at place
-        2, not 1: dropout is always before it).
+        Tensors ``linears.I.*`` and ``norms.I.*``, and whether the MLP begins with a ReLU (then the first linear layer
+        is at place 2, else at 1: dropout always precedes it).
 
     Raises:
-        ModelError: a tensor belongs to another kind of layer, or its place leaves open what is computed.
+        ModelError: a tensor belongs to another kind of layer, or the places are ambiguous.
     """
     layers = _linears(_places(state))
     hidden, last = layers[:-1], layers[-1]
@@ -68,14 +68,14 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """Group tensors by place, ascending; each place is a linear layer or a batch norm."""
     places: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        found = _KEY.fullmatch(key)
-        if not found:
+        match = _KEY.fullmatch(key)
+        if not match:
             raise ModelError(f"expected keys model.<i>.weight/bias, or those of a TSN; got {key!r:.100}")
-        places.setdefault(int(found[1]), {})[found[2]] = tensor
+        places.setdefault(int(match[1]), {})[match[2]] = tensor
     for place, tensors in sorted(places.items()):
-        # Of a single bias at the first place `_linears` says that no linear layer is there.
-        known = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
-        if not known:
+        # `_linears` reports a single bias at the first place: there is no linear layer.
+        recognised = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
+        if not recognised:
             shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
             raise ModelError(
                 f"model.{place}: expected a linear layer (weight (outputs, inputs), bias) or batch norm with its "
@@ -86,8 +86,8 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
     sizes = {tuple(tensor.shape) for name, tensor in tensors.items() if name != "num_batches_tracked"}
-    whole = {"running_mean", "running_var"} <= set(tensors) <= _NORM
-    return whole and len(sizes) == 1 and len(next(iter(sizes))) == 1
+    complete = {"running_mean", "running_var"} <= set(tensors) <= _NORM
+    return complete and len(sizes) == 1 and len(next(iter(sizes))) == 1
 
 
 def _is_linear(tensors: Mapping[str, Tensor]) -> bool:
@@ -95,7 +95,7 @@ def _is_linear(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _linears(places: Mapping[int, Mapping[str, Tensor]]) -> list[_Linear]:
-    """Put each batch norm to its linear layer, and check that a ReLU stands between two linear layers."""
+    """Assign each batch norm to its linear layer, and check that a ReLU separates any two linear layers."""
     layers: list[_Linear] = []
     waiting: Mapping[str, Tensor] | None = None  # a batch norm just before the next linear layer
     shown = f"got places {list(places)}"
@@ -117,7 +117,7 @@ def _linears(places: Mapping[int, Mapping[str, Tensor]]) -> list[_Linear]:
             if layers and place == layers[-1].end and layers[-1].after is None:
                 layers[-1].after = tensors
             elif (layers and place == layers[-1].end + 1) or (not layers and place == 0):
-                waiting = tensors  # after a ReLU, or of the input
+                waiting = tensors  # after a ReLU, or on the input
             else:
                 raise ModelError(f"model.{place}: expected batch norm beside a linear layer, {shown}")
         else:
@@ -135,7 +135,7 @@ def _check_biases(layers: Sequence[_Linear]) -> None:
     for layer in layers:
         if "bias" not in layer.tensors and layer.after is None:
             raise ModelError(
-                f"model.{layer.place}: expected weight and bias, got weight alone; add zeros if it has none"
+                f"model.{layer.place}: expected weight and bias, got weight alone; add a bias of zeros if it has none"
             )
 
 
@@ -144,8 +144,8 @@ def _folded(layers: Sequence[_Linear], eps: float) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for i, layer in enumerate(layers):
         tensors = layer.tensors
-        for part, given in (("", layer.tensors), (" (batch norm before)", layer.before), (" (after)", layer.after)):
-            check_weights({f"model.{layer.place}{part}: {name}": tensor for name, tensor in (given or {}).items()})
+        for part, group in (("", layer.tensors), (" (batch norm before)", layer.before), (" (after)", layer.after)):
+            check_weights({f"model.{layer.place}{part}: {name}": tensor for name, tensor in (group or {}).items()})
         weight = tensors["weight"].double()
         bias = tensors["bias"].double() if "bias" in tensors else torch.zeros(len(weight), dtype=torch.float64)
         if bias.shape != weight.shape[:1]:

@@ -1,9 +1,9 @@
 """The authors' released checkpoints (willprice/play-fair) as model bundles.
 
-Only tensors are ever unpickled (``weights_only=True``). An MLP's keys are ``model.<i>.weight/bias`` with i counting the
+Only tensors are unpickled (``weights_only=True``). An MLP's keys are ``model.<i>.weight/bias``, where i counts the
 places of [ReLU,] dropout, linear, [batch norm,] ReLU, ..., linear; a TSN's are ``classifier.weight/bias``; a joint
-multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``. Every tensor is used, or named
-as not used; one that may change F and is none of these is refused.
+multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``. Every tensor is used or reported
+as unused; any other tensor that may change F is refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
 from esv_ray.models.sources.mlp_places import layers_of_places
 from esv_ray.models.weights import check_weights, head_from_state
 
-_NORM_EPS = 1e-5  # torch's default, which the authors use; a checkpoint does not hold it
-_MOST_GROUPS = 20  # of unused tensors, in the one line of an import
+_NORM_EPS = 1e-5  # torch's default, used by the authors; a checkpoint does not store it
+_MOST_GROUPS = 20  # of unused tensors in the summary of an import
 _NAMED_SCALE = re.compile(r", scale ([0-9]{1,9})$|_([0-9]{1,9})_frames(?:\.\w+)*$")
-# The heads may lie under a name of their own (Lightning's `model.`, the authors' `temporal_module.`).
+# The heads may have a common prefix (Lightning's `model.`, the authors' `temporal_module.`).
 _HEAD = re.compile(
     r"((?:.+?\.)??)"
     r"((?:single_scale_models\.(?:0|[1-9][0-9]{0,5})\.)?model\.[0-9]+\.\w+|classifier\.(?:weight|bias))"
@@ -52,20 +52,21 @@ def import_play_fair(
         prior: location of the class prior's CSV (class,prior).
         out: folder of the bundle.
         classes: location of the class names' CSV (name,id), or None.
-        input_relu: of a TSN, whose checkpoint does not tell (the authors' have it); an MLP's layers do tell.
+        input_relu: whether a TSN has a ReLU on its input, which its checkpoint does not record (the authors' have one);
+            for an MLP the layers determine it.
 
     Returns:
-        One line that says what was written, what of the files was not used, and what was done to the prior.
+        A one-line summary: what was written, which tensors were not used, and changes to the prior.
 
     Raises:
-        ModelError: a checkpoint is no such thing, holds tensors that may change F, or scales are missing; says which.
+        ModelError: a file is not such a checkpoint or holds further tensors that may change F, or scales are missing.
     """
     if not checkpoints:
         raise ModelError("expected at least one checkpoint, got none")
     files = Counter(map(storage.identity, checkpoints))
-    twice = [url for url in checkpoints if files[storage.identity(url)] > 1]
-    if twice:
-        raise ModelError(f"{twice[0]}: expected each checkpoint once, got it more than once")
+    repeated = [url for url in checkpoints if files[storage.identity(url)] > 1]
+    if repeated:
+        raise ModelError(f"{repeated[0]}: expected each checkpoint once, got it more than once")
     read = {url: read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None) for url in checkpoints}
     states = {url: _state(url, checkpoint) for url, checkpoint in read.items()}
     prior_values, notes = read_prior(prior)
@@ -81,17 +82,17 @@ def import_play_fair(
         average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
         save_average(out, average, prior_values, classes=names)
         feature_dim = average.weight.shape[1]
-        said = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
+        summary = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
     else:
         heads = _heads(states, len(prior_values))
         save_heads(out, heads, prior_values, classes=names)
         feature_dim = heads[1].feature_dim
-        said = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
-    return "; ".join([said, *_notes(read, feature_dim), *notes])
+        summary = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
+    return "; ".join([summary, *_notes(read, feature_dim), *notes])
 
 
 def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
-    """Say what of the files was not used, and what of them only who made them can tell to be right."""
+    """Report unused tensors and numbers, and choices that only the author of the files can confirm."""
     unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
     groups = [_counted(name, count) for name, count in unused.items() if count]
     groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
@@ -104,11 +105,13 @@ def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
     ]
     if inner:
         notes.append(
-            f"layers of a backbone that take D values, right to leave out if the features come after them: {few(inner)}"
+            f"unused layers of a backbone with D inputs; correct if the features are their outputs: {few(inner)}"
         )
-    averages = [f"{url} ({_shown(one.average)})" for url, one in read.items() if one.average is not None]
+    averages = [
+        f"{url} ({_shown(checkpoint.average)})" for url, checkpoint in read.items() if checkpoint.average is not None
+    ]
     if averages:
-        notes.append(f"averages of the weights are taken, as there are no others: {few(averages)}")
+        notes.append(f"averages of the weights are used, since there are no other weights: {few(averages)}")
     return notes
 
 
@@ -121,24 +124,24 @@ def _shown(name: str) -> str:
 
 
 def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the heads' tensors of one layout, by their names in it.
+    """Return the heads' tensors by their names in the layout.
 
     Raises:
-        ModelError: there are none, or tensors beside them that may change F.
+        ModelError: there are none, or there are further tensors that may change F.
     """
-    found = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
-    prefixes = sorted({match[1] for match in found.values() if match})
+    matches = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
+    prefixes = sorted({match[1] for match in matches.values() if match})
     if not prefixes:
-        got = next((repr(name)[:100] for name in found), "none of them")
+        got = next((repr(name)[:100] for name in matches), "none of them")
         raise ModelError(f"{url}: expected keys model.<i>.weight/bias, or those of a TSN; got {got}")
     if len(prefixes) > 1:
         raise ModelError(
             f"{url}: expected the heads of one model, got some under {few([repr(each)[:60] for each in prefixes])}; "
             "save only the state dict of the model to import"
         )
-    heads = {match[2]: name for name, match in found.items() if match}
+    heads = {match[2]: name for name, match in matches.items() if match}
     layout = _layout(heads)
-    strays = [name for name, match in found.items() if not match]
+    strays = [name for name, match in matches.items() if not match]
     strays += [name for key, name in heads.items() if _layout([key]) != layout]
     if strays:
         raise ModelError(
@@ -152,7 +155,7 @@ def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _layout(keys: Iterable[str]) -> str:
-    """Return which layout keys are of; that of a TSN or of all heads where they are mixed."""
+    """Return the layout of keys; for mixed keys that of a joint checkpoint or of a TSN."""
     joined = {
         "joint" if _JOINT.fullmatch(key) else "average" if key.startswith("classifier.") else "single" for key in keys
     }
@@ -164,15 +167,15 @@ def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: 
     shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (weight, bias)]
     if weight is None or bias is None or weight.ndim != 2 or shapes != [(n_classes, weight.shape[1]), (n_classes,)]:
         raise ModelError(
-            f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), the prior having "
-            f"{n_classes} classes; got weight {shapes[0] or 'none'}, bias {shapes[1] or 'none'}"
+            f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), since the prior "
+            f"has {n_classes} classes; got weight {shapes[0] or 'none'}, bias {shapes[1] or 'none'}"
         )
     # Copies: the two may share memory in the file.
     return Average(weight.to(torch.float32, copy=True), bias.to(torch.float32, copy=True), input_relu=input_relu)
 
 
 def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[int, MlpHead]:
-    """Make the heads by scale, which the number of inputs says: s * D."""
+    """Return the heads by scale s, determined from the number of inputs, s * D."""
     parts: dict[str, dict[str, Tensor]] = {}
     for url, state in states.items():
         if _layout(state) == "single":
@@ -180,10 +183,10 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
             continue
         scales = set()
         for key, tensor in state.items():
-            found = _JOINT.fullmatch(key)
-            assert found is not None
-            scales.add(int(found[1]) + 1)
-            parts.setdefault(f"{url}, scale {int(found[1]) + 1}", {})[found[2]] = tensor
+            match = _JOINT.fullmatch(key)
+            assert match is not None
+            scales.add(int(match[1]) + 1)
+            parts.setdefault(f"{url}, scale {int(match[1]) + 1}", {})[match[2]] = tensor
         named = _NAMED_SCALE.search(url)
         if named and named[2] and max(scales) != int(named[2]):
             raise ModelError(
@@ -191,25 +194,26 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
                 f"{max(scales)}; rename the file if it is complete"
             )
     layers = {}
-    for where, part in parts.items():
-        with in_file(where):
-            layers[where] = layers_of_places(part, _NORM_EPS)
-    inputs = {where: state["linears.0.weight"].shape[1] for where, (state, _) in layers.items()}
+    for location, part in parts.items():
+        with in_file(location):
+            layers[location] = layers_of_places(part, _NORM_EPS)
+    inputs = {location: state["linears.0.weight"].shape[1] for location, (state, _) in layers.items()}
     feature_dim = min(inputs.values())
     if sorted(inputs.values()) != [s * feature_dim for s in range(1, len(inputs) + 1)]:
         raise ModelError(
             "expected single-scale checkpoints of every scale 1..n_max, with D, 2 D, 3 D, ... inputs; got "
-            + ", ".join(f"{where}: {count} inputs" for where, count in inputs.items())
+            + ", ".join(f"{location}: {count} inputs" for location, count in inputs.items())
         )
     heads = {}
-    for where, (state, relu) in layers.items():
-        scale = inputs[where] // feature_dim
-        named = _NAMED_SCALE.search(where)
+    for location, (state, relu) in layers.items():
+        scale = inputs[location] // feature_dim
+        named = _NAMED_SCALE.search(location)
         # Widths alone cannot tell scales 2 and 4 of D from scales 1 and 2 of 2 D; the authors' names can.
         if named and int(named[1] or named[2]) != scale:
             raise ModelError(
-                f"{where}: by its name a head of scale {named[1] or named[2]}, by its {inputs[where]} inputs one of "
-                f"scale {scale} (D = {feature_dim}, the fewest inputs given); give all scales 1..n_max"
+                f"{location}: expected a head of scale {named[1] or named[2]}, as in its name, got {inputs[location]} "
+                f"inputs, which is scale {scale} (D = {feature_dim}, the fewest inputs of all files); give all scales "
+                "1..n_max"
             )
         try:
             heads[scale] = head_from_state(
@@ -221,7 +225,7 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
                 norm_eps=_NORM_EPS,
             )
         except ModelError as error:
-            raise ModelError(f"{where}: {error} (the prior has {n_classes} classes)") from None
+            raise ModelError(f"{location}: {error} (the prior has {n_classes} classes)") from None
     if len({(head.input_relu, head.norms is None) for head in heads.values()}) != 1:
         raise ModelError("expected heads of one kind, got some with and some without input ReLU or batch norm")
     return dict(sorted(heads.items()))

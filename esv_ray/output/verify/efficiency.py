@@ -78,12 +78,12 @@ def gap_problems(
     for video in compared.tolist():
         most = ranges.most_recorded_gap(int(videos.n[video]), float(largest[video]), exact=bool(videos.exact[video]))
         if not videos.gap[video] <= most:
-            told = f"efficiency_gap {videos.gap[video]:.2g}, expected at most {most:g}"
-            problems.append((video, f"{videos.name(video)}: {told}"))
+            message = f"efficiency_gap {videos.gap[video]:.2g}, expected at most {most:g}"
+            problems.append((video, f"{videos.name(video)}: {message}"))
     slack = np.where(videos.exact | ranges.efficient, 0.0, videos.gap)
     compare = _gaps_between_classes if ranges.in_logits else _gaps_of_classes
-    gaps, found = compare(videos, sums, slack)
-    problems = sorted([*problems, *found], key=lambda problem: problem[0])  # stable
+    gaps, sum_problems = compare(videos, sums, slack)
+    problems = sorted([*problems, *sum_problems], key=lambda problem: problem[0])  # stable
     return float(np.max([*worst, *gaps])), [problem for _, problem in problems]
 
 

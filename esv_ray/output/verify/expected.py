@@ -1,4 +1,4 @@
-"""What the plan of a job implies for its values."""
+"""The constraints that the plan of a job puts on its values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_PRIOR_SUM = 2e-4  # |sum of the prior - 1|: twice what a bundle's may have
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What a job's plan implies for its values.
+    """The constraints of a job's plan on its values.
 
     Attributes:
         prior: (C,) class prior.
@@ -40,18 +40,18 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
         model: its description of the model.
 
     Raises:
-        DataError: the spec is malformed, or the prior is no distribution.
+        DataError: the spec is malformed, or the prior is not a distribution.
     """
     try:
-        asked, classes = spec["estimator"], spec["classes"]
-        ranges = ranges_of(asked["output"], asked["kind"], spec["compute"]["matmul"])
-        tolerance = asked["tolerance"] is not None
+        estimator, classes = spec["estimator"], spec["classes"]
+        ranges = ranges_of(estimator["output"], estimator["kind"], spec["compute"]["matmul"])
+        tolerance = estimator["tolerance"] is not None
         prior = np.array(model["prior"], dtype=np.float64)
-        known = model.get("n_classes", prior.size)
+        n_classes = model.get("n_classes", prior.size)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"run.json: expected a job's spec and prior, got something else ({error!r:.80})") from None
-    if prior.ndim != 1 or prior.size != known or not known:
-        raise DataError(f"run.json: expected a prior of {known} classes, got {prior.shape}")
+    if prior.ndim != 1 or prior.size != n_classes or not n_classes:
+        raise DataError(f"run.json: expected a prior of {n_classes} classes, got {prior.shape}")
     if not ((prior >= 0) & (prior <= 1)).all() or not abs(float(prior.sum()) - 1) <= _MOST_PRIOR_SUM:
         raise DataError(
             "run.json: expected a prior of probabilities that sum to 1, got numbers from "

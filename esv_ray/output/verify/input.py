@@ -57,8 +57,8 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
             None,
         )
 
-    found = in_parallel(compare, manifest.files, threads=READERS)
-    return [problem for problem, _ in found if problem], [note for _, note in found if note]
+    results = in_parallel(compare, manifest.files, threads=READERS)
+    return [problem for problem, _ in results if problem], [note for _, note in results if note]
 
 
 def features_location(output: str, manifest: Manifest, features: str | None) -> str:

@@ -72,21 +72,21 @@ def verify_output(output: str, features: str | None = None) -> Verification:
     ids, repeats = _Ids(), 0
     for unit in units:
         try:
-            found = verify_unit(output, manifest, unit)
+            findings = verify_unit(output, manifest, unit)
         except StorageError:
-            raise  # the unit may be good
+            raise  # the unit may be intact
         except (DataError, JobError) as error:
             problems.append(str(error))
             redo.append(unit.name)
             continue
-        if found.problems:
-            problems += found.problems
+        if findings.problems:
+            problems += findings.problems
             redo.append(unit.name)
-        repeated = list(ids.problems(unit, found.videos))
+        repeated = list(ids.problems(unit, findings.videos))
         repeats += len(repeated)
         problems += repeated
-        total += found.counts
-        worst = float(np.maximum(worst, found.worst_gap))  # unlike max it keeps NaN
+        total += findings.counts
+        worst = float(np.maximum(worst, findings.worst_gap))  # unlike max it keeps NaN
     unmarked = [unit for unit in manifest.units if unit.name in names["attributions"] - names["videos"]]
     for unit, problem in _unmarked_problems(output, unmarked, manifest.job):
         problems.append(problem)
@@ -108,7 +108,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
     )
 
 
-def repair_output(output: str, found: Verification) -> tuple[str, ...]:
+def repair_output(output: str, verification: Verification) -> tuple[str, ...]:
     """Move wrong files aside, so that the next run of the job recomputes their units; nothing is deleted.
 
     Both files of a unit are moved to ``<output>/_aside/N/``, where N counts repairs. The mark is moved first, so that
@@ -120,18 +120,18 @@ def repair_output(output: str, found: Verification) -> tuple[str, ...]:
     Raises:
         DataError: the storage refuses.
     """
-    names = [f"{folder}/{name}" for name in found.redo for folder in FOLDERS]
-    unfinished = found.wrong_success or found.wrong_manifest or bool(names)
-    names = [SUCCESS] * unfinished + [RUN] * found.wrong_manifest + names + list(found.strays)
-    there = [name for name in names if storage.is_taken(storage.join(output, name))]
-    if not there:
+    names = [f"{folder}/{name}" for name in verification.redo for folder in FOLDERS]
+    unfinished = verification.wrong_success or verification.wrong_manifest or bool(names)
+    names = [SUCCESS] * unfinished + [RUN] * verification.wrong_manifest + names + list(verification.strays)
+    existing = [name for name in names if storage.is_taken(storage.join(output, name))]
+    if not existing:
         return ()
     before = storage.list_names(storage.join(output, ASIDE), "list the files moved aside")
     number = 1 + max((digits(name) or 0 for name in before), default=0)
-    for name in there:
+    for name in existing:
         aside = storage.join(output, ASIDE, f"{number:06d}", name)
         storage.move(storage.join(output, name), aside, "move a file aside")
-    return tuple(there)
+    return tuple(existing)
 
 
 def _unmarked_problems(output: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
@@ -172,19 +172,19 @@ class _Ids:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def problems(self, unit: Unit, videos: pa.Table) -> Iterator[str]:
-        """Yield ids that another file has, too. Within a file a repeated id is a failed row."""
-        where = f"videos/{unit.name}"
+        """Yield ids that also occur in another file. Within a file, a row with a repeated id is failed."""
+        location = f"videos/{unit.name}"
         columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
         reported = set()
         for video_id, n, status in zip(*columns, strict=True):
-            own = (unit.file.url, where)
+            own = (unit.file.url, location)
             file, place = self.files.setdefault(video_id, own) if video_id else own
             if status != "failed" and (video_id, n) in self.places:
                 files = ": it is in two files of the feature table" if file != unit.file.url else ""
-                yield f"{where}: video {video_id!r} at {n} elements is in {self.places[video_id, n]} too{files}"
+                yield f"{location}: video {video_id!r} at {n} elements is in {self.places[video_id, n]} too{files}"
                 reported.add(video_id)
             elif file != unit.file.url and video_id not in reported:
                 reported.add(video_id)
-                yield f"{where}: video {video_id!r} is in {place} too: it is in two files of the feature table"
+                yield f"{location}: video {video_id!r} is in {place} too: it is in two files of the feature table"
             if status != "failed":
-                self.places[video_id, n] = where
+                self.places[video_id, n] = location

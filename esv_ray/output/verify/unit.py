@@ -43,18 +43,18 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
         DataError: a file is missing or broken.
         JobError: a file is of another job, or of other rows than the plan says.
     """
-    where = f"videos/{unit.name}"
-    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, where)
+    location = f"videos/{unit.name}"
+    videos, metadata, _ = read_output(videos_url(output, unit), VIDEOS, location)
     beside = f"attributions/{unit.name}"
     rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
-    footer, own = footer_of(metadata, where), origin_for(unit, manifest.job)
-    check_origin(footer.origin, own, where)
-    check_origin(origin_of(of_rows, beside), own, beside)
-    problems = [f"{where}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
-    good = videos.filter(pc.equal(videos.column("status"), "ok"))
-    gap, value_faults = value_problems(good, rows, expected_of(manifest.spec, manifest.model))
+    footer, expected_origin = footer_of(metadata, location), origin_for(unit, manifest.job)
+    check_origin(footer.origin, expected_origin, location)
+    check_origin(origin_of(of_rows, beside), expected_origin, beside)
+    problems = [f"{location}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
+    ok_videos = videos.filter(pc.equal(videos.column("status"), "ok"))
+    gap, value_faults = value_problems(ok_videos, rows, expected_of(manifest.spec, manifest.model))
     if checksum != footer.attributions:
-        value_faults = [*value_faults, "not the file that was committed with its videos (its checksum is another)"]
+        value_faults = [*value_faults, "not the file that was committed with its videos (its checksum differs)"]
     problems += [f"attributions/{unit.name}: {problem}" for problem in value_faults]
     return UnitFindings(footer.counts, gap, tuple(problems), videos)
 
@@ -71,7 +71,7 @@ def _count_problems(unit: Unit, footer: UnitFooter, videos: pa.Table, rows: pa.T
             f"{videos.num_rows} and {rows.num_rows}"
         )
     if hash_ids(pc.unique(videos.column("video_id")).drop_null().to_pylist()) != footer.ids:
-        yield "expected the ids that its footer has hashes of, got others"
+        yield "expected ids with the hashes in its footer, got other ids"
     unknown = set(pc.unique(videos.column("status")).to_pylist()) - {"ok", "skipped", "failed"}
     if unknown:
         yield f"expected status ok, skipped or failed, got {sorted(unknown)}"

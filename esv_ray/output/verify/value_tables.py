@@ -25,8 +25,8 @@ class Videos:
     Attributes:
         table: the rows.
         n: (V,) elements.
-        scores: (R, C) of the rows that have C scores; NaN in the place of nulls.
-        scores_row: (V,) row of `scores`; -1 where a video has another number of scores.
+        scores: (R, C) of the rows that have C scores; NaN in place of nulls.
+        scores_row: (V,) row of `scores`; -1 for a video with another number of scores.
         exact: (V,) whether ESVs are exact.
         gap: (V,) the recorded efficiency gap; NaN where there is none.
     """
@@ -72,16 +72,16 @@ class Groups:
         return f"video {row['video_id']!r} at {row['n_elements']} elements, class {row['class']}"
 
 
-def read_videos(good: pa.Table, n_classes: int) -> Videos:
+def read_videos(table: pa.Table, n_classes: int) -> Videos:
     """Return the `ok` rows of a videos table as arrays."""
-    scores, scores_row = _read_scores(good.column("scores"), n_classes)
+    scores, scores_row = _read_scores(table.column("scores"), n_classes)
     return Videos(
-        good,
-        good.column("n_elements").to_numpy().astype(np.int64),
+        table,
+        table.column("n_elements").to_numpy().astype(np.int64),
         scores,
         scores_row,
-        good.column("exact").to_numpy(),
-        good.column("efficiency_gap").to_numpy().astype(np.float64),
+        table.column("exact").to_numpy(),
+        table.column("efficiency_gap").to_numpy().astype(np.float64),
     )
 
 
@@ -134,11 +134,11 @@ def _video_of(groups: pa.Table, videos: Videos) -> Int64Array:
         place: Int64Array = pc.fill_null(pc.index_in(column, value_set=ids), -1).to_numpy().astype(np.int64)
         return np.where(place < 0, -1, (place << 32) + (n & (2**32 - 1)))
 
-    own = keys(videos.table.column("video_id"), videos.n)
-    order = np.argsort(own, kind="stable")
-    wanted = keys(groups.column("video_id"), groups.column("n_elements").to_numpy().astype(np.int64))
-    last = np.searchsorted(own[order], wanted, side="right") - 1
+    video_keys = keys(videos.table.column("video_id"), videos.n)
+    order = np.argsort(video_keys, kind="stable")
+    targets = keys(groups.column("video_id"), groups.column("n_elements").to_numpy().astype(np.int64))
+    last = np.searchsorted(video_keys[order], targets, side="right") - 1
     if not len(order):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    found = order[np.maximum(last, 0)]
-    return np.where((last >= 0) & (wanted >= 0) & (own[found] == wanted), found, -1)
+        return np.full(len(targets), -1, dtype=np.int64)
+    candidates = order[np.maximum(last, 0)]
+    return np.where((last >= 0) & (targets >= 0) & (video_keys[candidates] == targets), candidates, -1)

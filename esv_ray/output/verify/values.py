@@ -28,18 +28,18 @@ _Check = tuple[BoolArray, Callable[[int], str]]
 """Which rows pass, and the fault of one that does not."""
 
 
-def value_problems(good: pa.Table, rows: pa.Table, expected: Expected) -> tuple[float, list[str]]:
+def value_problems(ok_videos: pa.Table, rows: pa.Table, expected: Expected) -> tuple[float, list[str]]:
     """Check the values of a unit.
 
     Args:
-        good: the `ok` rows of its videos table.
+        ok_videos: the `ok` rows of its videos table.
         rows: its attributions.
         expected: of its job.
 
     Returns:
         The largest efficiency gap of its exact rows, and the problems, one line each.
     """
-    videos = read_videos(good, len(expected.prior))
+    videos = read_videos(ok_videos, len(expected.prior))
     groups = read_groups(rows, videos)
     video_faults = _video_faults(videos, expected)
     group_faults = _group_faults(groups, videos, expected)
@@ -47,7 +47,7 @@ def value_problems(good: pa.Table, rows: pa.Table, expected: Expected) -> tuple[
     problems += [f"{videos.name(video)}: {fault}" for video, fault in video_faults.items()]
     problems += [f"{groups.name(group)}: {fault}" for group, fault in group_faults.items()]
     if not expected.label_only:
-        absent = np.setdiff1d(np.arange(good.num_rows), groups.video)
+        absent = np.setdiff1d(np.arange(ok_videos.num_rows), groups.video)
         problems += [f"{videos.name(video)}: no attributions" for video in absent.tolist()]
     worst, gaps = gap_problems(videos, groups, expected, video_faults, group_faults)
     problems += gaps
@@ -135,7 +135,7 @@ def _group_faults(groups: Groups, videos: Videos, expected: Expected) -> dict[in
     """Find what is wrong with the attributions of a class of a video, apart from their sum: the first fault of each."""
     count, ranges = len(expected.prior), expected.ranges
     n, errors, rows = (groups.column(name) for name in ("n_elements", "stderr_count", "element_count"))
-    distinct, least, most = (groups.column(f"element_{what}") for what in ("count_distinct", "min", "max"))
+    distinct, least, most = (groups.column(f"element_{statistic}") for statistic in ("count_distinct", "min", "max"))
     exact = np.append(videos.exact, False)[groups.video]
     largest = groups.column("size_max").astype(np.float64)
     bound = np.where(exact, ranges.most_esv(exact=True), ranges.most_esv(exact=False))
@@ -161,7 +161,7 @@ def _group_faults(groups: Groups, videos: Videos, expected: Expected) -> dict[in
 
 def _first_faults(checks: Sequence[_Check]) -> dict[int, str]:
     """Return the first fault of each row that fails a check, by row."""
-    passed = np.stack([good for good, _ in checks])  # (checks, rows)
+    passed = np.stack([valid for valid, _ in checks])  # (checks, rows)
     faulty = np.flatnonzero(~passed.all(axis=0))
     first = passed[:, faulty].argmin(axis=0)
     return {row: checks[check][1](row) for row, check in zip(faulty.tolist(), first.tolist(), strict=True)}

@@ -1,4 +1,4 @@
-"""What exceptions of stores and their clients mean: status and code of an answer, or that no request was sent."""
+"""Classify exceptions of stores and their clients: by status and code of an answer, or that no request was sent."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RefusedError(OSError):
     """Raised if a client says "not found" for another reason: a refusal, or a missing file of credentials."""
 
 
-class BeyondError(OSError):
+class InvalidResponseError(OSError):
     """Raised if a store sends more than was requested, sends without end, or sends a malformed answer."""
 
 
@@ -93,9 +93,9 @@ def is_transient(error: BaseException) -> bool:
     """Return whether a retry may succeed: a server was overloaded or restarted, a connection or a body was cut."""
     if is_full(error) or is_unsigned(error):
         return False
-    said = answer(error)
-    if said is not None:
-        status, code = said
+    status_and_code = answer(error)
+    if status_and_code is not None:
+        status, code = status_and_code
         return status in (408, 409, 429) or (status >= 500 and status not in (501, 505)) or code in _PASSING_CODES
     for cause in _causes(error):
         names = {kind.__name__ for kind in type(cause).__mro__}
@@ -180,16 +180,16 @@ def region_of(error: BaseException) -> str | None:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and its causes, also those that botocore and aiohttp keep as attributes."""
     waiting: list[object] = [error]
-    seen: list[BaseException] = []
+    visited: list[BaseException] = []
     while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or any(one is other for other in seen):
+        cause = waiting.pop(0)
+        if not isinstance(cause, BaseException) or any(cause is earlier for earlier in visited):
             continue
-        seen.append(one)
-        yield one
-        arguments = getattr(one, "kwargs", None)
+        visited.append(cause)
+        yield cause
+        arguments = getattr(cause, "kwargs", None)
         waiting += [
-            one.__cause__,
-            getattr(one, "os_error", None),
+            cause.__cause__,
+            getattr(cause, "os_error", None),
             arguments.get("error") if isinstance(arguments, dict) else None,
         ]

@@ -15,22 +15,22 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from esv_ray.storage.transport.answers import BeyondError
+from esv_ray.storage.transport.answers import InvalidResponseError
 from esv_ray.storage.transport.faults import retry_policy
 
 SLACK = 2**20
-"""Bytes that any answer may have beside the requested ones: errors, redirects, metadata of an object."""
+"""Bytes that any answer may have in addition to the requested ones: errors, redirects, metadata."""
 
 _ENTRY_BYTES = 4096  # most bytes of an entry of a listing: in S3 300 bytes and its key, in Google four keys and 1 kB
-_UNSEEN_BYTES = 20  # of an entry, where arriving bytes are not seen: a listing may then take 1000 s per million
+_UNSEEN_BYTES = 20  # of an entry, if arriving bytes cannot be counted: a listing may then take 1000 s per million
 # An entry in a page of S3 and of Google, counted while the page arrives: the client's objects are far larger.
 _ENTRY_MARKS = (b"<Contents>", b"<CommonPrefixes>", b'"storage#object"')
 _PAGE_TOKENS = ("continuation-token", "key-marker", "version-id-marker", "pageToken")
 _MOST_REPEATS = 10  # Google's client requests a page up to six times if its answer was lost
 
 
-class Bound:
-    """The limits of one request, and how much of them is used.
+class RequestLimits:
+    """The limits of one request, and their use so far.
 
     Attributes:
         refused: why the answer was cut off; clients wrap the error that is raised into their own.
@@ -42,30 +42,30 @@ class Bound:
         Args:
             gives: bytes that are requested.
             takes: bytes that are sent.
-            entries: most entries of the listing that is requested; None: the request is no listing.
+            entries: most entries of the listing that is requested; None: the request is not a listing.
         """
         listing = entries or 0
         policy = retry_policy()
         self._begun = time.monotonic()
         self._request, self._rate = policy.request, policy.rate
         self._most = gives + SLACK + listing * _ENTRY_BYTES
-        self._asked, self._sent = gives + listing * _UNSEEN_BYTES, takes
+        self._requested, self._sent = gives + listing * _UNSEEN_BYTES, takes
         self._counted = False
         self._received = 0
         self._entries, self._listed = entries, 0
         self._pages: Counter[tuple[str | None, ...]] = Counter()
-        self.refused: BeyondError | None = None
+        self.refused: InvalidResponseError | None = None
 
-    def left(self) -> float:
-        """Return the seconds that are left; they grow while bytes arrive."""
-        moved = self._sent + (self._received if self._counted else self._asked)
+    def remaining_s(self) -> float:
+        """Return the remaining seconds, which grow as bytes arrive."""
+        moved = self._sent + (self._received if self._counted else self._requested)
         return self._begun + self._request + moved / self._rate - time.monotonic()
 
-    def late(self) -> TimeoutError:
+    def timeout_error(self) -> TimeoutError:
         """Return the error to raise if no time is left."""
         spent = time.monotonic() - self._begun
-        came = f", {self._received} bytes came" if self._counted else ""
-        return TimeoutError(f"no whole answer in {spent:.0f} s{came}")
+        came = f", {self._received} bytes received" if self._counted else ""
+        return TimeoutError(f"no complete answer in {spent:.0f} s{came}")
 
     def count(self) -> None:
         """Count arriving bytes by `arrived` from now on."""
@@ -75,7 +75,7 @@ class Bound:
         """Note that an answer begins.
 
         Raises:
-            BeyondError: the same page of a listing arrives again and again.
+            InvalidResponseError: the same page of a listing arrives again and again.
         """
         self.count()
         page = tuple(query.get(name) for name in _PAGE_TOKENS)
@@ -88,7 +88,7 @@ class Bound:
         """Count bytes of an answer.
 
         Raises:
-            BeyondError: they are more than were requested.
+            InvalidResponseError: they are more than were requested.
             TimeoutError: no time is left.
         """
         self._received += len(data)
@@ -97,25 +97,27 @@ class Bound:
             if self._listed > self._entries or self._received > self._most:
                 self._refuse(f"expected a listing of at most {self._entries} entries, the store sends more")
         if self._received > self._most:
-            asked = self._most - SLACK
-            self._refuse(f"expected {f'at most {asked} bytes' if asked else 'a short answer'}, the store sends more")
-        if self.left() <= 0:
-            raise self.late()
+            requested = self._most - SLACK
+            self._refuse(
+                f"expected {f'at most {requested} bytes' if requested else 'a short answer'}, the store sends more"
+            )
+        if self.remaining_s() <= 0:
+            raise self.timeout_error()
 
     def _refuse(self, why: str) -> None:
-        self.refused = BeyondError(why)
+        self.refused = InvalidResponseError(why)
         raise self.refused
 
 
-current: ContextVar[Bound | None] = ContextVar("esv_storage_bound", default=None)
+current: ContextVar[RequestLimits | None] = ContextVar("esv_storage_bound", default=None)
 """The limits of the request that this thread, or this task of a client's event loop, executes."""
 
 
 class _Counted:
     """The body of an answer, counted as it is read."""
 
-    def __init__(self, body: Any, bound: Bound) -> None:
-        self._body, self._bound = body, bound
+    def __init__(self, body: Any, limits: RequestLimits) -> None:
+        self._body, self._limits = body, limits
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
@@ -123,14 +125,14 @@ class _Counted:
     async def readany(self) -> bytes:
         """Return the bytes that have arrived, b"" at the end."""
         data: bytes = await self._body.readany()
-        self._bound.arrived(data)
+        self._limits.arrived(data)
         return data
 
     async def read(self, size: int = -1) -> bytes:
         """Return at most `n` bytes; all if negative."""
         if size >= 0:
             data: bytes = await self._body.read(size)
-            self._bound.arrived(data)
+            self._limits.arrived(data)
             return data
         pieces = []
         while piece := await self.readany():
@@ -146,10 +148,10 @@ def counted_response() -> type:
     class Response(ClientResponse):
         async def start(self, connection: Any) -> ClientResponse:
             await super().start(connection)
-            bound = current.get()
-            if bound is not None:
-                bound.answered(self.status, self.url.query)
-                self.content = _Counted(self.content, bound)  # type: ignore[assignment]
+            limits = current.get()
+            if limits is not None:
+                limits.answered(self.status, self.url.query)
+                self.content = _Counted(self.content, limits)  # type: ignore[assignment]
             return self
 
     return Response

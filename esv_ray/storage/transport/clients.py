@@ -70,10 +70,10 @@ def quieten() -> None:
 
 def client_of(protocol: str) -> str:
     """Return the module of a protocol's client: ``s3fs``, or ``http`` within fsspec; the protocol if it is unknown."""
-    known = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
-    if known is None:
+    implementation = known_implementations.get(protocol) or known_implementations.get(_REGISTERED.get(protocol, ""))
+    if implementation is None:
         return protocol
-    return str(known["class"]).removeprefix("fsspec.implementations.").partition(".")[0]
+    return str(implementation["class"]).removeprefix("fsspec.implementations.").partition(".")[0]
 
 
 def has_buckets(protocol: str) -> bool:
@@ -140,10 +140,10 @@ def _missing(url: str, protocol: str, cause: str) -> SpecError:
 
 def _other(url: str, protocol: str) -> SpecError:
     near = difflib.get_close_matches(protocol.lower(), known_implementations, n=1)
-    meant = _MEANT.get(protocol.lower()) or (f"{near[0]}://" if near else "")
+    suggestion = _MEANT.get(protocol.lower()) or (f"{near[0]}://" if near else "")
     return SpecError(
         f"{url}: expected a path or an fsspec URL such as s3://bucket/prefix, got {protocol}://, which no client "
-        f"serves; {f'use {meant}' if meant else 'check its spelling'}"
+        f"serves; {f'use {suggestion}' if suggestion else 'check its spelling'}"
     )
 
 
@@ -159,4 +159,8 @@ def _protocol(url: str, clients: Mapping[str, str]) -> str:
 
 def _own_packages() -> set[str]:
     """Return the clients that are separate packages."""
-    return {client_of(name) for name, of in known_implementations.items() if not str(of["class"]).startswith("fsspec.")}
+    return {
+        client_of(name)
+        for name, implementation in known_implementations.items()
+        if not str(implementation["class"]).startswith("fsspec.")
+    }

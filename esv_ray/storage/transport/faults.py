@@ -97,7 +97,7 @@ def attempt(url: str, doing: str, work: Callable[[], T], *, policy: RetryPolicy 
             fault, how often it was tried, and what to do.
     """
     policy = policy or retry_policy()
-    begun = clock()
+    started = clock()
     tried = 0
     while True:
         tried += 1
@@ -108,11 +108,11 @@ def attempt(url: str, doing: str, work: Callable[[], T], *, policy: RetryPolicy 
         except Exception as error:
             if not is_store_error(error):
                 raise
-            rest = draw(min(policy.longest, policy.first * 2.0 ** (tried - 1)))
-            spent = clock() - begun
-            if not is_transient(error) or tried >= policy.tries or spent + rest > policy.seconds:
+            delay = draw(min(policy.longest, policy.first * 2.0 ** (tried - 1)))
+            spent = clock() - started
+            if not is_transient(error) or tried >= policy.tries or spent + delay > policy.seconds:
                 raise data_error(url, doing, error, tried, spent) from error
-        pause(rest)
+        pause(delay)
 
 
 @contextmanager

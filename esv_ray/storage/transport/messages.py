@@ -1,4 +1,4 @@
-"""The one line that a user reads about a fault of a store: what was being done, where, the fault, what to do."""
+"""One-line messages about faults of stores: what was being done, where, the fault, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from esv_ray.errors import DataError, StorageError, short_text
 from esv_ray.storage.transport.answers import (
     CLOCK_CODES,
     DENIED_CODES,
-    BeyondError,
+    InvalidResponseError,
     RefusedError,
     answer,
     is_full,
@@ -30,13 +30,13 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
         seconds: for how long.
 
     Returns:
-        A `DataError` where an object is missing or another thing than expected; a `StorageError` for everything else.
+        A `DataError` if an object is missing or of another kind than expected; a `StorageError` for everything else.
     """
     text = short_text(error)
     cannot = f"cannot {doing}: {url}: {text}"
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
-    if isinstance(error, BeyondError):
+    if isinstance(error, InvalidResponseError):
         message = f"{cannot}; check the location, the endpoint and any proxy"
         return StorageError(message, transient=False)
     if is_transient(error):
@@ -78,14 +78,14 @@ def _refusal(url: str, doing: str, error: Exception) -> str | None:
         return f"cannot {doing}: access to {url} was denied ({text}); check the credentials and permissions{sign_in}"
     if status == 400 and code in ("", "400"):  # an answer to HEAD has no body, and so no reason
         return (
-            f"{cannot}: {text}, without a reason; check the credentials{sign_in}: a store answers so to an expired or "
-            "malformed token, too; then the endpoint and the region"
+            f"{cannot}: {text}, without a reason; check the credentials{sign_in}, since an expired or malformed "
+            "token may be the cause, then the endpoint and the region"
         )
     return None
 
 
 def _other_error(url: str, doing: str, error: Exception) -> DataError:
-    """Return the error for what is neither transient nor a refusal."""
+    """Return the error for a fault that is neither transient nor a refusal."""
     cannot = f"cannot {doing}: {url}"
     message = f"{cannot}: {short_text(error)}"
     if isinstance(error, RefusedError):

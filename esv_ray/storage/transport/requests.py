@@ -1,4 +1,4 @@
-"""Requests to stores, each within the limits of its `Bound`.
+"""Requests to stores, each within its `RequestLimits`.
 
 Clients with an event loop (S3, Google, Azure, the web) run a request in it, and a request that takes too long is
 cancelled. Other clients, disks included, run it in another thread, which is abandoned if it hangs: it ends with the
@@ -22,8 +22,8 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import short_text
 from esv_ray.storage.location import in_memory, is_local
-from esv_ray.storage.transport.answers import BeyondError, RefusedError, is_absence, is_store_error
-from esv_ray.storage.transport.bounds import Bound, current
+from esv_ray.storage.transport.answers import InvalidResponseError, RefusedError, is_absence, is_store_error
+from esv_ray.storage.transport.bounds import RequestLimits, current
 
 T = TypeVar("T")
 Entry = Mapping[str, Any]
@@ -38,76 +38,76 @@ _MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, Recur
 
 def info(fs: AbstractFileSystem, path: str) -> Entry:
     """Ask for the entry of an object or a folder."""
-    found: Entry = _ask(fs, "info", (path,), Bound())
-    return found
+    entry: Entry = _ask(fs, "info", (path,), RequestLimits())
+    return entry
 
 
 def cat(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
     """Read bytes start..stop of an object, fewer if it ends before."""
     options = {"start": start, "end": stop}
-    data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=stop - start), options)
+    data: bytes = _ask(fs, "cat_file", (path,), RequestLimits(gives=stop - start), options)
     return data
 
 
 def cat_whole(fs: AbstractFileSystem, path: str, most: int) -> bytes:
     """Read all bytes of an object of unknown size; more than `most` if there are more."""
     if not is_local(fs):
-        data: bytes = _ask(fs, "cat_file", (path,), Bound(gives=most))
+        data: bytes = _ask(fs, "cat_file", (path,), RequestLimits(gives=most))
         return data
-    bound = Bound(gives=most)
-    bound.count()
-    return in_time(lambda: _content(Path(path), most, bound), bound)
+    limits = RequestLimits(gives=most)
+    limits.count()
+    return in_time(lambda: _content(Path(path), most, limits), limits)
 
 
 def ls(fs: AbstractFileSystem, path: str, most: int) -> list[Entry]:
     """List the entries directly in a folder; on a disk with links followed.
 
     Raises:
-        BeyondError: there are more than `most`.
+        InvalidResponseError: there are more than `most`.
     """
-    bound = Bound(entries=most)
+    limits = RequestLimits(entries=most)
     if is_local(fs):
-        return in_time(lambda: [_local_entry(one) for one in _scan(path, most, bound)], bound)
-    return _few(_ask(fs, "ls", (path,), bound, {"detail": True}), most)
+        return in_time(lambda: [_local_entry(entry) for entry in _scan(path, most, limits)], limits)
+    return _few(_ask(fs, "ls", (path,), limits, {"detail": True}), most)
 
 
 def ls_names(fs: AbstractFileSystem, path: str, most: int) -> list[str]:
     """List the paths directly in a folder.
 
     Raises:
-        BeyondError: there are more than `most`.
+        InvalidResponseError: there are more than `most`.
     """
-    bound = Bound(entries=most)
+    limits = RequestLimits(entries=most)
     if is_local(fs):
-        return in_time(lambda: [one.path for one in _scan(path, most, bound)], bound)
-    return _few(_ask(fs, "ls", (path,), bound, {"detail": False}), most)
+        return in_time(lambda: [entry.path for entry in _scan(path, most, limits)], limits)
+    return _few(_ask(fs, "ls", (path,), limits, {"detail": False}), most)
 
 
 def find(fs: AbstractFileSystem, path: str, most: int) -> dict[str, Entry]:
     """List all objects below a folder, by path; for clients that list them page by page.
 
     Raises:
-        BeyondError: there are more than `most`.
+        InvalidResponseError: there are more than `most`.
     """
-    found: dict[str, Entry] = _ask(fs, "find", (path,), Bound(entries=most), {"detail": True})
-    _few(list(found), most)
-    return found
+    entries: dict[str, Entry] = _ask(fs, "find", (path,), RequestLimits(entries=most), {"detail": True})
+    _few(list(entries), most)
+    return entries
 
 
 def pipe(fs: AbstractFileSystem, path: str, data: bytes, mode: str = "overwrite") -> None:
     """Write an object whole."""
     # Not every client knows the argument `mode`.
     options = {} if mode == "overwrite" else {"mode": mode}
-    _ask(fs, "pipe_file", (path, data), Bound(takes=len(data)), options)
+    _ask(fs, "pipe_file", (path, data), RequestLimits(takes=len(data)), options)
 
 
 def rm(fs: AbstractFileSystem, path: str) -> None:
     """Remove an object."""
-    _ask(fs, "rm_file", (path,), Bound())
+    _ask(fs, "rm_file", (path,), RequestLimits())
 
 
-def in_time(work: Callable[[], T], bound: Bound) -> T:
-    """Run something that may hang in the kernel, in a thread that is abandoned if it hangs.
+def in_time(work: Callable[[], T], limits: RequestLimits) -> T:
+    """Run work that may hang in the kernel, in a thread that is abandoned if it does.
 
     Raises:
         TimeoutError: it took longer than its limit.
@@ -131,7 +131,7 @@ def in_time(work: Callable[[], T], bound: Bound) -> T:
         threading.Thread(target=_run_tasks, args=(tasks,), name="esv-storage", daemon=True).start()
     tasks.put(run)
     try:
-        return _waited(future, bound)
+        return _waited(future, limits)
     except KeyboardInterrupt:
         wait([future], timeout=_GRACE_S)
         raise
@@ -151,37 +151,39 @@ def _ask(
     fs: AbstractFileSystem,
     name: str,
     arguments: tuple[Any, ...],
-    bound: Bound,
+    limits: RequestLimits,
     options: Mapping[str, object] | None = None,
 ) -> Any:
     options = options or {}
-    token = current.set(bound)  # a client's task, and a thread, start with a copy of this context
+    token = current.set(limits)  # a client's task, and a thread, start with a copy of this context
     try:
         if getattr(fs, "async_impl", False):
             call = getattr(fs, f"_{name}")
-            return _waited(asyncio.run_coroutine_threadsafe(call(*arguments, **options), fs.loop), bound)
+            return _waited(asyncio.run_coroutine_threadsafe(call(*arguments, **options), fs.loop), limits)
         call = getattr(fs, name)
         if in_memory(fs):
             return call(*arguments, **options)
-        return in_time(lambda: call(*arguments, **options), bound)
+        return in_time(lambda: call(*arguments, **options), limits)
     except Exception as error:
-        if bound.refused is not None:  # whatever the client made of it
-            raise bound.refused from error
+        if limits.refused is not None:  # whatever the client made of it
+            raise limits.refused from error
         if isinstance(error, FileNotFoundError) and not (is_local(fs) or is_absence(error, arguments[0])):
             raise RefusedError(short_text(error.__cause__ or error)) from error
         if isinstance(error, _MALFORMED) and not (in_memory(fs) or is_store_error(error)):
-            raise BeyondError(f"its client cannot read the answer ({type(error).__name__}: {error})") from error
+            raise InvalidResponseError(
+                f"its client cannot read the answer ({type(error).__name__}: {error})"
+            ) from error
         raise
     finally:
         current.reset(token)
 
 
-def _waited(future: Future[T], bound: Bound) -> T:
+def _waited(future: Future[T], limits: RequestLimits) -> T:
     try:
         while not future.done():
-            if bound.left() <= 0:
-                raise bound.late()
-            wait([future], timeout=bound.left())
+            if limits.remaining_s() <= 0:
+                raise limits.timeout_error()
+            wait([future], timeout=limits.remaining_s())
     except BaseException:  # no time is left, or the user interrupts: abandon the request
         future.cancel()
         raise
@@ -190,20 +192,20 @@ def _waited(future: Future[T], bound: Bound) -> T:
 
 def _few(entries: list[T], most: int) -> list[T]:
     if len(entries) > most:
-        raise BeyondError(f"expected a listing of at most {most} entries, got {len(entries)}")
+        raise InvalidResponseError(f"expected a listing of at most {most} entries, got {len(entries)}")
     return entries
 
 
-def _scan(path: str, most: int, bound: Bound) -> list[os.DirEntry[str]]:
-    found: list[os.DirEntry[str]] = []
-    bound.count()
+def _scan(path: str, most: int, limits: RequestLimits) -> list[os.DirEntry[str]]:
+    scanned: list[os.DirEntry[str]] = []
+    limits.count()
     with os.scandir(path) as entries:
         for entry in entries:
-            found.append(entry)
-            bound.arrived(entry.name.encode(errors="surrogateescape"))
-            if len(found) > most:
-                raise BeyondError(f"expected a listing of at most {most} entries, got more")
-    return found
+            scanned.append(entry)
+            limits.arrived(entry.name.encode(errors="surrogateescape"))
+            if len(scanned) > most:
+                raise InvalidResponseError(f"expected a listing of at most {most} entries, got more")
+    return scanned
 
 
 def _local_entry(entry: os.DirEntry[str]) -> Entry:
@@ -218,13 +220,13 @@ def _local_entry(entry: os.DirEntry[str]) -> Entry:
     return {"name": entry.path, "type": kind, "islink": entry.is_symlink()}
 
 
-def _content(path: Path, most: int, bound: Bound) -> bytes:
+def _content(path: Path, most: int, limits: RequestLimits) -> bytes:
     """Read all bytes of a file, or of a pipe, which has no size; one more than `most` if there are more."""
     pieces: list[bytes] = []
-    left = most + 1
+    remaining = most + 1
     with path.open("rb", buffering=0) as file:
-        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+        while remaining and (piece := file.read(min(remaining, _PIECE_BYTES))):
             pieces.append(piece)
-            left -= len(piece)
-            bound.arrived(piece)
+            remaining -= len(piece)
+            limits.arrived(piece)
     return b"".join(pieces)

@@ -20,7 +20,7 @@ from esv_ray.submit.submission import ENDED, Submission, find_submission, newest
 
 _TIMEOUT_S = 120.0
 _POLL_S = 5.0
-_UNREACHABLE = re.compile(  # what kubectl says of an API server that is away, restarts, or is overloaded
+_UNREACHABLE = re.compile(  # messages of kubectl about an API server that is unavailable, restarting or overloaded
     r"Unable to connect|was refused|no such host|i/o timeout|TLS handshake timeout|Client\.Timeout|timed out|\bEOF\b"
     r"|connection reset|unable to handle the request|too many requests"
 )
@@ -69,7 +69,7 @@ def _reason(stderr: str) -> str:
     if ("RayJob" in text and "no matches for kind" in text) or ("resource type" in text and "rayjob" in text):
         return "the cluster does not know RayJobs: install the KubeRay operator (1.7 or newer) first"
     if "refused" in text or "no such host" in text or "provide credentials" in text:
-        return f"no cluster answers ({text}); check kubectl's context"
+        return f"cannot reach the cluster ({text}); check kubectl's context"
     return text
 
 
@@ -104,8 +104,8 @@ def find(job: str, namespace: str | None) -> Submission:
     Raises:
         SpecError: there is none.
     """
-    where = f"in namespace {namespace}" if namespace else "in kubectl's namespace"
-    return find_submission(submissions(namespace), job, where)
+    scope = f"in namespace {namespace}" if namespace else "in kubectl's namespace"
+    return find_submission(submissions(namespace), job, scope)
 
 
 def _submission(rayjob: dict[str, Any]) -> Submission | None:

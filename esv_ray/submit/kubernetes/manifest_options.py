@@ -1,4 +1,4 @@
-"""Checks of what a user asks of a job's manifests: image, namespace, schedule, and locations that pods can reach."""
+"""Check options of a job's manifests: image, namespace, schedule, and locations that pods can reach."""
 
 from __future__ import annotations
 

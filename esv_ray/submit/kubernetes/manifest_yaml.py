@@ -59,12 +59,12 @@ for _name, _form, _first, _construct in (
     _Loader.add_constructor(_TAG + _name, _construct)
 
 
-def read_objects(text: str, where: str) -> list[Any]:
+def read_objects(text: str, location: str) -> list[Any]:
     """Read the YAML documents of a text; leave out empty ones.
 
     Args:
         text: YAML.
-        where: the text comes from, for the error.
+        location: origin of the text, for the error.
 
     Raises:
         SpecError: it is not valid YAML.
@@ -72,7 +72,7 @@ def read_objects(text: str, where: str) -> list[Any]:
     try:
         return [document for document in yaml.load_all(text, Loader=_Loader) if document]  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{where}: not valid YAML: {one_line(error)}") from None
+        raise SpecError(f"{location}: not valid YAML: {one_line(error)}") from None
 
 
 def as_yaml(objects: Sequence[object]) -> str:

@@ -64,7 +64,8 @@ def build(folder: Path) -> list[Object]:
     command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
     if shutil.which(command[0]) is None:
         raise JobError(
-            "kubectl, which builds the manifests, is required but not installed; see https://kubernetes.io/docs/tasks/tools"
+            "kubectl, which builds the manifests, is required but not installed; see "
+            "https://kubernetes.io/docs/tasks/tools"
         )
     try:
         done = subprocess.run(  # noqa: S603  # no shell; the folder is an argument of its own
@@ -83,14 +84,14 @@ def overlay_folder(overlay: str) -> Path:
     Raises:
         SpecError: there is no such overlay.
     """
-    known = overlays()
-    if overlay in known:
-        return known[overlay]
-    own = Path(overlay)
-    if (own / "kustomization.yaml").is_file():
-        return own
+    available = overlays()
+    if overlay in available:
+        return available[overlay]
+    folder = Path(overlay)
+    if (folder / "kustomization.yaml").is_file():
+        return folder
     raise SpecError(
-        f"--overlay: expected {', '.join(known)}, or a directory with a kustomization.yaml, got {overlay!r:.100}"
+        f"--overlay: expected {', '.join(available)}, or a directory with a kustomization.yaml, got {overlay!r:.100}"
     )
 
 
@@ -188,7 +189,7 @@ def scheduled(objects: Sequence[Object], cron: str, name: str) -> list[Object]:
     return [*others, *schedule]
 
 
-def _find(objects: Sequence[Object], kind: str, name: str, where: str) -> Object:
+def _find(objects: Sequence[Object], kind: str, name: str, overlay: str) -> Object:
     """Return the object of a kind and name.
 
     Raises:
@@ -197,7 +198,7 @@ def _find(objects: Sequence[Object], kind: str, name: str, where: str) -> Object
     matches = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name]
     if len(matches) != 1:
         raise SpecError(
-            f"overlay {where}: expected one {kind} named {name}, found {len(matches)} (namePrefix and nameSuffix are "
+            f"overlay {overlay}: expected one {kind} named {name}, found {len(matches)} (namePrefix and nameSuffix are "
             "not supported)"
         )
     return matches[0]

@@ -19,41 +19,41 @@ _FACTORS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3} | {
 }
 
 
-def worker_pods(group: object, where: str) -> tuple[Mapping[str, float], int]:
+def worker_pods(group: object, location: str) -> tuple[Mapping[str, float], int]:
     """Return the resources of a pod of a worker group, by Ray's names, and the most pods that the group may have.
 
     Args:
         group: an entry of a RayCluster's workerGroupSpecs.
-        where: the group is, for the error.
+        location: location of the group in the overlay, for the error.
 
     Raises:
         SpecError: it has no container, or one of its numbers is not valid.
     """
-    section = _section(group, where)
-    where = f"{where} {section.get('groupName', '')!s:.60}".rstrip()
+    section = _section(group, location)
+    location = f"{location} {section.get('groupName', '')!s:.60}".rstrip()
     most = section.get("maxReplicas", section.get("replicas", 1))
     if not isinstance(most, int) or isinstance(most, bool) or most < 0:
-        raise SpecError(f"{where}: maxReplicas (or replicas): expected a whole number >= 0, got {most!r:.60}")
-    pod = _section(_section(section.get("template"), f"{where}: template").get("spec"), f"{where}: template.spec")
+        raise SpecError(f"{location}: maxReplicas (or replicas): expected a whole number >= 0, got {most!r:.60}")
+    pod = _section(_section(section.get("template"), f"{location}: template").get("spec"), f"{location}: template.spec")
     containers = pod.get("containers")
     if not isinstance(containers, list) or not containers:
-        raise SpecError(f"{where}: expected containers, the first of which runs Ray, got {containers!r:.60}")
-    resources = _section(_section(containers[0], f"{where}: container").get("resources"), f"{where}: resources")
+        raise SpecError(f"{location}: expected containers, the first of which runs Ray, got {containers!r:.60}")
+    resources = _section(_section(containers[0], f"{location}: container").get("resources"), f"{location}: resources")
     counts: dict[str, float] = {}
     for kind in ("requests", "limits"):  # limits take precedence
-        for name, value in _section(resources.get(kind), f"{where}: resources.{kind}").items():
+        for name, value in _section(resources.get(kind), f"{location}: resources.{kind}").items():
             if name == "cpu" or _is_gpu(str(name)):
-                counts[str(name)] = quantity(value, f"{where}: resources.{kind}: {name}")
-    parameters = _section(section.get("rayStartParams"), f"{where}: rayStartParams")
+                counts[str(name)] = quantity(value, f"{location}: resources.{kind}: {name}")
+    parameters = _section(section.get("rayStartParams"), f"{location}: rayStartParams")
     cpus, gpus = ceil(counts.pop("cpu", 0.0)), sum(counts.values())  # rounded as KubeRay does
     resources_of_pod = {
-        "CPU": _start_parameter(parameters, "num-cpus", cpus, where),
-        "GPU": _start_parameter(parameters, "num-gpus", gpus, where),
+        "CPU": _start_parameter(parameters, "num-cpus", cpus, location),
+        "GPU": _start_parameter(parameters, "num-gpus", gpus, location),
     }
     return resources_of_pod, most
 
 
-def quantity(value: object, where: str) -> float:
+def quantity(value: object, location: str) -> float:
     """Return a quantity of Kubernetes, such as 2, "500m", 1.5 or 4Gi, as a number.
 
     Raises:
@@ -62,22 +62,22 @@ def quantity(value: object, where: str) -> float:
     scalar = isinstance(value, int | float | str) and not isinstance(value, bool)
     parts = _QUANTITY.fullmatch(str(value)) if scalar else None
     if parts is None:
-        raise SpecError(f"{where}: expected a quantity such as 2, 500m or 1.5, got {value!r:.60}")
+        raise SpecError(f"{location}: expected a quantity such as 2, 500m or 1.5, got {value!r:.60}")
     suffix = parts[2] or ""
     number = float(parts[1]) * (_FACTORS[suffix] if suffix in _FACTORS else float(f"1{suffix}"))
     if not isfinite(number) or number > 1e9:
-        raise SpecError(f"{where}: expected cores or GPUs that a pod may have, got {value!r:.60}")
+        raise SpecError(f"{location}: expected cores or GPUs that a pod may have, got {value!r:.60}")
     return number
 
 
-def _start_parameter(parameters: Mapping[str, Any], name: str, default: float, where: str) -> float:
+def _start_parameter(parameters: Mapping[str, Any], name: str, default: float, location: str) -> float:
     """Return a number of `ray start`, which accepts digits only."""
     if name not in parameters:
         return float(default)
     value = parameters[name]
     number = None if isinstance(value, bool | float) else digits(str(value))
     if number is None:
-        raise SpecError(f"{where}: rayStartParams: {name}: expected a whole number in quotes, got {value!r:.60}")
+        raise SpecError(f"{location}: rayStartParams: {name}: expected a whole number in quotes, got {value!r:.60}")
     return float(number)
 
 
@@ -85,10 +85,10 @@ def _is_gpu(name: str) -> bool:
     return name.endswith("gpu") or "/mig-" in name
 
 
-def _section(value: object, where: str) -> Mapping[str, Any]:
+def _section(value: object, location: str) -> Mapping[str, Any]:
     """Return the keys below a key; none if it has no value."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise SpecError(f"{where}: expected a mapping, got {value!r:.60}")
+        raise SpecError(f"{location}: expected a mapping, got {value!r:.60}")
     return value

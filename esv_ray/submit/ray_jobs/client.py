@@ -1,4 +1,4 @@
-"""Ray's job client: connected, with its exceptions turned into one-line errors."""
+"""Connect Ray's job client, and turn its exceptions into one-line errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in this order
-_TIMEOUT_S = (10.0, 120.0)  # to connect; between two parts of an answer. Without them Ray's client waits for ever
+_TIMEOUT_S = (10.0, 120.0)  # to connect; between two parts of an answer. Without them Ray's client waits forever
 _SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d")  # a head that starts, or a proxy without one
 
 
@@ -116,9 +116,8 @@ def _probe(url: str, origin: str) -> None:
         socket.create_connection((host, port), timeout=_TIMEOUT_S[0]).close()
     except (OSError, OverflowError) as error:
         raise UnreachableError(
-            f"{origin}: no cluster answers at {url}: {one_line(error)}; check that the cluster is running and that "
-            "this is the port of its "
-            "dashboard (default 8265)"
+            f"{origin}: cannot reach a cluster at {url}: {one_line(error)}; check that the cluster is running and that "
+            "this is the port of its dashboard (default 8265)"
         ) from error
 
 

@@ -32,9 +32,9 @@ def follow(client: JobSubmissionClient, submission: str, write: Callable[[str], 
         except _BrokenError as broken:
             written = broken.written
         if poll(lambda: find(client, submission), submission).over:
-            rest = poll(lambda: logs(client, submission), submission)[written:]
-            if rest:
-                write(rest)
+            remainder = poll(lambda: logs(client, submission), submission)[written:]
+            if remainder:
+                write(remainder)
             return
         time.sleep(POLL_S)
 
@@ -51,14 +51,14 @@ async def _tail(client: JobSubmissionClient, submission: str, skip: int, write: 
     """Write the log from the given character on, until the stream ends; return the number of characters seen."""
     from aiohttp import ClientError
 
-    seen, stream = 0, client.tail_job_logs(submission)
+    received, stream = 0, client.tail_job_logs(submission)
     try:
         # A lost connection is silent, and so is a driver for a while: a quiet stream is opened again.
         while (text := await asyncio.wait_for(anext(stream, None), _QUIET_S)) is not None:
-            new = text[max(0, skip - seen) :]
-            seen += len(text)
+            new = text[max(0, skip - received) :]
+            received += len(text)
             if new:
                 write(new)
     except (RuntimeError, OSError, ClientError, TimeoutError) as error:
-        raise _BrokenError(max(seen, skip)) from error
-    return max(seen, skip)
+        raise _BrokenError(max(received, skip)) from error
+    return max(received, skip)

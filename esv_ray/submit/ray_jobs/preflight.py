@@ -145,17 +145,17 @@ def _with_node(node: Mapping[str, Any], node_versions: Mapping[str, str], proble
     }
 
 
-def objections(report: Mapping[str, Any], here: Mapping[str, str]) -> Iterator[str]:
+def objections(report: Mapping[str, Any], local: Mapping[str, str]) -> Iterator[str]:
     """Yield why a job should not run on a cluster, one line each.
 
     Args:
         report: of `main`.
-        here: `versions` of the machine that submits.
+        local: `versions` of the machine that submits.
     """
     cluster = report["versions"]
-    if cluster["esv-ray"] != here["esv-ray"]:
+    if cluster["esv-ray"] != local["esv-ray"]:
         yield (
-            f"version mismatch: the cluster has esv-ray {cluster['esv-ray']}, this machine {here['esv-ray']}; use the "
+            f"version mismatch: the cluster has esv-ray {cluster['esv-ray']}, this machine {local['esv-ray']}; use the "
             "image of this version, or submit with that one"
         )
     if report["problem"]:

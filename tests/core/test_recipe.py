@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from esv_ray.core import plan as module
-from esv_ray.core.estimator import Estimator, resolve
 from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.plan import plan_for
+from esv_ray.core.recipe import resolve
 from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator
 from esv_ray.spec import EstimatorSpec
 from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices
 
@@ -94,7 +95,7 @@ def test_misuse() -> None:
 
 def test_a_spec_requests_the_same_estimator() -> None:
     """The keys and defaults of a spec's section are the fields of the estimator, one to one."""
-    assert Estimator(**EstimatorSpec().model_dump()) == Estimator()
+    assert EstimatorSpec().request() == Estimator()
     assert list(EstimatorSpec.model_fields) == [field.name for field in fields(Estimator)]
 
 

@@ -1,16 +1,11 @@
-"""Estimators of ESVs: the request, and the kind it resolves to for a number of elements."""
+"""What an estimator evaluates for a number of elements: the kind that it resolves to, and the recipe of its plan."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb, inf
-from typing import Literal, get_args
 
-from esv_ray.errors import SpecError
-
-Kind = Literal["auto", "exact", "algorithm1", "adjusted"]
-Resolved = Literal["exact", "algorithm1", "adjusted"]
-Output = Literal["probability", "logit"]
+from esv_ray.estimator import Estimator, Resolved
 
 # Cost of recursion, softmax and operators of one subsequence, relative to one head evaluation: 0.5 at D = H = 256,
 # C = 174 (n = 16: heads 58 ms, the rest 50 ms for 65,535 against 39,202 subsequences).
@@ -27,63 +22,6 @@ MIN_ROWS_FOR_ERRORS = 16
 MIN_ITERATIONS_TO_STOP = 4
 
 _COUNTABLE = 100  # elements; longer sequences have more than 10^28 subsequences
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """A request for an estimator of ESVs.
-
-    Attributes:
-        kind: `exact`; `algorithm1`, the paper's sampling; `adjusted`, sampling with regression, more accurate; `auto`:
-            exact if that costs no more than sampling, else adjusted.
-        m: most subsequences sampled per scale and iteration.
-        iterations: iterations of the sampling, pooled: independent repetitions; for `adjusted`, a factor on m.
-        seed: seed of the sampling.
-        tolerance: double the iterations until the mean standard error of the chosen classes is at most this share of
-            their mean |ESV| (the paper's relative error), and Algorithm 1 has run at least four; None: exactly
-            `iterations`.
-        max_iterations: limit for videos that do not meet the tolerance.
-        output: the attributed score: class probabilities, or the logits F before the softmax. For logits `exact` and
-            `adjusted` evaluate subsequences up to the longest head only (`logit.plan`).
-    """
-
-    kind: Kind = "auto"
-    m: int = 1024
-    iterations: int = 4
-    seed: int = 0
-    tolerance: float | None = None
-    max_iterations: int = 64
-    output: Output = "probability"
-
-    def __post_init__(self) -> None:
-        """Check types and ranges.
-
-        Raises:
-            SpecError: a value is out of its range.
-            ValueError: a value has the wrong type.
-        """
-        for name in ("m", "iterations", "seed", "max_iterations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"{name}: expected a whole number, got {value!r}")
-        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float | None):
-            raise ValueError(f"tolerance: expected a number or None, got {self.tolerance!r}")
-        if self.kind not in get_args(Kind):
-            raise SpecError(f"estimator: expected auto, exact, algorithm1 or adjusted, got {self.kind!r}")
-        if self.output not in get_args(Output):
-            raise SpecError(f"estimator: expected the output probability or logit, got {self.output!r}")
-        if self.m < 1 or self.iterations < 1:
-            raise SpecError(
-                f"estimator: m and iterations are at least 1, got m = {self.m}, iterations = {self.iterations}"
-            )
-        if self.tolerance is not None and not 0 < self.tolerance < inf:
-            raise SpecError(f"estimator: tolerance is a share of the ESVs above 0, such as 0.05, got {self.tolerance}")
-        if self.max_iterations < 1:
-            raise SpecError(f"estimator: max_iterations is at least 1, got {self.max_iterations}")
-        if self.tolerance is not None and self.max_iterations < self.iterations:
-            raise SpecError(
-                f"estimator: max_iterations is at least iterations = {self.iterations}, got {self.max_iterations}"
-            )
 
 
 def widest_scale(n: int) -> float:

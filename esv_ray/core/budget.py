@@ -1,0 +1,118 @@
+"""What a memory budget admits of an estimator: exact ESVs or sampling, lengths, batch sizes, stored lattices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esv_ray.core.lattices.lattice import MAX_FULL
+from esv_ray.core.memory import (
+    Sizes,
+    adjusted_bytes,
+    exact_bytes,
+    format_bytes,
+    index_bytes,
+    largest_fitting,
+    logit_bytes,
+    longest_exact,
+    sampled_bytes,
+)
+from esv_ray.core.recipe import closed_form, complete, resolve, subsequence_counts
+from esv_ray.errors import SpecError
+from esv_ray.estimator import Estimator, Resolved
+
+_MAX_LENGTH = 2**24  # elements, upper end of the search for the longest sequence that fits
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A memory budget for an estimator and a model.
+
+    Attributes:
+        estimator: the estimator.
+        model: sizes of the model.
+        n_bytes: bytes that plan, buffers and videos may take together.
+        working_set: bytes of a chunk's intermediate results.
+    """
+
+    estimator: Estimator
+    model: Sizes
+    n_bytes: int
+    working_set: int
+
+    def kind(self, n: int) -> Resolved:
+        """Return the kind that the estimator resolves to for n elements; `auto` is exact only if that fits."""
+        kind = resolve(self.estimator, n, self.model.n_max)
+        if kind == "exact" and not complete(self.estimator, n, self.model.n_max) and not self._fits(n, "exact"):
+            return "adjusted"
+        return kind
+
+    def fits(self, n: int) -> bool:
+        """Return whether one video of n elements fits."""
+        return self._fits(n, self.kind(n))
+
+    def check(self, n: int) -> None:
+        """Refuse lengths that do not fit, before any work.
+
+        Raises:
+            SpecError: names n, the memory needed, the largest n that fits, and what to use instead.
+        """
+        kind = self.kind(n)
+        if self._fits(n, kind):
+            return
+        needed = f"{format_bytes(self._needs(n, kind))} of memory"
+        available = f"but only {format_bytes(self.n_bytes)} is available"
+        if kind == "exact":
+            # Sampling with an m that covers every subsequence is exact, too.
+            instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
+            count, longest = f"2^{n} - 1", self._longest_exact(n)
+            if closed_form(self.estimator) and self.model.n_max is not None:
+                count = f"{sum(subsequence_counts(n, self.model.n_max)):.3g}"
+            raise SpecError(
+                f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {available}; the "
+                f"largest n that fits is {min(longest, n)}: sample frames, or use {instead}"
+            )
+        longest = largest_fitting(lambda n: self._needs(n, kind), self.n_bytes, _MAX_LENGTH)
+        raise SpecError(
+            f"sampling subsequences of n = {n} elements with m = {self.estimator.m} and {self.estimator.iterations} "
+            f"iteration(s) takes {needed}, {available}; the largest n that fits is {min(longest, n)}: sample frames, "
+            "or use a smaller m"
+        )
+
+    def largest_batch(self, n: int, preferred: int) -> int:
+        """Return how many videos of n elements fit together, from 1 to `preferred`."""
+        kind = self.kind(n)
+        return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.n_bytes, preferred))
+
+    def needed_bytes(self, n: int, batch: int) -> int:
+        """Return the memory that a batch of videos of n elements takes, its plan included."""
+        return self._needs(n, self.kind(n), batch)
+
+    def stored(self, n: int) -> bool:
+        """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
+        if n > MAX_FULL or 4 * index_bytes(n, self.model.n_max) > self.n_bytes:
+            return False
+        return exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True) <= self.n_bytes
+
+    def _needs(self, n: int, kind: Resolved, batch: int = 1) -> int:
+        """Return the bytes that a batch takes with an estimator of a kind."""
+        model, estimator, chunk = self.model, self.estimator, self.working_set
+        rows = estimator.m * estimator.iterations
+        if closed_form(estimator):
+            return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
+        if kind == "adjusted":
+            return adjusted_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
+        if kind == "algorithm1":
+            m, iterations = estimator.m, estimator.iterations
+            return sampled_bytes(model, n, m=m, iterations=iterations, batch=batch, working_set=chunk)
+        n = min(n, 64)  # beyond any memory already; larger numbers only take time
+        return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
+
+    def _fits(self, n: int, kind: Resolved) -> bool:
+        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator)
+        return feasible and self._needs(n, kind) <= self.n_bytes
+
+    def _longest_exact(self, n: int) -> int:
+        """Return the largest number of elements, at most about n, whose exact ESVs fit."""
+        if closed_form(self.estimator):
+            return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, n)
+        return longest_exact(self.model, self.n_bytes, working_set=self.working_set)

@@ -1,0 +1,35 @@
+"""Torch's settings of a process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from esv_ray.core.threads import one_thread, torch_settings
+
+
+def settings() -> tuple[int, str]:
+    return torch.get_num_threads(), torch.get_float32_matmul_precision()
+
+
+def test_settings_are_restored() -> None:
+    before = settings()
+    with torch_settings(before[0] + 1, "high"):
+        assert settings() == (before[0] + 1, "high")
+        with one_thread():
+            assert settings() == (1, "high")
+        assert settings() == (before[0] + 1, "high")
+    assert settings() == before
+
+
+def test_settings_of_the_work_inside_are_restored_even_after_an_error() -> None:
+    before = settings()
+
+    def work() -> None:
+        torch.set_num_threads(before[0] + 2)
+        torch.set_float32_matmul_precision("medium")
+        raise RuntimeError("work")
+
+    with pytest.raises(RuntimeError, match="work"), torch_settings():
+        work()
+    assert settings() == before
