@@ -12,7 +12,7 @@ from esv_ray import storage
 from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
-from esv_ray.input.files import InputFile, list_files
+from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import feature_dim_of
@@ -57,12 +57,17 @@ class CheckedJob:
     Attributes:
         model: the model, on the CPU.
         manifest: run.json: the one on storage, or the one that would be written.
-        planned: whether it is on storage.
+        footers: those of its files, if they were read for a new one; None: run.json is on storage.
     """
 
     model: VideoModel
     manifest: Manifest
-    planned: bool
+    footers: Sequence[Footer] | None
+
+    @property
+    def planned(self) -> bool:
+        """Whether run.json is on storage."""
+        return self.footers is None
 
 
 def runs_here(spec: JobSpec) -> bool:
@@ -96,7 +101,10 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     keys = keys_of(spec, model.digest)
     manifest = read_manifest(spec.output)
     if manifest is None:
-        return CheckedJob(model, _new_manifest(spec, model, files, keys, measure), planned=False)
+        _check_no_partitions(spec.output)
+        storage.check_vacant(spec.output, _OWN_NAMES)
+        footers = read_footers(files)
+        return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)
     if manifest.model != _about(model):
         raise DataError(
@@ -104,7 +112,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
             f"{_differing_keys(manifest.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, "
             "then run the job again"
         )
-    return CheckedJob(model, manifest, planned=True)
+    return CheckedJob(model, manifest, footers=None)
 
 
 def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
@@ -152,13 +160,10 @@ def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
 def _new_manifest(
     spec: JobSpec,
     model: VideoModel,
-    files: Sequence[InputFile],
+    footers: Sequence[Footer],
     keys: dict[str, object],
     measure: Callable[[], int] | None,
 ) -> Manifest:
-    _check_no_partitions(spec.output)
-    storage.check_vacant(spec.output, _OWN_NAMES)
-    footers = read_footers(files)
     units = plan_units(footers, spec.compute.unit)
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node
     _check_features(with_memory_budget(spec, budget), model, footers)

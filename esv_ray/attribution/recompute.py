@@ -18,13 +18,13 @@ import torch
 from esv_ray.attribution.compared import VideoValues, differences, same_bits, values_of
 from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.planning import keys_of
-from esv_ray.attribution.unit import rows_of
 from esv_ray.attribution.workplace import Workplace, open_workplace
 from esv_ray.core.keyed import derive_key, mix64, permutation
 from esv_ray.core.threads import torch_settings
 from esv_ray.errors import DataError, EsvError, JobError, StorageError
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.files import InputFile, list_files
+from esv_ray.input.reading import read_rows
 from esv_ray.input.units import Unit
 from esv_ray.job.actor import fault_of
 from esv_ray.job.resources import shape_of, this_machine
@@ -257,7 +257,7 @@ class _Recomputed:
     def compare(self, chosen: Sequence[int]) -> tuple[int, list[str]]:
         """Return how many of the rows have the same bits, and how rows differ by more than rounding."""
         unit, location = self.unit, f"videos/{self.unit.name}"
-        rows = rows_of(self.place, replace(unit, file=self.file))
+        rows = read_rows(replace(unit, file=self.file), self.place.reader)
         ids = [rows.ids[row] for row in chosen]
         videos, _, _ = read_output(videos_url(self.output, unit), VIDEOS, location)
         attributions, _, _ = read_output(attributions_url(self.output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")

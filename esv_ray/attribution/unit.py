@@ -13,15 +13,13 @@ import numpy as np
 from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.errors import JobError
-from esv_ray.input.features import FeatureRows
 from esv_ray.input.reading import read_rows
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import RowCounts, UnitReport
-from esv_ray.output.commits import commit_unit, replace_unit, with_retried
-from esv_ray.output.committed import is_committed, read_mark
+from esv_ray.output.commits import commit_unit, with_retried
+from esv_ray.output.committed import committed_counts
 from esv_ray.output.results import Missing
-from esv_ray.output.unit_files import UnitCounts, origin_for, unit_files
 
 
 def run_unit(
@@ -41,11 +39,13 @@ def run_unit(
         Exception: whatever the computation raises.
     """
     spec = place.spec
-    if task.probe is None and retried is None and is_committed(spec.output, unit):
+    if task.probe is None and retried is None:
         # By another driver of this job, or by an actor that was given up and still works.
-        return UnitReport(row_counts(read_mark(spec.output, unit, place.job).counts), already_committed=True)
+        earlier = committed_counts(spec.output, unit, place.job)
+        if earlier is not None:
+            return UnitReport(RowCounts(*earlier.outcomes), already_committed=True)
     begun = perf_counter()
-    rows = rows_of(place, unit)
+    rows = read_rows(unit, place.reader)
     # Rows of a task are numbered among those that are to be done.
     to_do = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
     poisoned = {int(to_do[row]): reason for row, reason in task.poisoned}
@@ -57,39 +57,14 @@ def run_unit(
         return UnitReport(read_s=read - begun, compute_s=computing)
     if place.stopped.is_set():  # by now the process may compute in another precision
         raise JobError("stopped")
-    origin = origin_for(unit, place.job)
-    if retried is None:
-        files = unit_files(tables, unit.rows, origin)
-        commit_unit(spec.output, unit, files)
-        counts = row_counts(files.footer.counts)
-    else:
-        files = unit_files(with_retried(spec.output, unit, tables, rows.ids, retried), unit.rows, origin)
-        replace_unit(spec.output, unit, files)
-        failed = files.footer.counts.failed
-        counts = RowCounts(len(retried), len(retried) - failed, 0, failed)
+    if retried is not None:
+        tables = with_retried(spec.output, unit, tables, rows.ids, retried)
+    committed = commit_unit(spec.output, unit, place.job, tables, again=retried is not None)
+    counts = RowCounts(*committed.outcomes)
+    if retried is not None:
+        counts = RowCounts(len(retried), len(retried) - committed.failed, 0, committed.failed)
     place.heartbeat.beat()
     return UnitReport(counts, read - begun, computing, perf_counter() - computed, _reasons(failures))
-
-
-def row_counts(counts: UnitCounts) -> RowCounts:
-    """Return the counts of a unit as a job adds them up."""
-    written = {"video_rows": counts.video_rows, "attribution_rows": counts.attribution_rows}
-    return RowCounts(counts.rows, counts.ok, counts.skipped, counts.failed, written)
-
-
-def rows_of(place: Workplace, unit: Unit) -> FeatureRows:
-    """Read the rows of a unit within the job's memory budget."""
-    budget = place.spec.compute.memory_budget
-    assert budget != "auto", "the plan fixes it"
-    return read_rows(
-        unit,
-        place.reader,
-        feature_dim=place.model.feature_dim,
-        n_classes=place.model.n_classes,
-        dtype=np.dtype(place.spec.compute.dtype),
-        budget=budget,
-        unlabelled=place.spec.unlabelled,
-    )
 
 
 def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:

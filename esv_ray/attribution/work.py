@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
-from esv_ray.attribution.unit import row_counts, run_unit
+from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
 from esv_ray.core.threads import torch_settings
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
 from esv_ray.job.result import JobResult
-from esv_ray.job.work import Finished, RunUnit
+from esv_ray.job.work import Finished, RowCounts, RunUnit
 from esv_ray.output.finish import finish_job
 from esv_ray.spec import ClusterSpec, JobSpec
 
@@ -54,7 +54,7 @@ class AttributionPlan:
         """Count committed rows, and write _SUCCESS if all units are committed."""
         ended = finish_job(self.job.spec.output, self.job.manifest, expected)
         repeated = ended.repeats.describe()
-        return Finished(row_counts(ended.counts), ended.failed, ended.missing, repeated, ended.finished)
+        return Finished(RowCounts(*ended.counts.outcomes), ended.failed, ended.missing, repeated, ended.finished)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from threading import Event
 
+import numpy as np
 import torch
 
 from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import JobError
+from esv_ray.input.features import Contract
 from esv_ray.input.reading import UnitReader
 from esv_ray.job.work import Heartbeat
 from esv_ray.models.bundle import load_model
@@ -27,17 +29,17 @@ class Workplace:
         spec: the job.
         job: fingerprint of the job (`Manifest.job`).
         engine: the loaded model on its device.
+        reader: reads units as the model takes them, within the job's memory budget.
         stopped: set when the actor is to stop.
         heartbeat: counts batches and module calls.
-        reader: keeps the file and row group of the last unit open.
     """
 
     spec: JobSpec
     job: str
     engine: Engine
+    reader: UnitReader
     stopped: Event = field(default_factory=Event)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    reader: UnitReader = field(default_factory=UnitReader)
 
     @property
     def model(self) -> VideoModel:
@@ -93,7 +95,7 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
     if (moved.device, moved.dtype) != loaded:
         with in_file(spec.model):
             check_repeatable(moved)
-    place = Workplace(spec, job, job_engine(spec, moved))
+    place = Workplace(spec, job, job_engine(spec, moved), _unit_reader(spec, moved))
     # One batch through a slow module may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
         module.register_forward_hook(lambda *_: place.heartbeat.beat())
@@ -103,13 +105,23 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
 def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
     """Return the engine that a job asks for, with a loaded model."""
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
-    budget = spec.compute.memory_budget
-    assert budget != "auto", "the plan fixes it"
     return Engine(
         model,
         spec.estimator.request(),
-        memory_budget=budget,
+        memory_budget=_memory_budget(spec),
         batch=batch,
         threads=spec.compute.threads,
         build=cached_plan,
     )
+
+
+def _unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:
+    """Return the reader of a job's units, with a loaded model."""
+    contract = Contract(model.feature_dim, model.n_classes, np.dtype(spec.compute.dtype), spec.unlabelled)
+    return UnitReader(contract, _memory_budget(spec))
+
+
+def _memory_budget(spec: JobSpec) -> int:
+    budget = spec.compute.memory_budget
+    assert budget != "auto", "the plan fixes it"
+    return budget

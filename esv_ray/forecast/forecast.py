@@ -63,7 +63,7 @@ def forecast(
     manifest = checked.manifest
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
-    footers = read_footers(manifest.files)
+    footers = read_footers(manifest.files) if checked.footers is None else checked.footers
     pending = _units_left(spec.output, manifest.units)
     workers = _actors(spec, len(pending))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))

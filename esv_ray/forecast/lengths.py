@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import plain_type
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.id_columns import read_group_ids
 from esv_ray.input.parquet.opening import OpenedFile, open_file
 from esv_ray.input.parquet.row_groups import RowGroupReader
+from esv_ray.input.plain import plain_type
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec
 

@@ -6,21 +6,14 @@ views, categories, or bytes without an annotation. A type is accepted if it can 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
+from esv_ray.input.plain import FLAT_COLUMNS, is_text, is_uuid, plain_type, width_of
 
 COLUMNS = ("video_id", "features", "label", "frame_index")
-LONGEST_ID = 2**12
-"""Most bytes of an id: every row of the results repeats it."""
-LONGEST_LABEL = 40
-"""Most bytes of a label that is text: more than any number has."""
-FLAT_COLUMNS = {"video_id": LONGEST_ID, "label": LONGEST_LABEL}
-"""Columns with one value per row, and the most bytes of their text; longer text is cut to one byte more."""
-_WIDEST = LONGEST_ID  # bytes of text of a fixed size: each null takes as many in memory
 _FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
 
 
@@ -83,64 +76,10 @@ def columns_of(schema: pa.Schema) -> list[str]:
     return [name for name in COLUMNS if name in schema.names]
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values that a dictionary or an extension type stores."""
-    while True:
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        elif isinstance(kind, pa.BaseExtensionType) and not is_uuid(kind):
-            kind = kind.storage_type
-        else:
-            return kind
-
-
-def plain_array(array: pa.Array) -> pa.Array:
-    """Return an array with the values that its dictionary or extension type stores."""
-    while True:
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        elif isinstance(array.type, pa.BaseExtensionType) and not is_uuid(array.type):
-            array = array.storage
-        else:
-            return array
-
-
-def is_uuid(kind: pa.DataType) -> bool:
-    """Return whether a type is Arrow's UUID."""
-    return isinstance(kind, pa.BaseExtensionType) and bool(kind.extension_name == "arrow.uuid")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a type is text, or bytes that are read as UTF-8, of any or of a fixed length."""
-    plain = plain_type(kind)
-    return 0 < width_of(plain) <= _WIDEST or any(
-        test(plain)
-        for test in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_string_view,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_binary_view,
-        )
-    )
-
-
-def width_of(kind: pa.DataType) -> int:
-    """Return the bytes of each value, nulls included, of a fixed-size binary type; 0 for any other type."""
-    plain = plain_type(kind)
-    return int(plain.byte_width) if pa.types.is_fixed_size_binary(plain) else 0
-
-
-def bytes_of(text: pa.Array) -> pa.Array:
-    """Return text as large binary; text of a fixed size without its padding of NULs."""
-    if pa.types.is_string_view(text.type):
-        text = text.cast(pa.large_string())
-    plain = text.cast(pa.large_binary())
-    if not width_of(text.type):
-        return plain
-    # A view, not a cast, which would require UTF-8: a row with other bytes must fail alone.
-    return pc.ascii_rtrim(plain.view(pa.large_string()), characters="\0").view(pa.large_binary())
+def text_widths(schema: pa.Schema) -> Mapping[str, int]:
+    """Return the flat columns that hold text, with the bytes of each value, nulls included; 0: each has its own."""
+    kinds = {name: schema.field(name).type for name in FLAT_COLUMNS if name in schema.names}
+    return {name: width_of(kind) for name, kind in kinds.items() if is_text(kind)}
 
 
 def is_id(kind: pa.DataType) -> bool:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.frames import FrameColumn, NumberColumn
-from esv_ray.input.ids import constant, read_ids
-from esv_ray.input.labels import check_directory, read_labels
+from esv_ray.input.frames import FrameColumn
+from esv_ray.input.ids import check_ids, read_ids
+from esv_ray.input.numbers import NumberColumn, check_labels, read_labels
+from esv_ray.input.plain import FLAT_COLUMNS, constant
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
 
@@ -78,42 +79,64 @@ class FeatureRows:
         return int(self.labels[row]) if self.labelled[row] else None
 
 
+@dataclass(frozen=True)
+class Contract:
+    """What a reader of rows expects.
+
+    Attributes:
+        feature_dim: D that the model takes.
+        n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
+        dtype: of the decoded features.
+        unlabelled: labels that mark videos without one.
+    """
+
+    feature_dim: int
+    n_classes: int
+    dtype: npt.DTypeLike = np.float32
+    unlabelled: Collection[int] = ()
+
+
 def decode_rows(
     table: pa.Table,
+    contract: Contract,
     *,
-    feature_dim: int,
-    n_classes: int,
-    dtype: npt.DTypeLike = np.float32,
     repeated: Sequence[int] = (),
     refusal: str | None = None,
-    unlabelled: Collection[int] = (),
     named: Mapping[str, str | None] = _NO_NAMES,
 ) -> FeatureRows:
     """Decode and check rows of a feature table.
 
     Args:
-        table: the columns of `columns_of`; its schema passed `check_schema`.
-        feature_dim: D that the model takes.
-        n_classes: C; labels are 0..C-1.
-        dtype: of the features.
+        table: columns of the contract, the flat ones in their plain form (`plain.plain_columns`).
+        contract: what is expected of the rows.
         repeated: rows of `table` that repeat an id of an earlier row of the file.
         refusal: why the features were not read, or None.
-        unlabelled: labels that mark videos without one.
         named: columns given by the names of the file's directories (`InputFile.named`).
     """
-    ids, id_faults = _ids(table, named)
-    labels = read_labels(_labels(table, named), n_classes, unlabelled)
-    if "label" in named and "label" in table.column_names:
-        check_directory(labels, named["label"], unlabelled)
-    frames = FrameColumn.read(_one_chunk(table, "features"), feature_dim, dtype)
-    frame_index = _one_chunk(table, "frame_index") if "frame_index" in table.column_names else None
-    numbers = NumberColumn.read(frame_index, frames.n_frames)
+    columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
+    for name in FLAT_COLUMNS:
+        if name not in columns:
+            columns[name] = constant(named.get(name), table.num_rows)
+    ids, id_faults = read_ids(columns["video_id"])
+    if "video_id" in named:
+        check_ids(ids, id_faults, named["video_id"])
+    frames = FrameColumn.read(columns["features"], contract.feature_dim, contract.dtype)
+    labels = read_labels(columns["label"], contract.n_classes, contract.unlabelled)
+    if "label" in named:
+        check_labels(labels, named["label"], contract.unlabelled)
+    numbers = NumberColumn.read(columns.get("frame_index"), frames.n_frames)
     repeats = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
     # If a row has several faults, the one that a reader would meet first is reported.
     unread = {} if refusal is None else dict.fromkeys(range(table.num_rows), refusal)
     faults = {**numbers.faults, **labels.faults, **frames.faults, **repeats, **id_faults, **unread}
     n_frames = frames.n_frames.astype(np.int32)
     return FeatureRows(ids, labels.ids, labels.labelled, n_frames, dict(sorted(faults.items())), frames, numbers)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def videos_of(rows: FeatureRows) -> list[Video]:
@@ -124,29 +147,3 @@ def videos_of(rows: FeatureRows) -> list[Video]:
         numbers = rows.frame_index(index, places)[0]
         videos.append(Video(row, rows.ids[row], rows.features(index, places)[0], rows.label(row), numbers))
     return videos
-
-
-def _ids(table: pa.Table, named: Mapping[str, str | None]) -> tuple[list[str], dict[int, str]]:
-    """Return the id of each row, and the faults of ids."""
-    if "video_id" not in table.column_names:
-        return read_ids(pa.chunked_array([constant(named["video_id"], table.num_rows)]))
-    ids, faults = read_ids(table.column("video_id"))
-    if "video_id" in named:
-        directory = named["video_id"]
-        for row, video_id in enumerate(ids):
-            if row not in faults and video_id != directory:
-                faults[row] = f"video_id {video_id!r:.60}, but its directory is video_id={directory!r:.60}"
-    return ids, faults
-
-
-def _labels(table: pa.Table, named: Mapping[str, str | None]) -> pa.Array:
-    if "label" in table.column_names:
-        return _one_chunk(table, "label")
-    return constant(named.get("label"), table.num_rows)
-
-
-def _one_chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

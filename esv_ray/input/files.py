@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from esv_ray import storage
@@ -85,3 +86,11 @@ def check_unchanged(file: InputFile) -> None:
             f"{file.version}; got {now.size}, {now.version}): rewritten, moved, or its rights or links changed; put it "
             "back or use a new output"
         )
+
+
+@contextmanager
+def unchanged(file: InputFile) -> Iterator[None]:
+    """Check a file (`check_unchanged`) before it is read, and after: it may be overwritten in between."""
+    check_unchanged(file)
+    yield
+    check_unchanged(file)

@@ -1,4 +1,4 @@
-"""The nested columns of a feature table as flat arrays: frames of D values, and the numbers of frames."""
+"""The features of a table as flat arrays: frames of D values."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from esv_ray.input.numbers import whole_numbers
-
-INT32_MAX = 2**31 - 1
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -107,52 +103,6 @@ def _frame_fault(is_null: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) 
     if len(sizes) > 1:
         return f"features are ragged: frames of {int(sizes[0])} to {int(sizes[-1])} values, expected {dim}"
     return f"features must be (T, {dim}), got ({len(lengths)}, {int(sizes[0])})"
-
-
-@dataclass(frozen=True, eq=False)
-class NumberColumn:
-    """The column `frame_index`; frames of rows without it are numbered 0..T-1.
-
-    Attributes:
-        faults: rows that break the contract, and the reasons.
-    """
-
-    faults: dict[int, str]
-    _first: Int64Array  # (rows,) index of each row's first number; -1: numbered 0..T-1
-    _values: npt.NDArray[np.int32]
-
-    @classmethod
-    def read(cls, column: pa.Array | None, n_frames: Int64Array) -> NumberColumn:
-        """Read a column of lists of frame numbers; each row must have `n_frames` (rows,) of them."""
-        if column is None or pa.types.is_null(column.type):
-            return cls({}, np.full(len(n_frames), -1), np.zeros(0, np.int32))
-        if pa.types.is_fixed_size_list(column.type):
-            column = column.cast(pa.list_(column.type.value_type))
-        offsets = column.offsets.to_numpy().astype(np.int64)
-        raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        offsets -= offsets[0]
-        values, null, wrong = whole_numbers(raw)
-        invalid = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
-        is_null = column.is_null().to_numpy(zero_copy_only=False)
-        faults: dict[int, str] = {}
-        if invalid.any():
-            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(invalid), side="right") - 1)
-            faults = {
-                int(row): "frame_index holds nulls or values that are not 32-bit integers"
-                for row in rows[~is_null[rows]]
-            }
-        counts = np.diff(offsets)
-        for row in np.flatnonzero(~is_null & (counts != n_frames)):
-            faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
-        return cls(faults, np.where(is_null, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
-
-    def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.int32]:
-        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
-        first = self._first[rows][:, None]
-        if not len(self._values):
-            return places.astype(np.int32)
-        numbers = self._values[np.where(first < 0, 0, first + places)]
-        return np.where(first < 0, places, numbers).astype(np.int32)
 
 
 def sample_frames(n_frames: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:

@@ -1,8 +1,10 @@
-"""Whole numbers stored as integers, floats, decimals, or digits in text."""
+"""The whole numbers of a feature table: labels and frame numbers, stored as integers, floats, decimals, or digits."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -10,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.columns import bytes_of, is_text, plain_array
+from esv_ray.input.plain import LONGEST_LABEL
 
+INT32_MAX = 2**31 - 1
 _LONGEST = 18  # digits: any such number fits an int64
 _DIGITS = re.compile(rf"(-?[0-9]{{1,{_LONGEST}}})(\.0{{1,{_LONGEST}}})?")
 _LARGEST_FLOAT = 2.0**53  # beyond it not every integer is a float64
@@ -38,8 +41,7 @@ def whole_number(text: str) -> int | None:
 
 
 def whole_numbers(array: pa.Array) -> WholeNumbers:
-    """Read whole numbers from (N,) integers, floats, decimals or digits."""
-    array = plain_array(array)
+    """Read whole numbers from (N,) integers, floats, decimals or digits (large binary)."""
     null = array.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_null(array.type):
         return WholeNumbers(np.zeros(len(array), np.int64), null, np.zeros(len(array), bool))
@@ -53,12 +55,9 @@ def whole_numbers(array: pa.Array) -> WholeNumbers:
         null = np.isnan(floats)
         integral = (np.abs(floats) <= _LARGEST_FLOAT) & (floats == np.rint(floats))
         return WholeNumbers(np.where(integral, floats, 0).astype(np.int64), null, ~null & ~integral)
-    if is_text(array.type):
-        coded = bytes_of(array).dictionary_encode()
-        parsed = [_from_bytes(value.as_py()) for value in coded.dictionary]
-    else:
-        coded = array.dictionary_encode()
-        parsed = [_from_decimal(value.as_py()) for value in coded.dictionary]
+    coded = array.dictionary_encode()
+    number_of = _from_bytes if pa.types.is_large_binary(array.type) else _from_decimal
+    parsed = [number_of(value.as_py()) for value in coded.dictionary]
     codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
     numbers = np.array([0 if value is None else value for value in parsed] or [0], dtype=np.int64)
     unparsed = np.array([value is None for value in parsed] or [False])
@@ -72,3 +71,114 @@ def _from_bytes(value: bytes) -> int | None:
 def _from_decimal(value: Decimal) -> int | None:
     fits = value == value.to_integral_value() and abs(value) < 10**_LONGEST
     return int(value) if fits else None
+
+
+class Labels(NamedTuple):
+    """Labels of the rows of a table.
+
+    Attributes:
+        ids: (rows,) int32, 0 where there is none.
+        labelled: (rows,) bool, whether there is a label that fits an int32.
+        faults: reason by row.
+    """
+
+    ids: npt.NDArray[np.int32]
+    labelled: npt.NDArray[np.bool_]
+    faults: dict[int, str]
+
+
+def read_labels(column: pa.Array, n_classes: int, unlabelled: Collection[int] = ()) -> Labels:
+    """Read (rows,) labels in their plain form (`plain.plain_columns`).
+
+    Args:
+        column: the labels; null and NaN mean that a video has no label.
+        n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
+        unlabelled: numbers that mark videos without a label.
+    """
+    values, null, wrong = whole_numbers(column)
+    present = ~null & (wrong | ~np.isin(values, list(unlabelled)))
+    labelled = present & ~wrong & (values >= -INT32_MAX) & (values <= INT32_MAX)
+    beyond = present & ~wrong & ((values < 0) | (values >= n_classes))
+    expected = f"the model has classes 0..{n_classes - 1}" if n_classes < INT32_MAX else "class ids are 0 and up"
+    faults = {}
+    for row in np.flatnonzero(beyond | wrong).tolist():
+        label = column[row].as_py()
+        faults[row] = f"label {_shown(label)} is " + (
+            f"out of range: {expected}; if it marks videos without a label, "
+            + ("add it to `unlabelled` in the spec" if beyond[row] else "write null in its place")
+            if beyond[row] or _is_whole(label)
+            else "not a class id: expected a whole number"
+        )
+    return Labels(np.where(labelled, values, 0).astype(np.int32), labelled, faults)
+
+
+def check_labels(labels: Labels, value: str | None, unlabelled: Collection[int] = ()) -> None:
+    """Add a fault for each row whose label differs from that of its directory."""
+    named = None if value is None else whole_number(value)
+    if named in unlabelled:
+        named = None
+    for row, (has_label, label) in enumerate(zip(labels.labelled.tolist(), labels.ids.tolist(), strict=True)):
+        row_label = label if has_label else None
+        if row_label != named:
+            shown = "no label" if row_label is None else f"label {row_label}"
+            labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a label is a whole number, even if it does not fit an int64."""
+    if isinstance(value, bytes):
+        return len(value) <= LONGEST_LABEL and value.removeprefix(b"-").isdigit()  # the end of a longer one is cut off
+    if isinstance(value, Decimal):
+        return value.is_finite() and value == value.to_integral_value()
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
+def _shown(value: object) -> str:
+    """Return a label for a message."""
+    return repr(value[:LONGEST_LABEL].decode(errors="replace")) if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberColumn:
+    """The column `frame_index`; frames of rows without it are numbered 0..T-1.
+
+    Attributes:
+        faults: rows that break the contract, and the reasons.
+    """
+
+    faults: dict[int, str]
+    _first: npt.NDArray[np.int64]  # (rows,) index of each row's first number; -1: numbered 0..T-1
+    _values: npt.NDArray[np.int32]
+
+    @classmethod
+    def read(cls, column: pa.Array | None, n_frames: npt.NDArray[np.int64]) -> NumberColumn:
+        """Read a column of lists of frame numbers; each row must have `n_frames` (rows,) of them."""
+        if column is None or pa.types.is_null(column.type):
+            return cls({}, np.full(len(n_frames), -1), np.zeros(0, np.int32))
+        if pa.types.is_fixed_size_list(column.type):
+            column = column.cast(pa.list_(column.type.value_type))
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        raw = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+        offsets -= offsets[0]
+        values, null, wrong = whole_numbers(raw)
+        invalid = null | wrong | (values > INT32_MAX) | (values < -INT32_MAX)
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
+        faults: dict[int, str] = {}
+        if invalid.any():
+            rows = np.unique(np.searchsorted(offsets, np.flatnonzero(invalid), side="right") - 1)
+            faults = {
+                int(row): "frame_index holds nulls or values that are not 32-bit integers"
+                for row in rows[~is_null[rows]]
+            }
+        counts = np.diff(offsets)
+        for row in np.flatnonzero(~is_null & (counts != n_frames)):
+            faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
+        return cls(faults, np.where(is_null, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
+
+    def take(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""
+        first = self._first[rows][:, None]
+        if not len(self._values):
+            return places.astype(np.int32)
+        numbers = self._values[np.where(first < 0, 0, first + places)]
+        return np.where(first < 0, places, numbers).astype(np.int32)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.input.features import FeatureRows, decode_rows
-from esv_ray.input.files import InputFile, check_unchanged
+from esv_ray.input.features import Contract, FeatureRows, decode_rows
+from esv_ray.input.files import unchanged
 from esv_ray.input.frames import frame_sizes
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.id_columns import FileIds, read_file_ids
@@ -29,21 +29,29 @@ class UnitReader:
     """Reads units and keeps the last file and row group open, since units of a row group follow one another.
 
     Threads that share a reader take turns: two units at a time would each decode their row group from its first row.
+
+    Attributes:
+        contract: what is expected of the rows.
     """
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._file: tuple[object, OpenedFile] | None = None
-        self._group: tuple[object, RowGroupReader] | None = None
-        self._ids: OrderedDict[object, FileIds] = OrderedDict()
-
-    def read(self, unit: Unit, budget: int, itemsize: int) -> tuple[Piece, npt.NDArray[np.int64]]:
-        """Read the rows of a unit.
+    def __init__(self, contract: Contract, budget: int | None = None) -> None:
+        """Make a reader of the units of a table.
 
         Args:
-            unit: the rows.
-            budget: bytes that decoding a row group may take, and that the ids of a file may take.
-            itemsize: bytes of a number of the decoded features.
+            contract: what is expected of the rows.
+            budget: bytes that decoding a row group may take, and that the ids of a file may take; None: no limit. Which
+                rows fail depends on it and on the file, not on the machine.
+        """
+        self.contract = contract
+        self._budget = _NO_LIMIT if budget is None else budget
+        self._lock = Lock()
+        self._key: object = None  # of the open file
+        self._file: OpenedFile | None = None
+        self._group: RowGroupReader | None = None
+        self._ids: OrderedDict[object, FileIds] = OrderedDict()
+
+    def read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
+        """Read the columns of a unit's rows.
 
         Returns:
             The rows, and those of them (0 = first) that repeat an id of an earlier row of the file.
@@ -51,92 +59,56 @@ class UnitReader:
         Raises:
             DataError: the file changed since the plan was made, or cannot be read.
         """
-        check_unchanged(unit.file)
-        with self._lock:
+        with unchanged(unit.file), self._lock:
             try:
-                ids = self._ids_of(unit.file, budget)
-                refusal = ids.refusals.get(unit.row_group)
-                if refusal is None:
-                    piece = self._reader_of(unit, budget, itemsize).take(unit.start, unit.stop)
-                else:
-                    piece = without_features(unit.rows, refusal)
+                return self._read(unit)
             except BaseException:
                 self._close()
                 raise
-        check_unchanged(unit.file)  # it may have been overwritten while it was read
-        inside = (ids.repeated >= unit.first_row) & (ids.repeated < unit.first_row + unit.rows)
-        return piece, ids.repeated[inside] - unit.first_row
-
-    def close(self) -> None:
-        """Close the file that is open."""
-        with self._lock:
-            self._close()
 
     def _close(self) -> None:
         self._group = None
         if self._file is not None:
-            self._file[1].close()
+            self._file.close()
             self._file = None
 
-    def _open(self, file: InputFile) -> OpenedFile:
-        key = (file, file.footer)  # comparisons of files ignore the checksum of the footer
-        if self._file is None or self._file[0] != key:
+    def _read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
+        key = unit.file, unit.file.footer  # the checksum of its footer counts for no comparison of files
+        if self._file is None or self._key != key:
             self._close()
-            self._file = key, open_file(file)
-        return self._file[1]
-
-    def _ids_of(self, file: InputFile, budget: int) -> FileIds:
-        key = (file, file.footer, budget)
+            self._file = open_file(unit.file)
+            self._key = key
         if key not in self._ids:
             self._group = None  # its column chunks are replaced by those of the ids
-            self._ids[key] = read_file_ids(self._open(file), budget)
+            self._ids[key] = read_file_ids(self._file, self._budget)
             if len(self._ids) > _FILES_KEPT:
                 self._ids.popitem(last=False)
         self._ids.move_to_end(key)
-        return self._ids[key]
+        ids = self._ids[key]
+        inside = (ids.repeated >= unit.first_row) & (ids.repeated < unit.first_row + unit.rows)
+        repeated = ids.repeated[inside] - unit.first_row
+        refusal = ids.refusals.get(unit.row_group)
+        if refusal is not None:
+            return without_features(unit.rows, refusal), repeated
+        group = self._group
+        if group is None or group.number != unit.row_group or group.position > unit.start:
+            itemsize = np.dtype(self.contract.dtype).itemsize
+            group = self._group = RowGroupReader(self._file, unit.row_group, self._budget, itemsize)
+        return group.take(unit.start, unit.stop), repeated
 
-    def _reader_of(self, unit: Unit, budget: int, itemsize: int) -> RowGroupReader:
-        key = (unit.file, unit.file.footer, unit.row_group, budget, itemsize)
-        if self._group is None or self._group[0] != key or self._group[1].position > unit.start:
-            self._group = None
-            self._group = key, RowGroupReader(self._open(unit.file), unit.row_group, budget, itemsize)
-        return self._group[1]
 
-
-def read_rows(
-    unit: Unit,
-    reader: UnitReader,
-    *,
-    feature_dim: int,
-    n_classes: int,
-    dtype: npt.DTypeLike = np.float32,
-    budget: int | None = None,
-    unlabelled: Collection[int] = (),
-) -> FeatureRows:
+def read_rows(unit: Unit, reader: UnitReader) -> FeatureRows:
     """Read, decode and check the rows of a unit.
 
-    A row group whose decoding could take more memory than `budget` gives failed rows with ids and labels, and no
-    error: the other row groups can be read.
-
-    Args:
-        unit: the rows.
-        reader: keeps files open from unit to unit.
-        feature_dim, n_classes, dtype, unlabelled: as for `decode_rows`.
-        budget: bytes; None: no limit. Which rows fail depends on it and on the file, not on the machine.
+    A row group whose decoding could take more memory than the reader's budget gives failed rows with ids and labels,
+    and no error: the other row groups can be read.
 
     Raises:
         DataError: the file changed since the plan was made, or cannot be read.
     """
-    piece, repeated = reader.read(unit, _NO_LIMIT if budget is None else budget, np.dtype(dtype).itemsize)
+    piece, repeated = reader.read(unit)
     return decode_rows(
-        piece.table,
-        feature_dim=feature_dim,
-        n_classes=n_classes,
-        dtype=dtype,
-        repeated=repeated.tolist(),
-        refusal=piece.refusal,
-        unlabelled=unlabelled,
-        named=unit.file.named,
+        piece.table, reader.contract, repeated=repeated.tolist(), refusal=piece.refusal, named=unit.file.named
     )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Collection
 import numpy as np
 
 from esv_ray.errors import DataError
-from esv_ray.input.features import Video, videos_of
+from esv_ray.input.features import Contract, Video, videos_of
 from esv_ray.input.files import list_files
-from esv_ray.input.frames import INT32_MAX
+from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
 from esv_ray.input.units import plan_units
@@ -44,9 +44,9 @@ def read_videos(
     videos: dict[str, Video] = {}
     faults: Counter[str] = Counter()
     n_bytes = 0
-    reader, labels = UnitReader(), n_classes or INT32_MAX
+    reader = UnitReader(Contract(dim, n_classes or INT32_MAX, unlabelled=unlabelled), budget)
     for unit in plan_units(footers, _ROWS):
-        rows = read_rows(unit, reader, feature_dim=dim, n_classes=labels, budget=budget, unlabelled=unlabelled)
+        rows = read_rows(unit, reader)
         faults.update(rows.faults.values())
         for video in videos_of(rows):
             if video.video_id in videos:

@@ -11,49 +11,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError
 from esv_ray.input.units import Unit
-from esv_ray.output.committed import read_mark
+from esv_ray.output.committed import check_owner, read_mark
 from esv_ray.output.files import open_parquet
 from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.publish import File, publish, replace
 from esv_ray.output.results import UnitTables
 from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.output.unit_files import Origin, UnitFiles, check_origin, origin_of
+from esv_ray.output.unit_files import UnitCounts, origin_for, unit_files
 
 
-def commit_unit(output: str, unit: Unit, files: UnitFiles) -> None:
+def commit_unit(output: str, unit: Unit, job: str, tables: UnitTables, *, again: bool = False) -> UnitCounts:
     """Publish a unit's two files, the mark last; files that another run of the same job published first are kept.
+
+    Args:
+        output: location of the output.
+        unit: the unit.
+        job: `Manifest.job`.
+        tables: of all its rows.
+        again: whether the unit is committed already, and its files are replaced.
+
+    Returns:
+        Counts of the tables.
 
     Raises:
         JobError: a file of another job is in the way.
         DataError: the storage refuses; the unit is not committed then.
     """
-    origin = files.footer.origin
-    attributions, videos = _files(output, unit, files)
-    publish(
-        [attributions],
-        videos,
-        marked=lambda: [read_mark(output, unit, origin.job).attributions],
-        check_owner=lambda data, url: _check_owner(data, origin, url),
-    )
-
-
-def replace_unit(output: str, unit: Unit, files: UnitFiles) -> None:
-    """Replace a unit's files.
-
-    Raises:
-        DataError: the storage refuses.
-    """
-    attributions, videos = _files(output, unit, files)
-    replace([attributions], videos)
-
-
-def _files(output: str, unit: Unit, files: UnitFiles) -> tuple[File, File]:
-    return (
-        File(attributions_url(output, unit), files.attributions, "write the attributions"),
-        File(videos_url(output, unit), files.videos, "write the videos table"),
-    )
+    origin = origin_for(unit, job)
+    files = unit_files(tables, unit.rows, origin)
+    attributions = File(attributions_url(output, unit), files.attributions, "write the attributions")
+    videos = File(videos_url(output, unit), files.videos, "write the videos table")
+    if again:
+        replace([attributions], videos)
+    else:
+        publish(
+            [attributions],
+            videos,
+            marked=lambda: [read_mark(output, unit, job).attributions],
+            check_owner=lambda data, url: check_owner(data, origin, url),
+        )
+    return files.footer.counts
 
 
 def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str], rows: Sequence[int]) -> UnitTables:
@@ -91,14 +89,6 @@ def _merged(
     input_rows = np.concatenate([places[places >= 0], rows])
     order = np.argsort(input_rows, kind="stable")  # all rows of a video come from one table, in its order
     return both.take(pa.array(order)).combine_chunks(), input_rows[order]
-
-
-def _check_owner(data: bytes, expected: Origin, url: str) -> None:
-    try:
-        origin = origin_of(open_parquet(data, url).metadata, url)
-    except DataError:
-        return  # damaged, and no mark refers to it
-    check_origin(origin, expected, url)
 
 
 def _parquet(url: str) -> pq.ParquetFile:

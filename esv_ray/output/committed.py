@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import JobError
+from esv_ray.errors import DataError, JobError
 from esv_ray.input.units import Unit
-from esv_ray.output.files import parquet_errors
+from esv_ray.output.files import open_parquet, parquet_errors
 from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
-from esv_ray.output.unit_files import UnitFooter, check_origin, footer_of, origin_for, origin_of
+from esv_ray.output.unit_files import Origin, UnitCounts, UnitFooter, check_origin, footer_of, origin_for, origin_of
 from esv_ray.parallel import READERS, in_parallel
 
 _NAMED = 3
@@ -102,6 +102,13 @@ def is_committed(output: str, unit: Unit) -> bool:
     return storage.exists(videos_url(output, unit)) and storage.exists(attributions_url(output, unit))
 
 
+def committed_counts(output: str, unit: Unit, job: str) -> UnitCounts | None:
+    """Return the counts of a unit, or None if it is not committed; errors as for `read_footers_of`."""
+    if not is_committed(output, unit):
+        return None
+    return read_mark(output, unit, job).counts
+
+
 def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool) -> list[UnitFooter]:
     """Read the marks of committed units, and check that they are of this job.
 
@@ -142,6 +149,19 @@ def check_attributions(output: str, unit: Unit, job: str) -> None:
     """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
     url = attributions_url(output, unit)
     check_origin(origin_of(_metadata(url), url), origin_for(unit, job), url)
+
+
+def check_owner(data: bytes, origin: Origin, url: str) -> None:
+    """Refuse the bytes of a file of a unit if they are of another job; damaged ones, of which no mark tells, are none.
+
+    Raises:
+        JobError: says which job and rows were expected and got.
+    """
+    try:
+        owner = origin_of(open_parquet(data, url).metadata, url)
+    except DataError:
+        return
+    check_origin(owner, origin, url)
 
 
 def _metadata(url: str) -> pq.FileMetaData:

@@ -45,6 +45,12 @@ class UnitCounts:
     def __add__(self, other: UnitCounts) -> UnitCounts:
         return UnitCounts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
 
+    @property
+    def outcomes(self) -> tuple[int, int, int, int, dict[str, int]]:
+        """Rows, those of each status, and the rows of the tables by name: what a job adds up (`job.work.RowCounts`)."""
+        written = {"video_rows": self.video_rows, "attribution_rows": self.attribution_rows}
+        return self.rows, self.ok, self.skipped, self.failed, written
+
     def astuple(self) -> tuple[int, ...]:
         """The counts in the order of the attributes."""
         return self.rows, self.ok, self.skipped, self.failed, self.video_rows, self.attribution_rows

@@ -169,7 +169,7 @@ def test_the_command_says_what_is_missing(features: str, bundle: str, tmp_path: 
     (out / "_SUCCESS").unlink()
     parts(out, "attributions")[3].unlink()
     with pytest.MonkeyPatch.context() as patch:  # what the next run commits is removed again
-        patch.setattr("esv_ray.attribution.unit.commit_unit", lambda *arguments: None)
+        patch.setattr("esv_ray.output.commits.publish", lambda *arguments, **options: None)
         result = attribute(features, bundle, out)
     assert result.exit_code == 1, result.output
     assert (

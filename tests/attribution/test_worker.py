@@ -20,7 +20,7 @@ from esv_ray.attribution.work import run_job
 from esv_ray.attribution.workplace import open_workplace
 from esv_ray.core.exact import attribution, plan
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
-from esv_ray.input.features import decode_rows
+from esv_ray.input.features import Contract, decode_rows
 from esv_ray.input.frames import sample_frames
 from esv_ray.input.videos import read_videos
 from esv_ray.job import resources
@@ -31,6 +31,7 @@ from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.bundles import large_bundle, python_bundle
+from tests.support.feature_tables import plain
 from tests.support.job_factories import CONSENT
 from tests.support.jobs import files_of, run
 
@@ -47,7 +48,7 @@ def test_frames_are_sampled_at_the_middles_of_segments(t: int, n: int) -> None:
 
 def test_requested_lengths(features: str, bundle: str) -> None:
     base = {"features": features, "model": bundle, "output": "out"}
-    rows = decode_rows(make_table([3, 9, 2]), feature_dim=4, n_classes=3, repeated=[2])
+    rows = decode_rows(plain(make_table([3, 9, 2])), Contract(4, 3), repeated=[2])
 
     def asked(*overrides: str) -> tuple[list[tuple[int, int]], list[tuple[int, int, str]]]:
         wanted, missing = plan_requests(load_spec(base, overrides), rows)

@@ -10,6 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractFileSystem
 
 from esv_ray import storage
 from esv_ray.attribution.work import run_job
@@ -28,6 +29,7 @@ from esv_ray.input.files import list_files
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.models.bundle import save_heads
 from esv_ray.spec import load_spec
+from esv_ray.storage.transport import requests
 from tests.conftest import make_heads, make_model, make_prior, make_table
 from tests.support.bundles import python_bundle
 from tests.support.forecasts import job, same_lengths
@@ -202,6 +204,28 @@ def test_memory_locations(bundle: str, tmp_path: Path) -> None:
     run_job(spec)
     assert forecast(spec).pending == ()
     fs.rm("/plan", recursive=True)
+
+
+def test_each_footer_is_read_once(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the plan, whose footers the forecast takes over; a plan on storage has none, so they are read for it."""
+    place, paths = f"memory://{tmp_path.name}-footers", list[str]()
+    for number in range(3):
+        with fsspec.open(f"{place}/{number}.parquet", "wb") as file:
+            pq.write_table(make_table([2, 3], seed=number, prefix=str(number)), file)
+    cat = requests.cat
+
+    def counted(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
+        paths.append(path)
+        return cat(fs, path, start, stop)
+
+    monkeypatch.setattr(requests, "cat", counted)
+    spec = job(place, bundle, tmp_path / "out", "frames=2")
+    assert not as_json(forecast(spec))["done"]["planned"]
+    assert len(paths) == len(set(paths)) == 3
+    run_job(spec)
+    paths.clear()
+    assert as_json(forecast(spec))["done"]["planned"]
+    assert len(paths) == len(set(paths)) == 3
 
 
 def test_on_s3(s3: object, features: str, bundle: str) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from esv_ray.errors import DataError
 from esv_ray.input.directories import named_by_directories
-from esv_ray.input.features import FeatureRows
+from esv_ray.input.features import Contract, FeatureRows
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
@@ -41,14 +41,14 @@ def table_with(rows: int = 3, **columns: pa.Array | None) -> pa.Table:
     return table
 
 
-def read_back(path: Path, table: pa.Table | None = None, **options: Any) -> FeatureRows:
+def read_back(path: Path, table: pa.Table | None = None, budget: int | None = 10**8, **options: Any) -> FeatureRows:
     """Write a table as a file, in row groups of two, and read it as one unit of a job."""
     if table is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
     files = list_files(str(path))
     (unit,) = plan_units(read_footers(files), 100_000)
-    return read_rows(unit, UnitReader(), feature_dim=D, n_classes=C, **{"budget": 10**8, **options})
+    return read_rows(unit, UnitReader(Contract(D, C, **options), budget))
 
 
 def labels_of(rows: FeatureRows) -> list[int | None]:
@@ -330,7 +330,7 @@ def test_a_table_that_arrow_partitions_by_label(tmp_path: Path) -> None:
     got: dict[str, int | None] = {}
     files = list_files(str(tmp_path / "table"))
     for unit in plan_units(read_footers(files), 1000):
-        rows = read_rows(unit, UnitReader(), feature_dim=D, n_classes=C)
+        rows = read_rows(unit, UnitReader(Contract(D, C)))
         assert rows.faults == {}
         got.update(zip(rows.ids, labels_of(rows), strict=True))
     assert got == dict(zip(table.column("video_id").to_pylist(), [0, 1, 2, None, 0, 1], strict=True))

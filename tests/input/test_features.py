@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from esv_ray.errors import DataError
 from esv_ray.input.columns import check_schema, columns_of
 from esv_ray.input.features import Video
-from esv_ray.input.ids import repeated_rows
+from esv_ray.input.parquet.id_columns import repeated_rows
 from tests.conftest import make_table
-from tests.support.feature_tables import BadRow, decode
+from tests.support.feature_tables import BadRow, decode, plain
 
 D, C = 3, 5
 FIXED = pa.list_(pa.list_(pa.float32(), D))
@@ -113,7 +113,7 @@ def transform(request: pytest.FixtureRequest) -> Transform:
 def decoded(table: pa.Table, **options: Any) -> tuple[list[Video], list[BadRow]]:
     """`decode` for the sizes of these tests, the repeated ids found as a unit finds them."""
     check_schema(table.schema, "table")
-    repeated = repeated_rows(table.column("video_id")).tolist()
+    repeated = repeated_rows(plain(table).column("video_id")).tolist()
     return decode(table, **{"feature_dim": D, "n_classes": C, "repeated": repeated, **options})
 
 

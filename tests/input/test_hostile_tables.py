@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import LONGEST_ID
+from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.plain import LONGEST_ID
 from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
 from esv_ray.input.units import plan_units
 from esv_ray.input.videos import read_videos
@@ -37,11 +38,12 @@ import pyarrow
 pyarrow.set_cpu_count(2)
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.features import Contract
 from esv_ray.input.reading import UnitReader, read_rows
 from esv_ray.input.units import plan_units
-found, reader = [], UnitReader()
+found, reader = [], UnitReader(Contract(3, 4), {budget})
 for unit in plan_units(read_footers(list_files({str(url)!r})), "auto"):
-    rows = read_rows(unit, reader, feature_dim=3, n_classes=4, budget={budget})
+    rows = read_rows(unit, reader)
     for row, name in enumerate(rows.ids):
         found.append([row, name, rows.label(row), int(rows.n_frames[row]), rows.faults.get(row)])
 print(json.dumps(found))
@@ -55,7 +57,7 @@ print(json.dumps(found))
 def read_some(path: Path) -> None:
     """The first units of a table."""
     for unit in plan_units(read_footers(list_files(str(path))), "auto")[:3]:
-        read_rows(unit, UnitReader(), feature_dim=3, n_classes=4, budget=BUDGET)
+        read_rows(unit, UnitReader(Contract(3, 4), BUDGET))
 
 
 def one_row_each(rows: int) -> bytes:
@@ -127,7 +129,7 @@ def test_null_frames_of_a_large_fixed_size_take_nothing(tmp_path: Path) -> None:
     del table, frames
     before = pa.default_memory_pool().bytes_allocated()
     (unit,) = plan_units(read_footers(list_files(str(tmp_path))), "auto")
-    rows = read_rows(unit, UnitReader(), feature_dim=size, n_classes=4, budget=1_000_000)
+    rows = read_rows(unit, UnitReader(Contract(size, 4), 1_000_000))
     assert rows.faults == {0: "frame 0 is null"}
     assert pa.default_memory_pool().bytes_allocated() - before < 1_000_000
 
@@ -169,7 +171,7 @@ def test_ids_up_to_the_limit_are_kept(tmp_path: Path) -> None:
     table = make_table([1] * 4, feature_dim=3).set_column(0, "video_id", pa.array(ids))
     pq.write_table(table, tmp_path / "table.parquet")
     (unit,) = plan_units(read_footers(list_files(str(tmp_path))), "auto")
-    rows = read_rows(unit, UnitReader(), feature_dim=3, n_classes=4)
+    rows = read_rows(unit, UnitReader(Contract(3, 4)))
     assert rows.ids == [ids[0], "", ids[2], "z"]
     assert rows.faults == {1: "video_id is longer than 4096 bytes"}
 
@@ -219,9 +221,7 @@ def test_a_page_that_lies_about_its_size_is_refused(field: int, tmp_path: Path) 
 
 def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
     for unit in plan_units(read_footers(list_files(features)), 7):
-        free, held = (
-            read_rows(unit, UnitReader(), feature_dim=4, n_classes=3, budget=budget) for budget in (None, 100_000)
-        )
+        free, held = (read_rows(unit, UnitReader(Contract(4, 3), budget)) for budget in (None, 100_000))
         assert free.ids == held.ids
         assert not held.faults
         for row in free.valid.tolist():
@@ -233,8 +233,8 @@ def test_a_budget_changes_no_row_that_it_allows(features: str) -> None:
 
 def test_a_budget_too_small_for_a_row_group_fails_its_rows(features: str) -> None:
     for unit in plan_units(read_footers(list_files(features)), 7):
-        rows = read_rows(unit, UnitReader(), feature_dim=4, n_classes=3, budget=5_000)
-        free = read_rows(unit, UnitReader(), feature_dim=4, n_classes=3)
+        rows = read_rows(unit, UnitReader(Contract(4, 3), 5_000))
+        free = read_rows(unit, UnitReader(Contract(4, 3)))
         assert rows.ids == free.ids
         assert rows.labels.tolist() == free.labels.tolist()
         assert list(rows.faults) == list(range(unit.rows)) or not rows.faults

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.input.features import Contract
 from esv_ray.input.files import InputFile, list_files
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
@@ -392,9 +393,9 @@ def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> 
         put(f"{place}/{number}.parquet", make_table([2] * 6000, seed=number), 2000)
     units = plan_units(read_footers(list_files(place)), 500)
     requested.clear()
-    reader = UnitReader()
+    reader = UnitReader(Contract(4, 3), BUDGET)
     for unit in units:
-        assert len(read_rows(unit, reader, feature_dim=4, n_classes=3, budget=BUDGET).valid) == 500
+        assert len(read_rows(unit, reader).valid) == 500
     ends = {unit.file.size for unit in units}
     assert len([stop for _, _, stop in requested if stop in ends]) == 2
     assert len(requested) == 2 * (1 + 1 + 3)

@@ -17,12 +17,12 @@ from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.output import commits
-from esv_ray.output.commits import commit_unit, replace_unit, with_retried
+from esv_ray.output import publish
+from esv_ray.output.commits import commit_unit, with_retried
 from esv_ray.output.committed import committed_units, is_committed, read_mark
 from esv_ray.output.layout import attributions_url, videos_url
-from esv_ray.output.results import InputRows, Missing, unit_tables
-from esv_ray.output.unit_files import Origin, UnitFiles, unit_files
+from esv_ray.output.results import InputRows, Missing, UnitTables, unit_tables
+from esv_ray.output.unit_files import Origin, UnitCounts, UnitFiles, unit_files
 from tests.support.results import computed
 
 UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
@@ -30,12 +30,21 @@ ORIGIN = Origin("job", "footer", UNIT.covers)
 INPUTS = InputRows(["a", "b", "c"], np.zeros(3, np.int32), np.zeros(3, bool), np.array([4, 4, 4], np.int32))
 
 
-def files_of(failed: list[int], *, n: int = 2, job: str = "job") -> UnitFiles:
+def tables_of(failed: list[int]) -> UnitTables:
     """A unit of three videos, some of which failed."""
     good = [row for row in range(3) if row not in failed]
-    done = [computed(n, [row], [[row]], seed=row, stderr=False) for row in good]
-    missing = [Missing(row, n, "failed", "why") for row in failed]
-    return unit_files(unit_tables(INPUTS, done, missing), 3, Origin(job, "footer", UNIT.covers))
+    done = [computed(2, [row], [[row]], seed=row, stderr=False) for row in good]
+    return unit_tables(INPUTS, done, [Missing(row, 2, "failed", "why") for row in failed])
+
+
+def files_of(failed: list[int], *, job: str = "job") -> UnitFiles:
+    """Its files."""
+    return unit_files(tables_of(failed), 3, Origin(job, "footer", UNIT.covers))
+
+
+def commit(output: str, failed: list[int]) -> UnitCounts:
+    """Commit it as a run of the job does."""
+    return commit_unit(output, UNIT, "job", tables_of(failed))
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -54,7 +63,7 @@ def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
     files = files_of([1])
     storage.commit_new(attributions_url(output, UNIT), files.attributions, "write")
     assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([], False)
-    commit_unit(output, UNIT, files)
+    assert commit(output, [1]) == files.footer.counts
     assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([UNIT], True)
     assert committed(output) == (files.attributions, files.videos)
     assert videos_url(output, UNIT) == f"{output}/videos/{UNIT.name}"
@@ -65,22 +74,30 @@ def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
 
 
 def test_committing_a_unit_again_changes_nothing(output: str) -> None:
-    commit_unit(output, UNIT, files_of([]))
-    commit_unit(output, UNIT, files_of([1]))
+    commit(output, [])
+    commit(output, [1])
     assert committed(output) == (files_of([]).attributions, files_of([]).videos)
 
 
 def test_attributions_that_another_run_left_without_a_mark_are_replaced(output: str) -> None:
     """It had left a video out, and was killed between the two files."""
     storage.commit_new(attributions_url(output, UNIT), files_of([1]).attributions, "write")
-    commit_unit(output, UNIT, files_of([]))
+    commit(output, [])
     assert committed(output) == (files_of([]).attributions, files_of([]).videos)
 
 
 def test_replacing_a_unit(output: str) -> None:
-    commit_unit(output, UNIT, files_of([1]))
-    replace_unit(output, UNIT, files_of([]))
+    commit(output, [1])
+    commit_unit(output, UNIT, "job", tables_of([]), again=True)
     assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+
+
+def test_what_fails_again_changes_nothing(output: str) -> None:
+    commit(output, [1])
+    again = unit_tables(INPUTS, [], [Missing(1, 2, "failed", "why")])
+    merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
+    assert commit_unit(output, UNIT, "job", merged, again=True) == files_of([1]).footer.counts
+    assert committed(output) == (files_of([1]).attributions, files_of([1]).videos)
 
 
 def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
@@ -95,44 +112,47 @@ def test_files_of_another_job_are_refused_and_stay(output: str) -> None:
     storage.commit_new(attributions_url(output, UNIT), other.attributions, "write")
     refused = r"part-\S+: expected a file of this job \(job\), got .* \(another\)"
     with pytest.raises(JobError, match=f"attributions/{refused}"):
-        commit_unit(output, UNIT, files_of([]))
+        commit(output, [])
     storage.commit_new(videos_url(output, UNIT), other.videos, "write")
     with pytest.raises(JobError, match=f"videos/{refused}"):
-        commit_unit(output, UNIT, files_of([]))
+        commit(output, [])
     assert committed(output) == (other.attributions, other.videos)
 
 
 def test_a_torn_file_without_a_mark_is_replaced(output: str) -> None:
     storage.replace(attributions_url(output, UNIT), b"torn", "write")
-    commit_unit(output, UNIT, files_of([]))
+    commit(output, [])
     assert committed(output) == (files_of([]).attributions, files_of([]).videos)
 
 
 @pytest.mark.parametrize("failed", [[], [1]], ids=["the same", "another"])
 def test_a_mark_whose_attributions_were_removed(output: str, failed: list[int]) -> None:
     """Both files belong together afterwards, also where the mark was of attributions that nobody has any more."""
-    commit_unit(output, UNIT, files_of([1]))
+    commit(output, [1])
     storage.remove(attributions_url(output, UNIT), "remove")
     assert committed_units(output, [UNIT]) == []
-    commit_unit(output, UNIT, files_of(failed))
+    commit(output, failed)
     assert committed(output) == (files_of(failed).attributions, files_of(failed).videos)
 
 
 def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> None:
     """Row 1 failed and is well now: the same bytes as if it had never failed."""
-    commit_unit(output, UNIT, files_of([1]))
+    commit(output, [1])
     again = unit_tables(INPUTS, [computed(2, [1], [[1]], seed=1, stderr=False)], [])
     merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
-    assert unit_files(merged, 3, ORIGIN) == files_of([])
+    assert commit_unit(output, UNIT, "job", merged, again=True) == files_of([]).footer.counts
+    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
 
 
 def test_a_row_that_repeats_an_id_fails_again_and_leaves_the_first_alone(output: str) -> None:
     inputs = InputRows(["a", "a", ""], INPUTS.labels, INPUTS.labelled, INPUTS.n_frames)
     missing = [Missing(1, 2, "failed", "repeated"), Missing(2, 2, "failed", "empty")]
-    complete = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
-    commit_unit(output, UNIT, unit_files(complete, 3, ORIGIN))
+    whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
+    commit_unit(output, UNIT, "job", whole)
+    before = committed(output)
     merged = with_retried(output, UNIT, unit_tables(inputs, [], missing), inputs.ids, [1, 2])
-    assert unit_files(merged, 3, ORIGIN) == unit_files(complete, 3, ORIGIN)
+    commit_unit(output, UNIT, "job", merged, again=True)
+    assert committed(output) == before
 
 
 # Two runs at once -----------------------------------------------------------------------------------------------------
@@ -190,17 +210,18 @@ def orders(steps: int) -> Iterator[tuple[str, ...]]:
 
 def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One leaves a video out that the other could do. In every order of their steps both files are of one of them."""
-    contents = {"A": files_of([1]), "B": files_of([])}
+    failed = {"A": [1], "B": list[int]()}
+    contents = {who: files_of(rows) for who, rows in failed.items()}
     winners = set()
     for number, order in enumerate(orders(4)):
         output = str(tmp_path / str(number))
         turns = Turns(order)
-        monkeypatch.setattr(commits, "storage", Stepped(turns))
+        monkeypatch.setattr(publish, "storage", Stepped(turns))
 
         def work(output: str = output, turns: Turns = turns) -> None:
             driver = threading.current_thread().name
             try:
-                commit_unit(output, UNIT, contents[driver])
+                commit(output, failed[driver])
             finally:
                 turns.leave(driver)
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray.attribution.unit import row_counts
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError
 from esv_ray.job.result import JobResult
+from esv_ray.job.work import RowCounts
 from esv_ray.models.bundle import save_heads
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.results import InputRows, unit_tables
@@ -91,7 +91,7 @@ def test_a_real_output_is_clean(done: tuple[Path, JobResult]) -> None:
     folder, result = done
     verification = verify_output(str(folder))
     assert verification.problems == ()
-    assert row_counts(verification.counts) == result.counts
+    assert RowCounts(*verification.counts.outcomes) == result.counts
     assert (verification.units, verification.committed) == (5, 5)
     assert (verification.counts.ok, verification.counts.skipped, verification.counts.failed) == (9, 6, 2)
     assert 0 < verification.worst_gap < 1e-6
@@ -102,7 +102,7 @@ def test_a_real_sampled_output_is_clean(sampled: tuple[Path, JobResult]) -> None
     assert not any(pq.read_table(folder / "videos").column("exact").to_pylist())
     verification = verify_output(str(folder))
     assert verification.problems == ()
-    assert row_counts(verification.counts) == result.counts
+    assert RowCounts(*verification.counts.outcomes) == result.counts
     assert verification.worst_gap == 0.0
 
 

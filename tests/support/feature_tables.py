@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.input.features import Video, decode_rows, videos_of
+from esv_ray.input.features import Contract, Video, decode_rows, videos_of
+from esv_ray.input.plain import plain_columns
 from esv_ray.input.reading import UnitReader
 from esv_ray.input.units import Unit
 
-READER = UnitReader()
+READER = UnitReader(Contract(1, 1))
 """One for all tests, which so meet what earlier ones left open."""
 
 
@@ -29,9 +30,16 @@ class BadRow:
 
 
 def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """The rows of a unit, and those of them (0 = first) that repeat an id of an earlier row of the file."""
-    piece, repeated = READER.read(unit, 2**62, 4)
-    return piece.table, repeated
+    """The rows of a unit, ids as text; and those that repeat an id of an earlier row of the file, 0 = first."""
+    piece, repeated = READER.read(unit)
+    ids = piece.table.column("video_id").cast(pa.string())
+    return piece.table.set_column(piece.table.column_names.index("video_id"), "video_id", ids), repeated
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table as a row group of it is read."""
+    batches = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    return pa.concat_tables(plain_columns(batch) for batch in batches)
 
 
 def decode(
@@ -44,14 +52,11 @@ def decode(
     unlabelled: Collection[int] = (),
     named: Mapping[str, str | None] | None = None,
 ) -> tuple[list[Video], list[BadRow]]:
-    """Decode rows one by one: good rows and bad rows, each in table order; arguments as for `decode_rows`."""
+    """Good rows and bad rows one by one, each in table order; arguments as for `Contract` and `decode_rows`."""
     rows = decode_rows(
-        table,
-        feature_dim=feature_dim,
-        n_classes=n_classes,
-        dtype=dtype,
+        plain(table),
+        Contract(feature_dim, n_classes, dtype, unlabelled),
         repeated=repeated,
-        unlabelled=unlabelled,
         named=named or {},
     )
     bad = [

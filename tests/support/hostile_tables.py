@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import EsvError
+from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
@@ -309,7 +310,7 @@ def hostile_file(seed: int) -> bytes:
 
 def meet(url: str, budget: int = BUDGET) -> list[str]:
     """All that a job does with a feature table before it computes; the refusals. Only an `EsvError` is one."""
-    refusals, reader = [], UnitReader()
+    refusals, reader = [], UnitReader(Contract(3, 4), budget)
 
     def attempt(work: Callable[[], object]) -> None:
         try:
@@ -321,7 +322,7 @@ def meet(url: str, budget: int = BUDGET) -> list[str]:
 
     def units() -> None:
         for unit in plan_units(read_footers(list_files(url)), "auto")[:50]:
-            attempt(lambda unit=unit: check_rows(unit, reader, budget))  # type: ignore[misc]
+            attempt(lambda unit=unit: check_rows(unit, reader))  # type: ignore[misc]
 
     attempt(lambda: feature_dim_of(read_footers(list_files(url)), budget))
     attempt(lambda: has_labels(read_footers(list_files(url))))
@@ -330,9 +331,9 @@ def meet(url: str, budget: int = BUDGET) -> list[str]:
     return refusals
 
 
-def check_rows(unit: Any, reader: UnitReader, budget: int) -> None:
+def check_rows(unit: Any, reader: UnitReader) -> None:
     """Read a unit and take all that is good in it."""
-    rows = read_rows(unit, reader, feature_dim=3, n_classes=4, budget=budget)
+    rows = read_rows(unit, reader)
     assert len(rows.ids) == unit.rows == len(rows.n_frames)
     for row in rows.valid.tolist():
         places = np.arange(rows.n_frames[row], dtype=np.int64)[None]

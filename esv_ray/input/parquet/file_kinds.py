@@ -4,44 +4,40 @@ from __future__ import annotations
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.input.parquet.pages import Bytes
 
-_MAGIC = b"PAR1"
-_FEWEST_BYTES = 12  # the magic number twice, and the length of the footer
-_HEAD_BYTES = 64
+MAGIC = b"PAR1"
+FEWEST_BYTES = 12
+"""Of a Parquet file: the magic number twice, and the length of the footer."""
+HEAD_BYTES = 64
+"""Bytes at the start of a file by which its kind is recognised."""
 _ADVICE = {"an HDF5 file": "see esv import features"}
 
 
-def check_is_parquet(tail: bytes, at: Bytes, size: int, location: str) -> None:
-    """Refuse a file that does not end as Parquet files do.
+def too_small(size: int, location: str) -> DataError:
+    """Describe a file of so few bytes that it cannot be Parquet."""
+    got = f"a file of {size} bytes" if size else "an empty file"
+    return DataError(f"{location}: expected a Parquet file, got {got}; write or download it again")
+
+
+def not_parquet(head: bytes, end: bytes, location: str) -> DataError:
+    """Describe a file that does not end as Parquet files do: what it is, and what to do.
 
     Args:
-        tail: the last bytes of the file.
-        at: reads bytes of it, given a position and their number.
-        size: bytes of the file.
-        location: the file, for the error.
-
-    Raises:
-        DataError: the message names the kind of file and the next step.
+        head: its first bytes (`HEAD_BYTES`).
+        end: its last four bytes.
+        location: the file.
     """
-    if size < _FEWEST_BYTES:
-        got = f"a file of {size} bytes" if size else "an empty file"
-        raise DataError(f"{location}: expected a Parquet file, got {got}; write or download it again")
-    end = tail[-len(_MAGIC) :]
-    if end == _MAGIC:
-        return
     if end == b"PARE":
-        raise DataError(
+        return DataError(
             f"{location}: expected a Parquet file, got one with an encrypted footer; write it without encryption"
         )
-    head = at(0, min(size, _HEAD_BYTES))
     kind = storage.kind_of(head)
-    if head.startswith(_MAGIC):
+    if head.startswith(MAGIC):
         got = "one that is cut short"
     elif kind is not None:
         advice = _ADVICE.get(kind[0]) or kind[1] or "write it as Parquet"
-        raise DataError(f"{location}: expected a Parquet file, got {kind[0]}; {advice}")
+        return DataError(f"{location}: expected a Parquet file, got {kind[0]}; {advice}")
     else:
         text = head.decode("utf-8", errors="replace").splitlines()
         got = f"something else, which begins with {text[0][:40]!r}" if text else "something else"
-    raise DataError(f"{location}: expected a Parquet file, got {got}; write or download it again")
+    return DataError(f"{location}: expected a Parquet file, got {got}; write or download it again")

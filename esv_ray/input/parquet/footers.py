@@ -1,22 +1,27 @@
 """Parse the footers of a feature table's files: schemas, row groups, checksums. Pure functions of bytes.
 
-The row groups are read by our own reader (`thrift`, which says why), the schema by Arrow.
+The row groups are read by our own reader (`thrift`, which says why), the schema by Arrow, from memory.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
+from esv_ray.input.columns import check_schema, columns_of, text_widths
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
 
 _MAGIC_BYTES = 4
+_LENGTH_BYTES, _END_BYTES = 4, 8  # the length of the footer; the length and the magic number
+_CHECKSUM_DIGITS = 32  # of SHA-256
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
 
@@ -70,13 +75,15 @@ class Footer:
     Attributes:
         file: the file, with the checksum of this footer; opening it later checks the checksum.
         schema: of the file, checked.
-        feature_dim: D; None if the type of `features` does not fix it.
+        feature_dim: D; None where the type of `features` leaves it to the rows.
+        text_widths: the flat columns that hold text, with the bytes of each value of a fixed size, else 0.
         groups: its row groups.
     """
 
     file: InputFile
     schema: pa.Schema
     feature_dim: int | None
+    text_widths: Mapping[str, int]
     groups: tuple[RowGroup, ...]
 
 
@@ -92,6 +99,77 @@ def _has_labels(footer: Footer) -> bool:
         return False
     chunks = [group.chunks["label"] for group in footer.groups]
     return any(chunk.nulls is None or chunk.nulls < chunk.values for chunk in chunks)
+
+
+class ParsedFooter(NamedTuple):
+    """A footer, as this package and as Arrow reads it.
+
+    Attributes:
+        footer: what it says; `footer.schema` has the types that the writer stored.
+        metadata: for Arrow to decode the file by, with Parquet's own types.
+    """
+
+    footer: Footer
+    metadata: pq.FileMetaData
+
+
+def footer_bytes(tail: bytes) -> int:
+    """Return the bytes that the footer takes, by the end of its file, with the length and the magic number."""
+    return int.from_bytes(tail[-_END_BYTES:][:_LENGTH_BYTES], "little") + _END_BYTES
+
+
+def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
+    """Read and check the footer of a file of the table.
+
+    Args:
+        tail: the end of the file, at least its whole footer.
+        file: the file.
+
+    Raises:
+        DataError: it is no feature table, or has another footer than when it was planned.
+        pa.ArrowException, UnicodeDecodeError, MemoryError: the footer is broken.
+    """
+    start = max(0, len(tail) - footer_bytes(tail))
+    footer = tail[start:]
+    checksum = _checksum(footer, file)
+    # With a footer that makes Arrow use Parquet's own types: lists of any length, plain text. A null in a list of a
+    # fixed size would become as many values as its type says, and that may be any number.
+    plain_tail = tail[:start] + footer.replace(b"ARROW:schema", b"arrow:schema")
+    schema = _read_schema(tail, plain_tail, file)
+    feature_dim = check_schema(schema, file.url, file.named)
+    plain = pq.ParquetFile(pa.BufferReader(plain_tail))
+    check_schema(plain.schema_arrow, file.url, file.named)
+    widths = text_widths(plain.schema_arrow)
+    groups = parse_row_groups(footer[:-_END_BYTES], plain.schema, columns_of(schema), file.size, file.url)
+    return ParsedFooter(Footer(replace(file, footer=checksum), schema, feature_dim, widths, groups), plain.metadata)
+
+
+def _checksum(footer: bytes, file: InputFile) -> str:
+    """Return the checksum of a footer, which must be the planned one: it holds positions and sizes of all data.
+
+    Columns that directories name are content, too: the same file in ``label=1/`` and in ``label=2/`` is two inputs.
+    """
+    named = file.named
+    content = footer + (json.dumps(named, sort_keys=True).encode() if named else b"")
+    checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
+    if file.footer not in ("", checksum):
+        raise DataError(
+            f"{file.url}: changed since the job was planned (its footer differs, or its directories name other "
+            "values); put it back or use a new output"
+        )
+    return checksum
+
+
+def _read_schema(tail: bytes, plain_tail: bytes, file: InputFile) -> pa.Schema:
+    """Read the schema of a file, with the types that Arrow's writer stored where Arrow's reader knows them."""
+    try:
+        return pq.ParquetFile(pa.BufferReader(tail)).schema_arrow
+    except pa.ArrowNotImplementedError as error:  # Polars' Int128, perhaps of a column that is not read
+        schema = pq.ParquetFile(pa.BufferReader(plain_tail)).schema_arrow
+        for name in columns_of(schema):
+            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
+                raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
+        return schema
 
 
 def parse_row_groups(

@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import width_of
-from esv_ray.input.ids import constant, plain_ids, repeated_rows
-from esv_ray.input.parquet.opening import OpenedFile
+from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size
-from esv_ray.input.parquet.source import decoding
+from esv_ray.input.plain import constant, short_ids
 
 _ID_BYTES = 48  # of an id in addition to its text: offset, code, share of a hash table
 _TOO_LARGE = (
@@ -62,7 +60,7 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
     chunks = [group.chunks["video_id"] for group in groups if "video_id" in group.chunks]
     if sum(chunk.size for chunk in chunks) <= budget:
         with decoding(url):
-            opened.source.fetch([(chunk.start, chunk.size) for chunk in chunks])
+            opened.source.fetch(chunks)
     for index, group in enumerate(groups):
         read = read_group_ids(opened, index, budget - n_bytes)
         if read is None:
@@ -81,32 +79,44 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     Raises:
         DataError: they are broken.
     """
-    group, file = opened.footer.groups[row_group], opened.footer.file
-    location = f"{file.url}, row group {row_group}"
-    if "video_id" not in group.chunks:
-        value = file.named["video_id"]
-        n_bytes = group.rows * (_ID_BYTES + len(value or ""))
-        return (
-            GroupIds(plain_ids(pa.chunked_array([constant(value, group.rows)])), n_bytes) if n_bytes <= budget else None
-        )
+    footer = opened.footer
+    group = footer.groups[row_group]
+    if "video_id" in group.chunks:
+        return _decoded_ids(opened, row_group, budget)
+    value = footer.file.named["video_id"]
+    n_bytes = group.rows * (_ID_BYTES + len(value or ""))
+    return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), n_bytes) if n_bytes <= budget else None
+
+
+def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
+    footer, location = opened.footer, opened.location(row_group)
+    group = footer.groups[row_group]
     chunk = group.chunks["video_id"]
     n_bytes = chunk.size + _ID_BYTES * chunk.values
     if n_bytes > budget:
         return None
-    size = checked_size(opened.source, group, "video_id", location)
+    size = checked_size(opened.source.at, group, "video_id", location)
     n_bytes += 2 * size.largest
-    longest = max(size.largest, width_of(opened.footer.schema.field("video_id").type))
+    longest = max(size.largest, footer.text_widths.get("video_id", 0))
     rows = min(ROWS_AT_ONCE, (budget - n_bytes) // (4 * longest + 1))
     if rows < 1:
         return None
-    chunks: list[pa.Array] = []
-    with decoding(location):
-        for batch in opened.parquet.iter_batches(batch_size=rows, row_groups=[row_group], columns=["video_id"]):
-            ids = plain_ids(pa.chunked_array([batch.column(0)]))
-            chunks += ids.chunks
-            n_bytes += pc.sum(pc.binary_length(ids)).as_py() or 0
-            if n_bytes > budget:
-                return None
-    if sum(len(chunk) for chunk in chunks) != group.rows:
+    parts: list[pa.Array] = []
+    for batch in opened.batches(row_group, ["video_id"], rows):
+        parts.append(short_ids(batch.column("video_id").combine_chunks()))
+        n_bytes += pc.sum(pc.binary_length(parts[-1])).as_py() or 0
+        if n_bytes > budget:
+            return None
+    if sum(map(len, parts)) != group.rows:
         raise DataError(f"{location}: has fewer rows than its footer says; write the file again")
-    return GroupIds(pa.chunked_array(chunks, pa.large_binary()), n_bytes)
+    return GroupIds(pa.chunked_array(parts, pa.large_binary()), n_bytes)
+
+
+def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the rows that repeat an id of an earlier row, ascending; nulls and empty ids do not count."""
+    filled = pc.fill_null(ids.combine_chunks(), b"")
+    codes = filled.dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    again = np.ones(len(codes), dtype=bool)
+    again[first] = False
+    return np.flatnonzero(again & pc.not_equal(filled, b"").to_numpy(zero_copy_only=False))

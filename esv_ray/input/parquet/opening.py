@@ -1,46 +1,141 @@
 """Open files of a feature table: the footer is read and checked before Arrow decodes anything.
 
-A footer of at most 64 KiB is read in one request, and Arrow parses it from memory.
+A footer of at most 64 KiB is read in one request. Of the data, the ranges of a row group are kept; others
+are read as needed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esv_ray.errors import DataError
-from esv_ray.input.columns import check_schema, columns_of
+from esv_ray import storage
+from esv_ray.errors import DataError, short_text
 from esv_ray.input.files import InputFile
-from esv_ray.input.parquet.file_kinds import check_is_parquet
-from esv_ray.input.parquet.footers import Footer, parse_row_groups
-from esv_ray.input.parquet.source import FileSource, decoding
+from esv_ray.input.parquet.file_kinds import FEWEST_BYTES, HEAD_BYTES, MAGIC, not_parquet, too_small
+from esv_ray.input.parquet.footers import ColumnChunk, Footer, footer_bytes, parse_footer
+from esv_ray.input.plain import plain_columns
 from esv_ray.parallel import READERS, in_parallel
 
+_DOING = "read the feature table"
 _BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
-_TAIL_BYTES = 2**16  # Arrow reads as many at first; if all of them are kept, it needs no request of its own
-_LENGTH_BYTES, _END_BYTES = 4, 8  # the length of the footer; the length and the magic number
-_CHECKSUM_DIGITS = 32  # of SHA-256
+_TAIL_BYTES = 2**16  # of a file that are read at first
+_GAP = 2**18  # bytes; ranges nearer to each other than this are read in one request
+_THREADS = 8
+_AFTER_CHUNK = 100  # bytes that Arrow may read after a column chunk
+
+
+class FileSource:
+    """A file of the table, read in exact ranges. One thread at a time."""
+
+    def __init__(self, file: InputFile) -> None:
+        self._url, self._size = file.url, file.size
+        self._file = storage.reader(file.url, _DOING, file.size)
+        self._local = storage.is_local(storage.open_location(file.url)[0])
+        self._ranges: list[tuple[int, bytes]] = []
+        self._tail = b""
+
+    def read_tail(self) -> bytes:
+        """Read the end of the file, at least its whole footer, and keep it.
+
+        Raises:
+            DataError: the file is not Parquet.
+        """
+        size = self._size
+        if size < FEWEST_BYTES:
+            raise too_small(size, self._url)
+        tail = self.at(max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))
+        end = tail[-len(MAGIC) :] if len(tail) == min(size, _TAIL_BYTES) else b""
+        if end != MAGIC:
+            raise not_parquet(self.at(0, min(size, HEAD_BYTES)), end, self._url)
+        missing = min(size, footer_bytes(tail)) - len(tail)
+        if missing > 0:
+            tail = self.at(size - len(tail) - missing, missing) + tail
+        self._tail = tail
+        return tail
+
+    def at(self, start: int, size: int) -> bytes:
+        """Return `size` bytes from a position on, fewer only at the end of the file."""
+        tail_start = self._size - len(self._tail)
+        if start + size <= tail_start:
+            return self._stored(start, size)
+        before = self._stored(start, tail_start - start) if start < tail_start else b""
+        return before + self._tail[max(0, start - tail_start) : start + size - tail_start]
+
+    def fetch(self, chunks: Iterable[ColumnChunk]) -> None:
+        """Read column chunks of an object in parallel and keep them in place of the earlier ones.
+
+        Those of a file on a disk are read when they are used.
+        """
+        self._ranges = []
+        if not self._local:
+            ranges = [(chunk.start, min(chunk.start + chunk.size + _AFTER_CHUNK, self._size)) for chunk in chunks]
+            self._ranges = in_parallel(self._read_range, _joined(ranges), threads=_THREADS)
+
+    def stream(self) -> storage.RangeFile:
+        """Return a file object for Arrow."""
+        return storage.RangeFile(self._size, self.at)
+
+    def close(self) -> None:
+        """Close the file and drop the bytes that are kept."""
+        self._ranges = []
+        self._file.close()
+
+    def _read_range(self, part: tuple[int, int]) -> tuple[int, bytes]:
+        start, stop = part
+        with storage.reader(self._url, _DOING, self._size) as file:
+            file.seek(start)
+            return start, file.read(stop - start)
+
+    def _stored(self, start: int, size: int) -> bytes:
+        for first, data in self._ranges:
+            if first <= start and start + size <= first + len(data):
+                return data[start - first : start - first + size]
+        self._file.seek(start)
+        return self._file.read(size)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges (first byte, end) that are near each other."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and start - joined[-1][1] <= _GAP:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 class OpenedFile(NamedTuple):
     """A file of the table, opened for reading.
 
     Attributes:
-        parquet: the file as Arrow reads it.
+        parquet: the file as Arrow reads it, with Parquet's own types.
         source: its bytes.
-        footer: its parsed footer; `footer.schema` has the types that the writer stored, `parquet` Parquet's own.
+        footer: what its footer says.
     """
 
     parquet: pq.ParquetFile
     source: FileSource
     footer: Footer
+
+    def location(self, row_group: int) -> str:
+        """Name a row group for errors."""
+        return f"{self.footer.file.url}, row group {row_group}"
+
+    def batches(self, row_group: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`plain`).
+
+        Raises:
+            DataError: they are broken.
+        """
+        with decoding(self.location(row_group)):
+            for batch in self.parquet.iter_batches(rows, row_groups=[row_group], columns=names):
+                yield plain_columns(batch)
 
     def close(self) -> None:
         """Close the file."""
@@ -72,70 +167,20 @@ def open_file(file: InputFile) -> OpenedFile:
     with decoding(file.url):
         source = FileSource(file)
         try:
-            return _opened(source, file)
+            tail = source.read_tail()
+            footer, metadata = parse_footer(tail, file)
+            parquet = pq.ParquetFile(source.stream(), metadata=metadata, buffer_size=_BUFFER, pre_buffer=False)
         except BaseException:
             source.close()
             raise
+    return OpenedFile(parquet, source, footer)
 
 
-def _opened(source: FileSource, file: InputFile) -> OpenedFile:
-    start, tail = _read_tail(source, file)
-    footer = tail[start:]
-    checksum = _checksum(footer, file)
-    schema = _read_schema(source, file, tail, footer)
-    feature_dim = check_schema(schema, file.url, file.named)
-    source.keep_tail(file.size - len(tail), _without_types(tail, footer))
-    parquet = pq.ParquetFile(source.stream(), buffer_size=_BUFFER, pre_buffer=False)
-    check_schema(parquet.schema_arrow, file.url, file.named)
-    groups = parse_row_groups(footer[:-_END_BYTES], parquet.schema, columns_of(schema), file.size, file.url)
-    return OpenedFile(parquet, source, Footer(replace(file, footer=checksum), schema, feature_dim, groups))
-
-
-def _read_tail(source: FileSource, file: InputFile) -> tuple[int, bytes]:
-    """Read the end of a file, at least its whole footer; return where the footer begins in it, and the bytes."""
-    tail = source.at(max(0, file.size - _TAIL_BYTES), min(file.size, _TAIL_BYTES))
-    complete = len(tail) == min(file.size, _TAIL_BYTES)
-    check_is_parquet(tail if complete else b"", source.at, file.size, file.url)
-    length = int.from_bytes(tail[-_END_BYTES:][:_LENGTH_BYTES], "little")
-    start = max(0, file.size - _END_BYTES - length)
-    if file.size - start > len(tail):
-        tail = source.at(start, file.size - len(tail) - start) + tail
-    source.keep_tail(file.size - len(tail), tail)
-    return start - (file.size - len(tail)), tail
-
-
-def _checksum(footer: bytes, file: InputFile) -> str:
-    """Return the checksum of a footer, which must be the planned one: it holds positions and sizes of all data.
-
-    Columns that directories name are content, too: the same file in ``label=1/`` and in ``label=2/`` is two inputs.
-    """
-    named = file.named
-    content = footer + (json.dumps(named, sort_keys=True).encode() if named else b"")
-    checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
-    if file.footer not in ("", checksum):
-        raise DataError(
-            f"{file.url}: changed since the job was planned (its footer differs, or its directories name other "
-            "values); put it back or use a new output"
-        )
-    return checksum
-
-
-def _read_schema(source: FileSource, file: InputFile, tail: bytes, footer: bytes) -> pa.Schema:
-    """Read the schema of a file, with the types that Arrow's writer stored where Arrow's reader knows them."""
+@contextmanager
+def decoding(location: str) -> Iterator[None]:
+    """Turn what Arrow raises on broken Parquet into a `DataError`."""
     try:
-        return pq.ParquetFile(source.stream()).schema_arrow
-    except pa.ArrowNotImplementedError as error:  # Polars' Int128, perhaps of a column that is not read
-        source.keep_tail(file.size - len(tail), _without_types(tail, footer))
-        schema = pq.ParquetFile(source.stream()).schema_arrow
-        for name in columns_of(schema):
-            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
-                raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
-        return schema
-
-
-def _without_types(tail: bytes, footer: bytes) -> bytes:
-    """Return the end of a file with a footer that makes Arrow use Parquet's own types: lists of any length, plain text.
-
-    A null in a list of a fixed size would become as many values as its type says, and that may be any number.
-    """
-    return tail[: len(tail) - len(footer)] + footer.replace(b"ARROW:schema", b"arrow:schema")
+        with storage.locating(location, _DOING):
+            yield
+    except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
+        raise DataError(f"{location}: expected a Parquet file: {short_text(error)}") from None

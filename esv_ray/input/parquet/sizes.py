@@ -1,22 +1,42 @@
 """Bound the memory for decoding a row group, from its page headers, before Arrow decodes anything.
 
-Run lengths and dictionaries put any number of values into a few bytes, and no row can be skipped without decoding it.
-So a row group counts by the values that its pages hold, not by those that the footer promises.
+A footer may say three values where a page holds two billion, and a page of a few bytes can hold as many: run lengths
+and dictionaries put any number of values into a few bytes, and no row can be skipped without decoding it. So a row
+group counts by the values that its pages hold (parquet-format, PageHeader), not by those that the footer promises.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import FLAT_COLUMNS
 from esv_ray.input.parquet.footers import RowGroup
-from esv_ray.input.parquet.pages import ChunkSize, chunk_size
-from esv_ray.input.parquet.source import FileSource
+from esv_ray.input.parquet.thrift import I32, STRUCT, read_struct
+from esv_ray.input.plain import FLAT_COLUMNS
 
 ROWS_AT_ONCE = 2**16
 """Most rows that are decoded at a time."""
 _LABEL_BYTES = 4  # labels and frame numbers become int32
+_DATA, _DATA_V2 = 0, 3
+_FIRST_READ, _LARGEST_HEADER = 2**10, 2**24  # bytes; statistics may contain long values; the second is Arrow's limit
+_PADDING = 100  # bytes that Arrow reads after a chunk, since some old writers stored sizes that are too small
+
+Bytes = Callable[[int, int], bytes]  # reads bytes of a file: position, most bytes
+
+
+@dataclass(frozen=True)
+class ChunkSize:
+    """Values and sizes of the pages of a column chunk.
+
+    Attributes:
+        values: number of values, nulls included.
+        largest: bytes of its largest page, uncompressed.
+    """
+
+    values: int
+    largest: int
 
 
 class GroupSize(NamedTuple):
@@ -45,14 +65,17 @@ def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_ite
     return values * (2 * itemsize + 8 + result_itemsize) + 2 * largest_page
 
 
-def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int, location: str) -> GroupSize:
-    """Fetch the needed columns of a row group, and decide whether decoding fits the budget.
+def group_size(
+    read: Bytes, group: RowGroup, names: Collection[str], budget: int, itemsize: int, location: str
+) -> GroupSize:
+    """Decide whether decoding a row group fits the budget.
 
     The memory of ids is checked earlier, when repeated ids are searched (`id_columns`).
 
     Args:
-        source: the file.
+        read: reads bytes of the file.
         group: its row group.
+        names: columns whose pages are looked at; the others count by their bytes on storage.
         budget: bytes.
         itemsize: bytes of a number of the decoded features.
         location: the row group, for errors.
@@ -60,11 +83,9 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     Raises:
         DataError: a page header is broken.
     """
-    needed, largest_pages = group.compressed, {}
-    names = [name for name in group.chunks if needed <= budget or name in FLAT_COLUMNS]
-    source.fetch([(group.chunks[name].start, group.chunks[name].size) for name in names])
+    needed, largest_pages = group.compressed, dict[str, int]()
     for name in names:
-        size = checked_size(source, group, name, location)
+        size = checked_size(read, group, name, location)
         largest_pages[name] = size.largest
         if name == "video_id":
             needed += 2 * size.largest
@@ -80,17 +101,74 @@ def fetch_group(source: FileSource, group: RowGroup, budget: int, itemsize: int,
     return GroupSize(refusal, largest_pages)
 
 
-def checked_size(source: FileSource, group: RowGroup, name: str, location: str) -> ChunkSize:
-    """Return what the pages of a column chunk hold; a flat column must have one value per row.
+def checked_size(read: Bytes, group: RowGroup, name: str, location: str) -> ChunkSize:
+    """Return what the pages of a column of a row group hold; a flat column must have one value per row.
 
     Raises:
         DataError: a page header is broken, or the number of values is wrong.
     """
     chunk = group.chunks[name]
     try:
-        size = chunk_size(source.at, chunk.start, chunk.size, chunk.values)
+        size = chunk_size(read, chunk.start, chunk.size, chunk.values)
         if name in FLAT_COLUMNS and size.values != group.rows:
             raise DataError(f"expected {group.rows} values, one per row, got pages of {size.values}")
     except DataError as error:
         raise DataError(f"{location}, column {name}: {error}; write the file again") from None
     return size
+
+
+def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
+    """Return values and sizes of the pages of a column chunk, from their headers.
+
+    Args:
+        read: reads bytes of the file.
+        start: position of the first page.
+        size: bytes of all pages.
+        promised: number of values, by the footer; pages after the one that completes them are never decoded.
+
+    Raises:
+        DataError: a page header is malformed.
+    """
+    values = largest = 0
+    at, stop = start, start + size
+    while values < promised and at < stop + _PADDING:
+        try:
+            header, length = _header(read, at, stop + _PADDING - at)
+        except DataError:
+            if at >= stop:
+                break
+            raise
+        largest = max(largest, header.uncompressed, header.compressed)
+        values += header.values
+        at += length + header.compressed
+    return ChunkSize(values, largest)
+
+
+@dataclass(frozen=True)
+class _Header:
+    values: int  # 0 for pages other than data pages
+    uncompressed: int
+    compressed: int
+
+
+def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
+    """Read the page header at a position; return it and its number of bytes."""
+    size = min(_FIRST_READ, most)
+    while True:
+        data = read(at, size)
+        try:
+            fields, length = read_struct(data)
+            break
+        except IndexError:
+            if len(data) < size or size >= min(most, _LARGEST_HEADER):
+                raise DataError(f"the page header at byte {at} does not end") from None
+            size = min(8 * size, most, _LARGEST_HEADER)
+    kind = fields.get((1, I32))
+    data_page = fields.get(({_DATA: 5, _DATA_V2: 8}.get(kind, -1), STRUCT)) if isinstance(kind, int) else None
+    without = None if kind in (_DATA, _DATA_V2) else 0
+    values = data_page.get((1, I32)) if isinstance(data_page, dict) else without
+    sizes = (values, fields.get((2, I32)), fields.get((3, I32)))
+    valid = [number for number in sizes if isinstance(number, int) and number >= 0]
+    if len(valid) < len(sizes):
+        raise DataError(f"the page header at byte {at} has no sizes")
+    return _Header(*valid), length

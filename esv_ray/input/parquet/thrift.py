@@ -6,10 +6,10 @@ Why this project has a reader of its own: a corrupt file must end in an error, a
   seeds 0 to 399 of `tests/support/hostile_tables.py`.
 - Crashes on corrupt files while values are decoded, fixed upstream: https://github.com/apache/arrow/issues/41317 (heap
   buffer overflow) and https://github.com/apache/arrow/issues/41321 (use after free). So sizes are checked first.
-- pyarrow gives no access to page headers, which alone bound the memory that decoding takes (`pages`).
+- pyarrow gives no access to page headers, which alone bound the memory that decoding takes (`sizes`).
 
 When pyarrow raises an exception for each of those files, `footers.parse_row_groups` can use its metadata instead. When
-it also gives page sizes, this module and `pages` can be deleted.
+it also gives page sizes, this module and `sizes.chunk_size` can be deleted.
 
 This reader is stricter than Arrow's where the two could read different things: a field that occurs twice, a number that
 is out of its range.
