@@ -120,7 +120,7 @@ def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path
         arguments += ["--set", option]
     limits = {"RAY_memory_usage_threshold": f"{share:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
     done = subprocess.run(
-        arguments, capture_output=True, text=True, check=False, env={**os.environ, **limits}, timeout=240
+        arguments, capture_output=True, text=True, check=False, env={**os.environ, **limits}, timeout=500
     )
     assert done.returncode == 0, done.stderr
     assert "2 videos: 1 ok, 0 skipped, 1 failed" in done.stdout
