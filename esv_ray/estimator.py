@@ -28,7 +28,7 @@ class Estimator:
             `iterations`.
         max_iterations: limit for videos that do not meet the tolerance.
         output: the attributed score: class probabilities, or the logits F before the softmax. For logits `exact` and
-            `adjusted` evaluate subsequences up to the longest head only (`logit.plan`).
+            `adjusted` evaluate subsequences up to the longest head only (`core.logit.plan`).
     """
 
     kind: Kind = "auto"

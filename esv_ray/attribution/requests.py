@@ -27,7 +27,7 @@ class Requests:
     lengths: npt.NDArray[np.int64]
 
     def frames(self, indices: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Return the positions (len(some), n) of the sampled frames, for requests of one length."""
+        """Return the positions (len(indices), n) of the sampled frames, for requests of one length."""
         return sample_frames(n_frames[self.rows[indices]].astype(np.int64), int(self.lengths[indices[0]]))
 
 

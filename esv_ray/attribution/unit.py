@@ -43,7 +43,7 @@ def run_unit(
         # By another driver of this job, or by an actor that was given up and still works.
         earlier = committed_counts(spec.output, unit, place.job)
         if earlier is not None:
-            return UnitReport(RowCounts(*earlier.outcomes), already_committed=True)
+            return UnitReport(RowCounts(**earlier.outcomes), already_committed=True)
     begun = perf_counter()
     rows = read_rows(unit, place.reader)
     # Rows of a task are numbered among those that are to be done.
@@ -60,7 +60,7 @@ def run_unit(
     if retried is not None:
         tables = with_retried(spec.output, unit, tables, rows.ids, retried)
     committed = commit_unit(spec.output, unit, place.job, tables, again=retried is not None)
-    counts = RowCounts(*committed.outcomes)
+    counts = RowCounts(**committed.outcomes)
     if retried is not None:
         counts = RowCounts(len(retried), len(retried) - committed.failed, 0, committed.failed)
     place.heartbeat.beat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
@@ -54,7 +55,7 @@ class AttributionPlan:
         """Count committed rows, and write _SUCCESS if all units are committed."""
         ended = finish_job(self.job.spec.output, self.job.manifest, expected)
         repeated = ended.repeats.describe()
-        return Finished(RowCounts(*ended.counts.outcomes), ended.failed, ended.missing, repeated, ended.finished)
+        return Finished(RowCounts(**ended.counts.outcomes), ended.failed, ended.missing, repeated, ended.finished)
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,6 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
     Raises:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
-    with torch_settings():  # those of a workplace in this process end with the job
+    # The settings of a workplace in this process end with the job.
+    with torch_settings() if runs_here(spec) else nullcontext():
         return run_work(AttributionWork(spec), report, retry_failed=retry_failed)

@@ -14,6 +14,7 @@ from esv_ray.attribution.planning import plan_job
 from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import open_workplace
 from esv_ray.bench.setting import Setting, random_heads
+from esv_ray.core.threads import torch_settings
 from esv_ray.estimator import Estimator
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.bundle import save_heads
@@ -53,6 +54,7 @@ def host_share(n: int, estimator: Estimator, setting: Setting, video_s: float) -
             }
         )
         job = plan_job(spec)
-        place = open_workplace(job.spec, job.manifest.job, job.manifest.model["digest"], setting.device)
-        _, *reports = [run_unit(place, unit, Task(unit.index)) for unit in job.pending]  # the first warms up
+        with torch_settings():
+            place = open_workplace(job.spec, job.manifest.job, job.manifest.model["digest"], setting.device)
+            _, *reports = [run_unit(place, unit, Task(unit.index)) for unit in job.pending]  # the first warms up
     return median(1 - report.compute_s / (report.read_s + report.compute_s + report.commit_s) for report in reports)

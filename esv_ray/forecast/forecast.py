@@ -70,9 +70,8 @@ def forecast(
     lengths = lengths_from_rows(manifest.files, footers, pending, budget) if read_lengths else None
     lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, pending)
     work, skipped = work_by_length(spec, model, lengths)
-    create_only = (
-        storage.creates_only(spec.output) if pending else None
-    )  # refuses an unwritable output before measuring
+    # Refuses an unwritable output before measuring.
+    create_only = storage.creates_only(spec.output) if pending else None
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.pending]))
     estimates = _length_estimates(work, len(pending), timings, model)
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)

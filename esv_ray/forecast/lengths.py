@@ -86,7 +86,7 @@ def lengths_from_footers(
 
 
 def lengths_from_rows(
-    files: Sequence[InputFile], footers: Sequence[Footer], left: Sequence[Unit], budget: int
+    files: Sequence[InputFile], footers: Sequence[Footer], pending: Sequence[Unit], budget: int
 ) -> Lengths:
     """Read the lengths of all videos from the features columns, some rows at a time.
 
@@ -100,7 +100,7 @@ def lengths_from_rows(
         DataError: a file cannot be read.
     """
     units: dict[tuple[str, int], list[Unit]] = {}
-    for unit in left:
+    for unit in pending:
         units.setdefault((unit.file.url, unit.row_group), []).append(unit)
     videos, pending_videos, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):

@@ -140,7 +140,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def videos_of(rows: FeatureRows) -> list[Video]:
-    """Yield the valid rows, in table order."""
+    """Return the valid rows, in table order."""
     videos = []
     for row in rows.valid.tolist():
         index, places = np.array([row]), np.arange(rows.n_frames[row], dtype=np.int64)[None]

@@ -74,17 +74,19 @@ class UnitReader:
 
     def _read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
         key = unit.file, unit.file.footer  # the checksum of its footer counts for no comparison of files
-        if self._file is None or self._key != key:
+        ids = self._ids.get(key)
+        refused = ids is not None and unit.row_group in ids.refusals
+        if (self._file is None or self._key != key) and not refused:
             self._close()
             self._file = open_file(unit.file)
             self._key = key
-        if key not in self._ids:
+        if ids is None:
+            assert self._file is not None, "nothing is refused before the ids are read"
             self._group = None  # its column chunks are replaced by those of the ids
-            self._ids[key] = read_file_ids(self._file, self._budget)
+            ids = self._ids[key] = read_file_ids(self._file, self._budget)
             if len(self._ids) > _FILES_KEPT:
                 self._ids.popitem(last=False)
         self._ids.move_to_end(key)
-        ids = self._ids[key]
         inside = (ids.repeated >= unit.first_row) & (ids.repeated < unit.first_row + unit.rows)
         repeated = ids.repeated[inside] - unit.first_row
         refusal = ids.refusals.get(unit.row_group)
@@ -92,7 +94,9 @@ class UnitReader:
             return without_features(unit.rows, refusal), repeated
         group = self._group
         if group is None or group.number != unit.row_group or group.position > unit.start:
+            group = self._group = None  # frees the last one before this one is fetched
             itemsize = np.dtype(self.contract.dtype).itemsize
+            assert self._file is not None, "only units of refused row groups open no file"
             group = self._group = RowGroupReader(self._file, unit.row_group, self._budget, itemsize)
         return group.take(unit.start, unit.stop), repeated
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.keyed import derive_key
-from esv_ray.core.threads import torch_settings
+from esv_ray.core.threads import torch_threads
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.models.bundle import check_free, save_heads
@@ -103,7 +103,7 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         ModelError: a bundle exists already.
     """
     check_free(spec.output)
-    with torch_settings(spec.threads):
+    with torch_threads(spec.threads):
         return _train(spec, report)
 
 

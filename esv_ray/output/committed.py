@@ -152,7 +152,7 @@ def check_attributions(output: str, unit: Unit, job: str) -> None:
 
 
 def check_owner(data: bytes, origin: Origin, url: str) -> None:
-    """Refuse the bytes of a file of a unit if they are of another job; damaged ones, of which no mark tells, are none.
+    """Refuse the bytes of a file of a unit if they are of another job. Damaged bytes pass: no mark refers to them.
 
     Raises:
         JobError: says which job and rows were expected and got.

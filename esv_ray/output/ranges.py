@@ -25,7 +25,6 @@ _ROUNDINGS = 128  # of float32, relative to the summands: observed at most 1
 _OPERANDS = 8  # the same if the operands of products are rounded to fewer digits
 _LOSS = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}  # of an operand: float32, TF32, bfloat16
 NOT_FINITE = "the model's scores are not finite: features or weights are too large"
-_ERRORS_NOT_FINITE = "standard errors are not finite: features or weights are too large"
 _MISSED = "ESVs miss efficiency: sum and score - prior differ by {:.3g}, more than rounding explains"
 
 

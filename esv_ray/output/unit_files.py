@@ -46,10 +46,16 @@ class UnitCounts:
         return UnitCounts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
 
     @property
-    def outcomes(self) -> tuple[int, int, int, int, dict[str, int]]:
-        """Rows, those of each status, and the rows of the tables by name: what a job adds up (`job.work.RowCounts`)."""
+    def outcomes(self) -> dict[str, Any]:
+        """What a job adds up, by the names of `job.work.RowCounts`: rows, those of each status, rows of the tables."""
         written = {"video_rows": self.video_rows, "attribution_rows": self.attribution_rows}
-        return self.rows, self.ok, self.skipped, self.failed, written
+        return {
+            "rows": self.rows,
+            "ok": self.ok,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "written": written,
+        }
 
     def astuple(self) -> tuple[int, ...]:
         """The counts in the order of the attributes."""

@@ -42,7 +42,7 @@ def files() -> list[Path]:
 
 def same(first: Plan, second: Plan) -> bool:
     a, b = first.tensors(), second.tensors()
-    return type(a) is type(b) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return type(first) is type(second) and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(

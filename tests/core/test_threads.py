@@ -22,6 +22,18 @@ def test_settings_are_restored() -> None:
     assert settings() == before
 
 
+def test_one_thread_leaves_the_precision_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch raises on reading it if a module used the newer switches, and setting it changes single backends."""
+
+    def refuse(*_: object) -> str:
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", refuse)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+
+
 def test_settings_of_the_work_inside_are_restored_even_after_an_error() -> None:
     before = settings()
 

@@ -24,7 +24,7 @@ from esv_ray.spec import load_spec
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
 from tests.support.jobs import esv, files_of, poisoned_table, run
-from tests.support.processes import actor_pids, listening
+from tests.support.processes import actor_pids, listening, wait_until
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -184,35 +184,32 @@ def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) ->
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]
     url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
 
-    def told() -> dict[str, float]:
+    def metrics() -> dict[str, float]:
         with urllib.request.urlopen(url, timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        found = {}
+        values = {}
         for line in lines:
             if line.startswith("ray_esv_"):
                 name, _, labels = line.partition("{")
                 own = re.findall(r'(status|outcome|stage|state)="(\w+)"', labels)
-                found[" ".join([name, *(value for _, value in own)])] = float(line.rpartition(" ")[2])
-        return found
+                values[" ".join([name, *(value for _, value in own)])] = float(line.rpartition(" ")[2])
+        return values
 
-    def grown(name: str, before: dict[str, float]) -> float:
-        return told().get(name, 0) - before.get(name, 0)
+    before = metrics()
 
-    before = told()
+    def exported() -> bool:
+        """Whether all counts of this job arrived; some of what earlier jobs counted may come with them."""
+        now = metrics()
+        grown = {name: value - before.get(name, 0) for name, value in now.items()}
+        counted = grown.get("ray_esv_videos_total ok", 0) >= 40 and grown.get("ray_esv_units_total done", 0) >= 10
+        return counted and now.get("ray_esv_actors ready") == 1
+
     run(features, bundle, tmp_path / "out", "compute.unit=4", "cluster.actors=1")
-    deadline = time.monotonic() + 120
-    # Sent every few seconds; some of what earlier jobs of this process counted may come with it.
-    while (
-        grown("ray_esv_videos_total ok", before) < 40
-        or grown("ray_esv_units_total done", before) < 10
-        or told().get("ray_esv_actors ready") != 1
-    ):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.5)
-    found = told()
+    wait_until(exported, every_s=0.5)  # they are sent every few seconds
+    last = metrics()
     for stage in ("read", "compute", "commit"):
-        assert found[f"ray_esv_unit_seconds_count {stage}"] >= 10
-    assert 0 <= found["ray_esv_device_busy"] <= 1
+        assert last[f"ray_esv_unit_seconds_count {stage}"] >= 10
+    assert 0 <= last["ray_esv_device_busy"] <= 1
 
 
 def test_a_model_that_changes_after_planning_is_refused_by_the_actors(

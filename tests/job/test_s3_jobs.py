@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.jobs import all_of, attribute, esv, files_of, run
+from tests.support.processes import wait_until
 from tests.support.s3_server import S3Server, client, s3_server
 
 pytestmark = pytest.mark.xdist_group("jobs")
@@ -71,10 +72,7 @@ def test_a_server_that_is_killed_and_started_again(
     command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log))
     environment = {**os.environ, **own_s3.environment(), "ESV_STORAGE": "tries=1000,seconds=200,longest=0.5"}
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 120
-    while not (log.exists() and log.read_text().count('"done"') >= 3):
-        assert time.monotonic() < deadline, "nothing was committed"
-        time.sleep(0.01)
+    wait_until(lambda: log.exists() and log.read_text().count('"done"') >= 3, "nothing was committed")
     own_s3.kill()
     time.sleep(1)  # long enough that both actors meet it
     assert driver.poll() is None

@@ -91,7 +91,7 @@ def test_a_real_output_is_clean(done: tuple[Path, JobResult]) -> None:
     folder, result = done
     verification = verify_output(str(folder))
     assert verification.problems == ()
-    assert RowCounts(*verification.counts.outcomes) == result.counts
+    assert RowCounts(**verification.counts.outcomes) == result.counts
     assert (verification.units, verification.committed) == (5, 5)
     assert (verification.counts.ok, verification.counts.skipped, verification.counts.failed) == (9, 6, 2)
     assert 0 < verification.worst_gap < 1e-6
@@ -102,7 +102,7 @@ def test_a_real_sampled_output_is_clean(sampled: tuple[Path, JobResult]) -> None
     assert not any(pq.read_table(folder / "videos").column("exact").to_pylist())
     verification = verify_output(str(folder))
     assert verification.problems == ()
-    assert RowCounts(*verification.counts.outcomes) == result.counts
+    assert RowCounts(**verification.counts.outcomes) == result.counts
     assert verification.worst_gap == 0.0
 
 

@@ -17,12 +17,12 @@ ENDED = "esv: interrupted; run the same command again to resume"
 LONGEST_S = 240.0  # for what a loaded machine does in seconds
 
 
-def wait_until(reached: Callable[[], object], why: str = "") -> None:
+def wait_until(reached: Callable[[], object], why: str = "", *, every_s: float = 0.01) -> None:
     """Until a condition holds."""
     deadline = time.monotonic() + LONGEST_S
     while not reached():
         assert time.monotonic() < deadline, why
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def hears_interrupts() -> None:

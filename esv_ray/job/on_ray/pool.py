@@ -44,7 +44,7 @@ class _Pool:
     run: Run
     shape: ActorShape
     actor_class: Any
-    most_actors: int = 0
+    target_actors: int = 0
     handles: dict[str, Any] = field(default_factory=dict)
     pending: dict[Any, _Call] = field(default_factory=dict)  # Ray's reference -> the call
     beats: dict[str, int] = field(default_factory=dict)  # last answer of each worker
@@ -64,14 +64,14 @@ class _Pool:
             raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to resume")
         held = self.run.scheduler.capacity = capacity(alive, self.shape)
         # Ask for one actor even without capacity: an autoscaler brings the node for it.
-        self.most_actors = max(1, held) if cluster.actors == "auto" else cluster.actors
+        self.target_actors = max(1, held) if cluster.actors == "auto" else cluster.actors
         self.run.waiting_for = None if held else missing_node(alive, self.shape)
 
     def start_missing(self, now: float) -> None:
         """Start actors in place of those that are lost."""
-        if self.run.scheduler.to_start(self.most_actors, now):
+        if self.run.scheduler.to_start(self.target_actors, now):
             check_alive()
-        for _ in range(self.run.scheduler.to_start(self.most_actors, now)):
+        for _ in range(self.run.scheduler.to_start(self.target_actors, now)):
             worker = f"actor-{self.started}"
             self.started += 1
             plan = self.run.plan

@@ -113,12 +113,12 @@ def _places() -> Iterator[tuple[Path, bool, str | None]]:
     except OSError:  # nothing can be written where it looks
         usual = None
     others = (os.environ.get("TMPDIR"), "/tmp", os.environ.get("XDG_RUNTIME_DIR"), "/var/tmp")  # noqa: S108
-    devices = set()
+    visited = set()
     for name in (chosen, usual, *others):
         place = Path(os.path.realpath(name)) if name else None
-        if place is None or place in devices:
+        if place is None or place in visited:
             continue
-        devices.add(place)
+        visited.add(place)
         yield place, name == chosen, _objection(place, trusted=name == chosen)
 
 
