@@ -43,7 +43,7 @@ def test_the_first_job_runs_as_shown(tmp_path: Path) -> None:
     pq.write_table(make_table([20] * 6, feature_dim=16, n_classes=7), tmp_path / "validation" / "part.parquet")
     for name in ("class-priors.csv", "trn_1_frames.pth", "trn_2_frames.pth"):
         shutil.copy(FILES / name, tmp_path / name)
-    section = README.partition("## Your first job")[2].partition("\n## ")[0]
+    section = README.partition("## Run a job on your own features")[2].partition("\n## ")[0]
     commands = [line.strip() for line in section.splitlines() if line.startswith("    esv ")]
     assert [line.split()[1] for line in commands] == ["train", "import", "attribute", "verify"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
