@@ -26,7 +26,7 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
     SPEC is a YAML file; options set or override its keys. The keys are: features, output, validation (another table,
     or the share of videos to hold out), classes (a CSV file with header name,id), n_classes, n_max, hidden,
     hidden_layers, batch_norm, input_relu, dropout, epochs, patience, batch, learning_rate, weight_decay, seed,
-    threads.
+    threads, unlabelled.
 
     \b
     Example:
