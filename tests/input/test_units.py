@@ -401,6 +401,21 @@ def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> 
     assert len(requested) == 2 * (1 + 1 + 3)
 
 
+def test_a_row_group_that_was_refused_opens_no_file(requested: list[tuple[str, int, int]]) -> None:
+    """Its ids take more memory than the budget: known after the first unit, whatever files are read in between."""
+    place = f"memory://{uuid.uuid4().hex}"
+    for number in range(2):
+        put(f"{place}/{number}.parquet", make_table([2] * 1000, seed=number), 1000)
+    first, again, other, other_again = plan_units(read_footers(list_files(place)), 500)
+    reader = UnitReader(Contract(4, 3), 20_000)
+    for unit in (first, other):
+        assert "take more memory" in read_rows(unit, reader).faults[0]
+    requested.clear()
+    for unit in (again, other_again):
+        assert "take more memory" in read_rows(unit, reader).faults[0]
+    assert requested == []
+
+
 def test_a_footer_larger_than_the_first_read(requested: list[tuple[str, int, int]]) -> None:
     """It takes a second request, and no byte is read twice."""
     url = f"memory://{uuid.uuid4().hex}/a.parquet"
