@@ -17,9 +17,10 @@ from esv_ray.input.reading import read_rows
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import RowCounts, UnitReport
-from esv_ray.output.commits import commit_unit, with_retried
+from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_counts
 from esv_ray.output.results import Missing
+from esv_ray.output.retried import with_retried
 
 
 def run_unit(

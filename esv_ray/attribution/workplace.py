@@ -13,7 +13,7 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import JobError
 from esv_ray.input.features import Contract
-from esv_ray.input.reading import UnitReader
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.job.work import Heartbeat
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file

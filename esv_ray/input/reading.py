@@ -2,103 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.input.features import Contract, FeatureRows, decode_rows
+from esv_ray.input.features import FeatureRows, decode_rows
 from esv_ray.input.files import unchanged
 from esv_ray.input.frames import frame_sizes
 from esv_ray.input.parquet.footers import Footer
-from esv_ray.input.parquet.id_columns import FileIds, read_file_ids
-from esv_ray.input.parquet.opening import OpenedFile, open_file
-from esv_ray.input.parquet.row_groups import Piece, RowGroupReader, without_features
+from esv_ray.input.parquet.opening import open_file
+from esv_ray.input.parquet.row_groups import Piece, RowGroupReader
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit
 
-_NO_LIMIT = 2**62
-_FILES_KEPT = 8  # with checked ids
 _ROWS_OF_DIM = 16  # rows that are read at a time to find D
 _FLOAT32_BYTES = 4
-
-
-class UnitReader:
-    """Reads units and keeps the last file and row group open, since units of a row group follow one another.
-
-    Threads that share a reader take turns: two units at a time would each decode their row group from its first row.
-
-    Attributes:
-        contract: what is expected of the rows.
-    """
-
-    def __init__(self, contract: Contract, budget: int | None = None) -> None:
-        """Make a reader of the units of a table.
-
-        Args:
-            contract: what is expected of the rows.
-            budget: bytes that decoding a row group may take, and that the ids of a file may take; None: no limit. Which
-                rows fail depends on it and on the file, not on the machine.
-        """
-        self.contract = contract
-        self._budget = _NO_LIMIT if budget is None else budget
-        self._lock = Lock()
-        self._key: object = None  # of the open file
-        self._file: OpenedFile | None = None
-        self._group: RowGroupReader | None = None
-        self._ids: OrderedDict[object, FileIds] = OrderedDict()
-
-    def read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
-        """Read the columns of a unit's rows.
-
-        Returns:
-            The rows, and those of them (0 = first) that repeat an id of an earlier row of the file.
-
-        Raises:
-            DataError: the file changed since the plan was made, or cannot be read.
-        """
-        with unchanged(unit.file), self._lock:
-            try:
-                return self._read(unit)
-            except BaseException:
-                self._close()
-                raise
-
-    def _close(self) -> None:
-        self._group = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
-        key = unit.file, unit.file.footer  # the checksum of its footer counts for no comparison of files
-        ids = self._ids.get(key)
-        refused = ids is not None and unit.row_group in ids.refusals
-        if (self._file is None or self._key != key) and not refused:
-            self._close()
-            self._file = open_file(unit.file)
-            self._key = key
-        if ids is None:
-            assert self._file is not None, "nothing is refused before the ids are read"
-            self._group = None  # its column chunks are replaced by those of the ids
-            ids = self._ids[key] = read_file_ids(self._file, self._budget)
-            if len(self._ids) > _FILES_KEPT:
-                self._ids.popitem(last=False)
-        self._ids.move_to_end(key)
-        inside = (ids.repeated >= unit.first_row) & (ids.repeated < unit.first_row + unit.rows)
-        repeated = ids.repeated[inside] - unit.first_row
-        refusal = ids.refusals.get(unit.row_group)
-        if refusal is not None:
-            return without_features(unit.rows, refusal), repeated
-        group = self._group
-        if group is None or group.number != unit.row_group or group.position > unit.start:
-            group = self._group = None  # frees the last one before this one is fetched
-            itemsize = np.dtype(self.contract.dtype).itemsize
-            assert self._file is not None, "only units of refused row groups open no file"
-            group = self._group = RowGroupReader(self._file, unit.row_group, self._budget, itemsize)
-        return group.take(unit.start, unit.stop), repeated
 
 
 def read_rows(unit: Unit, reader: UnitReader) -> FeatureRows:
@@ -110,10 +31,20 @@ def read_rows(unit: Unit, reader: UnitReader) -> FeatureRows:
     Raises:
         DataError: the file changed since the plan was made, or cannot be read.
     """
-    piece, repeated = reader.read(unit)
+    piece, repeated = read_piece(unit, reader)
     return decode_rows(
         piece.table, reader.contract, repeated=repeated.tolist(), refusal=piece.refusal, named=unit.file.named
     )
+
+
+def read_piece(unit: Unit, reader: UnitReader) -> tuple[Piece, npt.NDArray[np.int64]]:
+    """Read the rows of a unit from a file that is as it was planned, before and after (`UnitReader.read`).
+
+    Raises:
+        DataError: the file changed since the plan was made, or cannot be read.
+    """
+    with unchanged(unit.file):
+        return reader.read(unit)
 
 
 def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:

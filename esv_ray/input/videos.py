@@ -12,7 +12,8 @@ from esv_ray.input.features import Contract, Video, videos_of
 from esv_ray.input.files import list_files
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.reading import feature_dim_of, read_rows
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
-from esv_ray.output.files import open_parquet, parquet_errors
+from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
-from esv_ray.output.unit_files import Origin, UnitCounts, UnitFooter, check_origin, footer_of, origin_for, origin_of
+from esv_ray.output.origin import origin_for, origin_of
+from esv_ray.output.unit_files import UnitCounts, UnitFooter, footer_of
 from esv_ray.parallel import READERS, in_parallel
 
 _NAMED = 3
@@ -136,7 +137,7 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
     """Read the footer of a unit's videos file; errors as for `read_footers_of`."""
     url = videos_url(output, unit)
     footer = footer_of(_metadata(url), url)
-    check_origin(footer.origin, origin_for(unit, job), url)
+    origin_for(unit, job).check(footer.origin, url)
     if footer.counts.rows != unit.rows:
         raise JobError(
             f"{url}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; `esv verify --repair` on "
@@ -148,20 +149,7 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
 def check_attributions(output: str, unit: Unit, job: str) -> None:
     """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
     url = attributions_url(output, unit)
-    check_origin(origin_of(_metadata(url), url), origin_for(unit, job), url)
-
-
-def check_owner(data: bytes, origin: Origin, url: str) -> None:
-    """Refuse the bytes of a file of a unit if they are of another job. Damaged bytes pass: no mark refers to them.
-
-    Raises:
-        JobError: says which job and rows were expected and got.
-    """
-    try:
-        owner = origin_of(open_parquet(data, url).metadata, url)
-    except DataError:
-        return
-    check_origin(owner, origin, url)
+    origin_for(unit, job).check(origin_of(_metadata(url), url), url)
 
 
 def _metadata(url: str) -> pq.FileMetaData:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
 from esv_ray.input.columns import names_of
-from esv_ray.input.parquet.footers import parse_row_groups
+from esv_ray.input.parquet.chunks import parse_row_groups
 from esv_ray.input.parquet.sizes import chunk_size, decoding_bytes
 from esv_ray.machine import host_memory
 

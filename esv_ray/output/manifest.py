@@ -97,7 +97,7 @@ class Manifest:
 
     @cached_property
     def job(self) -> str:
-        """Fingerprint of all that the tables depend on besides the rows, without locations (`unit_files.Origin`)."""
+        """Fingerprint of all that the tables depend on besides the rows, without locations (`origin.Origin`)."""
         return fingerprint({key: value for key, value in self.keys.items() if key != "features"})
 
 

@@ -106,39 +106,6 @@ def unit_tables(inputs: InputRows, computed: Sequence[Computed], missing: Sequen
     return UnitTables(videos, attributions, video_rows, attribution_rows)
 
 
-def choose_classes(
-    choices: Sequence[int | str],
-    scores: Float32Array,
-    labels: npt.NDArray[np.int32],
-    labelled: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
-    """Return the classes whose ESVs are kept.
-
-    Args:
-        choices: `label`, `predicted`, `top:K`, `all` or class ids.
-        scores: (B, C).
-        labels: (B,) int32.
-        labelled: (B,) whether there is a label.
-
-    Returns:
-        (M, 2) pairs of video and class, ascending, without duplicates.
-    """
-    kept = np.zeros(scores.shape, dtype=bool)
-    for choice in choices:
-        if choice == "all":
-            kept[:] = True
-        elif choice == "label":
-            kept[np.flatnonzero(labelled), labels[labelled]] = True
-        elif choice == "predicted":
-            kept[np.arange(len(scores)), scores.argmax(axis=1)] = True
-        elif isinstance(choice, str):
-            best = np.argsort(-scores, axis=1, kind="stable")[:, : int(choice.removeprefix("top:"))]
-            np.put_along_axis(kept, best, True, axis=1)
-        else:
-            kept[:, choice] = True
-    return np.argwhere(kept)
-
-
 def _videos(
     inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:

@@ -17,12 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esv_ray.errors import DataError, JobError
-from esv_ray.input.units import Unit
+from esv_ray.errors import DataError
+from esv_ray.output.origin import FOOTER_KEY, Origin, content_of
 from esv_ray.output.results import UnitTables
 
 HASH_BYTES = 8  # two of 10^8 ids have equal hashes with probability 3e-4; then the ids themselves are compared
-_FOOTER_KEY = b"esv_ray"
 
 
 @dataclass(frozen=True)
@@ -67,26 +66,6 @@ class UnitCounts:
 
 
 NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The job and the rows of a file of a unit; part of its footer.
-
-    Attributes:
-        job: fingerprint of everything that the job's results depend on besides the rows (`Manifest.job`).
-        input: checksum of the footer of the feature table's file (`InputFile.footer`).
-        covers: the rows (`Unit.covers`): unit, row group, start, stop.
-    """
-
-    job: str
-    input: str
-    covers: tuple[int, ...]
-
-
-def origin_for(unit: Unit, job: str) -> Origin:
-    """Return the origin of the files of a unit of a job; it does not depend on locations."""
-    return Origin(job, unit.file.footer, unit.covers)
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,7 @@ def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
     Raises:
         DataError: the file is not a videos file of esv_ray.
     """
-    origin, content = _content_of(metadata, location)
+    origin, content = content_of(metadata, location)
     try:
         counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
         if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
@@ -175,48 +154,8 @@ def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
         raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def origin_of(metadata: pq.FileMetaData, location: str) -> Origin:
-    """Parse the origin in the footer of a file of a unit.
-
-    Raises:
-        DataError: the file is not of esv_ray.
-    """
-    return _content_of(metadata, location)[0]
-
-
-def check_origin(origin: Origin, expected: Origin, location: str) -> None:
-    """Refuse a file of another job, or of other rows.
-
-    Raises:
-        JobError: says which of the two differs, expected and got.
-    """
-    if origin.job != expected.job:
-        raise JobError(
-            f"{location}: expected a file of this job ({expected.job}), got one of another job ({origin.job}); "
-            "`esv verify --repair` on the output moves it aside, then run the job again"
-        )
-    if (origin.covers, origin.input) != (expected.covers, expected.input):
-        of_others = "" if origin.input == expected.input else " of another file of features"
-        raise JobError(
-            f"{location}: expected the rows {expected.covers} of the plan (unit, row group, start, stop), got "
-            f"{origin.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
-        )
-
-
-def _content_of(metadata: pq.FileMetaData, location: str) -> tuple[Origin, dict[str, Any]]:
-    try:
-        content = json.loads((metadata.metadata or {})[_FOOTER_KEY])
-        job, input_checksum, covers = content["job"], content["input"], tuple(content["covers"])
-        texts = isinstance(job, str) and isinstance(input_checksum, str)
-        if not texts or not all(type(number) is int and number >= 0 for number in covers):
-            raise ValueError(content)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise DataError(f"{location}: expected a file of esv_ray, its footer names no job and rows") from None
-    return Origin(job, input_checksum, covers), content
-
-
 def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:
-    table = table.replace_schema_metadata({_FOOTER_KEY: json.dumps(footer).encode()})
+    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
     sink = pa.BufferOutputStream()
     # Arrow builds and discards dictionaries of numbers that rarely repeat: 24 us per video with C = 174, 5 us without.
     words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "scores"]

@@ -20,7 +20,7 @@ from esv_ray.storage.location import (
     protocol_of,
     without_links,
 )
-from esv_ray.storage.objects import exists, is_taken, read_bytes, reader
+from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
@@ -56,6 +56,7 @@ __all__ = [
     "open_location",
     "protocol_of",
     "read_bytes",
+    "read_ranges",
     "reader",
     "remove",
     "replace",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
+from esv_ray.parallel import in_parallel
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.transport import requests
@@ -18,6 +20,8 @@ from esv_ray.storage.transport.faults import attempt
 
 MOST_BYTES = 2**32
 """Most bytes of an object of unknown size: more than any that this project writes."""
+_GAP = 2**18  # bytes; ranges nearer to each other than this are read in one request
+_RANGE_READERS = 8  # threads; more save no time where bandwidth counts
 
 
 def read_bytes(url: str, doing: str, most: int = MOST_BYTES) -> bytes:
@@ -113,6 +117,42 @@ def reader(url: str, doing: str, size: int | None = None) -> BinaryIO:
         return attempt(url, doing, lambda: _read_range(fs, path, start, count))
 
     return cast(BinaryIO, RangeFile(size, read_range))
+
+
+def read_ranges(url: str, doing: str, size: int, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    """Read ranges of an object in parallel, those near each other in one request.
+
+    Args:
+        url: its location.
+        doing: what is being done, for the errors.
+        size: bytes of the object.
+        ranges: first byte and end of each.
+
+    Returns:
+        First byte and content of each range that was read; together they cover the ranges asked for.
+
+    Raises:
+        DataError: it does not exist or cannot be read.
+    """
+
+    def read(part: tuple[int, int]) -> tuple[int, bytes]:
+        start, stop = part
+        with reader(url, doing, size) as file:
+            file.seek(start)
+            return start, file.read(stop - start)
+
+    return in_parallel(read, _joined(ranges), threads=_RANGE_READERS)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges (first byte, end) that are near each other."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and start - joined[-1][1] <= _GAP:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 def _size(fs: AbstractFileSystem, path: str) -> int | None:

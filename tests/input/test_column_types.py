@@ -23,7 +23,8 @@ from esv_ray.input.features import Contract, FeatureRows
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import UnitReader, read_rows
+from esv_ray.input.reading import read_rows
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from tests.conftest import make_table
 

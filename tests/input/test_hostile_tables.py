@@ -18,7 +18,8 @@ from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.plain import LONGEST_ID
-from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.reading import feature_dim_of, read_rows
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from esv_ray.input.videos import read_videos
 from tests.conftest import make_table
@@ -39,7 +40,8 @@ pyarrow.set_cpu_count(2)
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.features import Contract
-from esv_ray.input.reading import UnitReader, read_rows
+from esv_ray.input.reading import read_rows
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 found, reader = [], UnitReader(Contract(3, 4), {budget})
 for unit in plan_units(read_footers(list_files({str(url)!r})), "auto"):

@@ -24,7 +24,8 @@ from esv_ray.input.features import Contract
 from esv_ray.input.files import InputFile, list_files
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import UnitReader, feature_dim_of, read_rows
+from esv_ray.input.reading import feature_dim_of, read_rows
+from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.input.videos import read_videos
 from esv_ray.storage.transport import requests

@@ -18,11 +18,13 @@ from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
 from esv_ray.output import publish
-from esv_ray.output.commits import commit_unit, with_retried
+from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_units, is_committed, read_mark
 from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.origin import Origin
 from esv_ray.output.results import InputRows, Missing, UnitTables, unit_tables
-from esv_ray.output.unit_files import Origin, UnitCounts, UnitFiles, unit_files
+from esv_ray.output.retried import with_retried
+from esv_ray.output.unit_files import UnitCounts, UnitFiles, unit_files
 from tests.support.results import computed
 
 UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)

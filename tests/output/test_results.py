@@ -8,32 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from esv_ray.errors import DataError, JobError
+from esv_ray.output.origin import Origin, origin_of
 from esv_ray.output.results import (
     Computed,
     InputRows,
     Missing,
-    choose_classes,
     unit_tables,
 )
-from esv_ray.output.unit_files import (
-    NO_COUNTS,
-    Origin,
-    UnitCounts,
-    UnitFooter,
-    check_origin,
-    footer_of,
-    hash_ids,
-    origin_of,
-    unit_files,
-)
+from esv_ray.output.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of, hash_ids, unit_files
 from tests.support.results import computed
 
 Results = tuple[InputRows, list[Computed], list[Missing]]
@@ -247,15 +234,15 @@ def test_counts_come_back_from_the_footer(results: Results) -> None:
 
 def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
     own = Origin("job", "footer", (3, 1, 0, 5))
-    check_origin(own, own, "here")
+    own.check(own, "here")
     with pytest.raises(
         JobError, match=r"^here: expected a file of this job \(job\), got one of another job \(b\); .*--repair"
     ):
-        check_origin(Origin("b", "footer", own.covers), own, "here")
+        own.check(Origin("b", "footer", own.covers), "here")
     with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) of the plan .*got \(3, 1, 5, 9\); "):
-        check_origin(Origin("job", "footer", (3, 1, 5, 9)), own, "here")
+        own.check(Origin("job", "footer", (3, 1, 5, 9)), "here")
     with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) .* of another file of features; "):
-        check_origin(Origin("job", "another", own.covers), own, "here")
+        own.check(Origin("job", "another", own.covers), "here")
 
 
 def test_counts_add_up() -> None:
@@ -291,67 +278,3 @@ def test_a_file_with_another_footer_is_not_ours(footer: dict[str, str] | None) -
     sink.seek(0)
     with pytest.raises(DataError, match=r"^here: expected a (videos )?file of esv_ray, its footer [\w ]+$"):
         footer_of(pq.read_metadata(sink), "here")
-
-
-# Classes --------------------------------------------------------------------------------------------------------------
-
-SCORES = np.array([0.1, 0.4, 0.1, 0.3, 0.1], np.float32)
-
-
-def chosen(choices: Sequence[int | str], scores: npt.NDArray[np.float32], label: int | None) -> list[int]:
-    """The classes kept of a video, which stands between two others."""
-    three = np.stack([np.full_like(scores, 1), scores, scores[::-1]])
-    labels, labelled = np.array([0, label or 0, 0], np.int32), np.array([True, label is not None, False])
-    pairs = choose_classes(choices, three, labels, labelled)
-    assert pairs.tolist() == sorted(pairs.tolist())
-    return [int(kept) for video, kept in pairs.tolist() if video == 1]
-
-
-@pytest.mark.parametrize(
-    ("choices", "label", "expected"),
-    [
-        (["label"], 2, [2]),
-        (["label"], None, []),
-        (["label"], 0, [0]),
-        (["predicted"], 2, [1]),
-        (["label", "predicted"], 3, [1, 3]),
-        (["label", "predicted"], 1, [1]),
-        (["predicted", "label"], 0, [0, 1]),
-        (["label", "predicted"], None, [1]),
-        (["top:1"], None, [1]),
-        (["top:2"], None, [1, 3]),
-        (["top:3"], None, [0, 1, 3]),
-        (["top:4"], None, [0, 1, 2, 3]),
-        (["top:5"], None, [0, 1, 2, 3, 4]),
-        (["top:99"], None, [0, 1, 2, 3, 4]),
-        (["all"], None, [0, 1, 2, 3, 4]),
-        (["all", 3, "label"], 2, [0, 1, 2, 3, 4]),
-        ([3, "all"], 2, [0, 1, 2, 3, 4]),
-        ([4, 0], 2, [0, 4]),
-        ([4, 0, 4], None, [0, 4]),
-        ([2, "label", "predicted", "top:2"], 2, [1, 2, 3]),
-    ],
-)
-def test_choose_classes(choices: list[int | str], label: int | None, expected: list[int]) -> None:
-    assert chosen(choices, SCORES, label) == expected
-
-
-@pytest.mark.parametrize("scores", [[0.5, 0.5], [0.2, 0.4, 0.4], [0.25] * 4])
-def test_of_equal_scores_the_first_is_predicted(scores: list[float]) -> None:
-    predicted = [chosen([choice], np.array(scores, np.float32), None) for choice in ("predicted", "top:1")]
-    assert predicted == [[scores.index(max(scores))]] * 2
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    scores=st.lists(st.integers(0, 4), min_size=1, max_size=7),
-    k=st.integers(1, 9),
-    choices=st.lists(st.sampled_from(["label", "predicted"]), max_size=3),
-    label=st.none() | st.just(0),
-)
-def test_the_best_classes(scores: list[int], k: int, choices: list[str], label: int | None) -> None:
-    array: npt.NDArray[np.float32] = np.array(scores, np.float32)
-    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
-    given_label = {label} if label is not None and "label" in choices else set()
-    expected = sorted({*best, *given_label, *([best[0]] if "predicted" in choices else [])})
-    assert chosen([*choices, f"top:{k}"], array, label) == expected

@@ -23,11 +23,10 @@ from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
 
-# Share of a head's residual that is carried over to each shorter head, and to every head at larger sizes, because their
-# residuals are correlated. Error with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260,
-# 0.259 %, 1,024 rows 0.060, 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50,
-# 0.43, 0.44, 0.46 %, with 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which are uncorrelated, 2 to 7 % more
-# than without.
+# Share of a head's residual that is carried over to each shorter head, because their residuals are correlated. Error
+# with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260, 0.259 %, 1,024 rows 0.060,
+# 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50, 0.43, 0.44, 0.46 %, with
+# 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which are uncorrelated, 2 to 7 % more than without.
 _BORROWED = 0.25
 
 

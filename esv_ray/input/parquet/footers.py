@@ -1,15 +1,12 @@
-"""Parse the footers of a feature table's files: schemas, row groups, checksums. Pure functions of bytes.
-
-The row groups are read by our own reader (`thrift`, which says why), the schema by Arrow, from memory.
-"""
+"""Parse the footers of a feature table's files: schemas, row groups, checksums. Pure functions of bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,55 +14,10 @@ import pyarrow.parquet as pq
 from esv_ray.errors import DataError
 from esv_ray.input.columns import check_schema, columns_of, text_widths
 from esv_ray.input.files import InputFile
-from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
+from esv_ray.input.parquet.chunks import RowGroup, parse_row_groups
 
-_MAGIC_BYTES = 4
 _LENGTH_BYTES, _END_BYTES = 4, 8  # the length of the footer; the length and the magic number
 _CHECKSUM_DIGITS = 32  # of SHA-256
-_ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
-_LARGEST_ITEM = 16
-
-
-@dataclass(frozen=True)
-class ColumnChunk:
-    """A column of a row group, as the footer describes it.
-
-    Attributes:
-        start: position of its first page in the file.
-        size: bytes on storage.
-        values: number of values, nulls included.
-        nulls: number of nulls; None if the footer does not contain it.
-        itemsize: bytes of a value.
-    """
-
-    start: int
-    size: int
-    values: int
-    nulls: int | None
-    itemsize: int
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """A row group, as the footer describes it.
-
-    Attributes:
-        rows: number of rows.
-        chunks: the columns that are read, by name.
-    """
-
-    rows: int
-    chunks: Mapping[str, ColumnChunk]
-
-    @property
-    def compressed(self) -> int:
-        """Bytes on storage of the columns that are read."""
-        return sum(chunk.size for chunk in self.chunks.values())
-
-    @property
-    def values(self) -> int:
-        """Number of feature values in all frames together, nulls included."""
-        return self.chunks["features"].values
 
 
 @dataclass(frozen=True)
@@ -170,77 +122,3 @@ def _read_schema(tail: bytes, plain_tail: bytes, file: InputFile) -> pa.Schema:
             if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
                 raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
         return schema
-
-
-def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, location: str
-) -> tuple[RowGroup, ...]:
-    """Read the row groups of a footer.
-
-    Args:
-        footer: its bytes; what follows the struct is ignored.
-        schema: of the file, as Arrow reads it.
-        columns: names of those that are read.
-        file_size: bytes of the file.
-        location: the file, for the error.
-
-    Raises:
-        DataError: the footer is broken, or places columns outside the file.
-    """
-    try:
-        fields, _ = read_struct(footer)
-        return tuple(_row_group(group, schema, columns, file_size) for group in _structs(fields, 4))
-    except IndexError:
-        raise DataError(f"{location}: the footer does not end; write the file again") from None
-    except DataError as error:
-        raise DataError(f"{location}: {error}; write the file again") from None
-
-
-def _row_group(group: Fields, schema: pq.ParquetSchema, columns: Collection[str], file_size: int) -> RowGroup:
-    listed, chunks = _structs(group, 1), {}
-    rows = _number(group, 3)
-    if len(listed) != len(schema) or rows < 0:
-        raise DataError(f"expected row groups of {len(schema)} columns and some rows, got {len(listed)}, {rows}")
-    for index, fields in enumerate(listed):
-        column = schema.column(index)
-        name = column.path.partition(".")[0]
-        if name in columns:
-            itemsize = _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM)))
-            chunk = chunks[name] = _column_chunk(fields, itemsize)
-            if chunk.start < _MAGIC_BYTES or chunk.size < 0 or chunk.values < 0 or chunk.start + chunk.size > file_size:
-                raise DataError(f"column {name} lies outside the file, by its footer")
-    return RowGroup(rows, chunks)
-
-
-def _column_chunk(fields: Fields, itemsize: int) -> ColumnChunk:
-    metadata = _struct(fields, 3)
-    values, size, start = _number(metadata, 5), _number(metadata, 7), _number(metadata, 9)
-    if not values:  # such a chunk needs no page, and its positions may be anything
-        return ColumnChunk(_MAGIC_BYTES, 0, 0, 0, itemsize)
-    dictionary = metadata.get((11, I64))
-    if isinstance(dictionary, int) and 0 < dictionary < start:
-        start = dictionary
-    statistics = metadata.get((12, STRUCT))
-    nulls = statistics.get((3, I64)) if isinstance(statistics, dict) else None
-    return ColumnChunk(start, size, values, nulls if isinstance(nulls, int) else None, itemsize)
-
-
-def _structs(fields: Fields, number: int) -> list[Fields]:
-    items = fields.get((number, LIST))
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise DataError("expected row groups and columns in its footer")
-    return cast("list[Fields]", items)
-
-
-def _struct(fields: Fields, number: int) -> Fields:
-    value = fields.get((number, STRUCT))
-    if not isinstance(value, dict):
-        raise DataError("expected metadata of every column in its footer")
-    return value
-
-
-def _number(fields: Fields, number: int) -> int:
-    value = fields.get((number, I64))
-    if not isinstance(value, int):
-        raise DataError("expected rows, sizes and positions in its footer")
-    return value

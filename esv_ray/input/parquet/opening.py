@@ -7,7 +7,7 @@ are read as needed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,16 +16,15 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
 from esv_ray.input.files import InputFile
+from esv_ray.input.parquet.chunks import ColumnChunk
 from esv_ray.input.parquet.file_kinds import FEWEST_BYTES, HEAD_BYTES, MAGIC, not_parquet, too_small
-from esv_ray.input.parquet.footers import ColumnChunk, Footer, footer_bytes, parse_footer
+from esv_ray.input.parquet.footers import Footer, footer_bytes, parse_footer
 from esv_ray.input.plain import plain_columns
 from esv_ray.parallel import READERS, in_parallel
 
 _DOING = "read the feature table"
 _BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
 _TAIL_BYTES = 2**16  # of a file that are read at first
-_GAP = 2**18  # bytes; ranges nearer to each other than this are read in one request
-_THREADS = 8
 _AFTER_CHUNK = 100  # bytes that Arrow may read after a column chunk
 
 
@@ -74,7 +73,7 @@ class FileSource:
         self._ranges = []
         if not self._local:
             ranges = [(chunk.start, min(chunk.start + chunk.size + _AFTER_CHUNK, self._size)) for chunk in chunks]
-            self._ranges = in_parallel(self._read_range, _joined(ranges), threads=_THREADS)
+            self._ranges = storage.read_ranges(self._url, _DOING, self._size, ranges)
 
     def stream(self) -> storage.RangeFile:
         """Return a file object for Arrow."""
@@ -85,29 +84,12 @@ class FileSource:
         self._ranges = []
         self._file.close()
 
-    def _read_range(self, part: tuple[int, int]) -> tuple[int, bytes]:
-        start, stop = part
-        with storage.reader(self._url, _DOING, self._size) as file:
-            file.seek(start)
-            return start, file.read(stop - start)
-
     def _stored(self, start: int, size: int) -> bytes:
         for first, data in self._ranges:
             if first <= start and start + size <= first + len(data):
                 return data[start - first : start - first + size]
         self._file.seek(start)
         return self._file.read(size)
-
-
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ranges (first byte, end) that are near each other."""
-    joined: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if joined and start - joined[-1][1] <= _GAP:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((start, stop))
-    return joined
 
 
 class OpenedFile(NamedTuple):
@@ -126,6 +108,17 @@ class OpenedFile(NamedTuple):
     def location(self, row_group: int) -> str:
         """Name a row group for errors."""
         return f"{self.footer.file.url}, row group {row_group}"
+
+    def fetch(self, name: str, budget: int) -> None:
+        """Read a column of all row groups in parallel, if it takes at most `budget` bytes, and keep it (`FileSource`).
+
+        Raises:
+            DataError: the storage refuses.
+        """
+        chunks = [group.chunks[name] for group in self.footer.groups if name in group.chunks]
+        if sum(chunk.size for chunk in chunks) <= budget:
+            with decoding(self.footer.file.url):
+                self.source.fetch(chunks)
 
     def batches(self, row_group: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`plain`).
@@ -164,15 +157,13 @@ def open_file(file: InputFile) -> OpenedFile:
     Raises:
         DataError: it does not exist, is not a feature table, or its footer changed since the job was planned.
     """
-    with decoding(file.url):
+    with decoding(file.url), ExitStack() as on_error:
         source = FileSource(file)
-        try:
-            tail = source.read_tail()
-            footer, metadata = parse_footer(tail, file)
-            parquet = pq.ParquetFile(source.stream(), metadata=metadata, buffer_size=_BUFFER, pre_buffer=False)
-        except BaseException:
-            source.close()
-            raise
+        on_error.callback(source.close)
+        tail, stream = source.read_tail(), source.stream()
+        footer, metadata = parse_footer(tail, file)
+        parquet = pq.ParquetFile(stream, metadata=metadata, buffer_size=_BUFFER, pre_buffer=False)
+        on_error.pop_all()
     return OpenedFile(parquet, source, footer)
 
 

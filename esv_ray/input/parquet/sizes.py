@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from esv_ray.errors import DataError
-from esv_ray.input.parquet.footers import RowGroup
+from esv_ray.input.parquet.chunks import RowGroup
 from esv_ray.input.parquet.thrift import I32, STRUCT, read_struct
 from esv_ray.input.plain import FLAT_COLUMNS
 

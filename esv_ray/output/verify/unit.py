@@ -12,8 +12,9 @@ from esv_ray.input.units import Unit
 from esv_ray.output.files import read_output
 from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.manifest import Manifest
+from esv_ray.output.origin import origin_for, origin_of
 from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
-from esv_ray.output.unit_files import UnitCounts, UnitFooter, check_origin, footer_of, hash_ids, origin_for, origin_of
+from esv_ray.output.unit_files import UnitCounts, UnitFooter, footer_of, hash_ids
 from esv_ray.output.verify.expected import expected_of
 from esv_ray.output.verify.values import value_problems
 
@@ -48,8 +49,8 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
     beside = f"attributions/{unit.name}"
     rows, of_rows, checksum = read_output(attributions_url(output, unit), ATTRIBUTIONS, beside)
     footer, expected_origin = footer_of(metadata, location), origin_for(unit, manifest.job)
-    check_origin(footer.origin, expected_origin, location)
-    check_origin(origin_of(of_rows, beside), expected_origin, beside)
+    expected_origin.check(footer.origin, location)
+    expected_origin.check(origin_of(of_rows, beside), beside)
     problems = [f"{location}: {problem}" for problem in _count_problems(unit, footer, videos, rows)]
     ok_videos = videos.filter(pc.equal(videos.column("status"), "ok"))
     gap, value_faults = value_problems(ok_videos, rows, expected_of(manifest.spec, manifest.model))
