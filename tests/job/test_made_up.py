@@ -36,7 +36,7 @@ def runtime() -> Iterator[None]:
 
 
 def squares(folder: Path, actors: int = 0, **changes: object) -> Squares:
-    cluster = ClusterSpec(actors=actors, stall_timeout=3.0)
+    cluster = ClusterSpec(actors=actors, stall_timeout=5.0)
     return Squares(str(folder / "out"), cluster, folder / "antidote", **changes)  # type: ignore[arg-type]
 
 
