@@ -1,7 +1,7 @@
 """Element Shapley Values of video models, for whole data sets: exact or sampled, on a laptop or a Ray cluster.
 
-Public names: `load_model`, `explain`, `load_spec`, `run`, `factory`. Importing this package imports neither torch nor
-Ray; a name is loaded when it is first used.
+Public names: `load_model`, `explain`, `load_spec`, `run`, `factory`, `characteristic_game`. Importing this package
+imports neither torch nor Ray; a name is loaded when it is first used.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
@@ -143,7 +144,7 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @each_page
 def test_other_programs_are_known(page: Path) -> None:
     """A line of a shell block starts with a program that a test parses, or one that is not ours."""
-    theirs = {"aws", "cd", "docker", "git", "kind", "kubectl", "pip", "pre-commit", "python3", "source"}
+    theirs = {"aws", "cd", "docker", "export", "git", "kind", "kubectl", "pip", "pre-commit", "python3", "source"}
     ours = {"esv", "python", "ruff", "mypy", "lint-imports"}
     for line in shell_lines(page.read_text()):
         program, *words = line.split()
@@ -274,17 +275,19 @@ import torch
 class MyModule(torch.nn.Module):
     def __init__(self, hidden):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 512).reshape(2, 256))
+        self.weight = torch.nn.Parameter(torch.zeros(2, 256))
 
     def forward(self, x):
         return x.mean(1) @ self.weight.T
 """
     (package / "__init__.py").write_text(blocks(text, "python")[0] + module)
+    torch.save({"weight": torch.linspace(-1, 1, 512).reshape(2, 256)}, package / "weights.pt")
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.json").write_text(blocks(text, "json")[0])
     (tmp_path / "bundle" / "prior.csv").write_text(blocks(text, "text")[0])
     monkeypatch.syspath_prepend(str(tmp_path))
     model = esv_ray.load_model(str(tmp_path / "bundle"), code=["my_models"])
     assert model.feature_dim == 256
+    assert model.scorer.state_dict()["module.weight"].abs().sum() > 0, "the factory loaded them"
     sys.modules.pop("my_models")
     shutil.rmtree(package)

@@ -25,7 +25,10 @@ _RESUME = "the rest is committed; run the same command again to resume"
 @job_options
 @run_options
 @click.option(
-    "--log", type=LocalPath(), metavar="FILE", help="Append one line of JSON per unit to FILE (- for standard error)."
+    "--log",
+    type=LocalPath(),
+    metavar="FILE",
+    help="Append one line of JSON per unit, probe and fault to FILE (- for standard error).",
 )
 @click.pass_context
 def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: str | None) -> None:
@@ -138,9 +141,15 @@ def show_result(result: JobResult) -> None:
     "--features",
     type=LOCATION,
     metavar="URL",
-    help="Location of the feature table; allows its files to be read. [default: as recorded in the output]",
+    help="Location of the feature table, if it moved or is on another kind of store than the output. "
+    "[default: as recorded in the output]",
 )
-@click.option("--model", type=LOCATION, metavar="URL", help="With --recompute: location of the model bundle.")
+@click.option(
+    "--model",
+    type=LOCATION,
+    metavar="URL",
+    help="With --recompute: location of the model bundle. [default: as recorded in the output]",
+)
 @click.pass_context
 def verify(
     context: click.Context,
@@ -154,10 +163,10 @@ def verify(
     """Check that an OUTPUT is complete and consistent.
 
     Checks the counts against the plan and the input's footers, and ids, checksums, schemas, ranges of values,
-    efficiency and _SUCCESS.
+    efficiency (the ESVs of a class sum to score - prior) and _SUCCESS.
 
-    With --recompute, the job's model recomputes some videos in this process. Name the packages whose code may run
-    with --code; consent that is recorded in the output does not count.
+    With --recompute, the job's model recomputes some videos in this process. If the model needs code, name its
+    packages with --code; the `code` that is recorded in the output does not count.
 
     \b
     Examples:

@@ -79,7 +79,12 @@ setting_options = option_group(
     help="Estimator to measure. Repeatable.",
 )
 @click.option(
-    "-m", "m", type=Count(1), default=1024, show_default=True, help="Maximum number of subsequences per scale."
+    "-m",
+    "m",
+    type=Count(1),
+    default=1024,
+    show_default=True,
+    help="Maximum number of subsequences per scale and iteration.",
 )
 @click.option("--iterations", type=Count(1), default=1, show_default=True, help="Iterations of sampled estimators.")
 @setting_options
@@ -110,8 +115,8 @@ def bench(
     Columns:
       ms     milliseconds per video, the median of the repeats
       range  the fastest and the slowest of the repeats
-      /2nd   time relative to the second-layer matrix products of the heads alone
-      /both  time relative to the matrix products of both layers
+      /2nd   time relative to computing only the second-layer matrix products of the heads
+      /both  time relative to computing only the matrix products of both layers
       peak   GF/s relative to a large square matrix product
       moved  memory traffic relative to a large copy
       host   share of a job's unit that is not compute

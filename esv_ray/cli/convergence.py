@@ -63,7 +63,7 @@ video_options = option_group(
         type=Real(0),
         default=0.05,
         show_default=True,
-        help="Leave out videos whose score differs from the class prior by less.",
+        help="Leave out videos whose score differs from the class prior by less than this.",
     ),
 )
 grid_options = option_group(
@@ -117,8 +117,8 @@ def convergence(
 ) -> None:
     """Compare sampled ESVs with exact ones, for each estimator (Fig. 8 of the paper).
 
-    All columns refer to the labelled class of each video, or to the predicted class if it has no label. With --output,
-    convergence.png is written, too, if kaleido is installed.
+    Compares the ESVs of the labelled class of each video, or of the predicted class if it has no label. --output needs
+    the extra `plots` of esv-ray, and also writes convergence.png if kaleido is installed.
 
     \b
     Columns:

@@ -32,7 +32,7 @@ def demo(context: click.Context, folder: str) -> None:
     """Train a small model on real data and compute the ESVs of 370 sequences, in DIR (default: esv-demo).
 
     The data are JapaneseVowels: nine speakers say two vowels; each sequence has 7 to 29 frames of 12 coefficients
-    (UCI, CC BY 4.0). A second run resumes at once.
+    (UCI, CC BY 4.0). A second run continues where the first one stopped.
     """
     from esv_ray.analysis.summary import summarize
     from esv_ray.cli.analyze import show_summary

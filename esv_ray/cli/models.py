@@ -84,8 +84,8 @@ def import_model(
     """Import CHECKPOINTS as a model bundle.
 
     CHECKPOINTS are one TSN, one joint multi-scale file, or one single-scale MLP for each scale 1..n_max, as torch
-    checkpoints or .safetensors files. Only tensors are unpickled. Every tensor is either used or listed as unused. A
-    file with any other layers is refused, because they would change F.
+    checkpoints or .safetensors files. Only tensors and plain values are unpickled. Known tensors are either used or
+    reported as not used. A file with any other tensor is refused, because that tensor may change the model's output.
     """
     del source  # the only one so far
     from esv_ray.models.sources.play_fair import import_play_fair

@@ -143,7 +143,7 @@ namespace_option = click.option(
     "-n",
     metavar="NAME",
     callback=_check_namespace,
-    help="Kubernetes namespace (default: kubectl's current one).",
+    help="Kubernetes namespace (default: kubectl's current one; of submit and render: the overlay's, if it sets one).",
 )
 overlay_option = click.option(
     "--overlay",

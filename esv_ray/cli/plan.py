@@ -34,8 +34,8 @@ def plan(
 ) -> None:
     """Estimate the time, memory and output size of a job, and check that it can run, without running it.
 
-    Takes the same arguments as esv attribute. Reads the footers of the feature table and loads the model. Writes
-    nothing except a small probe object in the output's location, which is removed.
+    Takes SPEC and the options that set its keys, as esv attribute does. Reads the footers of the feature table and
+    loads the model. Writes nothing except a small object in the output's location, which is removed.
 
     \b
     Examples:

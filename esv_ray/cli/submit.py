@@ -74,7 +74,8 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
 
     A Ray cluster is checked before the job starts: its software versions, the spec, and access to the storage from
     every node. The spec is stored in OUTPUT/_submissions. Run the same command again to resume what an earlier attempt
-    left unfinished. For a cluster with token authentication, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
+    left unfinished. For a cluster with token authentication, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH. Ray
+    clusters need the extra `cluster` of esv-ray; --kubernetes needs kubectl.
 
     \b
     Examples:
@@ -88,7 +89,8 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
       0    submitted; with --wait or --follow: done
       1    with --wait or --follow: too many videos failed, a unit could not be committed, or the
            job's end is unknown because the cluster stopped answering
-      2    the request is invalid, or the cluster cannot run the job; nothing was started
+      2    the request is invalid, or the cluster cannot run the job; nothing was started. With --wait
+           or --follow also: the job itself ended with exit code 2
       130  with --wait or --follow: the job was stopped, or you pressed Ctrl-C and the job continues
     """
     spec = read_job(job)
@@ -230,7 +232,8 @@ render_options = option_group(
         "--schedule",
         metavar="CRON",
         callback=_check_schedule,
-        help="Make a CronJob that starts the job on this schedule, for example '0 3 * * *'.",
+        help="Make a CronJob that starts the job on this schedule, for example '0 3 * * *'. Requires --namespace, "
+        "or an overlay that sets one; not with the kueue overlay.",
     ),
 )
 
