@@ -263,10 +263,9 @@ def test_the_mark_is_for_functions() -> None:
 def test_the_documented_factory_is_one() -> None:
     page = (Path(esv_ray.__file__).parent / "docs" / "howto" / "model-factory.md").read_text()
     shown = page.partition("```python\n")[2].partition("```")[0]
-    space: dict[str, Any] = {"MyModule": lambda hidden: hidden}
+    space: dict[str, Any] = {}
     exec(shown, space)
     assert is_factory(space["make"])
-    assert space["make"](hidden=3) == 3
 
 
 def test_built_in_kinds_need_no_consent_and_import_nothing_that_is_named(bundle: str) -> None:
