@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from esv_ray.core.plan import Plan, build_plan, plan_from_tensors
-from esv_ray.core.recipe import Recipe
+from esv_ray.core.recipe import Recipe, evaluated_scales
 from esv_ray.machine import others_can_rename
 
-_FORMAT = 5  # increased when the plan of a recipe, or its tensors, change
+_FORMAT = 6  # increased when the plan of a recipe, or its tensors, change
 _CHEAP = 100_000  # subsequences times elements that are built faster than a file is read
 _ADJUSTED_WORK = 100  # work per subsequence of an adjusted plan, relative to Algorithm 1
 _KEPT_BYTES = 2 * 2**30
@@ -98,7 +98,7 @@ def cache_folder() -> Iterator[Path]:
 def _work(recipe: Recipe) -> int:
     """Estimate the work of building a plan, in subsequences times elements."""
     if recipe.closed and recipe.sampling is None:
-        return recipe.n * sum(comb(recipe.n, s) for s in range(1, recipe.heads + 1)) // 50
+        return recipe.n * sum(comb(recipe.n, s) for s in evaluated_scales(recipe.n, recipe.scales)) // 50
     if recipe.sampling is None:
         return recipe.n * 2**recipe.n // 50 if recipe.stored else 0
     m, iterations, _ = recipe.sampling

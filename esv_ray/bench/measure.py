@@ -16,6 +16,7 @@ from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.plan import Plan
+from esv_ray.core.scales import equal_scales
 from esv_ray.core.threads import torch_settings
 from esv_ray.estimator import Estimator
 from esv_ray.machine import spare_memory
@@ -172,7 +173,7 @@ def _measure(n: int, estimator: Estimator, setting: Setting) -> Measurement:
                 kept.append(seconds / batch * 1e3)
     total_ms, second_ms, first_ms = times
     video_s = median(total_ms) / 1e3
-    evaluations = plan.evaluations(model.n_max)
+    evaluations = plan.evaluations(model.scales)
     return Measurement(
         n=n,
         estimator="exact" if plan.exact else f"{_SHORT[engine.budget.kind(n)]} {estimator.m}x{estimator.iterations}",
@@ -201,7 +202,7 @@ def _bare_products(
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device)
 
-    scales = plan.rows(d.n_max)
+    scales = plan.rows(equal_scales(d.n_max))
     rows = max(scales) * batch
     hidden, weight, bias = random(rows, d.hidden), random(d.hidden, d.n_classes), random(d.n_classes)
     out = torch.empty((rows, d.n_classes), device=device)

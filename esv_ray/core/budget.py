@@ -41,8 +41,8 @@ class Budget:
 
     def kind(self, n: int) -> Resolved:
         """Return the kind that the estimator resolves to for n elements; `auto` is exact only if that fits."""
-        kind = resolve(self.estimator, n, self.model.n_max)
-        if kind == "exact" and not complete(self.estimator, n, self.model.n_max) and not self._fits(n, "exact"):
+        kind = resolve(self.estimator, n, self.model.scales)
+        if kind == "exact" and not complete(self.estimator, n, self.model.scales) and not self._fits(n, "exact"):
             return "adjusted"
         return kind
 
@@ -65,8 +65,8 @@ class Budget:
             # Sampling with an m that covers every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
             count, longest = f"2^{n} - 1", self._longest_exact(n)
-            if closed_form(self.estimator) and self.model.n_max is not None:
-                count = f"{sum(subsequence_counts(n, self.model.n_max)):.3g}"
+            if closed_form(self.estimator) and self.model.scales is not None:
+                count = f"{sum(subsequence_counts(n, self.model.scales)):.3g}"
             raise SpecError(
                 f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {available}; the "
                 f"largest n that fits is {min(longest, n)}: sample frames, or use {instead}"
@@ -89,7 +89,7 @@ class Budget:
 
     def stored(self, n: int) -> bool:
         """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
-        if n > MAX_FULL or 4 * index_bytes(n, self.model.n_max) > self.n_bytes:
+        if n > MAX_FULL or 4 * index_bytes(n, self.model.scales) > self.n_bytes:
             return False
         return exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True) <= self.n_bytes
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
-from esv_ray.core.recipe import closed_form, longest_scale
-from esv_ray.core.regression.design import nodes, subsequences_of
+from esv_ray.core.adjusted.plan import sizes_of
+from esv_ray.core.recipe import closed_form, evaluated_scales, longest_scale
+from esv_ray.core.regression.design import subsequences_of
 from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values
+from esv_ray.core.scales import Scales
 from esv_ray.estimator import Estimator, Resolved
 
 # Seconds to build a plan on one thread: products of the fits in float64, and the sorting of Algorithm 1. Within a
@@ -41,45 +43,47 @@ class PlanCost:
     plan_s: float
 
 
-def plan_cost(estimator: Estimator, kind: Resolved, n: int, n_max: int | None) -> PlanCost:
+def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | None) -> PlanCost:
     """Estimate the cost of a plan.
 
     Args:
         estimator: the estimator.
         kind: kind that it resolves to (`Engine.kind`).
         n: number of elements.
-        n_max: the model's longest head, or None.
+        scales: of the model's heads, or None.
     """
-    heads = longest_scale(n, n_max)
+    heads = evaluated_scales(n, scales)
     rows = estimator.m * estimator.iterations
     if closed_form(estimator):
         most = inf if kind == "exact" else max(rows, n)
-        sizes = [_whole(min(subsequences_of(n, s), most)) for s in range(1, heads + 1)]
-        seconds = _logit_s(n, rows, sizes) if kind != "exact" else _SUBSEQUENCE_S * sum(sizes)
-        return PlanCost(kind, n, sum(sizes), True, max(sizes), 1, _PLAN_S + seconds)
+        sizes = [_whole(min(subsequences_of(n, s), most)) for s in heads]
+        seconds = _logit_s(n, rows, heads, sizes) if kind != "exact" else _SUBSEQUENCE_S * sum(sizes)
+        return PlanCost(kind, n, sum(sizes), True, max(sizes, default=1), 1, _PLAN_S + seconds)
     if kind == "exact":
-        evaluations = sum(comb(n, s) for s in range(1, heads + 1))
+        evaluations = sum(comb(n, s) for s in heads)
         return PlanCost(kind, n, evaluations, True, comb(n, n // 2), 1, _PLAN_S + _SUBSEQUENCE_S * 2.0 ** min(n, 64))
     if kind == "adjusted":
-        return _adjusted(n, rows, heads, n_max)
-    scales = _sampled_scales(n, estimator.m)
-    evaluations = round(estimator.iterations * sum(scales[:heads]))
+        return _adjusted(n, rows, scales)
+    drawn = _sampled_scales(n, estimator.m)
+    evaluations = round(estimator.iterations * sum(drawn[s - 1] for s in heads))
+    longest = longest_scale(n, scales)
     # Up to the middle scale, every set of subsequences has at least as many extensions.
-    counted = heads <= (n + 1) // 2 or estimator.m >= max(subsequences_of(n, s) for s in range(1, heads))
+    counted = longest <= (n + 1) // 2 or estimator.m >= max(subsequences_of(n, s) for s in range(1, longest))
     seconds = _PLAN_S + _SORTED_S * n * n * estimator.m * estimator.iterations
-    return PlanCost(kind, n, evaluations, counted, round(max(scales)), 1, seconds)
+    return PlanCost(kind, n, evaluations, counted, round(max(drawn)), 1, seconds)
 
 
-def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> PlanCost:
+def _adjusted(n: int, rows: int, scales: Scales | None) -> PlanCost:
     """Estimate the cost of an adjusted plan of at most `rows` subsequences per size."""
-    shorter = min(heads, n - 1) if n_max is not None else 0
-    looked = sorted({*nodes(n), *range(1, shorter + 1)})
+    looked = sizes_of(n, scales)
+    heads = set(evaluated_scales(n, scales))
+    fitted = [] if scales is None else scales.heads(n - 1)
     counts = {k: n if k == 1 else _whole(min(subsequences_of(n, k), rows)) for k in looked}
-    evaluations = sum(count for k, count in counts.items() if k <= heads) + (n <= heads)
+    evaluations = sum(count for k, count in counts.items() if k in heads) + (n in heads)
     few = min(n, _MAX_COUNTED)
     terms = sum(of_heads(few, rows).features.counts()[:3])
     work = 0
-    for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), range(1, shorter + 1))):
+    for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), fitted)):
         width = sum(features.features.counts())
         work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
     return PlanCost(
@@ -87,11 +91,11 @@ def _adjusted(n: int, rows: int, heads: int, n_max: int | None) -> PlanCost:
     )
 
 
-def _logit_s(n: int, rows: int, sizes: list[int]) -> float:
+def _logit_s(n: int, rows: int, heads: list[int], sizes: list[int]) -> float:
     """Return the seconds for the fits of the scales that are sampled."""
     few = min(n, _MAX_COUNTED)
     width = sum(of_logits(few, rows).features.counts())
-    sampled = [size for s, size in enumerate(sizes, start=1) if size < subsequences_of(n, s)]
+    sampled = [size for s, size in zip(heads, sizes, strict=True) if size < subsequences_of(n, s)]
     return sum(2 * size * width**2 + 2 * width**3 for size in sampled) / _FLOPS_S
 
 

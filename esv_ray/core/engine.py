@@ -110,7 +110,7 @@ class Engine:
         return plan_for(
             replace(self.estimator, kind=self.budget.kind(n)),
             n,
-            n_max=self.model.n_max,
+            scales=self.model.scales,
             dtype=self._dtype,
             device=self._device,
             stored=self.budget.stored(n),

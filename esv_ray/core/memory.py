@@ -13,6 +13,7 @@ from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.recipe import longest_scale, widest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
 from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
+from esv_ray.core.scales import Scales
 
 # Subsequences of the largest scale in a batch. Paper's dimensions, one thread, total over bare products: n = 8 with 32,
 # 64, 256 videos 1.70, 1.59, 1.52; n = 12 with 1, 4, 16: 2.61, 1.94, 1.76; n = 14 with 1, 2, 4: 2.10, 2.00, 1.76.
@@ -44,7 +45,7 @@ class Sizes:
     """Sizes of a model that determine memory, looked up once since each lookup searches the module.
 
     Attributes:
-        n_max: longest head, or None.
+        scales: of the heads, or None.
         columns: width of scores.
         itemsize: bytes per number.
         feature_dim: D.
@@ -52,7 +53,7 @@ class Sizes:
             subsequences hold proportionally more.
     """
 
-    n_max: int | None
+    scales: Scales | None
     columns: int
     itemsize: int
     feature_dim: int
@@ -63,7 +64,7 @@ class Sizes:
         """Look up the sizes of a model."""
         scorer = model.scorer
         widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
-        return cls(model.n_max, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
+        return cls(model.scales, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
 
 
 def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: bool) -> int:
@@ -76,25 +77,25 @@ def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: b
         working_set: bytes of a chunk's intermediate results.
         stored: whether the lattice's indices are stored; otherwise each chunk recomputes them.
     """
-    heads = longest_scale(n, model.n_max)
+    heads = longest_scale(n, model.scales)
     masks = 2 * 8 * (1 << n)  # twice while they are built
-    kept = index_bytes(n, model.n_max) if stored else 0
+    kept = index_bytes(n, model.scales) if stored else 0
     return masks + kept + _working_bytes(model, n, heads, comb(n, n // 2), batch, working_set)
 
 
-def index_bytes(n: int, n_max: int | None) -> int:
+def index_bytes(n: int, scales: Scales | None) -> int:
     """Return the memory of the parents and elements of a full lattice."""
-    heads = longest_scale(n, n_max)
-    parents = 0 if n_max is None else n * (1 << (n - 1))
+    heads = longest_scale(n, scales)
+    parents = 0 if scales is None else n * (1 << (n - 1))
     return 4 * (parents + sum(s * comb(n, s) for s in range(1, heads + 1)))
 
 
 def sampled_bytes(model: Sizes, n: int, *, m: int, iterations: int, batch: int, working_set: int) -> int:
     """Return the memory of Algorithm 1 for a batch: the plan, building one lattice, and the work."""
-    heads = longest_scale(n, model.n_max)
+    heads = longest_scale(n, model.scales)
     rows = max(n, int(min(m, widest_scale(n))))  # all singletons are evaluated, whatever m is
     words = -(-n // WORD_BITS)
-    parents = 0 if model.n_max is None else 4 * min(n, _PARENTS_GUESS) * n
+    parents = 0 if model.scales is None else 4 * min(n, _PARENTS_GUESS) * n
     lattice = rows * (8 * words * n + parents + 4 * heads * (heads + 1) // 2)
     making = rows * n * 48  # all one-element extensions of a scale: parts, hashes and order
     weights = 3 * 8 * (n + 1) * n * (iterations + 1)
@@ -111,17 +112,17 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
         batch: number of videos.
         working_set: bytes of a chunk's intermediate results.
     """
-    heads = longest_scale(n, model.n_max)
+    heads = longest_scale(n, model.scales)
     largest = max(n, int(min(rows, widest_scale(n))))
     few = n <= _MAX_COUNTED
     terms = sum(of_values(n, rows).features.counts()) if few else n
     kept = sum(of_heads(n, rows).features.counts()[:3]) if few else n
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
-    operators = (2 * n + 9) * largest * sizes + (0 if model.n_max is None else heads * (kept + 8) * largest)
+    operators = (2 * n + 9) * largest * sizes + (0 if model.scales is None else heads * (kept + 8) * largest)
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
-    if model.n_max is None:  # the plan consists of features of the values: held twice, with their blocks
+    if model.scales is None:  # the plan consists of features of the values: held twice, with their blocks
         making = 2 * making + 2**23
-    means = 0 if model.n_max is None else 4 * kept * model.columns * batch * model.itemsize
+    means = 0 if model.scales is None else 4 * kept * model.columns * batch * model.itemsize
     return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
 
 
@@ -135,7 +136,7 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
         batch: number of videos.
         working_set: bytes of a chunk's intermediate results.
     """
-    heads = longest_scale(n, model.n_max)
+    heads = longest_scale(n, model.scales)
     counted = min(heads, _MAX_COUNTED)
     totals = [subsequences_of(n, s) for s in range(1, counted + 1)]
     most = inf if rows is None else max(rows, n)
@@ -164,12 +165,12 @@ def _working_bytes(
 ) -> int:
     """Return the memory of buffers and results of a batch, without the plan."""
     columns, itemsize = model.columns, model.itemsize
-    scales = 0 if closed or model.n_max is None else 2 * (largest + 1) * columns
-    widest = heads * model.widths[0] if model.n_max is None else max(model.widths[:heads])
+    scales = 0 if closed or model.scales is None else 2 * (largest + 1) * columns
+    widest = heads * model.widths[0] if model.scales is None else max(model.widths[:heads])
     rows = min(largest, max(1, working_set // (batch * (columns + widest) * itemsize)))
     chunk = rows * (3 * columns + 2 * widest)
     tables = [s * (n - s + 1) * width for s, width in enumerate(model.widths[:heads], start=1)]
-    table = 0 if model.n_max is None else max(tables)
+    table = 0 if model.scales is None else max(tables)
     results = 6 * n * columns + 3 * n * model.feature_dim
     return batch * (scales + chunk + table + results) * itemsize
 

@@ -1,6 +1,6 @@
 """Plans: the part of an attribution that depends on shape only. Built once, cached, applied to every video of a length.
 
-A plan depends on (n, estimator, the model's n_max) and on nothing of a video's content. Each estimator has its own:
+A plan depends on (n, estimator, scales of the model) and on nothing of a video's content. Each estimator has its own:
 `exact.plan` (exact ESVs and Algorithm 1), `adjusted.plan` and `logit.plan`.
 """
 
@@ -25,7 +25,8 @@ from esv_ray.core.keyed import Int64Array, derive_key
 from esv_ray.core.lattices.lattice import full_lattice
 from esv_ray.core.lattices.sampling import sampled_lattice
 from esv_ray.core.logit.plan import LogitPlan, build_logit
-from esv_ray.core.recipe import Recipe, recipe_for
+from esv_ray.core.recipe import Recipe, longest_scale, recipe_for
+from esv_ray.core.scales import Scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Estimator, Output
 
@@ -69,10 +70,10 @@ class Plan(Protocol):
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
         """Return a random permutation (B, n) of the elements for each video's key; None if exact."""
 
-    def evaluations(self, n_max: int | None) -> int:
-        """Return the head evaluations per video, for a model whose longest head is n_max (None: any length)."""
+    def evaluations(self, scales: Scales | None) -> int:
+        """Return the head evaluations per video, for a model with heads at some scales (None: any length)."""
 
-    def rows(self, n_max: int | None) -> list[int]:
+    def rows(self, scales: Scales | None) -> list[int]:
         """Return the number of subsequences of each scale (and iteration) whose heads are evaluated."""
 
     def largest(self) -> int:
@@ -96,24 +97,23 @@ BuildPlan = Callable[[Recipe], Plan]
 
 def build_plan(recipe: Recipe) -> Plan:
     """Build a plan on the CPU, in float64."""
-    n_max = recipe.heads if recipe.recursion else None
     if recipe.closed:
         m, iterations, seed = recipe.sampling or (0, 0, 0)
-        return build_logit(recipe.n, rows=m * iterations or None, seed=seed, n_max=n_max)
+        return build_logit(recipe.n, rows=m * iterations or None, seed=seed, scales=recipe.scales)
     if recipe.sampling is None:
-        parents = recipe.recursion and recipe.stored
-        heads = recipe.heads if recipe.stored else 0
+        parents = recipe.scales is not None and recipe.stored
+        heads = longest_scale(recipe.n, recipe.scales) if recipe.stored else 0
         return lattice_plan((full_lattice(recipe.n, scales_with_elements=heads, parents=parents),), exact=True)
     m, iterations, seed = recipe.sampling
     if recipe.kind == "adjusted":
-        return build_adjusted(recipe.n, rows=m * iterations, seed=seed, n_max=n_max)
+        return build_adjusted(recipe.n, rows=m * iterations, seed=seed, scales=recipe.scales)
     lattices = tuple(
         sampled_lattice(
             recipe.n,
             m=m,
             key=derive_key(seed, "lattice", recipe.n, iteration),
-            scales_with_elements=recipe.heads,
-            parents=recipe.recursion,
+            scales_with_elements=longest_scale(recipe.n, recipe.scales),
+            parents=recipe.scales is not None,
         )
         for iteration in range(iterations)
     )
@@ -140,7 +140,7 @@ def plan_for(
     estimator: Estimator,
     n: int,
     *,
-    n_max: int | None,
+    scales: Scales | None,
     dtype: torch.dtype,
     device: torch.device,
     stored: bool = True,
@@ -152,14 +152,14 @@ def plan_for(
     Args:
         estimator: the estimator; a kind of `auto` is resolved by its cost.
         n: number of elements.
-        n_max: the model's longest head, or None.
+        scales: of the model's heads, or None.
         dtype: the model's.
         device: the model's.
         stored: whether a full lattice keeps its indices.
         build: builds the plan; None: `build_plan`.
         cache_bytes: bytes that cached plans may hold beside this one; older ones are dropped first.
     """
-    recipe = recipe_for(estimator, n, n_max=n_max, stored=stored)
+    recipe = recipe_for(estimator, n, scales=scales, stored=stored)
     key = (recipe, dtype, device)
     with _cache_lock:
         if key in _cache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, inf
 
+from esv_ray.core.scales import Scales
 from esv_ray.estimator import Estimator, Resolved
 
 # Cost of recursion, softmax and operators of one subsequence, relative to one head evaluation: 0.5 at D = H = 256,
@@ -29,14 +30,19 @@ def widest_scale(n: int) -> float:
     return comb(n, n // 2) if n <= _COUNTABLE else inf
 
 
-def longest_scale(n: int, n_max: int | None) -> int:
-    """Return the longest scale that a model evaluates for n elements; n_max is its longest head, None: any length."""
-    return n if n_max is None else min(n, n_max)
+def longest_scale(n: int, scales: Scales | None) -> int:
+    """Return the longest scale that a model may evaluate for n elements; `scales` are its heads', None: any length."""
+    return n if scales is None else min(n, scales.n_max)
 
 
-def subsequence_counts(n: int, n_max: int | None) -> list[int]:
-    """Return the number of subsequences of every scale that the model evaluates, s = 1..`longest_scale`."""
-    return [comb(n, s) for s in range(1, longest_scale(n, n_max) + 1)]
+def evaluated_scales(n: int, scales: Scales | None) -> list[int]:
+    """Return the scales that a model evaluates for n elements, ascending."""
+    return list(range(1, n + 1)) if scales is None else scales.heads(n)
+
+
+def subsequence_counts(n: int, scales: Scales | None) -> list[int]:
+    """Return the number of subsequences of every scale that the model evaluates (`evaluated_scales`)."""
+    return [comb(n, s) for s in evaluated_scales(n, scales)]
 
 
 def closed_form(estimator: Estimator) -> bool:
@@ -44,29 +50,29 @@ def closed_form(estimator: Estimator) -> bool:
     return estimator.output == "logit" and estimator.kind != "algorithm1"
 
 
-def complete(estimator: Estimator, n: int, n_max: int | None) -> bool:
+def complete(estimator: Estimator, n: int, scales: Scales | None) -> bool:
     """Return whether every subsequence is evaluated at any cost: `exact` is requested, or m covers them all."""
     if estimator.kind == "exact":
         return True
     if closed_form(estimator):
-        if n_max is None and n > _COUNTABLE:
+        if scales is None and n > _COUNTABLE:
             return False
-        return estimator.m * estimator.iterations >= max(subsequence_counts(n, n_max))
+        return estimator.m * estimator.iterations >= max(subsequence_counts(n, scales), default=1)
     rows = estimator.m if estimator.kind == "algorithm1" else estimator.m * estimator.iterations
     return rows >= widest_scale(n)
 
 
-def resolve(estimator: Estimator, n: int, n_max: int | None) -> Resolved:
+def resolve(estimator: Estimator, n: int, scales: Scales | None) -> Resolved:
     """Return the kind that an estimator resolves to for n elements: `exact` if every subsequence is sampled anyway."""
-    if complete(estimator, n, n_max):
+    if complete(estimator, n, scales):
         return "exact"
     if estimator.kind == "algorithm1":
         return "algorithm1"
     rows = estimator.m * estimator.iterations
     if closed_form(estimator):
-        if estimator.kind == "adjusted" or (n_max is None and n > _COUNTABLE):
+        if estimator.kind == "adjusted" or (scales is None and n > _COUNTABLE):
             return "adjusted"
-        counts = subsequence_counts(n, n_max)
+        counts = subsequence_counts(n, scales)
         sampled_rows = sum(min(count, max(n, rows)) for count in counts)
         return "exact" if sum(counts) <= (1 + _CLOSED_BESIDE_HEADS) * sampled_rows else "adjusted"
     if estimator.kind == "adjusted" or n > _COUNTABLE:
@@ -74,10 +80,10 @@ def resolve(estimator: Estimator, n: int, n_max: int | None) -> Resolved:
     sizes = [comb(n, s) for s in range(1, n + 1)]
     # All n singletons are always evaluated, whatever m is.
     sampled = [sizes[0], *(min(size, rows) for size in sizes[1:])]
-    heads = n if n_max is None else n_max
-    cost_exact = sum(sizes[:heads]) + _COST_BESIDE_HEADS * sum(sizes)
-    fit = 0.0 if n_max is None else _ADJUSTED_FIT
-    cost_sampled = (1 + fit) * sum(sampled[:heads]) + _ADJUSTED_BESIDE_HEADS * sum(sampled)
+    heads = evaluated_scales(n, scales)
+    cost_exact = sum(sizes[s - 1] for s in heads) + _COST_BESIDE_HEADS * sum(sizes)
+    fit = 0.0 if scales is None else _ADJUSTED_FIT
+    cost_sampled = (1 + fit) * sum(sampled[s - 1] for s in heads) + _ADJUSTED_BESIDE_HEADS * sum(sampled)
     return "exact" if cost_exact <= cost_sampled else "adjusted"
 
 
@@ -88,8 +94,7 @@ class Recipe:
     Attributes:
         kind: kind of estimator.
         n: number of elements.
-        heads: longest scale whose element positions are kept.
-        recursion: whether parents are needed.
+        scales: of the model's heads; None: the model scores every length itself, and no parents are needed.
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
         closed: whether it is the closed form for logits.
@@ -97,8 +102,7 @@ class Recipe:
 
     kind: Resolved
     n: int
-    heads: int
-    recursion: bool
+    scales: Scales | None
     stored: bool
     sampling: tuple[int, int, int] | None
     closed: bool = False
@@ -109,10 +113,10 @@ class Recipe:
         return self.kind == "exact"
 
 
-def recipe_for(estimator: Estimator, n: int, *, n_max: int | None, stored: bool = True) -> Recipe:
+def recipe_for(estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True) -> Recipe:
     """Return the recipe of an estimator's plan for n elements."""
-    kind = resolve(estimator, n, n_max)
+    kind = resolve(estimator, n, scales)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    heads, closed = longest_scale(n, n_max), closed_form(estimator)
-    return Recipe(kind, n, heads, n_max is not None, stored or not exact or closed, sampling, closed)
+    closed = closed_form(estimator)
+    return Recipe(kind, n, scales, stored or not exact or closed, sampling, closed)

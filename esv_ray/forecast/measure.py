@@ -13,6 +13,7 @@ from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.scales import Scales
 from esv_ray.core.threads import torch_settings
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator
@@ -80,7 +81,7 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     """
     engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
     for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
-        evaluations = plan_cost(engine.estimator, "exact", n, model.n_max).evaluations
+        evaluations = plan_cost(engine.estimator, "exact", n, model.scales).evaluations
         cold_s = _seconds(engine, n, 1)
         clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / evaluations
         if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements mean four times as many subsequences
@@ -89,7 +90,7 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
 
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
     estimator = replace(spec.estimator.request(), kind=plan.kind, tolerance=None)
-    for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.n_max)):
+    for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.scales)):
         engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
         video_s = candidate.evaluations * clock.rate
@@ -132,7 +133,7 @@ def _median(engine: Engine, n: int, batch: int, clock: _Clock) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _smaller(plan: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[PlanCost, Estimator]:
+def _smaller(plan: PlanCost, estimator: Estimator, scales: Scales | None) -> tuple[PlanCost, Estimator]:
     """Return a plan of the same estimator that is quick to build and to apply, and the estimator that makes it."""
     n = plan.n
     if plan.kind == "exact":
@@ -141,7 +142,7 @@ def _smaller(plan: PlanCost, estimator: Estimator, n_max: int | None) -> tuple[P
         candidate_estimator = replace(estimator, kind="exact")
     else:
         candidate_estimator = replace(estimator, m=min(estimator.m * estimator.iterations, _FEW_ROWS), iterations=1)
-    return plan_cost(candidate_estimator, plan.kind, n, n_max), candidate_estimator
+    return plan_cost(candidate_estimator, plan.kind, n, scales), candidate_estimator
 
 
 def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:

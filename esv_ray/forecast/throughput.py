@@ -9,6 +9,7 @@ from math import exp, log
 from esv_ray.core.cost import PlanCost
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.scales import equal_scales
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
 
@@ -131,9 +132,10 @@ def model_size(model: VideoModel) -> ModelSize | None:
     scorer = model.scorer
     if not isinstance(scorer, MultiScale) or not scorer.padded:
         return None
-    if any(head.n_rest != 1 for head in scorer.heads):
+    n_max = scorer.scales.n_max
+    if scorer.scales != equal_scales(n_max) or any(head.n_rest != 1 for head in scorer.heads.values()):
         return None
-    return ModelSize(model.feature_dim, scorer.width(1), model.n_classes, scorer.n_max)
+    return ModelSize(model.feature_dim, scorer.width(1), model.n_classes, n_max)
 
 
 def _interpolated(points: Sequence[tuple[float, int, float]], target: float) -> tuple[float, str]:

@@ -130,10 +130,10 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
-    stage = plan_cost(engine.estimator, kind, n, engine.model.n_max)
+    stage = plan_cost(engine.estimator, kind, n, engine.model.scales)
     if kind == "exact":  # its plans are not cached: lattices are built quickly
         return stage
-    recipe = recipe_for(replace(engine.estimator, kind=kind), n, n_max=engine.model.n_max)
+    recipe = recipe_for(replace(engine.estimator, kind=kind), n, scales=engine.model.scales)
     return replace(stage, plan_s=_LOAD_S) if is_cached(recipe) else stage
 
 

@@ -16,12 +16,13 @@ from esv_ray.attribution import plan_cache
 from esv_ray.attribution.plan_cache import cache_folder, cached_plan
 from esv_ray.core.plan import Plan, build_plan
 from esv_ray.core.recipe import Recipe
+from esv_ray.core.scales import equal_scales
 
-SAMPLED = Recipe("algorithm1", 30, 8, True, True, (200, 3, 5))
-ADJUSTED = Recipe("adjusted", 30, 8, True, True, (50, 2, 5))
-EXACT = Recipe("exact", 11, 4, True, True, None)
-LOGITS = Recipe("adjusted", 20, 3, True, True, (60, 2, 5), True)
-ALL_LOGITS = Recipe("exact", 30, 3, True, True, None, True)
+SAMPLED = Recipe("algorithm1", 30, equal_scales(8), True, (200, 3, 5))
+ADJUSTED = Recipe("adjusted", 30, equal_scales(8), True, (50, 2, 5))
+EXACT = Recipe("exact", 11, equal_scales(4), True, None)
+LOGITS = Recipe("adjusted", 20, equal_scales(3), True, (60, 2, 5), True)
+ALL_LOGITS = Recipe("exact", 30, equal_scales(3), True, None, True)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def same(first: Plan, second: Plan) -> bool:
 
 
 @pytest.mark.parametrize(
-    "recipe", [SAMPLED, EXACT, ADJUSTED, LOGITS, ALL_LOGITS, Recipe("algorithm1", 70, 0, False, True, (20, 1, 0))]
+    "recipe", [SAMPLED, EXACT, ADJUSTED, LOGITS, ALL_LOGITS, Recipe("algorithm1", 70, None, True, (20, 1, 0))]
 )
 def test_built_once_and_the_same_for_all(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = build_plan(recipe)
@@ -61,7 +62,7 @@ def test_built_once_and_the_same_for_all(recipe: Recipe, monkeypatch: pytest.Mon
 
 
 def test_each_recipe_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Recipe("algorithm1", 30, 8, True, True, (200, 3, 6))
+    other = Recipe("algorithm1", 30, equal_scales(8), True, (200, 3, 6))
     cached_plan(SAMPLED)
     assert not same(cached_plan(other), cached_plan(SAMPLED))
     assert len(files()) == 2
@@ -98,7 +99,7 @@ def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(plan_cache, "_KEPT_BYTES", 37 * files()[0].stat().st_size // 20)
     monkeypatch.setattr(plan_cache, "_STALE_S", -1.0)
     (place() / "killed.1.tmp").touch()
-    cached_plan(Recipe("algorithm1", 30, 8, True, True, (180, 3, 6)))
+    cached_plan(Recipe("algorithm1", 30, equal_scales(8), True, (180, 3, 6)))
     assert len(files()) == 1
     assert not list(place().glob("*.tmp"))
     monkeypatch.setattr(plan_cache, "_KEPT_BYTES", 1)
@@ -139,12 +140,13 @@ from safetensors.torch import load_file, save_file
 from esv_ray.attribution import plan_cache
 from esv_ray.core.recipe import Recipe
 from esv_ray.core.plan import build_plan
+from esv_ray.core.scales import equal_scales
 plan_cache._CHEAP = 0
 def counted(recipe):
     print("built", flush=True)
     return build_plan(recipe)
 plan_cache.build_plan = counted
-plan_cache.cached_plan(Recipe("algorithm1", 40, 8, True, True, (300, 4, 1)))
+plan_cache.cached_plan(Recipe("algorithm1", 40, equal_scales(8), True, (300, 4, 1)))
 """
 
 

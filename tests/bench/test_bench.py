@@ -15,6 +15,7 @@ from esv_ray.bench.measure import Measurement, ceilings, measure, measure_mixed
 from esv_ray.bench.report import as_json, read_measurements
 from esv_ray.bench.setting import Dimensions, Setting, random_model
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.scales import equal_scales
 from esv_ray.errors import DataError
 from esv_ray.estimator import Estimator
 from tests.support.plans import plan_algorithm1, plan_exact
@@ -36,8 +37,12 @@ def test_measurements() -> None:
 
 def test_what_must_be_moved() -> None:
     rows = sum(count * (1 + parents) for count, parents in ((4, 0), (6, 2), (4, 3), (1, 4)))
-    assert plan_exact(4, n_max=2).score_rows() == plan_exact(4, n_max=2, stored=False).score_rows() == rows
-    plan = plan_algorithm1(6, m=3, iterations=2, seed=0, n_max=2)
+    assert (
+        plan_exact(4, scales=equal_scales(2)).score_rows()
+        == plan_exact(4, scales=equal_scales(2), stored=False).score_rows()
+        == rows
+    )
+    plan = plan_algorithm1(6, m=3, iterations=2, seed=0, scales=equal_scales(2))
     assert 0 < plan.score_rows() <= 2 * (6 + 3 * sum(1 + s for s in range(2, 7)))
 
 

@@ -26,6 +26,7 @@ from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
 from esv_ray.core.recipe import MIN_ROWS_FOR_ERRORS
 from esv_ray.core.regression.design import nodes, quadrature
+from esv_ray.core.scales import equal_scales
 from esv_ray.estimator import Estimator, Kind
 from tests.support.plans import plan_exact
 
@@ -33,12 +34,12 @@ CPU = torch.device("cpu")
 
 
 def plan_of(model: VideoModel, n: int, *, rows: int, seed: int = 0) -> AdjustedPlan:
-    return build_adjusted(n, rows=rows, seed=seed, n_max=model.n_max).to(model.device, model.dtype)
+    return build_adjusted(n, rows=rows, seed=seed, scales=model.scales).to(model.device, model.dtype)
 
 
 def exact(model: VideoModel, features: Tensor) -> Attribution:
     n = features.shape[1]
-    return attribute(model, features, plan_exact(n, n_max=model.n_max).to(CPU, model.dtype))
+    return attribute(model, features, plan_exact(n, scales=model.scales).to(CPU, model.dtype))
 
 
 def temporal_model(n_max: int = 4) -> VideoModel:
@@ -184,7 +185,7 @@ def test_nominal_intervals_cover(model: VideoModel) -> None:
 def test_sizes_left_out_cost_less_than_a_tenth_of_the_sampling_error(model: VideoModel) -> None:
     n = 14
     features = features_of(8, n)
-    plan = plan_exact(n, n_max=model.n_max).to(CPU, model.dtype)
+    plan = plan_exact(n, scales=model.scales).to(CPU, model.dtype)
 
     def by_sizes(weights: npt.NDArray[np.float64]) -> Tensor:
         """ESVs less the equal share of v(all) - v(none), from exact contrasts of all sizes by weights (n - 1,)."""
@@ -235,8 +236,9 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
         import sys, torch
         torch.set_num_threads(int(sys.argv[1]))
         from esv_ray.core.adjusted.plan import build_adjusted
+        from esv_ray.core.scales import equal_scales
         import hashlib
-        plan = build_adjusted(14, rows=200, seed=1, n_max=4)
+        plan = build_adjusted(14, rows=200, seed=1, scales=equal_scales(4))
         print(hashlib.sha256(b"".join(t.numpy().tobytes() for _, t in sorted(plan.tensors().items()))).hexdigest())
     """
     told = [
@@ -253,7 +255,7 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
 
 
 def test_a_plan_comes_back_from_its_tensors() -> None:
-    plan = build_adjusted(9, rows=20, seed=1, n_max=4)
+    plan = build_adjusted(9, rows=20, seed=1, scales=equal_scales(4))
     again = AdjustedPlan.from_tensors(plan.tensors())
     assert again.tensors().keys() == plan.tensors().keys()
     assert all(torch.equal(tensor, again.tensors()[name]) for name, tensor in plan.tensors().items())

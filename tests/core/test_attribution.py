@@ -21,6 +21,7 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.lattices.lattice import elements_of
 from esv_ray.core.lattices.sampling import sampled_lattice
+from esv_ray.core.scales import equal_scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import ModelError
 from tests.conftest import REFERENCE, make_heads, make_model, make_prior
@@ -37,7 +38,7 @@ def ready(plan: LatticePlan, model: VideoModel) -> LatticePlan:
 
 
 def exact(model: VideoModel, features: Tensor, **options: Any) -> Attribution:
-    plan = ready(plan_exact(features.shape[1], n_max=model.n_max), model)
+    plan = ready(plan_exact(features.shape[1], scales=model.scales), model)
     return attribute(model, features, plan, **options)
 
 
@@ -107,7 +108,7 @@ def test_recorded_numbers(case: dict[str, Any]) -> None:
         last = attribute(model, features[None], ready(plan_from_lattices(plan.lattices[-1:]), model))
         assert np.abs(last.scores[0].numpy() - recorded[f"{name}.scores"]).max() < 1e-5
     else:
-        plan = plan_exact(n, n_max=model.n_max)
+        plan = plan_exact(n, scales=model.scales)
     found = attribute(model, features[None], ready(plan, model))
     assert np.abs(found.esv[0].numpy() - recorded[f"{name}.esv"]).max() < 1e-5
     if found.exact:
@@ -233,7 +234,7 @@ def test_null_element_and_a_known_game() -> None:
     found = attribute(
         characteristic_game(glove, torch.zeros(1)),
         torch.zeros((1, 4, 1)),
-        plan_exact(4, n_max=None).to(CPU, torch.float32),
+        plan_exact(4, scales=None).to(CPU, torch.float32),
     )
     assert found.esv[0, :, 0].tolist() == pytest.approx([1 / 6, 1 / 6, 2 / 3, 0], abs=1e-6)
 
@@ -245,7 +246,7 @@ def test_linearity() -> None:
         return torch.stack([one, two, 2 * one - 3 * two], dim=1)
 
     model = characteristic_game(games, torch.tensor([0.5, 1.0, -2.0]))
-    for plan in (plan_exact(7, n_max=None), plan_algorithm1(7, m=6, iterations=2, seed=0, n_max=None)):
+    for plan in (plan_exact(7, scales=None), plan_algorithm1(7, m=6, iterations=2, seed=0, scales=None)):
         esv = attribute(model, torch.zeros((1, 7, 1)), ready(plan, model)).esv[0]
         assert (esv[:, 2] - (2 * esv[:, 0] - 3 * esv[:, 1])).abs().max() < 1e-4
 
@@ -297,7 +298,7 @@ def test_sampling_gets_nearer_with_m_and_iterations() -> None:
     truth = exact(model, features).esv
 
     def error(m: int, iterations: int) -> float:
-        plan = ready(plan_algorithm1(12, m=m, iterations=iterations, seed=0, n_max=4), model)
+        plan = ready(plan_algorithm1(12, m=m, iterations=iterations, seed=0, scales=equal_scales(4)), model)
         return float((attribute(model, features, plan).esv - truth).abs().mean() / truth.abs().mean())
 
     coarse, finer, finest = error(16, 1), error(128, 1), error(128, 8)
@@ -308,9 +309,11 @@ def test_sampling_gets_nearer_with_m_and_iterations() -> None:
 def test_standard_errors_come_from_iterations() -> None:
     model = make_model()
     features = random_features(2, 12)
-    one = attribute(model, features, ready(plan_algorithm1(12, m=30, iterations=1, seed=0, n_max=3), model))
+    one = attribute(
+        model, features, ready(plan_algorithm1(12, m=30, iterations=1, seed=0, scales=equal_scales(3)), model)
+    )
     assert one.stderr is None
-    plan = plan_algorithm1(12, m=30, iterations=6, seed=0, n_max=3)
+    plan = plan_algorithm1(12, m=30, iterations=6, seed=0, scales=equal_scales(3))
     found = attribute(model, features, ready(plan, model))
     alone = torch.stack(
         [attribute(model, features, ready(plan_from_lattices([part]), model)).esv for part in plan.lattices]
@@ -331,7 +334,7 @@ def test_pooling_weighs_iterations_by_their_counts() -> None:
     first = lattice_from_subsequences(3, [singles, [[0, 1], [0, 2]], [[0, 1, 2]]])
     second = lattice_from_subsequences(3, [singles, [[1, 2]], [[0, 1, 2]]])
     pooled = attribute(model, torch.zeros((1, 3, 1)), ready(plan_from_lattices([first, second]), model))
-    full = attribute(model, torch.zeros((1, 3, 1)), ready(plan_exact(3, n_max=None), model))
+    full = attribute(model, torch.zeros((1, 3, 1)), ready(plan_exact(3, scales=None), model))
     assert (pooled.esv - full.esv).abs().max() < 1e-5, "together they hold every subsequence equally often"
 
 
@@ -369,7 +372,7 @@ def test_long_sequences(n: int) -> None:
     model = characteristic_game(additive, torch.zeros(1))
     m = 64 if n < 100 else 8
     esv = attribute(
-        model, torch.zeros((1, n, 1)), ready(plan_algorithm1(n, m=m, iterations=1, seed=0, n_max=None), model)
+        model, torch.zeros((1, n, 1)), ready(plan_algorithm1(n, m=m, iterations=1, seed=0, scales=None), model)
     ).esv[0, :, 0]
     assert esv.isfinite().all()
     if n < 100:
@@ -377,7 +380,7 @@ def test_long_sequences(n: int) -> None:
     heads = attribute(
         make_model(n_max=8),
         random_features(1, n),
-        plan_algorithm1(n, m=m, iterations=1, seed=0, n_max=8).to(CPU, torch.float32),
+        plan_algorithm1(n, m=m, iterations=1, seed=0, scales=equal_scales(8)).to(CPU, torch.float32),
     )
     assert heads.esv.shape == (1, n, 3)
     assert heads.esv.isfinite().all()
@@ -386,11 +389,9 @@ def test_long_sequences(n: int) -> None:
 def test_misuse() -> None:
     model = make_model()
     with pytest.raises(ValueError, match="plan is for 5 elements, got features of 4"):
-        attribute(model, random_features(1, 4), ready(plan_exact(5, n_max=3), model))
-    heads = make_heads()
-    del heads[2]
-    with pytest.raises(ModelError, match=r"every scale 1..n_max, got scales \[1, 3\]: \[2\] missing"):
-        MultiScale(heads, feature_dim=4)
+        attribute(model, random_features(1, 4), ready(plan_exact(5, scales=equal_scales(3)), model))
+    with pytest.raises(ModelError, match=r"heads of scales >= 1, got scales \[\]"):
+        MultiScale({}, feature_dim=4)
     with pytest.raises(ModelError, match="sum to 1"):
         multiscale_model(make_heads(), torch.tensor([0.5, 0.1, 0.1]), feature_dim=4)
 
@@ -401,7 +402,7 @@ def test_cuda_agrees_with_the_cpu() -> None:
     model = make_model(n_max=4)
     features = random_features(3, 10)
     here = exact(model, features)
-    sampled = plan_algorithm1(10, m=20, iterations=2, seed=0, n_max=4)
+    sampled = plan_algorithm1(10, m=20, iterations=2, seed=0, scales=equal_scales(4))
     here_sampled = attribute(model, features, ready(sampled, model))
     there = make_model(n_max=4).to("cuda")
     found = exact(there, features.cuda())

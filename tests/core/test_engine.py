@@ -20,6 +20,7 @@ from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.memory import Sizes, default_batch, exact_bytes, index_bytes, largest_fitting
+from esv_ray.core.scales import equal_scales
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Kind
@@ -42,7 +43,7 @@ def random_features(batch: int, n: int, dim: int = 4, seed: int = 0) -> Tensor:
 
 
 def exact(model: VideoModel, features: Tensor) -> Attribution:
-    plan = plan_exact(features.shape[1], n_max=model.n_max).to(model.device, model.dtype)
+    plan = plan_exact(features.shape[1], scales=model.scales).to(model.device, model.dtype)
     return attribute(model, features, plan)
 
 
@@ -123,7 +124,7 @@ def test_a_small_budget_makes_small_batches_and_no_stored_indices() -> None:
     assert lattice_of(ample).scales[5].parents is not None
     scarce = Engine(model, Estimator("exact"), memory_budget=2**18)
     assert 1 <= scarce.batch(12, scarce.plan(12)) < 12
-    assert 4 * index_bytes(12, 4) > 2**18
+    assert 4 * index_bytes(12, equal_scales(4)) > 2**18
     assert lattice_of(scarce).scales[5].parents is None
     wanted = exact(model, features).esv
     for engine in (ample, scarce):
@@ -134,7 +135,7 @@ def test_a_small_budget_makes_small_batches_and_no_stored_indices() -> None:
 def test_making_indices_anew_changes_no_bit() -> None:
     model, features = make_model(n_max=4), random_features(2, 11)
     kept, made = (
-        attribute(model, features, plan_exact(11, n_max=4, stored=stored).to(CPU, model.dtype))
+        attribute(model, features, plan_exact(11, scales=equal_scales(4), stored=stored).to(CPU, model.dtype))
         for stored in (True, False)
     )
     assert torch.equal(kept.esv, made.esv)

@@ -19,6 +19,7 @@ from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.logit.plan import build_logit, scale_weights
+from esv_ray.core.scales import equal_scales
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.models.explain import explain
@@ -97,7 +98,7 @@ def test_models_of_any_length_are_brute_force(n: int) -> None:
 def test_the_closed_form_is_the_lattice_without_a_softmax() -> None:
     model = random_model(Dimensions(feature_dim=6, hidden=16, n_classes=70, n_max=4), seed=1)  # with idle columns
     features = features_of(3, 9)
-    plan = plan_exact(9, n_max=4).to(model.device, model.dtype)
+    plan = plan_exact(9, scales=equal_scales(4)).to(model.device, model.dtype)
     slow, fast = attribute(model, features, plan, output="logit"), run(model, features)
     assert (slow.esv - fast.esv).abs().max() < 1e-5
     assert (slow.scores - fast.scores).abs().max() < 1e-5
@@ -123,7 +124,7 @@ def test_long_sequences_with_short_heads_are_exact() -> None:
 def test_the_weights_of_scales() -> None:
     """Heads that are means of their elements' numbers x play the game of the mean, whose ESVs are known."""
     for n, n_max in ((5, 2), (9, 9), (40, 8), (7, None)):
-        weights = scale_weights(n, n_max)
+        weights = scale_weights(n, equal_scales(n_max) if n_max else None)
         assert len(weights) == min(n, n_max or n)
         # D_s of the mean of T over elements is (x_i - mean of others) / s.
         x = np.random.default_rng(n).standard_normal(n)
@@ -214,7 +215,7 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
         for count in (1, 2):
             torch.set_num_threads(count)
             with threadpool_limits(count):
-                plans.append(build_logit(16, rows=256, seed=0, n_max=6).tensors())
+                plans.append(build_logit(16, rows=256, seed=0, scales=equal_scales(6)).tensors())
     finally:
         torch.set_num_threads(threads)
     assert plans[0].keys() == plans[1].keys()
@@ -222,7 +223,7 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
 
 
 def test_every_element_is_in_and_out_of_some() -> None:
-    plan = build_logit(30, rows=3, seed=0, n_max=4)
+    plan = build_logit(30, rows=3, seed=0, scales=equal_scales(4))
     for scale in plan.scales:
         held = scale.member[:30].sum(dim=1)
         assert held.min() >= 1

@@ -31,7 +31,7 @@ class Machine:
 
     def seconds(self, engine: Engine, n: int, batch: int) -> float:
         kind = engine.budget.kind(n)
-        result = plan_cost(engine.estimator, kind, n, engine.model.n_max)
+        result = plan_cost(engine.estimator, kind, n, engine.model.scales)
         seconds = self.call_s + self.evaluation_s * result.evaluations * batch + self.left
         if (engine.estimator, n) not in self.planned:
             seconds += result.plan_s
@@ -47,7 +47,7 @@ def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Resolved, 
     spec = load_spec({"features": "f", "model": "m", "output": "o"}, ["compute.memory_budget=8000000000", *settings])
     how = Estimator(kind=kind, m=spec.estimator.m, iterations=spec.estimator.iterations)
     model = make_model()
-    return measure_here(spec, model, [plan_cost(how, kind, n, model.n_max)])
+    return measure_here(spec, model, [plan_cost(how, kind, n, model.scales)])
 
 
 @pytest.mark.parametrize("kind", ["adjusted", "algorithm1", "exact"])

@@ -23,6 +23,7 @@ from esv_ray import storage
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.core.games.modules import Average
+from esv_ray.core.scales import Scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import EsvError, ModelError
 from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
@@ -396,6 +397,11 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def test_a_factory_may_leave_out_scales(tmp_path: Path) -> None:
+    model = load_model(python_bundle(tmp_path / "model", "tests.support.factories:gap"), code=["tests"])
+    assert model.scales == Scales((1, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("factory", "keys", "parts"),
     [
@@ -407,8 +413,7 @@ def test_the_digest_of_a_factory_is_that_of_its_call(tmp_path: Path) -> None:
         ("tests.support.factories:no_such", {}, ("tests.support.factories defines no function no_such",)),
         ("tests.support.factories:nothing", {}, ("mapping", "module", "NoneType")),
         ("tests.support.factories:as_list", {}, ("mapping", "module", "list")),
-        ("tests.support.factories:empty", {}, ("every scale", "[]")),
-        ("tests.support.factories:gap", {}, ("every scale", "[1, 3]", "[2] missing")),
+        ("tests.support.factories:empty", {}, ("heads of scales >= 1", "[]")),
         ("tests.support.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
         ("tests.support.factories:heads", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
         ("tests.support.factories:variable", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),

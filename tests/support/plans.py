@@ -13,21 +13,21 @@ from esv_ray.core.keyed import UInt64Array
 from esv_ray.core.lattices.lattice import Lattice, Scale
 from esv_ray.core.lattices.sampling import _element_keys, _padded, _scale, _single_bits
 from esv_ray.core.plan import build_plan
-from esv_ray.core.recipe import Recipe, longest_scale, recipe_for
+from esv_ray.core.recipe import Recipe, recipe_for
+from esv_ray.core.scales import Scales
 from esv_ray.estimator import Estimator
 
 
-def plan_exact(n: int, *, n_max: int | None, stored: bool = True) -> LatticePlan:
+def plan_exact(n: int, *, scales: Scales | None, stored: bool = True) -> LatticePlan:
     """The plan of exact ESVs: one full lattice."""
-    plan = build_plan(recipe_for(Estimator("exact"), n, n_max=n_max, stored=stored))
+    plan = build_plan(recipe_for(Estimator("exact"), n, scales=scales, stored=stored))
     assert isinstance(plan, LatticePlan)
     return plan
 
 
-def plan_algorithm1(n: int, *, m: int, iterations: int, seed: int, n_max: int | None) -> LatticePlan:
+def plan_algorithm1(n: int, *, m: int, iterations: int, seed: int, scales: Scales | None) -> LatticePlan:
     """The plan of the paper's Algorithm 1, even if m covers every subsequence."""
-    heads = longest_scale(n, n_max)
-    plan = build_plan(Recipe("algorithm1", n, heads, n_max is not None, True, (m, iterations, seed)))
+    plan = build_plan(Recipe("algorithm1", n, scales, True, (m, iterations, seed)))
     assert isinstance(plan, LatticePlan)
     return plan
 

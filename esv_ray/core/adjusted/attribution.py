@@ -77,9 +77,10 @@ def attribute_adjusted(
     rows = max(1, workspace.working_set // (len(features) * columns * features.element_size()))
     elements = elements_first(model, features, plan.n, relabelling)
     batch = _Batch(model.scorer, elements, model.n_classes, columns, rows, plan, relabelling, workspace)
-    recursive, width = batch.scorer.n_max is not None, batch.size * columns
+    recursive, width = batch.scorer.scales is not None, batch.size * columns
 
-    # Sum of the surrogates' means of the heads so far. Fresh memory of this size costs as much as the products in it.
+    # Weighted sum of the surrogates' means of the heads so far. Fresh memory of this size costs as much as the products
+    # in it.
     means = workspace.take("means", (plan.terms, width)).zero_()
     unexplained: list[Tensor] = []  # residual contrasts of the heads so far
     esv = elements.new_zeros((plan.n, width))
@@ -96,12 +97,13 @@ def attribute_adjusted(
             response += _response(batch, size, sample, unexplained)
         if contrasts is not None:
             unexplained.append(contrasts)
-    scale = _evaluate_heads(batch, full)
-    weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
-    _, sample = _read_out(batch, full, scale, weights)
-    scores = sample.view(batch.size, columns)
-
     prior = F.pad(model.prior.to(features), (0, columns - model.n_classes))
+    scores = prior.repeat(batch.size, 1)
+    if batch.scorer.scales is None or plan.n >= batch.scorer.scales.shortest:
+        scale = _evaluate_heads(batch, full)
+        weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
+        _, sample = _read_out(batch, full, scale, weights)
+        scores = sample.view(batch.size, columns)
     esv += ((scores - prior) / plan.n).view(-1)
     gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
     own_esv, spread = per_video(esv, batch.size, model.n_classes, relabelling), _spread(batch, residuals, response)
@@ -110,7 +112,7 @@ def attribute_adjusted(
         stderr=spread.stderr(own_esv),
         scores=scores[:, : model.n_classes].contiguous(),
         gaps=gaps.abs().amax(dim=1),
-        evaluations=plan.evaluations(batch.scorer.n_max),
+        evaluations=plan.evaluations(batch.scorer.scales),
         exact=False,
         spread=spread,
     )
@@ -142,14 +144,14 @@ def _fit_surrogate(batch: _Batch, size: Size, scale: Tensor, means: Tensor) -> t
         batch: the batch.
         size: the size.
         scale: (N, B * columns) scores of its head.
-        means: (P, B * columns) means of the shorter heads' surrogates, summed; updated in place.
+        means: (P, B * columns) weighted sum of the means of the shorter heads' surrogates; updated in place.
 
     Returns:
         Weights (P, B * columns) of the surrogates' features in F at this size, and the head's residual contrasts
         (L, B * columns), or None.
     """
-    heads = min(size.k, batch.scorer.n_max or size.k)
-    scales = size.scales / heads
+    assert batch.scorer.scales is not None, "surrogates are of heads"
+    scales = size.scales / batch.scorer.scales.divisor(size.k)
     weights = batch.workspace.take("weights", tuple(means.shape))
     if size.fit is None:
         return torch.mul(means, scales, out=weights), None
@@ -240,7 +242,7 @@ def _spread(batch: _Batch, residuals: list[Tensor], response: Tensor) -> Spread:
     rows = torch.cat([*residuals, response]).view(-1, batch.size, batch.columns)
     equal = plan.weights.new_full((plan.n, plan.n), 1 / plan.n)
     weights = _CAUTION * torch.cat([plan.weights, equal], dim=1)
-    floor = 0.0 if batch.scorer.n_max is None else _FLOOR
+    floor = 0.0 if batch.scorer.scales is None else _FLOOR
     # The response is linear in an error of the logits, the softmax is not: with large logits it is unbounded.
     bound = 1.0 if batch.scorer.softmax else inf
     return Spread(rows[..., : batch.n_classes], weights, batch.relabelling, floor, bound)

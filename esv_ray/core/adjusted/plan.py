@@ -18,6 +18,7 @@ from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.readout import Node, read_out
 from esv_ray.core.regression.surrogate import fit_head, of_heads, of_values
+from esv_ray.core.scales import Scales
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
@@ -104,13 +105,13 @@ class AdjustedPlan:
         bins = self.bins.cpu().numpy()
         return np.stack([binned_permutation(key, bins) for key in keys])
 
-    def evaluations(self, n_max: int | None) -> int:
+    def evaluations(self, scales: Scales | None) -> int:
         """Return the head evaluations per video."""
-        return sum(self.rows(n_max))
+        return sum(self.rows(scales))
 
-    def rows(self, n_max: int | None) -> list[int]:
+    def rows(self, scales: Scales | None) -> list[int]:
         """Return the number of subsequences of each size whose heads are evaluated."""
-        del n_max
+        del scales
         return [size.count for size in self.sizes if size.elements is not None]
 
     def largest(self) -> int:
@@ -161,23 +162,24 @@ class AdjustedPlan:
         return cls(len(tensors["bins"]), sizes, tensors["bins"], tensors["pairs"], tensors["weights"])
 
 
-def build_adjusted(n: int, *, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
+def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
     """Build the plan.
 
     Args:
         n: number of elements.
         rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
         seed: seed of the draws.
-        n_max: the model's longest head; None for a model that scores every size itself.
+        scales: of the model's heads; None for a model that scores every size itself.
     """
     with one_thread():
-        return _build(n, rows, seed, n_max)
+        return _build(n, rows, seed, scales)
 
 
-def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
-    heads = longest_scale(n, n_max)
-    looked = sorted({*nodes(n), *range(1, min(heads, n - 1) + 1 if n_max is not None else 1)})
-    quadratures = quadrature(n, looked, smooth_from=1 if n_max is None else min(heads, max(n - 1, 1)))
+def _build(n: int, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
+    heads = longest_scale(n, scales)
+    looked = sizes_of(n, scales)
+    smooth_from = 1 if scales is None else min(heads, max(n - 1, 1))
+    quadratures = quadrature(n, looked, smooth_from=smooth_from) if looked else np.zeros(0)
     members: dict[int, FloatArray] = {}
     for k in looked:
         if k > heads and n - k in members:
@@ -186,28 +188,30 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
             members[k] = draw(n, k, rows if k > 1 else n, seed).astype(np.float64)
     shares = {k: len(member) / subsequences_of(n, k) for k, member in members.items()}
     chosen = [Node(k, members[k], shares[k], float(quadratures[i])) for i, k in enumerate(looked)]
-    readout = read_out(chosen, n, of_values(n, rows), seed=seed)
+    readout = read_out(chosen, n, of_values(n, rows), seed=seed) if chosen else None
     expected = of_heads(n, rows)
     means = expected.features
     pairs = means.products(2) if means.order > 1 else np.zeros((0, 2), dtype=np.int64)
     sizes, weights, errors = [], [], np.zeros((n + 1 + len(pairs), 0))
     for index, node in enumerate(chosen):
-        fit = None
-        if n_max is not None and node.k <= heads:
+        assert readout is not None
+        fit, has_head = None, scales is None or scales.has_head(node.k)
+        if scales is not None and has_head:
             fit = fit_head(node.member, node.k, node.share, expected, seed=seed)
         rows_of = readout.contrasts[index]
+        divisor = 1.0 if scales is None else scales.divisor(node.k)
         weights += [readout.weights[:, index : index + 1].repeat(len(rows_of), axis=1) / max(len(rows_of), 1)]
         sizes.append(
             Size(
                 k=node.k,
                 count=len(node.member),
                 member=_with_ones(node.member),
-                elements=_positions(node.member) if node.k <= heads else None,
-                fit=None if fit is None else _tensor(np.concatenate([fit.means, fit.contrasts]) * node.k),
+                elements=_positions(node.member) if has_head else None,
+                fit=None if fit is None else _tensor(np.concatenate([fit.means, fit.contrasts]) * divisor),
                 readout=_tensor(np.concatenate([readout.operators[index], rows_of])),
                 scales=_scales(n, node.k, len(pairs)),
-                responses=_tensor(means.mean_contrasts(node.k) @ errors * (node.weight / n / min(node.k, heads))),
-                borrowed=_BORROWED * (node.k - 1) if fit is not None and node.share < 1 else 0.0,
+                responses=_tensor(means.mean_contrasts(node.k) @ errors * (node.weight / n / divisor)),
+                borrowed=_borrowed(scales, node.k) if fit is not None and node.share < 1 else 0.0,
             )
         )
         if fit is not None:
@@ -218,7 +222,7 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
             k=n,
             count=1,
             member=_with_ones(everything),
-            elements=_positions(everything) if n <= heads else None,
+            elements=_positions(everything) if scales is None or scales.has_head(n) else None,
             fit=None,
             readout=torch.zeros((n, 1), dtype=torch.float64),
             scales=_scales(n, n, len(pairs)),
@@ -231,8 +235,25 @@ def _build(n: int, rows: int, seed: int, n_max: int | None) -> AdjustedPlan:
         tuple(sizes),
         torch.tensor(means.bins, dtype=torch.int64),
         torch.from_numpy(pairs),
-        _tensor(np.concatenate(weights, axis=1)),
+        _tensor(np.concatenate([np.zeros((n, 0)), *weights], axis=1)),
     )
+
+
+def sizes_of(n: int, scales: Scales | None) -> list[int]:
+    """Return the sizes below n whose subsequences have values of their own, those of the heads among them, ascending.
+
+    Shorter subsequences than the shortest head have the value of the empty sequence, and add nothing.
+    """
+    if scales is None:
+        return nodes(n)
+    every = {*nodes(n), *range(1, min(longest_scale(n, scales), n - 1) + 1)}
+    return sorted(k for k in every if k >= scales.shortest)
+
+
+def _borrowed(scales: Scales | None, k: int) -> float:
+    """Return the share of the residual of head k that is added to F once more, for all shorter heads together."""
+    assert scales is not None, "only heads have residuals"
+    return _BORROWED * sum(scales.weights[: k - 1]) / scales.weights[k - 1]
 
 
 def _tensor(values: FloatArray) -> Tensor:

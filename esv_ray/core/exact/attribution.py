@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
+from esv_ray.core.scales import Scales
 from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace, counting
 from esv_ray.estimator import Output
@@ -67,7 +68,7 @@ def attribute(
         stderr=None if spread is None else spread.stderr(esv),
         scores=scores[:, :n_classes].contiguous(),
         gaps=gaps.abs().amax(dim=1),
-        evaluations=plan.evaluations(scorer.n_max),
+        evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
     )
@@ -154,13 +155,18 @@ class _LatticeWalk:
         float32 sums all round in one direction (efficiency gap 3e-5 at n = 15 on trained heads without it, 1e-6 with).
         """
         n, batch, _ = self.features.shape
-        lattice = self.plan.lattices[iteration]
+        lattice, scales = self.plan.lattices[iteration], self.scorer.scales
         previous: Tensor | None = None
         for s, scale in enumerate(lattice.scales, start=1):
+            if scales is not None and s < scales.shortest:  # all have the value of the empty sequence
+                if len(baselines) == s:
+                    baselines.append(baselines[s - 1])
+                yield self.features.new_zeros((n + 1, batch * self.columns))
+                continue
             # F of the whole scale, if the next one needs it, with one row more than there are subsequences:
             # zeros, for parents that were not sampled.
             current = None
-            if self.scorer.n_max is not None and s < n:
+            if scales is not None and s < n:
                 current = self.workspace.take(f"scale {s % 2}", (len(scale) + 1, batch, self.columns))
                 current[len(scale)] = 0
             sums = self._sums(iteration, s, previous, current, baselines[s - 1])
@@ -174,12 +180,12 @@ class _LatticeWalk:
     ) -> Tensor:
         """Return the sums of one scale; F of its subsequences is written to `current`, unless that is None.
 
-        The multi-scale score F of Eq. 9 is built in place: heads write their share f^s / s, then the parents' is added.
+        The multi-scale score F (`Scales`) is built in place: heads write their share, then the parents' is added.
         """
         n, batch, _ = self.features.shape
         scorer, lattice = self.scorer, self.plan.lattices[iteration]
         count, prepared = len(lattice.scales[s - 1]), None
-        if scorer.n_max is None or s <= scorer.n_max:
+        if scorer.scales is None or scorer.scales.has_head(s):
             prepared = scorer.prepare(self.features, s, self.workspace)
         row_bytes = batch * (self.columns + scorer.width(s)) * self.features.element_size()
         rows = max(1, self.workspace.working_set // row_bytes)
@@ -197,7 +203,8 @@ class _LatticeWalk:
                     elements = relabel_positions(lattice.elements(s, start, stop), self.relabelling)
                 scorer.scores(prepared, elements, member, out)
             if previous is not None:
-                _add_parents(out, previous, lattice, s, start, stop, alone=prepared is None)
+                assert scorer.scales is not None, "only heads are combined with parents"
+                _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
             sums.addmm_(member, self._values(out, baseline))
         return sums
 
@@ -211,21 +218,21 @@ class _LatticeWalk:
 
 
 def _add_parents(
-    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, *, alone: bool
+    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, scales: Scales
 ) -> None:
-    """Add the parents' share of F to out (R, B, columns): (s - 1) / s of their mean; if alone, store the whole mean."""
+    """Add the parents' share of F to out (R, B, columns); at a scale without a head, store their mean."""
     batch, columns = out.shape[1:]
     parents = lattice.parents(s, start, stop)  # (R, P)
     if batch > 1:
         parents = torch.add(counting(batch, parents.device)[:, None], parents[:, None], alpha=batch)
     total = F.embedding_bag(parents.view(-1, parents.shape[-1]), previous.view(-1, columns), mode="sum").view_as(out)
-    parent_share = lattice.scales[s - 1].parent_share
+    parent_share, alone = lattice.scales[s - 1].parent_share, not scales.has_head(s)
     if parent_share is None:  # all s parents were evaluated
         if alone:
             torch.mul(total, 1 / s, out=out)
         else:
-            out.add_(total, alpha=(s - 1) / s**2)
+            out.add_(total, alpha=scales.parents(s, s))
     elif alone:
         torch.mul(total, parent_share[start:stop, None], out=out)
     else:
-        out.addcmul_(total, parent_share[start:stop, None], value=(s - 1) / s)
+        out.addcmul_(total, parent_share[start:stop, None], value=scales.parents(s))

@@ -23,6 +23,7 @@ from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, permutations
 from esv_ray.core.lattices.lattice import Lattice, membership
+from esv_ray.core.scales import Scales
 from esv_ray.core.tensor_fields import by_number, moved, numbered
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
@@ -89,13 +90,14 @@ class LatticePlan:
         """Return a random permutation (B, n) of the elements for each key; None if exact."""
         return None if self.exact else permutations(keys, self.n)
 
-    def evaluations(self, n_max: int | None) -> int:
-        """Return the head evaluations per video, for a model whose longest head is n_max (None: any length)."""
-        return sum(self.rows(n_max))
+    def evaluations(self, scales: Scales | None) -> int:
+        """Return the head evaluations per video, for a model with heads at some scales (None: any length)."""
+        return sum(self.rows(scales))
 
-    def rows(self, n_max: int | None) -> list[int]:
+    def rows(self, scales: Scales | None) -> list[int]:
         """Return the number of subsequences of each scale and iteration whose heads are evaluated."""
-        return [len(scale) for lattice in self.lattices for scale in lattice.scales[:n_max]]
+        evaluated = range(1, self.n + 1) if scales is None else scales.heads(self.n)
+        return [len(lattice.scales[s - 1]) for lattice in self.lattices for s in evaluated]
 
     def largest(self) -> int:
         """Return the number of subsequences of the largest scale."""

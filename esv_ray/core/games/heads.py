@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esv_ray.core.games.modules import gather_subsequences
+from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace, counting
 from esv_ray.errors import ModelError
 
@@ -83,18 +84,18 @@ class MlpHead(nn.Module):
 
 
 class _GatherHead(nn.Module):
-    """An MLP head laid out for the gather-sum; its scores are f^s / s, the share of f^s in Eq. 9."""
+    """An MLP head laid out for the gather-sum; its scores are divided (`Scales.share`)."""
 
-    def __init__(self, head: MlpHead, *, padded: bool) -> None:
+    def __init__(self, head: MlpHead, share: float, *, padded: bool) -> None:
         super().__init__()
         self.scale = head.scale
         self.input_relu = head.input_relu
         (weight, bias), *later_layers = head.layers()
         columns = _columns(head.n_classes) if padded else head.n_classes
         if later_layers:
-            later_layers[-1] = _as_columns(*later_layers[-1], columns, share=1 / head.scale)
+            later_layers[-1] = _as_columns(*later_layers[-1], columns, share=1 / share)
         else:
-            weight, bias = _as_columns(weight, bias, columns, share=1 / head.scale)
+            weight, bias = _as_columns(weight, bias, columns, share=1 / share)
         # (s, D, H): block k multiplies the element at position k.
         self.register_buffer("first", weight.view(len(weight), self.scale, -1).permute(1, 2, 0).contiguous())
         self.register_buffer("first_bias", bias)
@@ -156,39 +157,52 @@ def _as_columns(weight: Tensor, bias: Tensor, columns: int, *, share: float) -> 
 
 
 class MultiScale(nn.Module):
-    """The multi-scale model F of Eq. 8 and 9: heads f^1 .. f^n_max, one per scale."""
+    """The multi-scale model F: heads f^s, at most one per scale, combined as `Scales` says (Eq. 8 and 9)."""
 
     softmax = True
     ordered = True
 
-    def __init__(self, heads: Mapping[int, nn.Module], *, feature_dim: int) -> None:
+    def __init__(
+        self,
+        heads: Mapping[int, nn.Module],
+        *,
+        feature_dim: int,
+        weights: Mapping[int, float] | None = None,
+        combine: Combine = "mean",
+    ) -> None:
         """Lay out the heads.
 
         Args:
-            heads: for every s = 1..n_max a module (N, s, D) -> (N, C) logits; an `MlpHead` uses the gather-sum.
+            heads: for some scales s >= 1 a module (N, s, D) -> (N, C) logits; an `MlpHead` uses the gather-sum.
             feature_dim: D.
+            weights: weight of each head; None: 1.
+            combine: whether F is the weighted mean over the scales, or the weighted sum.
 
         Raises:
-            ModelError: a scale is missing.
+            ModelError: there is no head, or a scale is below 1.
         """
         super().__init__()
-        self.n_max: int = max(heads, default=0)
-        missing = sorted(set(range(1, self.n_max + 1)) - set(heads))
-        if not heads or missing or min(heads) < 1:
-            raise ModelError(
-                f"a multi-scale model needs a head for every scale 1..n_max, got scales {sorted(heads)}"
-                + (f": {missing} missing" if missing else "")
-            )
+        if not heads or min(heads) < 1:
+            raise ModelError(f"a multi-scale model needs heads of scales >= 1, got scales {sorted(heads)}")
+        given = dict.fromkeys(heads, 1.0) if weights is None else weights
+        self.scales = Scales(tuple(float(given[s]) if s in heads else 0.0 for s in range(1, max(heads) + 1)), combine)
         self.feature_dim = feature_dim
         self.padded = all(isinstance(head, MlpHead) for head in heads.values())
-        self.heads = nn.ModuleList(
-            _GatherHead(head, padded=self.padded) if isinstance(head, MlpHead) else head.eval()
-            for head in (heads[s] for s in range(1, self.n_max + 1))
-        )
+        self.heads = nn.ModuleDict()  # by s - 1
+        for s in sorted(heads):
+            head = heads[s]
+            laid_out = (
+                _GatherHead(head, self.scales.share(s), padded=self.padded) if isinstance(head, MlpHead) else head
+            )
+            self.heads[str(s - 1)] = laid_out.eval()
+
+    def _head(self, s: int) -> nn.Module:
+        return self.heads[str(s - 1)]
 
     def called(self) -> dict[int, nn.Module]:
         """Return the heads that are called on gathered subsequences (all but MLPs), by scale."""
-        return {s: head for s, head in enumerate(self.heads, start=1) if not isinstance(head, _GatherHead)}
+        heads = {s: self._head(s) for s in self.scales.heads(self.scales.n_max)}
+        return {s: head for s, head in heads.items() if not isinstance(head, _GatherHead)}
 
     def columns(self, n_classes: int) -> int:
         """Return the width of the scores: if all heads are MLPs, idle columns (-inf) may follow the classes."""
@@ -196,24 +210,24 @@ class MultiScale(nn.Module):
 
     def width(self, s: int) -> int:
         """Return the numbers held per subsequence: the hidden layer of an MLP head, or the gathered features."""
-        if s > self.n_max:
+        if not self.scales.has_head(s):
             return 0
-        head = self.heads[s - 1]
+        head = self._head(s)
         return int(head.widest) if isinstance(head, _GatherHead) else s * self.feature_dim
 
     def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """Return the first-layer table of an MLP head, or features (B, n, D); from features (n, B, D), contiguous."""
-        head = self.heads[s - 1]
+        head = self._head(s)
         return head.table(features, workspace) if isinstance(head, _GatherHead) else features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
-        """Write f^s / s to out (R, B, columns), for positions (R, 1 or B, s)."""
+        """Write f^s / `Scales.share` to out (R, B, columns), for positions (R, 1 or B, s)."""
         del member
         assert elements is not None, "an ordered game needs positions"
         s = elements.shape[-1]
-        head = self.heads[s - 1]
+        head = self._head(s)
         if isinstance(head, _GatherHead):
             head.scores(prepared, elements, out.view(-1, out.shape[-1]))
         else:
             logits: Tensor = head(gather_subsequences(prepared, elements))
-            torch.div(logits.view_as(out), s, out=out)
+            torch.div(logits.view_as(out), self.scales.share(s), out=out)

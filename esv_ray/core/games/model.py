@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.modules import Average, CharacteristicFunction, VariableLength
+from esv_ray.core.scales import Combine, Scales
 from esv_ray.errors import ModelError, SpecError
 from esv_ray.estimator import Output
 
-# A scorer has: `n_max`, its longest head (None: it scores every length itself, no average over scales); `softmax`,
+# A scorer has: `scales`, those of its heads (None: it scores every length itself, without a recursion); `softmax`,
 # whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the
 # width of its scores, classes first; `width(s)`, numbers held per subsequence beside its scores;
 # `prepare(features (n, B, D), s, workspace)`, called once per scale and batch; `scores(prepared, elements (R, 1 or B,
-# s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write their share f^s / s of Eq. 9.
+# s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write f^s / `Scales.share`.
 Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
 
 
@@ -48,9 +49,14 @@ class VideoModel:
         return len(self.prior)
 
     @property
+    def scales(self) -> Scales | None:
+        """Scales of a multi-scale model; None where any length is scored."""
+        return self.scorer.scales
+
+    @property
     def n_max(self) -> int | None:
         """Longest head of a multi-scale model; None where any length is scored."""
-        return self.scorer.n_max
+        return None if self.scales is None else self.scales.n_max
 
     @property
     def device(self) -> torch.device:
@@ -92,13 +98,21 @@ class VideoModel:
         return torch.zeros(())
 
 
-def multiscale_model(heads: Mapping[int, nn.Module], prior: Tensor, *, feature_dim: int) -> VideoModel:
-    """Create a model of heads f^s: (N, s, D) -> (N, C), s = 1..n_max, averaged over scales by Eq. 9.
+def multiscale_model(
+    heads: Mapping[int, nn.Module],
+    prior: Tensor,
+    *,
+    feature_dim: int,
+    weights: Mapping[int, float] | None = None,
+    combine: Combine = "mean",
+) -> VideoModel:
+    """Create a model of heads f^s: (N, s, D) -> (N, C); arguments as for `MultiScale`.
 
     Raises:
-        ModelError: a scale is missing, or the prior is not a distribution.
+        ModelError: there is no head, or the prior is not a distribution.
     """
-    return VideoModel(MultiScale(heads, feature_dim=feature_dim), check_prior(prior), feature_dim)
+    scorer = MultiScale(heads, feature_dim=feature_dim, weights=weights, combine=combine)
+    return VideoModel(scorer, check_prior(prior), feature_dim)
 
 
 def variable_length_model(module: nn.Module, prior: Tensor, *, feature_dim: int) -> VideoModel:

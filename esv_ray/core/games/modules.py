@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esv_ray.core.scales import Scales
 from esv_ray.core.workspace import Workspace
 
 
@@ -33,7 +34,7 @@ def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
 class _AnyLength(nn.Module):
     """Base of the scorers that score every length themselves: scores as wide as there are classes."""
 
-    n_max: int | None = None
+    scales: Scales | None = None
 
     def columns(self, n_classes: int) -> int:
         """Return C: there are no idle columns."""

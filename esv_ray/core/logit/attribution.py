@@ -52,6 +52,8 @@ def attribute_logits(
             holding = count * scale.s // n  # subsequences with an element
             esv.add_(sums[:n] / holding - (sums[n] - sums[:n]) / (count - holding), alpha=scale.weight)
     scores = full.view(batch, columns)[:, :n_classes].contiguous()
+    if not plan.scales:  # no head is short enough: the value of the empty sequence
+        scores = empty.repeat(batch, 1)
     values = per_video(esv, batch, n_classes, relabelling)  # (B, n, C)
     # The remainder of F(all) - F(none) is shared equally: efficiency holds whatever was sampled.
     values += ((scores - empty - values.sum(dim=1)) / n)[:, None]
@@ -65,7 +67,7 @@ def attribute_logits(
         stderr=None if spread is None else spread.stderr(values),
         scores=scores,
         gaps=gaps.abs().amax(dim=1),
-        evaluations=plan.evaluations(scorer.n_max),
+        evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
     )
@@ -91,7 +93,7 @@ def _apply_operator(
     """
     scorer, batch, columns = model.scorer, elements.shape[1], model.scorer.columns(model.n_classes)
     prepared = scorer.prepare(elements, scale.s, workspace)
-    share = 1 if scorer.n_max is None else scale.s  # heads give f^s / s
+    share = 1 if scorer.scales is None else scorer.scales.share(scale.s)  # heads give f^s / share
     row_bytes = batch * (columns + scorer.width(scale.s)) * elements.element_size()
     rows = max(1, workspace.working_set // row_bytes)
     product = elements.new_zeros((len(operator), batch * columns))

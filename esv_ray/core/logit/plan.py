@@ -5,6 +5,8 @@ mean over s = 1 .. h_k = min(k, n_max) of the mean of f^s over the subsequences 
 
     phi_i = (F(all) - F(none)) / n + sum over s of  w_s * D_s(i),    w_s = 1/n * sum over k = s .. n-1 of s / (k h_k),
 
+(with weights of scales: weight_s / divisor_k in place of 1 / h_k, see `Scales`)
+
 with the contrast D_s(i) = mean of f^s(T) over T with i - mean over T without i, |T| = s. Nothing longer than n_max is
 evaluated: n = 64 with heads up to 3 takes 43,744 subsequences. A model that scores any length has w_s = 1/n, all s < n.
 
@@ -31,10 +33,10 @@ from esv_ray.core.attribution import Attribution
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key, permutations
 from esv_ray.core.logit.attribution import attribute_logits
-from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.design import draw, subsequences_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.surrogate import CONTRASTS, inverse, of_logits, residual_contrasts
+from esv_ray.core.scales import Scales
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
 from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
@@ -104,18 +106,18 @@ class LogitPlan:
         """Return a random permutation (B, n) of the elements for each key; None if exact."""
         return None if self.exact else permutations(keys, self.n)
 
-    def evaluations(self, n_max: int | None) -> int:
+    def evaluations(self, scales: Scales | None) -> int:
         """Return the head evaluations per video."""
-        return sum(self.rows(n_max))
+        return sum(self.rows(scales))
 
-    def rows(self, n_max: int | None) -> list[int]:
+    def rows(self, scales: Scales | None) -> list[int]:
         """Return the number of subsequences of each scale."""
-        del n_max
+        del scales
         return [len(scale) for scale in self.scales]
 
     def largest(self) -> int:
         """Return the number of subsequences of the largest scale."""
-        return max(len(scale) for scale in self.scales)
+        return max((len(scale) for scale in self.scales), default=1)
 
     def score_rows(self) -> int:
         """Return the rows of scores read and written per video: those of each subsequence."""
@@ -151,18 +153,19 @@ class LogitPlan:
         return cls(len(tensors["weights"]), scales, tensors["weights"], bool(tensors["exact"]))
 
 
-def scale_weights(n: int, n_max: int | None) -> FloatArray:
-    """Return w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n."""
-    if n_max is None:
+def scale_weights(n: int, scales: Scales | None) -> FloatArray:
+    """Return w_s for s = 1 .. min(n, n_max), or .. n for a model of any length; 0 for s = n and without a head."""
+    if scales is None:
         return np.append(np.full(n - 1, 1 / n), 0.0)
+    s = np.arange(1, min(n, scales.n_max) + 1)
     k = np.arange(1, n)
-    per_size = 1 / (k * np.minimum(k, n_max))
+    divisors = np.array([scales.divisor(size) if size >= scales.shortest else np.inf for size in range(1, n)])
+    per_size = 1 / (k * divisors)
     after = np.append(np.cumsum(per_size[::-1])[::-1], 0.0)  # sums over k >= s, for s = 1 .. n
-    scales = np.arange(1, min(n, n_max) + 1)
-    return np.asarray(scales * after[scales - 1] / n)
+    return np.asarray(np.array(scales.weights[: len(s)]) * s * after[s - 1] / n)
 
 
-def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
+def build_logit(n: int, *, rows: int | None, seed: int, scales: Scales | None) -> LogitPlan:
     """Build the plan.
 
     Args:
@@ -170,19 +173,20 @@ def build_logit(n: int, *, rows: int | None, seed: int, n_max: int | None) -> Lo
         rows: most subsequences per length, but at least n, so that each element is in some and not in others; None:
             all of them.
         seed: seed of the draws.
-        n_max: the model's longest head; None for a model that scores every length itself.
+        scales: of the model's heads; None for a model that scores every length itself.
     """
     with one_thread():
-        return _build(n, rows, seed, n_max)
+        return _build(n, rows, seed, scales)
 
 
-def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
-    longest = longest_scale(n, n_max)
-    scales, variances = [], []
-    for s, weight in enumerate(scale_weights(n, n_max).tolist(), start=1):
+def _build(n: int, rows: int | None, seed: int, scales: Scales | None) -> LogitPlan:
+    evaluated, variances = [], []
+    for s, weight in enumerate(scale_weights(n, scales).tolist(), start=1):
+        if scales is not None and not scales.has_head(s):
+            continue
         count = comb(n, s) if rows is None else max(rows, n)
         member = draw(n, s, count, seed)
-        mean_weight = 1 / longest if n_max is not None else float(s == n)
+        mean_weight = float(s == n) if scales is None else scales.weights[s - 1] / scales.divisor(n)
         operator = None
         if len(member) < subsequences_of(n, s):
             operator, variance = _kriging(member.astype(np.float64), s, weight, mean_weight, rows or 0, seed)
@@ -190,9 +194,9 @@ def _build(n: int, rows: int | None, seed: int, n_max: int | None) -> LogitPlan:
         ones = torch.ones((n + 1, len(member)), dtype=torch.uint8)
         ones[:n] = torch.from_numpy(np.ascontiguousarray(member.T).view(np.uint8))
         positions = torch.from_numpy(member.nonzero()[1].reshape(len(member), s).astype(np.int32))
-        scales.append(LogitScale(s, positions, ones, operator, weight, mean_weight))
+        evaluated.append(LogitScale(s, positions, ones, operator, weight, mean_weight))
     weights = np.concatenate(variances, axis=1) if variances else np.zeros((n, 0))
-    return LogitPlan(n, tuple(scales), torch.from_numpy(weights), not variances)
+    return LogitPlan(n, tuple(evaluated), torch.from_numpy(weights), not variances)
 
 
 def _kriging(

@@ -36,7 +36,7 @@ def nodes(n: int) -> list[int]:
 
 
 def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
-    """Return weights (len(sizes),) with which values at some sizes give the sum over all sizes 1 .. n - 1.
+    """Return weights (len(sizes),) with which values at some sizes give the sum over all from the first to n - 1.
 
     Each size left out is interpolated from its four nearest neighbours by a cubic in log k. Contrasts
     have a kink at size n_max, from which on F is another mean of heads: n = 16, n_max = 8, error due to sizes left out
@@ -51,7 +51,7 @@ def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
     start = next(i for i, k in enumerate(sizes) if k >= smooth_from)
     place = np.log(np.asarray(sizes, dtype=np.float64))
     weights = np.zeros(len(sizes))
-    for k in range(1, n):
+    for k in range(sizes[0], n):
         if k in sizes:
             weights[sizes.index(k)] += 1
             continue

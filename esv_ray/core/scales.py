@@ -1,0 +1,82 @@
+"""The scales of a multi-scale model: which of them have a head, and how F combines the heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import inf
+from typing import Literal
+
+Combine = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scales of a multi-scale model.
+
+    F of a subsequence X of length k is the sum over the scales s <= k of w_s times the mean of f^s over the
+    subsequences of X of length s, divided by `divisor(k)`. Recursively, with P the mean of F over the parents of X,
+
+        F(X) = (w_k f^k(X) + divisor(k - 1) P) / divisor(k),
+
+    which for weights 1 is Eq. 9 of Price & Damen 2020. A subsequence that is shorter than the shortest head has the
+    value of the empty sequence.
+
+    Attributes:
+        weights: w_s for s = 1 .. n_max; 0 where there is no head.
+        combine: `mean` divides by the sum of the weights up to k (Eq. 8), `sum` by 1: the expectation of the forward
+            pass of TRN, which adds relations of all scales.
+    """
+
+    weights: tuple[float, ...]
+    combine: Combine = "mean"
+
+    def __post_init__(self) -> None:
+        """Check the weights.
+
+        Raises:
+            ValueError: one is negative or not finite, or the last is 0.
+        """
+        if not self.weights or not all(0 <= weight < inf for weight in self.weights) or not self.weights[-1]:
+            raise ValueError(f"expected weights >= 0 of scales 1..n_max, the last above 0, got {self.weights}")
+
+    @property
+    def n_max(self) -> int:
+        """The longest scale with a head."""
+        return len(self.weights)
+
+    @cached_property
+    def shortest(self) -> int:
+        """The shortest scale with a head."""
+        return next(s for s, weight in enumerate(self.weights, start=1) if weight)
+
+    @cached_property
+    def _sums(self) -> tuple[float, ...]:
+        """Sums of the weights of the scales 1 .. k, for k = 0 .. n_max."""
+        return tuple(accumulate(self.weights, initial=0.0))
+
+    def has_head(self, s: int) -> bool:
+        """Return whether a scale has a head."""
+        return s <= self.n_max and self.weights[s - 1] > 0
+
+    def heads(self, n: int) -> list[int]:
+        """Return the scales up to n that have a head, ascending."""
+        return [s for s, weight in enumerate(self.weights[:n], start=1) if weight]
+
+    def divisor(self, k: int) -> float:
+        """Return by what the weighted sum over the scales up to k >= `shortest` is divided."""
+        return self._sums[min(k, self.n_max)] if self.combine == "mean" else 1.0
+
+    def share(self, s: int) -> float:
+        """Return by what f^s is divided in F of a subsequence of its own length: divisor(s) / w_s."""
+        return self.divisor(s) / self.weights[s - 1]
+
+    def parents(self, s: int, count: int = 1) -> float:
+        """Return the factor of the sum of F over `count` parents in F of a subsequence of length s > `shortest`."""
+        return self.divisor(s - 1) / (self.divisor(s) * count)
+
+
+def equal_scales(n_max: int) -> Scales:
+    """Return the scales of the paper's models: heads of weight 1 at 1 .. n_max."""
+    return Scales((1.0,) * n_max)
