@@ -64,7 +64,7 @@ class Attribution:
 
 
 def elements_first(model: VideoModel, features: Tensor, n: int, relabelling: Tensor | None) -> Tensor:
-    """Lay features out as (n, B, D), contiguous; relabelled, if the model ignores the order of elements.
+    """Return the elements that the scorer sees as (n, B, D'), contiguous; relabelled, if it ignores their order.
 
     Models that depend on the order relabel the positions instead (`relabel_positions`).
 
@@ -79,6 +79,7 @@ def elements_first(model: VideoModel, features: Tensor, n: int, relabelling: Ten
     """
     if features.shape[1] != n:
         raise ValueError(f"the plan is for {n} elements, got features of {features.shape[1]}")
+    features = model.scorer.embed(features)
     if relabelling is not None and not model.scorer.ordered:
         features = features.take_along_dim(relabelling[:, :, None].long(), dim=1)
     return features.transpose(0, 1).contiguous()

@@ -135,7 +135,7 @@ def model_size(model: VideoModel) -> ModelSize | None:
     n_max = scorer.scales.n_max
     if scorer.scales != equal_scales(n_max) or any(head.n_rest != 1 for head in scorer.heads.values()):
         return None
-    return ModelSize(model.feature_dim, scorer.width(1), model.n_classes, n_max)
+    return ModelSize(scorer.feature_dim, scorer.width(1), model.n_classes, n_max)
 
 
 def _interpolated(points: Sequence[tuple[float, int, float]], target: float) -> tuple[float, str]:

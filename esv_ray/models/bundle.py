@@ -21,16 +21,18 @@ from esv_ray.consent import check_packages
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.core.games.modules import Average
+from esv_ray.core.scales import Combine
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
 from esv_ray.models.factory import model_from_factory
-from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.manifest import LIST, MAPPING, BundleManifest
 from esv_ray.models.user_code import user_code
-from esv_ray.models.weights import average_from_state, head_from_state, tensors_of
+from esv_ray.models.weights import average_from_state, head_from_state, projection_from_state, tensors_of
 
 _MOST_MANIFEST_BYTES = 10_000_000
 _HEAD = re.compile(r"head-\d+\.safetensors")
+_PROJECTION = "projection.safetensors"
 _AFTER_HEADS = ("prior.csv", "classes.csv")
 _LONGEST_NAME = 255  # bytes, of any file system
 
@@ -54,18 +56,22 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     except ValueError as error:
         raise SpecError(f"code: {error}") from None
     manifest, digest = _read_manifest(url)
-    files = {name: _read(url, _plain_name(url, name), host_memory()) for name in manifest.heads}
+    names = [head.file for head in manifest.head_files.values()]
+    files = {name: _read(url, _plain_name(url, name), host_memory()) for name in names}
     files["prior.csv"] = _read(url, "prior.csv", MOST_TABLE_BYTES)
     with _in_file(url, "prior.csv"):
         prior = parse_prior(files["prior.csv"], manifest.n_classes)
     classes: tuple[str, ...] | None = None
-    if "classes.csv" in storage.list_names(url, "list the model"):
+    listed = storage.list_names(url, "list the model")
+    if _PROJECTION in listed and manifest.format == 2 and manifest.kind == "multiscale":
+        files[_PROJECTION] = _read(url, _PROJECTION, host_memory())
+    if "classes.csv" in listed:
         files["classes.csv"] = _read(url, "classes.csv", MOST_TABLE_BYTES)
         with _in_file(url, "classes.csv"):
             classes = parse_classes(files["classes.csv"], manifest.n_classes)
     for name, data in sorted(files.items()):
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
-    model = _build(url, manifest, [files[name] for name in manifest.heads], prior, packages)
+    model = _build(url, manifest, files, prior, packages)
     if manifest.kind == "python":
         # Its weights are in no file of the bundle: the digest covers the name package.module:function, not the code.
         with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
@@ -81,40 +87,59 @@ def save_heads(
     heads: Mapping[int, MlpHead],
     prior: Tensor,
     *,
+    weights: Mapping[int, float] | None = None,
+    combine: Combine = "mean",
+    projection: nn.Linear | None = None,
     classes: tuple[str, ...] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a bundle of MLP heads f^1 .. f^n_max; model.json last.
+    """Write a bundle of MLP heads; model.json last.
+
+    Args:
+        url: folder of the bundle.
+        heads: by scale.
+        prior: (C,).
+        weights: of the heads in F; None: 1.
+        combine: whether F is the weighted mean over the scales, or the weighted sum.
+        projection: applied to every element before the heads, or None.
+        classes: C names, or None.
+        training: how it was trained; informative only.
 
     Raises:
         ModelError: a bundle exists already.
         DataError: the bundle cannot be written.
     """
-    first = heads[1]
+    first = heads[min(heads)]
+    files = {s: f"head-{s:02d}.safetensors" for s in sorted(heads)}
     manifest = {
-        "format": 1,
+        "format": 2,
         "kind": "multiscale",
-        "feature_dim": first.feature_dim,
+        "feature_dim": first.feature_dim if projection is None else projection.in_features,
         "n_classes": len(prior),
         "n_max": max(heads),
-        "heads": [f"head-{s:02d}.safetensors" for s in sorted(heads)],
+        "combine": combine,
+        "heads": {
+            str(s): {"file": name, "weight": 1.0 if weights is None else weights[s]} for s, name in files.items()
+        },
         "batch_norm": first.norms is not None,
         "norm_eps": first.norms[0].eps if first.norms is not None else 1e-5,
         "input_relu": first.input_relu,
     }
-    weights = {f"head-{s:02d}.safetensors": head.state_dict() for s, head in heads.items()}
-    _save(url, manifest, weights, prior, classes, training)
+    states = {files[s]: heads[s].state_dict() for s in files}
+    if projection is not None:
+        states[_PROJECTION] = projection.state_dict()
+    _save(url, manifest, states, prior, classes, training)
 
 
 def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None) -> None:
     """Write a bundle of a TSN; errors as `save_heads`."""
     manifest = {
-        "format": 1,
+        "format": 2,
         "kind": "average",
         "feature_dim": model.weight.shape[1],
         "n_classes": len(prior),
         "n_max": None,
-        "heads": ["head-01.safetensors"],
+        "heads": {"1": {"file": "head-01.safetensors", "weight": 1.0}},
         "input_relu": model.input_relu,
     }
     _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
@@ -136,7 +161,7 @@ def check_free(url: str) -> None:
         raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
     names = storage.list_names(url, "look into the output")
     heads = [name for name in names if _HEAD.fullmatch(name)]
-    storage.check_vacant(url, [*heads, *_AFTER_HEADS] if heads else [])  # heads are written first
+    storage.check_vacant(url, [*heads, _PROJECTION, *_AFTER_HEADS] if heads else [])  # heads are written first
 
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
@@ -149,15 +174,15 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         manifest = BundleManifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = "".join(f"{part}: " for part in first["loc"])
-        got = "" if first["type"] == "json_invalid" else f", got {first['input']!r:.80}"
-        raise ModelError(f"{manifest_url}: {key}{first['msg']}{got}") from None
+        key = "".join(f"{part}: " for part in first["loc"] if part not in (LIST, MAPPING))
+        whole = first["type"] == "json_invalid" or not first["loc"]
+        got = "" if whole and isinstance(first["input"], dict | bytes | str) else f", got {first['input']!r:.80}"
+        raise ModelError(f"{manifest_url}: {key}{first['msg'].removeprefix('Value error, ')}{got}") from None
     with _in_file(url, "model.json"):
         _check_heads(manifest)
     digest = hashlib.sha256()
     try:
-        # The training section is informative; it changes no number.
-        digest.update(json.dumps(manifest.model_dump(exclude={"training"}), sort_keys=True).encode())
+        digest.update(json.dumps(manifest.digested(), sort_keys=True).encode())
     except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
         raise ModelError(f"{manifest_url}: arguments: expected values that JSON can hold") from None
     return manifest, digest
@@ -179,9 +204,14 @@ def _check_heads(manifest: BundleManifest) -> None:
     """Check the number of heads of the kind, before any is read."""
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
+    heads = manifest.head_files
+    if manifest.format == 2 and manifest.kind == "multiscale":
+        if not heads or max(heads) != manifest.n_max:
+            raise ModelError(f"heads: expected the longest at scale n_max = {manifest.n_max}, got {sorted(heads)}")
+        return
     expected = {"multiscale": manifest.n_max or 0, "average": 1, "python": 0}[manifest.kind]
-    if len(manifest.heads) != expected:
-        raise ModelError(f"heads: expected {expected} files, got {len(manifest.heads)}")
+    if len(heads) != expected:
+        raise ModelError(f"heads: expected {expected} files, got {len(heads)}")
 
 
 def _read(url: str, name: str, most: int) -> bytes:
@@ -212,21 +242,25 @@ def _plain_name(url: str, name: str) -> str:
 
 
 def _build(
-    url: str, manifest: BundleManifest, files: Sequence[bytes], prior: Tensor, code: Sequence[str]
+    url: str, manifest: BundleManifest, files: Mapping[str, bytes], prior: Tensor, code: Sequence[str]
 ) -> VideoModel:
     if manifest.kind == "python":
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior, code)
+    projection = None
+    if _PROJECTION in files:
+        with _in_file(url, _PROJECTION):
+            projection = projection_from_state(tensors_of(files[_PROJECTION]), manifest.feature_dim)
     heads: dict[int, nn.Module] = {}
-    for s, (name, data) in enumerate(zip(manifest.heads, files, strict=True), start=1):
-        with _in_file(url, name):
-            state = tensors_of(data)
+    for s, head_file in manifest.head_files.items():
+        with _in_file(url, head_file.file):
+            state = tensors_of(files[head_file.file])
             if manifest.kind == "average":
                 return VideoModel(average_from_state(manifest, state), prior, manifest.feature_dim)
             head = head_from_state(
                 state,
                 scale=s,
-                feature_dim=manifest.feature_dim,
+                feature_dim=manifest.feature_dim if projection is None else projection.out_features,
                 n_classes=manifest.n_classes,
                 input_relu=manifest.input_relu,
                 norm_eps=manifest.norm_eps,
@@ -234,7 +268,14 @@ def _build(
             if head.norms is not None and not manifest.batch_norm:
                 raise ModelError("holds batch norm (norms.*), but model.json says batch_norm false")
             heads[s] = head
-    return multiscale_model(heads, prior, feature_dim=manifest.feature_dim)
+    return multiscale_model(
+        heads,
+        prior,
+        feature_dim=manifest.feature_dim,
+        weights={s: head_file.weight for s, head_file in manifest.head_files.items()},
+        combine=manifest.combine,
+        projection=projection,
+    )
 
 
 def _in_file(url: str, name: str) -> AbstractContextManager[None]:

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag, model_validator
 
 _MOST = 2**24  # largest size that memory is allocated for
+
+
+class HeadFile(BaseModel):
+    """A head of a multi-scale model.
+
+    Attributes:
+        file: name of the file with its weights.
+        weight: its weight in F (`core.scales.Scales`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+_Scale = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")]
+
+LIST, MAPPING = "list", "mapping"
+"""The two forms of `heads`; pydantic names them in the place of an error."""
+
+
+def _form(heads: object) -> str:
+    return MAPPING if isinstance(heads, Mapping) else LIST
 
 
 class BundleManifest(BaseModel):
     """Content of model.json.
 
     Attributes:
-        format: 1.
+        format: 2; bundles of format 1, with `heads` as a list, are read too.
         kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory returns the modules.
         feature_dim: D.
         n_classes: C.
         n_max: longest head; null for a model of any length.
-        heads: file names, head of scale 1 first; one file for a TSN; empty for `python`.
+        heads: file and weight of the head of each scale ("1", "2", ...); for a TSN of scale 1; none for `python`. In
+            format 1 a list of file names, head of scale 1 first.
+        combine: whether F is the weighted mean over the scales, or the weighted sum.
         batch_norm, norm_eps, input_relu: layers of the heads.
         factory: ``package.module:function`` of a `python` model.
         arguments: keyword arguments of the factory.
@@ -38,15 +65,42 @@ class BundleManifest(BaseModel):
                 raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
         return values
 
-    format: Literal[1]
+    @model_validator(mode="after")
+    def _heads_of_the_format(self) -> BundleManifest:
+        if self.heads and isinstance(self.heads, dict) != (self.format == 2):
+            raise ValueError(
+                "heads: expected a mapping of scales, as in format 2, got a list"
+                if self.format == 2
+                else "heads: expected a list of file names, as in format 1, got a mapping"
+            )
+        return self
+
+    format: Literal[1, 2]
     kind: Literal["multiscale", "average", "python"]
     feature_dim: Annotated[StrictInt, Field(ge=1, le=_MOST)]
     n_classes: Annotated[StrictInt, Field(ge=1, le=_MOST)]
     n_max: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
-    heads: tuple[str, ...] = ()
+    heads: Annotated[
+        Annotated[tuple[str, ...], Tag(LIST)] | Annotated[dict[_Scale, HeadFile], Tag(MAPPING)], Discriminator(_form)
+    ] = ()
+    combine: Literal["mean", "sum"] = "mean"
     batch_norm: bool = False
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     input_relu: bool = False
     factory: str | None = None
     arguments: dict[str, Any] = {}
     training: dict[str, Any] | None = None
+
+    @property
+    def head_files(self) -> dict[int, HeadFile]:
+        """Files and weights of the heads, by scale."""
+        if isinstance(self.heads, dict):
+            return {int(s): self.heads[s] for s in sorted(self.heads, key=int)}
+        return {s: HeadFile(file=name) for s, name in enumerate(self.heads, start=1)}
+
+    def digested(self) -> dict[str, Any]:
+        """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
+        kept = self.model_dump(exclude={"training"})
+        if self.format == 1:
+            kept.pop("combine")  # a key of format 2: hashes of older bundles stay as they are
+        return kept

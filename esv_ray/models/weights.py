@@ -97,6 +97,23 @@ def average_from_state(manifest: BundleManifest, state: Mapping[str, Tensor]) ->
     return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu)
 
 
+def projection_from_state(state: Mapping[str, Tensor], feature_dim: int) -> nn.Linear:
+    """Return the linear layer before the heads with the weights of a state dict (weight (D', D), bias (D',)).
+
+    Raises:
+        ModelError: they do not fit each other or D.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    width = shapes.get("bias", (0,))[0] if len(shapes.get("bias", ())) == 1 else 0
+    expected = {"weight": (width, feature_dim), "bias": (width,)}
+    if not width or shapes != expected:
+        raise ModelError(f"expected weight (D', {feature_dim}) and bias (D',), got {shapes}")
+    check_weights(state)
+    projection = nn.Linear(feature_dim, width)
+    projection.load_state_dict(dict(state))
+    return projection.eval().requires_grad_(False)
+
+
 def check_weights(state: Mapping[str, Tensor]) -> None:
     """Refuse weights that cannot be intended.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -23,7 +24,7 @@ from esv_ray import storage
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.core.games.modules import Average
-from esv_ray.core.scales import Scales
+from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import EsvError, ModelError
 from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
@@ -485,23 +486,107 @@ def _two_classes(url: str) -> None:
     Path(url, "classes.csv").unlink()
 
 
+FIRST_FORMAT = {
+    "format": 1,
+    "kind": "multiscale",
+    "feature_dim": 4,
+    "n_classes": 3,
+    "n_max": 3,
+    "heads": [f"head-{s:02d}.safetensors" for s in (1, 2, 3)],
+    "batch_norm": False,
+    "norm_eps": 1e-5,
+    "input_relu": False,
+}
+
+
+def test_bundles_of_the_first_format_are_read_and_their_hash_stays(bundle: str) -> None:
+    """A job that began with one goes on: run.json holds the hash."""
+    expected = load_model(bundle)
+    edit(bundle, **FIRST_FORMAT)
+    path = Path(bundle, "model.json")
+    manifest = {key: value for key, value in json.loads(path.read_text()).items() if key in FIRST_FORMAT}
+    path.write_text(json.dumps(manifest))
+    model = load_model(bundle)
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(explain(model, features).esv, explain(expected, features).esv)
+    digest = hashlib.sha256(json.dumps({**manifest, "factory": None, "arguments": {}}, sort_keys=True).encode())
+    for name in sorted(path.name for path in Path(bundle).iterdir() if path.name != "model.json"):
+        digest.update(f"{name}:{hashlib.sha256(Path(bundle, name).read_bytes()).hexdigest()}\n".encode())
+    assert model.digest == digest.hexdigest()
+
+
+@pytest.mark.parametrize("combine", ["mean", "sum"])
+def test_heads_of_some_scales_with_weights_and_a_projection(tmp_path: Path, combine: Combine) -> None:
+    weights = {1: 0.5, 3: 2.0}
+    heads = {s: head for s, head in make_heads(feature_dim=6).items() if s in weights}
+    torch.manual_seed(0)
+    projection = nn.Linear(4, 6)
+    save_heads(str(tmp_path / "m"), heads, make_prior(3), weights=weights, combine=combine, projection=projection)
+    manifest = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert (manifest["format"], manifest["feature_dim"], manifest["combine"]) == (2, 4, combine)
+    assert manifest["heads"]["3"] == {"file": "head-03.safetensors", "weight": 2.0}
+    model = load_model(str(tmp_path / "m"))
+    assert model.scales == Scales((0.5, 0, 2.0), combine)
+    features = torch.randn((5, 4), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = multiscale_model(heads, make_prior(3), feature_dim=6, weights=weights, combine=combine)
+        expected = explain(before, projection(features))
+    result = explain(model, features)
+    assert torch.allclose(result.esv, expected.esv, atol=1e-6)
+    other = {key: tensor + 1 for key, tensor in projection.state_dict().items()}
+    (tmp_path / "m" / "projection.safetensors").write_bytes(safetensors.torch.save(other))
+    assert load_model(str(tmp_path / "m")).digest != model.digest
+
+
+@pytest.mark.parametrize(
+    ("state", "part"),
+    [
+        ({"weight": torch.zeros(6, 5), "bias": torch.zeros(6)}, "expected weight (D', 4)"),
+        ({"weight": torch.zeros(6, 4)}, "expected weight (D', 4)"),
+        ({"weight": torch.zeros(6, 4), "bias": torch.zeros(5)}, "expected weight (D', 4)"),
+        ({"weight": torch.zeros(0, 4), "bias": torch.zeros(0)}, "expected weight (D', 4)"),
+        ({"weight": torch.zeros(6, 4), "bias": torch.full((6,), torch.nan)}, "finite"),
+        ({"weight": torch.zeros(5, 4), "bias": torch.zeros(5)}, "1 x 5 = 5"),
+    ],
+)
+def test_a_projection_that_fits_nothing_is_refused(bundle: str, state: dict[str, Tensor], part: str) -> None:
+    Path(bundle, "projection.safetensors").write_bytes(safetensors.torch.save(state))
+    assert part in refusal(bundle)
+
+
 REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
     "broken JSON": (_write("model.json", "{"), "model.json", ("JSON",)),
     "empty JSON": (_write("model.json", ""), "model.json", ("JSON",)),
     "not text": (_write("model.json", b"\xff\xfe\x00"), "model.json", ("JSON",)),
     "deep JSON": (_write("model.json", "[" * 100_000), "model.json", ("JSON",)),
     "JSON list": (_write("model.json", "[]"), "model.json", ("object", "[]")),
-    "format 2": (_keys(format=2), "model.json", ("format", "1", "got 2")),
+    "format 3": (_keys(format=3), "model.json", ("format", "1 or 2", "got 3")),
     "kind": (_keys(kind="tran"), "model.json", ("kind", "'multiscale'", "'tran'")),
     "feature_dim 0": (_keys(feature_dim=0), "model.json", ("feature_dim", "got 0")),
     "feature_dim text": (_keys(feature_dim="4"), "model.json", ("feature_dim", "'4'")),
     "n_classes true": (_keys(n_classes=True), "model.json", ("n_classes", "True")),
     "input_relu": (_keys(input_relu="may\nbe"), "model.json", ("input_relu", "boolean")),
-    "too few heads": (_keys(heads=["head-01.safetensors"]), "model.json", ("heads", "expected 3", "got 1")),
-    "no heads": (_keys(heads=[]), "model.json", ("heads", "expected 3", "got 0")),
-    "n_max": (_keys(n_max=2), "model.json", ("heads", "expected 2", "got 3")),
+    "too few heads": (_keys(format=1, heads=["head-01.safetensors"]), "model.json", ("heads", "expected 3", "got 1")),
+    "no heads": (_keys(format=1, heads=[]), "model.json", ("heads", "expected 3", "got 0")),
+    "no heads of format 2": (_keys(heads={}), "model.json", ("heads", "n_max = 3", "got []")),
+    "a list in format 2": (
+        _keys(heads=["head-01.safetensors"]),
+        "model.json",
+        ("heads", "a mapping of scales", "a list"),
+    ),
+    "a mapping in format 1": (_keys(format=1), "model.json", ("heads", "a list of file names", "a mapping")),
+    "scale 0": (_keys(heads={"0": {"file": "head-01.safetensors"}}), "model.json", ("heads", "0")),
+    "scale of letters": (_keys(heads={"one": {"file": "head-01.safetensors"}}), "model.json", ("heads", "one")),
+    "no file": (_keys(heads={"3": {"weight": 1.0}}), "model.json", ("heads", "3", "file")),
+    "weight 0": (_keys(heads={"3": {"file": HEAD, "weight": 0}}), "model.json", ("weight", "greater than 0", "got 0")),
+    "weight -1": (_keys(heads={"3": {"file": HEAD, "weight": -1}}), "model.json", ("weight", "greater than 0")),
+    "weight of letters": (_keys(heads={"3": {"file": HEAD, "weight": "x"}}), "model.json", ("weight", "number", "'x'")),
+    "combine": (_keys(combine="max"), "model.json", ("combine", "'mean' or 'sum'", "'max'")),
+    "n_max without a head": (_keys(n_max=4), "model.json", ("heads", "n_max = 4", "[1, 2, 3]")),
+    "projection": (_write("projection.safetensors", b"x"), "projection.safetensors", ("safetensors",)),
+    "n_max": (_keys(n_max=2), "model.json", ("heads", "n_max = 2", "[1, 2, 3]")),
     "heads swapped": (
-        _keys(heads=["head-02.safetensors", "head-01.safetensors", "head-03.safetensors"]),
+        _keys(format=1, heads=["head-02.safetensors", "head-01.safetensors", "head-03.safetensors"]),
         "head-02.safetensors",
         ("1 x 4 = 4", "got 8"),
     ),
@@ -599,7 +684,7 @@ def test_file_names_cannot_leave_the_bundle(tmp_path: Path, kind: str) -> None:
         name = "../outside.safetensors"
     else:
         name = kind
-    edit(url, heads=[name, "head-02.safetensors", "head-03.safetensors"])
+    edit(url, format=1, heads=[name, "head-02.safetensors", "head-03.safetensors"])
     text = refusal(url)
     assert text.startswith(f"{url}/model.json: heads: ")
     assert "plain file names" in text
@@ -607,7 +692,7 @@ def test_file_names_cannot_leave_the_bundle(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_file_name_with_a_null_is_refused(bundle: str) -> None:
-    edit(bundle, heads=["a\0b", "head-02.safetensors", "head-03.safetensors"])
+    edit(bundle, format=1, heads=["a\0b", "head-02.safetensors", "head-03.safetensors"])
     assert "plain file names" in refusal(bundle)
 
 

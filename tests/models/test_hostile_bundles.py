@@ -304,7 +304,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_do_not_leave_the_folder(bundle: str, name: str) -> None:
     shutil.copy(Path(bundle, "head-01.safetensors"), Path(bundle).parent)
-    edit(bundle, heads=[name, "head-02.safetensors", "head-03.safetensors"])
+    edit(bundle, format=1, heads=[name, "head-02.safetensors", "head-03.safetensors"])
     message = load(bundle)
     assert message
     assert message.isprintable()
@@ -379,7 +379,7 @@ def test_a_file_of_holes_is_refused_before_it_is_read(bundle: str) -> None:
     ids=range(11),
 )
 def test_a_bundle_calls_no_function_that_was_not_made_for_it(bundle: str, factory: str, arguments: object) -> None:
-    edit(bundle, kind="python", heads=[], factory=factory, arguments=arguments)
+    edit(bundle, format=1, kind="python", heads=[], factory=factory, arguments=arguments)
     assert load(bundle)
     # Nor if somebody allows all that is here anyway.
     packages = ["os", "subprocess", "builtins", "torch", "numpy", "esv_ray"]

@@ -169,14 +169,16 @@ class MultiScale(nn.Module):
         feature_dim: int,
         weights: Mapping[int, float] | None = None,
         combine: Combine = "mean",
+        projection: nn.Linear | None = None,
     ) -> None:
         """Lay out the heads.
 
         Args:
-            heads: for some scales s >= 1 a module (N, s, D) -> (N, C) logits; an `MlpHead` uses the gather-sum.
-            feature_dim: D.
+            heads: for some scales s >= 1 a module (N, s, D') -> (N, C) logits; an `MlpHead` uses the gather-sum.
+            feature_dim: D' of the heads' elements.
             weights: weight of each head; None: 1.
             combine: whether F is the weighted mean over the scales, or the weighted sum.
+            projection: applied to every element before the heads, (..., D) -> (..., D'); None: D' = D.
 
         Raises:
             ModelError: there is no head, or a scale is below 1.
@@ -187,6 +189,7 @@ class MultiScale(nn.Module):
         given = dict.fromkeys(heads, 1.0) if weights is None else weights
         self.scales = Scales(tuple(float(given[s]) if s in heads else 0.0 for s in range(1, max(heads) + 1)), combine)
         self.feature_dim = feature_dim
+        self.projection = projection
         self.padded = all(isinstance(head, MlpHead) for head in heads.values())
         self.heads = nn.ModuleDict()  # by s - 1
         for s in sorted(heads):
@@ -195,6 +198,10 @@ class MultiScale(nn.Module):
                 _GatherHead(head, self.scales.share(s), padded=self.padded) if isinstance(head, MlpHead) else head
             )
             self.heads[str(s - 1)] = laid_out.eval()
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Return the elements (..., D') that the heads see, of features (..., D)."""
+        return features if self.projection is None else self.projection(features)
 
     def _head(self, s: int) -> nn.Module:
         return self.heads[str(s - 1)]

@@ -17,7 +17,8 @@ from esv_ray.estimator import Output
 # A scorer has: `scales`, those of its heads (None: it scores every length itself, without a recursion); `softmax`,
 # whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the
 # width of its scores, classes first; `width(s)`, numbers held per subsequence beside its scores;
-# `prepare(features (n, B, D), s, workspace)`, called once per scale and batch; `scores(prepared, elements (R, 1 or B,
+# `embed(features (..., D))`, the elements (..., D') that it scores, called once per batch;
+# `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch; `scores(prepared, elements (R, 1 or B,
 # s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write f^s / `Scales.share`.
 Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
 
@@ -105,13 +106,15 @@ def multiscale_model(
     feature_dim: int,
     weights: Mapping[int, float] | None = None,
     combine: Combine = "mean",
+    projection: nn.Linear | None = None,
 ) -> VideoModel:
-    """Create a model of heads f^s: (N, s, D) -> (N, C); arguments as for `MultiScale`.
+    """Create a model of heads f^s: (N, s, D') -> (N, C); arguments as for `MultiScale`, but `feature_dim` is D.
 
     Raises:
         ModelError: there is no head, or the prior is not a distribution.
     """
-    scorer = MultiScale(heads, feature_dim=feature_dim, weights=weights, combine=combine)
+    dim = feature_dim if projection is None else projection.out_features
+    scorer = MultiScale(heads, feature_dim=dim, weights=weights, combine=combine, projection=projection)
     return VideoModel(scorer, check_prior(prior), feature_dim)
 
 

@@ -36,6 +36,10 @@ class _AnyLength(nn.Module):
 
     scales: Scales | None = None
 
+    def embed(self, features: Tensor) -> Tensor:
+        """Return the features (..., D) themselves."""
+        return features
+
     def columns(self, n_classes: int) -> int:
         """Return C: there are no idle columns."""
         return n_classes
