@@ -12,6 +12,7 @@ from esv_ray.cli.options import location_overrides, set_option
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
+    from esv_ray.core.scales import Combine
     from esv_ray.models.train import TrainResult
 
 
@@ -67,7 +68,11 @@ def import_() -> None:
 @import_.command(name="model")
 @click.argument("checkpoints", type=LOCATION, nargs=-1, required=True)
 @click.option(
-    "--from", "source", type=click.Choice(["play-fair"]), required=True, help="Software that wrote the checkpoints."
+    "--from",
+    "source",
+    type=click.Choice(["play-fair", "trn-pytorch", "mmaction2"]),
+    required=True,
+    help="Software that wrote the checkpoints.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
 @click.option("--prior", required=True, type=LOCATION, metavar="CSV", help="Class prior; the header is class,prior.")
@@ -76,22 +81,50 @@ def import_() -> None:
     "--input-relu/--no-input-relu",
     default=True,
     show_default=True,
-    help="Whether a TSN has a ReLU on its input; its checkpoint does not say.",
+    help="Whether a TSN of play-fair has a ReLU on its input; its checkpoint does not say.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["sum", "mean"]),
+    default="sum",
+    show_default=True,
+    help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
 )
 def import_model(
-    checkpoints: tuple[str, ...], source: str, out: str, prior: str, classes: str | None, input_relu: bool
+    checkpoints: tuple[str, ...],
+    source: str,
+    out: str,
+    prior: str,
+    classes: str | None,
+    input_relu: bool,
+    combine: Combine,
 ) -> None:
     """Import CHECKPOINTS as a model bundle.
 
-    CHECKPOINTS are one TSN, one joint multi-scale file, or one single-scale MLP for each scale 1..n_max, as torch
-    checkpoints or .safetensors files. Only tensors and plain values are unpickled. Known tensors are either used or
-    reported as not used. A file with any other tensor is refused, because that tensor may change the model's output.
-    """
-    del source  # the only one so far
-    from esv_ray.models.sources.play_fair import import_play_fair
+    CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
+    single-scale MLP for each scale 1..n_max; of trn-pytorch one TRN; of mmaction2 one model with a TRNHead or a
+    TSNHead. Only tensors and plain values are unpickled. Known tensors are either used or reported as not used. A file
+    with any other tensor is refused, because that tensor may change the model's output.
 
-    summary = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
-    click.echo(f"{summary}; model: {out}")
+    \b
+    Examples:
+      esv import model --from play-fair --out models/trn --prior priors.csv trn_1_frames.pth trn_2_frames.pth
+      esv import model --from trn-pytorch --out models/trn --prior priors.csv TRN_something_RGB.pth.tar
+    """
+    if source == "play-fair":
+        from esv_ray.models.sources.play_fair import import_play_fair
+
+        summary = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
+        click.echo(f"{summary}; model: {out}")
+        return
+    from esv_ray.models.sources.trn import import_trn
+
+    if len(checkpoints) != 1:
+        raise click.UsageError(f"expected one checkpoint of {source}, the whole model, got {len(checkpoints)}")
+    for heading, text in import_trn(
+        checkpoints[0], source=source, prior=prior, out=out, classes=classes, combine=combine
+    ):
+        click.echo(f"{heading:<6} {text}")
 
 
 @import_.command(name="features")

@@ -23,10 +23,10 @@ from esv_ray.models.bundle import save_average, save_heads
 from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
 from esv_ray.models.sources.mlp_places import layers_of_places
+from esv_ray.models.sources.notes import unused_notes
 from esv_ray.models.weights import check_weights, head_from_state
 
 _NORM_EPS = 1e-5  # torch's default, used by the authors; a checkpoint does not store it
-_MOST_GROUPS = 20  # of unused tensors in the summary of an import
 _NAMED_SCALE = re.compile(r", scale ([0-9]{1,9})$|_([0-9]{1,9})_frames(?:\.\w+)*$")
 # The heads may have a common prefix (Lightning's `model.`, the authors' `temporal_module.`).
 _HEAD = re.compile(
@@ -88,39 +88,7 @@ def import_play_fair(
         save_heads(out, heads, prior_values, classes=names)
         feature_dim = heads[1].feature_dim
         summary = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
-    return "; ".join([summary, *_notes(read, feature_dim), *notes])
-
-
-def _notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
-    """Report unused tensors and numbers, and choices that only the author of the files can confirm."""
-    unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
-    groups = [_counted(name, count) for name, count in unused.items() if count]
-    groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
-    notes = ["not used: " + few(groups, _MOST_GROUPS)] if groups else []
-    inner = [
-        _shown(name)
-        for checkpoint in read.values()
-        for name, inputs in checkpoint.backbone.items()
-        if inputs == feature_dim
-    ]
-    if inner:
-        notes.append(
-            f"unused layers of a backbone with D inputs; correct if the features are their outputs: {few(inner)}"
-        )
-    averages = [
-        f"{url} ({_shown(checkpoint.average)})" for url, checkpoint in read.items() if checkpoint.average is not None
-    ]
-    if averages:
-        notes.append(f"averages of the weights are used, since there are no other weights: {few(averages)}")
-    return notes
-
-
-def _counted(name: str, count: int) -> str:
-    return f"{_shown(name)} ({count} tensor{'' if count == 1 else 's'})"
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() and len(name) <= 60 else repr(name)[:60]
+    return "; ".join([summary, *unused_notes(read, feature_dim), *notes])
 
 
 def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -1,0 +1,43 @@
+"""What an import did not use of its checkpoints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from esv_ray.models.class_tables import few
+from esv_ray.models.sources.checkpoints import Checkpoint
+
+_MOST_GROUPS = 20  # of unused tensors
+
+
+def unused_notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
+    """Report unused tensors and numbers, and choices that only the author of the files can confirm."""
+    unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
+    groups = [_counted(name, count) for name, count in unused.items() if count]
+    groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
+    notes = ["not used: " + few(groups, _MOST_GROUPS)] if groups else []
+    inner = [
+        _shown(name)
+        for checkpoint in read.values()
+        for name, inputs in checkpoint.backbone.items()
+        if inputs == feature_dim
+    ]
+    if inner:
+        notes.append(
+            f"unused layers of a backbone with D inputs; correct if the features are their outputs: {few(inner)}"
+        )
+    averages = [
+        f"{url} ({_shown(checkpoint.average)})" for url, checkpoint in read.items() if checkpoint.average is not None
+    ]
+    if averages:
+        notes.append(f"averages of the weights are used, since there are no other weights: {few(averages)}")
+    return notes
+
+
+def _counted(name: str, count: int) -> str:
+    return f"{_shown(name)} ({count} tensor{'' if count == 1 else 's'})"
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 60 else repr(name)[:60]

@@ -1,0 +1,236 @@
+"""Published TRN checkpoints (Zhou et al. 2018) with a bottleneck, and TSN heads of mmaction2, as model bundles.
+
+A linear layer maps the features to a bottleneck. Relation I then maps the concatenation of s = N - I elements to
+logits: ReLU, linear, ReLU, linear; I = 0 is the longest scale N, the last one scale 2. The published forward pass adds
+the longest relation once and up to three random subsequences of every other scale. Its expectation is the weighted
+sum (`core.scales.Scales`) with these numbers as weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import comb
+
+import torch
+from torch import Tensor, nn
+
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.modules import Average
+from esv_ray.core.scales import Combine
+from esv_ray.errors import ModelError
+from esv_ray.models.bundle import save_average, save_heads
+from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
+from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
+from esv_ray.models.sources.notes import unused_notes
+from esv_ray.models.weights import check_weights, head_from_state, projection_from_state
+
+_DRAWN = 3  # subsequences of each shorter scale in the published forward pass
+_LINEARS = {"linears.0": "1", "linears.1": "3"}  # names of `MlpHead`, places in a torch.nn.Sequential
+_NORM_EPS = 1e-5  # of no use: these heads have no batch norm
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the tensors of a published model.
+
+    Attributes:
+        projection: prefix of the linear layer that maps features to the bottleneck; of a TSN, to the classes.
+        consensus: prefix of the relations.
+        tsn: whether a model without relations is a TSN.
+    """
+
+    projection: str
+    consensus: str
+    tsn: bool = False
+
+
+LAYOUTS = {
+    "trn-pytorch": Layout("new_fc", "consensus"),
+    "mmaction2": Layout("cls_head.fc_cls", "cls_head.consensus", tsn=True),
+}
+
+
+def import_trn(
+    checkpoint: str,
+    *,
+    source: str,
+    prior: str,
+    out: str,
+    classes: str | None = None,
+    combine: Combine = "sum",
+) -> list[tuple[str, str]]:
+    """Write a bundle from a published TRN, or a TSN of mmaction2.
+
+    Args:
+        checkpoint: location.
+        source: key of `LAYOUTS`.
+        prior: location of the class prior's CSV (class,prior).
+        out: folder of the bundle.
+        classes: location of the class names' CSV (name,id), or None.
+        combine: `sum`: F is the expectation of the published forward pass; `mean`: F of a shorter subsequence is scaled
+            up, so that its logits are as large as those of a full sequence.
+
+    Returns:
+        What was found, not used and written, as pairs of a heading and a text.
+
+    Raises:
+        ModelError: the file is no such checkpoint, or holds further tensors that may change F.
+    """
+    layout = LAYOUTS[source]
+    pattern = _pattern(layout)
+    read = read_checkpoint(checkpoint, lambda name: pattern.fullmatch(name) is not None)
+    state = _state(checkpoint, read, pattern, layout)
+    prior_values, notes = read_prior(prior)
+    names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
+    with in_file(checkpoint):
+        weight = state.get("projection.weight")
+        if weight is None or weight.ndim != 2:
+            raise ModelError(f"expected {layout.projection}.weight (bottleneck, D), got none")
+        projection = projection_from_state(
+            {name: state[f"projection.{name}"] for name in ("weight", "bias") if f"projection.{name}" in state},
+            weight.shape[1],
+        )
+        relations = _relations(state)
+        if not relations:
+            found, f_text = _save_tsn(out, projection, prior_values, names, layout)
+        else:
+            found, f_text = _save_relations(out, projection, relations, prior_values, names, combine)
+    unused = unused_notes({checkpoint: read}, projection.in_features)
+    return [
+        ("found", found),
+        ("F", f_text),
+        *(("", note) for note in [*unused, *notes, *name_notes]),
+        ("model", out),
+    ]
+
+
+def _pattern(layout: Layout) -> re.Pattern[str]:
+    """Return the pattern of the names: a prefix, then the projection, a relation of a scale, or a single relation."""
+    consensus = re.escape(layout.consensus)
+    return re.compile(
+        rf"((?:.+?\.)??)(?:{re.escape(layout.projection)}\.(?P<linear>weight|bias)"
+        rf"|{consensus}\.fc_fusion_scales\.(?P<relation>0|[1-9][0-9]{{0,3}})\.(?P<place>[0-9])\.(?P<name>weight|bias)"
+        rf"|{consensus}\.classifier\.(?P<only>[0-9])\.(?P<of_only>weight|bias))"
+    )
+
+
+def _state(url: str, checkpoint: Checkpoint, pattern: re.Pattern[str], layout: Layout) -> dict[str, Tensor]:
+    """Return the tensors as ``projection.*`` and ``<relation>.<place>.*``.
+
+    Raises:
+        ModelError: there are none, those of two models, or further tensors that may change F.
+    """
+    matches = {name: pattern.fullmatch(name) for name in checkpoint.state}
+    prefixes = sorted({match[1] for match in matches.values() if match})
+    expected = f"{layout.projection}.weight/bias and {layout.consensus}.fc_fusion_scales.<I>.{{1,3}}.weight/bias"
+    if not prefixes:
+        got = next((repr(name)[:100] for name in matches), "none of them")
+        raise ModelError(f"{url}: expected keys {expected}; got {got}")
+    if len(prefixes) > 1:
+        raise ModelError(
+            f"{url}: expected one model, got tensors under {few([repr(each)[:60] for each in prefixes])}; save only "
+            "the state dict of the model to import"
+        )
+    strays = [name for name, match in matches.items() if not match]
+    if strays:
+        raise ModelError(
+            f"{url}: expected {expected} alone, got {few([repr(name)[:60] for name in strays])} too: further layers "
+            "may change F; leave them out of the state dict only if they are before the features or unused"
+        )
+    state = {}
+    for name, match in matches.items():
+        assert match is not None
+        if match["linear"]:
+            key = f"projection.{match['linear']}"
+        elif match["relation"]:
+            key = f"{int(match['relation'])}.{match['place']}.{match['name']}"
+        else:
+            key = f"0.{match['only']}.{match['of_only']}"
+        if key in state:
+            raise ModelError(f"{url}: expected relations of several scales, or of one; got both")
+        state[key] = checkpoint.tensor(name)
+    with in_file(url):
+        check_weights(state)
+    return state
+
+
+def _relations(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the tensors of each relation by the names of `MlpHead`, the longest first.
+
+    Raises:
+        ModelError: a relation is missing or has other layers.
+    """
+    relations: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        first, _, rest = key.partition(".")
+        if first != "projection":
+            relations.setdefault(int(first), {})[rest] = tensor
+    renamed = []
+    for number in range(len(relations)):
+        tensors = relations.get(number) or {}
+        if set(tensors) != {f"{place}.{name}" for place in _LINEARS.values() for name in ("weight", "bias")}:
+            raise ModelError(
+                f"relation {number}: expected linear layers at places 1 and 3, after a ReLU each, got "
+                f"{few(sorted(tensors)) or 'none'}"
+            )
+        names = [(ours, place, name) for ours, place in _LINEARS.items() for name in ("weight", "bias")]
+        renamed.append({f"{ours}.{name}": tensors[f"{place}.{name}"] for ours, place, name in names})
+    return renamed
+
+
+def _save_relations(
+    out: str,
+    projection: nn.Linear,
+    relations: list[dict[str, Tensor]],
+    prior: Tensor,
+    classes: tuple[str, ...] | None,
+    combine: Combine,
+) -> tuple[str, str]:
+    """Write the bundle of a TRN; return what was found, and what F is."""
+    width = projection.out_features
+    longest, rest = divmod(relations[0]["linears.0.weight"].shape[1], width)
+    if rest or longest < len(relations):
+        raise ModelError(
+            f"relation 0: expected N x {width} inputs for N segments, N >= {max(len(relations), 1)}, got "
+            f"{relations[0]['linears.0.weight'].shape[1]}"
+        )
+    heads: dict[int, MlpHead] = {}
+    for number, state in enumerate(relations):
+        s = longest - number
+        heads[s] = head_from_state(
+            state, scale=s, feature_dim=width, n_classes=len(prior), input_relu=True, norm_eps=_NORM_EPS
+        )
+    weights = {s: float(1 if s == longest else min(_DRAWN, comb(longest, s))) for s in heads}
+    total = sum(weights.values())
+    if combine == "mean":
+        for head in heads.values():
+            last = head.linears[-1]
+            assert isinstance(last, nn.Linear)
+            with torch.no_grad():
+                last.weight.mul_(total)
+                last.bias.mul_(total)
+    save_heads(out, heads, prior, weights=weights, combine=combine, projection=projection, classes=classes)
+    scales = f"scale {longest}" if len(heads) == 1 else f"scales {min(heads)} to {longest}"
+    found = (
+        f"TRN of {longest} segments: relations of {scales}, D = {projection.in_features}, bottleneck {width}, "
+        f"C = {len(prior)}"
+    )
+    terms = " + ".join(f"{weights[s]:g} f^{s}" for s in sorted(heads))
+    text = f"{terms} (means over subsequences), the expectation of the published forward pass"
+    return found, text if combine == "sum" else f"{text}; of shorter subsequences scaled up to the same total weight"
+
+
+def _save_tsn(
+    out: str, linear: nn.Linear, prior: Tensor, classes: tuple[str, ...] | None, layout: Layout
+) -> tuple[str, str]:
+    """Write the bundle of a TSN; return what was found, and what F is."""
+    if not layout.tsn:
+        raise ModelError(
+            f"expected relations {layout.consensus}.fc_fusion_scales.<I>..., got {layout.projection} alone"
+        )
+    if linear.out_features != len(prior):
+        raise ModelError(f"expected {len(prior)} classes, those of the prior, got {linear.out_features}")
+    save_average(out, Average(linear.weight.detach(), linear.bias.detach(), input_relu=False), prior, classes=classes)
+    return f"TSN, D = {linear.in_features}, C = {len(prior)}", "mean of the logits of the elements"

@@ -1,0 +1,195 @@
+"""Published TRNs and TSNs: F is the expectation of their random forward pass."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from esv_ray.cli import cli
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.scales import Scales
+from esv_ray.errors import ModelError
+from esv_ray.models.bundle import load_model
+from esv_ray.models.explain import explain
+from esv_ray.models.sources.trn import import_trn
+
+D, BOTTLENECK, HIDDEN, C = 7, 5, 6, 4
+
+
+def mlp(inputs: int, classes: int = C) -> nn.Sequential:
+    return nn.Sequential(nn.ReLU(), nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
+
+
+class Relations(nn.Module):
+    """The layers of a multi-scale relation network, written from its description."""
+
+    def __init__(self, segments: int) -> None:
+        super().__init__()
+        self.segments = segments
+        self.fc_fusion_scales = nn.ModuleList(mlp(s * BOTTLENECK) for s in range(segments, 1, -1))
+
+    def forward(self, elements: Tensor, random: np.random.Generator) -> Tensor:
+        """Logits (C,) of (N, bottleneck): the longest relation, and three random ones of every other scale."""
+        total = self.fc_fusion_scales[0](elements.flatten())
+        for number, s in enumerate(range(self.segments - 1, 1, -1), start=1):
+            every = list(combinations(range(self.segments), s))
+            for index in random.choice(len(every), min(3, len(every)), replace=False):
+                total = total + self.fc_fusion_scales[number](elements[list(every[index])].flatten())
+        return total  # type: ignore[no-any-return]
+
+
+class Relation(nn.Module):
+    """The layers of a relation network of one scale."""
+
+    def __init__(self, segments: int) -> None:
+        super().__init__()
+        self.classifier = mlp(segments * BOTTLENECK)
+
+
+class TrnPytorch(nn.Module):
+    def __init__(self, segments: int, consensus: type[nn.Module] = Relations) -> None:
+        super().__init__()
+        torch.manual_seed(segments)
+        self.base_model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        self.new_fc = nn.Linear(D, BOTTLENECK)
+        self.consensus = consensus(segments)
+
+
+class Mmaction2(nn.Module):
+    def __init__(self, segments: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Conv2d(3, 2, 1))
+        self.cls_head = nn.Module()
+        self.cls_head.fc_cls = nn.Linear(D, C if segments is None else BOTTLENECK)
+        if segments is not None:
+            self.cls_head.consensus = Relations(segments)
+
+
+@pytest.fixture
+def prior(tmp_path: Path) -> str:
+    (tmp_path / "prior.csv").write_text("class,prior\n0,0.4\n1,0.3\n2,0.2\n3,0.1\n")
+    return str(tmp_path / "prior.csv")
+
+
+def imported(state: object, tmp_path: Path, prior: str, source: str = "trn-pytorch", **options: str) -> VideoModel:
+    torch.save(state, tmp_path / "model.pth.tar")
+    out = str(tmp_path / "bundle")
+    import_trn(str(tmp_path / "model.pth.tar"), source=source, prior=prior, out=out, **options)  # type: ignore[arg-type]
+    return load_model(out)
+
+
+def logits(model: VideoModel, features: Tensor) -> Tensor:
+    return explain(model, features, estimator="exact", output="logit").scores
+
+
+@pytest.mark.parametrize("segments", [2, 3, 5, 8])
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_f_is_the_expectation_of_the_published_forward_pass(
+    segments: int, combine: str, tmp_path: Path, prior: str
+) -> None:
+    published = TrnPytorch(segments)
+    state = {f"module.{name}": tensor for name, tensor in published.state_dict().items()}
+    model = imported({"epoch": 3, "arch": "BNInception", "state_dict": state}, tmp_path, prior, combine=combine)
+    assert (model.feature_dim, model.n_max) == (D, segments)
+    features = torch.randn((segments, D), generator=torch.Generator().manual_seed(1))
+    random = np.random.default_rng(0)
+    with torch.no_grad():
+        elements = published.new_fc(features)
+        draws = torch.stack([published.consensus(elements, random) for _ in range(2000)])
+    error = draws.std(dim=0) / len(draws) ** 0.5
+    assert ((draws.mean(dim=0) - logits(model, features)).abs() <= 4.5 * error + 1e-5).all()
+
+
+def test_of_a_shorter_subsequence_the_mean_keeps_the_size_of_the_logits(tmp_path: Path, prior: str) -> None:
+    published = TrnPytorch(5)
+    added = imported(published.state_dict(), tmp_path, prior)
+    (tmp_path / "mean").mkdir()
+    mean = imported(published.state_dict(), tmp_path / "mean", prior, combine="mean")
+    weights = {2: 3.0, 3: 3.0, 4: 3.0, 5: 1.0}
+    assert added.scales == Scales((0, 3, 3, 3, 1), "sum")
+    features = torch.randn((3, D), generator=torch.Generator().manual_seed(1))
+    total, counted = sum(weights.values()), weights[2] + weights[3]
+    assert torch.allclose(logits(mean, features), logits(added, features) * total / counted, atol=1e-4)
+    one = explain(added, features[:1], estimator="exact")
+    assert torch.allclose(one.scores.double(), torch.tensor([0.4, 0.3, 0.2, 0.1]).double()), "no relation is that short"
+
+
+def test_one_relation_is_a_head_at_its_scale_only(tmp_path: Path, prior: str) -> None:
+    published = TrnPytorch(4, Relation)
+    model = imported({"state_dict": published.state_dict()}, tmp_path, prior)
+    assert model.scales == Scales((0, 0, 0, 1), "sum")
+    features = torch.randn((4, D), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = published.consensus.get_submodule("classifier")(published.new_fc(features).flatten())
+    assert torch.allclose(logits(model, features), expected, atol=1e-5)
+
+
+def test_mmaction2(tmp_path: Path, prior: str) -> None:
+    features = torch.randn((5, D), generator=torch.Generator().manual_seed(1))
+    trn = Mmaction2(5)
+    model = imported({"meta": {"epoch": 1}, "state_dict": trn.state_dict()}, tmp_path, prior, "mmaction2")
+    assert model.scales == Scales((0, 3, 3, 3, 1), "sum")
+    (tmp_path / "tsn").mkdir()
+    tsn = Mmaction2(None)
+    model = imported({"state_dict": tsn.state_dict()}, tmp_path / "tsn", prior, "mmaction2")
+    with torch.no_grad():
+        assert torch.allclose(
+            logits(model, features), tsn.cls_head.get_submodule("fc_cls")(features).mean(dim=0), atol=1e-6
+        )
+
+
+def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+STATE = TrnPytorch(3).state_dict()
+RELATION = "consensus.fc_fusion_scales"
+
+
+@pytest.mark.parametrize(
+    ("state", "part"),
+    [
+        ({"fc.weight": torch.zeros(4, 7)}, "expected keys new_fc.weight/bias"),
+        (without(STATE, "new_fc.weight"), "expected new_fc.weight (bottleneck, D), got none"),
+        (without(STATE, "new_fc.bias"), "and bias"),
+        (without(STATE, f"{RELATION}.0.1.weight"), "relation 0: expected linear layers at places 1 and 3"),
+        ({name: tensor for name, tensor in STATE.items() if f"{RELATION}.0." not in name}, "relation 0: expected"),
+        ({name: tensor for name, tensor in STATE.items() if "consensus" not in name}, "got new_fc alone"),
+        ({**STATE, f"{RELATION}.0.5.weight": torch.zeros(4, 4)}, "relation 0: expected linear layers at places"),
+        ({**STATE, "consensus.attention.weight": torch.zeros(4, 4)}, "further layers may change F"),
+        ({**STATE, "consensus.classifier.1.weight": torch.zeros(6, 15)}, "of several scales, or of one; got both"),
+        ({**STATE, f"{RELATION}.0.1.weight": torch.zeros(6, 16)}, "relation 0: expected N x 5 inputs"),
+        ({**STATE, f"{RELATION}.1.1.weight": torch.zeros(6, 15)}, "head of scale 2: expected 2 x 5 = 10 inputs"),
+        ({**STATE, f"{RELATION}.1.3.weight": torch.zeros(3, 6)}, "expected 4 classes, got 3"),
+        ({**STATE, "new_fc.weight": torch.full((5, 7), torch.nan)}, "finite"),
+        ({**STATE, **{f"other.{name}": tensor for name, tensor in STATE.items()}}, "expected one model"),
+    ],
+    ids=range(14),
+)
+def test_other_files_are_refused(state: dict[str, Tensor], part: str, tmp_path: Path, prior: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        imported(state, tmp_path, prior)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_command_says_what_it_found(tmp_path: Path, prior: str) -> None:
+    published = TrnPytorch(4)
+    torch.save({"state_dict": published.state_dict()}, tmp_path / "trn.pth.tar")
+    arguments = ["import", "model", "--from", "trn-pytorch", "--prior", prior, "--out", str(tmp_path / "m")]
+    done = CliRunner().invoke(cli, [*arguments, str(tmp_path / "trn.pth.tar")])
+    assert done.exit_code == 0, done.output
+    assert "TRN of 4 segments: relations of scales 2 to 4, D = 7, bottleneck 5, C = 4" in done.output
+    assert "3 f^2 + 3 f^3 + 1 f^4" in done.output
+    assert "base_model.* (7 tensors)" in done.output
+    twice = CliRunner().invoke(cli, [*arguments, "a.pth", "b.pth"])
+    assert twice.exit_code == 2
+    assert "expected one checkpoint of trn-pytorch" in twice.output
