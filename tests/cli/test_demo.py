@@ -21,6 +21,7 @@ def demo(folder: Path, *limits: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("jobs")
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "demo"

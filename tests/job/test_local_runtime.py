@@ -108,6 +108,7 @@ def test_a_lost_gcs_is_replaced_once_and_nobody_else_saw_the_folder(
     assert all_of(tmp_path / "out") == all_of(tmp_path / "clean")
 
 
+@pytest.mark.slow
 def test_a_raylet_that_is_lost_twice_ends_the_job_and_it_can_go_on(
     features: str, slow: str, elsewhere: Path, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tm
     assert [row["esv"] for row in after] == pytest.approx([row["esv"] for row in clean], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path) -> None:
     """Ray ends it before the kernel would; in a runtime of its own, whose limit other tests beside it do not reach."""
     memory = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}

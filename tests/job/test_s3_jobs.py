@@ -46,6 +46,7 @@ def same_as_clean(server: S3Server, features: str, bundle: str, tmp_path: Path, 
     assert all_of(tmp_path / "out")["_SUCCESS"] == all_of(tmp_path / "clean")["_SUCCESS"]
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_every_request_once_or_twice(
     s3: S3Server, features: str, bundle: str, tmp_path: Path
 ) -> None:
