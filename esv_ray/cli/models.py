@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -65,18 +67,68 @@ def import_() -> None:
     """Import models and features from other software."""
 
 
+def _parse_outputs(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, int]]:
+    """Parse ``NAME=FROM:TO``."""
+    outputs: dict[str, tuple[int, int]] = {}
+    for value in values:
+        match = re.fullmatch(r"([A-Za-z0-9][\w-]*)=([0-9]{1,7}):([0-9]{1,7})", value)
+        if match is None or int(match[2]) >= int(match[3]):
+            raise click.BadParameter(f"expected NAME=FROM:TO with FROM below TO, for example verbs=0:97, got {value!r}")
+        if match[1] in outputs:
+            raise click.BadParameter(f"expected each name once, got {match[1]} twice")
+        outputs[match[1]] = int(match[2]), int(match[3])
+    return outputs
+
+
+def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | None:
+    """Return the value of an option for one of the outputs, or for a model without --outputs."""
+    if name is None:
+        if len(values) > 1:
+            raise click.UsageError(f"expected {option} once, got {len(values)} values; several are for --outputs")
+        return values[0] if values else None
+    given = [value.removeprefix(f"{name}=") for value in values if value.startswith(f"{name}=")]
+    if len(given) > 1:
+        raise click.UsageError(f"expected {option} {name}=CSV once, got {len(given)}")
+    return given[0] if given else None
+
+
 @import_.command(name="model")
 @click.argument("checkpoints", type=LOCATION, nargs=-1, required=True)
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["play-fair", "trn-pytorch", "mmaction2"]),
+    type=click.Choice(["play-fair", "trn-pytorch", "mmaction2", "epic-kitchens"]),
     required=True,
     help="Software that wrote the checkpoints.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
-@click.option("--prior", required=True, type=LOCATION, metavar="CSV", help="Class prior; the header is class,prior.")
-@click.option("--classes", type=LOCATION, metavar="CSV", help="Class names; the header is name,id.")
+@click.option(
+    "--prior",
+    "priors",
+    required=True,
+    multiple=True,
+    type=LOCATION,
+    metavar="CSV",
+    help="Class prior; the header is class,prior. With --outputs: NAME=CSV for each.",
+)
+@click.option(
+    "--classes",
+    "class_tables",
+    multiple=True,
+    type=LOCATION,
+    metavar="CSV",
+    help="Class names; the header is name,id. With --outputs: NAME=CSV for each.",
+)
+@click.option(
+    "--outputs",
+    multiple=True,
+    metavar="NAME=FROM:TO",
+    callback=_parse_outputs,
+    help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUT/NAME; repeatable. For a model that answers "
+    "several questions, for example verbs=0:97 and nouns=97:397. Not of play-fair.",
+)
 @click.option(
     "--input-relu/--no-input-relu",
     default=True,
@@ -94,37 +146,52 @@ def import_model(
     checkpoints: tuple[str, ...],
     source: str,
     out: str,
-    prior: str,
-    classes: str | None,
+    priors: tuple[str, ...],
+    class_tables: tuple[str, ...],
+    outputs: Mapping[str, tuple[int, int]],
     input_relu: bool,
     combine: Combine,
 ) -> None:
     """Import CHECKPOINTS as a model bundle.
 
     CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
-    single-scale MLP for each scale 1..n_max; of trn-pytorch one TRN; of mmaction2 one model with a TRNHead or a
-    TSNHead. Only tensors and plain values are unpickled. Known tensors are either used or reported as not used. A file
-    with any other tensor is refused, because that tensor may change the model's output.
+    single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
+    TRNHead or a TSNHead. Only tensors and plain values are unpickled. Known tensors are either used or reported as not
+    used. A file with any other tensor is refused, because that tensor may change the model's output.
 
     \b
     Examples:
       esv import model --from play-fair --out models/trn --prior priors.csv trn_1_frames.pth trn_2_frames.pth
       esv import model --from trn-pytorch --out models/trn --prior priors.csv TRN_something_RGB.pth.tar
+      esv import model --from epic-kitchens --out models/epic --outputs verbs=0:97 --outputs nouns=97:397 \\
+        --prior verbs=verb-priors.csv --prior nouns=noun-priors.csv trn_rgb.ckpt
     """
     if source == "play-fair":
         from esv_ray.models.sources.play_fair import import_play_fair
 
+        if outputs:
+            raise click.UsageError("--outputs cuts models of other sources; those of play-fair answer one question")
+        prior, classes = _of_output("--prior", priors, None), _of_output("--classes", class_tables, None)
+        assert prior is not None, "the option is required"
         summary = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
         click.echo(f"{summary}; model: {out}")
         return
+    from esv_ray import storage
     from esv_ray.models.sources.trn import import_trn
 
     if len(checkpoints) != 1:
         raise click.UsageError(f"expected one checkpoint of {source}, the whole model, got {len(checkpoints)}")
-    for heading, text in import_trn(
-        checkpoints[0], source=source, prior=prior, out=out, classes=classes, combine=combine
-    ):
-        click.echo(f"{heading:<6} {text}")
+    kept: list[tuple[str | None, tuple[int, int] | None]] = [*outputs.items()] or [(None, None)]
+    for name, columns in kept:
+        prior, classes = _of_output("--prior", priors, name), _of_output("--classes", class_tables, name)
+        if prior is None:
+            raise click.UsageError(f"expected --prior {name}=CSV for the output {name}, got none")
+        place = out if name is None else storage.join(out, name)
+        rows = import_trn(
+            checkpoints[0], source=source, prior=prior, out=place, classes=classes, combine=combine, columns=columns
+        )
+        for heading, text in rows:
+            click.echo(f"{heading:<6} {text}")
 
 
 @import_.command(name="features")

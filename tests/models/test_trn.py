@@ -193,3 +193,67 @@ def test_the_command_says_what_it_found(tmp_path: Path, prior: str) -> None:
     twice = CliRunner().invoke(cli, [*arguments, "a.pth", "b.pth"])
     assert twice.exit_code == 2
     assert "expected one checkpoint of trn-pytorch" in twice.output
+
+
+def priors(tmp_path: Path, sizes: dict[str, int]) -> list[str]:
+    options = []
+    for name, size in sizes.items():
+        rows = [f"{index},{1 / size}" for index in range(size)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["class,prior", *rows]) + "\n")
+        options += ["--prior", f"{name}={tmp_path / name}.csv"]
+    return options
+
+
+def test_a_model_that_answers_two_questions_becomes_two(tmp_path: Path) -> None:
+    """EPIC-Kitchens: Lightning's checkpoint, one vector of verbs and nouns."""
+    torch.manual_seed(0)
+    published = TrnPytorch(3)
+    for relation in published.consensus.get_submodule("fc_fusion_scales").children():
+        assert isinstance(relation, nn.Sequential)
+        relation[3] = nn.Linear(HIDDEN, 7)
+    state = {f"model.{name}": tensor for name, tensor in published.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 5, "global_step": 7, "hyper_parameters": {}}, tmp_path / "epic.ckpt")
+    arguments = [
+        "import",
+        "model",
+        "--from",
+        "epic-kitchens",
+        "--out",
+        str(tmp_path / "epic"),
+        str(tmp_path / "epic.ckpt"),
+    ]
+    outputs = ["--outputs", "verbs=0:3", "--outputs", "nouns=3:7"]
+    done = CliRunner().invoke(cli, [*arguments, *outputs, *priors(tmp_path, {"verbs": 3, "nouns": 4})])
+    assert done.exit_code == 0, done.output
+    features = torch.randn((3, D), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        elements = published.new_fc(features)
+        longest, pairs = published.consensus.get_submodule("fc_fusion_scales").children()
+        chosen = [elements[list(pair)].flatten() for pair in combinations(range(3), 2)]
+        expected = longest(elements.flatten()) + 3 * torch.stack([pairs(pair) for pair in chosen]).mean(dim=0)
+    both = [logits(load_model(str(tmp_path / "epic" / name)), features) for name in ("verbs", "nouns")]
+    assert torch.allclose(torch.cat(both), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--outputs", "verbs=3:3"], "FROM below TO"),
+        (["--outputs", "../verbs=0:3"], "expected NAME=FROM:TO"),
+        (["--outputs", "verbs=0:3", "--outputs", "verbs=3:4"], "verbs twice"),
+        (["--outputs", "verbs=0:3"], "expected --prior verbs=CSV for the output verbs"),
+        (["--outputs", "a=0:9", "--prior", "a={prior}"], "expected columns of 4 outputs, got 0:9"),
+        (["--outputs", "a=0:3", "--prior", "a={prior}"], "expected 4 classes, got 3"),
+        (["--prior", "{prior}", "--prior", "{prior}"], "expected --prior once"),
+        (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=CSV once"),
+    ],
+)
+def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path, prior: str) -> None:
+    torch.save(TrnPytorch(3).state_dict(), tmp_path / "trn.pth")
+    words = [option.format(prior=prior) for option in options]
+    if "--prior" not in words:
+        words += ["--prior", "other=x.csv"]
+    arguments = ["import", "model", "--from", "trn-pytorch", "--out", str(tmp_path / "m"), str(tmp_path / "trn.pth")]
+    done = CliRunner().invoke(cli, [*arguments, *words])
+    assert done.exit_code != 0
+    assert part in f"{done.output} {done.exception}"

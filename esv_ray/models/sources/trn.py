@@ -48,6 +48,7 @@ class Layout:
 
 LAYOUTS = {
     "trn-pytorch": Layout("new_fc", "consensus"),
+    "epic-kitchens": Layout("new_fc", "consensus"),  # below `model.`
     "mmaction2": Layout("cls_head.fc_cls", "cls_head.consensus", tsn=True),
 }
 
@@ -60,6 +61,7 @@ def import_trn(
     out: str,
     classes: str | None = None,
     combine: Combine = "sum",
+    columns: tuple[int, int] | None = None,
 ) -> list[tuple[str, str]]:
     """Write a bundle from a published TRN, or a TSN of mmaction2.
 
@@ -71,6 +73,7 @@ def import_trn(
         classes: location of the class names' CSV (name,id), or None.
         combine: `sum`: F is the expectation of the published forward pass; `mean`: F of a shorter subsequence is scaled
             up, so that its logits are as large as those of a full sequence.
+        columns: the first and the end of the outputs to keep, of a model that answers several questions; None: all.
 
     Returns:
         What was found, not used and written, as pairs of a heading and a text.
@@ -93,6 +96,11 @@ def import_trn(
             weight.shape[1],
         )
         relations = _relations(state)
+        if columns is not None:
+            relations = [_cut(state, "linears.1", columns) for state in relations]
+        if columns is not None and not relations:
+            cut = _cut(projection.state_dict(), "", columns)
+            projection = projection_from_state(cut, projection.in_features)
         if not relations:
             found, f_text = _save_tsn(out, projection, prior_values, names, layout)
         else:
@@ -178,6 +186,19 @@ def _relations(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         names = [(ours, place, name) for ours, place in _LINEARS.items() for name in ("weight", "bias")]
         renamed.append({f"{ours}.{name}": tensors[f"{place}.{name}"] for ours, place, name in names})
     return renamed
+
+
+def _cut(state: Mapping[str, Tensor], layer: str, columns: tuple[int, int]) -> dict[str, Tensor]:
+    """Keep some of the outputs of a layer of a state dict.
+
+    Raises:
+        ModelError: it has fewer outputs.
+    """
+    start, stop = columns
+    names = [f"{layer}.{name}".removeprefix(".") for name in ("weight", "bias")]
+    if stop > len(state[names[0]]):
+        raise ModelError(f"outputs: expected columns of {len(state[names[0]])} outputs, got {start}:{stop}")
+    return {**state, **{name: state[name][start:stop].clone() for name in names}}
 
 
 def _save_relations(
