@@ -217,7 +217,7 @@ def compare(
         relative_error=float((deviations.mean(axis=1) / size).mean()),
         lad_slope=lad_slope(exact.ravel(), estimates.ravel()),
         pearson=float(np.corrcoef(exact.ravel(), estimates.ravel())[0, 1]),
-        share=results[0][1].evaluations / exact_evaluations,
+        share=results[0][1].evaluations / max(1, exact_evaluations),
         evaluations=results[0][1].evaluations,
         video_ms=1e3 * seconds / len(cases),
         exact_ms=exact_ms,

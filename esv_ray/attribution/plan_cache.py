@@ -97,6 +97,8 @@ def cache_folder() -> Iterator[Path]:
 
 def _work(recipe: Recipe) -> int:
     """Estimate the work of building a plan, in subsequences times elements."""
+    if recipe.constant:
+        return 0
     if recipe.closed and recipe.sampling is None:
         return recipe.n * sum(comb(recipe.n, s) for s in evaluated_scales(recipe.n, recipe.scales)) // 50
     if recipe.sampling is None:

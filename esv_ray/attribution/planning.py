@@ -165,6 +165,8 @@ def _new_manifest(
     measure: Callable[[], int] | None,
 ) -> Manifest:
     units = plan_units(footers, spec.compute.unit)
+    if not units:
+        raise DataError(f"{spec.features}: expected videos, got a table without rows; check `features`")
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node
     _check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
@@ -193,6 +195,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
         "n_max": model.n_max,
         "classes": None if model.classes is None else list(model.classes),
         "prior": model.prior.tolist(),
+        # Absent for models with a head at scale 1, whose fingerprints are older than this key.
+        **({} if model.scales is None or model.scales.shortest == 1 else {"shortest": model.scales.shortest}),
     }
 
 

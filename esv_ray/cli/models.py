@@ -142,7 +142,9 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     show_default=True,
     help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
 )
+@click.pass_context
 def import_model(
+    context: click.Context,
     checkpoints: tuple[str, ...],
     source: str,
     out: str,
@@ -163,9 +165,13 @@ def import_model(
     Examples:
       esv import model --from play-fair --out models/trn --prior priors.csv trn_1_frames.pth trn_2_frames.pth
       esv import model --from trn-pytorch --out models/trn --prior priors.csv TRN_something_RGB.pth.tar
-      esv import model --from epic-kitchens --out models/epic --outputs verbs=0:97 --outputs nouns=97:397 \\
-        --prior verbs=verb-priors.csv --prior nouns=noun-priors.csv trn_rgb.ckpt
+      esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
+        --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
+        --outputs nouns=97:397 --prior nouns=noun-priors.csv
     """
+    foreign = "combine" if source == "play-fair" else "input_relu"
+    if context.get_parameter_source(foreign) is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--{foreign.replace('_', '-')} has no effect on models of {source}")
     if source == "play-fair":
         from esv_ray.models.sources.play_fair import import_play_fair
 

@@ -37,10 +37,8 @@ def show(forecast: Forecast) -> None:
     _show_work(forecast)
     if forecast.pending:
         _show_needs(forecast)
-    elif forecast.videos:
-        click.echo(f"nothing is left to do: the tables are in {forecast.spec.output}")
     else:
-        click.echo("nothing to do: the feature table has no rows")
+        click.echo(f"nothing is left to do: the tables are in {forecast.spec.output}")
     for warning in warnings(forecast):
         click.secho(f"warning: {printable(warning)}", fg="yellow")
 

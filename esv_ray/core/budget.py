@@ -8,6 +8,7 @@ from esv_ray.core.lattices.lattice import MAX_FULL
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
+    constant_bytes,
     exact_bytes,
     format_bytes,
     index_bytes,
@@ -16,7 +17,7 @@ from esv_ray.core.memory import (
     longest_exact,
     sampled_bytes,
 )
-from esv_ray.core.recipe import closed_form, complete, resolve, subsequence_counts
+from esv_ray.core.recipe import closed_form, complete, is_constant, resolve, subsequence_counts
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Resolved
 
@@ -89,13 +90,15 @@ class Budget:
 
     def stored(self, n: int) -> bool:
         """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
-        if n > MAX_FULL or 4 * index_bytes(n, self.model.scales) > self.n_bytes:
+        if n > MAX_FULL or is_constant(n, self.model.scales) or 4 * index_bytes(n, self.model.scales) > self.n_bytes:
             return False
         return exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True) <= self.n_bytes
 
     def _needs(self, n: int, kind: Resolved, batch: int = 1) -> int:
         """Return the bytes that a batch takes with an estimator of a kind."""
         model, estimator, chunk = self.model, self.estimator, self.working_set
+        if is_constant(n, model.scales):
+            return constant_bytes(model, n, batch)
         rows = estimator.m * estimator.iterations
         if closed_form(estimator):
             return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
@@ -108,7 +111,7 @@ class Budget:
         return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
 
     def _fits(self, n: int, kind: Resolved) -> bool:
-        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator)
+        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator) or is_constant(n, self.model.scales)
         return feasible and self._needs(n, kind) <= self.n_bytes
 
     def _longest_exact(self, n: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
 from esv_ray.core.adjusted.plan import sizes_of
-from esv_ray.core.recipe import closed_form, evaluated_scales, longest_scale
+from esv_ray.core.recipe import closed_form, evaluated_scales, is_constant, longest_scale
 from esv_ray.core.regression.design import subsequences_of
 from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values
 from esv_ray.core.scales import Scales
@@ -52,13 +52,15 @@ def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | Non
         n: number of elements.
         scales: of the model's heads, or None.
     """
+    if is_constant(n, scales):
+        return PlanCost(kind, n, 0, True, 1, 1, 0.0)
     heads = evaluated_scales(n, scales)
     rows = estimator.m * estimator.iterations
     if closed_form(estimator):
         most = inf if kind == "exact" else max(rows, n)
         sizes = [_whole(min(subsequences_of(n, s), most)) for s in heads]
         seconds = _logit_s(n, rows, heads, sizes) if kind != "exact" else _SUBSEQUENCE_S * sum(sizes)
-        return PlanCost(kind, n, sum(sizes), True, max(sizes, default=1), 1, _PLAN_S + seconds)
+        return PlanCost(kind, n, sum(sizes), True, max(sizes), 1, _PLAN_S + seconds)
     if kind == "exact":
         evaluations = sum(comb(n, s) for s in heads)
         return PlanCost(kind, n, evaluations, True, comb(n, n // 2), 1, _PLAN_S + _SUBSEQUENCE_S * 2.0 ** min(n, 64))

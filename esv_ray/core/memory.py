@@ -67,6 +67,11 @@ class Sizes:
         return cls(model.scales, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
 
 
+def constant_bytes(model: Sizes, n: int, batch: int) -> int:
+    """Return the memory of a batch of sequences that are shorter than every head: features and results."""
+    return batch * n * (2 * model.columns + 3 * model.feature_dim) * model.itemsize
+
+
 def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: bool) -> int:
     """Return the memory that exact ESVs of a batch of videos of n elements take.
 
@@ -137,16 +142,17 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
         working_set: bytes of a chunk's intermediate results.
     """
     heads = longest_scale(n, model.scales)
-    counted = min(heads, _MAX_COUNTED)
-    totals = [subsequences_of(n, s) for s in range(1, counted + 1)]
+    every = range(1, n + 1) if model.scales is None else model.scales.heads(n)
+    counted = every[:_MAX_COUNTED]
+    totals = [subsequences_of(n, s) for s in counted]
     most = inf if rows is None else max(rows, n)
     kept = [min(size, most) for size in totals]
     if max(kept) == inf:
         return 2**62
     counts = [int(size) for size in kept]
-    cells = sum(size * (4 * s + n + 1) for s, size in enumerate(counts, start=1))
+    cells = sum(size * (4 * s + n + 1) for s, size in zip(counted, counts, strict=True))
     # To enumerate them: positions, order and memberships of one scale.
-    making = max(size * (14 * s + 3 * n + 40) for s, size in enumerate(counts, start=1))
+    making = max(size * (14 * s + 3 * n + 40) for s, size in zip(counted, counts, strict=True))
     operators = 0
     sampled = [size for size, total in zip(counts, totals, strict=True) if size < total]
     if sampled:
@@ -157,7 +163,7 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
     results = 2 * CONTRASTS * len(sampled) * model.columns * batch * model.itemsize
     work = _working_bytes(model, n, heads, max(counts), batch, working_set, closed=True)
     operators = operators * 3 // 2  # copied while they are converted to the model's dtype
-    return 2**22 + (cells + operators + results) * heads // counted + making + work
+    return 2**22 + (cells + operators + results) * len(every) // len(counted) + making + work
 
 
 def _working_bytes(

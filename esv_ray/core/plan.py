@@ -19,6 +19,7 @@ from torch import Tensor
 
 from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
 from esv_ray.core.attribution import Attribution
+from esv_ray.core.exact.constant import ConstantPlan
 from esv_ray.core.exact.plan import LatticePlan, lattice_plan
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key
@@ -97,6 +98,8 @@ BuildPlan = Callable[[Recipe], Plan]
 
 def build_plan(recipe: Recipe) -> Plan:
     """Build a plan on the CPU, in float64."""
+    if recipe.constant:
+        return ConstantPlan(recipe.n)
     if recipe.closed:
         m, iterations, seed = recipe.sampling or (0, 0, 0)
         return build_logit(recipe.n, rows=m * iterations or None, seed=seed, scales=recipe.scales)
@@ -127,6 +130,8 @@ def plan_from_tensors(recipe: Recipe, tensors: Mapping[str, Tensor]) -> Plan:
         KeyError: a tensor is missing.
         ValueError: a name is not a plan's.
     """
+    if recipe.constant:
+        return ConstantPlan.from_tensors(tensors)
     if recipe.closed:
         return LogitPlan.from_tensors(tensors)
     return (AdjustedPlan if recipe.kind == "adjusted" else LatticePlan).from_tensors(tensors)

@@ -45,6 +45,11 @@ def subsequence_counts(n: int, scales: Scales | None) -> list[int]:
     return [comb(n, s) for s in evaluated_scales(n, scales)]
 
 
+def is_constant(n: int, scales: Scales | None) -> bool:
+    """Return whether n elements are fewer than every head takes: each subsequence has the value of the empty one."""
+    return scales is not None and n < scales.shortest
+
+
 def closed_form(estimator: Estimator) -> bool:
     """Return whether ESVs are linear in the heads, so that longer subsequences need no values."""
     return estimator.output == "logit" and estimator.kind != "algorithm1"
@@ -52,7 +57,7 @@ def closed_form(estimator: Estimator) -> bool:
 
 def complete(estimator: Estimator, n: int, scales: Scales | None) -> bool:
     """Return whether every subsequence is evaluated at any cost: `exact` is requested, or m covers them all."""
-    if estimator.kind == "exact":
+    if estimator.kind == "exact" or is_constant(n, scales):
         return True
     if closed_form(estimator):
         if scales is None and n > _COUNTABLE:
@@ -111,6 +116,11 @@ class Recipe:
     def exact(self) -> bool:
         """Whether every subsequence is evaluated."""
         return self.kind == "exact"
+
+    @property
+    def constant(self) -> bool:
+        """Whether all subsequences have the value of the empty sequence (`is_constant`)."""
+        return is_constant(self.n, self.scales)
 
 
 def recipe_for(estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True) -> Recipe:

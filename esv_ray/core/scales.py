@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from math import inf
 from typing import Literal
 
 Combine = Literal["mean", "sum"]
+MOST_WEIGHT = 1e6
+"""Largest weight of a head, and one over the smallest: their ratios are far from the limits of float32."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,16 @@ class Scales:
         """Check the weights.
 
         Raises:
-            ValueError: one is negative or not finite, or the last is 0.
+            ValueError: one is neither 0 nor from 1 / MOST_WEIGHT to MOST_WEIGHT, or the last is 0.
         """
-        if not self.weights or not all(0 <= weight < inf for weight in self.weights) or not self.weights[-1]:
-            raise ValueError(f"expected weights >= 0 of scales 1..n_max, the last above 0, got {self.weights}")
+        usable = all(not weight or 1 / MOST_WEIGHT <= weight <= MOST_WEIGHT for weight in self.weights)
+        if not self.weights or not usable or not self.weights[-1]:
+            raise ValueError(
+                f"expected weights from {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:g}, or 0 without a head, the last above 0, "
+                f"got {self.weights}"
+            )
+        if self.combine not in ("mean", "sum"):
+            raise ValueError(f"combine: expected mean or sum, got {self.combine!r}")
 
     @property
     def n_max(self) -> int:

@@ -53,13 +53,14 @@ def measure_here(spec: JobSpec, model: VideoModel, plans: Sequence[PlanCost]) ->
         model: on its device, in its dtype.
         plans: costs of the job's plans.
     """
+    evaluated = [plan for plan in plans if plan.evaluations]
     with torch_settings(spec.compute.threads, spec.compute.matmul):
         clock = _Clock(perf_counter() + MOST_S)
-        if plans:
-            _first_rate(spec, model, min(plans, key=lambda plan: plan.evaluations), clock)
-        for plan in _selection(plans):
+        if evaluated:
+            _first_rate(spec, model, min(evaluated, key=lambda plan: plan.evaluations), clock)
+        for plan in _selection(evaluated):
             _measure(spec, model, plan, clock)
-    source = f"measured here in {MOST_S - clock.left_s:.1f} s on random features" if plans else "nothing to measure"
+    source = f"measured here in {MOST_S - clock.left_s:.1f} s on random features" if evaluated else "nothing to measure"
     return Timings(tuple(clock.measured), source, model.device.type, spec.compute.threads, spec.compute.matmul)
 
 
@@ -80,7 +81,8 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     else: they include the start of torch's libraries and the fixed cost of a call.
     """
     engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
-    for n in range(min(plan.n, 4), min(plan.n, _FIRST_N) + 1, 2):
+    shortest = 1 if model.scales is None else model.scales.shortest
+    for n in range(min(plan.n, max(4, shortest)), max(shortest, min(plan.n, _FIRST_N)) + 1, 2):
         evaluations = plan_cost(engine.estimator, "exact", n, model.scales).evaluations
         cold_s = _seconds(engine, n, 1)
         clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / evaluations

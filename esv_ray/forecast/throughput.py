@@ -96,6 +96,8 @@ def time_per_video(timings: Timings, model: VideoModel) -> TimePerVideo:
         return size.flops(n, evaluations) if scaled and size is not None else float(evaluations)
 
     def estimate(plan: PlanCost, batch: float) -> tuple[float, str]:
+        if not plan.evaluations:  # shorter than every head
+            return 0.0, "no evaluations"
         # Of two measurements with as many evaluations, the one of the nearer length comes first.
         points = sorted(
             (work(timings.size, at.n, at.evaluations), abs(at.n - plan.n), at.n, at.video_s + at.batch_s / batch)

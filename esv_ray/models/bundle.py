@@ -34,6 +34,7 @@ _MOST_MANIFEST_BYTES = 10_000_000
 _HEAD = re.compile(r"head-\d+\.safetensors")
 _PROJECTION = "projection.safetensors"
 _AFTER_HEADS = ("prior.csv", "classes.csv")
+_LONGEST_KEY = 40
 _LONGEST_NAME = 255  # bytes, of any file system
 
 
@@ -63,7 +64,10 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         prior = parse_prior(files["prior.csv"], manifest.n_classes)
     classes: tuple[str, ...] | None = None
     listed = storage.list_names(url, "list the model")
-    if _PROJECTION in listed and manifest.format == 2 and manifest.kind == "multiscale":
+    if manifest.format == 2 and manifest.kind == "multiscale" and (manifest.projection or _PROJECTION in listed):
+        if "projection" in manifest.model_fields_set and manifest.projection is None:
+            with _in_file(url, "model.json"):
+                raise ModelError(f"projection: null, no projection, but there is {_PROJECTION}; remove it")
         files[_PROJECTION] = _read(url, _PROJECTION, host_memory())
     if "classes.csv" in listed:
         files["classes.csv"] = _read(url, "classes.csv", MOST_TABLE_BYTES)
@@ -118,6 +122,7 @@ def save_heads(
         "n_classes": len(prior),
         "n_max": max(heads),
         "combine": combine,
+        "projection": None if projection is None else _PROJECTION,
         "heads": {
             str(s): {"file": name, "weight": 1.0 if weights is None else weights[s]} for s, name in files.items()
         },
@@ -174,7 +179,7 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
         manifest = BundleManifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = "".join(f"{part}: " for part in first["loc"] if part not in (LIST, MAPPING))
+        key = "".join(f"{_shown(part)}: " for part in first["loc"] if part not in (LIST, MAPPING))
         whole = first["type"] == "json_invalid" or not first["loc"]
         got = "" if whole and isinstance(first["input"], dict | bytes | str) else f", got {first['input']!r:.80}"
         raise ModelError(f"{manifest_url}: {key}{first['msg'].removeprefix('Value error, ')}{got}") from None
@@ -186,6 +191,11 @@ def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     except (ValueError, RecursionError):  # a number of thousands of digits, half a surrogate
         raise ModelError(f"{manifest_url}: arguments: expected values that JSON can hold") from None
     return manifest, digest
+
+
+def _shown(part: int | str) -> str:
+    """Return a part of a key for an error, which somebody else may have written."""
+    return part if isinstance(part, str) and part.isprintable() and len(part) <= _LONGEST_KEY else f"{part!r:.60}"
 
 
 def _check_no_file(url: str) -> None:
@@ -273,7 +283,7 @@ def _build(
         prior,
         feature_dim=manifest.feature_dim,
         weights={s: head_file.weight for s, head_file in manifest.head_files.items()},
-        combine=manifest.combine,
+        combine="mean" if manifest.format == 1 else manifest.combine,
         projection=projection,
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
+
+from esv_ray.core.scales import MOST_WEIGHT
 
 _MOST = 2**24  # largest size that memory is allocated for
 
@@ -22,7 +23,7 @@ class HeadFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight: Annotated[StrictFloat | StrictInt, Field(ge=1 / MOST_WEIGHT, le=MOST_WEIGHT)] = 1.0
 
 
 _Scale = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")]
@@ -32,7 +33,7 @@ LIST, MAPPING = "list", "mapping"
 
 
 def _form(heads: object) -> str:
-    return MAPPING if isinstance(heads, Mapping) else LIST
+    return LIST if isinstance(heads, list | tuple) else MAPPING
 
 
 class BundleManifest(BaseModel):
@@ -46,7 +47,9 @@ class BundleManifest(BaseModel):
         n_max: longest head; null for a model of any length.
         heads: file and weight of the head of each scale ("1", "2", ...); for a TSN of scale 1; none for `python`. In
             format 1 a list of file names, head of scale 1 first.
-        combine: whether F is the weighted mean over the scales, or the weighted sum.
+        combine: whether F is the weighted mean over the scales, or the weighted sum. A key of format 2.
+        projection: file of the linear layer before the heads, if there is one; absent: the folder says. A key of
+            format 2.
         batch_norm, norm_eps, input_relu: layers of the heads.
         factory: ``package.module:function`` of a `python` model.
         arguments: keyword arguments of the factory.
@@ -84,6 +87,7 @@ class BundleManifest(BaseModel):
         Annotated[tuple[str, ...], Tag(LIST)] | Annotated[dict[_Scale, HeadFile], Tag(MAPPING)], Discriminator(_form)
     ] = ()
     combine: Literal["mean", "sum"] = "mean"
+    projection: Literal["projection.safetensors"] | None = None
     batch_norm: bool = False
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     input_relu: bool = False
@@ -101,6 +105,7 @@ class BundleManifest(BaseModel):
     def digested(self) -> dict[str, Any]:
         """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
         kept = self.model_dump(exclude={"training"})
+        del kept["projection"]  # the hash covers the file
         if self.format == 1:
-            kept.pop("combine")  # a key of format 2: hashes of older bundles stay as they are
+            del kept["combine"]  # hashes of older bundles stay as they are
         return kept

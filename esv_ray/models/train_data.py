@@ -192,7 +192,14 @@ def _largest(data: TrainData) -> str:
 
 
 def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[Video], held: Sequence[Video]) -> int:
-    largest = max(video.label or 0 for video in [*videos, *held])
+    labels = {video.label or 0 for video in [*videos, *held]}
+    largest, smallest = max(labels), min(labels)
+    if spec.n_classes is None and names is None and smallest > 0:
+        raise DataError(
+            f"{spec.features}: expected labels that count classes from 0, got labels from {smallest} to {largest}; "
+            f"number the classes from 0; if the first ones have no video, give n_classes (at least {largest + 1}) or "
+            "classes"
+        )
     if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
         raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
     n_classes = spec.n_classes or (len(names) if names else largest + 1)

@@ -85,8 +85,11 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
 def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty").mkdir()
     pq.write_table(make_table([3]).slice(0, 0), tmp_path / "empty" / "a.parquet")
-    code, stdout, _ = esv("plan", *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
-    assert (code, "the feature table has no rows" in stdout, "the tables are in" in stdout) == (0, True, False)
+    for command in ("plan", "attribute"):
+        code, stdout, stderr = esv(command, *places(str(tmp_path / "empty"), bundle, tmp_path / "out"), *HERE)
+        assert (code, stdout) == (2, "")
+        assert stderr.endswith("expected videos, got a table without rows; check `features`\n")
+        assert not (tmp_path / "out").exists()
     (tmp_path / "twice").mkdir()
     for name in "ab":
         table = make_table([3]).set_column(0, "video_id", [["\x1b[31mred\nline\x07"]])

@@ -78,8 +78,16 @@ def brute_force(features: Tensor, weights: dict[int, float], combine: Combine, o
     return esv / factorial(n)
 
 
-def run(model: VideoModel, features: Tensor, kind: Kind, output: Output, m: int, iterations: int = 1) -> Attribution:
-    engine = Engine(model, Estimator(kind, m, iterations, output=output), memory_budget=2**30)
+def run(
+    model: VideoModel,
+    features: Tensor,
+    kind: Kind,
+    output: Output,
+    m: int,
+    iterations: int = 1,
+    memory_budget: int = 2**30,
+) -> Attribution:
+    engine = Engine(model, Estimator(kind, m, iterations, output=output), memory_budget=memory_budget)
     n = features.shape[1]
     ids = [str(index) for index in range(len(features))]
     parts = [result for _, result in engine.attributions([n] * len(features), ids, lambda at: features[at])]
@@ -155,6 +163,7 @@ def test_shorter_than_every_head_is_worth_nothing() -> None:
     for kind in kinds:
         for output in outputs:
             result = run(model, features, kind, output, 4)
+            assert result.exact
             assert result.esv.abs().max() < 1e-15
             empty = PRIOR if output == "probability" else PRIOR.log()
             assert torch.allclose(result.scores, empty.expand(2, C))
@@ -172,7 +181,15 @@ def test_equal_weights_of_any_size_are_the_same_mean() -> None:
 
 
 def test_wrong_weights_are_refused() -> None:
-    for weights in ((), (1.0, 0.0), (-1.0, 1.0), (float("nan"),), (float("inf"),)):
-        with pytest.raises(ValueError, match="expected weights >= 0 of scales"):
+    for weights in ((), (1.0, 0.0), (-1.0, 1.0), (float("nan"),), (float("inf"),), (1e-9, 1.0)):
+        with pytest.raises(ValueError, match="expected weights from 1e-06 to 1e"):
             Scales(weights)
     assert equal_scales(3).heads(2) == [1, 2]
+
+
+@pytest.mark.parametrize("weights", [{1: 1.0, 2: 1.0, 30: 1.0}, {1: 1.0, 30: 1.0}])
+def test_scales_without_a_head_take_no_memory_in_logits(weights: dict[int, float]) -> None:
+    features = torch.randn((1, 30, D), dtype=torch.float64)
+    result = run(model_of(weights, "sum"), features, "exact", "logit", 1, memory_budget=2**28)
+    assert result.evaluations == sum(comb(30, s) for s in weights)
+    assert result.gaps.max() < 1e-9

@@ -26,7 +26,7 @@ from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace
-from esv_ray.errors import EsvError, ModelError
+from esv_ray.errors import DataError, EsvError, ModelError
 from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import Explanation, explain
@@ -550,8 +550,39 @@ def test_heads_of_some_scales_with_weights_and_a_projection(tmp_path: Path, comb
     ],
 )
 def test_a_projection_that_fits_nothing_is_refused(bundle: str, state: dict[str, Tensor], part: str) -> None:
+    edit(bundle, projection="projection.safetensors")
     Path(bundle, "projection.safetensors").write_bytes(safetensors.torch.save(state))
     assert part in refusal(bundle)
+
+
+def test_a_projection_that_is_missing_is_noticed(tmp_path: Path) -> None:
+    save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), projection=nn.Linear(4, 4))
+    (tmp_path / "m" / "projection.safetensors").unlink()
+    assert "projection.safetensors" in refusal(str(tmp_path / "m"), DataError)
+
+
+def test_a_projection_that_no_key_names_is_used(bundle: str) -> None:
+    """The contract of format 2: the file is optional."""
+    path = Path(bundle, "model.json")
+    manifest = json.loads(path.read_text())
+    del manifest["projection"]
+    path.write_text(json.dumps(manifest))
+    before = load_model(bundle)
+    state = {"weight": torch.zeros(4, 4), "bias": torch.zeros(4)}
+    Path(bundle, "projection.safetensors").write_bytes(safetensors.torch.save(state))
+    after = load_model(bundle)
+    features = torch.ones(3, 4)
+    assert explain(after, features).esv.std(dim=0).max() < 1e-6, "all elements are the same"
+    assert not torch.equal(explain(after, features).scores, explain(before, features).scores)
+
+
+def test_a_bundle_of_the_first_format_ignores_keys_of_the_second(bundle: str) -> None:
+    """As the versions did that knew the first format only: its hash does not cover them."""
+    edit(bundle, **FIRST_FORMAT)
+    before = load_model(bundle)
+    edit(bundle, combine="sum")
+    after = load_model(bundle)
+    assert (after.digest, after.scales) == (before.digest, before.scales)
 
 
 REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
@@ -578,12 +609,23 @@ REFUSED: dict[str, tuple[Callable[[str], object], str, tuple[str, ...]]] = {
     "scale 0": (_keys(heads={"0": {"file": "head-01.safetensors"}}), "model.json", ("heads", "0")),
     "scale of letters": (_keys(heads={"one": {"file": "head-01.safetensors"}}), "model.json", ("heads", "one")),
     "no file": (_keys(heads={"3": {"weight": 1.0}}), "model.json", ("heads", "3", "file")),
-    "weight 0": (_keys(heads={"3": {"file": HEAD, "weight": 0}}), "model.json", ("weight", "greater than 0", "got 0")),
-    "weight -1": (_keys(heads={"3": {"file": HEAD, "weight": -1}}), "model.json", ("weight", "greater than 0")),
+    "weight 0": (
+        _keys(heads={"3": {"file": HEAD, "weight": 0}}),
+        "model.json",
+        ("weight", "greater than", "got 0"),
+    ),
+    "weight -1": (_keys(heads={"3": {"file": HEAD, "weight": -1}}), "model.json", ("weight", "greater than")),
     "weight of letters": (_keys(heads={"3": {"file": HEAD, "weight": "x"}}), "model.json", ("weight", "number", "'x'")),
     "combine": (_keys(combine="max"), "model.json", ("combine", "'mean' or 'sum'", "'max'")),
     "n_max without a head": (_keys(n_max=4), "model.json", ("heads", "n_max = 4", "[1, 2, 3]")),
-    "projection": (_write("projection.safetensors", b"x"), "projection.safetensors", ("safetensors",)),
+    "projection that is not named": (
+        _write("projection.safetensors", b"x"),
+        "model.json",
+        ("no projection", "remove it"),
+    ),
+    "projection elsewhere": (_keys(projection="../x"), "model.json", ("projection", "'../x'")),
+    "weight too large": (_keys(heads={"3": {"file": HEAD, "weight": 1e39}}), "model.json", ("weight", "1000000")),
+    "heads null": (_keys(heads=None), "model.json", ("heads", "None")),
     "n_max": (_keys(n_max=2), "model.json", ("heads", "n_max = 2", "[1, 2, 3]")),
     "heads swapped": (
         _keys(format=1, heads=["head-02.safetensors", "head-01.safetensors", "head-03.safetensors"]),

@@ -466,6 +466,14 @@ def test_a_table_without_rows(study: Study) -> None:
     assert "expected videos, got a table without rows" in study.refusal(make_table([3])[:0])
 
 
+def test_labels_that_do_not_begin_at_0_need_the_number_of_classes(study: Study) -> None:
+    table = separable([4] * 40, [10 + index % 4 for index in range(40)])
+    message = study.refusal(table)
+    assert "expected labels that count classes from 0, got labels from 10 to 13" in message
+    assert "n_classes (at least 14)" in message
+    assert study.train(table, epochs=1, n_classes=20).notes[0].startswith("16 of 20 classes have no training video")
+
+
 def test_a_class_whose_only_video_is_validated_on_is_named(study: Study) -> None:
     labels = [0] * 30 + [1] * 29 + [2]
     table = separable([4] * 60, labels)

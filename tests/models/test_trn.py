@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,6 +19,8 @@ from esv_ray.errors import ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
 from esv_ray.models.sources.trn import import_trn
+from esv_ray.output.verify.output import verify_output
+from tests.conftest import make_table
 
 D, BOTTLENECK, HIDDEN, C = 7, 5, 6, 4
 
@@ -151,27 +154,37 @@ def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
 
 STATE = TrnPytorch(3).state_dict()
 RELATION = "consensus.fc_fusion_scales"
+FEW = {f"{RELATION}.1.3.weight": torch.zeros(3, 6), f"{RELATION}.1.3.bias": torch.zeros(3)}
 
 
 @pytest.mark.parametrize(
     ("state", "part"),
     [
         ({"fc.weight": torch.zeros(4, 7)}, "expected keys new_fc.weight/bias"),
-        (without(STATE, "new_fc.weight"), "expected new_fc.weight (bottleneck, D), got none"),
-        (without(STATE, "new_fc.bias"), "and bias"),
+        (without(STATE, "new_fc.weight"), "expected new_fc.weight (bottleneck, D) and new_fc.bias"),
+        (without(STATE, "new_fc.bias"), "and new_fc.bias (bottleneck,), got"),
         (without(STATE, f"{RELATION}.0.1.weight"), "relation 0: expected linear layers at places 1 and 3"),
         ({name: tensor for name, tensor in STATE.items() if f"{RELATION}.0." not in name}, "relation 0: expected"),
         ({name: tensor for name, tensor in STATE.items() if "consensus" not in name}, "got new_fc alone"),
         ({**STATE, f"{RELATION}.0.5.weight": torch.zeros(4, 4)}, "relation 0: expected linear layers at places"),
         ({**STATE, "consensus.attention.weight": torch.zeros(4, 4)}, "further layers may change F"),
         ({**STATE, "consensus.classifier.1.weight": torch.zeros(6, 15)}, "of several scales, or of one; got both"),
-        ({**STATE, f"{RELATION}.0.1.weight": torch.zeros(6, 16)}, "relation 0: expected N x 5 inputs"),
-        ({**STATE, f"{RELATION}.1.1.weight": torch.zeros(6, 15)}, "head of scale 2: expected 2 x 5 = 10 inputs"),
-        ({**STATE, f"{RELATION}.1.3.weight": torch.zeros(3, 6)}, "expected 4 classes, got 3"),
+        (
+            {**STATE, f"{RELATION}.0.1.weight": torch.zeros(6, 16)},
+            "of every scale N, N - 1, ..., 2, with s x 5 inputs at scale s, got [16, 10] inputs",
+        ),
+        ({name: tensor for name, tensor in STATE.items() if f"{RELATION}.1." not in name}, "of every scale N, N - 1"),
+        ({**STATE, f"{RELATION}.0.1.weight": torch.zeros(3)}, "relation 0: expected two linear layers"),
+        ({**STATE, f"{RELATION}.1.3.bias": torch.zeros(3)}, "relation 1: expected two linear layers"),
+        ({**STATE, f"{RELATION}.1.1.weight": torch.zeros(6, 15)}, "got [15, 15] inputs"),
+        (
+            {**STATE, f"{RELATION}.1.3.weight": torch.zeros(3, 6), f"{RELATION}.1.3.bias": torch.zeros(3)},
+            "4 classes, got 3",
+        ),
         ({**STATE, "new_fc.weight": torch.full((5, 7), torch.nan)}, "finite"),
         ({**STATE, **{f"other.{name}": tensor for name, tensor in STATE.items()}}, "expected one model"),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_other_files_are_refused(state: dict[str, Tensor], part: str, tmp_path: Path, prior: str) -> None:
     with pytest.raises(ModelError) as caught:
@@ -257,3 +270,30 @@ def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path
     done = CliRunner().invoke(cli, [*arguments, *words])
     assert done.exit_code != 0
     assert part in f"{done.output} {done.exception}"
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+@pytest.mark.parametrize("consensus", [Relations, Relation])
+def test_a_job_over_videos_of_any_length(consensus: type[nn.Module], output: str, tmp_path: Path, prior: str) -> None:
+    """Planned, attributed, verified and summarized, also videos that are shorter than every relation."""
+    torch.save(TrnPytorch(4, consensus).state_dict(), tmp_path / "trn.pth")
+    import_trn(str(tmp_path / "trn.pth"), source="trn-pytorch", prior=prior, out=str(tmp_path / "m"))
+    pq.write_table(make_table([1, 2, 3, 4, 5, 9, 1, 30], feature_dim=D, n_classes=C), tmp_path / "f.parquet")
+    words = [
+        "--features",
+        str(tmp_path / "f.parquet"),
+        "--model",
+        str(tmp_path / "m"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    words += ["--set", "cluster.actors=0", "--set", f"estimator.output={output}", "--set", "estimator.m=30"]
+    for command in (["plan", *words, "--read-lengths"], ["attribute", *words], ["analyze", str(tmp_path / "out")]):
+        done = CliRunner().invoke(cli, command)
+        assert done.exit_code == 0, done.output
+    assert verify_output(str(tmp_path / "out")).problems == ()
+    videos = pq.read_table(tmp_path / "out" / "videos").to_pylist()
+    shortest = 2 if consensus is Relations else 4
+    for video in videos:
+        assert (video["evaluations"] == 0) == (video["n_elements"] < shortest)
+        assert video["exact"] or video["n_elements"] == 30

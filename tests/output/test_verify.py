@@ -124,12 +124,6 @@ def test_an_output_of_failures_alone_is_clean(tmp_path: Path) -> None:
     assert verification.counts.failed == 2
 
 
-def test_an_output_without_rows_is_clean(tmp_path: Path) -> None:
-    run(tmp_path, {"a": make_table([2]).slice(0, 0)})
-    verification = verify_output(str(tmp_path / "out"))
-    assert (verification.problems, verification.units) == ((), 0)
-
-
 def test_an_output_in_memory(done: tuple[Path, JobResult]) -> None:
     fs = fsspec.filesystem("memory")
     fs.put(str(done[0]), "/verify-copy", recursive=True)

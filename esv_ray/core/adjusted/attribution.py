@@ -98,12 +98,10 @@ def attribute_adjusted(
         if contrasts is not None:
             unexplained.append(contrasts)
     prior = F.pad(model.prior.to(features), (0, columns - model.n_classes))
-    scores = prior.repeat(batch.size, 1)
-    if batch.scorer.scales is None or plan.n >= batch.scorer.scales.shortest:
-        scale = _evaluate_heads(batch, full)
-        weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
-        _, sample = _read_out(batch, full, scale, weights)
-        scores = sample.view(batch.size, columns)
+    scale = _evaluate_heads(batch, full)
+    weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
+    _, sample = _read_out(batch, full, scale, weights)
+    scores = sample.view(batch.size, columns)
     esv += ((scores - prior) / plan.n).view(-1)
     gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
     own_esv, spread = per_video(esv, batch.size, model.n_classes, relabelling), _spread(batch, residuals, response)

@@ -181,13 +181,18 @@ class MultiScale(nn.Module):
             projection: applied to every element before the heads, (..., D) -> (..., D'); None: D' = D.
 
         Raises:
-            ModelError: there is no head, or a scale is below 1.
+            ModelError: there is no head, a scale is below 1, or a weight is missing or unusable.
         """
         super().__init__()
         if not heads or min(heads) < 1:
             raise ModelError(f"a multi-scale model needs heads of scales >= 1, got scales {sorted(heads)}")
         given = dict.fromkeys(heads, 1.0) if weights is None else weights
-        self.scales = Scales(tuple(float(given[s]) if s in heads else 0.0 for s in range(1, max(heads) + 1)), combine)
+        if set(given) != set(heads) or not all(given.values()):
+            raise ModelError(f"expected a weight above 0 for every head, of scales {sorted(heads)}, got {dict(given)}")
+        try:
+            self.scales = Scales(tuple(float(given.get(s, 0)) for s in range(1, max(heads) + 1)), combine)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
         self.feature_dim = feature_dim
         self.projection = projection
         self.padded = all(isinstance(head, MlpHead) for head in heads.values())

@@ -113,6 +113,8 @@ def multiscale_model(
     Raises:
         ModelError: there is no head, or the prior is not a distribution.
     """
+    if projection is not None and projection.in_features != feature_dim:
+        raise ModelError(f"projection: expected {feature_dim} inputs, D, got {projection.in_features}")
     dim = feature_dim if projection is None else projection.out_features
     scorer = MultiScale(heads, feature_dim=dim, weights=weights, combine=combine, projection=projection)
     return VideoModel(scorer, check_prior(prior), feature_dim)

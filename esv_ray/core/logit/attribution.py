@@ -52,8 +52,6 @@ def attribute_logits(
             holding = count * scale.s // n  # subsequences with an element
             esv.add_(sums[:n] / holding - (sums[n] - sums[:n]) / (count - holding), alpha=scale.weight)
     scores = full.view(batch, columns)[:, :n_classes].contiguous()
-    if not plan.scales:  # no head is short enough: the value of the empty sequence
-        scores = empty.repeat(batch, 1)
     values = per_video(esv, batch, n_classes, relabelling)  # (B, n, C)
     # The remainder of F(all) - F(none) is shared equally: efficiency holds whatever was sampled.
     values += ((scores - empty - values.sum(dim=1)) / n)[:, None]

@@ -117,7 +117,7 @@ class LogitPlan:
 
     def largest(self) -> int:
         """Return the number of subsequences of the largest scale."""
-        return max((len(scale) for scale in self.scales), default=1)
+        return max(len(scale) for scale in self.scales)
 
     def score_rows(self) -> int:
         """Return the rows of scores read and written per video: those of each subsequence."""

@@ -28,6 +28,7 @@ from esv_ray.models.weights import check_weights, head_from_state, projection_fr
 
 _DRAWN = 3  # subsequences of each shorter scale in the published forward pass
 _LINEARS = {"linears.0": "1", "linears.1": "3"}  # names of `MlpHead`, places in a torch.nn.Sequential
+_PARTS = ("weight", "bias")
 _NORM_EPS = 1e-5  # of no use: these heads have no batch norm
 
 
@@ -88,16 +89,17 @@ def import_trn(
     prior_values, notes = read_prior(prior)
     names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
     with in_file(checkpoint):
-        weight = state.get("projection.weight")
-        if weight is None or weight.ndim != 2:
-            raise ModelError(f"expected {layout.projection}.weight (bottleneck, D), got none")
-        projection = projection_from_state(
-            {name: state[f"projection.{name}"] for name in ("weight", "bias") if f"projection.{name}" in state},
-            weight.shape[1],
-        )
-        relations = _relations(state)
+        shapes = {name: tuple(state[f"projection.{name}"].shape) for name in _PARTS if f"projection.{name}" in state}
+        weight, bias = shapes.get("weight", ()), shapes.get("bias", ())
+        if len(weight) != 2 or bias != weight[:1]:
+            raise ModelError(
+                f"expected {layout.projection}.weight (bottleneck, D) and {layout.projection}.bias (bottleneck,), got "
+                f"{shapes or 'none'}"
+            )
+        projection = projection_from_state({name: state[f"projection.{name}"] for name in _PARTS}, weight[1])
+        relations = _relations(state, projection.out_features)
         if columns is not None:
-            relations = [_cut(state, "linears.1", columns) for state in relations]
+            relations = {s: _cut(tensors, "linears.1", columns) for s, tensors in relations.items()}
         if columns is not None and not relations:
             cut = _cut(projection.state_dict(), "", columns)
             projection = projection_from_state(cut, projection.in_features)
@@ -155,37 +157,54 @@ def _state(url: str, checkpoint: Checkpoint, pattern: re.Pattern[str], layout: L
         elif match["relation"]:
             key = f"{int(match['relation'])}.{match['place']}.{match['name']}"
         else:
-            key = f"0.{match['only']}.{match['of_only']}"
-        if key in state:
-            raise ModelError(f"{url}: expected relations of several scales, or of one; got both")
+            key = f"only.{match['only']}.{match['of_only']}"
         state[key] = checkpoint.tensor(name)
     with in_file(url):
         check_weights(state)
     return state
 
 
-def _relations(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return the tensors of each relation by the names of `MlpHead`, the longest first.
+def _relations(state: Mapping[str, Tensor], width: int) -> dict[int, dict[str, Tensor]]:
+    """Return the tensors of each relation by its scale, with the names of `MlpHead`.
+
+    Args:
+        state: tensors by the names of `_state`.
+        width: of the bottleneck.
 
     Raises:
         ModelError: a relation is missing or has other layers.
     """
-    relations: dict[int, dict[str, Tensor]] = {}
+    relations: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         first, _, rest = key.partition(".")
         if first != "projection":
-            relations.setdefault(int(first), {})[rest] = tensor
+            relations.setdefault(first, {})[rest] = tensor
+    if not relations:
+        return {}
+    if "only" in relations and len(relations) > 1:
+        raise ModelError("expected relations of several scales, or of one; got both")
     renamed = []
-    for number in range(len(relations)):
+    for number in ["only"] if "only" in relations else [str(number) for number in range(len(relations))]:
         tensors = relations.get(number) or {}
-        if set(tensors) != {f"{place}.{name}" for place in _LINEARS.values() for name in ("weight", "bias")}:
+        if set(tensors) != {f"{place}.{name}" for place in _LINEARS.values() for name in _PARTS}:
             raise ModelError(
                 f"relation {number}: expected linear layers at places 1 and 3, after a ReLU each, got "
                 f"{few(sorted(tensors)) or 'none'}"
             )
-        names = [(ours, place, name) for ours, place in _LINEARS.items() for name in ("weight", "bias")]
+        sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        hidden, last = sizes["1.weight"], sizes["3.weight"]
+        biases_fit = sizes["1.bias"] == hidden[:1] and sizes["3.bias"] == last[:1]
+        if len(hidden) != 2 or len(last) != 2 or last[1:] != hidden[:1] or not biases_fit:
+            raise ModelError(f"relation {number}: expected two linear layers that fit each other, got {sizes}")
+        names = [(ours, place, name) for ours, place in _LINEARS.items() for name in _PARTS]
         renamed.append({f"{ours}.{name}": tensors[f"{place}.{name}"] for ours, place, name in names})
-    return renamed
+    longest = renamed[0]["linears.0.weight"].shape[1] / width
+    expected = [longest] if "only" in relations else list(range(int(longest), 1, -1))
+    inputs = [state["linears.0.weight"].shape[1] for state in renamed]
+    if longest != int(longest) or longest < 2 or inputs != [s * width for s in expected]:
+        scales = "of one scale N >= 2" if "only" in relations else "of every scale N, N - 1, ..., 2"
+        raise ModelError(f"expected relations {scales}, with s x {width} inputs at scale s, got {inputs} inputs")
+    return dict(zip(map(int, expected), renamed, strict=True))
 
 
 def _cut(state: Mapping[str, Tensor], layer: str, columns: tuple[int, int]) -> dict[str, Tensor]:
@@ -195,7 +214,7 @@ def _cut(state: Mapping[str, Tensor], layer: str, columns: tuple[int, int]) -> d
         ModelError: it has fewer outputs.
     """
     start, stop = columns
-    names = [f"{layer}.{name}".removeprefix(".") for name in ("weight", "bias")]
+    names = [f"{layer}.{name}".removeprefix(".") for name in _PARTS]
     if stop > len(state[names[0]]):
         raise ModelError(f"outputs: expected columns of {len(state[names[0]])} outputs, got {start}:{stop}")
     return {**state, **{name: state[name][start:stop].clone() for name in names}}
@@ -204,25 +223,17 @@ def _cut(state: Mapping[str, Tensor], layer: str, columns: tuple[int, int]) -> d
 def _save_relations(
     out: str,
     projection: nn.Linear,
-    relations: list[dict[str, Tensor]],
+    relations: Mapping[int, Mapping[str, Tensor]],
     prior: Tensor,
     classes: tuple[str, ...] | None,
     combine: Combine,
 ) -> tuple[str, str]:
     """Write the bundle of a TRN; return what was found, and what F is."""
-    width = projection.out_features
-    longest, rest = divmod(relations[0]["linears.0.weight"].shape[1], width)
-    if rest or longest < len(relations):
-        raise ModelError(
-            f"relation 0: expected N x {width} inputs for N segments, N >= {max(len(relations), 1)}, got "
-            f"{relations[0]['linears.0.weight'].shape[1]}"
-        )
-    heads: dict[int, MlpHead] = {}
-    for number, state in enumerate(relations):
-        s = longest - number
-        heads[s] = head_from_state(
-            state, scale=s, feature_dim=width, n_classes=len(prior), input_relu=True, norm_eps=_NORM_EPS
-        )
+    width, longest = projection.out_features, max(relations)
+    heads: dict[int, MlpHead] = {
+        s: head_from_state(state, scale=s, feature_dim=width, n_classes=len(prior), input_relu=True, norm_eps=_NORM_EPS)
+        for s, state in relations.items()
+    }
     weights = {s: float(1 if s == longest else min(_DRAWN, comb(longest, s))) for s in heads}
     total = sum(weights.values())
     if combine == "mean":

@@ -24,12 +24,14 @@ class Expected:
         ranges: ranges of the values.
         label_only: whether only ESVs of labelled classes are kept.
         tolerance: whether the estimator had a tolerance.
+        shortest: the shortest scale with a head; shorter sequences take no evaluation.
     """
 
     prior: npt.NDArray[np.float64]
     ranges: Ranges
     label_only: bool
     tolerance: bool
+    shortest: int
 
 
 def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
@@ -47,7 +49,7 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
         ranges = ranges_of(estimator["output"], estimator["kind"], spec["compute"]["matmul"])
         tolerance = estimator["tolerance"] is not None
         prior = np.array(model["prior"], dtype=np.float64)
-        n_classes = model.get("n_classes", prior.size)
+        n_classes, shortest = model.get("n_classes", prior.size), int(model.get("shortest", 1))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"run.json: expected a job's spec and prior, got something else ({error!r:.80})") from None
     if prior.ndim != 1 or prior.size != n_classes or not n_classes:
@@ -57,4 +59,4 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
             "run.json: expected a prior of probabilities that sum to 1, got numbers from "
             f"{prior.min():.6g} to {prior.max():.6g} that sum to {prior.sum():.9g}"
         )
-    return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance)
+    return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance, shortest)

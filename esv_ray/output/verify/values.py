@@ -102,7 +102,7 @@ def _video_faults(videos: Videos, expected: Expected) -> dict[int, str]:
             no_label | ((label >= 0) & (label < count)),
             lambda row: f"a label from 0 to {count - 1}, got {text('label', row)}",
         ),
-        (evaluations >= 1, lambda row: f"evaluations, got {text('evaluations', row)}"),
+        (evaluations >= (n >= expected.shortest), lambda row: f"evaluations, got {text('evaluations', row)}"),
         (
             counted,
             lambda row: (
