@@ -163,8 +163,8 @@ def import_model(
 
     \b
     Examples:
-      esv import model --from play-fair --out models/trn --prior priors.csv trn_1_frames.pth trn_2_frames.pth
-      esv import model --from trn-pytorch --out models/trn --prior priors.csv TRN_something_RGB.pth.tar
+      esv import model --from play-fair --out models/trn --prior prior.csv trn_1.pth trn_2.pth
+      esv import model --from trn-pytorch --out models/trn --prior prior.csv TRN_something.pth.tar
       esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
