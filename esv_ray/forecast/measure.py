@@ -80,8 +80,12 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     A module may take a second per evaluation, so the first measurement has few of them. Its seconds serve for nothing
     else: they include the start of torch's libraries and the fixed cost of a call.
     """
-    engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
     shortest = 1 if model.scales is None else model.scales.shortest
+    if shortest > _FIRST_N:  # exact ESVs of as many elements take long, or do not fit
+        engine = _engine(spec, model, replace(spec.estimator.request(), kind=plan.kind, tolerance=None))
+        clock.rate = _seconds(engine, plan.n, 1) / plan.evaluations
+        return
+    engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
     for n in range(min(plan.n, max(4, shortest)), max(shortest, min(plan.n, _FIRST_N)) + 1, 2):
         evaluations = plan_cost(engine.estimator, "exact", n, model.scales).evaluations
         cold_s = _seconds(engine, n, 1)
@@ -93,6 +97,8 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
     estimator = replace(spec.estimator.request(), kind=plan.kind, tolerance=None)
     for candidate, candidate_estimator in ((plan, estimator), _smaller(plan, estimator, model.scales)):
+        if not candidate.evaluations:  # fewer elements than every head takes
+            continue
         engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
         video_s = candidate.evaluations * clock.rate

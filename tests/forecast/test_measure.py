@@ -11,13 +11,14 @@ import torch
 
 from esv_ray.core.cost import plan_cost
 from esv_ray.core.engine import Engine
+from esv_ray.core.games.model import multiscale_model
 from esv_ray.estimator import Estimator, Resolved
 from esv_ray.forecast import measure
 from esv_ray.forecast.forecast import forecast
 from esv_ray.forecast.measure import MOST_S, measure_here
 from esv_ray.forecast.throughput import Timings
 from esv_ray.spec import load_spec
-from tests.conftest import make_model
+from tests.conftest import make_heads, make_model, make_prior
 from tests.support.bundles import python_bundle
 from tests.support.forecasts import job, same_lengths
 
@@ -94,3 +95,16 @@ def test_a_slow_model_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     table = same_lengths(tmp_path / "f.parquet", lengths=(10,), rows=500)
     spec = job(table, python_bundle(tmp_path / "python", "raising"), tmp_path / "out", "estimator.kind=exact")
     assert forecast(spec).time.compute_s > 0.5 * 500 * 1.023  # sleep never takes less than it was overrides for
+
+
+@pytest.mark.parametrize(("scale", "kind", "n"), [(30, "adjusted", 30), (30, "adjusted", 33), (14, "exact", 18)])
+def test_a_model_whose_only_head_is_long_is_measured(scale: int, kind: Resolved, n: int) -> None:
+    """Exact ESVs of so many elements do not fit, and shorter sequences take no evaluation."""
+    heads = make_heads(n_max=scale)
+    model = multiscale_model({scale: heads[scale]}, make_prior(3), feature_dim=4)
+    options = ["compute.memory_budget=8000000000", "estimator.m=50", "estimator.iterations=1"]
+    spec = load_spec({"features": "f", "model": "m", "output": "o"}, options)
+    plan = plan_cost(Estimator(kind=kind, m=50, iterations=1), kind, n, model.scales)
+    timings = measure_here(spec, model, [plan]).measured
+    assert [(timing.kind, timing.n) for timing in timings] == [(kind, n)]
+    assert timings[0].video_s > 0
