@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
 from esv_ray.machine import cores
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from tests.support.processes import mark_ours
 from tests.support.s3_server import S3Server, s3_server
 

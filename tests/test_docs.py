@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 import esv_ray
 from esv_ray.cli import cli
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.spec import JobSpec, TrainSpec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support import cli_reference

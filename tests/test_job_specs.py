@@ -16,7 +16,8 @@ from esv_ray.attribution.partitions import plan_partitions, run_partitions
 from esv_ray.attribution.planning import check_job
 from esv_ray.attribution.work import run_job
 from esv_ray.core.games.modules import Average
-from esv_ray.models.bundle import load_model, save_average, save_heads
+from esv_ray.models.bundle import load_model
+from esv_ray.models.saving import save_average, save_heads
 from esv_ray.models.train import train
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec, load_train_spec

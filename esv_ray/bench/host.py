@@ -17,7 +17,7 @@ from esv_ray.bench.setting import Setting, random_heads
 from esv_ray.core.threads import torch_settings
 from esv_ray.estimator import Estimator
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.spec import load_spec
 
 _HOST_S, _MAX_HOST_VIDEOS, _HOST_UNITS = 1.0, 512, 4  # seconds of compute and videos per unit, number of units

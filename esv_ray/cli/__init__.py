@@ -12,11 +12,12 @@ from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
+from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
-from esv_ray.cli.models import import_, train
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
 from esv_ray.cli.terminal import printable
+from esv_ray.cli.train import train
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
 from esv_ray.signals import INTERRUPTED, report_interrupted, was_interrupted
 

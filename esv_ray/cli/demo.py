@@ -69,9 +69,9 @@ def demo(context: click.Context, folder: str) -> None:
 
 def _train(home: Path) -> None:
     """Train the demo's model, unless an earlier run has."""
-    from esv_ray.cli.models import show_training
     from esv_ray.cli.progress import train_progress
-    from esv_ray.models.bundle import exists_bundle
+    from esv_ray.cli.train import show_training
+    from esv_ray.models.saving import exists_bundle
     from esv_ray.models.train import train
     from esv_ray.spec import load_train_spec
 

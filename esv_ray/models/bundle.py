@@ -1,39 +1,29 @@
-"""Model bundles on storage: a folder with model.json, the heads' weights, prior.csv and, optionally, classes.csv."""
+"""Load model bundles: a folder with model.json, the heads' weights, prior.csv and, optionally, classes.csv."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.consent import check_packages
-from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
-from esv_ray.core.games.modules import Average
-from esv_ray.core.scales import Combine
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
-from esv_ray.models.class_tables import MOST_TABLE_BYTES, classes_csv, in_file, parse_classes, parse_prior, prior_csv
+from esv_ray.models.class_tables import MOST_TABLE_BYTES, in_file, parse_classes, parse_prior
 from esv_ray.models.factory import model_from_factory
-from esv_ray.models.manifest import LIST, MAPPING, BundleManifest
+from esv_ray.models.manifest import LIST, MAPPING, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE, BundleManifest
 from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import average_from_state, head_from_state, projection_from_state, tensors_of
 
 _MOST_MANIFEST_BYTES = 10_000_000
-_HEAD = re.compile(r"head-\d+\.safetensors")
-_PROJECTION = "projection.safetensors"
-_AFTER_HEADS = ("prior.csv", "classes.csv")
 _LONGEST_KEY = 40
 _LONGEST_NAME = 255  # bytes, of any file system
 
@@ -64,11 +54,11 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         prior = parse_prior(files["prior.csv"], manifest.n_classes)
     classes: tuple[str, ...] | None = None
     listed = storage.list_names(url, "list the model")
-    if manifest.format == 2 and manifest.kind == "multiscale" and (manifest.projection or _PROJECTION in listed):
+    if manifest.format == 2 and manifest.kind == "multiscale" and (manifest.projection or PROJECTION_FILE in listed):
         if "projection" in manifest.model_fields_set and manifest.projection is None:
             with _in_file(url, "model.json"):
-                raise ModelError(f"projection: null, no projection, but there is {_PROJECTION}; remove it")
-        files[_PROJECTION] = _read(url, _PROJECTION, host_memory())
+                raise ModelError(f"projection: null, no projection, but there is {PROJECTION_FILE}; remove it")
+        files[PROJECTION_FILE] = _read(url, PROJECTION_FILE, host_memory())
     if "classes.csv" in listed:
         files["classes.csv"] = _read(url, "classes.csv", MOST_TABLE_BYTES)
         with _in_file(url, "classes.csv"):
@@ -84,89 +74,6 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
                 shape = f"{tensor.dtype}:{tuple(tensor.shape)}"
                 digest.update(f"{name}:{shape}:{hashlib.sha256(data).hexdigest()}\n".encode())
     return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
-
-
-def save_heads(
-    url: str,
-    heads: Mapping[int, MlpHead],
-    prior: Tensor,
-    *,
-    weights: Mapping[int, float] | None = None,
-    combine: Combine = "mean",
-    projection: nn.Linear | None = None,
-    classes: tuple[str, ...] | None = None,
-    training: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a bundle of MLP heads; model.json last.
-
-    Args:
-        url: folder of the bundle.
-        heads: by scale.
-        prior: (C,).
-        weights: of the heads in F; None: 1.
-        combine: whether F is the weighted mean over the scales, or the weighted sum.
-        projection: applied to every element before the heads, or None.
-        classes: C names, or None.
-        training: how it was trained; informative only.
-
-    Raises:
-        ModelError: a bundle exists already.
-        DataError: the bundle cannot be written.
-    """
-    first = heads[min(heads)]
-    files = {s: f"head-{s:02d}.safetensors" for s in sorted(heads)}
-    manifest = {
-        "format": 2,
-        "kind": "multiscale",
-        "feature_dim": first.feature_dim if projection is None else projection.in_features,
-        "n_classes": len(prior),
-        "n_max": max(heads),
-        "combine": combine,
-        "projection": None if projection is None else _PROJECTION,
-        "heads": {
-            str(s): {"file": name, "weight": 1.0 if weights is None else weights[s]} for s, name in files.items()
-        },
-        "batch_norm": first.norms is not None,
-        "norm_eps": first.norms[0].eps if first.norms is not None else 1e-5,
-        "input_relu": first.input_relu,
-    }
-    states = {files[s]: heads[s].state_dict() for s in files}
-    if projection is not None:
-        states[_PROJECTION] = projection.state_dict()
-    _save(url, manifest, states, prior, classes, training)
-
-
-def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None) -> None:
-    """Write a bundle of a TSN; errors as `save_heads`."""
-    manifest = {
-        "format": 2,
-        "kind": "average",
-        "feature_dim": model.weight.shape[1],
-        "n_classes": len(prior),
-        "n_max": None,
-        "heads": {"1": {"file": "head-01.safetensors", "weight": 1.0}},
-        "input_relu": model.input_relu,
-    }
-    _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
-
-
-def exists_bundle(url: str) -> bool:
-    """Return whether a complete bundle exists (model.json is written last)."""
-    return storage.exists(storage.join(url, "model.json"))
-
-
-def check_free(url: str) -> None:
-    """Check that a folder is free for a new bundle: empty, or with the remains of an interrupted write.
-
-    Raises:
-        ModelError: it contains a bundle.
-        DataError: it contains other files.
-    """
-    if exists_bundle(url):
-        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
-    names = storage.list_names(url, "look into the output")
-    heads = [name for name in names if _HEAD.fullmatch(name)]
-    storage.check_vacant(url, [*heads, _PROJECTION, *_AFTER_HEADS] if heads else [])  # heads are written first
 
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
@@ -205,7 +112,7 @@ def _check_no_file(url: str) -> None:
         return
     name = PurePosixPath(path).name
     hint = "import a checkpoint with `esv import model CHECKPOINT --from play-fair`, or check `model`"
-    if name == "model.json" or name in _AFTER_HEADS or _HEAD.fullmatch(name):
+    if name == "model.json" or name in TABLE_FILES or WEIGHTS_FILE.fullmatch(name):
         hint = f"give the folder that holds it, {PurePosixPath(path).parent}"
     raise ModelError(f"{url}: expected the folder of a model bundle, got a file; {hint}")
 
@@ -258,9 +165,9 @@ def _build(
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior, code)
     projection = None
-    if _PROJECTION in files:
-        with _in_file(url, _PROJECTION):
-            projection = projection_from_state(tensors_of(files[_PROJECTION]), manifest.feature_dim)
+    if PROJECTION_FILE in files:
+        with _in_file(url, PROJECTION_FILE):
+            projection = projection_from_state(tensors_of(files[PROJECTION_FILE]), manifest.feature_dim)
     heads: dict[int, nn.Module] = {}
     for s, head_file in manifest.head_files.items():
         with _in_file(url, head_file.file):
@@ -290,25 +197,3 @@ def _build(
 
 def _in_file(url: str, name: str) -> AbstractContextManager[None]:
     return in_file(storage.join(url, name))
-
-
-def _save(
-    url: str,
-    manifest: Mapping[str, Any],
-    weights: Mapping[str, Mapping[str, Tensor]],
-    prior: Tensor,
-    classes: tuple[str, ...] | None,
-    training: Mapping[str, Any] | None,
-) -> None:
-    check_free(url)
-    files = {
-        name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
-        for name, state in weights.items()
-    }
-    files["prior.csv"] = prior_csv(prior)
-    if classes is not None:
-        files["classes.csv"] = classes_csv(classes)
-    manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
-    files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with model.json is complete
-    for name, data in files.items():
-        storage.replace(storage.join(url, name), data, "write the model")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
 from esv_ray.core.scales import MOST_WEIGHT
+
+PROJECTION_FILE = "projection.safetensors"
+WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection)\.safetensors")
+"""Names of the files with weights."""
+TABLE_FILES = ("prior.csv", "classes.csv")
+"""Files that a bundle has beside its weights and model.json."""
 
 _MOST = 2**24  # largest size that memory is allocated for
 

@@ -20,7 +20,7 @@ from esv_ray.core.keyed import derive_key
 from esv_ray.core.threads import torch_threads
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
-from esv_ray.models.bundle import check_free, save_heads
+from esv_ray.models.saving import check_free, save_heads
 from esv_ray.models.train_data import read_train_data
 from esv_ray.spec import TrainSpec
 

@@ -25,7 +25,7 @@ from esv_ray.input.units import Unit
 from esv_ray.job.order import shuffled
 from esv_ray.job.progress import Progress
 from esv_ray.job.result import JobResult
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.output import finish
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.manifest import checksum_of

@@ -21,7 +21,7 @@ from esv_ray.attribution.partitions import Partition, plan_partitions, run_parti
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, JobError, ModelError, SpecError
 from esv_ray.job.result import JobResult
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.submit.status import read_status, status_json, status_lines

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from esv_ray.attribution.recompute import recompute
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, EsvError, JobError, ModelError
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import fingerprint

@@ -26,7 +26,8 @@ from esv_ray.input.videos import read_videos
 from esv_ray.job import resources
 from esv_ray.job.progress import Progress
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.models.bundle import load_model, save_heads
+from esv_ray.models.bundle import load_model
+from esv_ray.models.saving import save_heads
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from esv_ray.analysis.summary import summarize
 from esv_ray.cli import cli
 from esv_ray.errors import DataError
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.jobs import run
 

@@ -151,7 +151,7 @@ def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) 
 
 
 def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from esv_ray.models.bundle import save_heads
+    from esv_ray.models.saving import save_heads
 
     save_heads(str(tmp_path / "model"), make_heads(feature_dim=12, n_classes=9, n_max=4), make_prior(9))
     table = str(ROOT / "jobs" / "demo" / "test.parquet")

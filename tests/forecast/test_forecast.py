@@ -27,7 +27,7 @@ from esv_ray.forecast.throughput import ModelSize, Timing, Timings, time_per_vid
 from esv_ray.forecast.warnings import warnings
 from esv_ray.input.files import list_files
 from esv_ray.job.resources import capacity, shape_of, this_machine
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.spec import load_spec
 from esv_ray.storage.transport import requests
 from tests.conftest import make_heads, make_model, make_prior, make_table

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.attribution.work import run_job
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.parquet_surgery import long_row, take_apart

@@ -27,9 +27,10 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import DataError, EsvError, ModelError
-from esv_ray.models.bundle import exists_bundle, load_model, save_average, save_heads
+from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import Explanation, explain
+from esv_ray.models.saving import exists_bundle, save_average, save_heads
 from tests.conftest import make_heads, make_prior
 from tests.support import factories
 from tests.support.model_bundles import edit, python_bundle, refusal

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esv_ray.errors import EsvError, ModelError
-from esv_ray.models.bundle import load_model, save_heads
+from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import explain
+from esv_ray.models.saving import save_heads
 from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import make_heads, make_prior
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from esv_ray.attribution.work import run_job
 from esv_ray.cli import cli
 from esv_ray.job.result import JobResult
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.output.verify.output import repair_output, verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table

@@ -21,7 +21,7 @@ from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError
 from esv_ray.job.result import JobResult
 from esv_ray.job.work import RowCounts
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.origin import Origin
 from esv_ray.output.results import InputRows, unit_tables

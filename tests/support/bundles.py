@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from esv_ray.models.bundle import save_heads
+from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior
 
 

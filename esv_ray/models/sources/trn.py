@@ -20,8 +20,8 @@ from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
-from esv_ray.models.bundle import save_average, save_heads
 from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
+from esv_ray.models.saving import save_average, save_heads
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
 from esv_ray.models.sources.notes import unused_notes
 from esv_ray.models.weights import check_weights, head_from_state, projection_from_state

@@ -1,0 +1,123 @@
+"""Write model bundles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from esv_ray import storage
+from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.modules import Average
+from esv_ray.core.scales import Combine
+from esv_ray.errors import ModelError
+from esv_ray.models.class_tables import classes_csv, prior_csv
+from esv_ray.models.manifest import PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+
+
+def save_heads(
+    url: str,
+    heads: Mapping[int, MlpHead],
+    prior: Tensor,
+    *,
+    weights: Mapping[int, float] | None = None,
+    combine: Combine = "mean",
+    projection: nn.Linear | None = None,
+    classes: tuple[str, ...] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a bundle of MLP heads; model.json last.
+
+    Args:
+        url: folder of the bundle.
+        heads: by scale.
+        prior: (C,).
+        weights: of the heads in F; None: 1.
+        combine: whether F is the weighted mean over the scales, or the weighted sum.
+        projection: applied to every element before the heads, or None.
+        classes: C names, or None.
+        training: how it was trained; informative only.
+
+    Raises:
+        ModelError: a bundle exists already.
+        DataError: the bundle cannot be written.
+    """
+    first = heads[min(heads)]
+    files = {s: f"head-{s:02d}.safetensors" for s in sorted(heads)}
+    manifest = {
+        "format": 2,
+        "kind": "multiscale",
+        "feature_dim": first.feature_dim if projection is None else projection.in_features,
+        "n_classes": len(prior),
+        "n_max": max(heads),
+        "combine": combine,
+        "projection": None if projection is None else PROJECTION_FILE,
+        "heads": {
+            str(s): {"file": name, "weight": 1.0 if weights is None else weights[s]} for s, name in files.items()
+        },
+        "batch_norm": first.norms is not None,
+        "norm_eps": first.norms[0].eps if first.norms is not None else 1e-5,
+        "input_relu": first.input_relu,
+    }
+    states = {files[s]: heads[s].state_dict() for s in files}
+    if projection is not None:
+        states[PROJECTION_FILE] = projection.state_dict()
+    _save(url, manifest, states, prior, classes, training)
+
+
+def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None) -> None:
+    """Write a bundle of a TSN; errors as `save_heads`."""
+    manifest = {
+        "format": 2,
+        "kind": "average",
+        "feature_dim": model.weight.shape[1],
+        "n_classes": len(prior),
+        "n_max": None,
+        "heads": {"1": {"file": "head-01.safetensors", "weight": 1.0}},
+        "input_relu": model.input_relu,
+    }
+    _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
+
+
+def exists_bundle(url: str) -> bool:
+    """Return whether a complete bundle exists (model.json is written last)."""
+    return storage.exists(storage.join(url, "model.json"))
+
+
+def check_free(url: str) -> None:
+    """Check that a folder is free for a new bundle: empty, or with the remains of an interrupted write.
+
+    Raises:
+        ModelError: it contains a bundle.
+        DataError: it contains other files.
+    """
+    if exists_bundle(url):
+        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
+    names = storage.list_names(url, "look into the output")
+    weights = [name for name in names if WEIGHTS_FILE.fullmatch(name)]
+    storage.check_vacant(url, [*weights, *TABLE_FILES] if weights else [])  # weights are written first
+
+
+def _save(
+    url: str,
+    manifest: Mapping[str, Any],
+    weights: Mapping[str, Mapping[str, Tensor]],
+    prior: Tensor,
+    classes: tuple[str, ...] | None,
+    training: Mapping[str, Any] | None,
+) -> None:
+    check_free(url)
+    files = {
+        name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
+        for name, state in weights.items()
+    }
+    files["prior.csv"] = prior_csv(prior)
+    if classes is not None:
+        files["classes.csv"] = classes_csv(classes)
+    manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
+    files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with model.json is complete
+    for name, data in files.items():
+        storage.replace(storage.join(url, name), data, "write the model")
