@@ -48,7 +48,7 @@ class Sizes:
         scales: of the heads, or None.
         columns: width of scores.
         itemsize: bytes per number.
-        feature_dim: D.
+        feature_dim: numbers held per element, at least D.
         widths: numbers held per subsequence beside its scores, for each head; without heads, for one element: longer
             subsequences hold proportionally more.
     """
@@ -64,7 +64,10 @@ class Sizes:
         """Look up the sizes of a model."""
         scorer = model.scorer
         widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
-        return cls(model.scales, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
+        columns, dim = scorer.columns(model.n_classes), model.feature_dim
+        if model.scales is None:  # of the elements that are held: features, or what is summed in their place
+            dim = max(dim, widths[0])
+        return cls(model.scales, columns, model.dtype.itemsize, dim, widths)
 
 
 def constant_bytes(model: Sizes, n: int, batch: int) -> int:
