@@ -39,6 +39,15 @@ COMBINE = click.Option(
 )
 
 
+ATTENTION_HEADS = click.Option(
+    ["--attention-heads"],
+    type=click.IntRange(min=1),
+    callback=_keep,
+    expose_value=False,
+    help="Number of attention heads of an attentive probe; its checkpoint does not say.",
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """A source of models.
@@ -69,11 +78,28 @@ def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impor
     return read_trn(files[0], source=source, combine=options["combine"])
 
 
+def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attention import read_attention
+
+    return read_attention(files[0], source=source)
+
+
+def _attentive_probe(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attentive_probe import read_attentive_probe
+
+    if options["attention_heads"] is None:
+        raise click.UsageError("expected --attention-heads N: the checkpoint of an attentive probe does not tell it")
+    return read_attentive_probe(files[0], attention_heads=options["attention_heads"])
+
+
 SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
     "mmaction2": Source(_trn, (COMBINE,)),
+    "abmil": Source(_attention),
+    "clam": Source(_attention),
+    "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
 }
 """By the value of `--from`."""
 
