@@ -126,7 +126,8 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
     terms = sum(of_values(n, rows).features.counts()) if few else n
     kept = sum(of_heads(n, rows).features.counts()[:3]) if few else n
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
-    operators = (2 * n + 9) * largest * sizes + (0 if model.scales is None else heads * (kept + 8) * largest)
+    fitted = 0 if model.scales is None else len(model.scales.heads(n))
+    operators = (2 * n + 9) * largest * sizes + fitted * (kept + 8) * largest
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
     if model.scales is None:  # the plan consists of features of the values: held twice, with their blocks
         making = 2 * making + 2**23
