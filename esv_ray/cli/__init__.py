@@ -16,9 +16,9 @@ from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.plan import plan
 from esv_ray.cli.submit import render, submit
-from esv_ray.cli.terminal import printable
 from esv_ray.cli.train import train
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
+from esv_ray.show.text import printable
 from esv_ray.signals import INTERRUPTED, report_interrupted, was_interrupted
 
 INCOMPLETE, INVALID_REQUEST = 1, 2

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import LOCATION
+from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
     from esv_ray.analysis.summary import Summary

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.options import JobArguments, RunOptions, code_option, job_options, read_job, run_options
-from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import LOCATION, Count, LocalPath
+from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
     from esv_ray.attribution.partitions import Partition

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.options import Target, target_options
-from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import NAME
 from esv_ray.errors import DataError, SpecError
+from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
     from esv_ray.submit.status import JobStatus

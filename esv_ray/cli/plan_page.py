@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.terminal import printable
+from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
     from esv_ray.forecast.lengths import Lengths

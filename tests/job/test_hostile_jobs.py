@@ -86,7 +86,7 @@ def test_ids_stay_as_they_are_and_become_no_path(tmp_path: Path, bundle: str, mo
 
 @pytest.mark.parametrize("video_id", IDS)
 def test_ids_are_printed_without_control_characters(video_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from esv_ray.cli.terminal import printable
+    from esv_ray.show.text import printable
 
     print(printable(video_id))
     out = capsys.readouterr().out.removesuffix("\n")

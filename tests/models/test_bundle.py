@@ -29,7 +29,8 @@ from esv_ray.core.workspace import Workspace
 from esv_ray.errors import DataError, EsvError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import parse_classes, parse_prior
-from esv_ray.models.explain import Explanation, explain
+from esv_ray.models.explain import explain
+from esv_ray.models.explanation import Explanation
 from esv_ray.models.saving import exists_bundle, save_average, save_heads
 from tests.conftest import make_heads, make_prior
 from tests.support import factories

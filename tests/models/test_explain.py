@@ -18,7 +18,8 @@ import esv_ray
 from esv_ray.core.exact import attribution
 from esv_ray.core.games.model import VideoModel, characteristic_game, multiscale_model, variable_length_model
 from esv_ray.errors import DataError, SpecError
-from esv_ray.models.explain import Explanation, explain
+from esv_ray.models.explain import explain
+from esv_ray.models.explanation import Explanation
 from tests.conftest import make_heads, make_model, make_prior
 from tests.support import factories
 
@@ -277,7 +278,7 @@ def test_the_caller_s_random_numbers_and_threads_are_left_alone(model: VideoMode
         (np.ones((3, 5)), ("(n, 4)", "(3, 5)")),
         (np.ones((0, 4)), ("n >= 1", "(0, 4)")),
         (np.ones(4), ("(n, 4)", "(4,)")),
-        (np.ones((2, 3, 4)), ("(n, 4)", "(2, 3, 4)")),
+        (np.ones((2, 3, 4, 1)), ("(n, 4)", "(2, 3, 4, 1)")),
         (torch.tensor(1.0), ("(n, 4)", "()")),
         (np.full((2, 4), np.nan), ("finite", "NaN")),
         (torch.full((2, 4), -torch.inf), ("finite", "infinity")),

@@ -1,0 +1,174 @@
+"""An attributed video as a figure: a panel per class, a bar per element, thumbnails below."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from esv_ray.errors import SpecError
+from esv_ray.show.text import shortened
+from esv_ray.show.theme import LIGHT, Theme, vega_config
+from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
+
+if TYPE_CHECKING:
+    import altair
+
+_LEAST_WIDTH, _ELEMENT_WIDTH, _MOST_WIDTH = 360, 44, 1100
+_PANEL_HEIGHT = 130
+_MOST_NAME = 80
+_MOST_ID = 60
+
+
+def check_figures() -> None:
+    """Check that the libraries of figures are installed.
+
+    Raises:
+        SpecError: one is not.
+    """
+    try:
+        import altair  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise SpecError(f"figures need {error.name}, which is not installed: pip install 'esv-ray[figures]'") from None
+
+
+def video_chart(
+    video: AttributedVideo, *, thumbnails: Sequence[str | None] = (), theme: Theme = LIGHT
+) -> altair.VConcatChart:
+    """Return the figure of a video.
+
+    Args:
+        video: the video.
+        thumbnails: data URLs of the elements' pictures, below the panels; none: no pictures.
+        theme: colours.
+
+    Raises:
+        SpecError: altair is not installed.
+    """
+    check_figures()
+    import altair
+
+    panels = [
+        _panel(video, each.esv, each.stderr, title=_title(video, each), subtitle=_equation(video, each), theme=theme)
+        for each in video.classes
+    ]
+    difference = video.difference
+    if difference is not None:
+        worst = video.most_misleading
+        assert worst is not None
+        panels.append(
+            _panel(
+                video,
+                difference,
+                video.difference_stderr,
+                title="Difference: label minus predicted class",
+                subtitle=f"most misleading: element {worst}, frame {video.frame_index[worst]}",
+                theme=theme,
+            )
+        )
+    if any(thumbnails):
+        panels.append(_pictures(video, thumbnails))
+    heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": _outcome(video)}
+    chart = altair.vconcat(*panels, title=altair.TitleParams(**heading), spacing=18)
+    return chart.configure(**vega_config(theme)).resolve_scale(x="shared", y="shared")
+
+
+def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
+    """Return a figure as a file.
+
+    Args:
+        chart: the figure.
+        kind: `png` or `svg`.
+    """
+    import vl_convert
+
+    spec = json.loads(chart.to_json())
+    if kind == "png":
+        return bytes(vl_convert.vegalite_to_png(spec, scale=2))
+    return str(vl_convert.vegalite_to_svg(spec)).encode()
+
+
+def _outcome(video: AttributedVideo) -> str:
+    how = "exact" if video.exact else "sampled; lines: standard errors"
+    if video.label is None:
+        return f"{video.n} elements; no label; {how}"
+    return f"{video.n} elements; classified {'right' if video.label == video.predicted else 'wrong'}; {how}"
+
+
+def _title(video: AttributedVideo, each: ClassEsvs) -> str:
+    roles = [
+        role for role, class_id in (("label", video.label), ("predicted", video.predicted)) if class_id == each.class_id
+    ]
+    return shortened(each.title, _MOST_NAME) + (f" ({' and '.join(roles)})" if roles else "")
+
+
+def _equation(video: AttributedVideo, each: ClassEsvs) -> str:
+    supporting, distracting = float(each.esv[each.esv > 0].sum()), float(each.esv[each.esv <= 0].sum())
+    return (
+        f"{video.unit} {each.score:.3f} = prior {each.prior:.3f} + {supporting:.3f} supporting - {-distracting:.3f} "
+        "distracting"
+    )
+
+
+def _width(video: AttributedVideo) -> int:
+    return max(_LEAST_WIDTH, min(_MOST_WIDTH, _ELEMENT_WIDTH * video.n))
+
+
+def _panel(
+    video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, *, title: str, subtitle: str, theme: Theme
+) -> altair.LayerChart:
+    """Return bars of values of the elements, with standard errors."""
+    import altair
+
+    numbered = video.n <= _MOST_WIDTH // _ELEMENT_WIDTH  # otherwise there is no room for the frames
+    rows: list[dict[str, Any]] = [
+        {"element": place, "frame": int(frame), "value": float(value), "supports": float(value) > 0}
+        for place, (frame, value) in enumerate(zip(video.frame_index, values, strict=True))
+    ]
+    if stderr is not None:
+        for row, error in zip(rows, stderr.tolist(), strict=True):
+            row |= {"low": row["value"] - error, "high": row["value"] + error}
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(
+            "element:O",
+            title="element (above: frame)" if numbered else "element",
+            axis=altair.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True),
+        )
+    )
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        y=altair.Y("value:Q", title=f"ESV ({video.unit})", axis=altair.Axis(tickCount=5, format="~g")),
+        color=altair.condition("datum.supports", altair.value(theme.supporting), altair.value(theme.distracting)),
+        tooltip=[
+            altair.Tooltip("element:O"),
+            altair.Tooltip("frame:O"),
+            altair.Tooltip("value:Q", title="ESV", format="+.4f"),
+        ],
+    )
+    layers = [bars, altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(y="zero:Q")]
+    if stderr is not None:
+        layers.append(base.mark_rule(color=theme.ink).encode(y="low:Q", y2="high:Q"))
+    frames = base.mark_text(baseline="bottom", dy=-4, fontSize=9, color=theme.faint).encode(
+        y=altair.value(0), text="frame:O"
+    )
+    if numbered:
+        layers.append(frames)
+    return altair.layer(*layers).properties(
+        width=_width(video),
+        height=_PANEL_HEIGHT,
+        title=altair.TitleParams(text=title, subtitle=subtitle, fontSize=13),
+    )
+
+
+def _pictures(video: AttributedVideo, thumbnails: Sequence[str | None]) -> altair.Chart:
+    """Return a row of pictures, one below each element."""
+    import altair
+
+    side = _width(video) // max(1, video.n) - 2
+    rows = [{"element": place, "url": url} for place, url in enumerate(thumbnails) if url]
+    return (
+        altair.Chart(altair.Data(values=rows))
+        .mark_image(width=side, height=side)
+        .encode(x=altair.X("element:O", axis=None, scale=altair.Scale(domain=list(range(video.n)))), url="url:N")
+        .properties(width=_width(video), height=side)
+    )

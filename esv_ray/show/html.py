@@ -1,0 +1,51 @@
+"""An attributed video as HTML without figures' libraries: a small bar picture for notebooks."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from esv_ray.show.text import shortened
+from esv_ray.show.theme import DISTRACTING, FONT, SUPPORTING
+from esv_ray.show.video import AttributedVideo, ClassEsvs
+
+_WIDTH, _HEIGHT = 420, 90
+_MOST_NAME = 60
+
+
+def bars_html(video: AttributedVideo) -> str:
+    """Return a fragment with an inline SVG per class: a bar per element. Readable on light and on dark pages."""
+    parts = [_class_html(video, each) for each in video.classes]
+    return f'<div style="font-family: {FONT}; font-size: 13px; line-height: 1.4">{"".join(parts)}</div>'
+
+
+def _class_html(video: AttributedVideo, each: ClassEsvs) -> str:
+    name = f"<b>{escape(shortened(video.video_id, _MOST_NAME))}</b>: " if video.video_id else ""
+    heading = (
+        f"{name}{escape(shortened(each.title, _MOST_NAME))}, {video.unit} {each.score:.3f}, prior {each.prior:.3f}"
+    )
+    return f"<div>{heading}</div>{_svg(video, each)}"
+
+
+def _svg(video: AttributedVideo, each: ClassEsvs) -> str:
+    """Return bars in the page's text colour for the axis, with a tooltip per element."""
+    top, bottom = max(0.0, float(each.esv.max(initial=0.0))), min(0.0, float(each.esv.min(initial=0.0)))
+    span = (top - bottom) or 1.0
+    step, zero = _WIDTH / max(1, video.n), top / span * _HEIGHT
+    bars = []
+    for place, value in enumerate(np.nan_to_num(each.esv).tolist()):
+        height = max(1.0, abs(value) / span * _HEIGHT)
+        y = zero - height if value > 0 else zero
+        colour = SUPPORTING if value > 0 else DISTRACTING
+        tooltip = f"<title>element {place}, frame {int(video.frame_index[place])}: {value:+.4f}</title>"
+        bars.append(
+            f'<rect x="{place * step + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}" '
+            f'fill="{colour}">{tooltip}</rect>'
+        )
+    axis = f'<line x1="0" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor" stroke-width="0.75"/>'
+    label = f"ESVs of {video.n} elements, {bottom:+.3g} to {top:+.3g}"
+    return (
+        f'<svg role="img" aria-label="{escape(label)}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width: 100%">{"".join(bars)}{axis}</svg>'
+    )

@@ -1,0 +1,95 @@
+"""An attributed video as text: a bar per element."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+
+from esv_ray.show.text import printable, shortened
+from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEAST_BAR, _MOST_BAR = 6, 30  # characters of half a bar
+_MOST_NAME = 48
+
+
+def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str]:
+    """Return the lines that describe a video.
+
+    Args:
+        video: the video.
+        width: characters of a line; None: that of the terminal.
+    """
+    width = width or shutil.get_terminal_size().columns
+    lines = [f"{printable(video.video_id)}: {video.n} elements, {_outcome(video)}"]
+    for each in video.classes:
+        lines += ["", *_class_lines(video, each, width)]
+    difference = video.difference
+    if difference is not None:
+        label, predicted = video.of_class(video.label), video.of_class(video.predicted)
+        assert label is not None
+        assert predicted is not None
+        title = f"difference: ESVs of {_name(label.title)} (label) minus those of {_name(predicted.title)} (predicted)"
+        lines += ["", title, *_bars(video, difference, video.difference_stderr, width)]
+        worst = video.most_misleading
+        assert worst is not None
+        lines.append(
+            f"most misleading: element {worst} (frame {video.frame_index[worst]}), {difference[worst]:+.3g} "
+            f"{video.unit} towards {_name(predicted.title)}"
+        )
+    return lines
+
+
+def _outcome(video: AttributedVideo) -> str:
+    how = "exact" if video.exact else "sampled"
+    if video.label is None:
+        return f"no label; {how}"
+    return f"classified {'right' if video.label == video.predicted else 'wrong'}; {how}"
+
+
+def _class_lines(video: AttributedVideo, each: ClassEsvs, width: int) -> Iterator[str]:
+    roles = [
+        role for role, class_id in (("label", video.label), ("predicted", video.predicted)) if class_id == each.class_id
+    ]
+    role = f" ({', '.join(roles)})" if roles else ""
+    yield f"{_name(each.title)}{role}: {video.unit} {each.score:.3f} = prior {each.prior:.3f} {_sum(each.esv)}"
+    yield from _bars(video, each.esv, each.stderr, width)
+
+
+def _sum(esv: FloatArray) -> str:
+    """Return the sum of ESVs as the rest of an equation."""
+    supporting, distracting = float(esv[esv > 0].sum()), float(esv[esv <= 0].sum())
+    return f"+ {supporting:.3f} (supporting) - {abs(distracting):.3f} (distracting)"
+
+
+def _bars(video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, width: int) -> Iterator[str]:
+    """Yield a line per element: element, frame, bar, value and standard error."""
+    frames = [str(number) for number in video.frame_index.tolist()]
+    element, frame = len(str(video.n - 1)), max(len("frame"), *map(len, frames))
+    element = max(element, len("element"))
+    texts = [f"{value:+.4f}" for value in values.tolist()]
+    if stderr is not None:
+        texts = [f"{text} ±{error:.4f}" for text, error in zip(texts, stderr.tolist(), strict=True)]
+    left = width - element - frame - max(map(len, texts)) - 6
+    half = max(_LEAST_BAR, min(_MOST_BAR, left // 2))
+    largest = float(np.abs(values).max(initial=0.0)) or 1.0
+    yield f"{'element':>{element}}  {'frame':>{frame}}"
+    for place, (value, text) in enumerate(zip(values.tolist(), texts, strict=True)):
+        bar = _bar(value / largest, half)
+        yield f"{place:>{element}}  {frames[place]:>{frame}}  {bar}  {text}".rstrip()
+
+
+def _bar(share: float, half: int) -> str:
+    """Return a bar of 2 * half + 1 characters with zero in the middle, for a share from -1 to 1."""
+    if share < 0:
+        filled = round(-share * half)
+        return f"{'█' * filled:>{half}}│{'':<{half}}"
+    eighths = round(share * half * 8)
+    bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return f"{'':>{half}}│{bar:<{half}}"
+
+
+def _name(text: str) -> str:
+    return shortened(text, _MOST_NAME)
