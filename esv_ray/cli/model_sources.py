@@ -48,6 +48,15 @@ ATTENTION_HEADS = click.Option(
 )
 
 
+SCALE = click.Option(
+    ["--scale"],
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_keep,
+    expose_value=False,
+    help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """A source of models.
@@ -92,11 +101,18 @@ def _attentive_probe(source: str, files: Sequence[str], options: Mapping[str, An
     return read_attentive_probe(files[0], attention_heads=options["attention_heads"])
 
 
+def _clip(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.clip import read_clip
+
+    return read_clip(files[0], scale=options["scale"])
+
+
 SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
     "mmaction2": Source(_trn, (COMBINE,)),
+    "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
     "abmil": Source(_attention),
     "clam": Source(_attention),
     "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
