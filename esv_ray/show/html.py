@@ -49,3 +49,22 @@ def _svg(video: AttributedVideo, each: ClassEsvs) -> str:
         f'<svg role="img" aria-label="{escape(label)}" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width: 100%">{"".join(bars)}{axis}</svg>'
     )
+
+
+def values_table(video: AttributedVideo) -> str:
+    """Return the ESVs as a table: a row per element, a column per class."""
+    head = "".join(f"<th>{escape(shortened(each.title, _MOST_NAME))}</th>" for each in video.classes)
+    difference = video.difference
+    last = "" if difference is None else "<th>difference</th>"
+    rows = []
+    for place, frame in enumerate(video.frame_index.tolist()):
+        cells = [_value(each.esv[place], None if each.stderr is None else each.stderr[place]) for each in video.classes]
+        if difference is not None:
+            error = video.difference_stderr
+            cells.append(_value(difference[place], None if error is None else error[place]))
+        rows.append(f"<tr><td>{place}</td><td>{frame}</td>{''.join(cells)}</tr>")
+    return f"<table><tr><th>element</th><th>frame</th>{head}{last}</tr>{''.join(rows)}</table>"
+
+
+def _value(value: float, error: float | None) -> str:
+    return f"<td>{value:+.4f}{'' if error is None else f' &plusmn; {error:.4f}'}</td>"

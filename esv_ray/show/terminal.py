@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from math import floor, inf, log10
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEAST_BAR, _MOST_BAR = 6, 30  # characters of half a bar
 _MOST_NAME = 48
+_FEWEST_DIGITS, _MOST_DIGITS = 3, 8
 
 
 def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str]:
@@ -23,16 +25,19 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
         width: characters of a line; None: that of the terminal.
     """
     width = width or shutil.get_terminal_size().columns
-    lines = [f"{printable(video.video_id)}: {video.n} elements, {_outcome(video)}"]
-    for each in video.classes:
-        lines += ["", *_class_lines(video, each, width)]
     difference = video.difference
+    lines = [f"{printable(video.video_id)}: {video.n} elements, {_outcome(video)}"]
+    # One scale for all bars, so that those of different classes can be compared.
+    values = [each.esv for each in video.classes] + ([] if difference is None else [difference])
+    largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0
+    for each in video.classes:
+        lines += ["", *_class_lines(video, each, largest, width)]
     if difference is not None:
         label, predicted = video.of_class(video.label), video.of_class(video.predicted)
         assert label is not None
         assert predicted is not None
-        title = f"difference: ESVs of {_name(label.title)} (label) minus those of {_name(predicted.title)} (predicted)"
-        lines += ["", title, *_bars(video, difference, video.difference_stderr, width)]
+        lines += ["", "difference: ESVs of the label minus those of the predicted class"]
+        lines += [*_bars(video, difference, video.difference_stderr, largest, width)]
         worst = video.most_misleading
         assert worst is not None
         lines.append(
@@ -49,13 +54,14 @@ def _outcome(video: AttributedVideo) -> str:
     return f"classified {'right' if video.label == video.predicted else 'wrong'}; {how}"
 
 
-def _class_lines(video: AttributedVideo, each: ClassEsvs, width: int) -> Iterator[str]:
+def _class_lines(video: AttributedVideo, each: ClassEsvs, largest: float, width: int) -> Iterator[str]:
     roles = [
         role for role, class_id in (("label", video.label), ("predicted", video.predicted)) if class_id == each.class_id
     ]
     role = f" ({', '.join(roles)})" if roles else ""
-    yield f"{_name(each.title)}{role}: {video.unit} {each.score:.3f} = prior {each.prior:.3f} {_sum(each.esv)}"
-    yield from _bars(video, each.esv, each.stderr, width)
+    yield f"{_name(each.title)}{role}"
+    yield f"{video.unit} {each.score:.3f} = prior {each.prior:.3f} {_sum(each.esv)}"
+    yield from _bars(video, each.esv, each.stderr, largest, width)
 
 
 def _sum(esv: FloatArray) -> str:
@@ -64,21 +70,33 @@ def _sum(esv: FloatArray) -> str:
     return f"+ {supporting:.3f} (supporting) - {abs(distracting):.3f} (distracting)"
 
 
-def _bars(video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, width: int) -> Iterator[str]:
-    """Yield a line per element: element, frame, bar, value and standard error."""
+def _bars(
+    video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, largest: float, width: int
+) -> Iterator[str]:
+    """Yield a line per element: element, frame, bar (the largest value fills it), value and standard error."""
     frames = [str(number) for number in video.frame_index.tolist()]
     element, frame = len(str(video.n - 1)), max(len("frame"), *map(len, frames))
     element = max(element, len("element"))
-    texts = [f"{value:+.4f}" for value in values.tolist()]
+    digits = _digits(values, stderr)
+    texts = [f"{value:+.{digits}f}" for value in values.tolist()]
     if stderr is not None:
-        texts = [f"{text} ±{error:.4f}" for text, error in zip(texts, stderr.tolist(), strict=True)]
+        texts = [f"{text} ±{error:.{digits}f}" for text, error in zip(texts, stderr.tolist(), strict=True)]
     left = width - element - frame - max(map(len, texts)) - 6
     half = max(_LEAST_BAR, min(_MOST_BAR, left // 2))
-    largest = float(np.abs(values).max(initial=0.0)) or 1.0
     yield f"{'element':>{element}}  {'frame':>{frame}}"
     for place, (value, text) in enumerate(zip(values.tolist(), texts, strict=True)):
         bar = _bar(value / largest, half)
         yield f"{place:>{element}}  {frames[place]:>{frame}}  {bar}  {text}".rstrip()
+
+
+def _digits(values: FloatArray, stderr: FloatArray | None) -> int:
+    """Return the decimals that show the largest value with four digits, or the largest standard error with two."""
+    least = float(np.abs(values).max(initial=0.0)) / 100
+    if stderr is not None:
+        least = float(stderr.max(initial=0.0))
+    if not 0 < least < inf:
+        return _FEWEST_DIGITS
+    return min(_MOST_DIGITS, max(_FEWEST_DIGITS, 1 - floor(log10(least))))
 
 
 def _bar(share: float, half: int) -> str:

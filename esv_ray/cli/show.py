@@ -1,0 +1,68 @@
+"""esv show."""
+
+from __future__ import annotations
+
+import click
+
+from esv_ray.cli.types import LOCATION
+
+
+@click.command(short_help="Show the ESVs of one video, in the terminal or as a picture.")
+@click.argument("output", type=LOCATION)
+@click.argument("video_id")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="CLASS",
+    help="A class to show: label, predicted, an id or a name; repeatable. By default label and predicted.",
+)
+@click.option(
+    "--elements", type=click.IntRange(min=1), help="Length, of an output with several; by default the longest."
+)
+@click.option(
+    "--out",
+    type=LOCATION,
+    metavar="FILE",
+    help="Write a picture (.png, .svg) or a page (.html) instead. Requires: pip install 'esv-ray[figures]'.",
+)
+@click.option(
+    "--media",
+    type=LOCATION,
+    metavar="URL",
+    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png: thumbnails in --out.",
+)
+def show(
+    output: str, video_id: str, classes: tuple[str, ...], elements: int | None, out: str | None, media: str | None
+) -> None:
+    """Show how much each element of a video contributed to its class scores.
+
+    Each bar is the ESV of an element: to the right it supports the class, to the left it distracts from it. A video
+    that is classified wrong also shows the difference: ESVs of the label minus those of the predicted class.
+
+    \b
+    Examples:
+      esv show esv/ video_0012
+      esv show esv/ video_0012 --class "Dropping something" --out video.png
+      esv show s3://bucket/esv clips/0012 --out video.html --media s3://bucket/frames
+    """
+    from esv_ray.show.read import read_video
+    from esv_ray.show.terminal import video_lines
+    from esv_ray.storage import absolute
+
+    if out is None and media is not None:
+        raise click.UsageError("--media adds thumbnails to a picture or a page: give --out too")
+    if out is not None:
+        from esv_ray.show.files import check_picture
+
+        check_picture(out)
+    video = read_video(absolute(output), video_id, n_elements=elements, classes=classes)
+    if out is None:
+        click.echo("\n".join(video_lines(video)))
+        return
+    from esv_ray.show.files import write_picture
+
+    notes = write_picture(video, out, media=media)
+    for note in notes:
+        click.echo(note)
+    click.echo(f"written: {out}")

@@ -1,0 +1,209 @@
+"""Read one video of an output: the row of its file, and the ESVs that its unit committed beside it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.errors import DataError, SpecError
+from esv_ray.output.files import parquet_errors
+from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
+from esv_ray.output.manifest import Manifest, existing_manifest
+from esv_ray.parallel import READERS, in_parallel
+from esv_ray.show.text import printable
+from esv_ray.show.video import AttributedVideo, ClassEsvs
+
+_DOING = "read the output"
+_NAMED = 3  # ids or classes in an error
+_SUGGESTED_FROM = 100_000  # ids among which a similar one is looked for
+
+
+def read_video(
+    output: str, video_id: str, *, n_elements: int | None = None, classes: Sequence[str] = ()
+) -> AttributedVideo:
+    """Read a video of an output.
+
+    Args:
+        output: of a job, finished or not.
+        video_id: the video.
+        n_elements: the length, of an output with several; None: the longest.
+        classes: `label`, `predicted`, ids or names of classes; none: label and predicted class, as far as their ESVs
+            are kept, else every class that is kept.
+
+    Raises:
+        DataError: there is no output, no such video yet, or the video has no ESVs.
+        SpecError: no ESVs are kept of a class, or the video was not attributed at that length.
+    """
+    manifest = existing_manifest(output)
+    name, rows = _find(output, video_id)
+    row = _row(output, rows, video_id, n_elements)
+    esvs = _esvs(output, name, video_id, row["n_elements"])
+    return _video(manifest, row, esvs, classes)
+
+
+def some_videos(output: str) -> tuple[str | None, str | None]:
+    """Return the ids of the first videos of an output that are classified right and wrong, or None for either.
+
+    Raises:
+        DataError: there is no output.
+    """
+    right = wrong = None
+    for name in _file_names(output):
+        columns = ["video_id", "label", "predicted", "status"]
+        for row in _read(output, VIDEOS_FOLDER, name, columns, None).to_pylist():
+            if row["status"] != "ok" or row["label"] is None:
+                continue
+            if row["label"] == row["predicted"]:
+                right = right or row["video_id"]
+            else:
+                wrong = wrong or row["video_id"]
+            if right and wrong:
+                return right, wrong
+    return right, wrong
+
+
+def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
+    """Return the name of the files of a video's unit, and the video's rows.
+
+    Raises:
+        DataError: there is no such video.
+    """
+    names = _file_names(output)
+    ids = in_parallel(
+        lambda name: _read(output, VIDEOS_FOLDER, name, ["video_id"], None).column(0), names, threads=READERS
+    )
+    for name, of_unit in zip(names, ids, strict=True):
+        if pc.any(pc.equal(of_unit, video_id)).as_py():
+            return name, _read(output, VIDEOS_FOLDER, name, None, pc.field("video_id") == video_id)
+    known = [each for of_unit in ids for each in of_unit.unique().to_pylist()]
+    near = difflib.get_close_matches(video_id, known, n=_NAMED) if len(known) < _SUGGESTED_FROM else []
+    hint = f"did you mean {', '.join(map(_quoted, near))}?" if near else f"it has, e.g., {_quoted(known[0])}"
+    raise DataError(f"{output}: expected a video {_quoted(video_id)} among {len(known)}, found none; {hint}")
+
+
+def _file_names(output: str) -> list[str]:
+    """Return the names of the committed units' files."""
+    url = storage.join(output, VIDEOS_FOLDER)
+    names = [
+        name
+        for name in storage.list_names(url, "list the output")
+        if name.endswith(".parquet") and not name.startswith(("_", "."))
+    ]
+    if not names:
+        raise DataError(f"{output}: expected committed units, found none yet; run the job first")
+    return sorted(names)
+
+
+def _read(output: str, folder: str, name: str, columns: Sequence[str] | None, chosen: pc.Expression | None) -> pa.Table:
+    url = storage.join(storage.join(output, folder), name)
+    with storage.locating(url, _DOING), storage.reader(url, _DOING) as file, parquet_errors(url):
+        return pq.read_table(file, columns=columns, filters=chosen)
+
+
+def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> dict[str, Any]:
+    """Return the row of a video at a length.
+
+    Raises:
+        DataError: the video has no ESVs.
+        SpecError: it was not attributed at that length.
+    """
+    lengths = sorted(rows.column("n_elements").to_pylist())
+    if n_elements is None:
+        valid = [
+            row["n_elements"] for row in rows.select(["n_elements", "status"]).to_pylist() if row["status"] == "ok"
+        ]
+        n_elements = max(valid, default=lengths[-1])
+    row: dict[str, Any]
+    for row in rows.to_pylist():
+        if row["n_elements"] == n_elements:
+            if row["status"] != "ok":
+                reason = printable(str(row["reason"]))
+                raise DataError(f"{output}: video {_quoted(video_id)} has no ESVs: {row['status']}, {reason}")
+            return row
+    raise SpecError(f"elements: video {_quoted(video_id)} was attributed with {lengths} elements, got {n_elements}")
+
+
+def _esvs(output: str, name: str, video_id: str, n_elements: int) -> pa.Table:
+    chosen = (pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements)
+    return _read(output, ATTRIBUTIONS_FOLDER, name, None, chosen).sort_by(
+        [("class", "ascending"), ("element", "ascending")]
+    )
+
+
+def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Sequence[str]) -> AttributedVideo:
+    kept = esvs.column("class").unique().to_pylist()
+    names, prior = manifest.model["classes"], np.array(manifest.model["prior"])
+    in_logits = manifest.spec["estimator"]["output"] == "logit"
+    shown = _chosen(classes, kept, row["label"], row["predicted"], names)
+    if not shown:
+        raise DataError(f"video {_quoted(row['video_id'])}: its output keeps no ESVs of it; see `classes` of the spec")
+    parts = []
+    for class_id in shown:
+        of_class = esvs.filter(pc.equal(esvs.column("class"), class_id))
+        esv, stderr = of_class.column("esv").to_numpy(), of_class.column("stderr")
+        empty = float(np.log(prior[class_id])) if in_logits else float(prior[class_id])
+        parts.append(
+            ClassEsvs(
+                class_id=class_id,
+                name=names[class_id] if names else None,
+                # Tables hold probabilities; a logit is the sum of its parts.
+                score=empty + float(esv.sum(dtype=np.float64)) if in_logits else row["scores"][class_id],
+                prior=empty,
+                esv=esv,
+                stderr=None if stderr.null_count else stderr.to_numpy(),
+            )
+        )
+    first = esvs.filter(pc.equal(esvs.column("class"), kept[0]))
+    return AttributedVideo(
+        video_id=row["video_id"],
+        frame_index=first.column("frame_index").to_numpy(),
+        label=row["label"],
+        predicted=row["predicted"],
+        classes=parts,
+        in_logits=in_logits,
+        exact=row["exact"],
+        evaluations=row["evaluations"],
+    )
+
+
+def _chosen(
+    classes: Sequence[str], kept: Sequence[int], label: int | None, predicted: int, names: Sequence[str] | None
+) -> list[int]:
+    """Return the ids of the classes to show, each once.
+
+    Raises:
+        SpecError: there is no such class, or its ESVs are not kept.
+    """
+    if not classes:
+        usual = [class_id for class_id in dict.fromkeys((label, predicted)) if class_id in kept]
+        return [class_id for class_id in usual if class_id is not None] or list(kept)
+    chosen = []
+    for given in classes:
+        ids = _ids(given, label, predicted, names)
+        if len(ids) != 1 or ids[0] not in kept:
+            known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
+            more = ", ..." if len(kept) > _NAMED else ""
+            raise SpecError(f"class: expected one whose ESVs are kept ({known}{more}), got {_quoted(given)}")
+        chosen.append(ids[0])
+    return list(dict.fromkeys(chosen))
+
+
+def _ids(given: str, label: int | None, predicted: int, names: Sequence[str] | None) -> list[int]:
+    """Return the ids that a text may mean: a role, a class name, or a number."""
+    if given == "label":
+        return [] if label is None else [label]
+    if given == "predicted":
+        return [predicted]
+    ids = [class_id for class_id, name in enumerate(names or ()) if name == given]
+    return ids or ([int(given)] if given.isascii() and given.isdigit() and len(given) < 10 else [])
+
+
+def _quoted(text: str) -> str:
+    return repr(text)[:100]
