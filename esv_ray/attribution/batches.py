@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from esv_ray.attribution.kept import Batch, choose_classes
 from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.workplace import Workplace
+from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
@@ -42,15 +44,35 @@ def attribute_requests(
         mask[pairs[:, 0], pairs[:, 1]] = True
         return mask.to(scores.device)
 
+    def with_differences(
+        results: Iterable[tuple[list[int], Attribution]],
+    ) -> Iterator[tuple[list[int], Attribution]]:
+        for selected, result in results:
+            row = requests.rows[affordable[selected]]
+            yield selected, _with_difference(result, rows.labels[row], rows.labelled[row])
+
     ids = [rows.ids[row] for row in requests.rows[affordable].tolist()]
     lengths = requests.lengths[affordable].tolist()
     batches: list[Batch] = []
-    for indices, attribution in fetched(place.engine.attributions(lengths, ids, features, chosen_classes)):
+    attributions = with_differences(place.engine.attributions(lengths, ids, features, chosen_classes))
+    for indices, attribution in fetched(attributions):
         if place.stopped.is_set():
             raise JobError("stopped")
         place.heartbeat.beat()
         batches.append(Batch(affordable[indices], attribution))
     return batches, refused, perf_counter() - started
+
+
+def _with_difference(
+    result: Attribution, labels: npt.NDArray[np.int32], labelled: npt.NDArray[np.bool_]
+) -> Attribution:
+    """Add the standard errors of label minus predicted class, while the error model is at hand."""
+    if result.spread is None or not labelled.any():
+        return result
+    predicted = result.scores.argmax(dim=1)
+    known = torch.from_numpy(labelled).to(predicted.device)
+    label = torch.where(known, torch.from_numpy(labels).to(predicted), predicted)
+    return replace(result, difference_stderr=result.spread.contrast(result.esv, label, predicted))
 
 
 def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.int64], list[Missing]]:

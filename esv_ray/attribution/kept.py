@@ -82,6 +82,8 @@ def kept_results(
         pairs = choose_classes(spec.classes, scores[valid], rows.labels[indices], rows.labelled[indices])
         video, classes = valid[pairs[:, 0]], pairs[:, 1]
         stderr = None if attribution.stderr is None else attribution.stderr.float().numpy()[video, :, classes]
+        differs = rows.labelled[indices] & (rows.labels[indices] != scores[valid].argmax(axis=1))
+        difference = attribution.difference_stderr
         results.append(
             Computed(
                 rows=indices,
@@ -91,6 +93,8 @@ def kept_results(
                 pairs=pairs,
                 esv=attribution.esv.float().numpy()[video, :, classes],
                 stderr=stderr,
+                difference_stderr=None if difference is None else difference.float().numpy()[valid],
+                differs=differs,
                 exact=attribution.exact,
                 evaluations=attribution.evaluations,
                 iterations=attribution.iterations,

@@ -24,6 +24,8 @@ class Attribution:
         exact: whether every subsequence was evaluated.
         iterations: iterations of the sampling; 0 if exact.
         spread: error model behind `stderr`; None if there are no standard errors.
+        difference_stderr: (B, n) standard errors of the ESVs of the label minus those of the predicted class; None if
+            unknown.
         met: (B,) bool in host memory: whether the standard errors met the estimator's tolerance; None without one.
     """
 
@@ -35,6 +37,7 @@ class Attribution:
     exact: bool
     iterations: int = 0
     spread: Spread | None = None
+    difference_stderr: Tensor | None = None
     met: Tensor | None = None
 
     def relative_stderr(self, chosen: Tensor) -> Tensor:

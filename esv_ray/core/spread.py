@@ -56,6 +56,22 @@ class Spread:
         # This form maps NaN to the bound: an error that overflowed exceeds any probability.
         return torch.where(stderr <= bound, stderr, bound)
 
+    def contrast(self, esv: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return standard errors (B, n) of the ESVs of one class minus those of another, chosen for each video.
+
+        Args:
+            esv: (B, n, C) the ESVs.
+            a: (B,) classes.
+            b: (B,) classes.
+        """
+
+        def pick(values: Tensor, at: Tensor) -> Tensor:
+            return values.gather(-1, at.expand(values.shape[:-1])[..., None])
+
+        rows = pick(self.rows, a) - pick(self.rows, b)  # (R, B, 1)
+        esvs = pick(esv, a[:, None]) - pick(esv, b[:, None])  # (B, n, 1)
+        return replace(self, rows=rows, bound=2 * self.bound).stderr(esvs)[..., 0]
+
     def take(self, videos: Tensor) -> Spread:
         """Return the error model of some of the videos."""
         relabelling = None if self.relabelling is None else self.relabelling[videos]

@@ -31,9 +31,15 @@ def _start_copy(result: Attribution) -> tuple[Attribution, torch.cuda.Event | No
     def copy(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
-    stderr = None if result.stderr is None else copy(result.stderr)
-    esv, scores, gaps = copy(result.esv), copy(result.scores), copy(result.gaps)
-    in_host_memory = replace(result, esv=esv, scores=scores, gaps=gaps, stderr=stderr, spread=None)
+    in_host_memory = replace(
+        result,
+        esv=copy(result.esv),
+        scores=copy(result.scores),
+        gaps=copy(result.gaps),
+        stderr=None if result.stderr is None else copy(result.stderr),
+        difference_stderr=None if result.difference_stderr is None else copy(result.difference_stderr),
+        spread=None,
+    )
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return in_host_memory, event

@@ -44,6 +44,8 @@ class Computed:
         pairs: (M, 2) index of the video and class id; sorted.
         esv: (M, n).
         stderr: (M, n), or None.
+        difference_stderr: (B, n) standard errors of the ESVs of the label minus those of the predicted class, or None.
+        differs: (B,) whether there is a label, and it is not the predicted class.
         exact: whether every subsequence was evaluated.
         evaluations: head evaluations per video.
         iterations: of the sampling; 0 if exact.
@@ -57,6 +59,8 @@ class Computed:
     pairs: npt.NDArray[np.int64]
     esv: Float32Array
     stderr: Float32Array | None
+    difference_stderr: Float32Array | None
+    differs: npt.NDArray[np.bool_]
     exact: bool
     evaluations: int
     iterations: int
@@ -156,7 +160,32 @@ def _videos(
         "iterations": column("iterations", np.repeat([batch.iterations for batch in computed], sizes).astype(np.int32)),
         "tolerance_met": pa.array(met_column, pa.bool_(), mask=~met_known),
     }
+    arrays["stderr_difference"] = _differences(computed, has_esvs, done)
     return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS), rows
+
+
+def _differences(
+    computed: Sequence[Computed], has_esvs: npt.NDArray[np.bool_], done: npt.NDArray[np.int64]
+) -> pa.Array:
+    """Return the column `stderr_difference`: rows with ESVs have those at `done` of the joined batches."""
+    n = np.repeat(np.array([batch.n for batch in computed], np.int64), [len(batch.rows) for batch in computed])
+    flat = _joined([_filled(batch).ravel() for batch in computed], np.float32)
+    known = _joined([batch.differs & (batch.difference_stderr is not None) for batch in computed], np.bool_)
+    starts = (np.cumsum(n) - n)[done]
+    sizes = (n * known)[done]
+    place = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
+    per_row = np.zeros(len(has_esvs), np.int64)
+    per_row[has_esvs] = sizes
+    offsets = np.concatenate([[0], np.cumsum(per_row)]).astype(np.int32)
+    absent = pa.array(per_row == 0) if len(per_row) else None
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat[place], pa.float32()), mask=absent)
+
+
+def _filled(batch: Computed) -> Float32Array:
+    """Return (B, n) the standard errors of differences, zeros where there are none."""
+    if batch.difference_stderr is None:
+        return np.zeros(batch.frame_index.shape, np.float32)
+    return batch.difference_stderr
 
 
 def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:

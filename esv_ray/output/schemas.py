@@ -19,6 +19,7 @@ VIDEOS = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("iterations", pa.int32()),
         pa.field("tolerance_met", pa.bool_()),
+        pa.field("stderr_difference", pa.list_(pa.float32())),
     ]
 )
 ATTRIBUTIONS = pa.schema(

@@ -170,6 +170,7 @@ def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Seq
         in_logits=in_logits,
         exact=row["exact"],
         evaluations=row["evaluations"],
+        difference_stderr=None if row["stderr_difference"] is None else np.array(row["stderr_difference"], np.float32),
     )
 
 

@@ -69,8 +69,18 @@ def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path
     assert (result.counts.ok, result.exit_code) == (40, 0)
     table = pq.read_table(tmp_path / "out" / "attributions").to_pylist()
     model = load_model(bundle)
+    by_id, contrasted = {row["video_id"]: row for row in videos_of(tmp_path / "out")}, 0
     for video in read_videos(features)[0]:
         expected = esv_ray.explain(model, video.features, m=10, iterations=2, video_id=video.video_id)
+        row = by_id[video.video_id]
+        contrast = None
+        if video.label not in (None, expected.predicted):
+            contrast = expected.contrast(video.label, expected.predicted).stderr
+        if contrast is None:
+            assert row["stderr_difference"] is None
+        else:
+            assert row["stderr_difference"] == pytest.approx(contrast.tolist(), abs=1e-6)
+            contrasted += 1
         mine = [row for row in table if row["video_id"] == video.video_id]
         assert len(mine) == expected.esv.numel()
         for row in mine:
@@ -79,6 +89,7 @@ def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path
                 assert row["stderr"] is None
             elif expected.stderr is not None:
                 assert row["stderr"] == pytest.approx(float(expected.stderr[row["element"], row["class"]]), abs=1e-6)
+    assert contrasted > 5
     assert {row["exact"] for row in videos_of(tmp_path / "out")} == {True, False}
 
 

@@ -93,6 +93,7 @@ VIDEO_FIELDS = [
     ("reason", "string", True),
     ("iterations", "int32", True),
     ("tolerance_met", "bool", True),
+    ("stderr_difference", "list<element: float>", True),
 ]
 ATTRIBUTION_FIELDS = [
     ("video_id", "string", False),
@@ -135,7 +136,14 @@ def test_the_videos_table() -> None:
         for batch in batches
         for b, row in enumerate(batch.rows.tolist())
     }
+    differences = {
+        (IDS[row], batch.n): batch.difference_stderr[b].tolist()
+        for batch in batches
+        for b, row in enumerate(batch.rows.tolist())
+        if batch.difference_stderr is not None and batch.differs[b]
+    }
     for row in rows:
+        assert row["stderr_difference"] == differences.get((row["video_id"], row["n_elements"]))
         if row["status"] != "ok":
             assert (row["scores"], row["predicted"], row["efficiency_gap"]) == (None, None, None)
         else:

@@ -446,6 +446,11 @@ def test_impossible_standard_errors(sampled_output: Output, value: float) -> Non
         ("iterations", None, "expected iterations 0, since it is exact, got None"),
         ("iterations", 2, "expected iterations 0, since it is exact, got 2"),
         ("tolerance_met", True, "expected tolerance_met where there is a tolerance only"),
+        (
+            "stderr_difference",
+            [0.1],
+            "expected stderr_difference of each element where a sampled video is classified wrong, else none",
+        ),
     ],
 )
 def test_values_of_a_video_that_it_cannot_have(output: Output, column: str, value: object, message: str) -> None:

@@ -25,6 +25,8 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
         pairs=pairs,
         esv=rng.standard_normal((len(pairs), n)).astype(np.float32),
         stderr=rng.random((len(pairs), n)).astype(np.float32) if stderr else None,
+        difference_stderr=rng.random((len(rows), n)).astype(np.float32) if stderr else None,
+        differs=rng.random(len(rows)) < 0.5,
         exact=not stderr,
         evaluations=2**n - 1,
         iterations=4 if stderr else 0,

@@ -111,11 +111,28 @@ def _video_faults(videos: Videos, expected: Expected) -> dict[int, str]:
         ),
         (met == expected.tolerance, lambda _: "tolerance_met where there is a tolerance only"),
         (
+            _differences_fit(videos, label, predicted, expected),
+            lambda _: "stderr_difference of each element where a sampled video is classified wrong, else none",
+        ),
+        (
             (videos.gap >= 0) & np.isfinite(videos.gap),
             lambda row: f"an efficiency_gap from 0, got {videos.gap[row]:.3g}",
         ),
     ]
     return {video: f"expected {fault}" for video, fault in _first_faults(checks).items()}
+
+
+def _differences_fit(videos: Videos, label: Float64Array, predicted: Float64Array, expected: Expected) -> BoolArray:
+    """Return (V,) whether standard errors of the difference are null where they must be, else n numbers in range."""
+    fits = np.ones(len(videos.n), dtype=bool)
+    may_have = ~videos.exact & ~np.isnan(label) & (label != predicted)
+    most = 2 * expected.ranges.most_stderr
+    column = videos.table.column("stderr_difference")
+    for row in np.flatnonzero(column.is_valid().to_numpy()).tolist():
+        values = np.array(column[row].as_py(), dtype=np.float64)  # null becomes NaN
+        inside = bool(((values >= 0) & (values <= most) & np.isfinite(values)).all())
+        fits[row] = may_have[row] and len(values) == videos.n[row] and inside
+    return fits
 
 
 def _score_checks(videos: Videos, expected: Expected) -> tuple[BoolArray, Float64Array, Int64Array]:
