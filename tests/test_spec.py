@@ -49,6 +49,7 @@ def test_defaults() -> None:
     spec = load_spec(NEEDED)
     assert spec.model_dump() == {
         **NEEDED,
+        "columns": {},
         "code": (),
         "frames": "all",
         "short": "all",
@@ -88,6 +89,12 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("features", "/a/b c", "/a/b c"),
     ("model", "s3://bucket/model", "s3://bucket/model"),
     ("output", "/o", "/o"),
+    ("columns.video_id", "id", "id"),
+    ("columns.features", "observation.state", "observation.state"),
+    ("columns.features", "null", None),
+    ("columns.features", "features", None),
+    ("columns.label", "'label '", "label "),
+    ("columns.frame_index", "frames", "frames"),
     ("code", "my_models", ("my_models",)),
     ("code", "[my_models, company.zoo, my_models]", ("my_models", "company.zoo")),
     ("code", "null", ()),

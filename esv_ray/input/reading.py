@@ -9,16 +9,19 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.errors import DataError
 from esv_ray.input.features import FeatureRows, decode_rows
 from esv_ray.input.files import unchanged
 from esv_ray.input.frames import frame_sizes
+from esv_ray.input.label_names import shown_label
+from esv_ray.input.numbers import whole_number
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import open_file
 from esv_ray.input.parquet.row_groups import Piece, RowGroupReader
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit
 
-_ROWS_OF_DIM = 16  # rows that are read at a time to find D
+_ROWS_OF_DIM = 16  # rows that are read at a time to find D, or the first labels
 _FLOAT32_BYTES = 4
 
 
@@ -57,7 +60,7 @@ def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:
         budget: bytes that decoding a row group may take; the rows of one that could take more are not read.
 
     Returns:
-        D, or None if no row has frames of one size.
+        D, or None if no row has frames of one size, as with flat lists.
 
     Raises:
         DataError: a file is unreadable.
@@ -67,6 +70,48 @@ def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:
         if dim is not None:
             return dim
     return None
+
+
+def check_label_names(footers: Sequence[Footer], budget: int, url: str, advice: str) -> None:
+    """Refuse a table whose labels are names of classes, where nothing says which ids these have.
+
+    Labels are names if those of the first labelled rows are text, and none of them is a number.
+
+    Args:
+        footers: of the files.
+        budget: bytes that decoding a row group may take.
+        url: the table, for the error.
+        advice: where the names of the classes are expected.
+
+    Raises:
+        DataError: labels are names.
+    """
+    for footer in footers:
+        directory = footer.file.named.get("label")
+        named = [directory] if directory is not None else _first_labels(footer, budget)
+        if named and all(whole_number(label) is None and label.strip() for label in named):
+            shown = footer.file.columns.shown("label")
+            raise DataError(
+                f"{url}: column {shown} holds names of classes, such as {shown_label(named[0])}, whose ids are not "
+                f"known; {advice}, or store ids (esv import features --classes)"
+            )
+        if named:
+            return
+
+
+def _first_labels(footer: Footer, budget: int) -> list[str]:
+    """Return the labels of the first rows that have any, if they are text."""
+    if "label" not in footer.text_widths:
+        return []
+    with closing(open_file(footer.file)) as opened:
+        for row_group, group in enumerate(footer.groups):
+            reader = RowGroupReader(opened, row_group, budget, _FLOAT32_BYTES)
+            for start in range(0, group.rows, _ROWS_OF_DIM):
+                rows = reader.take(start, min(start + _ROWS_OF_DIM, group.rows)).table
+                labels = rows.column("label").drop_null().to_pylist()
+                if labels:
+                    return [label.decode(errors="replace") for label in labels]
+    return []
 
 
 def _dim_of_rows(footer: Footer, budget: int) -> int | None:

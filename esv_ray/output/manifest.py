@@ -176,7 +176,7 @@ def _manifest_of(written: _Written) -> Manifest:
     if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
         raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
     files = tuple(
-        InputFile(url, size, version, footer, tuple(sorted(named.items())))
+        InputFile(url, size, version, footer, tuple(sorted(named.items())), spec.columns)
         for url, size, version, footer, named in written.files
     )
     units = tuple(
