@@ -276,29 +276,6 @@ def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> Tra
     return _load(TrainSpec, source, overrides)
 
 
-def read_columns(pairs: Iterable[str], option: str) -> ColumnNames:
-    """Read names of columns that a command takes as ``KEY=NAME``.
-
-    Args:
-        pairs: one text per column.
-        option: of the command, for errors.
-
-    Raises:
-        SpecError: a text is malformed, a key is unknown, or a name is invalid or given twice.
-    """
-    values: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, name = pair.partition("=")
-        if not equals or key in values:
-            expected = "each key once" if equals else "KEY=NAME, such as features=embedding"
-            raise SpecError(f"{option}: expected {expected}, got {pair!r:.100}")
-        values[key] = name
-    try:
-        return ColumnNames.model_validate(values)
-    except ValidationError as error:
-        raise SpecError(f"{option}: {describe_error(ColumnNames, error.errors()[0])}") from None
-
-
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
     """Return the spec with a memory budget in bytes."""
     return spec.model_copy(update={"compute": spec.compute.model_copy(update={"memory_budget": size})})

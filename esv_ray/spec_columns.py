@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from esv_ray.errors import SpecError
+from esv_ray.spec_text import describe_error
 from esv_ray.spec_values import Text
 
 
@@ -58,3 +69,26 @@ COLUMNS = ("video_id", "features", "label", "frame_index")
 """The columns of a feature table, by their own names."""
 OWN_NAMES = ColumnNames()
 """Every column under its own name."""
+
+
+def read_columns(pairs: Iterable[str], option: str) -> ColumnNames:
+    """Read names of columns that a command takes as ``KEY=NAME``.
+
+    Args:
+        pairs: one text per column.
+        option: of the command, for errors.
+
+    Raises:
+        SpecError: a text is malformed, a key is unknown, or a name is invalid or given twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, name = pair.partition("=")
+        if not equals or key in values:
+            expected = "each key once" if equals else "KEY=NAME, such as features=embedding"
+            raise SpecError(f"{option}: expected {expected}, got {pair!r:.100}")
+        values[key] = name
+    try:
+        return ColumnNames.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(f"{option}: {describe_error(ColumnNames, error.errors()[0])}") from None

@@ -15,7 +15,7 @@ from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageEr
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import check_label_names, feature_dim_of
+from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
@@ -292,6 +292,7 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
             f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
             f"(T, {dim}); check `model` and `features`"
         )
+    check_flat_sizes(footers, model.feature_dim, budget, spec.features)
     if model.classes is None:
         check_label_names(footers, budget, spec.features, f"add classes.csv (header name,id) to the model {spec.model}")
     if spec.classes == ("label",) and not has_labels(footers):

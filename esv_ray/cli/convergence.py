@@ -161,7 +161,7 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     from esv_ray.input.videos import VideoRequest, read_videos, reasons
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
-    from esv_ray.spec import read_columns
+    from esv_ray.spec_columns import read_columns
 
     columns = read_columns(selection.columns, "--column")
     torch.set_num_threads(threads)

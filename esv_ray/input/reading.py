@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
+from esv_ray.input.columns import is_flat
 from esv_ray.input.features import FeatureRows, decode_rows
 from esv_ray.input.files import unchanged
 from esv_ray.input.frames import frame_sizes
 from esv_ray.input.label_names import shown_label
 from esv_ray.input.numbers import whole_number
-from esv_ray.input.parquet.footers import Footer
+from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import open_file
 from esv_ray.input.parquet.row_groups import Piece, RowGroupReader
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit
 
 _ROWS_OF_DIM = 16  # rows that are read at a time to find D, or the first labels
+_PIECES = 64  # of so many rows, that are looked at for the first labels and flat lists
 _FLOAT32_BYTES = 4
 
 
@@ -99,28 +104,55 @@ def check_label_names(footers: Sequence[Footer], budget: int, url: str, advice: 
             return
 
 
+def check_flat_sizes(footers: Sequence[Footer], dim: int, budget: int, url: str) -> None:
+    """Refuse features that are flat lists if none of the first is T * D long.
+
+    Args:
+        footers: of the files.
+        dim: D.
+        budget: bytes that decoding a row group may take.
+        url: the table, for the error.
+
+    Raises:
+        DataError: no list is T * D long.
+    """
+    flat = next((footer for footer in footers if is_flat(footer.schema.field("features").type)), None)
+    for rows in () if flat is None else islice(_first_rows(flat, budget), _PIECES):
+        sizes = pc.list_value_length(rows.column("features")).fill_null(0).to_numpy()
+        sizes = sizes[sizes > 0]
+        if len(sizes):
+            if (sizes % dim).all():
+                raise DataError(
+                    f"{url}: features must be flat lists of T * {dim} numbers, got one of {sizes.max()}, which is not "
+                    f"a multiple of {dim}; check `features` and D, the size of an element"
+                )
+            return
+
+
 def _first_labels(footer: Footer, budget: int) -> list[str]:
     """Return the labels of the first rows that have any, if they are text."""
-    if "label" not in footer.text_widths:
-        return []
-    with closing(open_file(footer.file)) as opened:
-        for row_group, group in enumerate(footer.groups):
-            reader = RowGroupReader(opened, row_group, budget, _FLOAT32_BYTES)
-            for start in range(0, group.rows, _ROWS_OF_DIM):
-                rows = reader.take(start, min(start + _ROWS_OF_DIM, group.rows)).table
-                labels = rows.column("label").drop_null().to_pylist()
-                if labels:
-                    return [label.decode(errors="replace") for label in labels]
+    is_text = "label" in footer.text_widths and has_labels([footer])
+    for rows in islice(_first_rows(footer, budget), _PIECES) if is_text else ():
+        labels = rows.column("label").drop_null().to_pylist()
+        if labels:
+            return [label.decode(errors="replace") for label in labels]
     return []
 
 
 def _dim_of_rows(footer: Footer, budget: int) -> int | None:
+    if is_flat(footer.schema.field("features").type):
+        return None
+    for rows in _first_rows(footer, budget):
+        sizes = frame_sizes(rows.column("features"))
+        if sizes:
+            return Counter(sizes).most_common(1)[0][0]
+    return None
+
+
+def _first_rows(footer: Footer, budget: int) -> Iterator[pa.Table]:
+    """Yield the rows of a file, a few at a time, without row groups that could take more memory than the budget."""
     with closing(open_file(footer.file)) as opened:
         for row_group, group in enumerate(footer.groups):
             reader = RowGroupReader(opened, row_group, budget, _FLOAT32_BYTES)
             for start in range(0, 0 if reader.refusal else group.rows, _ROWS_OF_DIM):
-                rows = reader.take(start, min(start + _ROWS_OF_DIM, group.rows)).table
-                sizes = frame_sizes(rows.column("features"))
-                if sizes:
-                    return Counter(sizes).most_common(1)[0][0]
-    return None
+                yield reader.take(start, min(start + _ROWS_OF_DIM, group.rows)).table
