@@ -105,7 +105,7 @@ def check_label_names(footers: Sequence[Footer], budget: int, url: str, advice: 
 
 
 def check_flat_sizes(footers: Sequence[Footer], dim: int, budget: int, url: str) -> None:
-    """Refuse features that are flat lists if none of the first is T * D long.
+    """Refuse features that are flat lists if none of the first ones is T * D long.
 
     Args:
         footers: of the files.
@@ -117,16 +117,18 @@ def check_flat_sizes(footers: Sequence[Footer], dim: int, budget: int, url: str)
         DataError: no list is T * D long.
     """
     flat = next((footer for footer in footers if is_flat(footer.schema.field("features").type)), None)
+    largest = 0
     for rows in () if flat is None else islice(_first_rows(flat, budget), _PIECES):
         sizes = pc.list_value_length(rows.column("features")).fill_null(0).to_numpy()
         sizes = sizes[sizes > 0]
-        if len(sizes):
-            if (sizes % dim).all():
-                raise DataError(
-                    f"{url}: features must be flat lists of T * {dim} numbers, got one of {sizes.max()}, which is not "
-                    f"a multiple of {dim}; check `features` and D, the size of an element"
-                )
+        if len(sizes) and not (sizes % dim).all():
             return
+        largest = max(largest, *sizes.tolist(), 0)
+    if largest:
+        raise DataError(
+            f"{url}: features must be flat lists of T * {dim} numbers, got lists of up to {largest}, none of which is "
+            f"a multiple of {dim}; check `features` and `model`"
+        )
 
 
 def _first_labels(footer: Footer, budget: int) -> list[str]:
