@@ -158,7 +158,8 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     import torch
 
     from esv_ray.analysis.convergence import convergence, estimator_grid
-    from esv_ray.input.videos import VideoRequest, read_videos, reasons
+    from esv_ray.input.reasons import describe_reasons
+    from esv_ray.input.videos import VideoRequest, read_videos
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
     from esv_ray.spec_columns import read_columns
@@ -176,7 +177,7 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     )
     videos, invalid = read_videos(selection.features, request)
     if invalid:
-        click.echo(f"{invalid.total()} rows were left out ({reasons(invalid)})", err=True)
+        click.echo(f"{invalid.total()} rows were left out ({describe_reasons(invalid)})", err=True)
     return convergence(
         loaded,
         videos,

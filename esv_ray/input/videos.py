@@ -22,7 +22,6 @@ from esv_ray.machine import host_memory
 from esv_ray.spec_columns import OWN_NAMES, ColumnNames
 
 _ROWS = 1024  # rows decoded at a time
-_SHOWN = 3  # reasons in a message
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,3 @@ def _feature_dim(url: str, footers: Sequence[Footer], request: VideoRequest, bud
             "list of D numbers for each frame"
         )
     raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")
-
-
-def reasons(left_out: Counter[str]) -> str:
-    """Describe why rows are left out: the most frequent reasons, with their numbers of rows."""
-    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{rows}: {reason}" for reason, rows in most[:_SHOWN]]
-    others = sum(rows for _, rows in most[_SHOWN:])
-    return "; ".join([*shown, *([f"{others} for other reasons"] if others else [])])

@@ -13,7 +13,8 @@ from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.input.files import list_files
-from esv_ray.input.videos import VideoRequest, read_videos, reasons
+from esv_ray.input.reasons import describe_reasons
+from esv_ray.input.videos import VideoRequest, read_videos
 from esv_ray.models.class_tables import few, read_classes
 from esv_ray.spec import TrainSpec
 from esv_ray.spec_columns import ColumnNames
@@ -92,13 +93,13 @@ def _labelled(url: str, request: VideoRequest) -> tuple[list[Video], Counter[str
     if not usable:
         raise DataError(
             f"{url}: expected videos with labels to train on, found none in {left_out.total()} rows "
-            f"({reasons(left_out)})"
+            f"({describe_reasons(left_out)})"
         )
     return usable, left_out
 
 
 def _left_out(url: str, left_out: Counter[str]) -> list[str]:
-    return [f"{url}: {left_out.total()} rows were left out ({reasons(left_out)})"] if left_out else []
+    return [f"{url}: {left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []
 
 
 def _check_other_files(features: str, validation: str, columns: ColumnNames) -> None:
