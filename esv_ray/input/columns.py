@@ -9,6 +9,7 @@ The names of the columns end here: `own_columns` gives each its own name, whatev
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from esv_ray.spec_columns import COLUMNS, OWN_NAMES, ColumnNames
 
 _FEATURES = "list<fixed_size_list<float16/32/64, D>>, list<list<float>>, or a flat list of T * D floats"
 _SHOWN = 20  # names of columns in a message
+_COMPARED = 1000  # of which the nearest is suggested
 
 
 def own_columns(
@@ -81,10 +83,11 @@ def _check_missing(key: str, names: Collection[str], location: str, columns: Col
     required = key == "features" or (key == "video_id" and not named)
     if required or (columns.is_given(key) and not named):
         shown = ", ".join(f"{other!r:.80}" for other in [*names][:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-        raise DataError(
-            f"{expected}, got columns [{shown}]; "
-            + (f"correct columns.{key}" if columns.is_given(key) else f"name the one that holds it: columns.{key}")
-        )
+        advice = f"give the name of the one that holds it as columns.{key}"
+        if columns.is_given(key):
+            near = get_close_matches(name, [*names][:_COMPARED], n=1)
+            advice = f"did you mean {near[0]!r:.80}?" if near else f"correct columns.{key}"
+        raise DataError(f"{expected}, got columns [{shown}]; {advice}")
 
 
 def names_of(schema: pa.Schema, location: str) -> list[str]:

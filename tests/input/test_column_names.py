@@ -127,6 +127,8 @@ def test_a_missing_column_is_named_with_its_key(key: str, tmp_path: Path) -> Non
         f"'label', 'frame_index']; correct columns.{key}"
     )
     pq.write_table(renamed(whole_table([2]), {key: "embedding"}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=rf"\(columns.{key}\), got columns .*; did you mean 'embedding'\?$"):
+        read_back(tmp_path / "a.parquet", ColumnNames.model_validate({key: "embeding"}))
     with pytest.raises(DataError, match=rf"expected a column 'Embedding' \(columns.{key}\), got 'embedding'; rename"):
         read_back(tmp_path / "a.parquet", ColumnNames.model_validate({key: "Embedding"}))
 
@@ -134,7 +136,7 @@ def test_a_missing_column_is_named_with_its_key(key: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("key", ["video_id", "features"])
 def test_the_key_is_advised_where_a_column_has_another_name(key: str, tmp_path: Path) -> None:
     pq.write_table(renamed(whole_table([2]), {key: "other"}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=rf"expected a column '{key}', got .*name the one that holds it: columns.{key}"):
+    with pytest.raises(DataError, match=rf"expected a column '{key}', got .*the one that holds it as columns.{key}"):
         read_back(tmp_path / "a.parquet")
     pq.write_table(renamed(whole_table([2]), {key: key.upper()}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=f"got '{key.upper()}'; rename it, or give this name as columns.{key}"):
