@@ -121,6 +121,11 @@ MODELS: list[dict[str, Any]] = [
 """Not what a bundle says."""
 
 
+def keys_only(keys: dict[str, Any]) -> bytes:
+    """A run.json whose keys, with their fingerprint, are not those of its spec."""
+    return json.dumps({**WHOLE, "keys": keys, "fingerprint": fingerprint(keys)}).encode()
+
+
 def signed(content: bytes) -> bytes:
     """The content with its checksum, as far as it is a mapping: what is refused must not be refused for that alone."""
     try:
@@ -163,6 +168,10 @@ def test_the_whole_content_is_readable(output: str) -> None:
         json.dumps({**WHOLE, "spec": {"classes": ["label"]}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "estimator": {"output": "odds"}}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "classes": "7"}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "x"}}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "label"}}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": 3}}}).encode(),
+        keys_only({"model": "d", "columns.features": "x"}),
         json.dumps({**WHOLE, "keys": {"model": "d", "frames": [3]}}).encode(),
         json.dumps({**WHOLE, "keys": {"model": "d", "more": 1}}).encode(),
         json.dumps({**WHOLE, "fingerprint": "another"}).encode(),
