@@ -39,6 +39,24 @@ COMBINE = click.Option(
 )
 
 
+ATTENTION_HEADS = click.Option(
+    ["--attention-heads"],
+    type=click.IntRange(min=1),
+    callback=_keep,
+    expose_value=False,
+    help="Number of attention heads of an attentive probe; its checkpoint does not say.",
+)
+
+
+SCALE = click.Option(
+    ["--scale"],
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_keep,
+    expose_value=False,
+    help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """A source of models.
@@ -69,11 +87,35 @@ def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impor
     return read_trn(files[0], source=source, combine=options["combine"])
 
 
+def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attention import read_attention
+
+    return read_attention(files[0], source=source)
+
+
+def _attentive_probe(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attentive_probe import read_attentive_probe
+
+    if options["attention_heads"] is None:
+        raise click.UsageError("expected --attention-heads N: the checkpoint of an attentive probe does not tell it")
+    return read_attentive_probe(files[0], attention_heads=options["attention_heads"])
+
+
+def _clip(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.clip import read_clip
+
+    return read_clip(files[0], scale=options["scale"])
+
+
 SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
     "mmaction2": Source(_trn, (COMBINE,)),
+    "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
+    "abmil": Source(_attention),
+    "clam": Source(_attention),
+    "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
 }
 """By the value of `--from`."""
 

@@ -14,12 +14,21 @@ from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.consent import check_packages
-from esv_ray.core.games.model import VideoModel, multiscale_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, in_file, parse_classes, parse_prior
 from esv_ray.models.factory import model_from_factory
-from esv_ray.models.manifest import LIST, MAPPING, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE, BundleManifest
+from esv_ray.models.manifest import (
+    LIST,
+    MAPPING,
+    POOLING_FILE,
+    PROJECTION_FILE,
+    TABLE_FILES,
+    WEIGHTS_FILE,
+    BundleManifest,
+)
+from esv_ray.models.pooling import pooling_from_state
 from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import average_from_state, head_from_state, projection_from_state, tensors_of
 
@@ -47,7 +56,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     except ValueError as error:
         raise SpecError(f"code: {error}") from None
     manifest, digest = _read_manifest(url)
-    names = [head.file for head in manifest.head_files.values()]
+    names = [head.file for head in manifest.head_files.values()] + ([POOLING_FILE] if manifest.pooling else [])
     files = {name: _read(url, _plain_name(url, name), host_memory()) for name in names}
     files["prior.csv"] = _read(url, "prior.csv", MOST_TABLE_BYTES)
     with _in_file(url, "prior.csv"):
@@ -66,7 +75,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     for name, data in sorted(files.items()):
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
     model = _build(url, manifest, files, prior, packages)
-    if manifest.kind == "python":
+    if manifest.runs_code:
         # Its weights are in no file of the bundle: the digest covers the name package.module:function, not the code.
         with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
             for name, tensor in model.scorer.state_dict().items():
@@ -126,9 +135,14 @@ def _check_heads(manifest: BundleManifest) -> None:
         if not heads or max(heads) != manifest.n_max:
             raise ModelError(f"heads: expected the longest at scale n_max = {manifest.n_max}, got {sorted(heads)}")
         return
-    expected = {"multiscale": manifest.n_max or 0, "average": 1, "python": 0}[manifest.kind]
+    expected = {"multiscale": manifest.n_max or 0, "average": 1, "pooled": 0, "python": 0}[manifest.kind]
     if len(heads) != expected:
         raise ModelError(f"heads: expected {expected} files, got {len(heads)}")
+    if manifest.pooling is not None and manifest.kind != "pooled":
+        raise ModelError(f"pooling: a key of kind pooled, got kind {manifest.kind}")
+    if manifest.kind == "pooled" and (manifest.pooling is None) == (manifest.factory is None):
+        got = "neither" if manifest.pooling is None else "both"
+        raise ModelError(f"pooling: expected either pooling or factory, got {got}")
 
 
 def _read(url: str, name: str, most: int) -> bytes:
@@ -161,9 +175,18 @@ def _plain_name(url: str, name: str) -> str:
 def _build(
     url: str, manifest: BundleManifest, files: Mapping[str, bytes], prior: Tensor, code: Sequence[str]
 ) -> VideoModel:
-    if manifest.kind == "python":
+    if manifest.runs_code:
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior, code)
+    if manifest.pooling is not None:
+        with _in_file(url, POOLING_FILE):
+            pooling, width = pooling_from_state(
+                manifest.pooling,
+                tensors_of(files[POOLING_FILE]),
+                feature_dim=manifest.feature_dim,
+                n_classes=manifest.n_classes,
+            )
+            return pooled_model(pooling, prior, feature_dim=manifest.feature_dim, width=width)
     projection = None
     if PROJECTION_FILE in files:
         with _in_file(url, PROJECTION_FILE):

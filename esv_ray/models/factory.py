@@ -1,4 +1,4 @@
-"""Models of kind `python`: modules returned by a marked function of an allowed package."""
+"""Models of kind `python`, and `pooled` ones of the user: modules from a marked function of an allowed package."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from esv_ray.consent import covers, is_dotted, is_factory
-from esv_ray.core.games.model import VideoModel, multiscale_model, variable_length_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
+from esv_ray.core.games.pooled import Pooled
 from esv_ray.errors import ModelError
 from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.own_pooling import check_forward, encoded_width, own_pooling
 from esv_ray.models.probe import check_modules
 from esv_ray.models.user_code import user_code
 
@@ -20,7 +22,7 @@ _MOST_ARGUMENTS = 8  # named in an error
 
 
 def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[str]) -> VideoModel:
-    """Call the factory of a `python` model.
+    """Call the factory of a model.
 
     Args:
         manifest: names the factory and its keyword arguments.
@@ -41,12 +43,17 @@ def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[s
         returned = make(**manifest.arguments)
     with user_code(f"factory: cannot use what {module}:{name} returns"):
         model = _model(returned, prior, manifest)
-        check_modules(model, returned, longest=manifest.n_max)
+        check_modules(model, _called(model, returned), longest=manifest.n_max)
     return model
 
 
 def _model(returned: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
     """Create a model from the return value of a factory."""
+    if manifest.kind == "pooled":
+        pooling = own_pooling(returned)
+        width = encoded_width(pooling, manifest.feature_dim)
+        check_forward(pooling, manifest.feature_dim)
+        return pooled_model(pooling, prior, feature_dim=manifest.feature_dim, width=width)
     if isinstance(returned, nn.Module):
         return variable_length_model(returned, prior, feature_dim=manifest.feature_dim)
     if not isinstance(returned, Mapping) or not all(
@@ -57,6 +64,14 @@ def _model(returned: object, prior: Tensor, manifest: BundleManifest) -> VideoMo
     if manifest.n_max is not None and model.n_max != manifest.n_max:
         raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
     return model
+
+
+def _called(model: VideoModel, returned: object) -> Mapping[int, nn.Module] | nn.Module:
+    """Return the modules whose calls are checked."""
+    if isinstance(model.scorer, Pooled):
+        return model.scorer.pooling
+    assert isinstance(returned, Mapping | nn.Module), "checked by _model"
+    return returned
 
 
 def _parse(factory: str | None) -> tuple[str, str]:

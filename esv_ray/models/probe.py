@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
+from esv_ray.core.games.pooled import OwnPooling, Pooled
 from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 
@@ -64,11 +65,15 @@ def check_repeatable(model: VideoModel) -> None:
         ModelError: as for `check_modules`.
     """
     scorer = model.scorer
-    if isinstance(scorer, VariableLength | MultiScale):
-        for s, module, needed in _probes(
-            scorer.module if isinstance(scorer, VariableLength) else scorer.called(), None
-        ):
-            _check(model, module, s, rows=False, needed=needed)
+    modules: Mapping[int, nn.Module] | nn.Module = {}
+    if isinstance(scorer, VariableLength):
+        modules = scorer.module
+    elif isinstance(scorer, MultiScale):
+        modules = scorer.called()
+    elif isinstance(scorer, Pooled) and isinstance(scorer.pooling, OwnPooling):
+        modules = scorer.pooling
+    for s, module, needed in _probes(modules, None):
+        _check(model, module, s, rows=False, needed=needed)
 
 
 def _probes(modules: Mapping[int, nn.Module] | nn.Module, longest: int | None) -> Iterator[tuple[int, nn.Module, bool]]:

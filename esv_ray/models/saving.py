@@ -15,7 +15,8 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, prior_csv
-from esv_ray.models.manifest import PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.manifest import POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.pooling import ReadyPooling, manifest_of
 
 
 def save_heads(
@@ -81,6 +82,21 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
         "input_relu": model.input_relu,
     }
     _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
+
+
+def save_pooled(
+    url: str, pooling: ReadyPooling, prior: Tensor, *, feature_dim: int, classes: tuple[str, ...] | None = None
+) -> None:
+    """Write a bundle of a pooled model; errors as `save_heads`."""
+    manifest = {
+        "format": 2,
+        "kind": "pooled",
+        "feature_dim": feature_dim,
+        "n_classes": len(prior),
+        "n_max": None,
+        "pooling": manifest_of(pooling),
+    }
+    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, None)
 
 
 def exists_bundle(url: str) -> bool:
