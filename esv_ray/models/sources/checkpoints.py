@@ -29,6 +29,7 @@ from esv_ray.models.sources.checkpoint_names import (
     unwrapped,
 )
 from esv_ray.models.sources.checkpoint_numbers import numbers_that_may_change_f
+from esv_ray.models.sources.configuration import configuration_of
 from esv_ray.models.weights import tensors_of
 from esv_ray.unpickling import Inert, unpickle
 
@@ -46,6 +47,7 @@ class Checkpoint:
         backbone: number of inputs of its unused linear layers, by name.
         numbers: unused plain numbers whose names suggest that they change F, with their values.
         classes: of the modules that the file holds instead of state dicts.
+        configuration: text of the configuration in the file, or "".
     """
 
     url: str
@@ -56,6 +58,7 @@ class Checkpoint:
     backbone: dict[str, int] = field(default_factory=dict)
     numbers: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    configuration: str = ""
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor of the state dict: dense, on the CPU, with all its numbers in the file.
@@ -92,6 +95,7 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = F
     named = url.lower().endswith(".safetensors") and not is_pickled(data)
     safe = named or is_safetensors(data)
     content, classes = (_safetensors(url, data), []) if safe else _unpickled(url, data)
+    configuration = configuration_of(content)
     path = _path_of_state(url, content, is_head)
     numbers = list(numbers_that_may_change_f(content))
     entries: list[tuple[str, object]] = []  # outside the state dict
@@ -108,7 +112,9 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = F
         heads = {name: value for name, value in items if isinstance(value, Tensor)}
     non_heads = NonHeadTensors(heads, (lambda name: True) if whole else is_head)
     average = average_in([*map(str, path), *(() if whole else heads)])
-    checkpoint = Checkpoint(url, len(data), {}, average=average, numbers=numbers, classes=classes)
+    checkpoint = Checkpoint(
+        url, len(data), {}, average=average, numbers=numbers, classes=classes, configuration=configuration
+    )
     for name, value in items:
         group = non_heads.group(name, value) if isinstance(value, Tensor) and name not in heads else None
         if not isinstance(value, Tensor) and (whole or not is_head(name)):  # plain values, or training state

@@ -20,6 +20,7 @@ from esv_ray.models.class_tables import few, in_file
 from esv_ray.models.sources.built_in import imported_average
 from esv_ray.models.sources.checkpoint_numbers import may_change_f
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
+from esv_ray.models.sources.configuration import configuration_rows, extraction_of
 from esv_ray.models.sources.imported import Imported, Row
 from esv_ray.models.sources.notes import counted, unused_rows
 from esv_ray.models.weights import check_weights
@@ -60,13 +61,15 @@ def read_linear(checkpoint: str, *, layer: str | None, over: Over = "logits") ->
             raise ModelError(f"layer {name}: expected a bias ({len(weight)},), got {tuple(bias.shape)}")
         _check_last(layers, name)
     rows = [*unused_rows({checkpoint: read}, -1), *_rows(read, layers, name)]
+    rows += configuration_rows(read.configuration, over)
     average = Average(
         weight.flatten(1).to(torch.float32, copy=True),
         bias.to(torch.float32, copy=True),
         input_relu=False,
         over=over,
     )
-    return imported_average(average, found=f"linear layer {name}", rows=tuple(rows))
+    extraction = extraction_of(read.configuration)
+    return imported_average(average, found=f"linear layer {name}", rows=tuple(rows), extraction=extraction)
 
 
 def _linear_layers(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
