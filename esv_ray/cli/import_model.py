@@ -110,8 +110,9 @@ def import_model(
 
     CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
     single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
-    TRNHead or a TSNHead. No code in a file runs. Known tensors are either used or reported as not used. A file with any
-    other tensor is refused, because that tensor may change the model's output.
+    TRNHead or a TSNHead; of linear any model, whose last layer --layer names. No code in a file runs. Except of linear,
+    known tensors are either used or reported as not used, and a file with any other tensor is refused, because that
+    tensor may change the model's output.
 
     \b
     Examples:
@@ -120,6 +121,8 @@ def import_model(
       esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
+      esv import model --from linear --layer fc --over probabilities --out models/clips \\
+        --prior labels:train.parquet r3d_18.pth
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles
