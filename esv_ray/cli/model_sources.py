@@ -37,8 +37,22 @@ COMBINE = click.Option(
     expose_value=False,
     help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
 )
-
-
+OVER = click.Option(
+    ["--over"],
+    type=click.Choice(["logits", "probabilities"]),
+    default="logits",
+    show_default=True,
+    callback=_keep,
+    expose_value=False,
+    help="What a model of linear, or a TSN of mmaction2, averages over elements.",
+)
+LAYER = click.Option(
+    ["--layer"],
+    metavar="NAME",
+    callback=_keep,
+    expose_value=False,
+    help="Last linear layer of a checkpoint of linear, for example fc; without it, the layers of the file are listed.",
+)
 ATTENTION_HEADS = click.Option(
     ["--attention-heads"],
     type=click.IntRange(min=1),
@@ -84,7 +98,13 @@ def _play_fair(source: str, files: Sequence[str], options: Mapping[str, Any]) ->
 def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
     from esv_ray.models.sources.trn import read_trn
 
-    return read_trn(files[0], source=source, combine=options["combine"])
+    return read_trn(files[0], source=source, combine=options["combine"], over=options.get("over", "logits"))
+
+
+def _linear(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.linear import read_linear
+
+    return read_linear(files[0], layer=options["layer"], over=options["over"])
 
 
 def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
@@ -111,7 +131,8 @@ SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
-    "mmaction2": Source(_trn, (COMBINE,)),
+    "mmaction2": Source(_trn, (COMBINE, OVER)),
+    "linear": Source(_linear, (LAYER, OVER)),
     "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
     "abmil": Source(_attention),
     "clam": Source(_attention),

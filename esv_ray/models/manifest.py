@@ -85,6 +85,8 @@ class BundleManifest(BaseModel):
         factory: ``package.module:function`` of a `python` model, or of a `pooled` one without `pooling`.
         arguments: keyword arguments of the factory.
         training: how it was trained; informative only.
+        extraction: what frames must be like before features are extracted from them, as far as the imported files say:
+            `mean`, `std`, `colour` (RGB or BGR), `size`; informative only.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -127,6 +129,7 @@ class BundleManifest(BaseModel):
     factory: str | None = None
     arguments: dict[str, Any] = {}
     training: dict[str, Any] | None = None
+    extraction: dict[str, Any] | None = None
 
     @property
     def head_files(self) -> dict[int, HeadFile]:
@@ -141,8 +144,8 @@ class BundleManifest(BaseModel):
         return self.kind == "python" or (self.kind == "pooled" and self.pooling is None)
 
     def digested(self) -> dict[str, Any]:
-        """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
-        kept = self.model_dump(exclude={"training"})
+        """Return the keys that the hash of the model covers; informative ones change no number."""
+        kept = self.model_dump(exclude={"training", "extraction"})
         del kept["projection"]  # the hash covers the file
         if self.format == 1:
             del kept["combine"]  # hashes of older bundles stay as they are
