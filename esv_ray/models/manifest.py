@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, S
 from esv_ray.core.scales import MOST_WEIGHT
 
 PROJECTION_FILE = "projection.safetensors"
-WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection)\.safetensors")
+MODULE_FILE = "weights.safetensors"
+WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection|weights)\.safetensors")
 """Names of the files with weights."""
 TABLE_FILES = ("prior.csv", "classes.csv")
 """Files that a bundle has beside its weights and model.json."""
@@ -60,6 +61,9 @@ class BundleManifest(BaseModel):
         batch_norm, norm_eps, input_relu: layers of the heads.
         factory: ``package.module:function`` of a `python` model.
         arguments: keyword arguments of the factory.
+        weights: file with the weights of a `python` model; null: the factory loads them.
+        fixed_length: lengths of the modules in a `python` model that `esv_ray.fixed_length` has made, and how; null:
+            not checked.
         training: how it was trained; informative only.
     """
 
@@ -100,6 +104,8 @@ class BundleManifest(BaseModel):
     input_relu: bool = False
     factory: str | None = None
     arguments: dict[str, Any] = {}
+    weights: Literal["weights.safetensors"] | None = None
+    fixed_length: list[dict[str, Any]] | None = None
     training: dict[str, Any] | None = None
 
     @property
@@ -112,7 +118,8 @@ class BundleManifest(BaseModel):
     def digested(self) -> dict[str, Any]:
         """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
         kept = self.model_dump(exclude={"training"})
-        del kept["projection"]  # the hash covers the file
+        del kept["projection"], kept["weights"]  # the hash covers the files
+        del kept["fixed_length"]  # the hash covers that of the modules
         if self.format == 1:
             del kept["combine"]  # hashes of older bundles stay as they are
         return kept
