@@ -5,11 +5,16 @@ A further source is a function here and an entry in `SOURCES`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from esv_ray.cli.options import check_code
+from esv_ray.cli.types import LOCATION, Count
+from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.models.sources.imported import Imported
@@ -36,6 +41,64 @@ COMBINE = click.Option(
     callback=_keep,
     expose_value=False,
     help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
+)
+
+
+def _keep_code(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> None:
+    _keep(context, option, check_code(context, option, value))
+
+
+def _keep_arguments(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    """Parse ``NAME=VALUE``; values as in ``--set``, so far as JSON holds them."""
+    from esv_ray.spec_text import check_numbers
+    from esv_ray.spec_yaml import read_value
+
+    arguments: dict[str, Any] = {}
+    for each in values:
+        name, equals, text = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise SpecError(f"--argument: expected NAME=VALUE, for example hidden=64, got {each!r:.100}")
+        if name in arguments:
+            raise SpecError(f"--argument: expected each name once, got {name:.60} twice")
+        try:
+            arguments[name] = read_value(text)
+            json.dumps(arguments[name], allow_nan=False)
+        except (SpecError, ValueError) as error:
+            raise SpecError(f"--argument {name:.60}: {error}") from None
+        check_numbers(f"--argument {name:.60}", arguments[name])
+    _keep(context, option, arguments)
+
+
+CODE = click.Option(
+    ["--code"],
+    multiple=True,
+    metavar="PACKAGE",
+    callback=_keep_code,
+    expose_value=False,
+    help="Allow code of this Python package, or module, to run (with --from module). Repeatable.",
+)
+ARGUMENT = click.Option(
+    ["--argument"],
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_keep_arguments,
+    expose_value=False,
+    help="Keyword argument of the factory (with --from module); values as in --set. Repeatable.",
+)
+WEIGHTS = click.Option(
+    ["--weights"],
+    type=LOCATION,
+    metavar="FILE",
+    callback=_keep,
+    expose_value=False,
+    help="Safetensors file with the weights of the modules (with --from module); the bundle gets a copy.",
+)
+FEATURE_DIM = click.Option(
+    ["--feature-dim"],
+    type=Count(min=1, max=2**24),
+    callback=_keep,
+    expose_value=False,
+    help="Number of features per element, D (with --from module). Default: found by running the module.",
 )
 
 
@@ -69,11 +132,24 @@ def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impor
     return read_trn(files[0], source=source, combine=options["combine"])
 
 
+def _module(source: str, names: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.module import read_module
+
+    return read_module(
+        names[0],
+        code=options["code"],
+        arguments=options["argument"],
+        weights=options["weights"],
+        feature_dim=options["feature_dim"],
+    )
+
+
 SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
     "mmaction2": Source(_trn, (COMBINE,)),
+    "module": Source(_module, (CODE, ARGUMENT, WEIGHTS, FEATURE_DIM), noun="factory"),
 }
 """By the value of `--from`."""
 

@@ -27,10 +27,19 @@ _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
 _SEED = 0
+ANY_LENGTH = (
+    "a module must take sequences of any length: of one that takes exactly `length` elements, return "
+    "esv_ray.fixed_length(module, length)"
+)
+"""Advice for a module that fails at some lengths."""
 
 
 class _NotTakenError(ModelError):
     """A module fails on features, or its output cannot be used."""
+
+
+class _FailsError(_NotTakenError):
+    """A module raises an error on features."""
 
 
 def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Module, *, longest: int | None) -> None:
@@ -52,7 +61,11 @@ def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Modul
             raise ModelError(
                 f"factory: the module of scale {s} stays in training mode after eval() ({training[0]!r:.80})"
             )
-        _check(model, module, s, rows=True, needed=needed)
+        try:
+            _check(model, module, s, rows=True, needed=needed)
+        except _FailsError as error:
+            hint = "" if isinstance(modules, Mapping) else f"; {ANY_LENGTH}"
+            raise ModelError(f"{error}{hint}") from error
 
 
 def check_repeatable(model: VideoModel) -> None:
@@ -175,7 +188,7 @@ def _logits(model: VideoModel, module: nn.Module, features: Tensor) -> Tensor:
         with user_code(f"factory: the module of scale {shape[1]} fails on features {shape}"):
             out = module(features.clone())
     except ModelError as error:
-        raise _NotTakenError(str(error)) from error
+        raise _FailsError(str(error)) from error
     expected = (len(features), model.n_classes)
     if not isinstance(out, Tensor) or tuple(out.shape) != expected or not out.is_floating_point():
         got = f"{tuple(out.shape)} {out.dtype}".replace("torch.", "") if isinstance(out, Tensor) else type(out).__name__

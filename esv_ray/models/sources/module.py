@@ -1,0 +1,164 @@
+"""A user's own modules as a model bundle: the factory's name, its arguments and, optionally, the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esv_ray import storage
+from esv_ray.core.games.model import VideoModel
+from esv_ray.errors import ModelError
+from esv_ray.machine import host_memory
+from esv_ray.models.class_tables import few, in_file
+from esv_ray.models.factory import find_factory, model_of_modules, working_folder_importable
+from esv_ray.models.fixed_length import FixedLength, fixed_lengths
+from esv_ray.models.module_sizes import dtype_of, feature_dim_of, n_classes_of
+from esv_ray.models.module_weights import Modules, weights_of
+from esv_ray.models.probe import check_modules
+from esv_ray.models.saving import save_python
+from esv_ray.models.sources.imported import Imported
+from esv_ray.models.user_code import user_code
+from esv_ray.models.weights import tensors_of
+
+_SEED = 0
+_ROWS = 2
+_LENGTHS = (1, 2)  # those that a module of any length must take
+
+
+def read_module(
+    factory: str,
+    *,
+    code: Sequence[str],
+    arguments: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    feature_dim: int | None = None,
+) -> Imported:
+    """Call a factory and check the modules that it returns.
+
+    Args:
+        factory: ``package.module:function``, a marked function.
+        code: packages whose code may run; no other package is imported.
+        arguments: keyword arguments of the factory; they stand in the bundle.
+        weights: location of a safetensors file with the weights, which the bundle gets; None: the factory loads them.
+        feature_dim: D; None: the only one with which the modules run.
+
+    Raises:
+        ModelError: consent is missing, the factory fails, the weights are those of other modules, or the modules break
+            a rule of `probe`: draw at random, mix sequences, or do not take every length. Or two calls of the factory
+            return different modules.
+        DataError: the weights cannot be read.
+    """
+    arguments = dict(arguments or {})
+    make = find_factory(factory, arguments, code)
+    state = None if weights is None else _read_weights(weights)
+    with working_folder_importable():
+        modules, again = (make.modules(arguments, state) for _ in range(2))
+        with user_code(f"factory: cannot use what {make.name} returns"):
+            for module in (*_all(modules), *_all(again)):
+                module.eval()
+            _check_same_weights(make.name, modules, again)
+            dim = feature_dim_of(modules) if feature_dim is None else feature_dim
+            n_classes = n_classes_of(modules, dim)
+            checked = model_of_modules(modules, torch.full((n_classes,), 1 / n_classes), dim)
+            check_modules(checked, modules, longest=None)
+            _check_same_logits(make.name, modules, again, dim)
+    lengths = fixed_lengths(checked.scorer)
+
+    def with_prior(prior: Tensor) -> VideoModel:
+        return model_of_modules(modules, prior, dim)
+
+    def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
+        manifest: dict[str, Any] = {"feature_dim": dim, "n_max": checked.n_max, "factory": make.name}
+        manifest |= {"arguments": arguments, **({"fixed_length": lengths} if lengths else {})}
+        save_python(url, manifest, state, prior, classes=classes)
+
+    rows = [("code", f"runs {make.name}({_listed(arguments)}); allow it with --code where the model is used")]
+    rows += [("weights", _about_weights(weights, state))]
+    if feature_dim is None:
+        rows += [("note", f"D = {dim} was found by running the module; --feature-dim sets it")]
+    found, f = _described(modules)
+    return Imported(found, f, dim, n_classes, model=with_prior, save=save, rows=tuple(rows))
+
+
+def _read_weights(url: str) -> dict[str, Tensor]:
+    data = storage.read_bytes(url, "read the weights", most=host_memory() // 2)
+    with in_file(url):
+        try:
+            return tensors_of(data)
+        except ModelError as error:
+            raise ModelError(
+                f"{error}; write one with safetensors.torch.save_file(module.state_dict(), 'weights.safetensors')"
+            ) from None
+
+
+def _all(modules: Modules) -> list[nn.Module]:
+    return list(modules.values()) if isinstance(modules, Mapping) else [modules]
+
+
+def _check_same_weights(name: str, modules: Modules, again: Modules) -> None:
+    """Refuse a factory whose modules start from random weights.
+
+    Raises:
+        ModelError: the modules of two calls differ.
+    """
+    first, second = weights_of(modules), weights_of(again)
+    differ = [key for key, tensor in first.items() if key not in second or not _same(tensor, second[key])]
+    if differ or len(first) != len(second):
+        raise ModelError(
+            f"factory: expected the same weights at every call of {name}, got others ({few(differ, 3)}): they are "
+            "drawn at random; give the trained ones with --weights FILE.safetensors, or load them in the factory"
+        )
+
+
+def _check_same_logits(name: str, modules: Modules, again: Modules, feature_dim: int) -> None:
+    """Refuse modules whose logits depend on something random beside their weights, such as an attribute.
+
+    Raises:
+        ModelError: the modules of two calls return different logits.
+    """
+    scales = [(s, s) for s in modules] if isinstance(modules, Mapping) else [(s, 0) for s in _LENGTHS]
+    one, other = (dict(each) if isinstance(each, Mapping) else {0: each} for each in (modules, again))
+    generator = torch.Generator().manual_seed(_SEED)
+    for s, key in scales:
+        features = torch.randn((_ROWS, s, feature_dim), generator=generator).to(dtype_of(one[key]))
+        with torch.no_grad():
+            same = torch.equal(one[key](features.clone()), other[key](features.clone()))
+        if not same:
+            raise ModelError(
+                f"factory: expected the same module at every call of {name}, got one with the same weights and other "
+                f"logits at scale {s}: it draws something else at random; make it deterministic"
+            )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors have the same bits, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    bits = [each.detach().cpu().contiguous().flatten().view(torch.uint8) for each in (one, other)]
+    return torch.equal(*bits)
+
+
+def _described(modules: Modules) -> tuple[str, str]:
+    """Return what was found, and what F is."""
+    count = sum(parameter.numel() for module in _all(modules) for parameter in module.parameters())
+    if isinstance(modules, Mapping):
+        found = f"modules of scales {few(sorted(modules), 12)}; {count:,} weights"
+        return found, "mean over scales of the mean logits over subsequences of each scale (Eq. 8 of the paper)"
+    if isinstance(modules, FixedLength):
+        found = f"{type(modules.module).__name__}, a module of {modules.length} elements; {count:,} weights"
+        return found, f"logits of the module for {modules.length} elements made of the subsequence's ({modules.how})"
+    return f"{type(modules).__name__}, a module of any length; {count:,} weights", "logits of the module"
+
+
+def _about_weights(url: str | None, state: Mapping[str, Tensor] | None) -> str:
+    if url is None or state is None:
+        return "those that the factory loads; --weights FILE.safetensors puts others into the bundle"
+    return f"{url}: {len(state)} tensors"
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value):.60}" for key, value in arguments.items())
