@@ -62,9 +62,12 @@ def _keep_arguments(context: click.Context, option: click.Parameter, values: tup
             raise SpecError(f"--argument: expected each name once, got {name:.60} twice")
         try:
             arguments[name] = read_value(text)
-            json.dumps(arguments[name], allow_nan=False)
-        except (SpecError, ValueError) as error:
+        except SpecError as error:
             raise SpecError(f"--argument {name:.60}: {error}") from None
+        try:
+            json.dumps(arguments[name], allow_nan=False)
+        except ValueError:
+            raise SpecError(f"--argument {name:.60}: expected a value that JSON can hold, got {text:.60}") from None
         check_numbers(f"--argument {name:.60}", arguments[name])
     _keep(context, option, arguments)
 
