@@ -94,7 +94,8 @@ WEIGHTS = click.Option(
     metavar="FILE",
     callback=_keep,
     expose_value=False,
-    help="Safetensors file with the weights of the modules (with --from module); the bundle gets a copy.",
+    help="Safetensors file or torch checkpoint with the weights of the modules (with --from module); the bundle "
+    "gets a copy.",
 )
 FEATURE_DIM = click.Option(
     ["--feature-dim"],

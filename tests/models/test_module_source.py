@@ -275,15 +275,50 @@ def test_weights_of_another_module_are_refused(command: Command) -> None:
     assert wrong["shape"][1] in refusal("model", code="nets")
 
 
-def test_only_safetensors_are_read(command: Command) -> None:
+def test_weights_of_a_torch_checkpoint_become_safetensors(command: Command) -> None:
+    """A state dict alone, or nested beside training state, and named as by a wrapper; shared memory stays apart."""
+    weights = trained(command, "make")
+    weights["tied.bias"] = weights["out.bias"]
+    assert command("nets:make", "--weights", "make.safetensors", out="safe")[0] == 0
+    digest = esv_ray.load_model("safe", code="nets").digest
+    wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(24, 12)}}}
+    for name, content in {
+        "alone": weights,
+        "nested": {"epoch": 3, "state_dict": wrapped, "optimizer": optimizer},
+    }.items():
+        torch.save(content, f"{name}.pth")
+        code, out, err = command("nets:make", "--weights", f"{name}.pth", out=name)
+        assert code == 0, err
+        assert f"{name}.pth: 14 tensors" in out
+        assert ("not used optimizer (1 tensor)" in out) == (name == "nested")
+        assert esv_ray.load_model(name, code="nets").digest == digest
+    weights["more.weight"] = torch.zeros(2, 2)
+    torch.save(weights, "more.pth")
+    assert "not in the module: more.weight" in command.refusal("nets:make", "--weights", "more.pth")
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
+
+
+def test_no_file_of_weights_runs_code(command: Command) -> None:
+    weights = trained(command, "make")
+    for name, content in {"evil": {**weights, "evil": Evil()}, "alone": Evil()}.items():
+        torch.save(content, f"{name}.pth")
+        command("nets:make", "--weights", f"{name}.pth", out=name)
+        assert not Path("ran").exists()
+    Path("text.safetensors").write_text("no weights")
+    Path("text.pth").write_text("no weights")
+    for name in ("text.safetensors", "text.pth"):
+        assert f"{name}: expected a " in command.refusal("nets:make", "--weights", name)
+
+
+def test_bundles_hold_safetensors_only(command: Command) -> None:
     weights = trained(command, "make")
     torch.save(weights, "own.pth")
-    Path("text.safetensors").write_text("no weights")
-    for name in ("own.pth", "text.safetensors"):
-        text = command.refusal("nets:make", "--weights", name)
-        assert f"{name}: expected a safetensors file, got " in text
-        assert "safetensors.torch.save_file(module.state_dict()" in text
-    assert command("nets:make", "--weights", "make.safetensors")[0] == 0
+    assert command("nets:make", "--weights", "own.pth")[0] == 0
     Path("model/weights.safetensors").write_bytes(Path("own.pth").read_bytes())
     assert "weights.safetensors: expected a safetensors file, got a torch checkpoint" in refusal("model", code="nets")
     Path("model/weights.safetensors").unlink()
@@ -391,7 +426,7 @@ REFUSED = {
     "drawn_order": "the same weights and other logits at scale 1: it draws something else at random",
     "drawn_order_of_heads": "the same weights and other logits at scale 3: it draws something else at random",
     "untrained": "expected the same weights at every call of own:untrained, got others (1.weight, 1.bias): they are "
-    "drawn at random; give the trained ones with --weights FILE.safetensors",
+    "drawn at random; give the trained ones with --weights FILE,",
     "eight_frames": "a module must take sequences of any length: of one that takes exactly `length` elements, return "
     "esv_ray.fixed_length(module, length). It fails with 12, 9, the sizes of its tensors: factory: the module of scale "
     "2 fails on features (2, 2, 12): RuntimeError: The size of tensor a (2) must match",

@@ -17,10 +17,13 @@ from esv_ray.models.class_tables import few, in_file
 from esv_ray.models.factory import find_factory, model_of_modules, working_folder_importable
 from esv_ray.models.fixed_length import FixedLength, fixed_lengths
 from esv_ray.models.module_sizes import dtype_of, feature_dim_of, n_classes_of
-from esv_ray.models.module_weights import Modules, weights_of
+from esv_ray.models.module_weights import Modules, load_weights, weights_of
 from esv_ray.models.probe import check_modules
 from esv_ray.models.saving import save_python
+from esv_ray.models.sources.checkpoint_names import unwrapped
+from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
 from esv_ray.models.sources.imported import Imported
+from esv_ray.models.sources.notes import unused_rows
 from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import tensors_of
 
@@ -43,7 +46,8 @@ def read_module(
         factory: ``package.module:function``, a marked function.
         code: packages whose code may run; no other package is imported.
         arguments: keyword arguments of the factory; they stand in the bundle.
-        weights: location of a safetensors file with the weights, which the bundle gets; None: the factory loads them.
+        weights: location of a safetensors file or a torch checkpoint with the weights, which the bundle gets; None: the
+            factory loads them.
         feature_dim: D; None: the only one with which the modules run.
 
     Raises:
@@ -54,12 +58,15 @@ def read_module(
     """
     arguments = dict(arguments or {})
     make = find_factory(factory, arguments, code)
-    state = None if weights is None else _read_weights(weights)
     with working_folder_importable():
-        modules, again = (make.modules(arguments, state) for _ in range(2))
+        modules, again = (make.modules(arguments, None) for _ in range(2))
         with user_code(f"factory: cannot use what {make.name} returns"):
-            for module in (*_all(modules), *_all(again)):
-                module.eval()
+            state, read = (None, None) if weights is None else _read_weights(weights, [*weights_of(modules)])
+            for each in (modules, again):
+                if state is not None:
+                    load_weights(each, state)
+                for module in _all(each):
+                    module.eval()
             _check_same_weights(make.name, modules, again)
             dim = feature_dim_of(modules) if feature_dim is None else feature_dim
             n_classes = n_classes_of(modules, dim)
@@ -78,21 +85,28 @@ def read_module(
 
     rows = [("code", f"runs {make.name}({_listed(arguments)}); allow it with --code where the model is used")]
     rows += [("weights", _about_weights(weights, state))]
+    rows += [] if read is None else unused_rows({read.url: read}, dim)
     if feature_dim is None:
         rows += [("note", f"D = {dim} was found by running the module; --feature-dim sets it")]
     found, f = _described(modules)
     return Imported(found, f, dim, n_classes, model=with_prior, save=save, rows=tuple(rows))
 
 
-def _read_weights(url: str) -> dict[str, Tensor]:
-    data = storage.read_bytes(url, "read the weights", most=host_memory() // 2)
-    with in_file(url):
-        try:
-            return tensors_of(data)
-        except ModelError as error:
-            raise ModelError(
-                f"{error}; write one with safetensors.torch.save_file(module.state_dict(), 'weights.safetensors')"
-            ) from None
+def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Checkpoint | None]:
+    """Return the tensors of a file, and the checkpoint that they are from, unless it is a safetensors file.
+
+    Args:
+        url: location.
+        names: of the modules' tensors; a checkpoint may nest its state dict, and name tensors as wrappers do.
+    """
+    if url.lower().endswith(".safetensors"):
+        data = storage.read_bytes(url, "read the weights", most=host_memory() // 2)
+        with in_file(url):
+            return tensors_of(data), None
+    own = {unwrapped(name): name for name in names}
+    checkpoint = read_checkpoint(url, own.__contains__)
+    state = {own.get(name, name): checkpoint.tensor(name) for name in checkpoint.state}
+    return {name: tensor.clone() for name, tensor in state.items()}, checkpoint  # they may share memory in the file
 
 
 def _all(modules: Modules) -> list[nn.Module]:
@@ -110,7 +124,7 @@ def _check_same_weights(name: str, modules: Modules, again: Modules) -> None:
     if differ or len(first) != len(second):
         raise ModelError(
             f"factory: expected the same weights at every call of {name}, got others ({few(differ, 3)}): they are "
-            "drawn at random; give the trained ones with --weights FILE.safetensors, or load them in the factory"
+            "drawn at random; give the trained ones with --weights FILE, or load them in the factory"
         )
 
 
@@ -156,7 +170,7 @@ def _described(modules: Modules) -> tuple[str, str]:
 
 def _about_weights(url: str | None, state: Mapping[str, Tensor] | None) -> str:
     if url is None or state is None:
-        return "those that the factory loads; --weights FILE.safetensors puts others into the bundle"
+        return "those that the factory loads; --weights FILE puts others into the bundle"
     return f"{url}: {len(state)} tensors"
 
 
