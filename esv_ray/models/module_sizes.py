@@ -6,8 +6,8 @@ only; if it runs with several, the user has to say which.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from esv_ray.models.probe import ANY_LENGTH
 from esv_ray.models.user_code import user_code
 
 _LENGTHS = (1, 2)  # tried with a module of any length
+_FIXED = (8, 16, 4, 32, 3, 5, 6, 7, 10, 12, 20, 24, 25, 30, 64)  # then tried, the usual ones first
 _ROWS = 2
 _MOST_TRIED = 64  # sizes
 _LARGEST = 2**20  # size that is tried
@@ -40,7 +41,7 @@ def feature_dim_of(modules: Modules) -> int:
     fitting, faults = list[int](), dict[int, str]()
     for size in sizes:
         try:
-            n_classes_of(modules, size)
+            _n_classes(modules, size)
         except ModelError as error:
             faults[size] = str(error)
         else:
@@ -49,10 +50,15 @@ def feature_dim_of(modules: Modules) -> int:
         return fitting[0]
     if fitting:
         raise ModelError(f"--feature-dim: the module runs with {few(fitting)} features per element; say which")
-    tried = f" It fails with {few(sizes, 8)}, the sizes of its tensors: {faults[sizes[0]]}" if sizes else ""
+    fixed = _fixed_length(modules, sizes) if isinstance(modules, nn.Module) else None
+    if fixed is not None:
+        raise ModelError(
+            f"factory: expected a module of any length, but it runs only on {fixed[0]} elements (of {fixed[1]} "
+            f"features); return esv_ray.fixed_length(module, {fixed[0]})"
+        )
+    tried = f". It fails with {few(sizes, 8)}, the sizes of its tensors: {faults[sizes[0]]}" if sizes else ""
     raise ModelError(
-        "--feature-dim: cannot find the number of features per element by running the module; give it, but "
-        f"{ANY_LENGTH}.{tried}"
+        f"--feature-dim: cannot find the number of features per element by running the module; give it{tried}"
     )
 
 
@@ -62,11 +68,34 @@ def n_classes_of(modules: Modules, feature_dim: int) -> int:
     Raises:
         ModelError: a module fails, or does not return logits (N, C); or C depends on the length.
     """
+    try:
+        return _n_classes(modules, feature_dim)
+    except ModelError as error:
+        raise ModelError(f"{error}{'' if isinstance(modules, Mapping) else f'; {ANY_LENGTH}'}") from error
+
+
+def _n_classes(modules: Modules, feature_dim: int) -> int:
     pairs = [*modules.items()] if isinstance(modules, Mapping) else [(s, modules) for s in _LENGTHS]
     found = {s: _columns(module, s, feature_dim) for s, module in pairs}
     if len(set(found.values())) != 1:
         raise ModelError(f"factory: expected logits of as many classes at every length, got {found!r:.200}")
     return next(iter(found.values()))
+
+
+def _fixed_length(module: nn.Module, sizes: Sequence[int]) -> tuple[int, int] | None:
+    """Return a length and a size of features with which a module runs, though not with one element more or less."""
+    for s, size in product(_FIXED, sizes):
+        if _runs(module, s, size) and not _runs(module, s + 1, size) and not _runs(module, s - 1, size):
+            return s, size
+    return None
+
+
+def _runs(module: nn.Module, s: int, feature_dim: int) -> bool:
+    try:
+        _columns(module, s, feature_dim)
+    except ModelError:
+        return False
+    return True
 
 
 @torch.no_grad()

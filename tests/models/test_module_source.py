@@ -427,9 +427,8 @@ REFUSED = {
     "drawn_order_of_heads": "the same weights and other logits at scale 3: it draws something else at random",
     "untrained": "expected the same weights at every call of own:untrained, got others (1.weight, 1.bias): they are "
     "drawn at random; give the trained ones with --weights FILE,",
-    "eight_frames": "a module must take sequences of any length: of one that takes exactly `length` elements, return "
-    "esv_ray.fixed_length(module, length). It fails with 12, 9, the sizes of its tensors: factory: the module of scale "
-    "2 fails on features (2, 2, 12): RuntimeError: The size of tensor a (2) must match",
+    "eight_frames": "expected a module of any length, but it runs only on 8 elements (of 12 features); return "
+    "esv_ray.fixed_length(module, 8)",
     "no_size": "--feature-dim: cannot find the number of features per element by running the module; give it",
     "two_sizes": "--feature-dim: the module runs with 30, 20 features per element; say which",
     "grows": "--feature-dim: cannot find the number of features",
@@ -457,6 +456,7 @@ def test_sizes_that_cannot_be_found_can_be_given(command: Command) -> None:
     assert "expected logits of as many classes at every length, got {1: 2, 2: 3}" in text
     text = command.refusal("own:eight_frames", "--feature-dim", "12")
     assert "fails on features (2, 2, 12)" in text
+    assert "of one that takes exactly `length` elements, return esv_ray.fixed_length(module, length)" in text
 
 
 def test_options_that_do_not_fit(command: Command) -> None:
