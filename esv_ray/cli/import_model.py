@@ -87,8 +87,8 @@ def import_model(
 
     CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
     single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
-    TRNHead or a TSNHead. Only tensors and plain values are unpickled. Known tensors are either used or reported as not
-    used. A file with any other tensor is refused, because that tensor may change the model's output.
+    TRNHead or a TSNHead. No code in a file runs. Known tensors are either used or reported as not used. A file with any
+    other tensor is refused, because that tensor may change the model's output.
 
     \b
     Examples:

@@ -104,6 +104,22 @@ FEATURE_DIM = click.Option(
     expose_value=False,
     help="Number of features per element, D (with --from module). Default: found by running the module.",
 )
+ATTENTION_HEADS = click.Option(
+    ["--attention-heads"],
+    type=click.IntRange(min=1),
+    callback=_keep,
+    expose_value=False,
+    help="Number of attention heads of an attentive probe; its checkpoint does not say.",
+)
+
+
+SCALE = click.Option(
+    ["--scale"],
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_keep,
+    expose_value=False,
+    help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,26 @@ def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impor
     return read_trn(files[0], source=source, combine=options["combine"])
 
 
+def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attention import read_attention
+
+    return read_attention(files[0], source=source)
+
+
+def _attentive_probe(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.attentive_probe import read_attentive_probe
+
+    if options["attention_heads"] is None:
+        raise click.UsageError("expected --attention-heads N: the checkpoint of an attentive probe does not tell it")
+    return read_attentive_probe(files[0], attention_heads=options["attention_heads"])
+
+
+def _clip(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.clip import read_clip
+
+    return read_clip(files[0], scale=options["scale"])
+
+
 def _module(source: str, names: Sequence[str], options: Mapping[str, Any]) -> Imported:
     from esv_ray.models.sources.module import read_module
 
@@ -153,6 +189,10 @@ SOURCES = {
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
     "mmaction2": Source(_trn, (COMBINE,)),
+    "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
+    "abmil": Source(_attention),
+    "clam": Source(_attention),
+    "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
     "module": Source(_module, (CODE, ARGUMENT, WEIGHTS, FEATURE_DIM), noun="factory"),
 }
 """By the value of `--from`."""

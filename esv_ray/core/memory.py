@@ -48,7 +48,7 @@ class Sizes:
         scales: of the heads, or None.
         columns: width of scores.
         itemsize: bytes per number.
-        feature_dim: D.
+        feature_dim: numbers held per element, at least D.
         widths: numbers held per subsequence beside its scores, for each head; without heads, for one element: longer
             subsequences hold proportionally more.
     """
@@ -64,7 +64,10 @@ class Sizes:
         """Look up the sizes of a model."""
         scorer = model.scorer
         widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
-        return cls(model.scales, scorer.columns(model.n_classes), model.dtype.itemsize, model.feature_dim, widths)
+        columns, dim = scorer.columns(model.n_classes), model.feature_dim
+        if model.scales is None:  # of the elements that are held: features, or what is summed in their place
+            dim = max(dim, widths[0])
+        return cls(model.scales, columns, model.dtype.itemsize, dim, widths)
 
 
 def constant_bytes(model: Sizes, n: int, batch: int) -> int:
@@ -123,7 +126,8 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
     terms = sum(of_values(n, rows).features.counts()) if few else n
     kept = sum(of_heads(n, rows).features.counts()[:3]) if few else n
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
-    operators = (2 * n + 9) * largest * sizes + (0 if model.scales is None else heads * (kept + 8) * largest)
+    fitted = 0 if model.scales is None else len(model.scales.heads(n))
+    operators = (2 * n + 9) * largest * sizes + fitted * (kept + 8) * largest
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
     if model.scales is None:  # the plan consists of features of the values: held twice, with their blocks
         making = 2 * making + 2**23

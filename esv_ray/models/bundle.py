@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.consent import check_packages
-from esv_ray.core.games.model import VideoModel, multiscale_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, in_file, parse_classes, parse_prior
@@ -24,11 +24,13 @@ from esv_ray.models.manifest import (
     LIST,
     MAPPING,
     MODULE_FILE,
+    POOLING_FILE,
     PROJECTION_FILE,
     TABLE_FILES,
     WEIGHTS_FILE,
     BundleManifest,
 )
+from esv_ray.models.pooling import pooling_from_state
 from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import average_from_state, head_from_state, projection_from_state, tensors_of
 
@@ -56,7 +58,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     except ValueError as error:
         raise SpecError(f"code: {error}") from None
     manifest, digest = _read_manifest(url)
-    names = [head.file for head in manifest.head_files.values()]
+    names = [head.file for head in manifest.head_files.values()] + ([POOLING_FILE] if manifest.pooling else [])
     files = {name: _read(url, _plain_name(url, name), host_memory()) for name in names}
     files["prior.csv"] = _read(url, "prior.csv", MOST_TABLE_BYTES)
     with _in_file(url, "prior.csv"):
@@ -77,7 +79,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
     for name, data in sorted(files.items()):
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
     model = _build(url, manifest, files, prior, packages)
-    if manifest.kind == "python":
+    if manifest.runs_code:
         # Its weights may be in no file of the bundle: the digest covers package.module:function, not the code.
         with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
             for name, tensor in model.scorer.state_dict().items():
@@ -134,16 +136,21 @@ def _check_heads(manifest: BundleManifest) -> None:
     """Check the number of heads of the kind, before any is read."""
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
-    if manifest.weights is not None and manifest.kind != "python":
+    if manifest.weights is not None and not manifest.runs_code:
         raise ModelError(f"weights: expected null for the kind {manifest.kind}, whose heads are files of their own")
     heads = manifest.head_files
     if manifest.format == 2 and manifest.kind == "multiscale":
         if not heads or max(heads) != manifest.n_max:
             raise ModelError(f"heads: expected the longest at scale n_max = {manifest.n_max}, got {sorted(heads)}")
         return
-    expected = {"multiscale": manifest.n_max or 0, "average": 1, "python": 0}[manifest.kind]
+    expected = {"multiscale": manifest.n_max or 0, "average": 1, "pooled": 0, "python": 0}[manifest.kind]
     if len(heads) != expected:
         raise ModelError(f"heads: expected {expected} files, got {len(heads)}")
+    if manifest.pooling is not None and manifest.kind != "pooled":
+        raise ModelError(f"pooling: a key of kind pooled, got kind {manifest.kind}")
+    if manifest.kind == "pooled" and (manifest.pooling is None) == (manifest.factory is None):
+        got = "neither" if manifest.pooling is None else "both"
+        raise ModelError(f"pooling: expected either pooling or factory, got {got}")
 
 
 def _read(url: str, name: str, most: int) -> bytes:
@@ -176,13 +183,22 @@ def _plain_name(url: str, name: str) -> str:
 def _build(
     url: str, manifest: BundleManifest, files: Mapping[str, bytes], prior: Tensor, code: Sequence[str]
 ) -> VideoModel:
-    if manifest.kind == "python":
+    if manifest.runs_code:
         weights = None
         if MODULE_FILE in files:
             with _in_file(url, MODULE_FILE):
                 weights = tensors_of(files[MODULE_FILE])
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior, code, weights)
+    if manifest.pooling is not None:
+        with _in_file(url, POOLING_FILE):
+            pooling, width = pooling_from_state(
+                manifest.pooling,
+                tensors_of(files[POOLING_FILE]),
+                feature_dim=manifest.feature_dim,
+                n_classes=manifest.n_classes,
+            )
+            return pooled_model(pooling, prior, feature_dim=manifest.feature_dim, width=width)
     projection = None
     if PROJECTION_FILE in files:
         with _in_file(url, PROJECTION_FILE):

@@ -1,4 +1,4 @@
-"""Models of kind `python`: modules returned by a marked function of an allowed package."""
+"""Models of kind `python`, and `pooled` ones of the user: modules from a marked function of an allowed package."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from esv_ray.consent import covers, is_dotted, is_factory
-from esv_ray.core.games.model import VideoModel, multiscale_model, variable_length_model
+from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
+from esv_ray.core.games.pooled import Pooled
 from esv_ray.errors import ModelError
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.module_weights import Modules, load_weights
+from esv_ray.models.own_pooling import check_forward, encoded_width, own_pooling
 from esv_ray.models.probe import check_modules
 from esv_ray.models.user_code import user_code
 
@@ -28,7 +30,7 @@ _MOST_ARGUMENTS = 8  # named in an error
 def model_from_factory(
     manifest: BundleManifest, prior: Tensor, code: Sequence[str], weights: Mapping[str, Tensor] | None = None
 ) -> VideoModel:
-    """Call the factory of a `python` model.
+    """Call the factory of a model.
 
     Args:
         manifest: names the factory and its keyword arguments.
@@ -47,10 +49,10 @@ def model_from_factory(
     with working_folder_importable():
         modules = make.modules(manifest.arguments, weights)
         with user_code(f"factory: cannot use what {make.name} returns"):
-            model = model_of_modules(modules, prior, manifest.feature_dim)
+            model = model_of_modules(modules, prior, manifest.feature_dim, pooled=manifest.kind == "pooled")
             if model.n_max is not None and manifest.n_max is not None and model.n_max != manifest.n_max:
                 raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
-            check_modules(model, modules, longest=manifest.n_max)
+            check_modules(model, called(model, modules), longest=manifest.n_max)
     found = fixed_lengths(model.scorer)
     if manifest.fixed_length is not None and found != manifest.fixed_length:
         raise ModelError(
@@ -60,15 +62,31 @@ def model_from_factory(
     return model
 
 
-def model_of_modules(modules: Modules, prior: Tensor, feature_dim: int) -> VideoModel:
-    """Return the model of a mapping {s: module}, or of one module of any length.
+def model_of_modules(modules: Modules, prior: Tensor, feature_dim: int, *, pooled: bool) -> VideoModel:
+    """Return the model of a mapping {s: module}, of one module of any length, or of one with encode and decode.
+
+    Args:
+        modules: what a factory returned.
+        prior: (C,).
+        feature_dim: D.
+        pooled: whether F is decode(sum of encode, number of elements).
 
     Raises:
-        ModelError: there is no module, or the prior is not a distribution.
+        ModelError: there is no module, a pooled one is none, or the prior is not a distribution.
     """
+    if pooled:
+        pooling = own_pooling(modules)
+        width = encoded_width(pooling, feature_dim)
+        check_forward(pooling, feature_dim)
+        return pooled_model(pooling, prior, feature_dim=feature_dim, width=width)
     if isinstance(modules, nn.Module):
         return variable_length_model(modules, prior, feature_dim=feature_dim)
     return multiscale_model(dict(modules), prior, feature_dim=feature_dim)
+
+
+def called(model: VideoModel, modules: Modules) -> Modules:
+    """Return the modules of a model whose calls are checked."""
+    return model.scorer.pooling if isinstance(model.scorer, Pooled) else modules
 
 
 @dataclass(frozen=True)

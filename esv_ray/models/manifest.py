@@ -13,7 +13,8 @@ from esv_ray.core.scales import MOST_WEIGHT
 
 PROJECTION_FILE = "projection.safetensors"
 MODULE_FILE = "weights.safetensors"
-WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection|weights)\.safetensors")
+POOLING_FILE = "pooling.safetensors"
+WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection|pooling|weights)\.safetensors")
 """Names of the files with weights."""
 TABLE_FILES = ("prior.csv", "classes.csv")
 """Files that a bundle has beside its weights and model.json."""
@@ -35,6 +36,25 @@ class HeadFile(BaseModel):
     weight: Annotated[StrictFloat | StrictInt, Field(ge=1 / MOST_WEIGHT, le=MOST_WEIGHT)] = 1.0
 
 
+class PoolingManifest(BaseModel):
+    """The pooling of a pooled model (`core.games.pooled`).
+
+    Attributes:
+        form: `cosine`: the direction of the mean element (CLIP); `gated_attention`: ABMIL and CLAM;
+            `query_attention`: an attentive probe with one learned query.
+        attention_heads: of `query_attention`.
+        per_class: whether each class of `gated_attention` has an attention head.
+        norm_eps: of the layer norms of `query_attention`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["cosine", "gated_attention", "query_attention"]
+    attention_heads: Annotated[StrictInt, Field(ge=1, le=_MOST)] = 1
+    per_class: bool = False
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+
+
 _Scale = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")]
 
 LIST, MAPPING = "list", "mapping"
@@ -50,7 +70,8 @@ class BundleManifest(BaseModel):
 
     Attributes:
         format: 2; bundles of format 1, with `heads` as a list, are read too.
-        kind: `multiscale`: MLP heads; `average`: TSN; `python`: a factory returns the modules.
+        kind: `multiscale`: MLP heads; `average`: TSN; `pooled`: elements are summed between encode and decode;
+            `python`: a factory returns the modules.
         feature_dim: D.
         n_classes: C.
         n_max: longest head; null for a model of any length.
@@ -61,7 +82,8 @@ class BundleManifest(BaseModel):
             format 2.
         over: what a TSN averages over elements. A key of format 2.
         batch_norm, norm_eps, input_relu: layers of the heads.
-        factory: ``package.module:function`` of a `python` model.
+        pooling: of a `pooled` model; null: a factory returns a module with encode and decode. A key of format 2.
+        factory: ``package.module:function`` of a `python` model, or of a `pooled` one without `pooling`.
         arguments: keyword arguments of the factory.
         weights: file with the weights of a `python` model; null: the factory loads them.
         fixed_length: lengths of the modules in a `python` model that `esv_ray.fixed_length` has made, and how; null:
@@ -92,7 +114,7 @@ class BundleManifest(BaseModel):
         return self
 
     format: Literal[1, 2]
-    kind: Literal["multiscale", "average", "python"]
+    kind: Literal["multiscale", "average", "pooled", "python"]
     feature_dim: Annotated[StrictInt, Field(ge=1, le=_MOST)]
     n_classes: Annotated[StrictInt, Field(ge=1, le=_MOST)]
     n_max: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
@@ -105,6 +127,7 @@ class BundleManifest(BaseModel):
     batch_norm: bool = False
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     input_relu: bool = False
+    pooling: PoolingManifest | None = None
     factory: str | None = None
     arguments: dict[str, Any] = {}
     weights: Literal["weights.safetensors"] | None = None
@@ -118,6 +141,11 @@ class BundleManifest(BaseModel):
             return {int(s): self.heads[s] for s in sorted(self.heads, key=int)}
         return {s: HeadFile(file=name) for s, name in enumerate(self.heads, start=1)}
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether a factory builds the model."""
+        return self.kind == "python" or (self.kind == "pooled" and self.pooling is None)
+
     def digested(self) -> dict[str, Any]:
         """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
         kept = self.model_dump(exclude={"training"})
@@ -127,4 +155,6 @@ class BundleManifest(BaseModel):
             del kept["combine"]  # hashes of older bundles stay as they are
         if self.over == "logits":  # likewise
             del kept["over"]
+        if self.pooling is None:
+            del kept["pooling"]
         return kept

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import few
 from esv_ray.models.module_weights import Modules
-from esv_ray.models.probe import ANY_LENGTH
+from esv_ray.models.probe import any_length
 from esv_ray.models.user_code import user_code
 
 _LENGTHS = (1, 2)  # tried with a module of any length
@@ -71,7 +71,7 @@ def n_classes_of(modules: Modules, feature_dim: int) -> int:
     try:
         return _n_classes(modules, feature_dim)
     except ModelError as error:
-        raise ModelError(f"{error}{'' if isinstance(modules, Mapping) else f'; {ANY_LENGTH}'}") from error
+        raise ModelError(f"{error}{any_length(modules)}") from error
 
 
 def _n_classes(modules: Modules, feature_dim: int) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
+from esv_ray.core.games.pooled import OwnPooling, Pooled
 from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 
@@ -27,11 +28,6 @@ _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
 _SEED = 0
-ANY_LENGTH = (
-    "a module must take sequences of any length: of one that takes exactly `length` elements, return "
-    "esv_ray.fixed_length(module, length)"
-)
-"""Advice for a module that fails at some lengths."""
 
 
 class _NotTakenError(ModelError):
@@ -64,8 +60,17 @@ def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Modul
         try:
             _check(model, module, s, rows=True, needed=needed)
         except _FailsError as error:
-            hint = "" if isinstance(modules, Mapping) else f"; {ANY_LENGTH}"
-            raise ModelError(f"{error}{hint}") from error
+            raise ModelError(f"{error}{any_length(modules)}") from error
+
+
+def any_length(modules: Mapping[int, nn.Module] | nn.Module) -> str:
+    """Return the end of an error about a module that fails at a length; nothing for modules of given lengths."""
+    if isinstance(modules, Mapping | OwnPooling):
+        return ""
+    return (
+        "; a module must take sequences of any length: of one that takes exactly `length` elements, return "
+        "esv_ray.fixed_length(module, length)"
+    )
 
 
 def check_repeatable(model: VideoModel) -> None:
@@ -78,11 +83,15 @@ def check_repeatable(model: VideoModel) -> None:
         ModelError: as for `check_modules`.
     """
     scorer = model.scorer
-    if isinstance(scorer, VariableLength | MultiScale):
-        for s, module, needed in _probes(
-            scorer.module if isinstance(scorer, VariableLength) else scorer.called(), None
-        ):
-            _check(model, module, s, rows=False, needed=needed)
+    modules: Mapping[int, nn.Module] | nn.Module = {}
+    if isinstance(scorer, VariableLength):
+        modules = scorer.module
+    elif isinstance(scorer, MultiScale):
+        modules = scorer.called()
+    elif isinstance(scorer, Pooled) and isinstance(scorer.pooling, OwnPooling):
+        modules = scorer.pooling
+    for s, module, needed in _probes(modules, None):
+        _check(model, module, s, rows=False, needed=needed)
 
 
 def _probes(modules: Mapping[int, nn.Module] | nn.Module, longest: int | None) -> Iterator[tuple[int, nn.Module, bool]]:

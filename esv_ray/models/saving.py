@@ -15,7 +15,8 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, prior_csv
-from esv_ray.models.manifest import MODULE_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.manifest import MODULE_FILE, POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.pooling import ReadyPooling, manifest_of
 
 
 def save_heads(
@@ -83,6 +84,21 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
     _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
 
 
+def save_pooled(
+    url: str, pooling: ReadyPooling, prior: Tensor, *, feature_dim: int, classes: tuple[str, ...] | None = None
+) -> None:
+    """Write a bundle of a pooled model; errors as `save_heads`."""
+    manifest = {
+        "format": 2,
+        "kind": "pooled",
+        "feature_dim": feature_dim,
+        "n_classes": len(prior),
+        "n_max": None,
+        "pooling": manifest_of(pooling),
+    }
+    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, None)
+
+
 def save_python(
     url: str,
     manifest: Mapping[str, Any],
@@ -95,12 +111,12 @@ def save_python(
 
     Args:
         url: folder of the bundle.
-        manifest: its own keys of model.json: feature_dim, n_max, factory, arguments, fixed_length.
-        weights: of the modules, as `weights.load_weights` takes them; None: the factory loads them.
+        manifest: its own keys of model.json: kind, feature_dim, n_max, factory, arguments, fixed_length.
+        weights: of the modules, as `module_weights.load_weights` takes them; None: the factory loads them.
         prior: (C,).
         classes: C names, or None.
     """
-    own = {"format": 2, "kind": "python", "n_classes": len(prior), **manifest}
+    own = {"format": 2, "n_classes": len(prior), **manifest}
     own["weights"] = None if weights is None else MODULE_FILE
     _save(url, own, {} if weights is None else {MODULE_FILE: weights}, prior, classes, None)
 

@@ -109,7 +109,7 @@ def test_examples_are_brought_in_by_one_command_and_explained(name: str, command
     assert f"own.safetensors: {len(weights)} tensors" in out
     written = json.loads(Path("model/model.json").read_text())
     assert (written["kind"], written["factory"], written["weights"]) == (
-        "python",
+        "pooled" if name == "clip_zero_shot" else "python",
         f"{name}:make",
         "weights.safetensors",
     )
@@ -135,6 +135,57 @@ def test_the_clip_like_example_is_pooled(command: Command) -> None:
         torch.testing.assert_close(model.decode(total, size), model(features[kept][None]))
     cosine = nn.functional.cosine_similarity(nn.functional.normalize(features, dim=1).mean(dim=0), model.texts, dim=1)
     torch.testing.assert_close(model(features[None])[0], 100 * cosine)
+
+
+POOLED = """
+class Summed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(12, 20), nn.Linear(21, 9)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    def encode(self, x):
+        return self.inner(x).tanh()
+    def decode(self, sums, sizes):
+        return self.out(torch.cat([sums, sizes[:, None]], dim=1))
+class Other(Summed):
+    def forward(self, x):
+        return self.out(nn.functional.pad(self.encode(x).amax(dim=1), (0, 1)))
+class Broken(Summed):
+    def decode(self, sums, sizes):
+        return self.out(sums)
+@esv_ray.factory
+def summed():
+    return Summed()
+@esv_ray.factory
+def other():
+    return Other()
+@esv_ray.factory
+def broken():
+    return Broken()
+"""
+
+
+def test_modules_with_encode_and_decode(command: Command) -> None:
+    """Without a forward pass, F is decode of the sum; a forward pass that is something else is F itself."""
+    command.module("own", POOLED)
+    features = recording(5)
+    for name, kind in (("summed", "pooled"), ("other", "python")):
+        code, out, err = command(f"own:{name}", out=name)
+        assert code == 0, err
+        assert ("F        decode(sum of encode(x)" in out) == (kind == "pooled")
+        assert json.loads(Path(name, "model.json").read_text())["kind"] == kind
+        model = esv_ray.load_model(name, code="own")
+        module = getattr(sys.modules["own"], name)()
+        if kind == "pooled":
+            module.forward = lambda x, own=module: own.decode(own.encode(x).sum(dim=1), torch.full((1,), x.shape[1]))
+        result = esv_ray.explain(model, features)
+        assert result.exact
+        np.testing.assert_allclose(result.esv, esv_by_orders(game_of(module, features), 5), atol=2e-6)
+    text = command.refusal("own:broken", "--feature-dim", "12")
+    assert "fails on features (2, 1, 12): RuntimeError: mat1 and mat2 shapes cannot be multiplied" in text
+    assert "fixed_length" not in text
+    assert "--feature-dim: cannot find the number of features" in command.refusal("own:broken")
 
 
 def test_a_job_from_the_folder_where_the_module_is(tmp_path: Path) -> None:

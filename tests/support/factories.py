@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 import esv_ray
 from esv_ray.core.games.heads import MlpHead
+from esv_ray.core.games.pooled import OwnPooling
 from tests.conftest import make_heads
+from tests.support.pooled import CASES, DeepSet, drawn
 
 
 class MeanLinear(nn.Module):
@@ -110,3 +112,39 @@ def failing() -> nn.Module:
 
 
 not_a_function = 3
+
+
+@esv_ray.factory
+def deep_set() -> nn.Module:
+    case = CASES["encode and decode"]()
+    assert isinstance(case.pooling, OwnPooling)
+    return case.pooling.module
+
+
+@esv_ray.factory
+def deep_set_of_another_forward() -> nn.Module:
+    class Other(DeepSet):
+        def forward(self, sequences: Tensor) -> Tensor:
+            return self.decode(self.encode(sequences.flatten(0, 1))[: len(sequences)], sequences[:, 0, 0].exp())
+
+    module = Other()
+    drawn(module)
+    return module
+
+
+@esv_ray.factory
+def deep_set_that_draws() -> nn.Module:
+    class Random(DeepSet):
+        def encode(self, elements: Tensor) -> Tensor:
+            return super().encode(elements + torch.randn_like(elements))
+
+    return Random()
+
+
+@esv_ray.factory
+def encode_of_another_shape() -> nn.Module:
+    class Wide(DeepSet):
+        def encode(self, elements: Tensor) -> Tensor:
+            return super().encode(elements)[..., None]
+
+    return Wide()

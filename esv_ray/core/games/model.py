@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.modules import Average, CharacteristicFunction, VariableLength
+from esv_ray.core.games.pooled import Pooled
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.errors import ModelError, SpecError
 from esv_ray.estimator import Output
@@ -21,7 +22,7 @@ from esv_ray.estimator import Output
 # that it scores, called once per batch; `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch;
 # `scores(prepared, elements (R, 1 or B, s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write
 # f^s / `Scales.share`.
-Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
+Scorer = MultiScale | Average | Pooled | VariableLength | CharacteristicFunction
 
 
 _PRIOR_ERROR = 1e-4  # tolerance of the sum of a prior, whose numbers may be rounded
@@ -129,6 +130,21 @@ def variable_length_model(module: nn.Module, prior: Tensor, *, feature_dim: int)
         ModelError: the prior is not a distribution.
     """
     return VideoModel(VariableLength(module, feature_dim=feature_dim), check_prior(prior), feature_dim)
+
+
+def pooled_model(pooling: nn.Module, prior: Tensor, *, feature_dim: int, width: int) -> VideoModel:
+    """Create a model F(X) = decode(sum over x in X of encode(x), |X|).
+
+    Args:
+        pooling: with encode and decode (`pooled.Pooling`).
+        prior: (C,).
+        feature_dim: D.
+        width: E of encode (N, D) -> (N, E).
+
+    Raises:
+        ModelError: the prior is not a distribution.
+    """
+    return VideoModel(Pooled(pooling, width=width), check_prior(prior), feature_dim)
 
 
 def characteristic_game(function: Callable[[Tensor], Tensor], empty: Tensor) -> VideoModel:

@@ -35,13 +35,13 @@ def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
     return features[video, elements.long()].reshape(rows * batch, s, dim)
 
 
-class _AnyLength(nn.Module):
+class AnyLength(nn.Module):
     """Base of the scorers that score every length themselves: scores as wide as there are classes."""
 
     scales: Scales | None = None
 
     def embed(self, features: Tensor) -> Tensor:
-        """Return the features (..., D) themselves."""
+        """Return the features (..., n, D) themselves."""
         return features
 
     def columns(self, n_classes: int) -> int:
@@ -54,7 +54,7 @@ class _AnyLength(nn.Module):
         return features.transpose(0, 1)
 
 
-class Average(_AnyLength):
+class Average(AnyLength):
     """TSN (Wang et al. 2016): mean over elements of a linear classifier.
 
     f(X) = mean over x in X of (weight @ relu(x) + bias), the ReLU only with `input_relu`. Over `probabilities` it is
@@ -96,7 +96,7 @@ class Average(_AnyLength):
         torch.mm(member[:n].t(), prepared.view(n, -1), out=out.view(len(out), -1))
 
 
-class VariableLength(_AnyLength):
+class VariableLength(AnyLength):
     """Any module (N, s, D) -> (N, C) logits that takes every s from 1 to n."""
 
     softmax = True
@@ -119,7 +119,7 @@ class VariableLength(_AnyLength):
         out.copy_(self.module(gather_subsequences(prepared, elements)).view_as(out))
 
 
-class CharacteristicFunction(_AnyLength):
+class CharacteristicFunction(AnyLength):
     """Any game v: {subsequences} -> R^C, given as a function of element positions; features are ignored."""
 
     softmax = False

@@ -18,6 +18,7 @@ from esv_ray.models.factory import find_factory, model_of_modules, working_folde
 from esv_ray.models.fixed_length import FixedLength, fixed_lengths
 from esv_ray.models.module_sizes import dtype_of, feature_dim_of, n_classes_of
 from esv_ray.models.module_weights import Modules, load_weights, weights_of
+from esv_ray.models.own_pooling import check_forward, own_pooling
 from esv_ray.models.probe import check_modules
 from esv_ray.models.saving import save_python
 from esv_ray.models.sources.checkpoint_names import unwrapped
@@ -28,6 +29,7 @@ from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import tensors_of
 
 _SEED = 0
+_POOLING = ("encode", "decode")
 _ROWS = 2
 _LENGTHS = (1, 2)  # those that a module of any length must take
 
@@ -68,18 +70,21 @@ def read_module(
                 for module in _all(each):
                     module.eval()
             _check_same_weights(make.name, modules, again)
-            dim = feature_dim_of(modules) if feature_dim is None else feature_dim
-            n_classes = n_classes_of(modules, dim)
-            checked = model_of_modules(modules, torch.full((n_classes,), 1 / n_classes), dim)
-            check_modules(checked, modules, longest=None)
-            _check_same_logits(make.name, modules, again, dim)
+            pooled = _is_pooled(modules, feature_dim)
+            run, run_again = (own_pooling(each) if pooled else each for each in (modules, again))
+            dim = feature_dim_of(run) if feature_dim is None else feature_dim
+            n_classes = n_classes_of(run, dim)
+            checked = model_of_modules(modules, torch.full((n_classes,), 1 / n_classes), dim, pooled=pooled)
+            check_modules(checked, run, longest=None)
+            _check_same_logits(make.name, run, run_again, dim)
     lengths = fixed_lengths(checked.scorer)
 
     def with_prior(prior: Tensor) -> VideoModel:
-        return model_of_modules(modules, prior, dim)
+        return model_of_modules(modules, prior, dim, pooled=pooled)
 
     def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
-        manifest: dict[str, Any] = {"feature_dim": dim, "n_max": checked.n_max, "factory": make.name}
+        manifest: dict[str, Any] = {"kind": "pooled" if pooled else "python", "feature_dim": dim}
+        manifest |= {"n_max": checked.n_max, "factory": make.name}
         manifest |= {"arguments": arguments, **({"fixed_length": lengths} if lengths else {})}
         save_python(url, manifest, state, prior, classes=classes)
 
@@ -88,7 +93,7 @@ def read_module(
     rows += [] if read is None else unused_rows({read.url: read}, dim)
     if feature_dim is None:
         rows += [("note", f"D = {dim} was found by running the module; --feature-dim sets it")]
-    found, f = _described(modules)
+    found, f = _described(modules, pooled=pooled)
     return Imported(found, f, dim, n_classes, model=with_prior, save=save, rows=tuple(rows))
 
 
@@ -111,6 +116,24 @@ def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Ch
 
 def _all(modules: Modules) -> list[nn.Module]:
     return list(modules.values()) if isinstance(modules, Mapping) else [modules]
+
+
+def _is_pooled(modules: Modules, feature_dim: int | None) -> bool:
+    """Return whether F is decode(sum of encode, number of elements): of a module with both, unless its forward differs.
+
+    Raises:
+        ModelError: a module with encode and decode, but without a forward pass, cannot be used.
+    """
+    if not isinstance(modules, nn.Module) or not all(callable(getattr(modules, name, None)) for name in _POOLING):
+        return False
+    try:
+        pooling = own_pooling(modules)
+        check_forward(pooling, feature_dim_of(pooling) if feature_dim is None else feature_dim)
+    except (ModelError, RuntimeError, TypeError, ValueError):  # e.g. encode and decode of an autoencoder
+        if type(modules).forward is nn.Module.forward:
+            raise
+        return False
+    return True
 
 
 def _check_same_weights(name: str, modules: Modules, again: Modules) -> None:
@@ -156,9 +179,12 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*bits)
 
 
-def _described(modules: Modules) -> tuple[str, str]:
+def _described(modules: Modules, *, pooled: bool) -> tuple[str, str]:
     """Return what was found, and what F is."""
     count = sum(parameter.numel() for module in _all(modules) for parameter in module.parameters())
+    if pooled:
+        found = f"{type(modules).__name__}, a module with encode and decode; {count:,} weights"
+        return found, "decode(sum of encode(x) over the elements, number of elements)"
     if isinstance(modules, Mapping):
         found = f"modules of scales {few(sorted(modules), 12)}; {count:,} weights"
         return found, "mean over scales of the mean logits over subsequences of each scale (Eq. 8 of the paper)"

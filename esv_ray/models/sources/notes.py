@@ -41,6 +41,9 @@ def unused_rows(read: Mapping[str, Checkpoint], feature_dim: int) -> tuple[Row, 
     if averages:
         text = f"averages of the weights are used, since there are no other weights: {few(averages)}"
         rows.append(("note", text))
+    modules = [f"{url} ({_shown(checkpoint.classes[0])})" for url, checkpoint in read.items() if checkpoint.classes]
+    if modules:
+        rows.append(("note", f"files of whole modules, of which the tensors alone are read: {few(modules)}"))
     return tuple(rows)
 
 

@@ -1,0 +1,99 @@
+"""Zero-shot classifiers: text embeddings in the files that people have."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+from torch.nn import functional as F
+
+from esv_ray.cli import cli
+from esv_ray.models.bundle import load_model
+from esv_ray.models.explain import explain
+from tests.support.oracle import esv_by_orders, module_game
+from tests.support.pooled import Plain
+
+D, C = 6, 3
+TEXT = torch.randn((C, D), generator=torch.Generator().manual_seed(0))
+
+
+def saved(path: Path, write: Callable[[Path], object]) -> str:
+    write(path)
+    return str(path)
+
+
+def npy(content: Any) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, content)
+
+    return write
+
+
+FILES: dict[str, tuple[Callable[[Path], object], float]] = {
+    "numpy": (npy(TEXT.numpy()), 100.0),
+    "half precision": (npy(F.normalize(TEXT).half().numpy()), 100.0),
+    "a tensor": (lambda path: torch.save(TEXT, path), 100.0),
+    "a state dict": (lambda path: torch.save({"text": TEXT, "logit_scale": torch.tensor(math.log(20.0))}, path), 20.0),
+    "a dict of arrays": (lambda path: torch.save({"text": TEXT.numpy(), "names": ["a", "b", "c"]}, path), 100.0),
+    "safetensors": (lambda path: safetensors.torch.save_file({"text": TEXT}, path), 100.0),
+}
+
+
+def run(folder: Path, file: str, *options: str) -> tuple[int, str]:
+    prior = folder / "prior.csv"
+    prior.write_text("class,prior\n0,0.5\n1,0.3\n2,0.2\n")
+    arguments = ["--from", "clip", "--out", str(folder / "bundle"), "--prior", str(prior), *options, file]
+    result = CliRunner().invoke(cli, ["import", "model", *arguments])
+    return result.exit_code, result.output + (str(result.exception) if result.exception else "")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("given", [None, 7.5])
+def test_f_is_the_scaled_cosine_of_the_mean(tmp_path: Path, name: str, given: float | None) -> None:
+    write, own = FILES[name]
+    code, output = run(tmp_path, saved(tmp_path / "text", write), *([] if given is None else ["--scale", str(given)]))
+    assert code == 0, output
+    scale = own if given is None else given
+    assert f"{scale:g} x cosine" in output
+    assert ("the text embeddings are normalised" in output) == (name != "half precision")
+
+    def forward(sequences: Tensor) -> Tensor:
+        mean = F.normalize(sequences, dim=-1).mean(dim=1)
+        return scale * F.normalize(mean, dim=-1) @ F.normalize(TEXT, dim=1).T
+
+    features = torch.randn((4, D), generator=torch.Generator().manual_seed(1))
+    game = module_game(Plain(forward), features, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
+    result = explain(load_model(str(tmp_path / "bundle")), features, estimator="exact")
+    tolerance = 2e-2 if name == "half precision" else 1e-5
+    np.testing.assert_allclose(result.esv, esv_by_orders(game, 4), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("write", "part"),
+    [
+        (npy(np.ones(3)), "expected one matrix (C, D) of text embeddings, got the matrix (3,)"),
+        (npy(np.array([["a"]], dtype=object)), "expected a .npy file of numbers"),
+        (npy(np.full((C, D), np.nan)), "expected finite text embeddings"),
+        (npy(np.zeros((C, D))), "expected finite text embeddings other than zero"),
+        (lambda path: path.write_text("a photo of a dog"), "expected a .npy, .safetensors or torch file"),
+        (lambda path: path.write_bytes(b""), "expected a .npy, .safetensors or torch file"),
+        (lambda path: torch.save({"a": TEXT, "b": TEXT}, path), "got a (3, 6), b (3, 6)"),
+        (lambda path: torch.save([1, 2], path), "got list"),
+        (npy(TEXT.numpy()[:2]), "expected a prior of 2 classes"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, write: Callable[[Path], object], part: str) -> None:
+    code, output = run(tmp_path, saved(tmp_path / "text", write))
+    assert code != 0
+    assert re.search(re.escape(part), output), output
+    assert not (tmp_path / "bundle").exists()
