@@ -45,7 +45,7 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     "source",
     type=click.Choice(list(SOURCES)),
     required=True,
-    help="Software that wrote the checkpoints.",
+    help="Software that wrote the checkpoints; or module: your own PyTorch modules.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
 @click.option(
@@ -90,6 +90,9 @@ def import_model(
     TRNHead or a TSNHead. No code in a file runs. Known tensors are either used or reported as not used. A file with any
     other tensor is refused, because that tensor may change the model's output.
 
+    With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
+    package.module:function, from the folder where you are or an installed package. Its code runs only with --code.
+
     \b
     Examples:
       esv import model --from play-fair --out models/trn --prior prior.csv trn_1.pth trn_2.pth
@@ -97,6 +100,8 @@ def import_model(
       esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
+      esv import model --from module my_models:make --code my_models \\
+        --weights weights.safetensors --prior prior.csv --out models/own
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles
