@@ -364,6 +364,10 @@ def test_no_file_of_weights_runs_code(command: Command) -> None:
     Path("text.pth").write_text("no weights")
     for name in ("text.safetensors", "text.pth"):
         assert f"{name}: expected a " in command.refusal("nets:make", "--weights", name)
+    for name in ("none.safetensors", "none.pth"):
+        text = command.refusal("nets:make", "--weights", name)
+        assert text.startswith("esv: cannot read the "), text
+        assert name in text
 
 
 def test_bundles_hold_safetensors_only(command: Command) -> None:

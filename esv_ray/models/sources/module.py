@@ -60,24 +60,15 @@ def read_module(
     """
     arguments = dict(arguments or {})
     make = find_factory(factory, arguments, code)
+    unusable = f"factory: cannot use what {make.name} returns"
     with working_folder_importable():
         modules, again = (make.modules(arguments, None) for _ in range(2))
-        with user_code(f"factory: cannot use what {make.name} returns"):
-            state, read = (None, None) if weights is None else _read_weights(weights, [*weights_of(modules)])
-            for each in (modules, again):
-                if state is not None:
-                    load_weights(each, state)
-                for module in _all(each):
-                    module.eval()
-            _check_same_weights(make.name, modules, again)
-            pooled = _is_pooled(modules, feature_dim)
-            run, run_again = (own_pooling(each) if pooled else each for each in (modules, again))
-            dim = feature_dim_of(run) if feature_dim is None else feature_dim
-            n_classes = n_classes_of(run, dim)
-            checked = model_of_modules(modules, torch.full((n_classes,), 1 / n_classes), dim, pooled=pooled)
-            check_modules(checked, run, longest=None)
-            _check_same_logits(make.name, run, run_again, dim)
-    lengths = fixed_lengths(checked.scorer)
+        with user_code(unusable):
+            names = [*weights_of(modules)]
+        state, read = (None, None) if weights is None else _read_weights(weights, names)
+        with user_code(unusable):
+            pooled, checked = _checked(make.name, modules, again, state, feature_dim)
+    lengths, dim = fixed_lengths(checked.scorer), checked.feature_dim
 
     def with_prior(prior: Tensor) -> VideoModel:
         return model_of_modules(modules, prior, dim, pooled=pooled)
@@ -94,7 +85,7 @@ def read_module(
     if feature_dim is None:
         rows += [("note", f"D = {dim} was found by running the module; --feature-dim sets it")]
     found, f = _described(modules, pooled=pooled)
-    return Imported(found, f, dim, n_classes, model=with_prior, save=save, rows=tuple(rows))
+    return Imported(found, f, dim, checked.n_classes, model=with_prior, save=save, rows=tuple(rows))
 
 
 def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Checkpoint | None]:
@@ -112,6 +103,34 @@ def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Ch
     checkpoint = read_checkpoint(url, own.__contains__)
     state = {own.get(name, name): checkpoint.tensor(name) for name in checkpoint.state}
     return {name: tensor.clone() for name, tensor in state.items()}, checkpoint  # they may share memory in the file
+
+
+def _checked(
+    name: str, modules: Modules, again: Modules, state: Mapping[str, Tensor] | None, feature_dim: int | None
+) -> tuple[bool, VideoModel]:
+    """Return whether a model is pooled, and the model with a uniform prior, after all checks of its modules.
+
+    Args:
+        name: ``package.module:function``.
+        modules: what the factory returned; the weights are loaded into them.
+        again: what it returned when it was called again.
+        state: the weights, or None: the factory has loaded them.
+        feature_dim: D, or None: to be found.
+    """
+    for each in (modules, again):
+        if state is not None:
+            load_weights(each, state)
+        for module in _all(each):
+            module.eval()
+    _check_same_weights(name, modules, again)
+    pooled = _is_pooled(modules, feature_dim)
+    run, run_again = (own_pooling(each) if pooled else each for each in (modules, again))
+    dim = feature_dim_of(run) if feature_dim is None else feature_dim
+    n_classes = n_classes_of(run, dim)
+    model = model_of_modules(modules, torch.full((n_classes,), 1 / n_classes), dim, pooled=pooled)
+    check_modules(model, run, longest=None)
+    _check_same_logits(name, run, run_again, dim)
+    return pooled, model
 
 
 def _all(modules: Modules) -> list[nn.Module]:
