@@ -433,6 +433,13 @@ def drawn_order_of_heads():
     order = torch.randperm(9)
     return {2: Mean(), 3: Mean(lambda out: out + torch.arange(9.0)[order])}
 @esv_ray.factory
+def drawn_order_of_many():
+    class Many(Mean):
+        order = torch.randperm(9)
+        def forward(self, x):
+            return super().forward(x) + (torch.arange(9.0)[self.order] if x.shape[1] > 2 else 0)
+    return Many()
+@esv_ray.factory
 def untrained():
     return nn.Sequential(Mean(), nn.Linear(9, 9))
 @esv_ray.factory
@@ -479,6 +486,7 @@ REFUSED = {
     "dropout": "draws from torch's global generator; make it deterministic",
     "drawn_frames": "scale 4 for the same features (4, 4, 12): it draws from torch's global generator",
     "drawn_order": "the same weights and other logits at scale 1: it draws something else at random",
+    "drawn_order_of_many": "the same weights and other logits at scale 8: it draws something else at random",
     "drawn_order_of_heads": "the same weights and other logits at scale 3: it draws something else at random",
     "untrained": "expected the same weights at every call of own:untrained, got others (1.weight, 1.bias): they are "
     "drawn at random; give the trained ones with --weights FILE,",
