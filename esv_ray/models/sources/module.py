@@ -65,9 +65,9 @@ def read_module(
         modules, again = (make.modules(arguments, None) for _ in range(2))
         with user_code(unusable):
             names = [*weights_of(modules)]
-        state, read = (None, None) if weights is None else _read_weights(weights, names)
-        with user_code(unusable):
-            pooled, checked = _checked(make.name, modules, again, state, feature_dim)
+    state, read = (None, None) if weights is None else _read_weights(weights, names)
+    with working_folder_importable(), user_code(unusable):
+        pooled, checked = _checked(make.name, modules, again, state, feature_dim)
     lengths, dim = fixed_lengths(checked.scorer), checked.feature_dim
 
     def with_prior(prior: Tensor) -> VideoModel:
@@ -79,7 +79,8 @@ def read_module(
         manifest |= {"arguments": arguments, **({"fixed_length": lengths} if lengths else {})}
         save_python(url, manifest, state, prior, classes=classes)
 
-    rows = [("code", f"runs {make.name}({_listed(arguments)}); allow it with --code where the model is used")]
+    allow = " ".join(f"--code {package}" for package in code)
+    rows = [("code", f"runs {make.name}({_listed(arguments)}); allow it with {allow} where the model is used")]
     rows += [("weights", _about_weights(weights, state))]
     rows += [] if read is None else unused_rows({read.url: read}, dim)
     if feature_dim is None:
