@@ -337,6 +337,7 @@ def test_weights_of_a_torch_checkpoint_become_safetensors(command: Command) -> N
     for name, content in {
         "alone": weights,
         "nested": {"epoch": 3, "state_dict": wrapped, "optimizer": optimizer},
+        "lightning": {"state_dict": {f"net.{name}": tensor for name, tensor in weights.items()}, "epoch": 1},
     }.items():
         torch.save(content, f"{name}.pth")
         code, out, err = command("nets:make", "--weights", f"{name}.pth", out=name)
@@ -543,6 +544,10 @@ def test_options_that_do_not_fit(command: Command) -> None:
     )
     assert "own" not in sys.modules or not str(sys.modules["own"].__file__).endswith("other"), "nothing was imported"
     assert "expected package.module:function, got 'own'" in command.refusal("own")
+    for name in ("a/own.py:plain", "./a/own:plain"):
+        text = command.refusal(name, code="own")
+        assert "got a file; from the folder that has a in it, give a.own:plain" in text
+    assert "give own:plain" in command.refusal("own.py:plain", code="own")
     code, _, err = command("own:plain", "--combine", "mean")
     assert (code, "--combine has no effect on models of module" in err) == (2, True)
     code, _, err = command("own:plain", "own:dropout")

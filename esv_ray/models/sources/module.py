@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ def read_module(
         DataError: the weights cannot be read.
     """
     arguments = dict(arguments or {})
+    _check_no_file(factory)
     make = find_factory(factory, arguments, code)
     unusable = f"factory: cannot use what {make.name} returns"
     with working_folder_importable():
@@ -89,6 +90,17 @@ def read_module(
     return Imported(found, f, dim, checked.n_classes, model=with_prior, save=save, rows=tuple(rows))
 
 
+def _check_no_file(factory: str) -> None:
+    """Refuse the path of a file in the place of a module's name, with the name."""
+    module, _, name = factory.rpartition(":")
+    if "/" in module or module.endswith(".py"):
+        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        raise ModelError(
+            f"{factory!r:.200}: expected the name of a function, package.module:function, got a file; from the folder "
+            f"that has {dotted.partition('.')[0]:.100} in it, give {dotted:.200}:{name:.100}"
+        )
+
+
 def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Checkpoint | None]:
     """Return the tensors of a file, and the checkpoint that they are from, unless it is a safetensors file.
 
@@ -102,8 +114,19 @@ def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Ch
             return tensors_of(data), None
     own = {unwrapped(name): name for name in names}
     checkpoint = read_checkpoint(url, own.__contains__)
-    state = {own.get(name, name): checkpoint.tensor(name) for name in checkpoint.state}
-    return {name: tensor.clone() for name, tensor in state.items()}, checkpoint  # they may share memory in the file
+    prefix = _prefix(checkpoint.state, own)
+    state = dict[str, Tensor]()
+    for name in checkpoint.state:
+        short = name.removeprefix(prefix)
+        state[own.get(short, name)] = checkpoint.tensor(name).clone()  # some may share memory in the file
+    return state, checkpoint
+
+
+def _prefix(found: Collection[str], own: Collection[str]) -> str:
+    """Return what stands before all names of the modules in a checkpoint, for example `model.` of Lightning."""
+    first = next(iter(own), "")
+    ends = [name.removesuffix(first) for name in found if name.endswith(f".{first}") and first not in found]
+    return next((prefix for prefix in ends if all(prefix + name in found for name in own)), "")
 
 
 def _checked(
