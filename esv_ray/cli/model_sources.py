@@ -5,16 +5,15 @@ A further source is a function here and an entry in `SOURCES`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from esv_ray.cli.factory_arguments import parse_arguments
 from esv_ray.cli.options import check_code
 from esv_ray.cli.types import LOCATION, Count
-from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.models.sources.imported import Imported
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
     """Keep the value of an option for `read_model`; the command has no parameter for it."""
     context.meta[f"{__name__}.{option.name}"] = value
+
+
+def _kept(parse: Callable[..., object]) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that keeps what another callback returns."""
+    return lambda context, option, value: _keep(context, option, parse(context, option, value))
 
 
 INPUT_RELU = click.Option(
@@ -42,41 +46,27 @@ COMBINE = click.Option(
     expose_value=False,
     help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
 )
-
-
-def _keep_code(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> None:
-    _keep(context, option, check_code(context, option, value))
-
-
-def _keep_arguments(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
-    """Parse ``NAME=VALUE``; values as in ``--set``, so far as JSON holds them."""
-    from esv_ray.spec_text import check_numbers
-    from esv_ray.spec_yaml import read_value
-
-    arguments: dict[str, Any] = {}
-    for each in values:
-        name, equals, text = each.partition("=")
-        if not equals or not name.isidentifier():
-            raise SpecError(f"--argument: expected NAME=VALUE, for example hidden=64, got {each!r:.100}")
-        if name in arguments:
-            raise SpecError(f"--argument: expected each name once, got {name:.60} twice")
-        try:
-            arguments[name] = read_value(text)
-        except SpecError as error:
-            raise SpecError(f"--argument {name:.60}: {error}") from None
-        try:
-            json.dumps(arguments[name], allow_nan=False)
-        except ValueError:
-            raise SpecError(f"--argument {name:.60}: expected a value that JSON can hold, got {text:.60}") from None
-        check_numbers(f"--argument {name:.60}", arguments[name])
-    _keep(context, option, arguments)
-
-
+OVER = click.Option(
+    ["--over"],
+    type=click.Choice(["logits", "probabilities"]),
+    default="logits",
+    show_default=True,
+    callback=_keep,
+    expose_value=False,
+    help="What a model of linear, or a TSN of mmaction2, averages over elements.",
+)
+LAYER = click.Option(
+    ["--layer"],
+    metavar="NAME",
+    callback=_keep,
+    expose_value=False,
+    help="Last linear layer of a checkpoint of linear, for example fc; without it, the layers of the file are listed.",
+)
 CODE = click.Option(
     ["--code"],
     multiple=True,
     metavar="PACKAGE",
-    callback=_keep_code,
+    callback=_kept(check_code),
     expose_value=False,
     help="Allow code of this Python package, or module, to run (with --from module). Repeatable.",
 )
@@ -84,7 +74,7 @@ ARGUMENT = click.Option(
     ["--argument"],
     multiple=True,
     metavar="NAME=VALUE",
-    callback=_keep_arguments,
+    callback=_kept(parse_arguments),
     expose_value=False,
     help="Keyword argument of the factory (with --from module); values as in --set. Repeatable.",
 )
@@ -149,7 +139,13 @@ def _play_fair(source: str, files: Sequence[str], options: Mapping[str, Any]) ->
 def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
     from esv_ray.models.sources.trn import read_trn
 
-    return read_trn(files[0], source=source, combine=options["combine"])
+    return read_trn(files[0], source=source, combine=options["combine"], over=options.get("over", "logits"))
+
+
+def _linear(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.linear import read_linear
+
+    return read_linear(files[0], layer=options["layer"], over=options["over"])
 
 
 def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
@@ -188,7 +184,8 @@ SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
-    "mmaction2": Source(_trn, (COMBINE,)),
+    "mmaction2": Source(_trn, (COMBINE, OVER)),
+    "linear": Source(_linear, (LAYER, OVER)),
     "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
     "abmil": Source(_attention),
     "clam": Source(_attention),

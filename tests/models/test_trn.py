@@ -150,6 +150,19 @@ def test_mmaction2(tmp_path: Path, prior: str) -> None:
         )
 
 
+def test_mmaction2_over_probabilities(tmp_path: Path, prior: str) -> None:
+    """A TSN with ``average_clips="prob"``."""
+    features = torch.randn((5, D), generator=torch.Generator().manual_seed(1))
+    tsn = Mmaction2(None)
+    model = imported(tsn.state_dict(), tmp_path, prior, "mmaction2", over="probabilities")
+    with torch.no_grad():
+        expected = tsn.cls_head.get_submodule("fc_cls")(features).softmax(dim=1).mean(dim=0)
+    assert torch.allclose(explain(model, features).scores, expected, atol=1e-6)
+    (tmp_path / "trn").mkdir()
+    with pytest.raises(ModelError, match="expected a TSN for a mean over probabilities, got a TRN"):
+        imported(Mmaction2(3).state_dict(), tmp_path / "trn", prior, "mmaction2", over="probabilities")
+
+
 def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name not in names}
 

@@ -37,7 +37,7 @@ def numbers_that_may_change_f(content: Mapping[object, object]) -> Iterator[str]
     visited = set()
     while waiting:
         path, entry = waiting.popleft()
-        shown = _shown(entry) if path and _may_change_f(path[-1]) else None
+        shown = _shown(entry) if path and may_change_f(path[-1]) else None
         if shown is not None:
             yield f"{'.'.join(path)} ({shown})"
         elif isinstance(entry, Mapping | Inert) and id(entry) not in visited and len(path) < _MOST_DEPTH:
@@ -51,7 +51,8 @@ def _pairs(entry: Mapping[object, object] | Inert) -> Iterable[tuple[object, obj
     return entry.contents() if isinstance(entry, Inert) else entry.items()
 
 
-def _may_change_f(key: str) -> bool:
+def may_change_f(key: str) -> bool:
+    """Return whether a name suggests a number that changes F."""
     words = [word.lower() for word in _WORD.findall(key.rpartition(".")[2])]
     return any(map(_OF_F.fullmatch, words)) and not any(map(_NOT_OF_F.fullmatch, words))
 

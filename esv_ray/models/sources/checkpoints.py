@@ -74,12 +74,13 @@ class Checkpoint:
         return value.detach()  # type: ignore[no-any-return]
 
 
-def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
+def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = False) -> Checkpoint:
     """Read the state dict of a checkpoint.
 
     Args:
         url: a torch checkpoint (``.pth``) or a safetensors file.
         is_head: returns whether a name is one of a head's tensors; used to find the state dict.
+        whole: whether the state dict is of a whole model, with any tensors: none of them is left out.
 
     Raises:
         ModelError: it is not a checkpoint, or it holds several state dicts, or further tensors that may belong to the
@@ -103,12 +104,14 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     heads = {name: value for name, value in heads.items() if not is_non_head_name(name)} or {
         name: value for name, value in heads.items() if average_in([name])
     }
-    non_heads = NonHeadTensors(heads, is_head)
-    average = average_in([*map(str, path), *heads])
+    if whole:
+        heads = {name: value for name, value in items if isinstance(value, Tensor)}
+    non_heads = NonHeadTensors(heads, (lambda name: True) if whole else is_head)
+    average = average_in([*map(str, path), *(() if whole else heads)])
     checkpoint = Checkpoint(url, len(data), {}, average=average, numbers=numbers, classes=classes)
     for name, value in items:
         group = non_heads.group(name, value) if isinstance(value, Tensor) and name not in heads else None
-        if not isinstance(value, Tensor) and not is_head(name):  # plain values, or training state
+        if not isinstance(value, Tensor) and (whole or not is_head(name)):  # plain values, or training state
             entries.append((name, value))
         elif group is not None:
             checkpoint.unused[group] += 1

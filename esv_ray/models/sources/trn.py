@@ -85,6 +85,8 @@ def read_trn(checkpoint: str, *, source: str, combine: Combine = "sum", over: Ov
         projection = projection_from_state({name: state[f"projection.{name}"] for name in _PARTS}, weight[1])
         relations = _relations(state, projection.out_features)
         rows = unused_rows({checkpoint: read}, projection.in_features)
+        if relations and over != "logits":
+            raise ModelError(f"expected a TSN for a mean over {over}, got a TRN, which adds logits")
         if relations:
             return _imported_relations(projection, relations, combine, rows)
         if not layout.tsn:
