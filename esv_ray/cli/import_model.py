@@ -45,7 +45,9 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     "source",
     type=click.Choice(list(SOURCES)),
     required=True,
-    help="Software that wrote the checkpoints; or module: your own PyTorch modules.",
+    metavar="SOURCE",  # the choices would make a line of the help page too long
+    help=f"Software that wrote the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
+    "module: your own PyTorch modules.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
 @click.option(

@@ -13,7 +13,7 @@ import click
 
 from esv_ray.cli.factory_arguments import parse_arguments
 from esv_ray.cli.options import check_code
-from esv_ray.cli.types import LOCATION, Count
+from esv_ray.cli.types import LOCATION, Count, Real
 
 if TYPE_CHECKING:
     from esv_ray.models.sources.imported import Imported
@@ -96,7 +96,7 @@ FEATURE_DIM = click.Option(
 )
 ATTENTION_HEADS = click.Option(
     ["--attention-heads"],
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     callback=_keep,
     expose_value=False,
     help="Number of attention heads of an attentive probe; its checkpoint does not say.",
@@ -105,7 +105,7 @@ ATTENTION_HEADS = click.Option(
 
 SCALE = click.Option(
     ["--scale"],
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     callback=_keep,
     expose_value=False,
     help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
