@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -32,10 +32,23 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
         if len(values) > 1:
             raise click.UsageError(f"expected {option} once, got {len(values)} values; several are for --outputs")
         return values[0] if values else None
-    given = [value.removeprefix(f"{name}=") for value in values if value.startswith(f"{name}=")]
+    given = _named(values, name)
     if len(given) > 1:
-        raise click.UsageError(f"expected {option} {name}=CSV once, got {len(given)}")
+        raise click.UsageError(f"expected {option} {name}=... once, got {len(given)}")
     return given[0] if given else None
+
+
+def _named(values: Sequence[str], name: str) -> list[str]:
+    """Return the values of an output, of values ``NAME=VALUE``."""
+    return [value.removeprefix(f"{name}=") for value in values if value.startswith(f"{name}=")]
+
+
+def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[str]]) -> None:
+    """Refuse values for outputs that --outputs does not name."""
+    for option, values in options.items():
+        for value in values:
+            if outputs and value.partition("=")[0] not in outputs:
+                raise click.UsageError(f"expected {option} NAME=... with NAME of {', '.join(outputs)}, got {value!r}")
 
 
 @click.command(name="model")
@@ -56,8 +69,17 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     required=True,
     multiple=True,
     type=LOCATION,
-    metavar="CSV",
-    help="Class prior; the header is class,prior. With --outputs: NAME=CSV for each.",
+    metavar="SOURCE",
+    help="Class prior: a CSV with the header class,prior; uniform; labels:TABLE, the shares of the classes in a "
+    "feature table; or model:TABLE, the model's mean output over its videos. With --outputs: NAME=SOURCE for each.",
+)
+@click.option(
+    "--compare-prior",
+    "compared",
+    multiple=True,
+    type=LOCATION,
+    metavar="SOURCE",
+    help="Another prior, as for --prior: print how it differs. Repeatable. With --outputs: NAME=SOURCE.",
 )
 @click.option(
     "--classes",
@@ -82,6 +104,7 @@ def import_model(
     source: str,
     out: str,
     priors: tuple[str, ...],
+    compared: tuple[str, ...],
     class_tables: tuple[str, ...],
     outputs: Mapping[str, tuple[int, int]],
 ) -> None:
@@ -108,14 +131,16 @@ def import_model(
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles
 
+    _check_names(outputs, {"--prior": priors, "--classes": class_tables, "--compare-prior": compared})
     requests = []
     kept: list[tuple[str | None, tuple[int, int] | None]] = [*outputs.items()] or [(None, None)]
     for name, columns in kept:
         prior, classes = _of_output("--prior", priors, name), _of_output("--classes", class_tables, name)
         if prior is None:
-            raise click.UsageError(f"expected --prior {name}=CSV for the output {name}, got none")
+            raise click.UsageError(f"expected --prior {name}=SOURCE for the output {name}, got none")
         place = out if name is None else storage.join(out, name)
-        requests.append(BundleRequest(place, prior, classes, columns))
+        others = compared if name is None else tuple(_named(compared, name))
+        requests.append(BundleRequest(place, prior, classes, columns, others))
     rows = import_bundles(read_model(source, checkpoints, context), requests)
     for heading, text in rows:
         click.echo(f"{heading:<8} {text}")

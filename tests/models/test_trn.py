@@ -269,14 +269,18 @@ def test_a_model_that_answers_two_questions_becomes_two(tmp_path: Path) -> None:
         (["--outputs", "verbs=3:3"], "FROM below TO"),
         (["--outputs", "../verbs=0:3"], "expected NAME=FROM:TO"),
         (["--outputs", "verbs=0:3", "--outputs", "verbs=3:4"], "verbs twice"),
-        (["--outputs", "verbs=0:3"], "expected --prior verbs=CSV for the output verbs"),
+        (["--outputs", "verbs=0:3"], "expected --prior NAME=... with NAME of verbs, got 'other=x.csv'"),
+        (
+            ["--outputs", "a=0:1", "--outputs", "b=1:4", "--prior", "a=uniform"],
+            "expected --prior b=SOURCE for the output",
+        ),
         (["--outputs", "a=0:9", "--prior", "a={prior}"], "expected columns of 4 outputs, got 0:9"),
         (
             ["--outputs", "a=0:3", "--prior", "a={prior}"],
             "a prior of 3 classes, one for each output of the model",
         ),
         (["--prior", "{prior}", "--prior", "{prior}"], "expected --prior once"),
-        (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=CSV once"),
+        (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=... once"),
     ],
 )
 def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path, prior: str) -> None:
