@@ -48,9 +48,21 @@ class Command:
         (self.folder / f"prior-{n_classes}.csv").write_text("\n".join(["class,prior", *rows]) + "\n")
         return f"prior-{n_classes}.csv"
 
-    def __call__(self, factory: str, *options: str, n_classes: int = C, out: str = "model", code: str = "") -> Any:
+    def __call__(
+        self, factory: str, *options: str, n_classes: int = C, out: str = "model", code: str = "", of: str = ""
+    ) -> Any:
         """Exit code, standard output and standard error."""
-        arguments = ["import", "model", "--from", "module", factory, "--out", out, "--prior", self.prior(n_classes)]
+        arguments = [
+            "import",
+            "model",
+            "--from",
+            "module",
+            factory,
+            "--out",
+            out,
+            "--prior",
+            of + self.prior(n_classes),
+        ]
         arguments += ["--code", code or factory.partition(":")[0].partition(".")[0]]
         return run(*arguments, *options, monkeypatch=self.monkeypatch, capsys=self.capsys)
 
@@ -538,7 +550,7 @@ def test_options_that_do_not_fit(command: Command) -> None:
         "own:plain", "--argument", "a=1", "--argument", "a=2"
     )
     assert "expected a prior of 9 classes" in command.refusal("own:plain", n_classes=3)
-    assert "cannot be cut" in command.refusal("own:plain", "--outputs", "x=0:2", "--prior", "x=prior-9.csv")
+    assert "cannot be cut" in command.refusal("own:plain", "--outputs", "x=0:2", of="x=")
     assert "expected consent to run code, got none for own:plain(a)" in command.refusal(
         "own:plain", "--argument", "a=1", code="other"
     )
