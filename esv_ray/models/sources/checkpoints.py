@@ -120,7 +120,7 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = F
             raise ModelError(f"{url}: expected each tensor once, got two named {name!r:.100}")
         else:
             checkpoint.state[name] = value
-    for key, value in entries:
+    for key, value in entries if heads else ():  # without heads the caller refuses the file
         _count_unused(checkpoint, key, value, non_heads)
     return checkpoint
 
