@@ -20,6 +20,7 @@ from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
+from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
@@ -197,6 +198,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
         "prior": model.prior.tolist(),
         # Absent for models with a head at scale 1, whose fingerprints are older than this key.
         **({} if model.scales is None or model.scales.shortest == 1 else {"shortest": model.scales.shortest}),
+        # What a module of a fixed length gets for other lengths.
+        **({"fixed_length": lengths} if (lengths := fixed_lengths(model.scorer)) else {}),
     }
 
 

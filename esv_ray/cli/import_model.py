@@ -58,7 +58,9 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     "source",
     type=click.Choice(list(SOURCES)),
     required=True,
-    help="Software that wrote the checkpoints.",
+    metavar="SOURCE",  # the choices would make a line of the help page too long
+    help=f"Software that wrote the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
+    "module: your own PyTorch modules.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
 @click.option(
@@ -114,6 +116,9 @@ def import_model(
     known tensors are either used or reported as not used, and a file with any other tensor is refused, because that
     tensor may change the model's output.
 
+    With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
+    package.module:function, from the folder where you are or an installed package. Its code runs only with --code.
+
     \b
     Examples:
       esv import model --from play-fair --out models/trn --prior prior.csv trn_1.pth trn_2.pth
@@ -123,6 +128,8 @@ def import_model(
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
       esv import model --from linear --layer fc --over probabilities --out models/clips \\
         --prior labels:train.parquet r3d_18.pth
+      esv import model --from module my_models:make --code my_models \\
+        --weights weights.safetensors --prior prior.csv --out models/own
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ from esv_ray.input.label_counts import count_labels
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import read_rows
+from esv_ray.input.reasons import describe_reasons
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
-from esv_ray.input.videos import reasons
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few, read_prior
 from esv_ray.models.explain import explain
@@ -32,7 +32,9 @@ _ROWS = 256  # read at a time
 _SHOWN = 3  # classes with the largest differences
 
 
-def prior_of(source: str, model: Callable[[Tensor], VideoModel], n_classes: int) -> tuple[Tensor, list[str]]:
+def prior_of(
+    source: str, model: Callable[[Tensor], VideoModel], n_classes: int, classes: Sequence[str] | None = None
+) -> tuple[Tensor, list[str]]:
     """Return the prior of a source.
 
     Args:
@@ -40,6 +42,7 @@ def prior_of(source: str, model: Callable[[Tensor], VideoModel], n_classes: int)
             the model's probabilities over the videos of a table (`mean_output`); otherwise the location of a CSV.
         model: returns the model with a prior.
         n_classes: C.
+        classes: C names, which labels of a table may have in place of ids; None: names are not known.
 
     Returns:
         The prior, (C,) float64, and notes: what was counted or divided, and which classes have a prior of 0.
@@ -51,7 +54,7 @@ def prior_of(source: str, model: Callable[[Tensor], VideoModel], n_classes: int)
     if source == UNIFORM:
         return torch.full((n_classes,), 1 / n_classes, dtype=torch.float64), [f"1/{n_classes} for each class"]
     if source.startswith(LABELS):
-        return _of_labels(source.removeprefix(LABELS), n_classes)
+        return _of_labels(source.removeprefix(LABELS), n_classes, classes)
     if source.startswith(MODEL):
         return mean_output(source.removeprefix(MODEL), model(torch.full((n_classes,), 1 / n_classes)))
     prior, notes = read_prior(source)
@@ -76,12 +79,12 @@ def difference(prior: Tensor, other: Tensor) -> str:
     return f"total variation distance {float(gap.abs().sum() / 2):.4g}" + (f"; {', '.join(shown)}" if shown else "")
 
 
-def _of_labels(url: str, n_classes: int) -> tuple[Tensor, list[str]]:
-    counts, left_out = count_labels(url, n_classes)
+def _of_labels(url: str, n_classes: int, classes: Sequence[str] | None) -> tuple[Tensor, list[str]]:
+    counts, left_out = count_labels(url, n_classes, classes)
     total = int(counts.sum())
     if not total:
         raise DataError(
-            f"{url}: expected videos with labels, got none in {left_out.total()} rows ({reasons(left_out)})"
+            f"{url}: expected videos with labels, got none in {left_out.total()} rows ({describe_reasons(left_out)})"
         )
     zeros = np.flatnonzero(counts == 0).tolist()
     notes = [f"labels of {total} videos", *_left_out(left_out)]
@@ -126,7 +129,7 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
             total += _probabilities(model, features).double()
             count += 1
     if not count:
-        raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({reasons(left_out)})")
+        raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({describe_reasons(left_out)})")
     mean = total / total.sum()
     return mean, [f"mean output over {count} videos", *_left_out(left_out)]
 
@@ -146,4 +149,4 @@ def _probabilities(model: VideoModel, features: Tensor) -> Tensor:
 
 
 def _left_out(left_out: Counter[str]) -> list[str]:
-    return [f"{left_out.total()} rows were left out ({reasons(left_out)})"] if left_out else []
+    return [f"{left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []

@@ -15,7 +15,7 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, prior_csv
-from esv_ray.models.manifest import POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.manifest import MODULE_FILE, POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
 from esv_ray.models.pooling import ReadyPooling, manifest_of
 
 
@@ -106,6 +106,28 @@ def save_pooled(
         "pooling": manifest_of(pooling),
     }
     _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, {})
+
+
+def save_python(
+    url: str,
+    manifest: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None,
+    prior: Tensor,
+    *,
+    classes: tuple[str, ...] | None = None,
+) -> None:
+    """Write a bundle of modules that a factory returns; errors as `save_heads`.
+
+    Args:
+        url: folder of the bundle.
+        manifest: its own keys of model.json: kind, feature_dim, n_max, factory, arguments, fixed_length.
+        weights: of the modules, as `module_weights.load_weights` takes them; None: the factory loads them.
+        prior: (C,).
+        classes: C names, or None.
+    """
+    own = {"format": 2, "n_classes": len(prior), **manifest}
+    own["weights"] = None if weights is None else MODULE_FILE
+    _save(url, own, {} if weights is None else {MODULE_FILE: weights}, prior, classes, {})
 
 
 def exists_bundle(url: str) -> bool:

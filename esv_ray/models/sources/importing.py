@@ -52,22 +52,27 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
     for request in requests:
         model = imported if request.columns is None else _cut(imported, *request.columns)
-        prior, notes = prior_of(request.prior, model.model, model.n_classes)
+        names, name_rows = _class_names(request, model.n_classes)
+        prior, notes = prior_of(request.prior, model.model, model.n_classes, names)
         rows.append(("prior", _with_notes(request.prior, notes)))
         for source in request.compared:
-            other, _ = prior_of(source, model.model, model.n_classes)
+            other, _ = prior_of(source, model.model, model.n_classes, names)
             rows.append(("", f"{source}: {difference(prior, other)}"))
-        names = None
-        if request.classes is not None:
-            names, name_notes = read_classes(request.classes, model.n_classes)
-            own = [note.removeprefix(f"{request.classes}: ") for note in name_notes]
-            rows.append(("classes", _with_notes(request.classes, own)))
+        rows += name_rows
         check_free(request.out)
         rows.append(("model", request.out))
         ready.append((model, request.out, prior, names))
     for model, out, prior, names in ready:
         model.save(out, prior, names)
     return rows
+
+
+def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...] | None, list[Row]]:
+    if request.classes is None:
+        return None, []
+    names, notes = read_classes(request.classes, n_classes)
+    own = [note.removeprefix(f"{request.classes}: ") for note in notes]
+    return names, [("classes", _with_notes(request.classes, own))]
 
 
 def _with_notes(url: str, notes: Sequence[str]) -> str:
