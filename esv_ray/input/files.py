@@ -10,6 +10,9 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.directories import named_by_directories
 
+INCOMPLETE = "import-incomplete.json"
+"""Marks a folder into which `esv import features` has not yet written all videos."""
+
 _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
@@ -61,7 +64,7 @@ def list_files(url: str) -> list[InputFile]:
 def list_files_if_any(url: str) -> list[InputFile]:
     """List files as `list_files` does; the list may be empty."""
     # A file that was named or matches a pattern has no path below a folder, and is taken whatever its name is.
-    files = storage.find(url, "list the feature table", _is_meant)
+    files = storage.find(url, "list the feature table", lambda below: _is_meant(below, url))
     root = storage.root_of(url, files[0].url) if files else None  # the same for all files
     return [
         InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, root).items())))
@@ -69,7 +72,12 @@ def list_files_if_any(url: str) -> list[InputFile]:
     ]
 
 
-def _is_meant(below: str) -> bool:
+def _is_meant(below: str, url: str) -> bool:
+    if below.rpartition("/")[2] == INCOMPLETE:
+        raise DataError(
+            f"{url}: expected a complete feature table, got one whose import was interrupted ({below}); run the same "
+            "esv import features again to complete it"
+        )
     return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 
 
