@@ -15,7 +15,7 @@ from esv_ray.cli.types import LOCATION, NAME, Real
 from esv_ray.input.sources.request import MAX_SKIPPED, ImportRequest
 
 if TYPE_CHECKING:
-    from esv_ray.input.sources.importing import ImportResult
+    from esv_ray.input.sources.outcome import ImportResult
 
 _FORMATS = ["numpy", "hdf5", "lmdb", "tar", "rows", "play-fair"]
 _POSITIVE = Real(0, min_open=True)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
 if TYPE_CHECKING:
-    from esv_ray.input.sources.importing import ImportProgress
+    from esv_ray.input.sources.outcome import ImportProgress
     from esv_ray.job.progress import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 

@@ -32,7 +32,21 @@ class SourceFile(NamedTuple):
     size: int
 
 
-def list_files(source: str, suffixes: Collection[str]) -> tuple[list[SourceFile], str]:
+class Listing(NamedTuple):
+    """The files of a source.
+
+    Attributes:
+        files: in the order of their paths.
+        state: changes with their names, sizes and versions.
+        is_file: whether the source is one file, not a folder or a glob.
+    """
+
+    files: list[SourceFile]
+    state: str
+    is_file: bool
+
+
+def list_files(source: str, suffixes: Collection[str]) -> Listing:
     """List the files of a source: one file, a folder at any depth, or a glob.
 
     Names that begin with a dot are skipped below a folder (macOS leaves such files), but not those that begin with
@@ -41,9 +55,6 @@ def list_files(source: str, suffixes: Collection[str]) -> tuple[list[SourceFile]
     Args:
         source: its location.
         suffixes: of the files below a folder or of a glob, in lower case.
-
-    Returns:
-        The files in the order of their paths, and a checksum that changes with their names, sizes and versions.
 
     Raises:
         DataError: there are none, or the store refuses to list.
@@ -54,20 +65,20 @@ def list_files(source: str, suffixes: Collection[str]) -> tuple[list[SourceFile]
         return below.lower().endswith(tuple(suffixes)) and not any(part.startswith(".") for part in parts)
 
     found = storage.find(source, DOING, is_meant, hidden=True)
-    several = len(found) > 1 or any(file.below for file in found)
     root = storage.root_of(source, found[0].url) if found and not found[0].below else None
+    is_file = len(found) == 1 and root == found[0].url
     files = []
     checksum = hashlib.sha256()
     for file in found:
         below = file.below or (file.url.removeprefix(f"{root}/") if root and root != file.url else "")
         path = below or file.url.rpartition("/")[2]
-        if several and not is_meant(path):
+        if not is_file and not is_meant(path):
             continue
         files.append(SourceFile(path, file.url, file.state.size))
         checksum.update(f"{path}\0{file.state.size}\0{file.state.version}\n".encode(errors="surrogateescape"))
     if not files:
         raise DataError(f"{source}: expected files {', '.join(f'*{suffix}' for suffix in suffixes)}, found none")
-    return sorted(files), checksum.hexdigest()
+    return Listing(sorted(files), checksum.hexdigest(), is_file)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from esv_ray.input.sources.records import RecordError
 
 
 @contextmanager
-def open_hdf5(url: str) -> Iterator[Any]:
+def open_file(url: str) -> Iterator[Any]:
     """Open an HDF5 file; one on an object store is copied to this machine first.
 
     Raises:
@@ -48,7 +48,9 @@ def read_dataset(dataset: Any) -> npt.NDArray[Any]:
         raise RecordError("numbers in another file, which is not opened")
     if dataset.dtype.hasobject:
         raise RecordError("not numbers", "of variable length")
-    check_size(dataset.size * dataset.dtype.itemsize if dataset.shape is not None else 0)
+    if dataset.shape is None:
+        raise RecordError("no frames or no features", "an empty data set")
+    check_size(dataset.size * dataset.dtype.itemsize)
     try:
         return np.asarray(dataset[()])
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
 
 from esv_ray import storage
 from esv_ray.errors import DataError
@@ -14,92 +12,30 @@ from esv_ray.input.class_names import MOST_TABLE_BYTES, classes_csv
 from esv_ray.input.sources import progress_mark
 from esv_ray.input.sources.arrays import FeatureCheck
 from esv_ray.input.sources.counts import Counts, joined
+from esv_ray.input.sources.frame_rows import open_rows
+from esv_ray.input.sources.hdf5 import open_hdf5
+from esv_ray.input.sources.lmdb_frames import open_lmdb
 from esv_ray.input.sources.numpy_files import open_numpy
+from esv_ray.input.sources.outcome import Extent, ImportProgress, ImportResult, earlier_result
 from esv_ray.input.sources.play_fair import open_play_fair
 from esv_ray.input.sources.records import Entry, RecordError, Source
 from esv_ray.input.sources.request import Format, ImportRequest
 from esv_ray.input.sources.segments import rows_of, timing_of
 from esv_ray.input.sources.selection import Selection, Tables, Wanted, read_tables
 from esv_ray.input.sources.table_writer import TableWriter, part_name, read_state
+from esv_ray.input.sources.tar_shards import open_tar
 
 _OPENERS: Mapping[Format, Callable[[ImportRequest], AbstractContextManager[Source]]] = {
     "numpy": open_numpy,
+    "hdf5": open_hdf5,
+    "lmdb": open_lmdb,
+    "tar": open_tar,
+    "rows": open_rows,
     "play-fair": open_play_fair,
 }
 
 
 _MANY = 100  # faults that show that most videos have one
-
-
-@dataclass(frozen=True)
-class ImportProgress:
-    """How far an import has come.
-
-    Attributes:
-        done: number of videos of the source that were read or left out.
-        total: number of videos of the source, if it is known.
-        rows: number of rows written.
-    """
-
-    done: int
-    total: int | None
-    rows: int
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """What an import wrote.
-
-    Attributes:
-        rows: number of rows of the table: videos, or segments.
-        frames: number of frames in all rows.
-        dim: D.
-        dtype: of the features.
-        files: number of files.
-        classes: number of classes in classes.csv; 0: there is none.
-        skipped: what was not written.
-        notes: what else is worth knowing.
-        was_complete: whether an earlier run had written the table.
-    """
-
-    rows: int
-    frames: int
-    dim: int
-    dtype: str
-    files: int
-    classes: int
-    skipped: Counts
-    notes: tuple[str, ...]
-    was_complete: bool = False
-
-    def stored(self) -> dict[str, Any]:
-        """Return the result as JSON stores it."""
-        return {
-            "rows": self.rows,
-            "frames": self.frames,
-            "dim": self.dim,
-            "dtype": self.dtype,
-            "files": self.files,
-            "classes": self.classes,
-            "skipped": self.skipped.stored(),
-            "notes": list(self.notes),
-        }
-
-
-@dataclass
-class _Extent:
-    """How far the table has come; the footer of each file holds the one after it."""
-
-    entries: int = 0
-    rows: int = 0
-    frames: int = 0
-    first: str = ""
-    skipped: Counts = field(default_factory=Counts)
-    clipped: Counts = field(default_factory=Counts)
-
-    def stored(self) -> dict[str, Any]:
-        values = {"entries": self.entries, "rows": self.rows, "frames": self.frames, "first": self.first}
-        return values | {"skipped": self.skipped.stored(), "clipped": self.clipped.stored()}
 
 
 def import_features(
@@ -124,7 +60,7 @@ def import_features(
         identity = request.identity() | _contents(request, tables, source)
         found = progress_mark.look(request.out, identity)
         if found.complete is not None:
-            return _earlier(found.complete)
+            return earlier_result(found.complete)
         selection = Selection(source, tables, request.classes, keep_unlabelled=request.keep_unlabelled)
         return _Import(request, source, selection, identity).run(found.parts, report)
 
@@ -150,7 +86,7 @@ class _Import:
     ) -> None:
         self._request, self._source, self._selection, self._identity = request, source, selection, identity
         self._check = FeatureCheck(request.layout, request.dtype)
-        self._extent = _Extent()
+        self._extent = Extent()
         self._faults, self._unselected = Counts(), Counts()
         self._total: int | None = None
         self._wanted = 0  # rows that the selection asks for; of a stream: so far
@@ -163,7 +99,7 @@ class _Import:
         if self._source.listed:
             self._survey()
             if self._faults.total > request.max_skipped * (self._wanted + self._faults.total):
-                self._check_share()
+                self._check_share(before_reading=True)
         counted = (Counts(), Counts()) if self._source.listed else (self._faults, self._unselected)
         for done, (entry, wanted) in enumerate(self._selection.rows(*counted), start=1):
             if not self._source.listed:
@@ -185,7 +121,7 @@ class _Import:
         if not parts:
             return 0
         state, dim, dtype = read_state(storage.join(self._request.out, part_name(parts - 1)))
-        self._extent = _Extent(
+        self._extent = Extent(
             **{name: int(state[name]) for name in ("entries", "rows", "frames")},
             first=str(state["first"]),
             skipped=Counts(state["skipped"]),
@@ -224,7 +160,7 @@ class _Import:
                 if row.segment is not None:
                     start, stop, is_clipped = rows_of(row.segment, frames, len(features), timing)
                     if is_clipped:
-                        extent.clipped.add(RecordError("cut to its video"), row.sequence_id)
+                        extent.clipped.add(RecordError("cut to their videos"), row.sequence_id)
             except RecordError as error:
                 extent.skipped.add(error, row.sequence_id)
                 continue
@@ -243,8 +179,11 @@ class _Import:
             progress_mark.begin(self._request.out, self._identity, names)
         writer.commit(self._extent.stored())
 
-    def _check_share(self) -> None:
+    def _check_share(self, *, before_reading: bool = False) -> None:
         """Refuse to leave out more than the user allows.
+
+        Args:
+            before_reading: whether faults of the features are not yet known.
 
         Raises:
             DataError: too much is left out, or everything.
@@ -253,10 +192,11 @@ class _Import:
         skipped = joined(self._faults, extent.skipped)
         total = self._wanted + self._faults.total  # rows whose features are skipped are among those that are wanted
         if skipped.total > request.max_skipped * total:
+            number, more = ("at least ", " or more") if before_reading else ("", "")
             raise DataError(
-                f"{request.source}: {skipped.total} of {total} videos, segments or labels cannot be written, more than "
-                f"--max-skipped {request.max_skipped:g} allows: {skipped.text()}; correct them, or set --max-skipped "
-                f"{_share(skipped.total, total)}{self._kept()}"
+                f"{request.source}: {number}{skipped.total} of {total} videos, segments or labels cannot be written, "
+                f"more than --max-skipped {request.max_skipped:g} allows: {skipped.text()}; correct them, or set "
+                f"--max-skipped {_share(skipped.total, total)}{more}{self._kept()}"
             )
         if not extent.rows:
             reasons = joined(skipped, self._unselected).text() or "the source has none"
@@ -299,15 +239,3 @@ class _Import:
 def _share(part: int, total: int) -> str:
     """Return a share of two digits that is not smaller than part / total."""
     return f"{min(100, -(-100 * part // total)) / 100:g}"
-
-
-def _earlier(record: Mapping[str, Any]) -> ImportResult:
-    """Return the result of an import that is complete."""
-    result = record["result"]
-    return ImportResult(
-        **{name: int(result[name]) for name in ("rows", "frames", "dim", "files", "classes")},
-        dtype=str(result["dtype"]),
-        skipped=Counts(result["skipped"]),
-        notes=tuple(str(note) for note in result["notes"]),
-        was_complete=True,
-    )

@@ -31,17 +31,17 @@ def open_numpy(request: ImportRequest) -> Iterator[Source]:
         DataError: there are no such files.
         SpecError: the pattern is malformed.
     """
-    files, state = list_files(request.source, _SUFFIXES)
+    listing = list_files(request.source, _SUFFIXES)
     pattern = NamePattern(request.match)
     videos = []
-    for file in files:
+    for file in listing.files:
         video_id = pattern.id_of(file.path, file.path.rpartition(".")[0] or file.path)
         if video_id is not None:
             videos.append((video_id, file))
     if not videos:
         raise DataError(
             f"{request.source}: expected files whose relative paths match {request.match!r} (--match), got none among "
-            f"{len(files)}, such as {files[0].path!r:.120}"
+            f"{len(listing.files)}, such as {listing.files[0].path!r:.120}"
         )
     videos.sort()
 
@@ -49,7 +49,7 @@ def open_numpy(request: ImportRequest) -> Iterator[Source]:
         for video_id, file in videos:
             yield Entry(video_id, file.path, partial(_read, file, request.key))
 
-    yield Source(entries, listed=True, state=state, unmatched=len(files) - len(videos))
+    yield Source(entries, listed=True, state=listing.state, unmatched=len(listing.files) - len(videos))
 
 
 def _read(file: SourceFile, key: str | None) -> Frames:

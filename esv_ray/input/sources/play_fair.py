@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.sources.hdf5_files import open_hdf5
+from esv_ray.input.sources.hdf5_files import open_file
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
@@ -43,7 +43,7 @@ def open_play_fair(request: ImportRequest) -> Iterator[Source]:
     """
     source, split = request.source, _SPLIT if request.split is None else request.split
     state = storage.state(source, "read the features")
-    with open_hdf5(source) as hdf:
+    with open_file(source) as hdf:
         try:
             group = _checked(hdf, split, source)
         except _BROKEN as error:

@@ -177,8 +177,8 @@ class Selection:
                     faults.add(RecordError("a label without a video"), key)
         if segments is not None:
             for video, rows in segments.by_video.items():
-                if video not in videos:
-                    faults.add(RecordError("a segment without a video"), video, len(rows))
+                for row in rows if video not in videos else ():
+                    faults.add(RecordError("a segment without a video"), row.sequence_id)
 
 
 def _check_id(video_id: str) -> None:

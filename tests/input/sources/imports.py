@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.input.features import Video
-from esv_ray.input.sources.importing import ImportResult, import_features
+from esv_ray.input.sources.importing import import_features
+from esv_ray.input.sources.outcome import ImportResult
 from esv_ray.input.sources.request import Format, ImportRequest
 from esv_ray.input.videos import read_videos
 

@@ -13,7 +13,8 @@ import pytest
 from esv_ray.errors import DataError
 from esv_ray.input.files import list_files
 from esv_ray.input.sources import table_writer
-from esv_ray.input.sources.importing import ImportProgress, import_features
+from esv_ray.input.sources.importing import import_features
+from esv_ray.input.sources.outcome import ImportProgress
 from esv_ray.input.sources.request import ImportRequest
 from esv_ray.storage import read_bytes
 from tests.input.sources.imports import assert_holds, imported, random_videos, save_arrays, table
