@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import click
 
+from esv_ray.cli.model_sources import SOURCES, own_options, read_model
 from esv_ray.cli.types import LOCATION
-
-if TYPE_CHECKING:
-    from esv_ray.core.scales import Combine
 
 
 def _parse_outputs(
@@ -46,7 +43,7 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["play-fair", "trn-pytorch", "mmaction2", "epic-kitchens"]),
+    type=click.Choice(list(SOURCES)),
     required=True,
     help="Software that wrote the checkpoints.",
 )
@@ -74,20 +71,7 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     metavar="NAME=FROM:TO",
     callback=_parse_outputs,
     help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUT/NAME; repeatable. For a model that answers "
-    "several questions, for example verbs=0:97 and nouns=97:397. Not of play-fair.",
-)
-@click.option(
-    "--input-relu/--no-input-relu",
-    default=True,
-    show_default=True,
-    help="Whether a TSN of play-fair has a ReLU on its input; its checkpoint does not say.",
-)
-@click.option(
-    "--combine",
-    type=click.Choice(["sum", "mean"]),
-    default="sum",
-    show_default=True,
-    help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
+    "several questions, for example verbs=0:97 and nouns=97:397.",
 )
 @click.pass_context
 def import_model(
@@ -98,8 +82,6 @@ def import_model(
     priors: tuple[str, ...],
     class_tables: tuple[str, ...],
     outputs: Mapping[str, tuple[int, int]],
-    input_relu: bool,
-    combine: Combine,
 ) -> None:
     """Import CHECKPOINTS as a model bundle.
 
@@ -116,32 +98,20 @@ def import_model(
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
     """
-    foreign = "combine" if source == "play-fair" else "input_relu"
-    if context.get_parameter_source(foreign) is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"--{foreign.replace('_', '-')} has no effect on models of {source}")
-    if source == "play-fair":
-        from esv_ray.models.sources.play_fair import import_play_fair
-
-        if outputs:
-            raise click.UsageError("--outputs cuts models of other sources; those of play-fair answer one question")
-        prior, classes = _of_output("--prior", priors, None), _of_output("--classes", class_tables, None)
-        assert prior is not None, "the option is required"
-        summary = import_play_fair(checkpoints, prior=prior, out=out, classes=classes, input_relu=input_relu)
-        click.echo(f"{summary}; model: {out}")
-        return
     from esv_ray import storage
-    from esv_ray.models.sources.trn import import_trn
+    from esv_ray.models.sources.importing import BundleRequest, import_bundles
 
-    if len(checkpoints) != 1:
-        raise click.UsageError(f"expected one checkpoint of {source}, the whole model, got {len(checkpoints)}")
+    requests = []
     kept: list[tuple[str | None, tuple[int, int] | None]] = [*outputs.items()] or [(None, None)]
     for name, columns in kept:
         prior, classes = _of_output("--prior", priors, name), _of_output("--classes", class_tables, name)
         if prior is None:
             raise click.UsageError(f"expected --prior {name}=CSV for the output {name}, got none")
         place = out if name is None else storage.join(out, name)
-        rows = import_trn(
-            checkpoints[0], source=source, prior=prior, out=place, classes=classes, combine=combine, columns=columns
-        )
-        for heading, text in rows:
-            click.echo(f"{heading:<6} {text}")
+        requests.append(BundleRequest(place, prior, classes, columns))
+    rows = import_bundles(read_model(source, checkpoints, context), requests)
+    for heading, text in rows:
+        click.echo(f"{heading:<8} {text}")
+
+
+import_model.params.extend(own_options())

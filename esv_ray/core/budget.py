@@ -66,7 +66,7 @@ class Budget:
             # Sampling with an m that covers every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
             count, longest = f"2^{n} - 1", self._longest_exact(n)
-            if closed_form(self.estimator) and self.model.scales is not None:
+            if closed_form(self.estimator, self.model.scales) and self.model.scales is not None:
                 count = f"{sum(subsequence_counts(n, self.model.scales)):.3g}"
             raise SpecError(
                 f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {available}; the "
@@ -100,7 +100,7 @@ class Budget:
         if is_constant(n, model.scales):
             return constant_bytes(model, n, batch)
         rows = estimator.m * estimator.iterations
-        if closed_form(estimator):
+        if closed_form(estimator, model.scales):
             return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
         if kind == "adjusted":
             return adjusted_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
@@ -111,11 +111,12 @@ class Budget:
         return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
 
     def _fits(self, n: int, kind: Resolved) -> bool:
-        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator) or is_constant(n, self.model.scales)
+        scales = self.model.scales
+        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator, scales) or is_constant(n, scales)
         return feasible and self._needs(n, kind) <= self.n_bytes
 
     def _longest_exact(self, n: int) -> int:
         """Return the largest number of elements, at most about n, whose exact ESVs fit."""
-        if closed_form(self.estimator):
+        if closed_form(self.estimator, self.model.scales):
             return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, n)
         return longest_exact(self.model, self.n_bytes, working_set=self.working_set)

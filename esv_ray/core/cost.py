@@ -56,7 +56,7 @@ def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | Non
         return PlanCost(kind, n, 0, True, 1, 1, 0.0)
     heads = evaluated_scales(n, scales)
     rows = estimator.m * estimator.iterations
-    if closed_form(estimator):
+    if closed_form(estimator, scales):
         most = inf if kind == "exact" else max(rows, n)
         sizes = [_whole(min(subsequences_of(n, s), most)) for s in heads]
         seconds = _logit_s(n, rows, heads, sizes) if kind != "exact" else _SUBSEQUENCE_S * sum(sizes)

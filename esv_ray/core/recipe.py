@@ -50,19 +50,21 @@ def is_constant(n: int, scales: Scales | None) -> bool:
     return scales is not None and n < scales.shortest
 
 
-def closed_form(estimator: Estimator) -> bool:
+def closed_form(estimator: Estimator, scales: Scales | None) -> bool:
     """Return whether ESVs are linear in the heads, so that longer subsequences need no values."""
-    return estimator.output == "logit" and estimator.kind != "algorithm1"
+    linear = estimator.output == "logit" or (scales is not None and scales.linear)
+    return linear and estimator.kind != "algorithm1"
 
 
 def complete(estimator: Estimator, n: int, scales: Scales | None) -> bool:
     """Return whether every subsequence is evaluated at any cost: `exact` is requested, or m covers them all."""
     if estimator.kind == "exact" or is_constant(n, scales):
         return True
-    if closed_form(estimator):
+    if closed_form(estimator, scales):
         if scales is None and n > _COUNTABLE:
             return False
-        return estimator.m * estimator.iterations >= max(subsequence_counts(n, scales), default=1)
+        # All n singletons are always evaluated, whatever m is.
+        return max(n, estimator.m * estimator.iterations) >= max(subsequence_counts(n, scales), default=1)
     rows = estimator.m if estimator.kind == "algorithm1" else estimator.m * estimator.iterations
     return rows >= widest_scale(n)
 
@@ -74,7 +76,7 @@ def resolve(estimator: Estimator, n: int, scales: Scales | None) -> Resolved:
     if estimator.kind == "algorithm1":
         return "algorithm1"
     rows = estimator.m * estimator.iterations
-    if closed_form(estimator):
+    if closed_form(estimator, scales):
         if estimator.kind == "adjusted" or (scales is None and n > _COUNTABLE):
             return "adjusted"
         counts = subsequence_counts(n, scales)
@@ -102,7 +104,7 @@ class Recipe:
         scales: of the model's heads; None: the model scores every length itself, and no parents are needed.
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
-        closed: whether it is the closed form for logits.
+        closed: whether ESVs are linear in the heads (`closed_form`).
     """
 
     kind: Resolved
@@ -128,5 +130,5 @@ def recipe_for(estimator: Estimator, n: int, *, scales: Scales | None, stored: b
     kind = resolve(estimator, n, scales)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    closed = closed_form(estimator)
+    closed = closed_form(estimator, scales)
     return Recipe(kind, n, scales, stored or not exact or closed, sampling, closed)

@@ -28,10 +28,12 @@ class Scales:
         weights: w_s for s = 1 .. n_max; 0 where there is no head.
         combine: `mean` divides by the sum of the weights up to k (Eq. 8), `sum` by 1: the expectation of the forward
             pass of TRN, which adds relations of all scales.
+        linear: whether the value of a subsequence is F itself, with no softmax: heads return probabilities.
     """
 
     weights: tuple[float, ...]
     combine: Combine = "mean"
+    linear: bool = False
 
     def __post_init__(self) -> None:
         """Check the weights.

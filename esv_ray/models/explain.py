@@ -219,7 +219,7 @@ def _check_positive(name: str, value: int | None) -> None:
 def _value_faults(model: VideoModel, estimator: Estimator, result: Attribution) -> dict[int, str]:
     """Return why sequences of a batch have invalid values, by row (`output.ranges`)."""
     full = result.scores.cpu()  # (B, C)
-    if model.scorer.softmax:
+    if model.scorer.probabilities:
         ranges = ranges_of(estimator.output, estimator.kind, torch.get_float32_matmul_precision())
         scores = full.softmax(dim=1) if ranges.in_logits else full
     else:  # a game of any values, whose sums may cancel: only finiteness is checked
@@ -232,7 +232,7 @@ def _value_faults(model: VideoModel, estimator: Estimator, result: Attribution) 
         empty=model.empty_value(estimator.output).cpu().numpy(),
         scores=None if scores is None else scores.numpy(),
         gaps=result.gaps.cpu().numpy(),
-        exact=result.exact and model.scorer.softmax,
+        exact=result.exact and model.scorer.probabilities,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
+from esv_ray.core.games.modules import Over
 from esv_ray.core.scales import MOST_WEIGHT
 
 PROJECTION_FILE = "projection.safetensors"
@@ -57,6 +58,7 @@ class BundleManifest(BaseModel):
         combine: whether F is the weighted mean over the scales, or the weighted sum. A key of format 2.
         projection: file of the linear layer before the heads, if there is one; absent: the folder says. A key of
             format 2.
+        over: what a TSN averages over elements. A key of format 2.
         batch_norm, norm_eps, input_relu: layers of the heads.
         factory: ``package.module:function`` of a `python` model.
         arguments: keyword arguments of the factory.
@@ -95,6 +97,7 @@ class BundleManifest(BaseModel):
     ] = ()
     combine: Literal["mean", "sum"] = "mean"
     projection: Literal["projection.safetensors"] | None = None
+    over: Over = "logits"
     batch_norm: bool = False
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     input_relu: bool = False
@@ -115,4 +118,6 @@ class BundleManifest(BaseModel):
         del kept["projection"]  # the hash covers the file
         if self.format == 1:
             del kept["combine"]  # hashes of older bundles stay as they are
+        if self.over == "logits":  # likewise
+            del kept["over"]
         return kept

@@ -77,6 +77,7 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
         "n_classes": len(prior),
         "n_max": None,
         "heads": {"1": {"file": "head-01.safetensors", "weight": 1.0}},
+        "over": model.over,
         "input_relu": model.input_relu,
     }
     _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)

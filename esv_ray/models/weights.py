@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MlpHead
-from esv_ray.core.games.modules import Average
+from esv_ray.core.games.modules import Average, Over
 from esv_ray.errors import ModelError, short_text
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.sources.checkpoint_kinds import safetensors_fault
@@ -94,7 +94,8 @@ def average_from_state(manifest: BundleManifest, state: Mapping[str, Tensor]) ->
     if shapes != expected:
         raise ModelError(f"expected {expected}, got {shapes}")
     check_weights(state)
-    return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu)
+    over: Over = "logits" if manifest.format == 1 else manifest.over
+    return Average(state["weight"].float(), state["bias"].float(), input_relu=manifest.input_relu, over=over)
 
 
 def projection_from_state(state: Mapping[str, Tensor], feature_dim: int) -> nn.Linear:

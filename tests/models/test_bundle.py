@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from esv_ray import storage
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.model import VideoModel, multiscale_model
-from esv_ray.core.games.modules import Average
+from esv_ray.core.games.modules import Average, Over
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace
 from esv_ray.errors import DataError, EsvError, ModelError
@@ -189,25 +189,27 @@ def test_classes_are_optional_and_a_slash_at_the_end_does_not_matter(bundle: str
 
 
 @pytest.mark.parametrize("input_relu", [True, False])
-def test_an_average_model(tmp_path: Path, input_relu: bool) -> None:
+@pytest.mark.parametrize("over", ["logits", "probabilities"])
+def test_an_average_model(tmp_path: Path, input_relu: bool, over: Over) -> None:
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn((3, 4), generator=generator), torch.randn(3, generator=generator)
     url, prior = str(tmp_path / "tsn"), make_prior(3)
-    save_average(url, Average(weight, bias, input_relu=input_relu), prior, classes=NAMES)
+    save_average(url, Average(weight, bias, input_relu=input_relu, over=over), prior, classes=NAMES)
     stored = safetensors.torch.load((tmp_path / "tsn" / "head-01.safetensors").read_bytes())
     assert torch.equal(stored["weight"], weight)
     assert torch.equal(stored["bias"], bias)
 
     model = load_model(url)
-    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (None, 3, 4, NAMES)
+    n_max = None if over == "logits" else 1
+    assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (n_max, 3, 4, NAMES)
     features = torch.randn((5, 4), generator=generator)
     linear = nn.Linear(4, 3)
     linear.load_state_dict({"weight": weight, "bias": bias})
 
     class Tsn(nn.Module):
         def forward(self, subsequences: Tensor) -> Tensor:
-            out: Tensor = linear(subsequences.relu() if input_relu else subsequences).mean(dim=1)
-            return out
+            out: Tensor = linear(subsequences.relu() if input_relu else subsequences)
+            return out.mean(dim=1) if over == "logits" else out.softmax(dim=2).mean(dim=1).log()
 
     assert_plays(explain(model, features), module_game(Tsn(), features, prior))
 

@@ -24,9 +24,8 @@ from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
 from esv_ray.models.sources.checkpoint_names import NonHeadTensors
 from esv_ray.models.sources.checkpoints import read_checkpoint
-from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import FILES
-from tests.support.play_fair import CLASSES, PRIOR, imported, refusal, state_of, written
+from tests.support.play_fair import CLASSES, PRIOR, import_play_fair, imported, refusal, state_of, written
 
 TRN, DEEP, MTRN, TSN = (state_of(f"{name}.pth") for name in ("trn_1_frames", "deep_1_frames", "mtrn_4_frames", "tsn"))
 State = dict[str, Tensor]
@@ -830,6 +829,6 @@ def test_what_is_done_to_a_prior_is_said(tmp_path: Path) -> None:
     )
     text = import_play_fair([str(FILES / "tsn.pth")], prior=str(prior), out=str(tmp_path / "model"), classes=CLASSES)
     assert text == (
-        "TSN, D = 16, C = 7; prior: counts, divided by their sum 10; prior of 0 for 3 of 7 classes: 1, 3, 6"
+        f"TSN, D = 16, C = 7; prior: {prior}: counts, divided by their sum 10; prior of 0 for 3 of 7 classes: 1, 3, 6"
     )
     assert load_model(str(tmp_path / "model")).prior.tolist() == [0.5, 0, 0.3, 0, 0.1, 0.1, 0]

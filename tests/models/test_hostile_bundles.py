@@ -23,8 +23,8 @@ from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import explain
 from esv_ray.models.saving import save_heads
-from esv_ray.models.sources.play_fair import import_play_fair
 from tests.conftest import make_heads, make_prior
+from tests.support.play_fair import import_play_fair
 
 RAN = "hostile_bundle_ran"  # what code that ran would leave in the working folder
 COMMAND = f"touch {RAN}"

@@ -18,7 +18,8 @@ from esv_ray.core.scales import Scales
 from esv_ray.errors import ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
-from esv_ray.models.sources.trn import import_trn
+from esv_ray.models.sources.importing import BundleRequest, import_bundles
+from esv_ray.models.sources.trn import read_trn
 from esv_ray.output.verify.output import verify_output
 from tests.conftest import make_table
 
@@ -84,7 +85,8 @@ def prior(tmp_path: Path) -> str:
 def imported(state: object, tmp_path: Path, prior: str, source: str = "trn-pytorch", **options: str) -> VideoModel:
     torch.save(state, tmp_path / "model.pth.tar")
     out = str(tmp_path / "bundle")
-    import_trn(str(tmp_path / "model.pth.tar"), source=source, prior=prior, out=out, **options)  # type: ignore[arg-type]
+    read = read_trn(str(tmp_path / "model.pth.tar"), source=source, **options)  # type: ignore[arg-type]
+    import_bundles(read, [BundleRequest(out, prior)])
     return load_model(out)
 
 
@@ -182,7 +184,7 @@ FEW = {f"{RELATION}.1.3.weight": torch.zeros(3, 6), f"{RELATION}.1.3.bias": torc
             "4 classes, got 3",
         ),
         ({**STATE, "new_fc.weight": torch.full((5, 7), torch.nan)}, "finite"),
-        ({**STATE, **{f"other.{name}": tensor for name, tensor in STATE.items()}}, "expected one model"),
+        ({**STATE, **{f"other.{name}": tensor for name, tensor in STATE.items()}}, "expected the tensors of one model"),
     ],
     ids=range(17),
 )
@@ -200,7 +202,7 @@ def test_the_command_says_what_it_found(tmp_path: Path, prior: str) -> None:
     arguments = ["import", "model", "--from", "trn-pytorch", "--prior", prior, "--out", str(tmp_path / "m")]
     done = CliRunner().invoke(cli, [*arguments, str(tmp_path / "trn.pth.tar")])
     assert done.exit_code == 0, done.output
-    assert "TRN of 4 segments: relations of scales 2 to 4, D = 7, bottleneck 5, C = 4" in done.output
+    assert "TRN of 4 segments: relations of scales 2 to 4, bottleneck 5, D = 7, C = 4" in done.output
     assert "3 f^2 + 3 f^3 + 1 f^4" in done.output
     assert "base_model.* (7 tensors)" in done.output
     twice = CliRunner().invoke(cli, [*arguments, "a.pth", "b.pth"])
@@ -256,7 +258,10 @@ def test_a_model_that_answers_two_questions_becomes_two(tmp_path: Path) -> None:
         (["--outputs", "verbs=0:3", "--outputs", "verbs=3:4"], "verbs twice"),
         (["--outputs", "verbs=0:3"], "expected --prior verbs=CSV for the output verbs"),
         (["--outputs", "a=0:9", "--prior", "a={prior}"], "expected columns of 4 outputs, got 0:9"),
-        (["--outputs", "a=0:3", "--prior", "a={prior}"], "expected 4 classes, got 3"),
+        (
+            ["--outputs", "a=0:3", "--prior", "a={prior}"],
+            "a prior of 3 classes, one for each output of the model",
+        ),
         (["--prior", "{prior}", "--prior", "{prior}"], "expected --prior once"),
         (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=CSV once"),
     ],
@@ -277,7 +282,8 @@ def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path
 def test_a_job_over_videos_of_any_length(consensus: type[nn.Module], output: str, tmp_path: Path, prior: str) -> None:
     """Planned, attributed, verified and summarized, also videos that are shorter than every relation."""
     torch.save(TrnPytorch(4, consensus).state_dict(), tmp_path / "trn.pth")
-    import_trn(str(tmp_path / "trn.pth"), source="trn-pytorch", prior=prior, out=str(tmp_path / "m"))
+    read = read_trn(str(tmp_path / "trn.pth"), source="trn-pytorch")
+    import_bundles(read, [BundleRequest(str(tmp_path / "m"), prior)])
     pq.write_table(make_table([1, 2, 3, 4, 5, 9, 1, 30], feature_dim=D, n_classes=C), tmp_path / "f.parquet")
     words = [
         "--features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,23 @@ import torch
 from torch import Tensor
 
 from esv_ray.errors import EsvError, ModelError
-from esv_ray.models.sources.play_fair import import_play_fair
+from esv_ray.models.sources.importing import BundleRequest, import_bundles
+from esv_ray.models.sources.play_fair import read_play_fair
 from tests.conftest import FILES
 
 PRIOR = str(FILES / "class-priors.csv")
 
 CLASSES = str(FILES / "classes.csv")
+
+
+def import_play_fair(
+    checkpoints: Sequence[str], *, prior: str, out: str, classes: str | None = None, input_relu: bool = True
+) -> str:
+    """The summary of an import, in a line: what was found, not used and noted; without what F is."""
+    rows = import_bundles(read_play_fair(checkpoints, input_relu=input_relu), [BundleRequest(out, prior, classes)])
+    texts = [text if heading in ("found", "note") else f"{heading}: {text}" for heading, text in rows]
+    left_out = (f"prior: {prior}", f"classes: {classes}", "F: ", "model: ")
+    return "; ".join(text for text in texts if text not in left_out and not text.startswith(left_out[2:]))
 
 
 def imported(out: Path, *names: str, **options: Any) -> str:

@@ -60,7 +60,7 @@ def attribute(
     pooled, single, scores = _apply_operators(walk, empty)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
-        bound = 1.0 if scorer.softmax and output == "probability" else inf
+        bound = 1.0 if scorer.probabilities and output == "probability" else inf
         spread = _spread_of_iterations(torch.stack(single), batch, n_classes, relabelling, bound)
     gaps = pooled.sum(dim=0).view_as(scores) - (scores - empty)  # (B, columns)
     return Attribution(

@@ -160,6 +160,7 @@ class MultiScale(nn.Module):
     """The multi-scale model F: heads f^s, at most one per scale, combined as `Scales` says (Eq. 8 and 9)."""
 
     softmax = True
+    probabilities = True
     ordered = True
 
     def __init__(

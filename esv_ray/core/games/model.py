@@ -15,11 +15,12 @@ from esv_ray.errors import ModelError, SpecError
 from esv_ray.estimator import Output
 
 # A scorer has: `scales`, those of its heads (None: it scores every length itself, without a recursion); `softmax`,
-# whether its scores are logits or already values; `ordered`, whether the order of elements matters; `columns(C)`, the
-# width of its scores, classes first; `width(s)`, numbers held per subsequence beside its scores;
-# `embed(features (..., D))`, the elements (..., D') that it scores, called once per batch;
-# `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch; `scores(prepared, elements (R, 1 or B,
-# s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write f^s / `Scales.share`.
+# whether its scores are logits or already values; `probabilities`, whether the values of output `probability` are those
+# of classes; `ordered`, whether the order of elements matters; `columns(C)`, the width of its scores, classes first;
+# `width(s)`, numbers held per subsequence beside its scores; `embed(features (..., n, D))`, the elements (..., n, D')
+# that it scores, called once per batch; `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch;
+# `scores(prepared, elements (R, 1 or B, s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write
+# f^s / `Scales.share`.
 Scorer = MultiScale | Average | VariableLength | CharacteristicFunction
 
 
@@ -82,7 +83,8 @@ class VideoModel:
         if output == "probability":
             return self.prior
         if not self.scorer.softmax:
-            raise SpecError("output logit: the model returns values of its own, not logits; use output probability")
+            returned = "the mean of probabilities" if self.scorer.probabilities else "values of its own"
+            raise SpecError(f"output logit: the model returns {returned}, not logits; use output probability")
         missing = (self.prior <= 0).nonzero()[:, 0].tolist()
         if missing:
             zeros = ", ".join(str(c) for c in missing[:5]) + (", ..." if len(missing) > 5 else "")

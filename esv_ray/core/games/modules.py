@@ -6,6 +6,7 @@ Like `heads.MultiScale` these are scorers (`model.Scorer`): they map subsequence
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torch.nn import functional as F
 
 from esv_ray.core.scales import Scales
 from esv_ray.core.workspace import Workspace
+
+Over = Literal["logits", "probabilities"]
+"""What a TSN averages over elements."""
 
 
 def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
@@ -53,15 +57,22 @@ class _AnyLength(nn.Module):
 class Average(_AnyLength):
     """TSN (Wang et al. 2016): mean over elements of a linear classifier.
 
-    f(X) = mean over x in X of (weight @ relu(x) + bias), the ReLU only with `input_relu`.
+    f(X) = mean over x in X of (weight @ relu(x) + bias), the ReLU only with `input_relu`. Over `probabilities` it is
+    the mean of the softmax of these logits: a head of scale 1 alone, whose values are linear in it. With p_i the
+    probabilities of element i, m_-i their mean over the other elements, b the prior and H_n the harmonic number, its
+    ESVs are ((p_i - b) + (p_i - m_-i) (H_n - 1)) / n.
     """
 
-    softmax = True
+    probabilities = True
     ordered = False
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, input_relu: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, input_relu: bool, over: Over = "logits") -> None:
         """Take weight (C, D) and bias (C,)."""
         super().__init__()
+        self.over = over
+        self.softmax = over == "logits"
+        if over == "probabilities":
+            self.scales = Scales((1.0,), linear=True)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.input_relu = input_relu
@@ -75,7 +86,8 @@ class Average(_AnyLength):
         """Return each element's class scores divided by s, (n, B, C), contiguous; a subsequence's are their sum."""
         del workspace
         elements = features.relu() if self.input_relu else features
-        return F.linear(elements, self.weight, self.bias).div_(s)
+        logits = F.linear(elements, self.weight, self.bias)
+        return (logits if self.softmax else logits.softmax(dim=-1)).div_(s)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
         """Write scores to out (R, B, C), from the elements' shares and membership (n + 1, R)."""
@@ -88,6 +100,7 @@ class VariableLength(_AnyLength):
     """Any module (N, s, D) -> (N, C) logits that takes every s from 1 to n."""
 
     softmax = True
+    probabilities = True
     ordered = True
 
     def __init__(self, module: nn.Module, *, feature_dim: int) -> None:
@@ -110,6 +123,7 @@ class CharacteristicFunction(_AnyLength):
     """Any game v: {subsequences} -> R^C, given as a function of element positions; features are ignored."""
 
     softmax = False
+    probabilities = False
     ordered = True
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:

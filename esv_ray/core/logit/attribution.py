@@ -1,4 +1,4 @@
-"""Attribution of a batch of videos in logits: heads, and fixed operators on them."""
+"""Attribution of a batch of videos in logits, or of means of probabilities: heads, and fixed operators on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from esv_ray.core.attribution import Attribution, elements_first, relabel_positi
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.spread import Spread, per_video
 from esv_ray.core.workspace import Workspace
+from esv_ray.estimator import Output
 
 if TYPE_CHECKING:
     from esv_ray.core.logit.plan import LogitPlan, LogitScale
@@ -22,10 +23,11 @@ def attribute_logits(
     features: Tensor,
     plan: LogitPlan,
     *,
+    output: Output = "logit",
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
 ) -> Attribution:
-    """Compute ESVs in logits of B videos of equal length. Arguments as for `exact.attribution.attribute`.
+    """Compute ESVs of B videos of equal length, for values that are F. Arguments as for `exact.attribution.attribute`.
 
     Raises:
         SpecError: the model has no logits, or not for every class.
@@ -35,7 +37,7 @@ def attribute_logits(
     elements = elements_first(model, features, plan.n, relabelling)
     scorer, n_classes = model.scorer, model.n_classes
     n, batch, columns = plan.n, len(features), scorer.columns(n_classes)
-    empty = model.empty_value("logit").to(features)
+    empty = model.empty_value(output).to(features)
     esv = features.new_zeros((n, batch * columns))
     full = features.new_zeros(batch * columns)
     residuals = []

@@ -99,8 +99,7 @@ class LogitPlan:
         workspace: Workspace,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute_logits`)."""
-        assert output == "logit", "probabilities have plans of their own"
-        return attribute_logits(model, features, self, relabelling=relabelling, workspace=workspace)
+        return attribute_logits(model, features, self, output=output, relabelling=relabelling, workspace=workspace)
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
         """Return a random permutation (B, n) of the elements for each key; None if exact."""

@@ -7,16 +7,25 @@ from collections.abc import Mapping
 
 from esv_ray.models.class_tables import few
 from esv_ray.models.sources.checkpoints import Checkpoint
+from esv_ray.models.sources.imported import Row
 
 _MOST_GROUPS = 20  # of unused tensors
 
 
-def unused_notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
-    """Report unused tensors and numbers, and choices that only the author of the files can confirm."""
+def unused_rows(read: Mapping[str, Checkpoint], feature_dim: int) -> tuple[Row, ...]:
+    """Report unused tensors and numbers, and choices that only the author of the files can confirm.
+
+    Args:
+        read: the checkpoints by location.
+        feature_dim: D.
+
+    Returns:
+        Rows of the summary (`Imported.rows`).
+    """
     unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
     groups = [_counted(name, count) for name, count in unused.items() if count]
     groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
-    notes = ["not used: " + few(groups, _MOST_GROUPS)] if groups else []
+    rows = [("not used", few(groups, _MOST_GROUPS))] if groups else []
     inner = [
         _shown(name)
         for checkpoint in read.values()
@@ -24,15 +33,15 @@ def unused_notes(read: Mapping[str, Checkpoint], feature_dim: int) -> list[str]:
         if inputs == feature_dim
     ]
     if inner:
-        notes.append(
-            f"unused layers of a backbone with D inputs; correct if the features are their outputs: {few(inner)}"
-        )
+        text = f"unused layers of a backbone with D inputs; correct if the features are their outputs: {few(inner)}"
+        rows.append(("note", text))
     averages = [
         f"{url} ({_shown(checkpoint.average)})" for url, checkpoint in read.items() if checkpoint.average is not None
     ]
     if averages:
-        notes.append(f"averages of the weights are used, since there are no other weights: {few(averages)}")
-    return notes
+        text = f"averages of the weights are used, since there are no other weights: {few(averages)}"
+        rows.append(("note", text))
+    return tuple(rows)
 
 
 def _counted(name: str, count: int) -> str:

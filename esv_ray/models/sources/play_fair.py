@@ -1,6 +1,6 @@
 """The authors' released checkpoints (willprice/play-fair) as model bundles.
 
-Only tensors are unpickled (``weights_only=True``). An MLP's keys are ``model.<i>.weight/bias``, where i counts the
+An MLP's keys are ``model.<i>.weight/bias``, where i counts the
 places of [ReLU,] dropout, linear, [batch norm,] ReLU, ..., linear; a TSN's are ``classifier.weight/bias``; a joint
 multi-scale checkpoint holds all heads under ``single_scale_models.<s - 1>.model.<i>``. Every tensor is used or reported
 as unused; any other tensor that may change F is refused.
@@ -19,12 +19,14 @@ from esv_ray import storage
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.modules import Average
 from esv_ray.errors import ModelError
-from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
-from esv_ray.models.saving import save_average, save_heads
+from esv_ray.models.class_tables import in_file
+from esv_ray.models.sources.built_in import imported_average, imported_heads
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
+from esv_ray.models.sources.imported import Imported
+from esv_ray.models.sources.layouts import check_no_strays, tensors_of_layout
 from esv_ray.models.sources.mlp_places import layers_of_places
-from esv_ray.models.sources.notes import unused_notes
-from esv_ray.models.weights import check_weights, head_from_state
+from esv_ray.models.sources.notes import unused_rows
+from esv_ray.models.weights import head_from_state
 
 _NORM_EPS = 1e-5  # torch's default, used by the authors; a checkpoint does not store it
 _NAMED_SCALE = re.compile(r", scale ([0-9]{1,9})$|_([0-9]{1,9})_frames(?:\.\w+)*$")
@@ -39,24 +41,17 @@ _LAYOUTS = {
     "average": "classifier.weight and classifier.bias (TSN)",
     "single": "model.<i>.weight/bias",
 }
+_EXPECTED = "model.<i>.weight/bias, or those of a TSN (classifier.weight/bias)"
 
 
-def import_play_fair(
-    checkpoints: Sequence[str], *, prior: str, out: str, classes: str | None = None, input_relu: bool = True
-) -> str:
-    """Write a bundle from the authors' checkpoints.
+def read_play_fair(checkpoints: Sequence[str], *, input_relu: bool = True) -> Imported:
+    """Read the authors' checkpoints.
 
     Args:
         checkpoints: locations: one TSN, one joint multi-scale checkpoint, or single-scale MLPs of scales 1..n_max in
             any order.
-        prior: location of the class prior's CSV (class,prior).
-        out: folder of the bundle.
-        classes: location of the class names' CSV (name,id), or None.
         input_relu: whether a TSN has a ReLU on its input, which its checkpoint does not record (the authors' have one);
             for an MLP the layers determine it.
-
-    Returns:
-        A one-line summary: what was written, which tensors were not used, and changes to the prior.
 
     Raises:
         ModelError: a file is not such a checkpoint or holds further tensors that may change F, or scales are missing.
@@ -69,9 +64,6 @@ def import_play_fair(
         raise ModelError(f"{repeated[0]}: expected each checkpoint once, got it more than once")
     read = {url: read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None) for url in checkpoints}
     states = {url: _state(url, checkpoint) for url, checkpoint in read.items()}
-    prior_values, notes = read_prior(prior)
-    names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
-    notes += name_notes
     averages = [url for url, state in states.items() if _layout(state) == "average"]
     if averages and len(states) > 1:
         raise ModelError(
@@ -79,47 +71,27 @@ def import_play_fair(
             f"{len(states)}"
         )
     if averages:
-        average = _average(averages[0], states[averages[0]], len(prior_values), input_relu)
-        save_average(out, average, prior_values, classes=names)
-        feature_dim = average.weight.shape[1]
-        summary = f"TSN, D = {feature_dim}, C = {len(prior_values)}"
-    else:
-        heads = _heads(states, len(prior_values))
-        save_heads(out, heads, prior_values, classes=names)
-        feature_dim = heads[1].feature_dim
-        summary = f"multi-scale model, n_max = {max(heads)}, D = {feature_dim}, C = {len(prior_values)}"
-    return "; ".join([summary, *unused_notes(read, feature_dim), *notes])
+        average = _average(averages[0], states[averages[0]], input_relu)
+        return imported_average(average, found="TSN", rows=unused_rows(read, average.weight.shape[1]))
+    heads = _heads(states)
+    return imported_heads(
+        heads,
+        found=f"multi-scale model, n_max = {max(heads)}",
+        f="mean over scales of the mean logits over subsequences of each scale (Eq. 8 of the paper)",
+        rows=unused_rows(read, heads[1].feature_dim),
+    )
 
 
 def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the heads' tensors by their names in the layout.
+    """Return the heads' tensors by their names in the layout, all of one layout.
 
     Raises:
         ModelError: there are none, or there are further tensors that may change F.
     """
-    matches = {name: _HEAD.fullmatch(name) for name in checkpoint.state}
-    prefixes = sorted({match[1] for match in matches.values() if match})
-    if not prefixes:
-        got = next((repr(name)[:100] for name in matches), "none of them")
-        raise ModelError(f"{url}: expected keys model.<i>.weight/bias, or those of a TSN; got {got}")
-    if len(prefixes) > 1:
-        raise ModelError(
-            f"{url}: expected the heads of one model, got some under {few([repr(each)[:60] for each in prefixes])}; "
-            "save only the state dict of the model to import"
-        )
-    heads = {match[2]: name for name, match in matches.items() if match}
-    layout = _layout(heads)
-    strays = [name for name, match in matches.items() if not match]
-    strays += [name for key, name in heads.items() if _layout([key]) != layout]
-    if strays:
-        raise ModelError(
-            f"{url}: expected {_LAYOUTS[layout]} alone, got {few([repr(name)[:60] for name in strays])} too: further "
-            "layers may change F; leave them out of the state dict only if they are before the features or unused"
-        )
-    tensors = {name: checkpoint.tensor(name) for name in heads.values()}
-    with in_file(url):
-        check_weights(tensors)
-    return {key: tensors[name] for key, name in heads.items()}
+    state = tensors_of_layout(checkpoint, _HEAD, lambda match: match[2], expected=_EXPECTED)
+    layout = _layout(state)
+    check_no_strays(url, [key for key in state if _layout([key]) != layout], expected=_LAYOUTS[layout])
+    return state
 
 
 def _layout(keys: Iterable[str]) -> str:
@@ -130,19 +102,19 @@ def _layout(keys: Iterable[str]) -> str:
     return next(name for name in _LAYOUTS if name in joined)
 
 
-def _average(url: str, state: Mapping[str, Tensor], n_classes: int, input_relu: bool) -> Average:
+def _average(url: str, state: Mapping[str, Tensor], input_relu: bool) -> Average:
     weight, bias = state.get("classifier.weight"), state.get("classifier.bias")
     shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (weight, bias)]
-    if weight is None or bias is None or weight.ndim != 2 or shapes != [(n_classes, weight.shape[1]), (n_classes,)]:
+    if weight is None or bias is None or weight.ndim != 2 or 0 in weight.shape or bias.shape != weight.shape[:1]:
         raise ModelError(
-            f"{url}: expected classifier.weight ({n_classes}, D) and classifier.bias ({n_classes},), since the prior "
-            f"has {n_classes} classes; got weight {shapes[0] or 'none'}, bias {shapes[1] or 'none'}"
+            f"{url}: expected classifier.weight (C, D) and classifier.bias (C,), got weight {shapes[0] or 'none'}, "
+            f"bias {shapes[1] or 'none'}"
         )
     # Copies: the two may share memory in the file.
     return Average(weight.to(torch.float32, copy=True), bias.to(torch.float32, copy=True), input_relu=input_relu)
 
 
-def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[int, MlpHead]:
+def _heads(states: Mapping[str, Mapping[str, Tensor]]) -> dict[int, MlpHead]:
     """Return the heads by scale s, determined from the number of inputs, s * D."""
     parts: dict[str, dict[str, Tensor]] = {}
     for url, state in states.items():
@@ -172,7 +144,8 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
             "expected single-scale checkpoints of every scale 1..n_max, with D, 2 D, 3 D, ... inputs; got "
             + ", ".join(f"{location}: {count} inputs" for location, count in inputs.items())
         )
-    heads = {}
+    heads: dict[int, MlpHead] = {}
+    n_classes = _outputs(next(state for location, (state, _) in layers.items() if inputs[location] == feature_dim))
     for location, (state, relu) in layers.items():
         scale = inputs[location] // feature_dim
         named = _NAMED_SCALE.search(location)
@@ -193,7 +166,13 @@ def _heads(states: Mapping[str, Mapping[str, Tensor]], n_classes: int) -> dict[i
                 norm_eps=_NORM_EPS,
             )
         except ModelError as error:
-            raise ModelError(f"{location}: {error} (the prior has {n_classes} classes)") from None
+            raise ModelError(f"{location}: {error}") from None
     if len({(head.input_relu, head.norms is None) for head in heads.values()}) != 1:
         raise ModelError("expected heads of one kind, got some with and some without input ReLU or batch norm")
     return dict(sorted(heads.items()))
+
+
+def _outputs(state: Mapping[str, Tensor]) -> int:
+    """Return the number of outputs of the last linear layer."""
+    last = max(int(name.split(".")[1]) for name in state if name.startswith("linears."))
+    return len(state[f"linears.{last}.weight"])

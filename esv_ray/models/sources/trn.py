@@ -17,14 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MlpHead
-from esv_ray.core.games.modules import Average
+from esv_ray.core.games.modules import Average, Over
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
-from esv_ray.models.class_tables import few, in_file, read_classes, read_prior
-from esv_ray.models.saving import save_average, save_heads
-from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
-from esv_ray.models.sources.notes import unused_notes
-from esv_ray.models.weights import check_weights, head_from_state, projection_from_state
+from esv_ray.models.class_tables import few, in_file
+from esv_ray.models.sources.built_in import imported_average, imported_heads
+from esv_ray.models.sources.checkpoints import read_checkpoint
+from esv_ray.models.sources.imported import Imported, Row
+from esv_ray.models.sources.layouts import tensors_of_layout
+from esv_ray.models.sources.notes import unused_rows
+from esv_ray.models.weights import head_from_state, projection_from_state
 
 _DRAWN = 3  # subsequences of each shorter scale in the published forward pass
 _LINEARS = {"linears.0": "1", "linears.1": "3"}  # names of `MlpHead`, places in a torch.nn.Sequential
@@ -54,30 +56,15 @@ LAYOUTS = {
 }
 
 
-def import_trn(
-    checkpoint: str,
-    *,
-    source: str,
-    prior: str,
-    out: str,
-    classes: str | None = None,
-    combine: Combine = "sum",
-    columns: tuple[int, int] | None = None,
-) -> list[tuple[str, str]]:
-    """Write a bundle from a published TRN, or a TSN of mmaction2.
+def read_trn(checkpoint: str, *, source: str, combine: Combine = "sum", over: Over = "logits") -> Imported:
+    """Read a published TRN, or a TSN of mmaction2.
 
     Args:
         checkpoint: location.
         source: key of `LAYOUTS`.
-        prior: location of the class prior's CSV (class,prior).
-        out: folder of the bundle.
-        classes: location of the class names' CSV (name,id), or None.
         combine: `sum`: F is the expectation of the published forward pass; `mean`: F of a shorter subsequence is scaled
             up, so that its logits are as large as those of a full sequence.
-        columns: the first and the end of the outputs to keep, of a model that answers several questions; None: all.
-
-    Returns:
-        What was found, not used and written, as pairs of a heading and a text.
+        over: what a TSN averages over elements.
 
     Raises:
         ModelError: the file is no such checkpoint, or holds further tensors that may change F.
@@ -85,9 +72,8 @@ def import_trn(
     layout = LAYOUTS[source]
     pattern = _pattern(layout)
     read = read_checkpoint(checkpoint, lambda name: pattern.fullmatch(name) is not None)
-    state = _state(checkpoint, read, pattern, layout)
-    prior_values, notes = read_prior(prior)
-    names, name_notes = (None, []) if classes is None else read_classes(classes, len(prior_values))
+    expected = f"{layout.projection}.weight/bias and {layout.consensus}.fc_fusion_scales.<I>.{{1,3}}.weight/bias"
+    state = tensors_of_layout(read, pattern, _key, expected=expected)
     with in_file(checkpoint):
         shapes = {name: tuple(state[f"projection.{name}"].shape) for name in _PARTS if f"projection.{name}" in state}
         weight, bias = shapes.get("weight", ()), shapes.get("bias", ())
@@ -98,22 +84,15 @@ def import_trn(
             )
         projection = projection_from_state({name: state[f"projection.{name}"] for name in _PARTS}, weight[1])
         relations = _relations(state, projection.out_features)
-        if columns is not None:
-            relations = {s: _cut(tensors, "linears.1", columns) for s, tensors in relations.items()}
-        if columns is not None and not relations:
-            cut = _cut(projection.state_dict(), "", columns)
-            projection = projection_from_state(cut, projection.in_features)
-        if not relations:
-            found, f_text = _save_tsn(out, projection, prior_values, names, layout)
-        else:
-            found, f_text = _save_relations(out, projection, relations, prior_values, names, combine)
-    unused = unused_notes({checkpoint: read}, projection.in_features)
-    return [
-        ("found", found),
-        ("F", f_text),
-        *(("", note) for note in [*unused, *notes, *name_notes]),
-        ("model", out),
-    ]
+        rows = unused_rows({checkpoint: read}, projection.in_features)
+        if relations:
+            return _imported_relations(projection, relations, combine, rows)
+        if not layout.tsn:
+            raise ModelError(
+                f"expected relations {layout.consensus}.fc_fusion_scales.<I>..., got {layout.projection} alone"
+            )
+    average = Average(projection.weight.detach(), projection.bias.detach(), input_relu=False, over=over)
+    return imported_average(average, found="TSN", rows=rows)
 
 
 def _pattern(layout: Layout) -> re.Pattern[str]:
@@ -126,42 +105,13 @@ def _pattern(layout: Layout) -> re.Pattern[str]:
     )
 
 
-def _state(url: str, checkpoint: Checkpoint, pattern: re.Pattern[str], layout: Layout) -> dict[str, Tensor]:
-    """Return the tensors as ``projection.*`` and ``<relation>.<place>.*``.
-
-    Raises:
-        ModelError: there are none, those of two models, or further tensors that may change F.
-    """
-    matches = {name: pattern.fullmatch(name) for name in checkpoint.state}
-    prefixes = sorted({match[1] for match in matches.values() if match})
-    expected = f"{layout.projection}.weight/bias and {layout.consensus}.fc_fusion_scales.<I>.{{1,3}}.weight/bias"
-    if not prefixes:
-        got = next((repr(name)[:100] for name in matches), "none of them")
-        raise ModelError(f"{url}: expected keys {expected}; got {got}")
-    if len(prefixes) > 1:
-        raise ModelError(
-            f"{url}: expected one model, got tensors under {few([repr(each)[:60] for each in prefixes])}; save only "
-            "the state dict of the model to import"
-        )
-    strays = [name for name, match in matches.items() if not match]
-    if strays:
-        raise ModelError(
-            f"{url}: expected {expected} alone, got {few([repr(name)[:60] for name in strays])} too: further layers "
-            "may change F; leave them out of the state dict only if they are before the features or unused"
-        )
-    state = {}
-    for name, match in matches.items():
-        assert match is not None
-        if match["linear"]:
-            key = f"projection.{match['linear']}"
-        elif match["relation"]:
-            key = f"{int(match['relation'])}.{match['place']}.{match['name']}"
-        else:
-            key = f"only.{match['only']}.{match['of_only']}"
-        state[key] = checkpoint.tensor(name)
-    with in_file(url):
-        check_weights(state)
-    return state
+def _key(match: re.Match[str]) -> str:
+    """Return a tensor's name as ``projection.*`` or ``<relation>.<place>.*``."""
+    if match["linear"]:
+        return f"projection.{match['linear']}"
+    if match["relation"]:
+        return f"{int(match['relation'])}.{match['place']}.{match['name']}"
+    return f"only.{match['only']}.{match['of_only']}"
 
 
 def _relations(state: Mapping[str, Tensor], width: int) -> dict[int, dict[str, Tensor]]:
@@ -207,31 +157,14 @@ def _relations(state: Mapping[str, Tensor], width: int) -> dict[int, dict[str, T
     return dict(zip(map(int, expected), renamed, strict=True))
 
 
-def _cut(state: Mapping[str, Tensor], layer: str, columns: tuple[int, int]) -> dict[str, Tensor]:
-    """Keep some of the outputs of a layer of a state dict.
-
-    Raises:
-        ModelError: it has fewer outputs.
-    """
-    start, stop = columns
-    names = [f"{layer}.{name}".removeprefix(".") for name in _PARTS]
-    if stop > len(state[names[0]]):
-        raise ModelError(f"outputs: expected columns of {len(state[names[0]])} outputs, got {start}:{stop}")
-    return {**state, **{name: state[name][start:stop].clone() for name in names}}
-
-
-def _save_relations(
-    out: str,
-    projection: nn.Linear,
-    relations: Mapping[int, Mapping[str, Tensor]],
-    prior: Tensor,
-    classes: tuple[str, ...] | None,
-    combine: Combine,
-) -> tuple[str, str]:
-    """Write the bundle of a TRN; return what was found, and what F is."""
+def _imported_relations(
+    projection: nn.Linear, relations: Mapping[int, Mapping[str, Tensor]], combine: Combine, rows: tuple[Row, ...]
+) -> Imported:
+    """Return a TRN."""
     width, longest = projection.out_features, max(relations)
+    n_classes = len(relations[longest]["linears.1.weight"])
     heads: dict[int, MlpHead] = {
-        s: head_from_state(state, scale=s, feature_dim=width, n_classes=len(prior), input_relu=True, norm_eps=_NORM_EPS)
+        s: head_from_state(state, scale=s, feature_dim=width, n_classes=n_classes, input_relu=True, norm_eps=_NORM_EPS)
         for s, state in relations.items()
     }
     weights = {s: float(1 if s == longest else min(_DRAWN, comb(longest, s))) for s in heads}
@@ -243,26 +176,15 @@ def _save_relations(
             with torch.no_grad():
                 last.weight.mul_(total)
                 last.bias.mul_(total)
-    save_heads(out, heads, prior, weights=weights, combine=combine, projection=projection, classes=classes)
     scales = f"scale {longest}" if len(heads) == 1 else f"scales {min(heads)} to {longest}"
-    found = (
-        f"TRN of {longest} segments: relations of {scales}, D = {projection.in_features}, bottleneck {width}, "
-        f"C = {len(prior)}"
-    )
     terms = " + ".join(f"{weights[s]:g} f^{s}" for s in sorted(heads))
     text = f"{terms} (means over subsequences), the expectation of the published forward pass"
-    return found, text if combine == "sum" else f"{text}; of shorter subsequences scaled up to the same total weight"
-
-
-def _save_tsn(
-    out: str, linear: nn.Linear, prior: Tensor, classes: tuple[str, ...] | None, layout: Layout
-) -> tuple[str, str]:
-    """Write the bundle of a TSN; return what was found, and what F is."""
-    if not layout.tsn:
-        raise ModelError(
-            f"expected relations {layout.consensus}.fc_fusion_scales.<I>..., got {layout.projection} alone"
-        )
-    if linear.out_features != len(prior):
-        raise ModelError(f"expected {len(prior)} classes, those of the prior, got {linear.out_features}")
-    save_average(out, Average(linear.weight.detach(), linear.bias.detach(), input_relu=False), prior, classes=classes)
-    return f"TSN, D = {linear.in_features}, C = {len(prior)}", "mean of the logits of the elements"
+    return imported_heads(
+        heads,
+        found=f"TRN of {longest} segments: relations of {scales}, bottleneck {width}",
+        f=text if combine == "sum" else f"{text}; of shorter subsequences scaled up to the same total weight",
+        weights=weights,
+        combine=combine,
+        projection=projection,
+        rows=rows,
+    )

@@ -1,0 +1,82 @@
+"""Write the bundles of a model that a source has read: outputs, prior and class names, the same for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from esv_ray.errors import ModelError
+from esv_ray.models.class_tables import read_classes, read_prior
+from esv_ray.models.saving import check_free
+from esv_ray.models.sources.imported import Imported, Row
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """A bundle to write.
+
+    Attributes:
+        out: its folder.
+        prior: location of the class prior's CSV (class,prior).
+        classes: location of the class names' CSV (name,id), or None.
+        columns: the first and the end of the outputs to keep, of a model that answers several questions; None: all.
+    """
+
+    out: str
+    prior: str
+    classes: str | None = None
+    columns: tuple[int, int] | None = None
+
+
+def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> list[Row]:
+    """Write bundles of a model, after all their parts have been checked.
+
+    Args:
+        imported: the model.
+        requests: one bundle, or one for each question that the model answers.
+
+    Returns:
+        The summary: what was found, what F is, what was not used, and what was written.
+
+    Raises:
+        ModelError: the prior or the class names are malformed or not of C classes; there is a bundle already.
+        DataError: a file cannot be read or written.
+    """
+    size = f"D = {imported.feature_dim}, C = {imported.n_classes}"
+    rows = [("found", f"{imported.found}, {size}"), ("F", imported.f), *imported.rows]
+    ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
+    for request in requests:
+        model = imported if request.columns is None else _cut(imported, *request.columns)
+        prior, notes = read_prior(request.prior)
+        if len(prior) != model.n_classes:
+            raise ModelError(
+                f"{request.prior}: expected a prior of {model.n_classes} classes, one for each output of the model, "
+                f"but the prior has {len(prior)} classes"
+            )
+        rows.append(("prior", _with_notes(request.prior, [note.removeprefix("prior: ") for note in notes])))
+        names = None
+        if request.classes is not None:
+            names, name_notes = read_classes(request.classes, model.n_classes)
+            own = [note.removeprefix(f"{request.classes}: ") for note in name_notes]
+            rows.append(("classes", _with_notes(request.classes, own)))
+        check_free(request.out)
+        rows.append(("model", request.out))
+        ready.append((model, request.out, prior, names))
+    for model, out, prior, names in ready:
+        model.save(out, prior, names)
+    return rows
+
+
+def _with_notes(url: str, notes: Sequence[str]) -> str:
+    return f"{url}: {'; '.join(notes)}" if notes else url
+
+
+def _cut(imported: Imported, start: int, stop: int) -> Imported:
+    """Keep some of the outputs."""
+    if imported.cut is None:
+        raise ModelError("outputs: the outputs of this model cannot be cut; import it without --outputs")
+    if stop > imported.n_classes:
+        raise ModelError(f"outputs: expected columns of {imported.n_classes} outputs, got {start}:{stop}")
+    return imported.cut(start, stop)
