@@ -67,7 +67,11 @@ request_options = option_group(
         metavar="REGEX",
         help="Take names that match, and name the ids, e.g. '(?P<video_id>[^/]+)_rgb'.",
     ),
-    click.option("--key", type=NAME, help="Name of the array in a .npz file, an HDF5 group or a sample of a tar file."),
+    click.option(
+        "--key",
+        type=NAME,
+        help="Name of the array in a .npz, .pt or .pkl file, an HDF5 group, or a sample of a tar file.",
+    ),
     click.option("--frames-key", type=NAME, help="Name of the frame numbers in an HDF5 group, e.g. picks."),
     click.option("--id", type=NAME, help="Of rows: the column that names the video, e.g. episode_index."),
     click.option("--order", type=NAME, help="Of rows: the column that orders the frames, e.g. frame_index."),
@@ -93,9 +97,9 @@ request_options = option_group(
 def import_features(request: ImportRequest) -> None:
     """Import SOURCE, features in another format, as a Parquet feature table.
 
-    SOURCE is a file, a folder or a glob: of numpy one .npy or .npz file per video; of hdf5 one data set or group per
-    video; of lmdb one key per frame; of tar WebDataset shards; of rows Parquet with one row per frame; of play-fair the
-    HDF5 file of the paper's authors.
+    SOURCE is a file, a folder or a glob: of numpy one .npy, .npz, .pt or .pkl file per video; of hdf5 one data set or
+    group per video; of lmdb one key per frame; of tar WebDataset shards; of rows Parquet with one row per frame; of
+    play-fair the HDF5 file of the paper's authors.
 
     Videos with faults are counted, named and left out. Run the same command again after an interruption: files that are
     written are kept.

@@ -1,4 +1,4 @@
-"""Folders of arrays: one .npy or .npz file per video."""
+"""Folders of arrays: one file per video, of NumPy, torch.save or pickle.dump."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from esv_ray.input.sources.files import DOING, NamePattern, SourceFile, list_fil
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
-_SUFFIXES = (".npy", ".npz")
+_PICKLED = (".pt", ".pth", ".pkl", ".pickle")
+_SUFFIXES = (".npy", ".npz", *_PICKLED)
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -55,6 +56,10 @@ def open_numpy(request: ImportRequest) -> Iterator[Source]:
 def _read(file: SourceFile, key: str | None) -> Frames:
     check_size(file.size)
     data = storage.read_bytes(file.url, DOING)
+    if file.path.lower().endswith(_PICKLED):
+        from esv_ray.input.sources.pickled_arrays import read_pickled  # which imports torch
+
+        return Frames(read_pickled(data, key))
     return Frames(_npz(data, key) if data.startswith(b"PK") else parse_npy(data))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from esv_ray.errors import DataError, SpecError
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, save_arrays, table
@@ -148,6 +149,47 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     assert not opened.exists()
 
 
+def test_tensors_and_arrays_of_pickles(tmp_path: Path) -> None:
+    videos = random_videos(["a", "b", "c", "d", "e", "f"])
+    folder = tmp_path / "x"
+    folder.mkdir()
+    torch.save(torch.from_numpy(videos["a"]), folder / "a.pt")
+    torch.save({"features": torch.from_numpy(videos["b"]), "fps": 25.0}, folder / "b.pth")
+    (folder / "c.pkl").write_bytes(pickle.dumps(videos["c"]))
+    (folder / "d.pickle").write_bytes(pickle.dumps({"features": videos["d"], "name": "d"}, protocol=2))
+    torch.save(torch.nn.Parameter(torch.from_numpy(videos["e"])), folder / "e.pt", _use_new_zipfile_serialization=False)
+    torch.save(torch.from_numpy(videos["f"].T).T, folder / "f.pt")
+    imported("numpy", folder, tmp_path / "out")
+    assert_holds(tmp_path / "out", videos)
+    torch.save(torch.full((2, 3), 0.1, dtype=torch.bfloat16), tmp_path / "half.pt")
+    assert imported("numpy", tmp_path / "half.pt", tmp_path / "half").dtype == "float32"
+    assert table(tmp_path / "half")["half"].features[0, 0] == np.float32(0.100097656)
+
+
+def test_faults_of_pickles(tmp_path: Path) -> None:
+    opened, folder = tmp_path / "opened", tmp_path / "x"
+    folder.mkdir()
+    torch.save({"features": torch.ones(2, 3)}, folder / "a.pt")
+    contents: dict[str, Any] = {
+        "calls.pkl": Opens(opened),
+        "inner.pkl": {"features": Opens(opened)},
+        "list.pkl": [1.0, 2.0],
+        "objects.pkl": {"features": np.array([[Opens(opened)]], dtype=object)},
+        "several.pkl": {"x": np.ones((2, 3)), "y": np.ones((2, 3))},
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "cut.pt").write_bytes((folder / "a.pt").read_bytes()[:300])
+    (folder / "text.pkl").write_bytes(b"text")
+    torch.save(torch.ones(2, 3).to_sparse(), folder / "sparse.pt")
+    result = imported("numpy", folder, tmp_path / "out", key="features", max_skipped=0.95)
+    reasons = {reason: number for reason, number, _ in result.skipped.rows()}
+    assert sum(reasons.values()) == 8
+    assert reasons["damaged"] == 3  # cut off, text, and an array of objects
+    assert list(table(tmp_path / "out")) == ["a"]
+    assert not opened.exists()
+
+
 def npy(array: Any) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
@@ -210,7 +252,7 @@ def test_two_files_of_one_id(tmp_path: Path) -> None:
 def test_a_source_without_arrays(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "readme.txt").write_text("features")
-    with pytest.raises(DataError, match=r"expected files \*\.npy, \*\.npz.*found none"):
+    with pytest.raises(DataError, match=r"expected files \*\.npy, \*\.npz, .*found none"):
         imported("numpy", tmp_path / "x", tmp_path / "out")
     with pytest.raises(DataError, match="not found"):
         imported("numpy", tmp_path / "y", tmp_path / "out")
