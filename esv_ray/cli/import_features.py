@@ -131,7 +131,8 @@ def show_import(result: ImportResult, out: str) -> None:
         click.echo(printable(note))
     if result.was_complete:
         click.echo("the table was complete before; nothing was changed")
+    classes = f", {result.classes} classes" if result.classes else ""
     click.echo(
-        f"{result.rows} rows of {result.frames} frames, D = {result.dim}, {result.dtype}, in {result.files} files; "
-        f"feature table: {out}"
+        f"{result.rows} rows of {result.frames} frames, D = {result.dim}, {result.dtype}, in {result.files} files"
+        f"{classes}; feature table: {out}"
     )

@@ -81,6 +81,11 @@ class ImportRequest:
         missing = [_option(name) for name in ("id", "features") if getattr(self, name) is None]
         if self.format == "rows" and missing:
             raise SpecError(f"--from rows needs the names of columns: {' and '.join(missing)}")
+        timed = [_option(name) for name in ("stride", "window") if getattr(self, name) is not None]
+        if timed and self.format == "lmdb":
+            raise SpecError(f"{timed[0]} has no effect on --from lmdb, whose keys number the frames")
+        if timed and self.frames_key is not None:
+            raise SpecError(f"--frames-key gives the frame numbers, and so does {timed[0]}; leave one out")
         if self.split is not None and self.format != "play-fair" and not (self.labels or self.segments):
             raise SpecError("--split selects rows of --labels or --segments, and neither is given")
         for name in ("fps", "stride", "window"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.input.plain import LONGEST_ID
 from esv_ray.input.sources.counts import Counts
 from esv_ray.input.sources.labels import ClassIds, LabelTable, class_ids, read_labels
@@ -77,6 +77,7 @@ class Selection:
 
         Raises:
             ModelError: the CSV of the classes is malformed.
+            SpecError: it is given, and there are no labels.
         """
         self._source, self._tables, self._keeps = source, tables, keep_unlabelled
         self._from_source = False
@@ -89,6 +90,8 @@ class Selection:
         elif source.has_labels:
             self._from_source = True
             self.ids, self.notes = class_ids(source.labels() if classes is None else (), classes)
+        elif classes is not None:
+            raise SpecError("--classes names the classes of labels, and there are none; give --labels")
 
     def rows(self, faults: Counts, unselected: Counts) -> Iterator[tuple[Entry, Sequence[Wanted]]]:
         """Yield each video of the source with its rows to be written, which may be none.
