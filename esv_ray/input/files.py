@@ -11,6 +11,9 @@ from esv_ray.errors import DataError
 from esv_ray.input.directories import named_by_directories
 from esv_ray.spec_columns import OWN_NAMES, ColumnNames
 
+INCOMPLETE = "import-incomplete.json"
+"""Marks a folder into which `esv import features` has not yet written all videos."""
+
 _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
@@ -65,7 +68,7 @@ def list_files(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
 def list_files_if_any(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
     """List files as `list_files` does; the list may be empty."""
     # A file that was named or matches a pattern has no path below a folder, and is taken whatever its name is.
-    files = storage.find(url, "list the feature table", _is_meant)
+    files = storage.find(url, "list the feature table", lambda below: _is_meant(below, url))
     root = storage.root_of(url, files[0].url) if files else None  # the same for all files
     return [
         InputFile(
@@ -78,7 +81,12 @@ def list_files_if_any(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputF
     ]
 
 
-def _is_meant(below: str) -> bool:
+def _is_meant(below: str, url: str) -> bool:
+    if below.rpartition("/")[2] == INCOMPLETE:
+        raise DataError(
+            f"{url}: expected a complete feature table, got one whose import was interrupted ({below}); run the same "
+            "esv import features again to complete it"
+        )
     return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 
 
