@@ -69,6 +69,17 @@ def test_labels_in_the_names_of_directories(tmp_path: Path) -> None:
     assert np.allclose(prior, np.array([2, 0, 0, 1, 0, 0, 0]) / 3)
 
 
+def test_labels_that_are_names_of_classes(tmp_path: Path) -> None:
+    rows = make_table([3, 3, 3, 3], feature_dim=D, n_classes=C)
+    names = [f"name {c}" for c in range(C)]
+    column = pa.array([names[1], names[1], names[2], "elsewhere"])
+    named = rows.set_column(rows.schema.get_field_index("label"), "label", column)
+    pq.write_table(named, tmp_path / "t.parquet")
+    prior, notes = prior_of(f"labels:{tmp_path / 't.parquet'}", model("tsn").model, C, names)
+    assert prior.tolist() == pytest.approx([0, 2 / 3, 1 / 3, *[0] * (C - 3)])
+    assert "1 rows were left out (1: label 'elsewhere' is not a class" in "; ".join(notes)
+
+
 @pytest.mark.parametrize("kind", ["tsn", "logits", "probabilities", "trn"])
 def test_mean_output(table: str, kind: str) -> None:
     """Of each video the value of the full sequence; a multi-scale model gets four frames, evenly sampled."""
