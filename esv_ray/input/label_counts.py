@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from esv_ray.errors import DataError
 from esv_ray.input.files import list_files, unchanged
-from esv_ray.input.numbers import read_labels
+from esv_ray.input.labels import read_labels
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import open_file, read_footers
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, checked_size

@@ -20,9 +20,9 @@ from esv_ray.input.label_counts import count_labels
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import read_rows
+from esv_ray.input.reasons import describe_reasons
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
-from esv_ray.input.videos import reasons
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few, read_prior
 from esv_ray.models.explain import explain
@@ -81,7 +81,7 @@ def _of_labels(url: str, n_classes: int) -> tuple[Tensor, list[str]]:
     total = int(counts.sum())
     if not total:
         raise DataError(
-            f"{url}: expected videos with labels, got none in {left_out.total()} rows ({reasons(left_out)})"
+            f"{url}: expected videos with labels, got none in {left_out.total()} rows ({describe_reasons(left_out)})"
         )
     zeros = np.flatnonzero(counts == 0).tolist()
     notes = [f"labels of {total} videos", *_left_out(left_out)]
@@ -126,7 +126,7 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
             total += _probabilities(model, features).double()
             count += 1
     if not count:
-        raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({reasons(left_out)})")
+        raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({describe_reasons(left_out)})")
     mean = total / total.sum()
     return mean, [f"mean output over {count} videos", *_left_out(left_out)]
 
@@ -146,4 +146,4 @@ def _probabilities(model: VideoModel, features: Tensor) -> Tensor:
 
 
 def _left_out(left_out: Counter[str]) -> list[str]:
-    return [f"{left_out.total()} rows were left out ({reasons(left_out)})"] if left_out else []
+    return [f"{left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []
