@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from esv_ray.cli.model_sources import SOURCES, own_options, read_model
+from esv_ray.cli.terminal import printable
 from esv_ray.cli.types import LOCATION
 
 
@@ -146,7 +147,7 @@ def import_model(
         requests.append(BundleRequest(place, prior, classes, columns, others))
     rows = import_bundles(read_model(source, checkpoints, context), requests)
     for heading, text in rows:
-        click.echo(f"{heading:<8} {text}")
+        click.echo(printable(f"{heading:<8} {text}"))
 
 
 import_model.params.extend(own_options())

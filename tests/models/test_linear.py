@@ -211,6 +211,14 @@ def test_layers_that_do_not_fit(tmp_path: Path, state: object, layer: str | None
     assert all(part in text for part in parts), text
 
 
+def test_names_from_the_file_reach_no_terminal_as_they_are(tmp_path: Path, prior: str) -> None:
+    state = {"\x1b[31m\nx.fc.weight": torch.zeros(C, D), "\x1b[31my.weight": torch.zeros(2)}
+    done = ran(tmp_path, state, prior, "--layer", "fc")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "\x1b" not in done.output
+    assert len(done.output.splitlines()) == 5
+
+
 def test_outputs_are_cut(tmp_path: Path, prior: str) -> None:
     (tmp_path / "two.csv").write_text("class,prior\n0,0.5\n1,0.5\n")
     module = Torchvision()

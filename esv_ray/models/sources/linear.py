@@ -62,6 +62,7 @@ def read_linear(checkpoint: str, *, layer: str | None, over: Over = "logits") ->
         _check_last(layers, name)
     rows = [*unused_rows({checkpoint: read}, -1), *_rows(read, layers, name)]
     rows += configuration_rows(read.configuration, over)
+    rows.sort(key=lambda row: row[0] != "not used")
     average = Average(
         weight.flatten(1).to(torch.float32, copy=True),
         bias.to(torch.float32, copy=True),
