@@ -108,7 +108,8 @@ def import_features(request: ImportRequest) -> None:
     Examples:
       esv import features --from numpy features/ --labels labels.csv --out table/
       esv import features --from hdf5 tvsum.h5 --key features --frames-key picks --out table/
-      esv import features --from numpy i3d/ --segments segments.csv --fps 30 --stride 4 --window 16 --out table/
+      esv import features --from numpy i3d/ --out table/ \\
+        --segments segments.csv --fps 30 --stride 4 --window 16
     """
     from esv_ray.input.sources.importing import import_features as run
 
