@@ -1,7 +1,7 @@
 """Element Shapley Values of video models, for whole data sets: exact or sampled, on a laptop or a Ray cluster.
 
-Public names: `load_model`, `explain`, `load_spec`, `run`, `factory`, `characteristic_game`. Importing this package
-imports neither torch nor Ray; a name is loaded when it is first used.
+Public names: `load_model`, `explain`, `load_spec`, `run`, `factory`, `fixed_length`, `characteristic_game`. Importing
+this package imports neither torch nor Ray; a name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from esv_ray.core.games.model import characteristic_game
     from esv_ray.models.bundle import load_model
     from esv_ray.models.explain import explain
+    from esv_ray.models.fixed_length import fixed_length
     from esv_ray.spec import load_spec
 
-__all__ = ["characteristic_game", "explain", "factory", "load_model", "load_spec", "run"]
+__all__ = ["characteristic_game", "explain", "factory", "fixed_length", "load_model", "load_spec", "run"]
 
 _HOMES = {
     "characteristic_game": ("esv_ray.core.games.model", "characteristic_game"),
     "explain": ("esv_ray.models.explain", "explain"),
     "factory": ("esv_ray.consent", "factory"),
+    "fixed_length": ("esv_ray.models.fixed_length", "fixed_length"),
     "load_model": ("esv_ray.models.bundle", "load_model"),
     "load_spec": ("esv_ray.spec", "load_spec"),
     "run": ("esv_ray.attribution.work", "run_job"),

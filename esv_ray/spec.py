@@ -25,6 +25,7 @@ from esv_ray import storage
 from esv_ray.consent import check_packages
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Kind, Output
+from esv_ray.spec_columns import OWN_NAMES, ColumnNames
 from esv_ray.spec_text import apply_override, check_numbers, describe_error, read_yaml
 from esv_ray.spec_values import (
     Location,
@@ -53,6 +54,9 @@ def _section(value: object) -> object:
     if not isinstance(value, Mapping | BaseModel):
         raise ValueError(f"expected a mapping (nested keys), got {value!r:.60}")
     return value
+
+
+Columns = Annotated[ColumnNames, BeforeValidator(_section)]
 
 
 class _Frozen(BaseModel):
@@ -136,11 +140,13 @@ class JobSpec(_Frozen):
     """An attribution job; the documentation of the job spec describes the keys.
 
     Attributes:
+        columns: names of the feature table's columns that differ from its own.
         code: Python packages whose code may run to build the model; results do not depend on it.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
     """
 
     features: Location
+    columns: Columns = OWN_NAMES
     model: Location
     output: Location
     code: Annotated[tuple[str, ...], BeforeValidator(_packages)] = ()
@@ -198,6 +204,8 @@ class TrainSpec(_Frozen):
 
     Attributes:
         features: feature table with labels.
+        columns: names of the columns of both feature tables that differ from their own.
+        feature_dim: D; required if `features` are flat lists of T * D numbers, whose type does not say it.
         output: where the model bundle goes.
         validation: another feature table, or the share of the training videos to hold out.
         unlabelled: labels that mark videos without a label; training skips those videos.
@@ -214,6 +222,8 @@ class TrainSpec(_Frozen):
     """
 
     features: Location
+    columns: Columns = OWN_NAMES
+    feature_dim: Positive | None = None
     output: Location
     validation: ShareOrLocation = 0.1
     unlabelled: Labels = ()
@@ -282,8 +292,8 @@ def job_keys(spec: JobSpec) -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in values.items():
         if key not in free:
-            inner = value if isinstance(value, dict) else None
-            flat.update({f"{key}.{name}": item for name, item in inner.items()} if inner else {key: value})
+            inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
+            flat.update({key: value} if inner is None else inner)
     return flat
 
 

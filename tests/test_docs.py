@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,6 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from pydantic import BaseModel
 
@@ -25,6 +23,7 @@ from esv_ray.models.saving import save_heads
 from esv_ray.spec import JobSpec, TrainSpec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support import cli_reference
+from tests.support.command import run
 from tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, inline_commands, links, page_name, shell_lines
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -264,30 +263,23 @@ def test_the_python_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all(f"`{name}" in text for name in esv_ray.__all__)
 
 
-def test_the_model_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundle of the page names the function of the page, and is loaded with consent."""
+def test_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands of the page, with its function, print what it says, and the reference has the model.json."""
+    monkeypatch.chdir(tmp_path)
     text = (DOCS / "howto" / "model-factory.md").read_text()
-    package = tmp_path / "my_models"
-    package.mkdir()
-    module = """
-import torch
-
-class MyModule(torch.nn.Module):
-    def __init__(self, hidden):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(2, 256))
-
-    def forward(self, x):
-        return x.mean(1) @ self.weight.T
-"""
-    (package / "__init__.py").write_text(blocks(text, "python")[0] + module)
-    torch.save({"weight": torch.linspace(-1, 1, 512).reshape(2, 256)}, package / "weights.pt")
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "model.json").write_text(blocks(text, "json")[0])
-    (tmp_path / "bundle" / "prior.csv").write_text(blocks(text, "text")[0])
-    monkeypatch.syspath_prepend(str(tmp_path))
-    model = esv_ray.load_model(str(tmp_path / "bundle"), code=["my_models"])
-    assert model.feature_dim == 256
-    assert model.scorer.state_dict()["module.weight"].abs().sum() > 0, "the factory loaded them"
+    function, saving = blocks(text, "python")
+    (tmp_path / "my_models.py").write_text(function)
+    (tmp_path / "prior.csv").write_text("class,prior\n0,0.25\n1,0.75\n")
+    exec(f"{function}\nmodule = make(hidden=128)\n{saving}", {"__name__": "training"})
+    command, attribute = shell_lines(text)
+    code, out, err = run(*shlex.split(command)[1:], monkeypatch=monkeypatch, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert [out] == blocks(text, "text")
+    reference = (DOCS / "reference" / "model-bundle.md").read_text()
+    written = json.loads(Path("models/gru/model.json").read_text())
+    assert {**json.loads(blocks(reference, "json")[-1]), "n_max": None} == written
+    pq.write_table(make_table([3, 5], feature_dim=256, n_classes=2), tmp_path / "table.parquet")
+    places = {"features": "table.parquet", "model": "models/gru", "output": "esv", "cluster": {"actors": 0}}
+    (tmp_path / "job.yaml").write_text(json.dumps(places))
+    assert run(*shlex.split(attribute)[1:], monkeypatch=monkeypatch, capsys=capsys)[0] == 0
     sys.modules.pop("my_models")
-    shutil.rmtree(package)

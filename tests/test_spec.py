@@ -49,6 +49,7 @@ def test_defaults() -> None:
     spec = load_spec(NEEDED)
     assert spec.model_dump() == {
         **NEEDED,
+        "columns": {},
         "code": (),
         "frames": "all",
         "short": "all",
@@ -88,6 +89,12 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("features", "/a/b c", "/a/b c"),
     ("model", "s3://bucket/model", "s3://bucket/model"),
     ("output", "/o", "/o"),
+    ("columns.video_id", "id", "id"),
+    ("columns.features", "observation.state", "observation.state"),
+    ("columns.features", "null", None),
+    ("columns.features", "features", None),
+    ("columns.label", "'label '", "label "),
+    ("columns.frame_index", "frames", "frames"),
     ("code", "my_models", ("my_models",)),
     ("code", "[my_models, company.zoo, my_models]", ("my_models", "company.zoo")),
     ("code", "null", ()),
@@ -626,6 +633,56 @@ def test_what_results_depend_on_changes_the_fingerprint(override: str) -> None:
 )
 def test_what_no_result_depends_on_leaves_it(override: str) -> None:
     assert fingerprint(keys_of(override)) == fingerprint(keys_of())
+
+
+def test_other_columns_are_another_job() -> None:
+    assert keys_of("columns.features=x") == {**keys_of(), "columns.features": "x"}
+    assert keys_of("columns={features: x, label: y}") == keys_of("columns.label=y", "columns.features=x")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["columns={}", "columns=null", "columns.label=null", "columns.label=label", "columns={features: features}"],
+)
+def test_no_other_columns_are_the_job_of_always(override: str) -> None:
+    """Outputs from before the key have no such key in their run.json."""
+    assert keys_of(override) == keys_of()
+    assert not [key for key in keys_of(override) if key.startswith("columns")]
+    assert load_spec(NEEDED, [override]).model_dump(mode="json")["columns"] == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("columns.feature=x", ("unknown key 'columns.feature'", "did you mean 'columns.features'?")),
+        ("columns.xyzzy=x", ("unknown key 'columns.xyzzy'", "valid keys: video_id, features, label, frame_index")),
+        ("columns.label=3", ("columns.label: expected a string, got 3; put it in quotes",)),
+        ("columns.label=''", ("columns.label: expected a text, got ''",)),
+        ("columns.label='  '", ("columns.label: expected a text, got '  '",)),
+        ("columns.label=[a]", ("columns.label: expected a string, got ['a']",)),
+        ("columns=id", ("columns: expected a mapping (nested keys), got 'id'",)),
+        (
+            "columns={features: a, label: a}",
+            ("columns: expected another column for each key", "'a' for features and for"),
+        ),
+        ("columns.video_id=label", ("columns: expected another column", "got 'label' for video_id and for label")),
+    ],
+)
+def test_names_of_columns_that_are_none_are_refused(override: str, parts: tuple[str, ...]) -> None:
+    for text in (refusal(NEEDED, override), refusal_of_training(override)):
+        assert all(part in text for part in parts), text
+
+
+def refusal_of_training(override: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        load_train_spec({"features": "f", "output": "o"}, [override])
+    return str(caught.value)
+
+
+def test_columns_may_swap_their_names() -> None:
+    columns = load_spec(NEEDED, ["columns={video_id: label, label: video_id}"]).columns
+    assert (columns.name_of("video_id"), columns.name_of("label")) == ("label", "video_id")
+    assert JobSpec.model_validate(load_spec(NEEDED, ["columns.label=y"]).model_dump(mode="json")).columns.label == "y"
 
 
 def test_another_spelling_leaves_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

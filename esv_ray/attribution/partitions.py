@@ -250,7 +250,7 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
     success = None if manifest is None else read_success(spec.output)
     if manifest is not None and success is not None:
         try:
-            check_same_job(manifest, keys_of(spec, digest), list_files_if_any(spec.features), spec.output)
+            check_same_job(manifest, keys_of(spec, digest), list_files_if_any(spec.features, spec.columns), spec.output)
         except JobError as error:
             raise JobError(f"{error}; or move {spec.output} away to recompute the partition") from None
         if (retry_failed and success["failed"]) or len(committed_units(spec.output, manifest.units)) < len(
@@ -262,7 +262,7 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
     if ready is not None and not storage.exists(storage.join(spec.features, ready)):
         return "not ready", ""
     # A partition that was begun and whose files are gone is not empty: its job reports that.
-    return ("due" if manifest is not None or list_files_if_any(spec.features) else "empty"), ""
+    return ("due" if manifest is not None or list_files_if_any(spec.features, spec.columns) else "empty"), ""
 
 
 def _outcome(spec: JobSpec, result: JobResult) -> tuple[State, str]:

@@ -15,11 +15,12 @@ from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageEr
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import feature_dim_of
+from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
+from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
@@ -97,7 +98,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     _check_places(spec)
     model = load_model(spec.model, code=spec.code)
     _check_classes(spec, model)
-    files = list_files(spec.features)
+    files = list_files(spec.features, spec.columns)
     keys = keys_of(spec, model.digest)
     manifest = read_manifest(spec.output)
     if manifest is None:
@@ -197,6 +198,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
         "prior": model.prior.tolist(),
         # Absent for models with a head at scale 1, whose fingerprints are older than this key.
         **({} if model.scales is None or model.scales.shortest == 1 else {"shortest": model.scales.shortest}),
+        # What a module of a fixed length gets for other lengths.
+        **({"fixed_length": lengths} if (lengths := fixed_lengths(model.scorer)) else {}),
     }
 
 
@@ -292,6 +295,9 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
             f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
             f"(T, {dim}); check `model` and `features`"
         )
+    check_flat_sizes(footers, model.feature_dim, budget, spec.features)
+    if model.classes is None:
+        check_label_names(footers, budget, spec.features, f"add classes.csv (header name,id) to the model {spec.model}")
     if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
             f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "

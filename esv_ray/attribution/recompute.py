@@ -38,6 +38,7 @@ from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.verify.input import check_near, features_location
 from esv_ray.parallel import DaemonThreads
 from esv_ray.spec import JobSpec, load_spec, with_memory_budget
+from esv_ray.spec_columns import ColumnNames
 
 _SHUFFLED = 2**20  # rows; of more, row numbers are drawn one by one
 _TRIES = 64  # per row: if nearly all rows of an output failed, fewer rows than asked are recomputed
@@ -88,7 +89,7 @@ def recompute(
     manifest = existing_manifest(output)
     planned_spec = _spec_of(manifest, output, code, model)
     spec = with_memory_budget(planned_spec, _budget(manifest, output))
-    files = _files(output, manifest, features)
+    files = _files(output, manifest, features, spec.columns)
     drawn = _drawn(output, manifest, count, without)
     same, problems = 0, []
     with _compute_thread() as compute:
@@ -164,14 +165,16 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
         ) from None
 
 
-def _files(output: str, manifest: Manifest, features: str | None) -> Mapping[InputFile, InputFile]:
+def _files(
+    output: str, manifest: Manifest, features: str | None, columns: ColumnNames
+) -> Mapping[InputFile, InputFile]:
     """Return where to read each planned file; a file that moved is identified by the checksum of its footer.
 
     Raises:
         DataError: the files are not those of the plan.
     """
     location = features_location(output, manifest, features)
-    current, planned = list_files(location), manifest.files
+    current, planned = list_files(location, columns), manifest.files
     missing = set(planned) - set(current)
     if not missing:
         return {file: file for file in planned}

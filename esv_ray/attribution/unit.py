@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,6 +13,7 @@ from esv_ray.attribution.compute import compute_rows
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.errors import JobError
 from esv_ray.input.reading import read_rows
+from esv_ray.input.reasons import reason_kind
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import RowCounts, UnitReport
@@ -69,7 +69,6 @@ def run_unit(
 
 
 def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:
-    """Count failed rows by reason; what differs from video to video is replaced by `#`."""
+    """Count failed rows by the kind of reason."""
     failed = [video for video in missing if video.status == "failed"]
-    reasons = {video.row: re.sub(r"'[^']*'|\d+(\.\d+)?", "#", video.reason) for video in failed}
-    return dict(Counter(reasons.values()))
+    return dict(Counter({video.row: reason_kind(video.reason) for video in failed}.values()))

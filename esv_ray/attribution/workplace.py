@@ -117,7 +117,9 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
 
 def _unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:
     """Return the reader of a job's units, with a loaded model."""
-    contract = Contract(model.feature_dim, model.n_classes, np.dtype(spec.compute.dtype), spec.unlabelled)
+    contract = Contract(
+        model.feature_dim, model.n_classes, np.dtype(spec.compute.dtype), spec.unlabelled, model.classes
+    )
     return UnitReader(contract, _memory_budget(spec))
 
 

@@ -37,6 +37,7 @@ class VideoOptions:
     """The videos that are compared."""
 
     features: str
+    columns: tuple[str, ...]
     n: int
     unlabelled: tuple[int, ...]
     videos: int
@@ -47,6 +48,13 @@ video_options = option_group(
     VideoOptions,
     "selection",
     click.option("--features", type=LOCATION, metavar="URL", required=True, help="Feature table."),
+    click.option(
+        "--column",
+        "columns",
+        metavar="KEY=NAME",
+        multiple=True,
+        help="Other name of a column of the table (like `columns` in a job): features=embedding. Repeatable.",
+    ),
     click.option(
         "-n", "n", type=Count(2, 24), default=12, show_default=True, help="Number of frames, sampled uniformly."
     ),
@@ -150,15 +158,26 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     import torch
 
     from esv_ray.analysis.convergence import convergence, estimator_grid
-    from esv_ray.input.videos import read_videos, reasons
+    from esv_ray.input.reasons import describe_reasons
+    from esv_ray.input.videos import VideoRequest, read_videos
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
+    from esv_ray.spec_columns import read_columns
 
+    columns = read_columns(selection.columns, "--column")
     torch.set_num_threads(threads)
     loaded = load_model(model, code=code)
-    videos, invalid = read_videos(selection.features, loaded.n_classes, unlabelled=selection.unlabelled)
+    request = VideoRequest(
+        columns=columns,
+        feature_dim=loaded.feature_dim,
+        n_classes=loaded.n_classes,
+        classes=loaded.classes,
+        unlabelled=selection.unlabelled,
+        names_advice=f"add classes.csv (header name,id) to the model {model}",
+    )
+    videos, invalid = read_videos(selection.features, request)
     if invalid:
-        click.echo(f"{invalid.total()} rows were left out ({reasons(invalid)})", err=True)
+        click.echo(f"{invalid.total()} rows were left out ({describe_reasons(invalid)})", err=True)
     return convergence(
         loaded,
         videos,

@@ -2,25 +2,138 @@
 
 from __future__ import annotations
 
-import click
+from typing import TYPE_CHECKING
 
-from esv_ray.cli.types import LOCATION
+import click
+from rich.console import Console
+from rich.table import Table
+
+from esv_ray.cli.options import option_group
+from esv_ray.cli.progress import import_progress
+from esv_ray.cli.types import LOCATION, NAME, Real
+from esv_ray.input.sources.request import MAX_SKIPPED, ImportRequest
+from esv_ray.show.text import printable
+
+if TYPE_CHECKING:
+    from esv_ray.input.sources.outcome import ImportResult
+
+_FORMATS = ["numpy", "hdf5", "lmdb", "tar", "rows", "play-fair"]
+_POSITIVE = Real(0, min_open=True)
+
+
+request_options = option_group(
+    ImportRequest,
+    "request",
+    click.argument("source", type=LOCATION),
+    click.option("--from", "format", type=click.Choice(_FORMATS), required=True, help="Format of SOURCE."),
+    click.option("--out", required=True, type=LOCATION, metavar="URL", help="Folder of the feature table."),
+    click.option(
+        "--labels",
+        type=LOCATION,
+        metavar="CSV",
+        help="Labels; the header is video_id,label or path,label, and may have split.",
+    ),
+    click.option(
+        "--classes",
+        type=LOCATION,
+        metavar="CSV",
+        help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
+    ),
+    click.option("--keep-unlabelled", is_flag=True, help="Write also videos to which --labels gives no label."),
+    click.option(
+        "--split",
+        type=NAME,
+        help="Keep rows of --labels or --segments with this split. Of play-fair: the group (default: validation).",
+    ),
+    click.option(
+        "--segments",
+        type=LOCATION,
+        metavar="CSV",
+        help="Cut untrimmed videos; the header is video,start,stop and may have label, segment, split.",
+    ),
+    click.option("--fps", type=_POSITIVE, help="Frames per second: start and stop are seconds (default: frames)."),
+    click.option("--stride", type=_POSITIVE, help="Frames from a row of features to the next (default: 1)."),
+    click.option("--window", type=_POSITIVE, help="Frames that a row covers (default: the stride)."),
+    click.option(
+        "--layout",
+        type=click.Choice(["TD", "DT"]),
+        default="TD",
+        show_default=True,
+        help="Arrays are (T, D): a row per frame; or (D, T): a column per frame.",
+    ),
+    click.option(
+        "--match",
+        type=NAME,
+        metavar="REGEX",
+        help="Take names that match, and name the ids, e.g. '(?P<video_id>[^/]+)_rgb'.",
+    ),
+    click.option(
+        "--key",
+        type=NAME,
+        help="Name of the array in a .npz, .pt or .pkl file, an HDF5 group, or a sample of a tar file.",
+    ),
+    click.option("--frames-key", type=NAME, help="Name of the frame numbers in an HDF5 group, e.g. picks."),
+    click.option("--id", type=NAME, help="Of rows: the column that names the video, e.g. episode_index."),
+    click.option("--order", type=NAME, help="Of rows: the column that orders the frames, e.g. frame_index."),
+    click.option("--features", type=NAME, help="Of rows: the column of the features."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "float32", "float64"]),
+        help="Type of the features in the table (default: that of the first video).",
+    ),
+    click.option(
+        "--max-skipped",
+        type=Real(0, 1),
+        default=MAX_SKIPPED,
+        show_default=True,
+        metavar="SHARE",
+        help="Largest share of videos, segments and labels that may be left out.",
+    ),
+)
 
 
 @click.command(name="features")
-@click.argument("features", type=LOCATION)
-@click.option(
-    "--from", "source", type=click.Choice(["play-fair"]), required=True, help="Software that wrote the features."
-)
-@click.option("--split", default="validation", show_default=True, help="Group in the HDF5 file.")
-@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the feature table.")
-def import_features(features: str, source: str, split: str, out: str) -> None:
-    """Import FEATURES, an HDF5 file, as a Parquet feature table.
+@request_options
+def import_features(request: ImportRequest) -> None:
+    """Import SOURCE, features in another format, as a Parquet feature table.
 
-    Requires h5py: pip install 'esv-ray[hdf5]'.
+    SOURCE is a file, a folder or a glob: of numpy one .npy, .npz, .pt or .pkl file per video; of hdf5 one data set or
+    group per video; of lmdb one key per frame; of tar WebDataset shards; of rows Parquet with one row per frame; of
+    play-fair the HDF5 file of the paper's authors.
+
+    Videos with faults are counted, named and left out. Run the same command again after an interruption: files that are
+    written are kept.
+
+    \b
+    Examples:
+      esv import features --from numpy features/ --labels labels.csv --out table/
+      esv import features --from hdf5 tvsum.h5 --key features --frames-key picks --out table/
+      esv import features --from numpy i3d/ --out table/ \\
+        --segments segments.csv --fps 30 --stride 4 --window 16
     """
-    del source  # the only one so far
-    from esv_ray.input.sources.play_fair import import_play_fair_features
+    from esv_ray.input.sources.importing import import_features as run
 
-    count = import_play_fair_features(features, split=split, out=out)
-    click.echo(f"{count} videos; feature table: {out}")
+    with import_progress() as report:
+        result = run(request, report)
+    show_import(result, request.out)
+
+
+def show_import(result: ImportResult, out: str) -> None:
+    """Print what was written, and what was left out."""
+    if result.skipped.total:
+        table = Table(title="not written")
+        table.add_column("number", justify="right")
+        table.add_column("reason")
+        table.add_column("first")
+        for reason, number, names in result.skipped.rows():
+            table.add_row(str(number), reason, printable(names))
+        Console().print(table)
+    for note in result.notes:
+        click.echo(printable(note))
+    if result.was_complete:
+        click.echo("the table was complete before; nothing was changed")
+    classes = f", {result.classes} classes" if result.classes else ""
+    click.echo(
+        f"{result.rows} rows of {result.frames} frames, D = {result.dim}, {result.dtype}, in {result.files} files"
+        f"{classes}; feature table: {out}"
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
 from esv_ray.cli.model_sources import SOURCES, own_options, read_model
 from esv_ray.cli.types import LOCATION
+from esv_ray.show.text import printable
 
 
 def _parse_outputs(
@@ -32,10 +33,23 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
         if len(values) > 1:
             raise click.UsageError(f"expected {option} once, got {len(values)} values; several are for --outputs")
         return values[0] if values else None
-    given = [value.removeprefix(f"{name}=") for value in values if value.startswith(f"{name}=")]
+    given = _named(values, name)
     if len(given) > 1:
-        raise click.UsageError(f"expected {option} {name}=CSV once, got {len(given)}")
+        raise click.UsageError(f"expected {option} {name}=... once, got {len(given)}")
     return given[0] if given else None
+
+
+def _named(values: Sequence[str], name: str) -> list[str]:
+    """Return the values of an output, of values ``NAME=VALUE``."""
+    return [value.removeprefix(f"{name}=") for value in values if value.startswith(f"{name}=")]
+
+
+def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[str]]) -> None:
+    """Refuse values for outputs that --outputs does not name."""
+    for option, values in options.items():
+        for value in values:
+            if outputs and value.partition("=")[0] not in outputs:
+                raise click.UsageError(f"expected {option} NAME=... with NAME of {', '.join(outputs)}, got {value!r}")
 
 
 @click.command(name="model")
@@ -45,7 +59,9 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     "source",
     type=click.Choice(list(SOURCES)),
     required=True,
-    help="Software that wrote the checkpoints.",
+    metavar="SOURCE",  # the choices would make a line of the help page too long
+    help=f"Software that wrote the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
+    "module: your own PyTorch modules.",
 )
 @click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
 @click.option(
@@ -54,8 +70,17 @@ def _of_output(option: str, values: tuple[str, ...], name: str | None) -> str | 
     required=True,
     multiple=True,
     type=LOCATION,
-    metavar="CSV",
-    help="Class prior; the header is class,prior. With --outputs: NAME=CSV for each.",
+    metavar="SOURCE",
+    help="Class prior: a CSV with the header class,prior; uniform; labels:TABLE, the shares of the classes in a "
+    "feature table; or model:TABLE, the model's mean output over its videos. With --outputs: NAME=SOURCE for each.",
+)
+@click.option(
+    "--compare-prior",
+    "compared",
+    multiple=True,
+    type=LOCATION,
+    metavar="SOURCE",
+    help="Another prior, as for --prior: print how it differs. Repeatable. With --outputs: NAME=SOURCE.",
 )
 @click.option(
     "--classes",
@@ -80,6 +105,7 @@ def import_model(
     source: str,
     out: str,
     priors: tuple[str, ...],
+    compared: tuple[str, ...],
     class_tables: tuple[str, ...],
     outputs: Mapping[str, tuple[int, int]],
 ) -> None:
@@ -87,8 +113,12 @@ def import_model(
 
     CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
     single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
-    TRNHead or a TSNHead. Only tensors and plain values are unpickled. Known tensors are either used or reported as not
-    used. A file with any other tensor is refused, because that tensor may change the model's output.
+    TRNHead or a TSNHead; of linear any model, whose last layer --layer names. No code in a file runs. Except of linear,
+    known tensors are either used or reported as not used, and a file with any other tensor is refused, because that
+    tensor may change the model's output.
+
+    With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
+    package.module:function, from the folder where you are or an installed package. Its code runs only with --code.
 
     \b
     Examples:
@@ -97,21 +127,27 @@ def import_model(
       esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
+      esv import model --from linear --layer fc --over probabilities --out models/clips \\
+        --prior labels:train.parquet r3d_18.pth
+      esv import model --from module my_models:make --code my_models \\
+        --weights weights.safetensors --prior prior.csv --out models/own
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles
 
+    _check_names(outputs, {"--prior": priors, "--classes": class_tables, "--compare-prior": compared})
     requests = []
     kept: list[tuple[str | None, tuple[int, int] | None]] = [*outputs.items()] or [(None, None)]
     for name, columns in kept:
         prior, classes = _of_output("--prior", priors, name), _of_output("--classes", class_tables, name)
         if prior is None:
-            raise click.UsageError(f"expected --prior {name}=CSV for the output {name}, got none")
+            raise click.UsageError(f"expected --prior {name}=SOURCE for the output {name}, got none")
         place = out if name is None else storage.join(out, name)
-        requests.append(BundleRequest(place, prior, classes, columns))
+        others = compared if name is None else tuple(_named(compared, name))
+        requests.append(BundleRequest(place, prior, classes, columns, others))
     rows = import_bundles(read_model(source, checkpoints, context), requests)
     for heading, text in rows:
-        click.echo(f"{heading:<8} {text}")
+        click.echo(printable(f"{heading:<8} {text}"))
 
 
 import_model.params.extend(own_options())

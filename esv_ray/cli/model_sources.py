@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from esv_ray.cli.factory_arguments import parse_arguments
+from esv_ray.cli.options import check_code
+from esv_ray.cli.types import LOCATION, Count, Real
+
 if TYPE_CHECKING:
     from esv_ray.models.sources.imported import Imported
 
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
     """Keep the value of an option for `read_model`; the command has no parameter for it."""
     context.meta[f"{__name__}.{option.name}"] = value
+
+
+def _kept(parse: Callable[..., object]) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that keeps what another callback returns."""
+    return lambda context, option, value: _keep(context, option, parse(context, option, value))
 
 
 INPUT_RELU = click.Option(
@@ -37,11 +46,57 @@ COMBINE = click.Option(
     expose_value=False,
     help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
 )
-
-
+OVER = click.Option(
+    ["--over"],
+    type=click.Choice(["logits", "probabilities"]),
+    default="logits",
+    show_default=True,
+    callback=_keep,
+    expose_value=False,
+    help="What a model of linear, or a TSN of mmaction2, averages over elements.",
+)
+LAYER = click.Option(
+    ["--layer"],
+    metavar="NAME",
+    callback=_keep,
+    expose_value=False,
+    help="Last linear layer of a checkpoint of linear, for example fc; without it, the layers of the file are listed.",
+)
+CODE = click.Option(
+    ["--code"],
+    multiple=True,
+    metavar="PACKAGE",
+    callback=_kept(check_code),
+    expose_value=False,
+    help="Allow code of this Python package, or module, to run (with --from module). Repeatable.",
+)
+ARGUMENT = click.Option(
+    ["--argument"],
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_kept(parse_arguments),
+    expose_value=False,
+    help="Keyword argument of the factory (with --from module); values as in --set. Repeatable.",
+)
+WEIGHTS = click.Option(
+    ["--weights"],
+    type=LOCATION,
+    metavar="FILE",
+    callback=_keep,
+    expose_value=False,
+    help="Safetensors file or torch checkpoint with the weights of the modules (with --from module); the bundle "
+    "gets a copy.",
+)
+FEATURE_DIM = click.Option(
+    ["--feature-dim"],
+    type=Count(min=1, max=2**24),
+    callback=_keep,
+    expose_value=False,
+    help="Number of features per element, D (with --from module). Default: found by running the module.",
+)
 ATTENTION_HEADS = click.Option(
     ["--attention-heads"],
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     callback=_keep,
     expose_value=False,
     help="Number of attention heads of an attentive probe; its checkpoint does not say.",
@@ -50,7 +105,7 @@ ATTENTION_HEADS = click.Option(
 
 SCALE = click.Option(
     ["--scale"],
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     callback=_keep,
     expose_value=False,
     help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
@@ -84,7 +139,13 @@ def _play_fair(source: str, files: Sequence[str], options: Mapping[str, Any]) ->
 def _trn(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
     from esv_ray.models.sources.trn import read_trn
 
-    return read_trn(files[0], source=source, combine=options["combine"])
+    return read_trn(files[0], source=source, combine=options["combine"], over=options.get("over", "logits"))
+
+
+def _linear(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.linear import read_linear
+
+    return read_linear(files[0], layer=options["layer"], over=options["over"])
 
 
 def _attention(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Imported:
@@ -107,15 +168,29 @@ def _clip(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impo
     return read_clip(files[0], scale=options["scale"])
 
 
+def _module(source: str, names: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.module import read_module
+
+    return read_module(
+        names[0],
+        code=options["code"],
+        arguments=options["argument"],
+        weights=options["weights"],
+        feature_dim=options["feature_dim"],
+    )
+
+
 SOURCES = {
     "play-fair": Source(_play_fair, (INPUT_RELU,), several=True),
     "trn-pytorch": Source(_trn, (COMBINE,)),
     "epic-kitchens": Source(_trn, (COMBINE,)),
-    "mmaction2": Source(_trn, (COMBINE,)),
+    "mmaction2": Source(_trn, (COMBINE, OVER)),
+    "linear": Source(_linear, (LAYER, OVER)),
     "clip": Source(_clip, (SCALE,), noun="file of text embeddings"),
     "abmil": Source(_attention),
     "clam": Source(_attention),
     "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
+    "module": Source(_module, (CODE, ARGUMENT, WEIGHTS, FEATURE_DIM), noun="factory"),
 }
 """By the value of `--from`."""
 

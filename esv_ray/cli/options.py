@@ -108,7 +108,12 @@ def _check_namespace(context: click.Context, parameter: click.Parameter, value: 
     return check_namespace(str(value))
 
 
-def _check_code(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+def check_code(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the packages that the option ``--code`` names.
+
+    Raises:
+        SpecError: a value is not the name of a package.
+    """
     try:
         return check_packages(value)
     except ValueError as error:
@@ -120,7 +125,7 @@ code_option = click.option(
     "--code",
     multiple=True,
     metavar="PACKAGE",
-    callback=_check_code,
+    callback=check_code,
     help="Allow code of this Python package to build the model (bundles of kind python). Repeatable.",
 )
 set_option = click.option(

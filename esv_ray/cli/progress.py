@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
 if TYPE_CHECKING:
+    from esv_ray.input.sources.outcome import ImportProgress
     from esv_ray.job.progress import Progress as JobProgress
     from esv_ray.models.train import TrainProgress
 
@@ -40,6 +41,17 @@ def train_progress() -> Iterator[Callable[[TrainProgress], None]]:
         return (now.scale - 1) * now.epochs + now.epoch, now.n_max * now.epochs
 
     with _progress(_train_text, _train_text, extent) as report:
+        yield report
+
+
+@contextmanager
+def import_progress() -> Iterator[Callable[[ImportProgress], None]]:
+    """Show the progress of an import of features; yields a callback for `import_features`."""
+
+    def text(now: ImportProgress) -> str:
+        return f"{now.done}{'' if now.total is None else f'/{now.total}'} videos, {now.rows} rows"
+
+    with _progress(text, text, lambda now: (now.done, now.total)) as report:
         yield report
 
 

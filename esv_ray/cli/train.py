@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def train(spec: str | None, features: str | None, output: str | None, overrides: tuple[str, ...]) -> None:
     """Train multi-scale heads f^1 .. f^n_max (MLPs) on a feature table with labels.
 
-    SPEC is a YAML file; options set or override its keys. The keys are: features, output, validation (another table,
-    or the share of videos to hold out), classes (a CSV file with header name,id), n_classes, n_max, hidden,
-    hidden_layers, batch_norm, input_relu, dropout, epochs, patience, batch, learning_rate, weight_decay, seed,
-    threads, unlabelled.
+    SPEC is a YAML file; options set or override its keys. The keys are: features, columns (other names of its
+    columns), feature_dim, output, validation (another table, or the share of videos to hold out), classes (a CSV file
+    with header name,id), n_classes, n_max, hidden, hidden_layers, batch_norm, input_relu, dropout, epochs, patience,
+    batch, learning_rate, weight_decay, seed, threads, unlabelled.
 
     \b
     Example:

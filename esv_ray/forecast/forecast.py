@@ -67,7 +67,7 @@ def forecast(
     pending = _units_left(spec.output, manifest.units)
     workers = _actors(spec, len(pending))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
-    lengths = lengths_from_rows(manifest.files, footers, pending, budget) if read_lengths else None
+    lengths = lengths_from_rows(manifest.files, footers, model.feature_dim, pending, budget) if read_lengths else None
     lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, pending)
     work, skipped = work_by_length(spec, model, lengths)
     # Refuses an unwritable output before measuring.

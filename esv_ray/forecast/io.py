@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esv_ray import storage
-from esv_ray.forecast.lengths import feature_itemsize
 from esv_ray.forecast.work import LengthWork
+from esv_ray.input.columns import feature_itemsize
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.sizes import decoding_bytes
@@ -75,7 +75,7 @@ def row_groups_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[F
     computed = {"float32": 4, "float64": 8}[spec.compute.dtype]
     row_groups = []
     for file, footer in zip(files, footers, strict=True):
-        size = feature_itemsize(footer.schema)
+        size = feature_itemsize(footer.schema.field("features").type)
         for index, group in enumerate(footer.groups):
             decoding = group.compressed + decoding_bytes(group.values, size, result_itemsize=computed)
             row_groups.append(RowGroup(file.url, index, group.rows, group.compressed, group.values * size, decoding))

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
 from esv_ray.input.files import InputFile
+from esv_ray.input.frames import frame_counts
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.id_columns import read_group_ids
 from esv_ray.input.parquet.opening import OpenedFile, open_file
 from esv_ray.input.parquet.row_groups import RowGroupReader
-from esv_ray.input.plain import plain_type
 from esv_ray.input.units import Unit
 from esv_ray.spec import JobSpec
 
@@ -86,13 +86,14 @@ def lengths_from_footers(
 
 
 def lengths_from_rows(
-    files: Sequence[InputFile], footers: Sequence[Footer], pending: Sequence[Unit], budget: int
+    files: Sequence[InputFile], footers: Sequence[Footer], feature_dim: int, pending: Sequence[Unit], budget: int
 ) -> Lengths:
     """Read the lengths of all videos from the features columns, some rows at a time.
 
     Args:
         files: of the feature table.
         footers: of the files.
+        feature_dim: D.
         pending: units not yet committed.
         budget: bytes that decoding a row group may take; videos of a row group that could take more count as frameless.
 
@@ -106,7 +107,7 @@ def lengths_from_rows(
     for file, footer in zip(files, footers, strict=True):
         with closing(open_file(file)) as opened:
             for index, group in enumerate(footer.groups):
-                lengths = _row_group_lengths(opened, index, group.rows, budget)
+                lengths = _row_group_lengths(opened, index, group.rows, feature_dim, budget)
                 mask = np.zeros(len(lengths), dtype=bool)
                 for unit in units.get((file.url, index), []):
                     mask[unit.start : unit.stop] = True
@@ -116,20 +117,16 @@ def lengths_from_rows(
     return Lengths("rows", videos, pending_videos, frameless)
 
 
-def _row_group_lengths(opened: OpenedFile, row_group: int, rows: int, budget: int) -> npt.NDArray[np.int64]:
+def _row_group_lengths(
+    opened: OpenedFile, row_group: int, rows: int, feature_dim: int, budget: int
+) -> npt.NDArray[np.int64]:
     """Return the (rows,) frames of each video of a row group; 0 without frames, or with too many to decode."""
     lengths = np.zeros(rows, dtype=np.int64)
     reader = RowGroupReader(opened, row_group, budget, 4)
     for start in range(0, 0 if reader.refusal else rows, _ROWS):
         features = reader.take(start, min(start + _ROWS, rows)).table.column("features")
-        lengths[start : start + len(features)] = pc.list_value_length(features).fill_null(0).to_numpy()
+        lengths[start : start + len(features)] = frame_counts(features, feature_dim)
     return lengths
-
-
-def feature_itemsize(schema: pa.Schema) -> int:
-    """Return the bytes per number of the features."""
-    frame = plain_type(plain_type(schema.field("features").type).value_type)
-    return int(plain_type(frame.value_type).bit_width) // 8
 
 
 def requested_lengths(spec: JobSpec, frames: int) -> list[int]:

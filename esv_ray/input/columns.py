@@ -2,61 +2,92 @@
 
 Writers store the same meaning as different types: numbers as decimals (Snowflake) or floats with NaN (pandas), text as
 views, categories, or bytes without an annotation. A type is accepted if it can have one meaning only.
+
+The names of the columns end here: `own_columns` gives each its own name, whatever the file calls it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 import pyarrow as pa
 
 from esv_ray.errors import DataError
 from esv_ray.input.plain import FLAT_COLUMNS, is_text, is_uuid, plain_type, width_of
+from esv_ray.spec_columns import COLUMNS, OWN_NAMES, ColumnNames
 
-COLUMNS = ("video_id", "features", "label", "frame_index")
-_FEATURES = "list<fixed_size_list<float16/32/64, D>> or list<list<float>>"
+_FEATURES = "list<fixed_size_list<float16/32/64, D>>, list<list<float>>, or a flat list of T * D floats"
+_SHOWN = 20  # names of columns in a message
+_COMPARED = 1000  # of which the nearest is suggested
 
 
-def check_schema(schema: pa.Schema, location: str, named: Collection[str] = ()) -> int | None:
-    """Check the columns of a file; return the feature size D, or None if the type does not fix it.
+def own_columns(
+    schema: pa.Schema, location: str, columns: ColumnNames = OWN_NAMES, named: Collection[str] = ()
+) -> pa.Schema:
+    """Return the columns of a file that are read, under their own names; others are ignored.
 
     Args:
         schema: of the file.
         location: the file, for the error.
+        columns: names under which the file holds them.
         named: columns given by the names of its directories.
 
     Raises:
-        DataError: a column is missing or of another type; says which, expected, got, and what to do.
+        DataError: a column is missing, exists twice, or exists with other letter case.
     """
-    names = names_of(schema, location)
-    for name in COLUMNS:
+    names, fields = names_of(schema, location), []
+    for key in COLUMNS:
+        name = columns.name_of(key)
         if names.count(name) > 1:
             raise DataError(f"{location}: expected one column {name!r}, got {names.count(name)}")
-        if name not in names:
-            _check_missing(name, names, location, name in named)
-    kinds = {name: schema.field(name).type for name in COLUMNS if name in names}
+        if name in names:
+            fields.append(schema.field(names.index(name)).with_name(key))
+        else:
+            _check_missing(key, names, location, columns, key in named)
+    return pa.schema(fields)
+
+
+def check_types(schema: pa.Schema, location: str, columns: ColumnNames = OWN_NAMES) -> int | None:
+    """Check the types of columns; return the feature size D, or None if the type does not fix it.
+
+    Args:
+        schema: the columns, under their own names (`own_columns`).
+        location: the file, for the error.
+        columns: names under which the file holds them.
+
+    Raises:
+        DataError: a column is of another type; says which, expected, got, and what to do.
+    """
     expected = {
         "video_id": ("string or integer", "cast it to string", is_id),
         "features": (_FEATURES, "store one list of D floats for each frame", _is_features),
-        "label": ("integer class ids", "cast it to int64", is_label),
+        "label": ("integer class ids or names of classes", "cast it to int64", is_label),
         "frame_index": ("list<int>", "cast it to list<int32>", _is_frame_index),
     }
-    for name, kind in kinds.items():
+    for name, kind in zip(schema.names, schema.types, strict=True):
         type_, advice, fits = expected[name]
         if not fits(kind):
-            raise DataError(f"{location}: column {name}: expected {type_}, got {kind}; {advice}")
-    frame = plain_type(plain_type(kinds["features"]).value_type)
-    return int(frame.list_size) if pa.types.is_fixed_size_list(frame) else None
+            raise DataError(f"{location}: column {columns.shown(name)}: expected {type_}, got {kind}; {advice}")
+    return _feature_dim(schema.field("features").type)
 
 
-def _check_missing(name: str, names: Collection[str], location: str, named: bool) -> None:
+def _check_missing(key: str, names: Collection[str], location: str, columns: ColumnNames, named: bool) -> None:
     """Raise a DataError if a missing column is required, or exists with other letter case."""
+    name = columns.name_of(key)
+    expected = f"{location}: expected a column {name!r:.80}" + (f" (columns.{key})" if columns.is_given(key) else "")
     # Data warehouses write names in capitals; spreadsheets leave spaces.
-    similar = [other for other in names if other.strip().lower() == name]
+    similar = [other for other in names if other.strip().lower() == name.strip().lower()]
     if similar:
-        raise DataError(f"{location}: expected a column {name!r}, got {similar[0]!r}; rename it")
-    if name == "features" or (name == "video_id" and not named):
-        raise DataError(f"{location}: expected a column {name!r}, got columns {names}; rename the one that holds it")
+        raise DataError(f"{expected}, got {similar[0]!r}; rename it, or give this name as columns.{key}")
+    required = key == "features" or (key == "video_id" and not named)
+    if required or (columns.is_given(key) and not named):
+        shown = ", ".join(f"{other!r:.80}" for other in [*names][:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
+        advice = f"give the name of the one that holds it as columns.{key}"
+        if columns.is_given(key):
+            near = get_close_matches(name, [*names][:_COMPARED], n=1)
+            advice = f"did you mean {near[0]!r:.80}?" if near else f"correct columns.{key}"
+        raise DataError(f"{expected}, got columns [{shown}]; {advice}")
 
 
 def names_of(schema: pa.Schema, location: str) -> list[str]:
@@ -71,15 +102,21 @@ def names_of(schema: pa.Schema, location: str) -> list[str]:
         raise DataError(f"{location}: expected column names in UTF-8") from None
 
 
-def columns_of(schema: pa.Schema) -> list[str]:
-    """Return the columns of a feature table that are read; others are ignored."""
-    return [name for name in COLUMNS if name in schema.names]
-
-
 def text_widths(schema: pa.Schema) -> Mapping[str, int]:
     """Return the flat columns that hold text, with the bytes of each value, nulls included; 0: each has its own."""
     kinds = {name: schema.field(name).type for name in FLAT_COLUMNS if name in schema.names}
     return {name: width_of(kind) for name, kind in kinds.items() if is_text(kind)}
+
+
+def is_flat(kind: pa.DataType) -> bool:
+    """Return whether features are flat lists of T * D numbers, without a list for each frame."""
+    return not is_any_list(plain_type(plain_type(kind).value_type))
+
+
+def feature_itemsize(kind: pa.DataType) -> int:
+    """Return the bytes per number of features."""
+    inner = plain_type(plain_type(kind).value_type)
+    return int((inner if is_flat(kind) else plain_type(inner.value_type)).bit_width) // 8
 
 
 def is_id(kind: pa.DataType) -> bool:
@@ -90,7 +127,7 @@ def is_id(kind: pa.DataType) -> bool:
 
 
 def is_label(kind: pa.DataType) -> bool:
-    """Return whether a type may hold class ids: numbers that are whole, or their digits."""
+    """Return whether a type may hold labels: numbers that are whole, their digits, or the names of classes."""
     plain = plain_type(kind)
     return pa.types.is_null(plain) or _is_number(plain) or is_text(plain)
 
@@ -115,8 +152,28 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _is_features(kind: pa.DataType) -> bool:
     rows = plain_type(kind)
-    frame = plain_type(rows.value_type) if is_any_list(rows) else None
-    return frame is not None and is_any_list(frame) and bool(pa.types.is_floating(plain_type(frame.value_type)))
+    if not is_any_list(rows) or (_is_tensor(kind) and _tensor_dim(kind) is None):
+        return False
+    frame = plain_type(rows.value_type)
+    return bool(pa.types.is_floating(plain_type(frame.value_type) if is_any_list(frame) else frame))
+
+
+def _is_tensor(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.FixedShapeTensorType)
+
+
+def _tensor_dim(kind: pa.FixedShapeTensorType) -> int | None:
+    """Return D of rows that are tensors (T, D) in memory order; None for other tensors."""
+    in_order = kind.permutation is None or list(kind.permutation) == [0, 1]
+    return int(kind.shape[1]) if len(kind.shape) == 2 and in_order else None
+
+
+def _feature_dim(kind: pa.DataType) -> int | None:
+    """Return the feature size D that a type of features fixes, or None."""
+    if _is_tensor(kind):
+        return _tensor_dim(kind)
+    frame = plain_type(plain_type(kind).value_type)
+    return int(frame.list_size) if pa.types.is_fixed_size_list(frame) else None
 
 
 def _is_frame_index(kind: pa.DataType) -> bool:

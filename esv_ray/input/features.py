@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -16,7 +17,9 @@ import pyarrow as pa
 
 from esv_ray.input.frames import FrameColumn
 from esv_ray.input.ids import check_ids, read_ids
-from esv_ray.input.numbers import NumberColumn, check_labels, read_labels
+from esv_ray.input.label_names import ClassNames
+from esv_ray.input.labels import check_labels, read_labels
+from esv_ray.input.numbers import NumberColumn
 from esv_ray.input.plain import FLAT_COLUMNS, constant
 
 _NO_NAMES: Mapping[str, str | None] = MappingProxyType({})
@@ -88,12 +91,19 @@ class Contract:
         n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
         dtype: of the decoded features.
         unlabelled: labels that mark videos without one.
+        classes: C names, which labels may have in place of ids; None: no names.
     """
 
     feature_dim: int
     n_classes: int
     dtype: npt.DTypeLike = np.float32
     unlabelled: Collection[int] = ()
+    classes: Sequence[str] | None = None
+
+    @cached_property
+    def class_names(self) -> ClassNames | None:
+        """The names, indexed."""
+        return None if self.classes is None else ClassNames.of(self.classes)
 
 
 def decode_rows(
@@ -121,9 +131,9 @@ def decode_rows(
     if "video_id" in named:
         check_ids(ids, id_faults, named["video_id"])
     frames = FrameColumn.read(columns["features"], contract.feature_dim, contract.dtype)
-    labels = read_labels(columns["label"], contract.n_classes, contract.unlabelled)
+    labels = read_labels(columns["label"], contract.n_classes, contract.unlabelled, contract.class_names)
     if "label" in named:
-        check_labels(labels, named["label"], contract.unlabelled)
+        check_labels(labels, named["label"], contract.unlabelled, contract.class_names)
     numbers = NumberColumn.read(columns.get("frame_index"), frames.n_frames)
     repeats = dict.fromkeys(repeated, "video_id is repeated: it stands earlier in the same file")
     # If a row has several faults, the one that a reader would meet first is reported.

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.directories import named_by_directories
+from esv_ray.spec_columns import OWN_NAMES, ColumnNames
+
+INCOMPLETE = "import-incomplete.json"
+"""Marks a folder into which `esv import features` has not yet written all videos."""
 
 _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
@@ -25,6 +29,7 @@ class InputFile:
         footer: checksum of its footer; "" if it was not read. Listings do not contain it, so comparisons ignore it;
             `parquet.opening.open_file` checks it.
         directories: columns given by the names of its directories, with their values (`named_by_directories`).
+        columns: names of its columns. Only what opens the file uses them (`parquet.opening`).
     """
 
     url: str
@@ -32,6 +37,7 @@ class InputFile:
     version: str
     footer: str = field(default="", compare=False)
     directories: tuple[tuple[str, str | None], ...] = ()
+    columns: ColumnNames = OWN_NAMES
 
     @property
     def named(self) -> Mapping[str, str | None]:
@@ -39,17 +45,18 @@ class InputFile:
         return dict(self.directories)
 
 
-def list_files(url: str) -> list[InputFile]:
+def list_files(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
     """List the Parquet files of a feature table, in the order of their names.
 
     Args:
         url: one file, a directory (searched recursively, links followed, names that begin with "_" or "." skipped), or
             a glob.
+        columns: names of the table's columns.
 
     Raises:
         DataError: there are no Parquet files, or they cannot be listed.
     """
-    files = list_files_if_any(url)
+    files = list_files_if_any(url, columns)
     if not files:
         names = storage.list_names(url, "list the feature table")
         shown = ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
@@ -58,18 +65,28 @@ def list_files(url: str) -> list[InputFile]:
     return files
 
 
-def list_files_if_any(url: str) -> list[InputFile]:
+def list_files_if_any(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
     """List files as `list_files` does; the list may be empty."""
     # A file that was named or matches a pattern has no path below a folder, and is taken whatever its name is.
-    files = storage.find(url, "list the feature table", _is_meant)
+    files = storage.find(url, "list the feature table", lambda below: _is_meant(below, url))
     root = storage.root_of(url, files[0].url) if files else None  # the same for all files
     return [
-        InputFile(file.url, *file.state, directories=tuple(sorted(named_by_directories(file.url, root).items())))
+        InputFile(
+            file.url,
+            *file.state,
+            directories=tuple(sorted(named_by_directories(file.url, root, columns).items())),
+            columns=columns,
+        )
         for file in files
     ]
 
 
-def _is_meant(below: str) -> bool:
+def _is_meant(below: str, url: str) -> bool:
+    if below.rpartition("/")[2] == INCOMPLETE:
+        raise DataError(
+            f"{url}: expected a complete feature table, got one whose import was interrupted ({below}); run the same "
+            "esv import features again to complete it"
+        )
     return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 
 

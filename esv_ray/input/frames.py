@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from esv_ray.input.columns import is_flat
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -30,35 +33,29 @@ class FrameColumn:
 
     @classmethod
     def read(cls, column: pa.Array, dim: int, dtype: npt.DTypeLike) -> FrameColumn:
-        """Read a column of lists of frames; each frame must have `dim` values."""
-        offsets = column.offsets.to_numpy().astype(np.int64)
+        """Read a column of lists of frames, each of `dim` values, or of flat lists of T * dim values."""
         is_null = column.is_null().to_numpy(zero_copy_only=False)
+        frames = _flat_frames(column, dim) if is_flat(column.type) else _listed_frames(column)
+        offsets, starts, is_null_frame, raw = frames
         n_frames = np.where(is_null, 0, np.diff(offsets))
-        # Only the values of these rows: a unit is a slice of a row group.
-        frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        offsets -= offsets[0]
-        if pa.types.is_fixed_size_list(frames.type):
-            size = frames.type.list_size
-            # .values ignores the slice of its array
-            starts = (np.arange(len(frames) + 1, dtype=np.int64) + frames.offset) * size
-        else:
-            starts = frames.offsets.to_numpy().astype(np.int64)
         lengths = np.diff(starts)
-        raw = frames.values.slice(starts[0], starts[-1] - starts[0])
-        starts -= starts[0]
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
             # Null becomes NaN; float32 without nulls is not copied.
             values = raw.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-        is_null_frame = frames.is_null().to_numpy(zero_copy_only=False)
         wrong = is_null_frame | (lengths != dim)
 
         faults = {int(row): "features is null" for row in np.flatnonzero(is_null)}
         faults |= {int(row): "no frames" for row in np.flatnonzero(~is_null & (n_frames == 0))}
-        row_of = np.searchsorted(offsets, np.arange(len(frames)), side="right") - 1 if wrong.any() else None
+        row_of = np.searchsorted(offsets, np.arange(len(lengths)), side="right") - 1 if wrong.any() else None
         if row_of is not None:
             for row in np.unique(row_of[wrong]):
-                if not is_null[row]:
-                    own = slice(offsets[row], offsets[row + 1])
+                if is_null[row]:
+                    continue
+                own = slice(offsets[row], offsets[row + 1])
+                if is_flat(column.type):
+                    faults[int(row)] = _flat_fault(int(lengths[own][0]), dim)
+                    n_frames[row] = 0
+                else:
                     faults[int(row)] = _frame_fault(is_null_frame[own], lengths[own], dim)
         finite = np.isfinite(values)
         if not finite.all():
@@ -84,9 +81,56 @@ class FrameColumn:
         return out
 
 
+class _Frames(NamedTuple):
+    """Frames of the rows of a column, as a flat array of values.
+
+    Attributes:
+        offsets: (rows + 1,) first frame of each row.
+        starts: (frames + 1,) first value of each frame.
+        is_null: (frames,) whether a frame is null.
+        values: of all frames.
+    """
+
+    offsets: Int64Array
+    starts: Int64Array
+    is_null: npt.NDArray[np.bool_]
+    values: pa.Array
+
+
+def _listed_frames(column: pa.Array) -> _Frames:
+    """Return the frames of a column of lists of frames."""
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    # Only the values of these rows: a unit is a slice of a row group.
+    frames = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+    if pa.types.is_fixed_size_list(frames.type):
+        # .values ignores the slice of its array
+        starts = (np.arange(len(frames) + 1, dtype=np.int64) + frames.offset) * frames.type.list_size
+    else:
+        starts = frames.offsets.to_numpy().astype(np.int64)
+    values = frames.values.slice(starts[0], starts[-1] - starts[0])
+    return _Frames(offsets - offsets[0], starts - starts[0], frames.is_null().to_numpy(zero_copy_only=False), values)
+
+
+def _flat_frames(column: pa.Array, dim: int) -> _Frames:
+    """Return the frames of a column of flat lists; a list that is not T * dim long is one frame of another size."""
+    if pa.types.is_fixed_size_list(column.type):
+        column = column.cast(pa.list_(column.type.value_type))
+    ends = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.slice(ends[0], ends[-1] - ends[0])
+    ends -= ends[0]
+    sizes = np.diff(ends)
+    counts = np.where(sizes % dim == 0, sizes // dim, 1)  # (rows,) frames of each row
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)  # (frames,) place in its row
+    starts = np.append(np.repeat(ends[:-1], counts) + within * dim, ends[-1])
+    return _Frames(offsets, starts, np.zeros(len(starts) - 1, dtype=bool), values)
+
+
 def frame_sizes(column: pa.ChunkedArray) -> list[int]:
-    """Return the size of the frames of each row whose frames all have the same size above 0."""
-    sizes = []
+    """Return the size of the frames of each row whose frames all have the same size above 0; none of flat lists."""
+    sizes: list[int] = []
+    if is_flat(column.type):
+        return sizes
     for chunk in column.chunks:
         for row in range(len(chunk)):
             frames = chunk[row].values
@@ -94,6 +138,16 @@ def frame_sizes(column: pa.ChunkedArray) -> list[int]:
             if len(distinct) == 1 and distinct != [0]:
                 sizes.append(int(distinct[0]))
     return sizes
+
+
+def frame_counts(column: pa.ChunkedArray, dim: int) -> Int64Array:
+    """Return the (rows,) numbers of frames of features; 0 for null, and for a flat list that is not T * dim long."""
+    sizes = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    return np.where(sizes % dim == 0, sizes // dim, 0) if is_flat(column.type) else sizes
+
+
+def _flat_fault(size: int, dim: int) -> str:
+    return f"features must be flat lists of T * {dim} numbers, got {size}, which is not a multiple of {dim}"
 
 
 def _frame_fault(is_null: npt.NDArray[np.bool_], lengths: Int64Array, dim: int) -> str:

@@ -3,49 +3,77 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from esv_ray.errors import DataError
+from esv_ray.input.columns import is_flat
 from esv_ray.input.features import Contract, Video, videos_of
 from esv_ray.input.files import list_files
 from esv_ray.input.numbers import INT32_MAX
+from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import feature_dim_of, read_rows
+from esv_ray.input.reading import check_label_names, feature_dim_of, read_rows
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
+from esv_ray.spec_columns import OWN_NAMES, ColumnNames
 
 _ROWS = 1024  # rows decoded at a time
-_SHOWN = 3  # reasons in a message
 
 
-def read_videos(
-    url: str, n_classes: int | None = None, budget: int | None = None, unlabelled: Collection[int] = ()
-) -> tuple[list[Video], Counter[str]]:
+@dataclass(frozen=True)
+class VideoRequest:
+    """What a reader of videos knows of a table.
+
+    Attributes:
+        columns: names of its columns.
+        feature_dim: D; None: that of the table's type or of its first rows.
+        n_classes: C; None: any label >= 0.
+        classes: C names, which labels may have in place of ids.
+        unlabelled: labels that mark videos without one.
+        dim_advice: how a user gives D, for a table of flat lists.
+        names_advice: how a user gives the names of classes, for a table whose labels are names.
+    """
+
+    columns: ColumnNames = OWN_NAMES
+    feature_dim: int | None = None
+    n_classes: int | None = None
+    classes: Sequence[str] | None = None
+    unlabelled: Collection[int] = ()
+    dim_advice: str = "give D"
+    names_advice: str = "give the names of the classes"
+
+
+_ANY = VideoRequest()
+
+
+def read_videos(url: str, request: VideoRequest = _ANY, budget: int | None = None) -> tuple[list[Video], Counter[str]]:
     """Read all valid rows of a feature table, and count the others by reason.
 
     The first row of an id is valid, also if several files contain the id.
 
     Args:
-        url: the table; D is that of its type or of its first rows.
-        n_classes: C; None: any label >= 0.
+        url: the table.
+        request: what is known of it.
         budget: bytes that the videos, and the decoding of a row group, may take; None: the memory of this machine.
-        unlabelled: labels that mark videos without one.
 
     Raises:
-        DataError: the table is unreadable, not a feature table, or too large.
+        DataError: the table is unreadable, not a feature table, of another D, or too large; or labels are names of
+            classes that are not known.
     """
     budget = host_memory() if budget is None else budget
-    footers = read_footers(list_files(url))
-    dim = feature_dim_of(footers, budget)
-    if dim is None:
-        raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")
+    footers = read_footers(list_files(url, request.columns))
+    dim = _feature_dim(url, footers, request, budget)
+    if request.classes is None:
+        check_label_names(footers, budget, url, request.names_advice)
     videos: dict[str, Video] = {}
     faults: Counter[str] = Counter()
     n_bytes = 0
-    reader = UnitReader(Contract(dim, n_classes or INT32_MAX, unlabelled=unlabelled), budget)
+    contract = Contract(dim, request.n_classes or INT32_MAX, unlabelled=request.unlabelled, classes=request.classes)
+    reader = UnitReader(contract, budget)
     for unit in plan_units(footers, _ROWS):
         rows = read_rows(unit, reader)
         faults.update(rows.faults.values())
@@ -64,9 +92,21 @@ def read_videos(
     return list(videos.values()), faults
 
 
-def reasons(left_out: Counter[str]) -> str:
-    """Describe why rows are left out: the most frequent reasons, with their numbers of rows."""
-    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{rows}: {reason}" for reason, rows in most[:_SHOWN]]
-    others = sum(rows for _, rows in most[_SHOWN:])
-    return "; ".join([*shown, *([f"{others} for other reasons"] if others else [])])
+def _feature_dim(url: str, footers: Sequence[Footer], request: VideoRequest, budget: int) -> int:
+    """Return D as it is requested, or as the table says.
+
+    Raises:
+        DataError: nothing says it, or the table says another.
+    """
+    dim, requested = feature_dim_of(footers, budget), request.feature_dim
+    if dim is not None and requested is not None and dim != requested:
+        raise DataError(f"{url}: features must be (T, {requested}), got (T, {dim})")
+    if dim is not None or requested is not None:
+        return dim or requested or 0
+    flat = [footer for footer in footers if is_flat(footer.schema.field("features").type)]
+    if flat:
+        raise DataError(
+            f"{url}: features are flat lists of T * D numbers, which do not say D; {request.dim_advice}, or store one "
+            "list of D numbers for each frame"
+        )
+    raise DataError(f"{url}: expected features (T, D), but no row has frames that all have the same size D")

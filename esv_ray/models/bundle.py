@@ -19,9 +19,11 @@ from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, in_file, parse_classes, parse_prior
 from esv_ray.models.factory import model_from_factory
+from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.models.manifest import (
     LIST,
     MAPPING,
+    MODULE_FILE,
     POOLING_FILE,
     PROJECTION_FILE,
     TABLE_FILES,
@@ -68,6 +70,8 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
             with _in_file(url, "model.json"):
                 raise ModelError(f"projection: null, no projection, but there is {PROJECTION_FILE}; remove it")
         files[PROJECTION_FILE] = _read(url, PROJECTION_FILE, host_memory())
+    if manifest.weights is not None:
+        files[MODULE_FILE] = _read(url, MODULE_FILE, host_memory())
     if "classes.csv" in listed:
         files["classes.csv"] = _read(url, "classes.csv", MOST_TABLE_BYTES)
         with _in_file(url, "classes.csv"):
@@ -76,12 +80,14 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         digest.update(f"{name}:{hashlib.sha256(data).hexdigest()}\n".encode())
     model = _build(url, manifest, files, prior, packages)
     if manifest.runs_code:
-        # Its weights are in no file of the bundle: the digest covers the name package.module:function, not the code.
+        # Its weights may be in no file of the bundle: the digest covers package.module:function, not the code.
         with _in_file(url, "model.json"), user_code("factory: cannot read the weights of its modules"):
             for name, tensor in model.scorer.state_dict().items():
                 data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
                 shape = f"{tensor.dtype}:{tuple(tensor.shape)}"
                 digest.update(f"{name}:{shape}:{hashlib.sha256(data).hexdigest()}\n".encode())
+        for resampled in fixed_lengths(model.scorer):
+            digest.update(f"{json.dumps(resampled)}\n".encode())
     return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
 
 
@@ -130,6 +136,8 @@ def _check_heads(manifest: BundleManifest) -> None:
     """Check the number of heads of the kind, before any is read."""
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
+    if manifest.weights is not None and not manifest.runs_code:
+        raise ModelError(f"weights: expected null for the kind {manifest.kind}, whose heads are files of their own")
     heads = manifest.head_files
     if manifest.format == 2 and manifest.kind == "multiscale":
         if not heads or max(heads) != manifest.n_max:
@@ -176,8 +184,12 @@ def _build(
     url: str, manifest: BundleManifest, files: Mapping[str, bytes], prior: Tensor, code: Sequence[str]
 ) -> VideoModel:
     if manifest.runs_code:
+        weights = None
+        if MODULE_FILE in files:
+            with _in_file(url, MODULE_FILE):
+                weights = tensors_of(files[MODULE_FILE])
         with _in_file(url, "model.json"):
-            return model_from_factory(manifest, prior, code)
+            return model_from_factory(manifest, prior, code, weights)
     if manifest.pooling is not None:
         with _in_file(url, POOLING_FILE):
             pooling, width = pooling_from_state(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,12 +12,32 @@ from torch import Tensor
 from esv_ray import storage
 from esv_ray.core.games.model import check_prior
 from esv_ray.errors import ModelError
-from esv_ray.models.class_rows import ClassRow, class_rows
+from esv_ray.input.class_names import (
+    MOST_TABLE_BYTES,
+    by_class,
+    classes_csv,
+    csv_bytes,
+    few,
+    in_file,
+    parse_classes,
+    read_classes,
+)
+from esv_ray.input.class_rows import class_rows
 
-MOST_TABLE_BYTES = 50_000_000  # a line a class
+__all__ = [
+    "MOST_TABLE_BYTES",
+    "classes_csv",
+    "few",
+    "in_file",
+    "parse_classes",
+    "parse_prior",
+    "prior_csv",
+    "read_classes",
+    "read_prior",
+]
+
 _SUM_ERROR = 1e-4  # of shares, as `check_prior` has it
 _PERCENT_ERROR = 0.1  # percents are rounded
-_MOST_NAMED = 5
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # Digits in groups of three, as spreadsheets show counts; one group alone may as well be a fraction of three digits.
 _GROUPS = re.compile(r"([+-]?[1-9][0-9]{0,2}([.,'_\s\u2019])[0-9]{3}(?:\2[0-9]{3})*)(?:[.,][0-9]*)?")
@@ -41,15 +57,6 @@ def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
             "divide each by their sum"
         )
     return check_prior(prior)
-
-
-def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
-    """Read class names by id from a CSV with header name,id: every id 0..C-1 once.
-
-    Raises:
-        ModelError: the content is malformed.
-    """
-    return tuple(row.value for row in _by_class(class_rows(data, "id", "name"), n_classes, missing=""))
 
 
 def read_prior(url: str) -> tuple[Tensor, list[str]]:
@@ -74,54 +81,14 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
         return prior, notes
 
 
-def read_classes(url: str, n_classes: int | None = None) -> tuple[tuple[str, ...], list[str]]:
-    """Read a file as `parse_classes`; errors name it.
-
-    Returns:
-        The names, and notes: which classes share a name. That is allowed, since ids identify classes and data sets have
-        such names: two classes of ImageNet are "crane".
-    """
-    data = storage.read_bytes(url, "read the classes", most=MOST_TABLE_BYTES)
-    with in_file(url):
-        names = parse_classes(data, n_classes)
-    by_name: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        by_name.setdefault(name.strip(), []).append(index)
-    nameless = by_name.pop("", [])
-    notes = [f"{url}: {len(nameless)} of {len(names)} classes have an empty name: {few(nameless)}"] if nameless else []
-    shared = [f"{name!r:.60} ({few(ids)})" for name, ids in by_name.items() if len(ids) > 1]
-    if shared:
-        notes.append(f"{url}: names of several classes: {few(shared)}")
-    return names, notes
-
-
-@contextmanager
-def in_file(url: str) -> Iterator[None]:
-    """Name the file in a `ModelError` raised inside."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{url}: {error}") from None
-
-
-def few(values: Sequence[object], most: int = _MOST_NAMED) -> str:
-    """List the first few values, for a message."""
-    return ", ".join(str(value) for value in values[:most]) + (", ..." if len(values) > most else "")
-
-
 def prior_csv(prior: Tensor) -> bytes:
     """Write a prior as `parse_prior` reads it, to the last bit."""
-    return _csv(["class", "prior"], [[str(index), repr(float(value))] for index, value in enumerate(prior)])
-
-
-def classes_csv(names: Sequence[str]) -> bytes:
-    """Write class names as `parse_classes` reads them."""
-    return _csv(["name", "id"], [[name, str(index)] for index, name in enumerate(names)])
+    return csv_bytes(["class", "prior"], [[str(index), repr(float(value))] for index, value in enumerate(prior)])
 
 
 def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
     """Read the column `prior`: (C,) float64, and its quantity if not shares ("counts", "percents"), else None."""
-    rows = _by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
+    rows = by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
     cells = {row.class_id: row.value.strip() for row in rows}
     signed = all(text.endswith("%") for text in cells.values())
     if signed:
@@ -191,41 +158,3 @@ def _value(class_id: int, text: str, cell: str) -> float:
     if not math.isfinite(value) or value < 0:
         raise ModelError(f"class {class_id}: expected a prior from 0 to 1, got {text:.40}")
     return value
-
-
-def _by_class(rows: Sequence[ClassRow], n_classes: int | None, *, missing: str) -> list[ClassRow]:
-    """Sort rows by class id, each of 0..C-1 once; `missing` is advice about missing classes."""
-    ids = sorted(row.class_id for row in rows)
-    expected = n_classes if n_classes is not None else (ids[-1] + 1 if ids else 0)
-    if len(ids) == expected and ids == list(range(expected)) and ids:
-        return sorted(rows, key=lambda row: row.class_id)
-    one_based = len(ids) > 0 and ids == list(range(1, len(ids) + 1)) and n_classes in (None, len(ids))
-    expected -= one_based and n_classes is None
-    expectation = "expected one row for every class" + (f" 0..{expected - 1}" if expected else "")
-    repeated = [index for index, count in Counter(ids).items() if count > 1]
-    beyond = [index for index in ids if not 0 <= index < expected]
-    if repeated:
-        problem = f": class {few(repeated)} more than once; keep one row of each"
-    elif one_based:
-        problem = (
-            f" with ids 1..{len(ids)}: ids count from 0, as labels do; subtract 1 from every id (and label), or add "
-            "class 0 if it is missing"
-        )
-    elif beyond:
-        problem = f": class {few(beyond)} is not among them"
-    elif ids:
-        present = set(ids)
-        absent = (index for index in range(expected) if index not in present)
-        problem = f": class {few([index for _, index in zip(range(_MOST_NAMED + 1), absent, strict=False)])} missing"
-        problem += missing
-    else:
-        problem = ""
-    raise ModelError(f"{expectation}, got {len(ids)} rows{problem}")
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue().encode()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -13,7 +17,9 @@ from esv_ray.consent import covers, is_dotted, is_factory
 from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
 from esv_ray.core.games.pooled import Pooled
 from esv_ray.errors import ModelError
+from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.models.manifest import BundleManifest
+from esv_ray.models.module_weights import Modules, load_weights
 from esv_ray.models.own_pooling import check_forward, encoded_width, own_pooling
 from esv_ray.models.probe import check_modules
 from esv_ray.models.user_code import user_code
@@ -21,57 +27,149 @@ from esv_ray.models.user_code import user_code
 _MOST_ARGUMENTS = 8  # named in an error
 
 
-def model_from_factory(manifest: BundleManifest, prior: Tensor, code: Sequence[str]) -> VideoModel:
+def model_from_factory(
+    manifest: BundleManifest, prior: Tensor, code: Sequence[str], weights: Mapping[str, Tensor] | None = None
+) -> VideoModel:
     """Call the factory of a model.
 
     Args:
         manifest: names the factory and its keyword arguments.
         prior: (C,), the class prior.
         code: packages whose code may run; no other package is imported.
+        weights: for the modules that the factory returns (`module_weights`), or None: it loads them itself.
 
     Returns:
         The model of the mapping {s: module} or the module of any length that the factory returns, on the CPU.
 
     Raises:
-        ModelError: consent is missing, the factory cannot be called, or its modules are not deterministic.
+        ModelError: consent is missing, the factory cannot be called, the weights are those of other modules, or the
+            modules are not deterministic.
     """
-    module, name = _parse(manifest.factory)
-    if not covers(code, module):
-        raise ModelError(_consent_missing(module, name, manifest.arguments))
-    make = _import(module, name, code)
-    with user_code(f"factory: {module}:{name} failed, check `arguments` and what it reads"):
-        returned = make(**manifest.arguments)
-    with user_code(f"factory: cannot use what {module}:{name} returns"):
-        model = _model(returned, prior, manifest)
-        check_modules(model, _called(model, returned), longest=manifest.n_max)
+    make = find_factory(manifest.factory, manifest.arguments, code)
+    with working_folder_importable():
+        modules = make.modules(manifest.arguments, weights)
+        with user_code(f"factory: cannot use what {make.name} returns"):
+            model = model_of_modules(modules, prior, manifest.feature_dim, pooled=manifest.kind == "pooled")
+            if model.n_max is not None and manifest.n_max is not None and model.n_max != manifest.n_max:
+                raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
+            check_modules(model, called(model, modules), longest=manifest.n_max)
+    found = fixed_lengths(model.scorer)
+    if manifest.fixed_length is not None and found != manifest.fixed_length:
+        raise ModelError(
+            f"fixed_length: expected {manifest.fixed_length!r:.200} as model.json says, got {found!r:.200} from the "
+            f"module of {make.name}; its code has changed: import the model again"
+        )
     return model
 
 
-def _model(returned: object, prior: Tensor, manifest: BundleManifest) -> VideoModel:
-    """Create a model from the return value of a factory."""
-    if manifest.kind == "pooled":
-        pooling = own_pooling(returned)
-        width = encoded_width(pooling, manifest.feature_dim)
-        check_forward(pooling, manifest.feature_dim)
-        return pooled_model(pooling, prior, feature_dim=manifest.feature_dim, width=width)
+def model_of_modules(modules: Modules, prior: Tensor, feature_dim: int, *, pooled: bool) -> VideoModel:
+    """Return the model of a mapping {s: module}, of one module of any length, or of one with encode and decode.
+
+    Args:
+        modules: what a factory returned.
+        prior: (C,).
+        feature_dim: D.
+        pooled: whether F is decode(sum of encode, number of elements).
+
+    Raises:
+        ModelError: there is no module, a pooled one is none, or the prior is not a distribution.
+    """
+    if pooled:
+        pooling = own_pooling(modules)
+        width = encoded_width(pooling, feature_dim)
+        check_forward(pooling, feature_dim)
+        return pooled_model(pooling, prior, feature_dim=feature_dim, width=width)
+    if isinstance(modules, nn.Module):
+        return variable_length_model(modules, prior, feature_dim=feature_dim)
+    return multiscale_model(dict(modules), prior, feature_dim=feature_dim)
+
+
+def called(model: VideoModel, modules: Modules) -> Modules:
+    """Return the modules of a model whose calls are checked."""
+    return model.scorer.pooling if isinstance(model.scorer, Pooled) else modules
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A factory whose code may run.
+
+    Attributes:
+        name: ``package.module:function``.
+        function: the marked function.
+    """
+
+    name: str
+    function: FunctionType
+
+    def modules(self, arguments: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> Modules:
+        """Call the factory, and load the weights into what it returns.
+
+        Args:
+            arguments: keyword arguments of the function.
+            weights: by name, or None: the factory loads them.
+
+        Raises:
+            ModelError: it fails, or returns something else than modules; or the weights are those of other modules.
+        """
+        with user_code(f"factory: {self.name} failed, check `arguments` and what it reads"):
+            returned = self.function(**arguments)
+        with user_code(f"factory: cannot use what {self.name} returns"):
+            modules = _modules(returned)
+            if weights is not None:
+                load_weights(modules, weights)
+        return modules
+
+
+def find_factory(factory: str | None, arguments: Mapping[str, Any], code: Sequence[str]) -> Factory:
+    """Import a factory of an allowed package.
+
+    Args:
+        factory: ``package.module:function``.
+        arguments: its keyword arguments, for the error's text.
+        code: packages whose code may run; no other package is imported.
+
+    Raises:
+        ModelError: consent is missing, or it is not a marked function of an allowed package.
+    """
+    module, name = _parse(factory)
+    if not covers(code, module):
+        raise ModelError(_consent_missing(module, name, arguments))
+    with working_folder_importable():
+        return Factory(f"{module}:{name}", _import(module, name, code))
+
+
+@contextmanager
+def working_folder_importable() -> Iterator[None]:
+    """Make modules in the working folder importable, before any others, as ``python -m`` does.
+
+    For as long as code runs to which the user has consented: what esv_ray itself imports never comes from there.
+    """
+    folder = _working_folder()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # the code may change the list, too
+            sys.path.remove(folder)
+
+
+def _working_folder() -> str:
+    """Return the folder where the command was started; `.` if it has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "."
+
+
+def _modules(returned: object) -> Modules:
+    """Return what a factory returned, if it is modules."""
     if isinstance(returned, nn.Module):
-        return variable_length_model(returned, prior, feature_dim=manifest.feature_dim)
+        return returned
     if not isinstance(returned, Mapping) or not all(
         isinstance(s, int) and isinstance(module, nn.Module) for s, module in returned.items()
     ):
         raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(returned).__name__}")
-    model = multiscale_model(dict(returned), prior, feature_dim=manifest.feature_dim)
-    if manifest.n_max is not None and model.n_max != manifest.n_max:
-        raise ModelError(f"factory: expected heads up to n_max = {manifest.n_max}, got {model.n_max}")
-    return model
-
-
-def _called(model: VideoModel, returned: object) -> Mapping[int, nn.Module] | nn.Module:
-    """Return the modules whose calls are checked."""
-    if isinstance(model.scorer, Pooled):
-        return model.scorer.pooling
-    assert isinstance(returned, Mapping | nn.Module), "checked by _model"
-    return returned
+    return dict(returned)
 
 
 def _parse(factory: str | None) -> tuple[str, str]:
@@ -96,7 +194,9 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> st
 
 def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     """Import the factory, which must be a marked function of an allowed package."""
-    with user_code(f"factory: cannot import {module}, is it installed where the job runs?"):
+    with user_code(
+        f"factory: cannot import {module}, is it installed where the job runs, or in the folder where esv starts?"
+    ):
         home = importlib.import_module(module)
     # Not getattr: a module's __getattr__ could return anything.
     function = vars(home).get(name) if isinstance(home, ModuleType) else None

@@ -12,8 +12,9 @@ from esv_ray.core.games.modules import Over
 from esv_ray.core.scales import MOST_WEIGHT
 
 PROJECTION_FILE = "projection.safetensors"
+MODULE_FILE = "weights.safetensors"
 POOLING_FILE = "pooling.safetensors"
-WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection|pooling)\.safetensors")
+WEIGHTS_FILE = re.compile(r"(?:head-\d+|projection|pooling|weights)\.safetensors")
 """Names of the files with weights."""
 TABLE_FILES = ("prior.csv", "classes.csv")
 """Files that a bundle has beside its weights and model.json."""
@@ -84,7 +85,12 @@ class BundleManifest(BaseModel):
         pooling: of a `pooled` model; null: a factory returns a module with encode and decode. A key of format 2.
         factory: ``package.module:function`` of a `python` model, or of a `pooled` one without `pooling`.
         arguments: keyword arguments of the factory.
+        weights: file with the weights of a `python` model; null: the factory loads them.
+        fixed_length: lengths of the modules in a `python` model that `esv_ray.fixed_length` has made, and how; null:
+            not checked.
         training: how it was trained; informative only.
+        extraction: what frames must be like before features are extracted from them, as far as the imported files say:
+            `mean`, `std`, `colour` (RGB or BGR), `size`; informative only.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -126,7 +132,10 @@ class BundleManifest(BaseModel):
     pooling: PoolingManifest | None = None
     factory: str | None = None
     arguments: dict[str, Any] = {}
+    weights: Literal["weights.safetensors"] | None = None
+    fixed_length: list[dict[str, Any]] | None = None
     training: dict[str, Any] | None = None
+    extraction: dict[str, Any] | None = None
 
     @property
     def head_files(self) -> dict[int, HeadFile]:
@@ -141,9 +150,10 @@ class BundleManifest(BaseModel):
         return self.kind == "python" or (self.kind == "pooled" and self.pooling is None)
 
     def digested(self) -> dict[str, Any]:
-        """Return the keys that the hash of the model covers; `training` is informative, it changes no number."""
-        kept = self.model_dump(exclude={"training"})
-        del kept["projection"]  # the hash covers the file
+        """Return the keys that the hash of the model covers; informative ones change no number."""
+        kept = self.model_dump(exclude={"training", "extraction"})
+        del kept["projection"], kept["weights"]  # the hash covers the files
+        del kept["fixed_length"]  # the hash covers that of the modules
         if self.format == 1:
             del kept["combine"]  # hashes of older bundles stay as they are
         if self.over == "logits":  # likewise

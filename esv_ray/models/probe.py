@@ -26,11 +26,16 @@ _ROWS = 4  # sequences in a batch
 _NEEDED = (1, 2)  # lengths that a module of any length must accept
 _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
+_CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
 _SEED = 0
 
 
 class _NotTakenError(ModelError):
     """A module fails on features, or its output cannot be used."""
+
+
+class _FailsError(_NotTakenError):
+    """A module raises an error on features."""
 
 
 def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Module, *, longest: int | None) -> None:
@@ -52,7 +57,20 @@ def check_modules(model: VideoModel, modules: Mapping[int, nn.Module] | nn.Modul
             raise ModelError(
                 f"factory: the module of scale {s} stays in training mode after eval() ({training[0]!r:.80})"
             )
-        _check(model, module, s, rows=True, needed=needed)
+        try:
+            _check(model, module, s, rows=True, needed=needed)
+        except _FailsError as error:
+            raise ModelError(f"{error}{any_length(modules)}") from error
+
+
+def any_length(modules: Mapping[int, nn.Module] | nn.Module) -> str:
+    """Return the end of an error about a module that fails at a length; nothing for modules of given lengths."""
+    if isinstance(modules, Mapping | OwnPooling):
+        return ""
+    return (
+        "; a module must take sequences of any length: of one that takes exactly `length` elements, return "
+        "esv_ray.fixed_length(module, length)"
+    )
 
 
 def check_repeatable(model: VideoModel) -> None:
@@ -98,17 +116,20 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
 
 def _repeated(model: VideoModel, module: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits (N, C) of features (N, s, D), and (1, C) of the first sequence alone; check that calls agree."""
-    before = _generators(model.device)
+    before = _generators(model.device, module)
     out = _logits(model, module, features)
     first = _logits(model, module, features[:1])  # in between, to detect state that a call leaves behind
-    after = _generators(model.device)
+    again = _logits(model, module, features)
+    after = _generators(model.device, module)
     moved = [name for name, state in after.items() if state != before[name]]
-    for _ in range(_DRAWS if moved else 1):
-        if not torch.equal(out, _logits(model, module, features)):
-            raise ModelError(
-                "factory: expected the same logits at every call in eval mode, got different ones from the module of "
-                f"scale {features.shape[1]} for the same features {tuple(features.shape)}: {_why(model.device, moved)}"
-            )
+    expected, inputs, calls = (out, features, _DRAWS) if moved else (first, features[:1], _CALLS)
+    if not torch.equal(out, again) or not all(
+        torch.equal(expected, _logits(model, module, inputs)) for _ in range(calls)
+    ):
+        raise ModelError(
+            "factory: expected the same logits at every call in eval mode, got different ones from the module of "
+            f"scale {features.shape[1]} for the same features {tuple(features.shape)}: {_why(model.device, moved)}"
+        )
     return out, first
 
 
@@ -116,7 +137,7 @@ def _why(device: torch.device, moved: Sequence[str]) -> str:
     if moved:
         return f"it draws from {' and '.join(moved)}; make it deterministic"
     on_gpu = "" if device.type == "cpu" else f", or uses a nondeterministic operation on {device.type}"
-    return f"it keeps state between calls, or draws from its own generator{on_gpu}; make it deterministic"
+    return f"it keeps state between calls, or draws from a generator of its own{on_gpu}; make it deterministic"
 
 
 def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
@@ -133,8 +154,8 @@ def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
         )
 
 
-def _generators(device: torch.device) -> dict[str, object]:
-    """Return the states of the global generators, by their names in messages."""
+def _generators(device: torch.device, module: nn.Module) -> dict[str, object]:
+    """Return the states of the global generators and of those that a module holds, by their names in messages."""
     states: dict[str, object] = {
         "numpy's global generator": pickle.dumps(np.random.get_state(legacy=False)),
         "torch's global generator": bytes(torch.get_rng_state().numpy()),
@@ -142,7 +163,24 @@ def _generators(device: torch.device) -> dict[str, object]:
     }
     if device.type == "cuda":
         states["torch's generator of the GPU"] = bytes(torch.cuda.get_rng_state(device).numpy())
+    for part in module.modules():
+        for key, value in vars(part).items():
+            if (state := _state_of(value)) is not None:
+                states[f"its own generator ({key:.40})"] = state
     return states
+
+
+def _state_of(value: object) -> object:
+    """Return the state of a random generator; None for other objects."""
+    if isinstance(value, torch.Generator):
+        return bytes(value.get_state().numpy())
+    if isinstance(value, np.random.Generator):
+        return pickle.dumps(value.bit_generator.state)
+    if isinstance(value, np.random.RandomState):
+        return pickle.dumps(value.get_state(legacy=False))
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return value.getstate()
+    return None
 
 
 def _features(model: VideoModel, s: int) -> Tensor:
@@ -159,7 +197,7 @@ def _logits(model: VideoModel, module: nn.Module, features: Tensor) -> Tensor:
         with user_code(f"factory: the module of scale {shape[1]} fails on features {shape}"):
             out = module(features.clone())
     except ModelError as error:
-        raise _NotTakenError(str(error)) from error
+        raise _FailsError(str(error)) from error
     expected = (len(features), model.n_classes)
     if not isinstance(out, Tensor) or tuple(out.shape) != expected or not out.is_floating_point():
         got = f"{tuple(out.shape)} {out.dtype}".replace("torch.", "") if isinstance(out, Tensor) else type(out).__name__

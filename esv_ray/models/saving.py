@@ -15,7 +15,7 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.scales import Combine
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import classes_csv, prior_csv
-from esv_ray.models.manifest import POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
+from esv_ray.models.manifest import MODULE_FILE, POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
 from esv_ray.models.pooling import ReadyPooling, manifest_of
 
 
@@ -29,6 +29,7 @@ def save_heads(
     projection: nn.Linear | None = None,
     classes: tuple[str, ...] | None = None,
     training: Mapping[str, Any] | None = None,
+    extraction: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle of MLP heads; model.json last.
 
@@ -41,6 +42,7 @@ def save_heads(
         projection: applied to every element before the heads, or None.
         classes: C names, or None.
         training: how it was trained; informative only.
+        extraction: what frames must be like before features are extracted from them; informative only.
 
     Raises:
         ModelError: a bundle exists already.
@@ -66,10 +68,17 @@ def save_heads(
     states = {files[s]: heads[s].state_dict() for s in files}
     if projection is not None:
         states[PROJECTION_FILE] = projection.state_dict()
-    _save(url, manifest, states, prior, classes, training)
+    _save(url, manifest, states, prior, classes, {"training": training, "extraction": extraction})
 
 
-def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str, ...] | None = None) -> None:
+def save_average(
+    url: str,
+    model: Average,
+    prior: Tensor,
+    *,
+    classes: tuple[str, ...] | None = None,
+    extraction: Mapping[str, Any] | None = None,
+) -> None:
     """Write a bundle of a TSN; errors as `save_heads`."""
     manifest = {
         "format": 2,
@@ -81,7 +90,7 @@ def save_average(url: str, model: Average, prior: Tensor, *, classes: tuple[str,
         "over": model.over,
         "input_relu": model.input_relu,
     }
-    _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, None)
+    _save(url, manifest, {"head-01.safetensors": model.state_dict()}, prior, classes, {"extraction": extraction})
 
 
 def save_pooled(
@@ -96,7 +105,29 @@ def save_pooled(
         "n_max": None,
         "pooling": manifest_of(pooling),
     }
-    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, None)
+    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, {})
+
+
+def save_python(
+    url: str,
+    manifest: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None,
+    prior: Tensor,
+    *,
+    classes: tuple[str, ...] | None = None,
+) -> None:
+    """Write a bundle of modules that a factory returns; errors as `save_heads`.
+
+    Args:
+        url: folder of the bundle.
+        manifest: its own keys of model.json: kind, feature_dim, n_max, factory, arguments, fixed_length.
+        weights: of the modules, as `module_weights.load_weights` takes them; None: the factory loads them.
+        prior: (C,).
+        classes: C names, or None.
+    """
+    own = {"format": 2, "n_classes": len(prior), **manifest}
+    own["weights"] = None if weights is None else MODULE_FILE
+    _save(url, own, {} if weights is None else {MODULE_FILE: weights}, prior, classes, {})
 
 
 def exists_bundle(url: str) -> bool:
@@ -124,7 +155,7 @@ def _save(
     weights: Mapping[str, Mapping[str, Tensor]],
     prior: Tensor,
     classes: tuple[str, ...] | None,
-    training: Mapping[str, Any] | None,
+    informative: Mapping[str, Mapping[str, Any] | None],
 ) -> None:
     check_free(url)
     files = {
@@ -134,7 +165,7 @@ def _save(
     files["prior.csv"] = prior_csv(prior)
     if classes is not None:
         files["classes.csv"] = classes_csv(classes)
-    manifest = {**manifest, **({} if training is None else {"training": dict(training)})}
+    manifest = {**manifest, **{key: dict(value) for key, value in informative.items() if value is not None}}
     files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with model.json is complete
     for name, data in files.items():
         storage.replace(storage.join(url, name), data, "write the model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,11 @@ from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.input.files import list_files
-from esv_ray.input.videos import read_videos, reasons
+from esv_ray.input.reasons import describe_reasons
+from esv_ray.input.videos import VideoRequest, read_videos
 from esv_ray.models.class_tables import few, read_classes
 from esv_ray.spec import TrainSpec
+from esv_ray.spec_columns import ColumnNames
 
 MOST_INFERRED_CLASSES = 100_000
 
@@ -50,11 +52,12 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     """
     classes, notes = (None, []) if spec.classes is None else read_classes(spec.classes)
     if isinstance(spec.validation, str):
-        _check_other_files(spec.features, spec.validation)
-    videos, left_out = _labelled(spec.features, spec.unlabelled)
+        _check_other_files(spec.features, spec.validation, spec.columns)
+    request = _request(spec, classes)
+    videos, left_out = _labelled(spec.features, request)
     notes += _left_out(spec.features, left_out)
     if isinstance(spec.validation, str):
-        held, held_left_out = _labelled(spec.validation, spec.unlabelled)
+        held, held_left_out = _labelled(spec.validation, request)
         notes += _left_out(spec.validation, held_left_out)
         left_out += held_left_out
         notes += _shared_ids(spec.features, videos, spec.validation, held)
@@ -70,32 +73,43 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     return replace(data, notes=(*notes, *untrained))
 
 
-def _labelled(url: str, unlabelled: Collection[int]) -> tuple[list[Video], Counter[str]]:
+def _request(spec: TrainSpec, classes: tuple[str, ...] | None) -> VideoRequest:
+    return VideoRequest(
+        columns=spec.columns,
+        feature_dim=spec.feature_dim,
+        classes=classes,
+        unlabelled=spec.unlabelled,
+        dim_advice="give it as feature_dim",
+        names_advice="give them as classes, a CSV file with the header name,id",
+    )
+
+
+def _labelled(url: str, request: VideoRequest) -> tuple[list[Video], Counter[str]]:
     """Read the usable videos of a table that have a label, and count the other rows by the reason."""
-    videos, left_out = read_videos(url, unlabelled=unlabelled)
+    videos, left_out = read_videos(url, request)
     usable = [video for video in videos if video.label is not None]
     if len(videos) > len(usable):
         left_out["no label"] += len(videos) - len(usable)
     if not usable:
         raise DataError(
             f"{url}: expected videos with labels to train on, found none in {left_out.total()} rows "
-            f"({reasons(left_out)})"
+            f"({describe_reasons(left_out)})"
         )
     return usable, left_out
 
 
 def _left_out(url: str, left_out: Counter[str]) -> list[str]:
-    return [f"{url}: {left_out.total()} rows were left out ({reasons(left_out)})"] if left_out else []
+    return [f"{url}: {left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []
 
 
-def _check_other_files(features: str, validation: str) -> None:
+def _check_other_files(features: str, validation: str, columns: ColumnNames) -> None:
     """Refuse a validation table that shares a file with the training table, however the locations are spelled.
 
     Raises:
         DataError: a file is in both.
     """
-    training = {storage.identity(file.url): file.url for file in list_files(features)}
-    files = [file.url for file in list_files(validation)]
+    training = {storage.identity(file.url): file.url for file in list_files(features, columns)}
+    files = [file.url for file in list_files(validation, columns)]
     shared = [url for url in files if storage.identity(url) in training]
     if shared:
         same = training[storage.identity(shared[0])]

@@ -165,6 +165,9 @@ def _manifest_of(written: _Written) -> Manifest:
     for key, value in job_keys(spec).items():
         if written.keys.get(key, value) != value:
             raise ValueError(f"keys.{key}: expected {value!r:.60} as in spec, got {written.keys[key]!r:.60}")
+    named, expected = _columns(written.keys), _columns(job_keys(spec))  # a name that is not given has no key
+    if named != expected:
+        raise ValueError(f"keys.columns: expected {expected!r:.60} as in spec, got {named!r:.60}")
     if fingerprint(written.keys) != written.fingerprint:
         raise ValueError("fingerprint: not that of the keys")
     if written.keys.get("model") != written.model.digest:
@@ -176,7 +179,7 @@ def _manifest_of(written: _Written) -> Manifest:
     if written.model.classes is not None and len(written.model.classes) != len(written.model.prior):
         raise ValueError(f"model.classes: expected {len(written.model.prior)}, as in prior, got another number")
     files = tuple(
-        InputFile(url, size, version, footer, tuple(sorted(named.items())))
+        InputFile(url, size, version, footer, tuple(sorted(named.items())), spec.columns)
         for url, size, version, footer, named in written.files
     )
     units = tuple(
@@ -197,6 +200,11 @@ def _manifest_of(written: _Written) -> Manifest:
         units=units,
         memory_budget=written.memory_budget,
     )
+
+
+def _columns(keys: Mapping[str, object]) -> dict[str, object]:
+    """Return the names of columns among the keys of a job."""
+    return {key: name for key, name in keys.items() if key.startswith("columns.")}
 
 
 def _check_gapless(units: Sequence[Unit]) -> None:

@@ -104,12 +104,14 @@ def _is_folder(fs: AbstractFileSystem, entry: Entry) -> bool:
         return False
 
 
-def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = MOST_ENTRIES) -> list[ListedFile]:
+def find(
+    url: str, doing: str, is_selected: Callable[[str], bool], most: int = MOST_ENTRIES, *, hidden: bool = False
+) -> list[ListedFile]:
     """Find the files at a location: one file, those below a folder, or those of a glob.
 
     fsspec's walks skip every folder whose listing fails, and its globs every link, so that a table would look smaller;
     this function does not use them. Links are followed, and a file with several names is returned once (`links`).
-    Hidden names below a folder are skipped.
+    Hidden names below a folder are skipped by default.
 
     Args:
         url: the location.
@@ -117,6 +119,7 @@ def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = M
         is_selected: returns whether to take a file, given its path below the folder; a pipe or a folder with such a
             name is refused.
         most: most entries; a longer listing is cut off and refused.
+        hidden: whether to take also names that begin with ``_`` or ``.``; ids of videos may begin with ``_``.
 
     Returns:
         The files, sorted by location.
@@ -128,7 +131,7 @@ def find(url: str, doing: str, is_selected: Callable[[str], bool], most: int = M
     fs, path = open_location(url)
 
     def search() -> list[ListedFile]:
-        entries = _select(fs, path, url, is_selected, most)
+        entries = _select(fs, path, url, is_selected, most, hidden=hidden)
         if is_local(fs):
             return requests.in_time(
                 lambda: [_with_state(fs, *entry) for entry in links.unique_files(entries)],
@@ -169,7 +172,7 @@ def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> 
 
 
 def _select(
-    fs: AbstractFileSystem, path: str, url: str, is_selected: Callable[[str], bool], most: int
+    fs: AbstractFileSystem, path: str, url: str, is_selected: Callable[[str], bool], most: int, *, hidden: bool
 ) -> list[tuple[str, str, Entry]]:
     """Return (name, path below the folder, entry of the client) of the selected files."""
     if is_pattern(path) and not is_there(fs, path):
@@ -177,7 +180,7 @@ def _select(
     if (entry := requests.info(fs, path))["type"] != "directory":
         return [(entry["name"], "", entry)]
     prefix = path.rstrip("/") + "/"
-    files, folders = _below(fs, path, most, hidden=False)
+    files, folders = _below(fs, path, most, hidden=hidden)
     named = {name.removeprefix(prefix): (name, entry) for name, entry in files.items()}
     selected = sorted(below for below in named if is_selected(below))
     for folder in (name.removeprefix(prefix) for name in folders):

@@ -5,6 +5,7 @@ from __future__ import annotations
 _PER_BYTE = 4  # copies: of an array in an old pickle, from text to bytes to numbers
 _FREE = 10_000
 _MOST_KEY = 1000  # values in a key
+_MOST_BITS = 4096  # of a number in a key: Python prints no numbers of many thousand digits
 _PLAIN = (str, bytes, int, float, complex, type(None))
 
 
@@ -36,6 +37,8 @@ def check_key(key: object) -> object:
     waiting, count = [key], 0
     while waiting:
         value = waiting.pop()
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError("one with a key of very many digits")
         if isinstance(value, _PLAIN):
             continue
         if isinstance(value, tuple | frozenset):

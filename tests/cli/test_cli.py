@@ -146,6 +146,18 @@ def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-u
     assert (code, "there is a model bundle already" in err) == (2, True)
 
 
+def test_train_shows_the_rows_that_are_left_out(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    table = make_table([5] * 30)
+    labels = [None if row < 3 else label for row, label in enumerate(table.column("label").to_pylist())]
+    ids = ["" if row == 9 else video_id for row, video_id in enumerate(table.column("video_id").to_pylist())]
+    table = table.set_column(2, "label", pa.array(labels, pa.int32())).set_column(0, "video_id", pa.array(ids))
+    pq.write_table(table, tmp_path / "f.parquet")
+    options = ["--set", "n_max=1", "--set", "hidden=8", "--set", "epochs=1"]
+    code, stdout, _ = esv("train", "--features", f"{tmp_path}/f.parquet", "--output", f"{tmp_path}/model", *options)
+    assert code == 0
+    assert "4 rows were left out (3: no label; 1: video_id is null or empty)\n" in stdout
+
+
 def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = str(tmp_path / "model")
     prior, classes = str(FILES / "class-priors.csv"), str(FILES / "classes.csv")
@@ -155,7 +167,7 @@ def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, stdout, _ = esv(
         "import", "features", str(FILES / "features.hdf"), "--from", "play-fair", "--out", str(tmp_path / "f")
     )
-    assert (code, "6 videos" in stdout) == (0, True)
+    assert (code, "6 rows" in stdout) == (0, True)
     places = ["--features", str(tmp_path / "f"), "--model", out, "--output", str(tmp_path / "esv")]
     assert esv("attribute", *places, *HERE, "--set", "frames=5")[0] == 0
 

@@ -360,8 +360,7 @@ def test_a_directory_that_contradicts_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["label=archery"], "directory label=archery: expected the number of a class, got 'archery'"),
-        (["label="], "directory label=: expected the number of a class, got ''"),
+        (["label="], "directory label=: expected the id or name of a class, got ''"),
         (["label=1", "label=2"], "expected one directory label=..., got '1' and '2'"),
         (["video_id=a", "video_id=b"], "expected one directory video_id=..., got 'a' and 'b'"),
     ],

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import check_schema, columns_of
+from esv_ray.input.columns import check_types, own_columns
 from esv_ray.input.features import Video
 from esv_ray.input.parquet.id_columns import repeated_rows
 from tests.conftest import make_table
@@ -108,6 +108,11 @@ TRANSFORMS: dict[str, Transform] = {
 def transform(request: pytest.FixtureRequest) -> Transform:
     """The ways in which the same rows may lie in memory."""
     return TRANSFORMS[request.param]
+
+
+def check_schema(schema: pa.Schema, location: str) -> int | None:
+    """The feature size of a file's columns, all of which are checked."""
+    return check_types(own_columns(schema, location), location)
 
 
 def decoded(table: pa.Table, **options: Any) -> tuple[list[Video], list[BadRow]]:
@@ -511,23 +516,41 @@ def schema_with(**fields: pa.DataType | None) -> pa.Schema:
         ("video_id", pa.bool_(), "column video_id: expected string or integer, got bool"),
         ("video_id", pa.null(), "column video_id: expected string or integer, got null"),
         ("video_id", pa.list_(pa.string()), "column video_id: expected string or integer, got list<item: string>"),
-        ("features", pa.list_(pa.float32()), "column features: expected list<fixed_size_list<float16/32/64, D>> or"),
+        ("features", pa.list_(pa.int8()), "column features: expected list<fixed_size_list<float16/32/64, D>>, list<"),
         ("features", pa.float32(), "got float"),
         ("features", pa.list_(pa.list_(pa.int32(), 3)), "got list<item: fixed_size_list<item: int32>[3]>"),
         ("features", pa.list_(pa.list_(pa.list_(pa.float32()))), "got list<item: list<item: list<item: float>>>"),
         (
             "features",
-            pa.list_(pa.float32(), 6),
-            "got fixed_size_list<item: float>[6]; store one list of D floats",
+            pa.list_(pa.int32(), 6),
+            "got fixed_size_list<item: int32>[6]; store one list of D floats",
         ),
         ("features", pa.list_(pa.decimal128(9, 2)), "got list<item: decimal128(9, 2)>"),
         ("features", pa.map_(pa.int32(), pa.list_(pa.float32())), "got map<int32, list<item: float>"),
         ("features", pa.binary(), "got binary"),
-        ("features", pa.fixed_shape_tensor(pa.float32(), [2, 3]), "got extension<arrow.fixed_shape_tensor["),
-        ("label", pa.bool_(), "column label: expected integer class ids, got bool; cast it to int64"),
-        ("label", pa.list_(pa.int64()), "column label: expected integer class ids, got list<item: int64>"),
-        ("label", pa.struct([("id", pa.int64())]), "column label: expected integer class ids, got struct<id: int64>"),
-        ("label", pa.date32(), "column label: expected integer class ids, got date32[day]"),
+        ("features", pa.fixed_shape_tensor(pa.float32(), [6]), "got extension<arrow.fixed_shape_tensor["),
+        ("features", pa.fixed_shape_tensor(pa.float32(), [2, 3, 1]), "got extension<arrow.fixed_shape_tensor["),
+        (
+            "features",
+            pa.fixed_shape_tensor(pa.float32(), [3, 2], permutation=[1, 0]),
+            "got extension<arrow.fixed_shape_tensor[",
+        ),
+        (
+            "label",
+            pa.bool_(),
+            "column label: expected integer class ids or names of classes, got bool; cast it to int64",
+        ),
+        (
+            "label",
+            pa.list_(pa.int64()),
+            "column label: expected integer class ids or names of classes, got list<item: int64>",
+        ),
+        (
+            "label",
+            pa.struct([("id", pa.int64())]),
+            "column label: expected integer class ids or names of classes, got struct<id: int64>",
+        ),
+        ("label", pa.date32(), "column label: expected integer class ids or names of classes, got date32[day]"),
         ("frame_index", pa.int32(), "column frame_index: expected list<int>, got int32"),
         ("frame_index", pa.list_(pa.string()), "column frame_index: expected list<int>, got list<item: string>"),
         (
@@ -556,13 +579,13 @@ def test_a_missing_column_is_refused(name: str) -> None:
 def test_columns_that_may_be_absent(left_out: tuple[str, ...]) -> None:
     schema = schema_with(**dict.fromkeys(left_out))
     assert check_schema(schema, "here") == D
-    assert columns_of(schema) == [name for name in GOOD_FIELDS if name not in left_out]
+    assert own_columns(schema, "here").names == [name for name in GOOD_FIELDS if name not in left_out]
 
 
 def test_other_columns_are_ignored() -> None:
     schema = schema_with(extra=pa.struct([("a", pa.binary())]), features_old=pa.string())
     assert check_schema(schema, "here") == D
-    assert columns_of(schema) == ["video_id", "features", "label", "frame_index"]
+    assert own_columns(schema, "here").names == ["video_id", "features", "label", "frame_index"]
 
 
 def test_the_shared_table_is_a_feature_table(transform: Transform) -> None:

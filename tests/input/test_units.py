@@ -27,7 +27,7 @@ from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import feature_dim_of, read_rows
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit, plan_units
-from esv_ray.input.videos import read_videos
+from esv_ray.input.videos import VideoRequest, read_videos
 from esv_ray.storage.transport import requests
 from tests.conftest import make_table
 from tests.support.feature_tables import read_unit
@@ -544,7 +544,7 @@ def test_read_videos(features: str) -> None:
 
 
 def test_read_videos_checks_labels_where_classes_are_known(features: str) -> None:
-    videos, faulty = read_videos(features, n_classes=2)
+    videos, faulty = read_videos(features, VideoRequest(n_classes=2))
     assert {video.label for video in videos} == {0, 1}
     assert (len(videos), faulty.total()) == (28, 12)
 

@@ -32,6 +32,7 @@ class Module(MeanLinear):
         super().__init__(4, 3)
         self.extra = extra
         self.own = np.random.default_rng(0)
+        self.old, self.python, self.torch = np.random.RandomState(0), random.Random(0), torch.Generator()
         self.norm = nn.BatchNorm1d(3)
         self.kept: Any = 0.0
 
@@ -77,7 +78,20 @@ LAWLESS: dict[str, tuple[Forward, str]] = {
     "Python's": (lambda self, out: out + random.random(), "draws from Python's random; make it"),
     "a coin": (lambda self, out: out + float(np.random.random() < 0.5), "draws from numpy's global generator"),
     "dropout": (lambda self, out: nn.functional.dropout(out, 0.5), "draws from torch's global generator"),
-    "of its own": (lambda self, out: out + float(self.own.random()), "keeps state between calls, or draws from its"),
+    "of its own": (lambda self, out: out + float(self.own.random()), "draws from its own generator (own); make it"),
+    "a coin of its own": (lambda self, out: out + float(self.own.random() < 0.1), "draws from its own generator (own)"),
+    "torch's own": (lambda self, out: out + torch.rand((), generator=self.torch), "its own generator (torch); make it"),
+    "Python's own": (lambda self, out: out + self.python.random(), "draws from its own generator (python); make it"),
+    "numpy's old": (lambda self, out: out + self.old.random(), "draws from its own generator (old); make it"),
+    "fresh at each call": (
+        lambda self, out: out + float(np.random.default_rng().random() < 0.5),
+        "keeps state between calls, or draws from a generator of its own; make it deterministic",
+    ),
+    "a subset in any order": (
+        lambda self, out: out + torch.randperm(3, generator=self.torch)[0],
+        "draws from its own generator (torch)",
+    ),
+    "training mode within": (lambda self, out: self.dropout.train()(out), "draws from torch's global generator"),
     "counter": (kept_count, "keeps state between calls"),
     "hidden state": (kept_last, "keeps state between calls"),
     "batch norm": (lambda self, out: self.norm.train()(out), "Expected more than 1 value per channel when training"),
@@ -211,7 +225,7 @@ def test_a_module_is_checked_again_where_it_is_moved() -> None:
         with pytest.raises(ModelError, match=r"fails on features \(4, 1, 4\): RuntimeError: expected .* dtype"):
             check_repeatable(model.to(dtype=torch.float64))
     drawing = variable_length_model(Module(LAWLESS["of its own"][0]), make_prior(3), feature_dim=4)
-    with pytest.raises(ModelError, match="keeps state between calls"):
+    with pytest.raises(ModelError, match=r"draws from its own generator \(own\)"):
         check_repeatable(drawing)
 
 

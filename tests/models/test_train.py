@@ -19,6 +19,7 @@ from esv_ray.models.explain import explain
 from esv_ray.models.train import TrainProgress, TrainResult, train
 from esv_ray.spec import load_train_spec
 from tests.conftest import make_table
+from tests.input.test_flat_features import flattened
 
 LENGTHS = [3 + index % 4 for index in range(60)]
 
@@ -213,11 +214,21 @@ def test_why_rows_are_left_out_is_said(study: Study) -> None:
         "out of range: class ids are 0 and up; if it marks videos without a label, add it to `unlabelled` in the spec"
     )
     assert note.endswith(
-        f": 8 rows were left out (3: label -1 is {beyond}; 2: no label; 1: label -2 is {beyond}; 2 for other reasons)"
+        f": 8 rows were left out (4: label -1 is {beyond} [and 1 similar]; 2: no label; 1: no frames; "
+        "1 for other reasons)"
     )
     marked = study.train(pa.Table.from_pylist(rows, schema=schema), epochs=1, unlabelled=[-1, -2])
     (note,) = [note for note in marked.notes if "left out" in note]
     assert "(6: no label; 1: " in note
+
+
+def test_reasons_that_differ_by_a_number_are_counted_together(study: Study) -> None:
+    rows = separable(LENGTHS).to_pylist()
+    for number, row in enumerate(rows[-20:]):
+        row["features"] = [[1.0] * (5 + number % 7)] * 2
+    result = study.train(pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema), epochs=1)
+    (note,) = [note for note in result.notes if "left out" in note]
+    assert note.endswith(": 20 rows were left out (20: features must be (T, 4), got (2, 10) [and 6 similar])")
 
 
 def test_labels_that_mark_unlabelled_videos_are_named_where_none_is_left(study: Study) -> None:
@@ -472,6 +483,69 @@ def test_labels_that_do_not_begin_at_0_need_the_number_of_classes(study: Study) 
     assert "expected labels that count classes from 0, got labels from 10 to 13" in message
     assert "n_classes (at least 14)" in message
     assert study.train(table, epochs=1, n_classes=20).notes[0].startswith("16 of 20 classes have no training video")
+
+
+# --- tables as people have them
+
+
+NAMES = ("walk", "run", "jump")
+
+
+def foreign(table: pa.Table) -> pa.Table:
+    """The same videos under other names, with names of classes as labels and flat lists of features."""
+    labels = pa.array([None if label is None else NAMES[label] for label in table.column("label").to_pylist()])
+    columns = {"id": table.column("video_id"), "x": flattened(table).column("features"), "y": labels}
+    return pa.table({**columns, "features": pa.array(["notes"] * table.num_rows)})
+
+
+COLUMNS = {"video_id": "id", "features": "x", "label": "y"}
+
+
+def test_a_foreign_table_trains_the_same_heads(study: Study, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text("id,name\n" + "".join(f"{index},{name}\n" for index, name in enumerate(NAMES)))
+    table, held = separable(LENGTHS), separable([4] * 9, seed=5)
+    held = held.set_column(0, "video_id", pa.array([f"held{index}" for index in range(9)]))
+    mine = study.train(table, validation=study.write(held), classes=str(names))
+    options: dict[str, Any] = {"columns": COLUMNS, "feature_dim": 4, "classes": str(names)}
+    theirs = study.train(foreign(table), validation=study.write(foreign(held)), **options)
+    assert heads(mine.output) == heads(theirs.output)
+    assert (mine.accuracy, mine.accuracy_f, mine.left_out) == (theirs.accuracy, theirs.accuracy_f, 0)
+    assert load_model(theirs.output).classes == NAMES
+    assert theirs.left_out == 0
+
+
+def test_what_a_foreign_table_needs_is_named(study: Study, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text("name,id\nwalk,0\nrun,1\njump,2\n")
+    table, whole = foreign(separable(LENGTHS)), {"columns": COLUMNS, "feature_dim": 4, "classes": str(names)}
+
+    def without(key: str, **keys: Any) -> str:
+        return study.refusal(table, **{**{name: value for name, value in whole.items() if name != key}, **keys})
+
+    assert "features are flat lists of T * D numbers, which do not say D; give it as feature_dim, or" in without(
+        "feature_dim"
+    )
+    message = without("classes")
+    assert "column 'y' (columns.label) holds names of classes, such as 'walk', whose ids are not known" in message
+    assert "give them as classes, a CSV file with the header name,id" in message
+    assert "expected a column 'video_id', got columns ['id', 'x', 'y', 'features']" in without("columns")
+    message = without("feature_dim", feature_dim=1000)
+    assert "found none in 60 rows (60: features must be flat lists of T * 1000 numbers, got 12, which is no" in message
+    assert "features must be (T, 5), got (T, 4)" in study.refusal(separable(LENGTHS), feature_dim=5)
+
+
+def test_names_that_training_leaves_out_are_counted(study: Study, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text("name,id\nwalk,0\nrun,1\n")
+    result = study.train(
+        foreign(separable(LENGTHS)), columns=COLUMNS, feature_dim=4, classes=str(names), epochs=1, n_max=2
+    )
+    assert (result.left_out, result.videos + result.validation_videos) == (20, 40)
+    (note,) = [note for note in result.notes if "left out" in note]
+    assert note.endswith(
+        ": 20 rows were left out (20: label 'jump' is not a class: expected an id, or a name in the classes.csv in use)"
+    )
 
 
 def test_a_class_whose_only_video_is_validated_on_is_named(study: Study) -> None:

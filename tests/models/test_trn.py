@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from esv_ray.core.scales import Scales
 from esv_ray.errors import ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
+from esv_ray.models.sources.configuration import extraction_of
 from esv_ray.models.sources.importing import BundleRequest, import_bundles
 from esv_ray.models.sources.trn import read_trn
 from esv_ray.output.verify.output import verify_output
@@ -150,6 +152,69 @@ def test_mmaction2(tmp_path: Path, prior: str) -> None:
         )
 
 
+def test_mmaction2_over_probabilities(tmp_path: Path, prior: str) -> None:
+    """A TSN with ``average_clips="prob"``."""
+    features = torch.randn((5, D), generator=torch.Generator().manual_seed(1))
+    tsn = Mmaction2(None)
+    model = imported(tsn.state_dict(), tmp_path, prior, "mmaction2", over="probabilities")
+    with torch.no_grad():
+        expected = tsn.cls_head.get_submodule("fc_cls")(features).softmax(dim=1).mean(dim=0)
+    assert torch.allclose(explain(model, features).scores, expected, atol=1e-6)
+    (tmp_path / "trn").mkdir()
+    with pytest.raises(ModelError, match="expected a TSN for a mean over probabilities, got a TRN"):
+        imported(Mmaction2(3).state_dict(), tmp_path / "trn", prior, "mmaction2", over="probabilities")
+
+
+CONFIGURATION = """
+model = dict(type='Recognizer2D', cls_head=dict(type='TSNHead', average_clips='prob'),
+    data_preprocessor=dict(type='ActionDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]))
+train_pipeline = [dict(type='Normalize', to_bgr=False)]
+test_pipeline = [dict(type='CenterCrop', crop_size=224)]
+__import__('os').system('false')
+"""
+
+
+def test_what_frames_must_be_like_is_kept(tmp_path: Path, prior: str) -> None:
+    """From the text of the configuration, which is not run; it is no part of the model's hash."""
+    tsn = Mmaction2(None)
+    torch.save({"meta": {"cfg": CONFIGURATION}, "state_dict": tsn.state_dict()}, tmp_path / "tsn.pth")
+    words = ["import", "model", "--from", "mmaction2", "--prior", prior, "--out", str(tmp_path / "m")]
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "tsn.pth")])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "frames   mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], colour RGB, size 224" in done.output
+    assert "the configuration in the file averages probabilities: --over probabilities does that" in done.output
+    kept = json.loads((tmp_path / "m" / "model.json").read_text())["extraction"]
+    assert kept == {
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+        "colour": "RGB",
+        "size": 224,
+    }
+    without_text = imported(tsn.state_dict(), tmp_path, prior, "mmaction2")
+    assert load_model(str(tmp_path / "m")).digest == without_text.digest
+    over = CliRunner().invoke(
+        cli, [*words[:-1], str(tmp_path / "p"), "--over", "probabilities", str(tmp_path / "tsn.pth")]
+    )
+    assert "averages probabilities" not in over.output
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("mean=[1, 2, 3]; mean=[4, 5, 6]; std=[1]", {"std": [1.0]}),
+        ("mean=[m, 2]; crop_size=224; crop_size=256", None),
+        ("to_bgr=True", {"colour": "BGR"}),
+        ("mean=[" * 100_000, None),
+        ("mean=[" + "1," * 300_000, None),
+        ("mean=[1" + " " * 1_000_000, None),
+    ],
+    ids=range(7),
+)
+def test_configurations(text: str, expected: object) -> None:
+    assert extraction_of(text) == expected
+
+
 def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name not in names}
 
@@ -256,14 +321,18 @@ def test_a_model_that_answers_two_questions_becomes_two(tmp_path: Path) -> None:
         (["--outputs", "verbs=3:3"], "FROM below TO"),
         (["--outputs", "../verbs=0:3"], "expected NAME=FROM:TO"),
         (["--outputs", "verbs=0:3", "--outputs", "verbs=3:4"], "verbs twice"),
-        (["--outputs", "verbs=0:3"], "expected --prior verbs=CSV for the output verbs"),
+        (["--outputs", "verbs=0:3"], "expected --prior NAME=... with NAME of verbs, got 'other=x.csv'"),
+        (
+            ["--outputs", "a=0:1", "--outputs", "b=1:4", "--prior", "a=uniform"],
+            "expected --prior b=SOURCE for the output",
+        ),
         (["--outputs", "a=0:9", "--prior", "a={prior}"], "expected columns of 4 outputs, got 0:9"),
         (
             ["--outputs", "a=0:3", "--prior", "a={prior}"],
             "a prior of 3 classes, one for each output of the model",
         ),
         (["--prior", "{prior}", "--prior", "{prior}"], "expected --prior once"),
-        (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=CSV once"),
+        (["--outputs", "a=0:4", "--prior", "a={prior}", "--prior", "a={prior}"], "--prior a=... once"),
     ],
 )
 def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path, prior: str) -> None:

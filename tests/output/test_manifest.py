@@ -121,6 +121,11 @@ MODELS: list[dict[str, Any]] = [
 """Not what a bundle says."""
 
 
+def keys_only(keys: dict[str, Any]) -> bytes:
+    """A run.json whose keys, with their fingerprint, are not those of its spec."""
+    return json.dumps({**WHOLE, "keys": keys, "fingerprint": fingerprint(keys)}).encode()
+
+
 def signed(content: bytes) -> bytes:
     """The content with its checksum, as far as it is a mapping: what is refused must not be refused for that alone."""
     try:
@@ -152,7 +157,7 @@ def test_the_whole_content_is_readable(output: str) -> None:
         *[json.dumps({key: value for key, value in WHOLE.items() if key != left_out}).encode() for left_out in WHOLE],
         json.dumps({**WHOLE, "files": [["a", 1]]}).encode(),
         json.dumps({**WHOLE, "files": 3}).encode(),
-        json.dumps({**WHOLE, "files": [["a", 1, "v", "footer", {"label": "archery"}]]}).encode(),
+        json.dumps({**WHOLE, "files": [["a", 1, "v", "footer", {"label": " "}]]}).encode(),
         json.dumps({**WHOLE, "files": [["a", 1, "v", "footer", {"features": "3"}]]}).encode(),
         json.dumps({**WHOLE, "units": [[0, 0, 0, 5]]}).encode(),
         json.dumps({**WHOLE, "units": [[1, 0, 0, 5, 0]]}).encode(),
@@ -163,6 +168,10 @@ def test_the_whole_content_is_readable(output: str) -> None:
         json.dumps({**WHOLE, "spec": {"classes": ["label"]}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "estimator": {"output": "odds"}}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "classes": "7"}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "x"}}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "label"}}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": 3}}}).encode(),
+        keys_only({"model": "d", "columns.features": "x"}),
         json.dumps({**WHOLE, "keys": {"model": "d", "frames": [3]}}).encode(),
         json.dumps({**WHOLE, "keys": {"model": "d", "more": 1}}).encode(),
         json.dumps({**WHOLE, "fingerprint": "another"}).encode(),

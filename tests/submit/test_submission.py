@@ -36,6 +36,7 @@ from esv_ray.submit.submission import Submission, check_name, exit_code, name_of
 from tests.support.bundles import python_bundle
 from tests.support.head import PROGRAMS, free_port, ray_head
 from tests.support.jobs import all_of, esv, run
+from tests.support.model_bundles import edit
 from tests.support.processes import hears_interrupts, wait_until
 
 pytestmark = pytest.mark.xdist_group("clusters")
@@ -249,6 +250,24 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     assert any(line.startswith("  killed while running: ") for line in lines), lines
     assert not any("actors" in line for line in lines)
     assert all(len(line) < 400 for line in lines)
+
+
+def test_modules_in_the_working_directory_travel_with_the_job(head: Head, features: str, tmp_path: Path) -> None:
+    """The driver and its actors import the factory from there; nothing is installed."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "esv_travels.py").write_text(
+        "import esv_ray\nfrom tests.support.factories import variable\n"
+        "@esv_ray.factory\ndef make():\n    return variable()\n"
+    )
+    model = python_bundle(tmp_path / "model", "none")
+    edit(model, factory="esv_travels:make")
+    job = ["submit", "--features", features, "--model", model, "--code", "esv_travels", "--set", "frames=3"]
+    done = head.esv(*job, "--output", str(tmp_path / "without"))
+    assert (done.returncode, "No module named 'esv_travels'" in done.stderr) == (2, True), done.stderr
+    done = head.esv(*job, "--output", str(tmp_path / "with"), "--working-dir", str(code), "--wait")
+    assert done.returncode == 0, done.stderr
+    assert verify_output(str(tmp_path / "with")).problems == ()
 
 
 def test_an_address_that_is_given_is_the_one(head: Head) -> None:

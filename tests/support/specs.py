@@ -11,8 +11,14 @@ from esv_ray.spec import (
     ComputeSpec,
     EstimatorSpec,
 )
+from esv_ray.spec_columns import ColumnNames
 
-SECTIONS: Mapping[str, type[BaseModel]] = {"estimator": EstimatorSpec, "compute": ComputeSpec, "cluster": ClusterSpec}
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "columns": ColumnNames,
+    "estimator": EstimatorSpec,
+    "compute": ComputeSpec,
+    "cluster": ClusterSpec,
+}
 
 
 def at(spec: object, key: str) -> object:

@@ -5,13 +5,15 @@ They are read by our own reader (`thrift`, which says why).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
+from esv_ray.input.columns import is_any_list
 from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
 
 _MAGIC_BYTES = 4
@@ -61,15 +63,35 @@ class RowGroup:
         return self.chunks["features"].values
 
 
+def leaf_names(schema: pa.Schema) -> list[str]:
+    """Return the name of the column of each leaf, in Parquet's order: a struct has several, a list one.
+
+    A path does not say it: `a.b` is a field of the column `a`, or a column of that name.
+    """
+    return [field.name for field in schema for _ in range(_leaves(field.type))]
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _leaves(kind.value_type)
+    if pa.types.is_struct(kind):
+        return sum(_leaves(field.type) for field in kind)
+    if pa.types.is_map(kind):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    return _leaves(kind.value_type) if is_any_list(kind) else 1
+
+
 def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, columns: Collection[str], file_size: int, location: str
+    footer: bytes, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int, location: str
 ) -> tuple[RowGroup, ...]:
     """Read the row groups of a footer.
 
     Args:
         footer: its bytes; what follows the struct is ignored.
         schema: of the file, as Arrow reads it.
-        columns: names of those that are read.
+        names: of the column of each leaf (`leaf_names`); None: it is not read.
         file_size: bytes of the file.
         location: the file, for the error.
 
@@ -78,22 +100,21 @@ def parse_row_groups(
     """
     try:
         fields, _ = read_struct(footer)
-        return tuple(_row_group(group, schema, columns, file_size) for group in _structs(fields, 4))
+        return tuple(_row_group(group, schema, names, file_size) for group in _structs(fields, 4))
     except IndexError:
         raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:
         raise DataError(f"{location}: {error}; write the file again") from None
 
 
-def _row_group(group: Fields, schema: pq.ParquetSchema, columns: Collection[str], file_size: int) -> RowGroup:
+def _row_group(group: Fields, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int) -> RowGroup:
     listed, chunks = _structs(group, 1), {}
     rows = _number(group, 3)
-    if len(listed) != len(schema) or rows < 0:
+    if not len(listed) == len(schema) == len(names) or rows < 0:
         raise DataError(f"expected row groups of {len(schema)} columns and some rows, got {len(listed)}, {rows}")
-    for index, fields in enumerate(listed):
-        column = schema.column(index)
-        name = column.path.partition(".")[0]
-        if name in columns:
+    for index, (fields, name) in enumerate(zip(listed, names, strict=True)):
+        if name is not None:
+            column = schema.column(index)
             itemsize = _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM)))
             chunk = chunks[name] = _column_chunk(fields, itemsize)
             if chunk.start < _MAGIC_BYTES or chunk.size < 0 or chunk.values < 0 or chunk.start + chunk.size > file_size:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import check_schema, columns_of, text_widths
+from esv_ray.input.columns import check_types, own_columns, text_widths
 from esv_ray.input.files import InputFile
-from esv_ray.input.parquet.chunks import RowGroup, parse_row_groups
+from esv_ray.input.parquet.chunks import RowGroup, leaf_names, parse_row_groups
+from esv_ray.spec_columns import COLUMNS
 
 _LENGTH_BYTES, _END_BYTES = 4, 8  # the length of the footer; the length and the magic number
 _CHECKSUM_DIGITS = 32  # of SHA-256
@@ -26,7 +27,8 @@ class Footer:
 
     Attributes:
         file: the file, with the checksum of this footer; opening it later checks the checksum.
-        schema: of the file, checked.
+        schema: the columns that are read, under their own names, checked.
+        leaves: number of Parquet's column of each of them.
         feature_dim: D; None where the type of `features` leaves it to the rows.
         text_widths: the flat columns that hold text, with the bytes of each value of a fixed size, else 0.
         groups: its row groups.
@@ -34,6 +36,7 @@ class Footer:
 
     file: InputFile
     schema: pa.Schema
+    leaves: Mapping[str, int]
     feature_dim: int | None
     text_widths: Mapping[str, int]
     groups: tuple[RowGroup, ...]
@@ -87,13 +90,17 @@ def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
     # With a footer that makes Arrow use Parquet's own types: lists of any length, plain text. A null in a list of a
     # fixed size would become as many values as its type says, and that may be any number.
     plain_tail = tail[:start] + footer.replace(b"ARROW:schema", b"arrow:schema")
-    schema = _read_schema(tail, plain_tail, file)
-    feature_dim = check_schema(schema, file.url, file.named)
+    schema = own_columns(_read_schema(tail, plain_tail, file), file.url, file.columns, file.named)
+    feature_dim = check_types(schema, file.url, file.columns)
     plain = pq.ParquetFile(pa.BufferReader(plain_tail))
-    check_schema(plain.schema_arrow, file.url, file.named)
-    widths = text_widths(plain.schema_arrow)
-    groups = parse_row_groups(footer[:-_END_BYTES], plain.schema, columns_of(schema), file.size, file.url)
-    return ParsedFooter(Footer(replace(file, footer=checksum), schema, feature_dim, widths, groups), plain.metadata)
+    plain_schema = own_columns(plain.schema_arrow, file.url, file.columns, file.named)
+    check_types(plain_schema, file.url, file.columns)
+    own = {file.columns.name_of(key): key for key in COLUMNS}
+    names = [own.get(name) for name in leaf_names(plain.schema_arrow)]
+    groups = parse_row_groups(footer[:-_END_BYTES], plain.schema, names, file.size, file.url)
+    leaves = {name: index for index, name in enumerate(names) if name is not None}
+    read = Footer(replace(file, footer=checksum), schema, leaves, feature_dim, text_widths(plain_schema), groups)
+    return ParsedFooter(read, plain.metadata)
 
 
 def _checksum(footer: bytes, file: InputFile) -> str:
@@ -118,7 +125,9 @@ def _read_schema(tail: bytes, plain_tail: bytes, file: InputFile) -> pa.Schema:
         return pq.ParquetFile(pa.BufferReader(tail)).schema_arrow
     except pa.ArrowNotImplementedError as error:  # Polars' Int128, perhaps of a column that is not read
         schema = pq.ParquetFile(pa.BufferReader(plain_tail)).schema_arrow
-        for name in columns_of(schema):
-            if pa.types.is_fixed_size_binary(schema.field(name).type):  # its bytes are not text
-                raise DataError(f"{file.url}: column {name}: {error}; cast it to int64 or string") from None
+        own = own_columns(schema, file.url, file.columns, file.named)
+        for name, kind in zip(own.names, own.types, strict=True):
+            if pa.types.is_fixed_size_binary(kind):  # its bytes are not text
+                shown = file.columns.shown(name)
+                raise DataError(f"{file.url}: column {shown}: {error}; cast it to int64 or string") from None
         return schema

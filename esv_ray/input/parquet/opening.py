@@ -121,14 +121,20 @@ class OpenedFile(NamedTuple):
                 self.source.fetch(chunks)
 
     def batches(self, row_group: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        """Decode columns of a row group, some rows at a time, the flat ones in their plain form (`plain`).
+        """Decode columns of a row group by their own names, some rows at a time, flat ones in plain form (`plain`).
+
+        This is the door: what is behind it does not know how the file names its columns.
 
         Raises:
             DataError: they are broken.
         """
+        columns, leaves = self.footer.file.columns, self.footer.leaves
+        own = {columns.name_of(name): name for name in names}
         with decoding(self.location(row_group)):
-            for batch in self.parquet.iter_batches(rows, row_groups=[row_group], columns=names):
-                yield plain_columns(batch)
+            # By numbers, since names with a dot may mean a field of another column.
+            indices = sorted(leaves[name] for name in names)
+            for batch in self.parquet.reader.iter_batches(rows, row_groups=[row_group], column_indices=indices):
+                yield plain_columns(batch.rename_columns([own[name] for name in batch.schema.names]))
 
     def close(self) -> None:
         """Close the file."""

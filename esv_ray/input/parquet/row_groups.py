@@ -7,10 +7,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import COLUMNS
 from esv_ray.input.parquet.opening import OpenedFile, decoding
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, group_size
 from esv_ray.input.plain import FLAT_COLUMNS
+from esv_ray.spec_columns import COLUMNS
 
 # Bytes of features decoded at a time. 2000 rows of 80 kB in units of 1000, of 1, 8, 32 and 100 MiB: 320, 350, 430 and
 # 470 MB at the peak, against 760 of the row group read whole; in no more time.

@@ -1,4 +1,4 @@
-"""The authors' HDF5 features (willprice/play-fair) as a feature table.
+"""The authors' HDF5 features (willprice/play-fair).
 
 Group SPLIT holds ``features`` (variable-length float32 rows of T * D numbers, attribute ``feature_dim``), ``uids`` and
 ``labels/action``.
@@ -6,84 +6,61 @@ Group SPLIT holds ``features`` (variable-length float32 rows of T * D numbers, a
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy.typing as npt
 
 from esv_ray import storage
-from esv_ray.errors import DataError, SpecError, short_text
+from esv_ray.errors import DataError, short_text
+from esv_ray.input.sources.hdf5_files import open_file
+from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.request import ImportRequest
 
-_FILE_BYTES = 256 * 2**20
-_GROUP_BYTES = 16 * 2**20
-_COPY_BYTES = 16 * 2**20
+_SPLIT = "validation"
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, RuntimeError)
 
 
-def import_play_fair_features(source: str, *, split: str, out: str) -> int:
-    """Write a feature table from the authors' HDF5.
+class _Group(NamedTuple):
+    """A group of the file: (N,) rows of T * D numbers, N ids, (N,) labels, and D."""
 
-    Args:
-        source: location of the HDF5 file.
-        split: the group, e.g. "validation".
-        out: folder of the table; Parquet files of about 256 MB, row groups of about 16 MB.
-
-    Returns:
-        Number of videos written.
-
-    Raises:
-        SpecError: h5py is not installed.
-        DataError: the file has other content, or the folder already contains a table.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise SpecError("reading HDF5 needs h5py: pip install 'esv-ray[hdf5]'") from error
-    storage.check_vacant(out)
-    doing = "read the features"
-    with storage.locating(source, doing), _on_disk(source, doing) as file:
-        try:
-            opened = h5py.File(file, "r")
-        except OSError as error:
-            if isinstance(error, FileNotFoundError | PermissionError):
-                raise
-            raise DataError(f"{source}: expected an HDF5 file: {short_text(error, 200)}") from None
-        with opened as hdf:
-            try:
-                return _write(_group(hdf, split, source), source, out)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
-                written = [
-                    name for name in storage.list_names(out, "look into the output") if name.endswith(".parquet")
-                ]
-                raise DataError(
-                    (f"{out} holds a part of the table, remove it: " if written else "")
-                    + f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
-                    f"structure ({short_text(error, 200)})"
-                ) from None
+    features: Any
+    uids: list[str]
+    labels: npt.NDArray[np.int64]
+    dim: int
 
 
 @contextmanager
-def _on_disk(source: str, doing: str) -> Iterator[BinaryIO]:
-    """Open the file; a file on an object store is copied to this machine first.
+def open_play_fair(request: ImportRequest) -> Iterator[Source]:
+    """Open the group --split of the authors' file; entries have the order of the file.
 
-    HDF5 makes many small reads. And h5py holds its global lock while it reads. The thread of a store's client waits for
-    that lock if it frees an object of h5py, which is a deadlock.
+    Raises:
+        DataError: the file has other content.
+        SpecError: h5py is not installed.
     """
-    with storage.reader(source, doing) as file:
-        if storage.is_local(storage.open_location(source)[0]):
-            yield file
-            return
-        with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(file, copy, _COPY_BYTES)
-            copy.seek(0)
-            yield copy
+    source, split = request.source, _SPLIT if request.split is None else request.split
+    state = storage.state(source, "read the features")
+    with open_file(source) as hdf:
+        try:
+            group = _checked(hdf, split, source)
+        except _BROKEN as error:
+            raise DataError(
+                f"{source}, group {split}: expected the authors' features, uids and labels/action, got another "
+                f"structure ({short_text(error, 200)})"
+            ) from None
+
+        def entries() -> Iterator[Entry]:
+            for index, uid in enumerate(group.uids):
+                yield Entry(uid, uid, partial(_read, group, index))
+
+        labels = partial(group.labels.tolist)
+        yield Source(entries, listed=True, state=f"{state.size} {state.version}", has_labels=True, labels=labels)
 
 
-def _group(hdf: Any, split: str, source: str) -> Any:
+def _checked(hdf: Any, split: str, source: str) -> _Group:
     if split not in hdf:
         raise DataError(f"{source}: expected a group {split!r} (--split), got {sorted(hdf)}")
     group = hdf[split]
@@ -93,64 +70,27 @@ def _group(hdf: Any, split: str, source: str) -> Any:
             f"{source}, group {split}: expected features (attribute feature_dim), uids and labels/action, "
             f"got {sorted(group)}; missing {missing or ['feature_dim']}"
         )
-    return group
-
-
-def _write(group: Any, source: str, out: str) -> int:
-    dim = int(group["features"].attrs["feature_dim"])
-    if dim < 1 or group["features"].ndim != 1 or group["uids"].ndim != 1:
-        raise ValueError(f"feature_dim {dim}, features {group['features'].shape}, uids {group['uids'].shape}")
-    uids = [uid.decode() for uid in group["uids"][:]]
-    labels = np.asarray(group["labels/action"][:])
-    if labels.ndim != 1:
-        raise ValueError(f"labels {labels.shape}")
+    features, ids, labels = group["features"], group["uids"], np.asarray(group["labels/action"][:])
+    dim = int(features.attrs["feature_dim"])
+    if dim < 1 or features.ndim != 1 or ids.ndim != 1 or labels.ndim != 1:
+        raise ValueError(f"feature_dim {dim}, features {features.shape}, uids {ids.shape}, labels {labels.shape}")
+    uids = [uid.decode() for uid in ids[:]]
     count = len(uids)
-    if not np.issubdtype(labels.dtype, np.integer) or len(labels) != count or len(group["features"]) != count:
+    if not np.issubdtype(labels.dtype, np.integer) or len(labels) != count or len(features) != count:
         raise DataError(
             f"{source}: expected {count} whole-number labels and {count} feature rows, one per uid; got "
-            f"{len(labels)} labels ({labels.dtype}) and {len(group['features'])} rows"
+            f"{len(labels)} labels ({labels.dtype}) and {len(features)} rows"
         )
     if not count:
         raise DataError(f"{source}: expected videos, found none")
-    # Check all before anything is written: a part of a table looks like a whole one.
-    for uid, row in zip(uids, group["features"], strict=True):
-        if len(row) % dim:
-            raise DataError(f"{source}, video {uid}: expected T * {dim} numbers, got {len(row)}")
-    tables: list[pa.Table] = []
-    held = files = start = 0
-    while start < count:
-        rows: list[Any] = []
-        stop = start
-        while stop < count and sum(row.nbytes for row in rows) < _GROUP_BYTES:
-            rows.append(np.asarray(group["features"][stop], dtype=np.float32))
-            stop += 1
-        tables.append(_table(uids[start:stop], rows, labels[start:stop], dim))
-        held += tables[-1].nbytes
-        start = stop
-        if held >= _FILE_BYTES or start == count:
-            _commit(tables, storage.join(out, f"part-{files:05d}.parquet"))
-            tables, held, files = [], 0, files + 1
-    return count
+    return _Group(features, uids, labels, dim)
 
 
-def _table(uids: list[str], rows: list[Any], labels: Any, dim: int) -> pa.Table:
-    lengths = np.array([len(row) // dim for row in rows], dtype=np.int32)
-    frames = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), dim)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    schema = pa.schema(
-        [
-            pa.field("video_id", pa.string(), nullable=False),
-            pa.field("features", pa.list_(pa.list_(pa.float32(), dim))),
-            pa.field("label", pa.int64()),
-        ]
-    )
-    columns = [pa.array(uids, pa.string()), pa.ListArray.from_arrays(pa.array(offsets), frames), pa.array(labels)]
-    return pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
-
-
-def _commit(tables: list[pa.Table], url: str) -> None:
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, tables[0].schema, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
-    storage.commit_new(url, bytes(sink.getvalue()), "write the feature table")
+def _read(group: _Group, index: int) -> Frames:
+    try:
+        row = np.asarray(group.features[index])
+    except _BROKEN as error:
+        raise RecordError("damaged", short_text(error, 120)) from None
+    if row.ndim != 1 or len(row) % group.dim:
+        raise RecordError(f"expected T * {group.dim} numbers", f"got {row.size}")
+    return Frames(row.reshape(-1, group.dim), int(group.labels[index]))

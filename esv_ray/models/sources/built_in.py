@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +17,21 @@ from esv_ray.models.saving import save_average, save_heads
 from esv_ray.models.sources.imported import Imported, Row
 
 
-def imported_average(model: Average, *, found: str, rows: tuple[Row, ...] = ()) -> Imported:
-    """Return a TSN, whose prior is not known yet."""
+def imported_average(
+    model: Average, *, found: str, rows: tuple[Row, ...] = (), extraction: Mapping[str, Any] | None = None
+) -> Imported:
+    """Return a TSN, whose prior is not known yet; `extraction` as of `saving.save_heads`."""
 
     def with_prior(prior: Tensor) -> VideoModel:
         return VideoModel(model, check_prior(prior), feature_dim)
 
     def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
-        save_average(url, model, prior, classes=classes)
+        save_average(url, model, prior, classes=classes, extraction=extraction)
 
     def cut(start: int, stop: int) -> Imported:
         weight, bias = model.weight[start:stop].clone(), model.bias[start:stop].clone()
         kept = Average(weight, bias, input_relu=model.input_relu, over=model.over)
-        return imported_average(kept, found=found, rows=rows)
+        return imported_average(kept, found=found, rows=rows, extraction=extraction)
 
     n_classes, feature_dim = model.weight.shape
     relu = ", with a ReLU on the elements" if model.input_relu else ""
@@ -45,6 +48,7 @@ def imported_heads(
     combine: Combine = "mean",
     projection: nn.Linear | None = None,
     rows: tuple[Row, ...] = (),
+    extraction: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Return a multi-scale model, whose prior is not known yet; arguments as of `saving.save_heads` and `Imported`."""
 
@@ -54,12 +58,28 @@ def imported_heads(
         )
 
     def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
-        save_heads(url, heads, prior, weights=weights, combine=combine, projection=projection, classes=classes)
+        save_heads(
+            url,
+            heads,
+            prior,
+            weights=weights,
+            combine=combine,
+            projection=projection,
+            classes=classes,
+            extraction=extraction,
+        )
 
     def cut(start: int, stop: int) -> Imported:
         kept = {s: _cut_head(head, start, stop) for s, head in heads.items()}
         return imported_heads(
-            kept, found=found, f=f, weights=weights, combine=combine, projection=projection, rows=rows
+            kept,
+            found=found,
+            f=f,
+            weights=weights,
+            combine=combine,
+            projection=projection,
+            rows=rows,
+            extraction=extraction,
         )
 
     first = heads[min(heads)]

@@ -39,41 +39,20 @@ def is_pickled(data: bytes) -> bool:
 
 
 def check_is_checkpoint(url: str, data: bytes) -> None:
-    """Refuse a file that is neither a torch checkpoint nor a safetensors file.
+    """Refuse a file that is neither a torch checkpoint, a pickle nor a safetensors file.
 
     Raises:
         ModelError: the file has another format; the message names it and the next step.
     """
     recognised = _recognise(data)
+    if b"joblib.numpy_pickle" in data[:65536] and not data.startswith(b"PK"):
+        recognised = "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
     if recognised is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
         recognised = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
     if recognised is not None:
         raise ModelError(
             f"{url}: expected a torch checkpoint or a .safetensors file, got {recognised[0]}; {recognised[1]}"
         )
-
-
-def recognise_dump(data: bytes) -> tuple[str, str] | None:
-    """Recognise a file of pickle.dump or joblib.dump, which torch.load does not read, by its bytes alone.
-
-    Returns:
-        The kind of file and the next step, or None if torch.save may have written it.
-    """
-    start = data[2:40] if data[:1] == b"\x80" else data[:40]
-    if data.startswith(b"PK") or any(magic in start or magic.startswith(start) for magic in _MAGIC_NUMBER):
-        return None
-    if b"joblib.numpy_pickle" in data[:65536]:
-        return "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
-    tensors = b"_load_from_bytes" in data  # torch's name for a tensor's numbers in a plain pickle
-    if not data.endswith(b"."):  # the instruction that ends a pickle
-        return (
-            ("a file of pickle.dump that is cut short", "save it with torch.save(state_dict, path)")
-            if tensors
-            else None
-        )
-    arrays = b"numpy" in data and not tensors
-    hint = ", its arrays as tensors (torch.as_tensor)" if arrays else ""
-    return "a file of pickle.dump", f"save it with torch.save(state_dict, path){hint}"
 
 
 def safetensors_fault(data: bytes, error: Exception) -> str:
@@ -92,7 +71,8 @@ def _recognise_other(data: bytes) -> tuple[str, str] | None:
         return None
     recognised = _recognise(data)
     if recognised is None and is_pickled(data):
-        if recognise_dump(data) is not None:
+        start = data[2:40]
+        if not data.startswith(b"PK") and not any(magic in start or magic.startswith(start) for magic in _MAGIC_NUMBER):
             return "a file of pickle.dump", "save its tensors with safetensors"
         return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
     return recognised

@@ -7,9 +7,12 @@ have the names and shapes of the heads, and training state must not contain the 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
+
+from esv_ray.unpickling import Inert
 
 # Segments that wrappers of modules add to names: DataParallel and DDP, torch.compile, FSDP, activation checkpoints.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -151,15 +154,16 @@ def _tails(name: str) -> Iterator[str]:
 
 
 def _tensors_of(value: object) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield the tensors in nested dictionaries and lists, with the last segments of their paths."""
+    """Yield the tensors in nested dictionaries, lists and inert objects, with the last segments of their paths."""
     waiting: list[tuple[list[str], object]] = [([], value)]
     visited = set()
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, Tensor):
             yield path, value
-        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in visited:
+        elif isinstance(value, Mapping | list | tuple | set | deque | Inert) and id(value) not in visited:
             visited.add(id(value))
-            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            pairs = value.contents() if isinstance(value, Inert) else enumerate(value)
+            items: Iterable[tuple[object, object]] = value.items() if isinstance(value, Mapping) else pairs
             parents = path[-_MOST_PATH:]
             waiting += [([*parents, *unwrapped(str(key)).split(".")], each) for key, each in items]

@@ -1,4 +1,4 @@
-"""Read state dicts from published checkpoints. Only tensors and plain values are unpickled.
+"""Read state dicts from published checkpoints. Tensors and plain values are unpickled; other objects stay inert.
 
 A state dict may be nested below any keys. Unused tensors are counted by name; `play_fair` refuses unrecognised tensors
 that could belong to the model.
@@ -6,10 +6,6 @@ that could belong to the model.
 
 from __future__ import annotations
 
-import io
-import pickle
-import re
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +15,11 @@ import torch
 from torch import Tensor
 
 from esv_ray import storage
-from esv_ray.errors import ModelError, short_text
+from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few
-from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors, recognise_dump
+from esv_ray.models.sources.checkpoint_content import MOST_DEPTH, as_tensors
+from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors
 from esv_ray.models.sources.checkpoint_names import (
     NonHeadTensors,
     average_in,
@@ -32,11 +29,9 @@ from esv_ray.models.sources.checkpoint_names import (
     unwrapped,
 )
 from esv_ray.models.sources.checkpoint_numbers import numbers_that_may_change_f
+from esv_ray.models.sources.configuration import configuration_of
 from esv_ray.models.weights import tensors_of
-
-_MOST_MESSAGE = 10_000  # characters of torch's message, which names the object after a long advice
-_OF_PROTOCOL_4 = range(0x8C, 0x99)  # instructions added in pickle protocol 4; torch's reader lacks them
-_MOST_DEPTH = 3
+from esv_ray.unpickling import Inert, unpickle
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +46,8 @@ class Checkpoint:
         average: name of the averages of weights, if the file holds no other heads and they are used.
         backbone: number of inputs of its unused linear layers, by name.
         numbers: unused plain numbers whose names suggest that they change F, with their values.
+        classes: of the modules that the file holds instead of state dicts.
+        configuration: text of the configuration in the file, or "".
     """
 
     url: str
@@ -60,6 +57,8 @@ class Checkpoint:
     average: str | None = None
     backbone: dict[str, int] = field(default_factory=dict)
     numbers: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    configuration: str = ""
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor of the state dict: dense, on the CPU, with all its numbers in the file.
@@ -78,12 +77,13 @@ class Checkpoint:
         return value.detach()  # type: ignore[no-any-return]
 
 
-def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
+def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = False) -> Checkpoint:
     """Read the state dict of a checkpoint.
 
     Args:
         url: a torch checkpoint (``.pth``) or a safetensors file.
         is_head: returns whether a name is one of a head's tensors; used to find the state dict.
+        whole: whether the state dict is of a whole model, with any tensors: none of them is left out.
 
     Raises:
         ModelError: it is not a checkpoint, or it holds several state dicts, or further tensors that may belong to the
@@ -93,7 +93,9 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     data = storage.read_bytes(url, "read the checkpoint", most=host_memory() // 2)
     # The name counts, too, so that a damaged safetensors file is reported as one.
     named = url.lower().endswith(".safetensors") and not is_pickled(data)
-    content = _safetensors(url, data) if named or is_safetensors(data) else _unpickled(url, data)
+    safe = named or is_safetensors(data)
+    content, classes = (_safetensors(url, data), []) if safe else _unpickled(url, data)
+    configuration = configuration_of(content)
     path = _path_of_state(url, content, is_head)
     numbers = list(numbers_that_may_change_f(content))
     entries: list[tuple[str, object]] = []  # outside the state dict
@@ -106,11 +108,16 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
     heads = {name: value for name, value in heads.items() if not is_non_head_name(name)} or {
         name: value for name, value in heads.items() if average_in([name])
     }
-    non_heads = NonHeadTensors(heads, is_head)
-    checkpoint = Checkpoint(url, len(data), {}, average=average_in([*map(str, path), *heads]), numbers=numbers)
+    if whole:
+        heads = {name: value for name, value in items if isinstance(value, Tensor)}
+    non_heads = NonHeadTensors(heads, (lambda name: True) if whole else is_head)
+    average = average_in([*map(str, path), *(() if whole else heads)])
+    checkpoint = Checkpoint(
+        url, len(data), {}, average=average, numbers=numbers, classes=classes, configuration=configuration
+    )
     for name, value in items:
         group = non_heads.group(name, value) if isinstance(value, Tensor) and name not in heads else None
-        if not isinstance(value, Tensor) and not is_head(name):  # plain values, or training state
+        if not isinstance(value, Tensor) and (whole or not is_head(name)):  # plain values, or training state
             entries.append((name, value))
         elif group is not None:
             checkpoint.unused[group] += 1
@@ -119,7 +126,7 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool]) -> Checkpoint:
             raise ModelError(f"{url}: expected each tensor once, got two named {name!r:.100}")
         else:
             checkpoint.state[name] = value
-    for key, value in entries:
+    for key, value in entries if heads else ():  # without heads the caller refuses the file
         _count_unused(checkpoint, key, value, non_heads)
     return checkpoint
 
@@ -131,46 +138,18 @@ def _safetensors(url: str, data: bytes) -> Mapping[Any, Any]:
         raise ModelError(f"{url}: {error}") from None
 
 
-def _unpickled(url: str, data: bytes) -> Mapping[Any, Any]:
-    """Unpickle tensors and plain values only."""
+def _unpickled(url: str, data: bytes) -> tuple[Mapping[Any, Any], list[str]]:
+    """Return the content of a torch checkpoint or a pickle, and the classes of the modules in it."""
     check_is_checkpoint(url, data)
-    dump = recognise_dump(data)
-    if dump is not None:
-        raise ModelError(
-            f"{url}: expected a torch checkpoint of tensors only, got {dump[0]}, which is not unpickled, since it "
-            f"could run code; {dump[1]}"
-        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about the pickle protocol; the file is read or refused anyway
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        message = short_text(error, _MOST_MESSAGE)
-        name = re.search(r"GLOBAL ([\w.]*\w) w", message)  # "... was not allowed", "... whose module is blocked"
-        detail = re.search(r"Unpickler error: (.{1,80}?)(?: Check |$)", message)
-        reason = f"it holds {name[1]:.100}" if name else detail[1] if detail else "a pickle of another kind"
-        advice = "save its state dict alone: torch.save(state_dict, path)"
-        if name and "numpy" in name[1]:
-            advice = "convert its NumPy arrays with torch.as_tensor and save it again"
-        instruction = re.search(r"Unsupported operand (\d+)", message)
-        if instruction and int(instruction[1]) in _OF_PROTOCOL_4:
-            raise ModelError(
-                f"{url}: expected a torch checkpoint of tensors only, got one of pickle protocol 4 or 5; save it with "
-                "torch.save(state_dict, path), without pickle_protocol"
-            ) from None
-        raise ModelError(
-            f"{url}: expected a torch checkpoint of tensors only; other objects are not unpickled, since they could "
-            f"run code ({reason}); {advice}"
-        ) from None
-    except Exception as error:  # a broken pickle makes the unpickler raise anything
-        cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
-        raise ModelError(
-            f"{url}: expected a torch checkpoint, got "
-            + ("one that is cut short; download it again" if cut else short_text(error, 200))
-        ) from None
+        content, classes = as_tensors(unpickle(data))
+    except ValueError as error:
+        again = "; download it again" if "cut short" in str(error) or "damaged" in str(error) else ""
+        raise ModelError(f"{url}: expected a torch checkpoint, got {error}{again}") from None
     if not isinstance(content, Mapping):
-        raise ModelError(f"{url}: expected a state dict, got {_name_of(content)} without named tensors")
-    return content
+        without = "" if isinstance(content, Inert) else " without named tensors"
+        raise ModelError(f"{url}: expected a state dict, got {_name_of(content)}{without}")
+    return content, classes
 
 
 def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str], bool]) -> list[Any]:
@@ -192,7 +171,9 @@ def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str]
             return [key]
     if mappings:
         return mappings[0][0]
-    raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors')
+    inert = next((value for value in content.values() if isinstance(value, Inert)), None)
+    instead = f", but {_name_of(inert)}" if inert is not None else ""
+    raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors{instead}')
 
 
 def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]]]:
@@ -205,7 +186,7 @@ def _mappings(content: Mapping[Any, Any]) -> Iterator[tuple[list[Any], list[str]
         if names:
             yield path, names
         for key, value in mapping.items():
-            if isinstance(value, Mapping) and id(value) not in visited and len(path) < _MOST_DEPTH:
+            if isinstance(value, Mapping) and id(value) not in visited and len(path) < MOST_DEPTH:
                 visited.add(id(value))
                 waiting.append(([*path, key], value))
 
@@ -243,5 +224,7 @@ def _unsupported_kind(value: object) -> str | None:
 
 
 def _name_of(value: object) -> str:
+    if isinstance(value, Inert):
+        return f"an object of {value.name!r:.100}, which is not made, since that could run code"
     name = type(value).__name__
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"

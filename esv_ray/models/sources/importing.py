@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from esv_ray.errors import ModelError
-from esv_ray.models.class_tables import read_classes, read_prior
+from esv_ray.models.class_tables import read_classes
+from esv_ray.models.priors import difference, prior_of
 from esv_ray.models.saving import check_free
 from esv_ray.models.sources.imported import Imported, Row
 
@@ -19,15 +20,17 @@ class BundleRequest:
 
     Attributes:
         out: its folder.
-        prior: location of the class prior's CSV (class,prior).
+        prior: source of the class prior (`priors.prior_of`).
         classes: location of the class names' CSV (name,id), or None.
         columns: the first and the end of the outputs to keep, of a model that answers several questions; None: all.
+        compared: sources of other priors, whose differences from the prior are reported.
     """
 
     out: str
     prior: str
     classes: str | None = None
     columns: tuple[int, int] | None = None
+    compared: tuple[str, ...] = ()
 
 
 def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> list[Row]:
@@ -49,24 +52,27 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
     for request in requests:
         model = imported if request.columns is None else _cut(imported, *request.columns)
-        prior, notes = read_prior(request.prior)
-        if len(prior) != model.n_classes:
-            raise ModelError(
-                f"{request.prior}: expected a prior of {model.n_classes} classes, one for each output of the model, "
-                f"but the prior has {len(prior)} classes"
-            )
-        rows.append(("prior", _with_notes(request.prior, [note.removeprefix("prior: ") for note in notes])))
-        names = None
-        if request.classes is not None:
-            names, name_notes = read_classes(request.classes, model.n_classes)
-            own = [note.removeprefix(f"{request.classes}: ") for note in name_notes]
-            rows.append(("classes", _with_notes(request.classes, own)))
+        names, name_rows = _class_names(request, model.n_classes)
+        prior, notes = prior_of(request.prior, model.model, model.n_classes, names)
+        rows.append(("prior", _with_notes(request.prior, notes)))
+        for source in request.compared:
+            other, _ = prior_of(source, model.model, model.n_classes, names)
+            rows.append(("", f"{source}: {difference(prior, other)}"))
+        rows += name_rows
         check_free(request.out)
         rows.append(("model", request.out))
         ready.append((model, request.out, prior, names))
     for model, out, prior, names in ready:
         model.save(out, prior, names)
     return rows
+
+
+def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...] | None, list[Row]]:
+    if request.classes is None:
+        return None, []
+    names, notes = read_classes(request.classes, n_classes)
+    own = [note.removeprefix(f"{request.classes}: ") for note in notes]
+    return names, [("classes", _with_notes(request.classes, own))]
 
 
 def _with_notes(url: str, notes: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def unused_rows(read: Mapping[str, Checkpoint], feature_dim: int) -> tuple[Row, 
         Rows of the summary (`Imported.rows`).
     """
     unused = sum((checkpoint.unused for checkpoint in read.values()), Counter[str]())
-    groups = [_counted(name, count) for name, count in unused.items() if count]
+    groups = [counted(name, count) for name, count in unused.items() if count]
     groups += dict.fromkeys(_shown(number) for checkpoint in read.values() for number in checkpoint.numbers)
     rows = [("not used", few(groups, _MOST_GROUPS))] if groups else []
     inner = [
@@ -41,10 +41,14 @@ def unused_rows(read: Mapping[str, Checkpoint], feature_dim: int) -> tuple[Row, 
     if averages:
         text = f"averages of the weights are used, since there are no other weights: {few(averages)}"
         rows.append(("note", text))
+    modules = [f"{url} ({_shown(checkpoint.classes[0])})" for url, checkpoint in read.items() if checkpoint.classes]
+    if modules:
+        rows.append(("note", f"files of whole modules, of which the tensors alone are read: {few(modules)}"))
     return tuple(rows)
 
 
-def _counted(name: str, count: int) -> str:
+def counted(name: str, count: int) -> str:
+    """Name a group of tensors with their number."""
     return f"{_shown(name)} ({count} tensor{'' if count == 1 else 's'})"
 
 

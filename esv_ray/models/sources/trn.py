@@ -23,6 +23,7 @@ from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import few, in_file
 from esv_ray.models.sources.built_in import imported_average, imported_heads
 from esv_ray.models.sources.checkpoints import read_checkpoint
+from esv_ray.models.sources.configuration import configuration_rows, extraction_of
 from esv_ray.models.sources.imported import Imported, Row
 from esv_ray.models.sources.layouts import tensors_of_layout
 from esv_ray.models.sources.notes import unused_rows
@@ -85,14 +86,18 @@ def read_trn(checkpoint: str, *, source: str, combine: Combine = "sum", over: Ov
         projection = projection_from_state({name: state[f"projection.{name}"] for name in _PARTS}, weight[1])
         relations = _relations(state, projection.out_features)
         rows = unused_rows({checkpoint: read}, projection.in_features)
+        rows += configuration_rows(read.configuration, "probabilities" if relations else over)
+        extraction = extraction_of(read.configuration)
+        if relations and over != "logits":
+            raise ModelError(f"expected a TSN for a mean over {over}, got a TRN, which adds logits")
         if relations:
-            return _imported_relations(projection, relations, combine, rows)
+            return _imported_relations(projection, relations, combine, rows, extraction)
         if not layout.tsn:
             raise ModelError(
                 f"expected relations {layout.consensus}.fc_fusion_scales.<I>..., got {layout.projection} alone"
             )
     average = Average(projection.weight.detach(), projection.bias.detach(), input_relu=False, over=over)
-    return imported_average(average, found="TSN", rows=rows)
+    return imported_average(average, found="TSN", rows=rows, extraction=extraction)
 
 
 def _pattern(layout: Layout) -> re.Pattern[str]:
@@ -158,7 +163,11 @@ def _relations(state: Mapping[str, Tensor], width: int) -> dict[int, dict[str, T
 
 
 def _imported_relations(
-    projection: nn.Linear, relations: Mapping[int, Mapping[str, Tensor]], combine: Combine, rows: tuple[Row, ...]
+    projection: nn.Linear,
+    relations: Mapping[int, Mapping[str, Tensor]],
+    combine: Combine,
+    rows: tuple[Row, ...],
+    extraction: Mapping[str, object] | None,
 ) -> Imported:
     """Return a TRN."""
     width, longest = projection.out_features, max(relations)
@@ -187,4 +196,5 @@ def _imported_relations(
         combine=combine,
         projection=projection,
         rows=rows,
+        extraction=extraction,
     )

@@ -18,12 +18,19 @@ from esv_ray.errors import DataError
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import feature_dim_of
-from esv_ray.input.sources import play_fair
-from esv_ray.input.sources.play_fair import import_play_fair_features
+from esv_ray.input.sources import table_writer
+from esv_ray.input.sources.importing import import_features
+from esv_ray.input.sources.request import ImportRequest
 from esv_ray.input.videos import read_videos
 from tests.conftest import FILES
 
 HDF = FILES / "features.hdf"
+
+
+def imported(source: str, *, split: str, out: str, max_skipped: float = 0.01) -> int:
+    """Import the authors' features; the number of rows."""
+    request = ImportRequest("play-fair", source, out, split=split, max_skipped=max_skipped)
+    return import_features(request).rows
 
 
 def recorded() -> list[tuple[str, int, np.ndarray[Any, Any]]]:
@@ -51,7 +58,7 @@ def assert_recorded(url: str) -> None:
 @pytest.mark.parametrize("kind", ["disk", "memory"])
 def test_the_authors_features_come_out_as_h5py_reads_them(kind: str, tmp_path: Path) -> None:
     out = str(tmp_path / "table") if kind == "disk" else f"memory://{uuid.uuid4().hex}"
-    assert import_play_fair_features(str(HDF), split="validation", out=out) == 6
+    assert imported(str(HDF), split="validation", out=out) == 6
     assert feature_dim_of(read_footers(list_files(out)), 10**9) == 16
     assert_recorded(out)
 
@@ -59,13 +66,13 @@ def test_the_authors_features_come_out_as_h5py_reads_them(kind: str, tmp_path: P
 def test_the_authors_file_may_lie_anywhere(tmp_path: Path) -> None:
     source = f"memory://{uuid.uuid4().hex}/features.hdf"
     storage.replace(source, HDF.read_bytes(), "write")
-    assert import_play_fair_features(source, split="validation", out=str(tmp_path)) == 6
+    assert imported(source, split="validation", out=str(tmp_path)) == 6
     assert_recorded(str(tmp_path))
 
 
 def test_the_types_of_the_table(tmp_path: Path) -> None:
-    import_play_fair_features(str(HDF), split="validation", out=str(tmp_path))
-    (file,) = tmp_path.iterdir()
+    imported(str(HDF), split="validation", out=str(tmp_path))
+    (file,) = tmp_path.glob("*.parquet")
     assert file.name == "part-00000.parquet"
     schema = pq.read_schema(io.BytesIO(file.read_bytes()))
     assert [(field.name, field.nullable) for field in schema] == [
@@ -79,25 +86,32 @@ def test_the_types_of_the_table(tmp_path: Path) -> None:
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        import_play_fair_features(str(HDF), split="validation", out=str(tmp_path / name))
+        imported(str(HDF), split="validation", out=str(tmp_path / name))
     contents = [(tmp_path / name / "part-00000.parquet").read_bytes() for name in ("a", "b")]
     assert contents[0] == contents[1]
 
 
-@pytest.mark.parametrize(
-    ("group_bytes", "file_bytes", "groups"),
-    [(1, 1, [[1]] * 6), (1, 10**9, [[1] * 6]), (900, 10**9, [[3, 2, 1]]), (900, 1000, [[3], [2], [1]])],
-)
+@pytest.mark.parametrize("group_bytes", [1, 900, 10**9])
+@pytest.mark.parametrize("file_bytes", [1, 1000, 10**9])
 def test_large_features_are_cut_into_row_groups_and_files(
-    group_bytes: int, file_bytes: int, groups: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group_bytes: int, file_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(play_fair, "_GROUP_BYTES", group_bytes)
-    monkeypatch.setattr(play_fair, "_FILE_BYTES", file_bytes)
-    assert import_play_fair_features(str(HDF), split="validation", out=str(tmp_path)) == 6
-    files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == [f"part-{number:05d}.parquet" for number in range(len(groups))]
+    """A row group ends before the first row that would not fit; a file ends after the row that fills it."""
+    monkeypatch.setattr(table_writer, "GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(table_writer, "FILE_BYTES", file_bytes)
+    assert imported(str(HDF), split="validation", out=str(tmp_path)) == 6
+    expected: list[list[list[int]]] = []
+    for size in [features.nbytes for _, _, features in recorded()]:
+        if not expected or sum(map(sum, expected[-1])) >= file_bytes:
+            expected.append([[]])
+        if sum(expected[-1][-1]) + size > group_bytes and expected[-1][-1]:
+            expected[-1].append([])
+        expected[-1][-1].append(size)
+    files = sorted(tmp_path.glob("*.parquet"))
+    assert [file.name for file in files] == [f"part-{number:05d}.parquet" for number in range(len(expected))]
     footers = [pq.read_metadata(file) for file in files]
-    assert [[footer.row_group(i).num_rows for i in range(footer.num_row_groups)] for footer in footers] == groups
+    counts = [[footer.row_group(i).num_rows for i in range(footer.num_row_groups)] for footer in footers]
+    assert counts == [[len(group) for group in file] for file in expected]
     assert_recorded(str(tmp_path))
 
 
@@ -135,17 +149,17 @@ def write_hdf(path: Path, **overrides: Any) -> str:
 def test_ids_and_labels_of_other_types(uids: Any, dtype: type[np.integer[Any]], tmp_path: Path) -> None:
     source = write_hdf(tmp_path / "x.hdf", uids=uids, **{"labels/action": np.array([2, 0, 100], dtype)})
     out = str(tmp_path / "table")
-    assert import_play_fair_features(source, split="train", out=out) == 3
+    assert imported(source, split="train", out=out) == 3
     videos, _ = read_videos(out)
     assert [(video.video_id, video.label) for video in videos] == [("a", 2), ("b", 0), ("ü", 100)]
     assert [video.features.tolist() for video in videos] == [[[1, 2], [3, 4]], [[5, 6]], [[7, 8], [9, 10], [11, 12]]]
 
 
-def test_a_video_without_frames_is_kept_and_fails_later(tmp_path: Path) -> None:
-    source = write_hdf(tmp_path / "x.hdf", features=[[1, 2], [], [3, 4]])
-    assert import_play_fair_features(source, split="train", out=str(tmp_path / "table")) == 3
+def test_videos_without_frames_or_of_another_length_are_left_out(tmp_path: Path) -> None:
+    source = write_hdf(tmp_path / "x.hdf", features=[[1, 2], [], [3, 4, 5]])
+    assert imported(source, split="train", out=str(tmp_path / "table"), max_skipped=0.7) == 1
     videos, faulty = read_videos(str(tmp_path / "table"))
-    assert ([video.video_id for video in videos], faulty.total()) == (["a", "c"], 1)
+    assert ([video.video_id for video in videos], faulty.total()) == (["a"], 0)
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -154,7 +168,7 @@ def test_a_video_without_frames_is_kept_and_fails_later(tmp_path: Path) -> None:
 def refusal(source: str, out: Path, split: str = "train") -> str:
     """The one line with which an import is refused; nothing is written then."""
     with pytest.raises(DataError) as caught:
-        import_play_fair_features(source, split=split, out=str(out))
+        imported(source, split=split, out=str(out))
     assert "\n" not in str(caught.value)
     assert not out.exists()
     return str(caught.value)
@@ -208,20 +222,19 @@ def test_parts_that_do_not_fit_together(wrong: dict[str, Any], tmp_path: Path) -
 
 def test_a_row_of_another_length_is_named(tmp_path: Path) -> None:
     message = refusal(write_hdf(tmp_path / "x.hdf", features=[[1, 2], [3], [4, 5]]), tmp_path / "out")
-    assert message.endswith("video b: expected T * 2 numbers, got 1")
+    assert "1 of 3 videos" in message
+    assert "1: expected T * 2 numbers: b (got 1); correct them, or set --max-skipped 0.34" in message
 
 
 def test_a_folder_that_holds_a_table_is_left_alone(tmp_path: Path) -> None:
-    import_play_fair_features(str(HDF), split="validation", out=str(tmp_path))
+    imported(str(HDF), split="validation", out=str(tmp_path))
     before = (tmp_path / "part-00000.parquet").read_bytes()
     source = write_hdf(tmp_path / "x.hdf")
     with pytest.raises(DataError) as caught:
-        import_play_fair_features(source, split="train", out=str(tmp_path))
+        imported(source, split="train", out=str(tmp_path))
     message = str(caught.value)
-    assert message.startswith(
-        f"{tmp_path}: expected an empty or absent folder for the output, found part-00000.parquet"
-    )
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["part-00000.parquet", "x.hdf"]
+    assert message.startswith(f"{tmp_path}: the import there is complete, and differs from this request in: --split (")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["_import.json", "part-00000.parquet", "x.hdf"]
     assert (tmp_path / "part-00000.parquet").read_bytes() == before
 
 
@@ -231,9 +244,9 @@ def test_only_hidden_files_may_be_there(tmp_path: Path) -> None:
     (out / ".hidden").write_text("")
     (out / "readme.md").write_text("features")
     with pytest.raises(DataError, match=r"expected an empty or absent folder for the output, found readme\.md; choose"):
-        import_play_fair_features(str(HDF), split="validation", out=str(out))
+        imported(str(HDF), split="validation", out=str(out))
     (out / "readme.md").unlink()
-    assert import_play_fair_features(str(HDF), split="validation", out=str(out)) == 6
+    assert imported(str(HDF), split="validation", out=str(out)) == 6
     assert_recorded(str(out))
 
 

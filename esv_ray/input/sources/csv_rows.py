@@ -1,0 +1,86 @@
+"""CSV files of labels and of segments, as spreadsheets and pandas write them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from esv_ray import storage
+from esv_ray.errors import DataError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_MOST_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class CsvRows:
+    """The rows of a CSV.
+
+    Attributes:
+        url: its location.
+        columns: those of the file among the ones asked for, by their plain names.
+        rows: line number, and cell without spaces around it by column, of each row.
+        checksum: of its content.
+    """
+
+    url: str
+    columns: frozenset[str]
+    rows: Sequence[tuple[int, Mapping[str, str]]]
+    checksum: str
+
+    def error(self, line: int, message: str) -> DataError:
+        """Return an error that names a line."""
+        return DataError(f"{self.url}, line {line}: {message}")
+
+
+def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
+    """Read columns of a CSV with a header; other columns are ignored, and so are case and spaces in the header.
+
+    Cells are separated by commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 with a byte-order mark.
+
+    Args:
+        url: its location.
+        names: plain name of a column by each name that it may have, in lower case.
+        doing: what is being done, for errors.
+
+    Raises:
+        DataError: it cannot be read, or its header repeats a column or has none of them.
+    """
+    data = storage.read_bytes(url, doing, most=_MOST_BYTES)
+    lines = io.StringIO(_text(data, url), newline="")
+    header, before = "", 0
+    while not header.strip() and (line := lines.readline()):
+        before += 1
+        header = "" if line.startswith("sep=") else line  # Excel's own mark
+    delimiter = max(_DELIMITERS, key=lambda sign: (header.count(sign), sign == ","))
+    cells = [cell.strip().casefold() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    places = {names[cell]: place for place, cell in enumerate(cells) if cell in names}
+    known = [names[cell] for cell in cells if cell in names]
+    expected = f"expected a CSV whose header has columns such as {', '.join(dict.fromkeys(names.values()))}"
+    if len(places) < len(known) or not places:
+        raise DataError(f"{url}: {expected}, each once; got the header {header.strip()!r:.120}")
+    rows = []
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) <= max(places.values()):
+                raise DataError(f"{url}, line {before + reader.line_num}: expected {len(cells)} cells, got {len(row)}")
+            rows.append((before + reader.line_num, {name: row[place].strip() for name, place in places.items()}))
+    except csv.Error as error:
+        raise DataError(f"{url}, line {before + reader.line_num}: {expected}: {error}") from None
+    return CsvRows(url, frozenset(places), rows, hashlib.sha256(data).hexdigest())
+
+
+def _text(data: bytes, url: str) -> str:
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise DataError(f"{url}: expected a CSV in UTF-8, got other bytes; save it as CSV in UTF-8") from None
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs

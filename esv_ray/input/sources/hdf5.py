@@ -1,0 +1,154 @@
+"""HDF5: one data set per video, or one group per video; in one file or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.errors import DataError, short_text
+from esv_ray.input.sources.files import NamePattern, SourceFile, list_files
+from esv_ray.input.sources.hdf5_files import open_file, read_dataset
+from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.request import ImportRequest
+
+_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError)
+
+
+class _Video(NamedTuple):
+    video_id: str
+    name: str  # of the data set or group, "" for the file itself
+    file: SourceFile
+    fault: str  # why the file cannot be read, or ""
+
+
+class _OneFile:
+    """Opens one file at a time, and keeps it open while it is read."""
+
+    def __init__(self) -> None:
+        self._url: str | None = None
+        self._stack = ExitStack()
+        self._hdf: Any = None
+
+    def of(self, url: str) -> Any:
+        """Return an open file; errors as for `open_file`."""
+        if url != self._url:
+            self.close()
+            self._hdf = self._stack.enter_context(open_file(url))
+            self._url = url
+        return self._hdf
+
+    def close(self) -> None:
+        self._url = self._hdf = None
+        self._stack.close()
+
+
+@contextmanager
+def open_hdf5(request: ImportRequest) -> Iterator[Source]:
+    """Open a file, a folder or a glob of HDF5.
+
+    Ids are the names of the data sets, or of the groups with the data set --key; in a folder or a glob they begin with
+    the path of their file without suffix.
+
+    Raises:
+        SpecError: h5py is not installed, or the pattern is malformed.
+        DataError: there are no such files or data sets.
+    """
+    listing = list_files(request.source, _SUFFIXES)
+    pattern = NamePattern(request.match)
+    current = _OneFile()
+    try:
+        names = [video for file in listing.files for video in _videos_of(file, current, request, not listing.is_file)]
+        videos = []
+        for video in names:
+            video_id = video.video_id if video.fault else pattern.id_of(video.video_id, video.video_id)
+            if video_id is not None:
+                videos.append(video._replace(video_id=video_id))
+        if not videos:
+            sought = "data sets" if request.key is None else f"groups with a data set {request.key!r} (--key)"
+            raise DataError(f"{request.source}: expected {sought}, got none" + " that match --match" * bool(names))
+
+        def entries() -> Iterator[Entry]:
+            for video in videos:
+                read = partial(_read, video, current, request.key, request.frames_key)
+                yield Entry(video.video_id, video.name or video.file.path, read)
+
+        yield Source(entries, listed=True, state=listing.state, unmatched=len(names) - len(videos))
+    finally:
+        current.close()
+
+
+def _videos_of(file: SourceFile, current: _OneFile, request: ImportRequest, prefixed: bool) -> list[_Video]:
+    """Return the videos of a file; of several files, one that is damaged counts as one video."""
+    stem = file.path.rpartition(".")[0] or file.path
+    try:
+        hdf = current.of(file.url)
+        names = _names(hdf, request.key)
+    except (DataError, *_BROKEN) as error:
+        if not prefixed:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{file.url}: expected an HDF5 file: {short_text(error, 200)}") from None
+        return [_Video(stem, "", file, short_text(error, 200))]
+    if not prefixed:
+        return [_Video(name or stem, name, file, "") for name in names]
+    return [_Video(f"{stem}/{name}" if name else stem, name, file, "") for name in names]
+
+
+def _names(hdf: Any, key: str | None) -> list[str]:
+    """Return the data sets of a file, or the groups that have a member, by hard links only: others leave the file."""
+    import h5py
+
+    names: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        is_sought = isinstance(item, h5py.Dataset) if key is None else _member(item, key) is not None
+        if is_sought:
+            names.append(name)
+
+    if key is not None and _member(hdf, key) is not None:
+        names.append("")
+    hdf.visititems(visit)
+    return names
+
+
+def _member(group: Any, key: str) -> Any:
+    """Return a data set below a group, or None."""
+    import h5py
+
+    item = group
+    for part in key.split("/"):
+        if not isinstance(item, h5py.Group) or not part or part == ".":
+            return None
+        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
+            return None
+        item = item[part]
+    return item if isinstance(item, h5py.Dataset) else None
+
+
+def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | None) -> Frames:
+    if video.fault:
+        raise RecordError("damaged", video.fault)
+    hdf = current.of(video.file.url)
+    try:
+        item = hdf[video.name] if video.name else hdf
+        dataset = item if key is None else _member(item, key)
+        numbers = None if frames_key is None else _member(item if key is not None else item.parent, frames_key)
+    except _BROKEN as error:
+        raise RecordError("damaged", short_text(error, 120)) from None
+    if frames_key is not None and numbers is None:
+        raise RecordError(f"no frame numbers {frames_key!r:.60} (--frames-key)")
+    return Frames(read_dataset(dataset), numbers=None if numbers is None else _numbers(read_dataset(numbers)))
+
+
+def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iu":
+        raise RecordError("frame numbers that are not whole numbers", str(values.dtype))
+    return values.astype(np.int64)

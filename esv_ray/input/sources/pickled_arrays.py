@@ -1,0 +1,56 @@
+"""Tensors and arrays in files of torch.save and pickle.dump, read without running their code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.input.sources.numpy_files import pick
+from esv_ray.input.sources.records import RecordError
+from esv_ray.unpickling import unpickle
+
+
+def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
+    """Read the tensor or array of a file, or that of a dictionary in it.
+
+    Args:
+        data: content of the file.
+        key: of the dictionary; None: its only tensor or array.
+
+    Raises:
+        RecordError: the file is damaged, or holds something else.
+    """
+    try:
+        content = unpickle(data)
+    except ValueError as error:
+        raise RecordError("damaged", f"expected a file of torch.save or pickle.dump, got {str(error)[:120]}") from None
+    if isinstance(content, dict):
+        arrays = {str(name): value for name, value in content.items() if _is_array(value)}
+        content = arrays[pick(arrays, key)]
+    elif key is not None:
+        raise RecordError(f"no array {key!r:.60} (--key)", "not a dictionary")
+    if not _is_array(content):
+        raise RecordError("neither a tensor nor an array", f"{content!r:.80}")
+    return _as_array(content)
+
+
+def _is_array(value: object) -> bool:
+    import torch
+
+    return isinstance(value, np.ndarray | torch.Tensor)
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return value
+    if value.layout is not torch.strided or value.is_quantized:
+        raise RecordError("not numbers", "a sparse or quantized tensor")
+    tensor = value.detach()
+    if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.to(torch.float32)  # exact: bfloat16 and the types of eight bits have no NumPy type
+    array: npt.NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+    return array

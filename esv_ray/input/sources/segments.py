@@ -1,0 +1,211 @@
+"""Segments of untrimmed videos, and the times of the rows of their features.
+
+Row r of the features covers the frames r S ... r S + W - 1 of the video (stride S, window W), and stands for the middle
+of its window, the time (r S + W / 2) / F seconds at F frames per second. So the row of the time t is t F / S - W / (2
+S). A segment has the rows whose middle lies in [start, stop).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.errors import DataError
+from esv_ray.input.sources.csv_rows import CsvRows, read_csv
+from esv_ray.input.sources.labels import check_split
+from esv_ray.input.sources.records import Frames, RecordError
+from esv_ray.input.sources.request import ImportRequest
+
+_COLUMNS = {
+    "video": "video",
+    "video_id": "video",
+    "start": "start",
+    "stop": "stop",
+    "end": "stop",
+    "label": "label",
+    "segment": "segment",
+    "segment_id": "segment",
+    "split": "split",
+}
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)")  # hours:minutes:seconds
+_NEAR = 1e-6  # of a row: times are rounded in the CSV
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the rows of the features lie in their videos.
+
+    Attributes:
+        fps: F, frames per second; None: times are in frames.
+        stride: S, frames from a row to the next.
+        window: W, frames that a row covers.
+        given: whether the user gave stride or window.
+    """
+
+    fps: float | None
+    stride: float
+    window: float
+    given: bool
+
+    def numbers(self, rows: int) -> npt.NDArray[np.int64]:
+        """Return (rows,) the middle frame of each row's window."""
+        middles = np.arange(rows) * self.stride + self.window / 2
+        numbers: npt.NDArray[np.int64] = np.floor(middles + _NEAR).astype(np.int64)
+        return numbers
+
+    def times(self, rows: int) -> npt.NDArray[np.float64]:
+        """Return (rows,) the time of the middle of each row's window."""
+        middles = np.arange(rows, dtype=np.float64) * self.stride + self.window / 2
+        return np.asarray(middles / (self.fps or 1.0), dtype=np.float64)
+
+
+def timing_of(request: ImportRequest) -> Timing:
+    """Return where the rows lie: by default one row per frame, and windows without gaps."""
+    stride = 1.0 if request.stride is None else request.stride
+    window = stride if request.window is None else request.window
+    return Timing(request.fps, stride, window, request.stride is not None or request.window is not None)
+
+
+class Segment(NamedTuple):
+    """A part of a video to be explained.
+
+    Attributes:
+        sequence_id: unique: video/segment, or video@start-stop.
+        start, stop: times; frames where no frames per second are known.
+        label: text of the label, "" if there is none.
+    """
+
+    sequence_id: str
+    start: float
+    stop: float
+    label: str
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """The segments of a CSV.
+
+    Attributes:
+        by_video: segments of each video, in the order of the CSV.
+        texts: all label texts of the CSV, of every split; None if it has no labels.
+        others: videos with segments in other splits only.
+        checksum: of the CSV.
+    """
+
+    by_video: Mapping[str, Sequence[Segment]]
+    texts: frozenset[str] | None
+    others: frozenset[str]
+    checksum: str
+
+
+def read_segments(url: str, split: str | None, fps: float | None) -> SegmentTable:
+    """Read a CSV with the columns video, start, stop, and optionally label, segment and split.
+
+    Args:
+        url: its location.
+        split: keep rows of this split only; None: all.
+        fps: frames per second; None: start and stop are frame numbers.
+
+    Raises:
+        DataError: it is malformed, or has no row of the split.
+    """
+    rows = read_csv(url, _COLUMNS, "read the segments")
+    missing = [name for name in ("video", "start", "stop") if name not in rows.columns]
+    if missing:
+        raise DataError(f"{url}: expected the columns video, start and stop; missing: {', '.join(missing)}")
+    check_split(rows, split)
+    by_video: dict[str, list[Segment]] = defaultdict(list)
+    others: set[str] = set()
+    for line, row in rows.rows:
+        if not row["video"]:
+            raise rows.error(line, "expected a video, got none")
+        if split is not None and row["split"] != split:
+            others.add(row["video"])
+            continue
+        part = f"/{row['segment']}" if row.get("segment") else f"@{row['start']}-{row['stop']}"
+        start, stop = (_time(rows, line, name, row[name], fps) for name in ("start", "stop"))
+        by_video[row["video"]].append(Segment(row["video"] + part, start, stop, row.get("label", "")))
+    texts = frozenset(row["label"] for _, row in rows.rows) - {""} if "label" in rows.columns else None
+    return SegmentTable(dict(by_video), texts, frozenset(others - by_video.keys()), rows.checksum)
+
+
+def _time(rows: CsvRows, line: int, name: str, text: str, fps: float | None) -> float:
+    clock = _CLOCK.fullmatch(text)
+    if clock and fps is None:
+        raise rows.error(line, f"{name} is a time, {text!r:.40}, but without --fps start and stop are frame numbers")
+    if clock:
+        return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        expected = "a frame number" if fps is None else "seconds or hours:minutes:seconds"
+        raise rows.error(line, f"expected {expected} as {name}, got {text!r:.40}")
+    return value
+
+
+class Piece(NamedTuple):
+    """Rows of a video.
+
+    Attributes:
+        first, stop: the rows first ... stop - 1.
+        clipped: whether the segment reaches beyond the video.
+    """
+
+    first: int
+    stop: int
+    clipped: bool
+
+
+def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Piece:
+    """Return the rows of a segment: those whose middle lies in [start, stop), else the one nearest to its middle.
+
+    Args:
+        segment: the segment.
+        frames: of its video; their times or numbers, where known, take precedence over the timing.
+        count: T, the number of rows of the video.
+        timing: of the rows.
+
+    Raises:
+        RecordError: it has no rows: it ends before it starts, or lies outside the video.
+    """
+    if segment.stop <= segment.start:
+        raise RecordError("a segment that ends before it starts", f"{segment.start:g} to {segment.stop:g}")
+    times, half, step = _row_times(frames, count, timing)
+    begin, end = float(times[0]) - half, float(times[-1]) + half
+    first, stop = (int(np.searchsorted(times, time - _NEAR * step)) for time in (segment.start, segment.stop))
+    clipped = segment.start < begin - step or segment.stop > end + step
+    if first < stop:
+        return Piece(first, stop, clipped)
+    middle = (segment.start + segment.stop) / 2
+    if not begin <= middle < end:
+        unit = "frames" if timing.fps is None and frames.times is None else "s"
+        raise RecordError(
+            "a segment outside its video",
+            f"{segment.start:g} to {segment.stop:g} {unit}, the video has {max(0.0, begin):g} to {end:g}",
+        )
+    nearest = int(np.argmin(np.abs(times - middle)))  # shorter than the distance of two rows
+    return Piece(nearest, nearest + 1, clipped)
+
+
+def _row_times(frames: Frames, count: int, timing: Timing) -> tuple[npt.NDArray[np.float64], float, float]:
+    """Return (T,) ascending times of the rows, half the time that one covers, and the time from a row to the next."""
+    rate = timing.fps or 1.0
+    if frames.times is not None:
+        times = frames.times
+    elif frames.numbers is not None:
+        times = np.asarray((frames.numbers + 0.5) / rate, dtype=np.float64)
+    else:
+        return timing.times(count), timing.window / rate / 2, timing.stride / rate
+    if len(times) > 1 and (np.diff(times) <= 0).any():
+        raise RecordError("frames that are not in the order of their times")
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / rate
+    return times, step / 2, step

@@ -1,0 +1,126 @@
+"""Sizes of modules that nobody has written down: D and C, found by running the modules.
+
+The sizes of a module's tensors are tried as D. A module multiplies its features by weights, so it runs with one of them
+only; if it runs with several, the user has to say which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from esv_ray.errors import ModelError
+from esv_ray.models.class_tables import few
+from esv_ray.models.module_weights import Modules
+from esv_ray.models.probe import any_length
+from esv_ray.models.user_code import user_code
+
+_LENGTHS = (1, 2)  # tried with a module of any length
+_FIXED = (8, 16, 4, 32, 3, 5, 6, 7, 10, 12, 20, 24, 25, 30, 64)  # then tried, the usual ones first
+_ROWS = 2
+_MOST_TRIED = 64  # sizes
+_LARGEST = 2**20  # size that is tried
+
+
+def feature_dim_of(modules: Modules) -> int:
+    """Return D, the number of features that modules take: the only size of their tensors with which they run.
+
+    A size of 1 is not tried, because it runs with any weights by broadcasting.
+
+    Args:
+        modules: one module of any length, or a mapping {s: module}; in eval mode.
+
+    Raises:
+        ModelError: they run with none of the sizes, or with several.
+    """
+    sizes = list(dict.fromkeys(_sizes(modules)))[:_MOST_TRIED]
+    fitting, faults = list[int](), dict[int, str]()
+    for size in sizes:
+        try:
+            _n_classes(modules, size)
+        except ModelError as error:
+            faults[size] = str(error)
+        else:
+            fitting.append(size)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ModelError(f"--feature-dim: the module runs with {few(fitting)} features per element; say which")
+    fixed = _fixed_length(modules, sizes) if isinstance(modules, nn.Module) else None
+    if fixed is not None:
+        raise ModelError(
+            f"factory: expected a module of any length, but it runs only on {fixed[0]} elements (of {fixed[1]} "
+            f"features); return esv_ray.fixed_length(module, {fixed[0]})"
+        )
+    tried = f". It fails with {few(sizes, 8)}, the sizes of its tensors: {faults[sizes[0]]}" if sizes else ""
+    raise ModelError(
+        f"--feature-dim: cannot find the number of features per element by running the module; give it{tried}"
+    )
+
+
+def n_classes_of(modules: Modules, feature_dim: int) -> int:
+    """Return C, the number of logits that modules return for features of a size.
+
+    Raises:
+        ModelError: a module fails, or does not return logits (N, C); or C depends on the length.
+    """
+    try:
+        return _n_classes(modules, feature_dim)
+    except ModelError as error:
+        raise ModelError(f"{error}{any_length(modules)}") from error
+
+
+def _n_classes(modules: Modules, feature_dim: int) -> int:
+    pairs = [*modules.items()] if isinstance(modules, Mapping) else [(s, modules) for s in _LENGTHS]
+    found = {s: _columns(module, s, feature_dim) for s, module in pairs}
+    if len(set(found.values())) != 1:
+        raise ModelError(f"factory: expected logits of as many classes at every length, got {found!r:.200}")
+    return next(iter(found.values()))
+
+
+def _fixed_length(module: nn.Module, sizes: Sequence[int]) -> tuple[int, int] | None:
+    """Return a length and a size of features with which a module runs, though not with one element more or less."""
+    for s, size in product(_FIXED, sizes):
+        if _runs(module, s, size) and not _runs(module, s + 1, size) and not _runs(module, s - 1, size):
+            return s, size
+    return None
+
+
+def _runs(module: nn.Module, s: int, feature_dim: int) -> bool:
+    try:
+        _columns(module, s, feature_dim)
+    except ModelError:
+        return False
+    return True
+
+
+@torch.no_grad()
+def _columns(module: nn.Module, s: int, feature_dim: int) -> int:
+    features = torch.zeros(_ROWS, s, feature_dim, dtype=dtype_of(module))
+    with user_code(f"factory: the module of scale {s} fails on features {tuple(features.shape)}"):
+        out = module(features)
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != _ROWS or not out.shape[1]:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelError(
+            f"factory: expected logits (N, C) for features (N, {s}, {feature_dim}), got {got} for N = {_ROWS}"
+        )
+    return out.shape[1]
+
+
+def _sizes(modules: Modules) -> Iterator[int]:
+    """Yield the sizes of the modules' tensors, first layers first; those of a head of scale s divided by s."""
+    for s, module in modules.items() if isinstance(modules, Mapping) else [(1, modules)]:
+        for tensor in chain(module.parameters(), module.buffers()):
+            for size in reversed(() if is_lazy(tensor) else tensor.shape):  # a linear layer's weight is (out, in)
+                for features in {size, size // s} if size % s == 0 else {size}:
+                    if 1 < features <= _LARGEST:
+                        yield features
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the floating-point type of a module's weights; float32 if there are none."""
+    return next((p.dtype for p in chain(module.parameters(), module.buffers()) if p.is_floating_point()), torch.float32)

@@ -1,0 +1,152 @@
+"""Class priors of imported models: of a file, uniform, the labels of a table, or the mean output of the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esv_ray.core.games.heads import MultiScale
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.workspace import Workspace
+from esv_ray.errors import DataError, ModelError
+from esv_ray.input.features import Contract
+from esv_ray.input.files import list_files
+from esv_ray.input.frames import sample_frames
+from esv_ray.input.label_counts import count_labels
+from esv_ray.input.numbers import INT32_MAX
+from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.reading import read_rows
+from esv_ray.input.reasons import describe_reasons
+from esv_ray.input.unit_reader import UnitReader
+from esv_ray.input.units import plan_units
+from esv_ray.machine import host_memory
+from esv_ray.models.class_tables import few, read_prior
+from esv_ray.models.explain import explain
+
+UNIFORM, LABELS, MODEL = "uniform", "labels:", "model:"
+_ROWS = 256  # read at a time
+_SHOWN = 3  # classes with the largest differences
+
+
+def prior_of(
+    source: str, model: Callable[[Tensor], VideoModel], n_classes: int, classes: Sequence[str] | None = None
+) -> tuple[Tensor, list[str]]:
+    """Return the prior of a source.
+
+    Args:
+        source: ``uniform``; ``labels:TABLE``: the share of each class in a feature table; ``model:TABLE``: the mean of
+            the model's probabilities over the videos of a table (`mean_output`); otherwise the location of a CSV.
+        model: returns the model with a prior.
+        n_classes: C.
+        classes: C names, which labels of a table may have in place of ids; None: names are not known.
+
+    Returns:
+        The prior, (C,) float64, and notes: what was counted or divided, and which classes have a prior of 0.
+
+    Raises:
+        ModelError: it is malformed, or not of C classes.
+        DataError: a file or a table cannot be read, or has no usable video.
+    """
+    if source == UNIFORM:
+        return torch.full((n_classes,), 1 / n_classes, dtype=torch.float64), [f"1/{n_classes} for each class"]
+    if source.startswith(LABELS):
+        return _of_labels(source.removeprefix(LABELS), n_classes, classes)
+    if source.startswith(MODEL):
+        return mean_output(source.removeprefix(MODEL), model(torch.full((n_classes,), 1 / n_classes)))
+    prior, notes = read_prior(source)
+    if len(prior) != n_classes:
+        raise ModelError(
+            f"{source}: expected a prior of {n_classes} classes, one for each output of the model, but the prior has "
+            f"{len(prior)} classes"
+        )
+    return prior, [note.removeprefix("prior: ") for note in notes]
+
+
+def difference(prior: Tensor, other: Tensor) -> str:
+    """Describe how a second prior differs from a first one: total variation distance, and the classes that differ most.
+
+    Args:
+        prior: (C,) the first one.
+        other: (C,) the second one.
+    """
+    gap = other - prior
+    largest = [c for c in gap.abs().argsort(descending=True).tolist()[:_SHOWN] if gap[c]]
+    shown = [f"class {c}: {float(prior[c]):.4g} -> {float(other[c]):.4g}" for c in largest]
+    return f"total variation distance {float(gap.abs().sum() / 2):.4g}" + (f"; {', '.join(shown)}" if shown else "")
+
+
+def _of_labels(url: str, n_classes: int, classes: Sequence[str] | None) -> tuple[Tensor, list[str]]:
+    counts, left_out = count_labels(url, n_classes, classes)
+    total = int(counts.sum())
+    if not total:
+        raise DataError(
+            f"{url}: expected videos with labels, got none in {left_out.total()} rows ({describe_reasons(left_out)})"
+        )
+    zeros = np.flatnonzero(counts == 0).tolist()
+    notes = [f"labels of {total} videos", *_left_out(left_out)]
+    if zeros:
+        notes.append(f"prior of 0 for {len(zeros)} of {n_classes} classes: {few(zeros)}")
+    return torch.from_numpy(counts).double() / total, notes
+
+
+def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
+    """Return the mean over videos of the model's probabilities of the full sequence.
+
+    A multi-scale model gets min(T, n_max) frames, evenly sampled; any other model all T frames of a video.
+
+    Args:
+        url: a feature table; it needs no labels.
+        model: its prior is of no effect, except on sequences shorter than each head, which are left out.
+
+    Returns:
+        (C,) float64, and notes.
+
+    Raises:
+        DataError: the table cannot be read, or has no usable video.
+        ModelError: the outputs of the model are no probabilities.
+    """
+    if not model.scorer.probabilities:
+        raise ModelError(f"prior {MODEL}{url}: expected a model with probabilities")
+    left_out: Counter[str] = Counter()
+    total, count = torch.zeros(model.n_classes, dtype=torch.float64), 0
+    reader = UnitReader(Contract(model.feature_dim, INT32_MAX), host_memory())  # labels play no part
+    shortest = 1 if model.scales is None else model.scales.shortest
+    for unit in plan_units(read_footers(list_files(url)), _ROWS):
+        rows = read_rows(unit, reader)
+        left_out.update(rows.faults.values())
+        for row in rows.valid:
+            length = int(rows.n_frames[row])
+            if length < shortest:
+                left_out[f"fewer than {shortest} frames"] += 1
+                continue
+            n = min(length, model.n_max or length) if isinstance(model.scorer, MultiScale) else length
+            places = sample_frames(np.array([length]), n)
+            features = torch.from_numpy(np.array(rows.features(np.array([row]), places)[0]))
+            total += _probabilities(model, features).double()
+            count += 1
+    if not count:
+        raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({describe_reasons(left_out)})")
+    mean = total / total.sum()
+    return mean, [f"mean output over {count} videos", *_left_out(left_out)]
+
+
+@torch.no_grad()
+def _probabilities(model: VideoModel, features: Tensor) -> Tensor:
+    """Return (C,): class probabilities of a sequence (n, D)."""
+    if isinstance(model.scorer, MultiScale):
+        return explain(model, features, estimator="exact").scores
+    n, scorer = len(features), model.scorer
+    elements = scorer.embed(features[None].to(model.dtype)).transpose(0, 1).contiguous()  # (n, 1, D')
+    prepared = scorer.prepare(elements, n, Workspace(model.device, model.dtype))
+    out = elements.new_empty((1, 1, scorer.columns(model.n_classes)))
+    scorer.scores(prepared, torch.arange(n)[None, None], elements.new_ones((n + 1, 1)), out)
+    scores = out[0, 0, : model.n_classes]
+    return scores.softmax(dim=0) if scorer.softmax else scores
+
+
+def _left_out(left_out: Counter[str]) -> list[str]:
+    return [f"{left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []

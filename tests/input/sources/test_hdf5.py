@@ -1,0 +1,178 @@
+"""HDF5 files as feature tables."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from esv_ray.errors import DataError
+from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
+
+VIDEOS = random_videos(["a", "b/c", "d"])
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    """An HDF5 file of data sets by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as hdf:
+        for name, array in content.items():
+            hdf[name] = array
+    return path
+
+
+def summaries() -> dict[str, Any]:
+    """The layout of video summarisation: features of every 15th frame, and their numbers."""
+    content: dict[str, Any] = {}
+    for index in range(3):
+        rows = 4 + index
+        content[f"video_{index}/features"] = np.full((rows, 4), index, np.float32)
+        content[f"video_{index}/picks"] = np.arange(rows) * 15
+        content[f"video_{index}/gtscore"] = np.zeros(rows)
+    return content
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory", "s3"])
+def test_a_data_set_per_video(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source, out = str(write(tmp_path / "x.h5", VIDEOS)), str(tmp_path / "out")
+    if kind != "disk":
+        bucket = "" if kind == "memory" else f"{request.getfixturevalue('s3').bucket}/"
+        source = put(f"{kind}://{bucket}{uuid.uuid4().hex}/x.h5", tmp_path / "x.h5")
+        out = f"{kind}://{bucket}{uuid.uuid4().hex}"
+    result = imported("hdf5", source, out)
+    assert (result.rows, result.dim) == (3, 4)
+    assert_holds(out, VIDEOS)
+
+
+def test_a_group_per_video(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", summaries())
+    imported("hdf5", source, tmp_path / "out", key="features", frames_key="picks")
+    videos = table(tmp_path / "out")
+    assert list(videos) == ["video_0", "video_1", "video_2"]
+    assert videos["video_1"].frame_index.tolist() == [0, 15, 30, 45, 60]
+    assert videos["video_1"].features.tolist() == [[1.0] * 4] * 5
+
+
+def test_segments_by_picked_frames(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", summaries())
+    text = "video,start,stop\nvideo_1,15,46\nvideo_2,0,15\n"
+    imported("hdf5", source, tmp_path / "out", key="features", frames_key="picks", segments=text)
+    assert [video.frame_index.tolist() for video in table(tmp_path / "out").values()] == [[15, 30, 45], [0]]
+    text = "video,start,stop\nvideo_1,1,2\n"  # 15 frames a second: frames 15 to 29
+    imported("hdf5", source, tmp_path / "s", key="features", frames_key="picks", segments=text, fps=15.0)
+    assert table(tmp_path / "s")["video_1@1-2"].frame_index.tolist() == [15]
+
+
+@pytest.mark.parametrize("pattern", ["folder", "glob"])
+def test_several_files(pattern: str, tmp_path: Path) -> None:
+    write(tmp_path / "x" / "one.h5", {"a": VIDEOS["a"]})
+    write(tmp_path / "x" / "sub" / "two.hdf5", {"features": VIDEOS["d"], "other": np.zeros(1)})
+    source = tmp_path / "x" if pattern == "folder" else tmp_path / "x" / "**"
+    imported("hdf5", source, tmp_path / "out", match="a$|features")
+    assert_holds(tmp_path / "out", {"one/a": VIDEOS["a"], "sub/two/features": VIDEOS["d"]})
+    imported("hdf5", source, tmp_path / "keyed", key="features")
+    assert_holds(tmp_path / "keyed", {"sub/two": VIDEOS["d"]})
+
+
+def test_a_pattern(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", {"a_rgb": VIDEOS["a"], "a_flow": VIDEOS["d"]})
+    result = imported("hdf5", source, tmp_path / "out", match="(?P<video_id>.*)_rgb")
+    assert_holds(tmp_path / "out", {"a": VIDEOS["a"]})
+    assert result.notes == ("1 names do not match --match",)
+
+
+def test_columns_of_frames_and_other_types(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", {name: array.T.astype(np.float64) for name, array in VIDEOS.items()})
+    assert imported("hdf5", source, tmp_path / "out", layout="DT").dtype == "float64"
+    assert_holds(tmp_path / "out", VIDEOS)
+
+
+def test_faults(tmp_path: Path) -> None:
+    content = {
+        **VIDEOS,
+        "empty": h5py.Empty("f4"),
+        "names": np.array([b"x", b"y"]),
+        "nan": np.full((2, 4), np.nan),
+        "other": np.zeros((2, 5)),
+        "vector": np.zeros(4),
+    }
+    source = write(tmp_path / "x.h5", content)
+    with h5py.File(source, "a") as hdf:
+        hdf.create_dataset("ragged", (2,), h5py.vlen_dtype(np.float32))
+        hdf.create_dataset("text", data=["x"])
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.9)
+    assert {(reason, number) for reason, number, _ in result.skipped.rows()} == {
+        ("not a (T, D) array", 1),
+        ("no frames or no features", 1),
+        ("not numbers", 3),
+        ("NaN or infinity", 1),
+        ("another D than the first video", 1),
+    }
+    assert_holds(tmp_path / "out", VIDEOS)
+
+
+def test_missing_and_odd_frame_numbers(tmp_path: Path) -> None:
+    content = summaries()
+    del content["video_0/picks"]
+    content["video_1/picks"] = np.arange(9)
+    source = write(tmp_path / "x.h5", content)
+    result = imported("hdf5", source, tmp_path / "out", key="features", frames_key="picks", max_skipped=0.7)
+    assert result.skipped.rows() == [
+        ("as many frame numbers as frames are needed", 1, "video_1 ((9,) for 5 frames)"),
+        ("no frame numbers 'picks' (--frames-key)", 1, "video_0"),
+    ]
+
+
+def test_no_other_file_is_opened(tmp_path: Path) -> None:
+    """Links, virtual data sets and external storage lead to other files of this machine."""
+    secret = write(tmp_path / "secret.h5", {"x": VIDEOS["a"]})
+    np.full((2, 4), 7, np.float32).tofile(tmp_path / "raw")
+    source = write(tmp_path / "x.h5", {"good": VIDEOS["d"], "group/features": VIDEOS["d"]})
+    with h5py.File(source, "a") as hdf:
+        hdf["linked"] = h5py.ExternalLink(str(secret), "x")
+        hdf["soft"] = h5py.SoftLink("/good")
+        hdf["evil/features"] = h5py.ExternalLink(str(secret), "x")
+        layout = h5py.VirtualLayout((3, 4), "f4")
+        layout[:] = h5py.VirtualSource(str(secret), "x", (3, 4))
+        hdf.create_virtual_dataset("virtual", layout)
+        hdf.create_dataset("external", (2, 4), "f4", external=[(str(tmp_path / "raw"), 0, 32)])
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.5)
+    assert list(table(tmp_path / "out")) == ["good", "group/features"]
+    assert result.skipped.rows() == [("numbers in another file, which is not opened", 2, "external, virtual")]
+    imported("hdf5", source, tmp_path / "keyed", key="features")
+    assert list(table(tmp_path / "keyed")) == ["group"]
+
+
+def test_a_data_set_that_is_larger_than_memory(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", VIDEOS)
+    with h5py.File(source, "a") as hdf:
+        hdf.create_dataset("huge", (2**40, 1024), "f4", chunks=(1024, 1024))
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.5)
+    assert [(reason, number) for reason, number, _ in result.skipped.rows()] == [("larger than 4 GiB", 1)]
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5" * 500], ids=["empty", "text"])
+def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    broken = tmp_path / "x" / "broken.h5"
+    broken.write_bytes(content)
+    with pytest.raises(DataError, match="expected an HDF5 file"):
+        imported("hdf5", broken, tmp_path / "out")
+    write(tmp_path / "x" / "good.h5", {"a": VIDEOS["a"]})
+    result = imported("hdf5", tmp_path / "x", tmp_path / "out", max_skipped=0.5)
+    assert [(reason, number) for reason, number, _ in result.skipped.rows()] == [("damaged", 1)]
+    assert_holds(tmp_path / "out", {"good/a": VIDEOS["a"]})
+
+
+def test_nothing_to_import(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", VIDEOS)
+    with pytest.raises(DataError, match=r"expected groups with a data set 'features' \(--key\), got none"):
+        imported("hdf5", source, tmp_path / "out", key="features")
+    with pytest.raises(DataError, match="expected data sets, got none that match --match"):
+        imported("hdf5", source, tmp_path / "out", match="zebra")
+    with pytest.raises(DataError, match="expected data sets, got none"):
+        imported("hdf5", write(tmp_path / "y.h5", {}), tmp_path / "out")

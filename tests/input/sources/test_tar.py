@@ -1,0 +1,206 @@
+"""WebDataset shards as feature tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esv_ray.errors import DataError
+from esv_ray.input.sources import table_writer
+from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
+
+VIDEOS = random_videos(["000", "001", "sub/002", "003"])
+
+
+def npy(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def write(path: Path, members: list[tuple[str, bytes]], mode: Any = "w") -> Path:
+    """A tar file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as shard:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            shard.addfile(info, io.BytesIO(data))
+    return path
+
+
+def sample(key: str, array: Any, label: Any = None) -> list[tuple[str, bytes]]:
+    members = [(f"{key}.npy", npy(array)), (f"{key}.jpg", b"picture" * 300)]
+    return members if label is None else [*members, (f"{key}.json", json.dumps({"label": label}).encode())]
+
+
+def shards(folder: Path, labels: list[Any]) -> Path:
+    """Two shards of two samples each."""
+    pairs = [sample(key, array, label) for (key, array), label in zip(VIDEOS.items(), labels, strict=True)]
+    write(folder / "0.tar", pairs[0] + pairs[1])
+    write(folder / "1.tar", pairs[2] + pairs[3])
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory", "s3"])
+def test_samples_of_several_shards(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source, out = str(shards(tmp_path / "x", [2, 0, 1, 2])), str(tmp_path / "out")
+    if kind != "disk":
+        bucket = "" if kind == "memory" else f"{request.getfixturevalue('s3').bucket}/"
+        source = put(f"{kind}://{bucket}{uuid.uuid4().hex}", tmp_path / "x")
+        out = f"{kind}://{bucket}{uuid.uuid4().hex}"
+    assert imported("tar", source, out).rows == 4
+    assert_holds(out, VIDEOS)
+    assert [video.label for video in table(out).values()] == [2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("tar.gz", "w:gz"), ("tgz", "w:gz"), ("tar.xz", "w:xz")])
+def test_compressed_shards(suffix: str, mode: str, tmp_path: Path) -> None:
+    write(tmp_path / "x" / f"a.{suffix}", [each for key, array in VIDEOS.items() for each in sample(key, array)], mode)
+    imported("tar", tmp_path / "x", tmp_path / "out")
+    assert_holds(tmp_path / "out", VIDEOS)
+
+
+def test_names_of_labels_get_ids_in_sorted_order(tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", ["walk", "jump", None, "run"])
+    imported("tar", source, tmp_path / "out")
+    assert [video.label for video in table(tmp_path / "out").values()] == [2, 0, None, 1]
+    assert (tmp_path / "out" / "classes.csv").read_text() == "name,id\njump,0\nrun,1\nwalk,2\n"
+    imported("tar", source, tmp_path / "given", classes="name,id\nwalk,0\nrun,1\njump,2\n")
+    assert [video.label for video in table(tmp_path / "given").values()] == [0, 2, None, 1]
+
+
+def test_labels_of_a_csv_take_precedence(tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", [7, 7, 7, 7])
+    labels = "video_id,label\n" + "".join(f"{key},{index}\n" for index, key in enumerate(VIDEOS))
+    imported("tar", source, tmp_path / "out", labels=labels)
+    assert [video.label for video in table(tmp_path / "out").values()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("members", "label"),
+    [
+        ([("a.cls", b"3")], 3),
+        ([("a.json", b'{"cls": 4}')], 4),
+        ([("a.json", b'{"label": 5.0}')], 5),
+        ([("a.json", b'{"label": null}')], None),
+        ([("a.json", b"[1, 2]")], None),
+        ([("a.json", b'{"label": 1}'), ("a.cls", b"2\n")], 2),
+    ],
+)
+def test_forms_of_labels(members: list[tuple[str, bytes]], label: int | None, tmp_path: Path) -> None:
+    write(tmp_path / "x.tar", [("a.npy", npy(np.ones((2, 3)))), *members])
+    imported("tar", tmp_path / "x.tar", tmp_path / "out")
+    assert table(tmp_path / "out")["a"].label == label
+
+
+def test_arrays_of_several_names(tmp_path: Path) -> None:
+    rgb, flow = VIDEOS["000"], VIDEOS["001"]
+    write(tmp_path / "x.tar", [("d.1/a.rgb.npy", npy(rgb)), ("d.1/a.flow.npy", npy(flow))])
+    imported("tar", tmp_path / "x.tar", tmp_path / "out", key="flow")
+    assert_holds(tmp_path / "out", {"d.1/a": flow})
+    with pytest.raises(DataError, match=r"several arrays in a file; give --key: d\.1/a \(flow, rgb\)"):
+        imported("tar", tmp_path / "x.tar", tmp_path / "none")
+
+
+def test_names_never_become_paths(tmp_path: Path) -> None:
+    """Ids may look like paths; nothing is written but the table, and links and devices are not followed."""
+    secret = tmp_path / "secret.npy"
+    np.save(secret, np.zeros((2, 4), np.float32))
+    with tarfile.open(tmp_path / "x.tar", "w") as shard:
+        for key, data in [("../../evil.npy", npy(VIDEOS["000"])), ("/abs/olute.npy", npy(VIDEOS["001"]))]:
+            info = tarfile.TarInfo(key)
+            info.size = len(data)
+            shard.addfile(info, io.BytesIO(data))
+        for name, kind in [
+            ("link.npy", tarfile.SYMTYPE),
+            ("hard.npy", tarfile.LNKTYPE),
+            ("device.npy", tarfile.CHRTYPE),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, str(secret)
+            shard.addfile(info)
+    before = sorted(tmp_path.rglob("*"))
+    imported("tar", tmp_path / "x.tar", tmp_path / "out" / "deep")
+    assert_holds(tmp_path / "out" / "deep", {"../../evil": VIDEOS["000"], "/abs/olute": VIDEOS["001"]})
+    assert [path for path in sorted(tmp_path.rglob("*")) if "out" not in path.parts[len(tmp_path.parts) :]] == before
+
+
+def test_faults(tmp_path: Path) -> None:
+    members = [
+        *sample("good", VIDEOS["000"], 1),
+        ("none.json", b"{}"),
+        ("broken.npy", b"broken"),
+        *sample("odd", np.zeros((2, 9))),
+        ("json.npy", npy(np.zeros((2, 4)))),
+        ("json.json", b"{"),
+        ("list.npy", npy(np.zeros((2, 4)))),
+        ("list.json", b'{"label": [1]}'),
+        *sample("good", VIDEOS["001"], 1),
+        *sample("minus", VIDEOS["001"], -1),
+    ]
+    source = write(tmp_path / "x.tar", members)
+    with pytest.raises(DataError, match="7 of 8 videos"):
+        imported("tar", source, tmp_path / "out")
+    result = imported("tar", source, tmp_path / "out", max_skipped=0.9)
+    assert {(reason, number) for reason, number, _ in result.skipped.rows()} == {
+        ("no array", 1),
+        ("damaged", 2),
+        ("another D than the first video", 1),
+        ("a label that is neither a number nor a name", 1),
+        ("several files of one id", 1),
+        ("a label that is no class", 1),
+    }
+    assert_holds(tmp_path / "out", {"good": VIDEOS["000"]})
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 0.5, 0.75, 0.9])
+def test_a_shard_that_is_cut_off_is_refused(mode: str, share: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    members = [each for index in range(5) for each in sample(f"{index}", rng.standard_normal((90, 9)))]
+    members = [(name, rng.bytes(9000) if name.endswith("jpg") else data) for name, data in members]
+    source = write(tmp_path / "x.tar", members, mode)
+    data = source.read_bytes()
+    source.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(DataError, match="expected a tar file, got a damaged one"):
+        imported("tar", source, tmp_path / "out", max_skipped=1)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 9, 11, 13])
+def test_a_shard_that_is_cut_off_between_blocks_is_refused(blocks: int, tmp_path: Path) -> None:
+    members = [("a.npy", npy(np.zeros((3, 4)))), ("a.jpg", bytes(512 * 8)), ("b.npy", npy(np.zeros((3, 4))))]
+    source = write(tmp_path / "x.tar", members)
+    data = source.read_bytes()
+    source.write_bytes(
+        data[: 512 * blocks] if blocks < 20 else data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512)
+    )
+    with pytest.raises(DataError, match="expected a tar file, got a damaged one"):
+        imported("tar", source, tmp_path / "out", max_skipped=1)
+
+
+def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from esv_ray.input.sources.importing import import_features
+    from esv_ray.input.sources.outcome import ImportProgress
+    from esv_ray.input.sources.request import ImportRequest
+
+    monkeypatch.setattr(table_writer, "FILE_BYTES", 1)
+    source = shards(tmp_path / "x", ["walk", "jump", None, "run"])
+    imported("tar", source, tmp_path / "whole")
+
+    def stop(now: ImportProgress) -> None:
+        if now.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_features(ImportRequest("tar", str(source), str(tmp_path / "out")), stop)
+    assert imported("tar", source, tmp_path / "out").rows == 4
+    for file in sorted((tmp_path / "whole").iterdir()):
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
