@@ -57,14 +57,26 @@ def demo(context: click.Context, folder: str) -> None:
         context.exit(result.exit_code)
     click.echo("3. Summary of the results")
     show_summary(summarize(result.output))
+    _show_videos(result.output)
     click.echo(f"\nFinished in {time.monotonic() - started:.0f} s. Next steps:")
     click.echo(f"  esv verify {shlex.quote(str(home / 'esv'))}    # check counts, ids and the efficiency of every row")
     click.echo(
         f"  esv attribute {shlex.quote(str(spec))} --output {shlex.quote(str(home / 'esv-8'))} --set frames=8"
         "    # the same with 8 frames"
     )
+    click.echo(f"  esv show {shlex.quote(str(home / 'esv'))} test-000    # any other video; --out test.html for a page")
     click.echo(f"Read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or any other reader of Parquet.")
     context.exit(result.exit_code)
+
+
+def _show_videos(output: str) -> None:
+    """Show a video that is classified right, and one that is not."""
+    from esv_ray.show.read import read_video, some_videos
+    from esv_ray.show.terminal import video_lines
+
+    click.echo("4. One sequence that is classified right, and one that is classified wrong")
+    for video_id in filter(None, some_videos(output)):
+        click.echo("\n" + "\n".join(video_lines(read_video(output, video_id))))
 
 
 def _train(home: Path) -> None:

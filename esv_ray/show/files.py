@@ -15,6 +15,7 @@ from esv_ray.show.theme import DARK, FONT, LIGHT, Theme
 from esv_ray.show.video import AttributedVideo
 
 KINDS = ("png", "svg", "html")
+_SECOND_LINK = re.compile(rb' xlink:href="data:[^"]*"')  # of pictures, for viewers before SVG 2
 _WIDTH_HEIGHT = re.compile(rb'^(<svg[^>]*?) width="[0-9.]+" height="[0-9.]+"')
 
 
@@ -97,4 +98,4 @@ summary {{ cursor: pointer; margin: 12px 0; }}
 def _svg(video: AttributedVideo, pictures: list[str | None], theme: Theme) -> str:
     """Return the figure as an inline SVG that fits the page's width."""
     svg = picture_of(video_chart(video, thumbnails=pictures, theme=theme), "svg")
-    return _WIDTH_HEIGHT.sub(rb"\1", svg).decode()
+    return _SECOND_LINK.sub(b"", _WIDTH_HEIGHT.sub(rb"\1", svg)).decode()
