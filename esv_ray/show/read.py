@@ -16,11 +16,16 @@ from esv_ray.errors import DataError, SpecError
 from esv_ray.output.files import parquet_errors
 from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
 from esv_ray.output.manifest import Manifest, existing_manifest
+from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
 from esv_ray.parallel import READERS, in_parallel
 from esv_ray.show.text import printable
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
 _DOING = "read the output"
+_NEEDED = {  # columns; any others may be missing
+    VIDEOS_FOLDER: [name for name in VIDEOS.names if name not in ("iterations", "tolerance_met", "stderr_difference")],
+    ATTRIBUTIONS_FOLDER: ATTRIBUTIONS.names,
+}
 _NAMED = 3  # ids or classes in an error
 _SUGGESTED_FROM = 100_000  # ids among which a similar one is looked for
 
@@ -104,6 +109,10 @@ def _file_names(output: str) -> list[str]:
 def _read(output: str, folder: str, name: str, columns: Sequence[str] | None, chosen: pc.Expression | None) -> pa.Table:
     url = storage.join(storage.join(output, folder), name)
     with storage.locating(url, _DOING), storage.reader(url, _DOING) as file, parquet_errors(url):
+        schema = pq.read_schema(file)
+        missing = [field for field in _NEEDED[folder] if field not in schema.names]
+        if missing:
+            raise DataError(f"{url}: expected a column {missing[0]}, got {schema.names}; see esv verify {output}")
         return pq.read_table(file, columns=columns, filters=chosen)
 
 
@@ -160,6 +169,7 @@ def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Seq
                 stderr=None if stderr.null_count else stderr.to_numpy(),
             )
         )
+    errors = row.get("stderr_difference")  # outputs of earlier versions have none
     first = esvs.filter(pc.equal(esvs.column("class"), kept[0]))
     return AttributedVideo(
         video_id=row["video_id"],
@@ -170,7 +180,7 @@ def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Seq
         in_logits=in_logits,
         exact=row["exact"],
         evaluations=row["evaluations"],
-        difference_stderr=None if row["stderr_difference"] is None else np.array(row["stderr_difference"], np.float32),
+        difference_stderr=None if errors is None else np.array(errors, np.float32),
     )
 
 

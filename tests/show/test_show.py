@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,22 @@ def test_some_videos(output: Path) -> None:
     assert wrong is not None
     assert rows[right]["label"] == rows[right]["predicted"]
     assert rows[wrong]["label"] != rows[wrong]["predicted"]
+
+
+def test_outputs_of_earlier_versions_and_other_tables(output: Path, tmp_path: Path) -> None:
+    wrong, _ = wrong_and_right(output)
+    for column in ("stderr_difference", "scores"):
+        copy = tmp_path / column
+        shutil.copytree(output, copy)
+        for file in (copy / "videos").iterdir():
+            pq.write_table(pq.read_table(file).drop_columns([column]), file)
+        if column == "scores":
+            with pytest.raises(DataError, match="expected a column scores"):
+                read_video(str(copy), wrong["video_id"])
+        else:
+            assert read_video(str(copy), wrong["video_id"]).difference_stderr is None
+    with pytest.raises(DataError):
+        read_video(str(tmp_path), "v1")
 
 
 # --- the terminal
