@@ -168,7 +168,11 @@ def _pictures(video: AttributedVideo, thumbnails: Sequence[str | None]) -> altai
     rows = [{"element": place, "url": url} for place, url in enumerate(thumbnails) if url]
     return (
         altair.Chart(altair.Data(values=rows))
-        .mark_image(width=side, height=side)
-        .encode(x=altair.X("element:O", axis=None, scale=altair.Scale(domain=list(range(video.n)))), url="url:N")
+        .mark_image(width=side, height=side, aria=False)
+        .encode(
+            x=altair.X("element:O", axis=None, scale=altair.Scale(domain=list(range(video.n)))),
+            y=altair.value(side / 2),
+            url="url:N",
+        )
         .properties(width=_width(video), height=side)
     )

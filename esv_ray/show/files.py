@@ -15,7 +15,6 @@ from esv_ray.show.theme import DARK, FONT, LIGHT, Theme
 from esv_ray.show.video import AttributedVideo
 
 KINDS = ("png", "svg", "html")
-_SECOND_LINK = re.compile(rb' xlink:href="data:[^"]*"')  # of pictures, for viewers before SVG 2
 _WIDTH_HEIGHT = re.compile(rb'^(<svg[^>]*?) width="[0-9.]+" height="[0-9.]+"')
 
 
@@ -65,7 +64,7 @@ body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {FONT}; b
 svg {{ max-width: 100%; height: auto; }}
 .dark {{ display: none; }}
 .figure {{ overflow-x: auto; }}
-.figure svg {{ min-width: min(100%, 640px); }}
+.figure svg {{ min-width: 560px; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
 th, td {{ text-align: right; padding: 3px 10px; border-bottom: 1px solid {LIGHT.grid}; }}
 summary {{ cursor: pointer; margin: 12px 0; }}
@@ -98,4 +97,4 @@ summary {{ cursor: pointer; margin: 12px 0; }}
 def _svg(video: AttributedVideo, pictures: list[str | None], theme: Theme) -> str:
     """Return the figure as an inline SVG that fits the page's width."""
     svg = picture_of(video_chart(video, thumbnails=pictures, theme=theme), "svg")
-    return _SECOND_LINK.sub(b"", _WIDTH_HEIGHT.sub(rb"\1", svg)).decode()
+    return _WIDTH_HEIGHT.sub(rb"\1", svg).decode()
