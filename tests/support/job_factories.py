@@ -18,7 +18,7 @@ import esv_ray
 
 POISON = 666.0
 CONSENT = "code=tests.support.job_factories"  # an override, with which these may run
-CALLS_OF_A_LOAD = 28  # four at each of seven lengths (`models.probe`)
+CALLS_OF_A_LOAD = 84  # twelve at each of seven lengths (`models.probe`)
 
 
 def _kill() -> None:
