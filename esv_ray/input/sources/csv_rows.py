@@ -22,12 +22,14 @@ class CsvRows:
 
     Attributes:
         url: its location.
+        header: its first line.
         columns: those of the file among the ones asked for, by their plain names.
         rows: line number, and cell without spaces around it by column, of each row.
         checksum: of its content.
     """
 
     url: str
+    header: str
     columns: frozenset[str]
     rows: Sequence[tuple[int, Mapping[str, str]]]
     checksum: str
@@ -74,7 +76,7 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
             rows.append((before + reader.line_num, {name: row[place].strip() for name, place in places.items()}))
     except csv.Error as error:
         raise DataError(f"{url}, line {before + reader.line_num}: {expected}: {error}") from None
-    return CsvRows(url, frozenset(places), rows, hashlib.sha256(data).hexdigest())
+    return CsvRows(url, header.strip(), frozenset(places), rows, hashlib.sha256(data).hexdigest())
 
 
 def _text(data: bytes, url: str) -> str:

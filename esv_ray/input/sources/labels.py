@@ -73,7 +73,7 @@ def read_labels(url: str, split: str | None) -> LabelTable:
     keys = [name for name in ("video_id", "path") if name in rows.columns]
     if len(keys) != 1 or "label" not in rows.columns:
         raise DataError(
-            f"{url}: expected the columns video_id (or path) and label, got {', '.join(sorted(rows.columns))} of them"
+            f"{url}: expected the columns video_id (or path) and label, got the header {rows.header!r:.120}"
         )
     check_split(rows, split)
     labels: dict[str, set[str]] = defaultdict(set)

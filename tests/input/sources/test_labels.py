@@ -119,7 +119,7 @@ def test_labels_that_are_no_class(labels: str, classes: str | None, fault: str, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,label\na,1\n", r"expected the columns video_id \(or path\) and label, got label of them"),
+        ("id,label\na,1\n", r"expected the columns video_id \(or path\) and label, got the header 'id,label'"),
         ("video_id,path,label\na,a,1\n", r"expected the columns video_id \(or path\) and label"),
         ("a,1\nb,2\n", "expected a CSV whose header has columns such as video_id, path, label, split"),
         ("video_id,label,label\na,1,2\n", "each once"),
