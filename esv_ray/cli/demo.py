@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -72,11 +73,12 @@ def demo(context: click.Context, folder: str) -> None:
 def _show_videos(output: str) -> None:
     """Show a video that is classified right, and one that is not."""
     from esv_ray.show.read import read_video, some_videos
-    from esv_ray.show.terminal import video_lines
+    from esv_ray.show.terminal import encodable, video_lines
 
     click.echo("4. One sequence that is classified right, and one that is classified wrong")
     for video_id in filter(None, some_videos(output)):
-        click.echo("\n" + "\n".join(video_lines(read_video(output, video_id))))
+        lines = ["", *video_lines(read_video(output, video_id))]
+        click.echo(encodable("\n".join(lines), sys.stdout.encoding))
 
 
 def _train(home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from esv_ray.cli.types import LOCATION
@@ -47,7 +49,7 @@ def show(
       esv show s3://bucket/esv clips/0012 --out video.html --media s3://bucket/frames
     """
     from esv_ray.show.read import read_video
-    from esv_ray.show.terminal import video_lines
+    from esv_ray.show.terminal import encodable, video_lines
     from esv_ray.storage import absolute
 
     if out is None and media is not None:
@@ -58,7 +60,7 @@ def show(
         check_picture(out)
     video = read_video(absolute(output), video_id, n_elements=elements, classes=classes)
     if out is None:
-        click.echo("\n".join(video_lines(video)))
+        click.echo(encodable("\n".join(video_lines(video)), sys.stdout.encoding))
         return
     from esv_ray.show.files import write_picture
 

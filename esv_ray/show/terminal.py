@@ -12,6 +12,7 @@ from esv_ray.show.text import printable, shortened
 from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_ASCII = str.maketrans({**dict.fromkeys("▏▎▍", " "), **dict.fromkeys("▌▋▊▉█", "#"), "│": "|", "±": "~"})
 _LEAST_BAR, _MOST_BAR = 6, 30  # characters of half a bar
 _MOST_NAME = 48
 _FEWEST_DIGITS, _MOST_DIGITS = 3, 8
@@ -45,6 +46,15 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
             f"{video.unit} towards {_name(predicted.title)}"
         )
     return lines
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """Return a text with ASCII signs in the place of bars and the like, if an encoding lacks them."""
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding or "ascii", "replace").decode(encoding or "ascii")
+    return text
 
 
 def _outcome(video: AttributedVideo) -> str:

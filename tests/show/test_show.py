@@ -18,7 +18,7 @@ from esv_ray.cli import cli
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
 from esv_ray.show.read import read_video, some_videos
-from esv_ray.show.terminal import video_lines
+from esv_ray.show.terminal import encodable, video_lines
 from esv_ray.show.video import AttributedVideo
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.jobs import run
@@ -184,6 +184,15 @@ def test_zeros_and_single_elements() -> None:
     assert "+0.000" in video_lines(bare(2, [0.0, 0.0]), width=80)[-1]
     assert "no label" in video_lines(bare(1, [0.25]), width=80)[0]
     assert video_lines(bare(1, [1e-9]), width=40)[-1].endswith("+0.00000000")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", None])
+def test_terminals_of_any_encoding(output: Path, encoding: str | None) -> None:
+    lines = video_lines(read_video(str(output), wrong_and_right(output)[0]["video_id"]), width=80)
+    text = encodable("\n".join(lines), encoding)
+    assert text.encode(encoding or "utf-8")
+    assert [len(line) for line in text.splitlines()] == [len(line) for line in lines]
+    assert ("█" in text) == (encoding not in ("ascii", "latin-1"))
 
 
 # --- files
