@@ -45,6 +45,8 @@ FILES: dict[str, tuple[Callable[[Path], object], float]] = {
     "a tensor": (lambda path: torch.save(TEXT, path), 100.0),
     "a state dict": (lambda path: torch.save({"text": TEXT, "logit_scale": torch.tensor(math.log(20.0))}, path), 20.0),
     "a dict of arrays": (lambda path: torch.save({"text": TEXT.numpy(), "names": ["a", "b", "c"]}, path), 100.0),
+    "a plain number": (lambda path: torch.save({"text": TEXT, "logit_scale": math.log(20.0)}, path), 20.0),
+    "names beside it": (lambda path: torch.save({"text": TEXT, "names": np.array(["a", "b", "c"])}, path), 100.0),
     "safetensors": (lambda path: safetensors.torch.save_file({"text": TEXT}, path), 100.0),
 }
 
@@ -89,6 +91,11 @@ def test_f_is_the_scaled_cosine_of_the_mean(tmp_path: Path, name: str, given: fl
         (lambda path: path.write_bytes(b""), "expected a .npy, .safetensors or torch file"),
         (lambda path: torch.save({"a": TEXT, "b": TEXT}, path), "got a (3, 6), b (3, 6)"),
         (lambda path: torch.save([1, 2], path), "got list"),
+        (lambda path: torch.save({"text": TEXT.to_sparse()}, path), "expected one matrix"),
+        (lambda path: torch.save({"text": torch.empty(C, D, device="meta")}, path), "expected one matrix"),
+        (lambda path: torch.save({"text": TEXT, "logit_scale": torch.tensor(-1e4)}, path), "logit_scale: expected"),
+        (lambda path: torch.save({"text": TEXT, "logit_scale": 100.0}, path), "logit_scale: expected the logarithm"),
+        (npy(TEXT.numpy() * 1e30), "expected finite text embeddings"),
         (npy(TEXT.numpy()[:2]), "expected a prior of 2 classes"),
     ],
 )

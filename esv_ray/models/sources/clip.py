@@ -23,6 +23,7 @@ from esv_ray.unpickling import unpickle
 _DEFAULT_SCALE = 100.0  # of the released models: exp(logit_scale), which training limits to 100
 _SCALE = "logit_scale"  # its logarithm, in a state dict
 _MOST_BYTES = 2**31
+_LEAST_SCALE, _MOST_SCALE = 1e-6, 1e6
 _UNIT = 1e-2  # of the length of a vector that counts as normalised: float16 embeddings
 
 
@@ -41,12 +42,14 @@ def read_clip(file: str, *, scale: float | None) -> Imported:
     with in_file(file):
         text, own_scale = _matrix(data)
         lengths = text.norm(dim=1)
-        if not text.isfinite().all() or not bool((lengths > 0).all()):
+        if not text.isfinite().all() or not bool(((lengths > 0) & lengths.isfinite()).all()):
             raise ModelError("expected finite text embeddings other than zero")
     rows = []
     if bool(((lengths - 1).abs() > _UNIT).any()):
         span = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
         rows.append(("note", f"the text embeddings are normalised; their lengths were {span}"))
+    if scale is not None and not _LEAST_SCALE <= scale <= _MOST_SCALE:
+        raise ModelError(f"--scale: expected a factor from {_LEAST_SCALE:g} to {_MOST_SCALE:g}, got {scale:g}")
     factor = scale or own_scale or _DEFAULT_SCALE
     source = "given" if scale else "of the file" if own_scale else "CLIP's; --scale sets another"
     rows.append(("scale", f"{factor:.6g} ({source})"))
@@ -76,11 +79,28 @@ def _matrix(data: bytes) -> tuple[Tensor, float | None]:
         except ValueError as error:
             raise ModelError(f"expected a .npy, .safetensors or torch file: {short_text(error, 100)}") from None
     named = {"the matrix": content} if not isinstance(content, Mapping) else {str(k): v for k, v in content.items()}
-    tensors = {name: torch.as_tensor(value) for name, value in named.items() if isinstance(value, Tensor | np.ndarray)}
+    tensors = {name: tensor for name, value in named.items() if (tensor := _dense(value)) is not None}
     matrices = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 2 and tensor.is_floating_point()}
     if len(matrices) != 1:
         shapes = [f"{name:.40} {tuple(tensor.shape)}" for name, tensor in tensors.items()]
         raise ModelError(f"expected one matrix (C, D) of text embeddings, got {few(shapes) or type(content).__name__}")
     (text,) = matrices.values()
-    log_scale = tensors.get(_SCALE, torch.zeros(2)).flatten()
-    return text.float(), float(log_scale.exp()) if log_scale.numel() == 1 else None
+    log_scale = tensors.get(_SCALE)
+    if log_scale is None or log_scale.numel() != 1:
+        return text.float(), None
+    scale = float(log_scale.double().exp())
+    if not 0 < scale <= _MOST_SCALE:
+        raise ModelError(
+            f"{_SCALE}: expected the logarithm of the scale, up to log {_MOST_SCALE:g}, got {log_scale.item():.6g}"
+        )
+    return text.float(), scale
+
+
+def _dense(value: object) -> Tensor | None:
+    """Return a number, an array or a tensor of numbers as a dense tensor; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return torch.tensor(float(value))
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value) if value.dtype.kind in "fiu" and value.dtype.isnative else None
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return value.detach() if dense and not value.is_quantized and not value.is_nested else None  # type: ignore[attr-defined]
