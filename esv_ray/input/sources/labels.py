@@ -162,8 +162,9 @@ def class_ids(labels: Iterable[int | str], classes: str | None) -> tuple[ClassId
         if words:
             names = tuple(sorted(str(label) for label in distinct))
         if words and len(words) < len(distinct):
+            numbers = len(distinct) - len(words)
             notes.append(
-                f"labels are names, since {few(words, 3)} is no number; {len(distinct) - len(words)} of {len(distinct)} "
+                f"labels are names, since {few(words, 3)} is no number; {numbers} of {len(distinct)} "
                 "are numbers, and get ids as names do: if they are class ids, correct the others, or leave them empty"
             )
     by_name: dict[str, list[int]] = defaultdict(list)
