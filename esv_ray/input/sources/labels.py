@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from esv_ray.errors import DataError
-from esv_ray.input.class_names import read_classes
+from esv_ray.input.class_names import few, read_classes
 from esv_ray.input.numbers import INT32_MAX, whole_number
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
 from esv_ray.input.sources.records import Entry, RecordError
@@ -158,8 +158,15 @@ def class_ids(labels: Iterable[int | str], classes: str | None) -> tuple[ClassId
         names, notes = read_classes(classes)
     else:
         distinct = {label.strip() if isinstance(label, str) else label for label in labels}
-        if any(isinstance(label, str) and whole_number(label) is None for label in distinct):
+        words = sorted(label for label in distinct if isinstance(label, str) and whole_number(label) is None)
+        if words:
             names = tuple(sorted(str(label) for label in distinct))
+        if words and len(words) < len(distinct):
+            numbers = len(distinct) - len(words)
+            notes.append(
+                f"labels are names, since {few(words, 3)} is no number; {numbers} of {len(distinct)} "
+                "are numbers, and get ids as names do: if they are class ids, correct the others, or leave them empty"
+            )
     by_name: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names or ()):
         by_name[name.strip()].append(index)

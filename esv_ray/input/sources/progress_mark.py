@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from esv_ray import storage
 from esv_ray.errors import DataError
@@ -21,7 +21,7 @@ _DOING = "look into the output"
 _MOST_BYTES = 2**24
 
 
-class Found:
+class Found(NamedTuple):
     """What is in the folder of the table before an import.
 
     Attributes:
@@ -29,8 +29,8 @@ class Found:
         parts: number of files that an interrupted import of the same kind has written.
     """
 
-    def __init__(self, complete: Mapping[str, Any] | None, parts: int) -> None:
-        self.complete, self.parts = complete, parts
+    complete: Mapping[str, Any] | None
+    parts: int
 
 
 def look(out: str, identity: Mapping[str, str]) -> Found:

@@ -52,6 +52,15 @@ def test_names_get_ids_in_sorted_order(source: Path, tmp_path: Path) -> None:
     assert result.classes == 3
 
 
+def test_numbers_among_names_are_reported(source: Path, tmp_path: Path) -> None:
+    """A word among class ids makes names of them all: their ids then change."""
+    text = "video_id,label\na,3\nb,5\nsub/c,unknown\nsub/d,3\n"
+    result = imported("numpy", source, tmp_path / "out", labels=text)
+    assert labels_of(tmp_path / "out") == {"a": 0, "b": 1, "sub/c": 2, "sub/d": 0}
+    (note,) = result.notes
+    assert note.startswith("labels are names, since unknown is no number; 2 of 3 are numbers")
+
+
 def test_names_get_the_ids_of_given_classes(source: Path, tmp_path: Path) -> None:
     classes = "id,name\n0,walk\n1,run\n2,jump\n3,fly\n"
     imported("numpy", source, tmp_path / "out", labels=NAMES, classes=classes)
