@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from esv_ray.cli.types import LOCATION
+from esv_ray.cli.types import LOCATION, NAME, Count
 
 
 @click.command(short_help="Show the ESVs of one video, in the terminal or as a picture.")
@@ -15,13 +15,12 @@ from esv_ray.cli.types import LOCATION
 @click.option(
     "--class",
     "classes",
+    type=NAME,
     multiple=True,
     metavar="CLASS",
     help="A class to show: label, predicted, an id or a name; repeatable. By default label and predicted.",
 )
-@click.option(
-    "--elements", type=click.IntRange(min=1), help="Length, of an output with several; by default the longest."
-)
+@click.option("--elements", type=Count(min=1), help="Length, of an output with several; by default the longest.")
 @click.option(
     "--out",
     type=LOCATION,

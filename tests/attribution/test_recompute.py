@@ -21,6 +21,7 @@ from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import fingerprint
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.bundles import large_bundle, python_bundle
+from tests.support.job_factories import CALLS_OF_A_LOAD
 from tests.support.jobs import run
 from tests.support.outputs import Output, setting, with_defects
 
@@ -109,7 +110,9 @@ def test_altered_videos(job: Path) -> None:
     assert f"evaluations is {row['evaluations']}, but {row['evaluations'] - 1} when recomputed" in problem
 
 
-@pytest.mark.parametrize("arguments", [{"above": "20"}, {"after": "40"}], ids=["some features", "later calls"])
+@pytest.mark.parametrize(
+    "arguments", [{"above": "20"}, {"after": str(CALLS_OF_A_LOAD + 12)}], ids=["some features", "later calls"]
+)
 def test_a_model_that_draws_at_random_after_it_was_checked(tmp_path: Path, arguments: dict[str, str]) -> None:
     """Exact by the table, and no problem to be seen in it."""
     model, out = python_bundle(tmp_path / "python", "fickle", **arguments), tmp_path / "out"
