@@ -11,7 +11,7 @@ from esv_ray.cli.types import LOCATION, NAME, Count
 
 @click.command(short_help="Show the ESVs of one video, in the terminal or as a picture.")
 @click.argument("output", type=LOCATION)
-@click.argument("video_id")
+@click.argument("video_id", type=NAME)
 @click.option(
     "--class",
     "classes",
