@@ -14,6 +14,7 @@ from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
 from esv_ray.input.sources.request import Layout
 
+_MOST_DIMENSIONS = 32
 _FLOATS = (np.float16, np.float32, np.float64)
 _BROKEN_HEADER = (
     ValueError,
@@ -44,8 +45,12 @@ def parse_npy(data: bytes | memoryview) -> npt.NDArray[Any]:
         raise RecordError("damaged", f"not a .npy file: {_short(error)}") from None
     if dtype.hasobject:
         raise RecordError("Python objects, which are never unpickled")
+    if len(shape) > _MOST_DIMENSIONS or dtype.subdtype or any(type(n) is not int or n < 0 for n in shape):
+        raise RecordError("damaged", f"not a .npy file: shape {shape!s:.60}, type {dtype!s:.60}")
     count, start = math.prod(shape), stream.tell()
-    if count < 0 or count * dtype.itemsize > len(data) - start:
+    if not count:
+        shape = tuple(min(n, 1) for n in shape)  # a size beyond 64 bits beside a 0
+    if count * dtype.itemsize > len(data) - start:
         raise RecordError("damaged", f"expected {count * dtype.itemsize} bytes of data, got {len(data) - start}")
     if dtype.itemsize == 0:
         raise RecordError("not numbers", str(dtype))

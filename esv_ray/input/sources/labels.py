@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray.errors import DataError
@@ -14,6 +14,10 @@ from esv_ray.input.sources.csv_rows import CsvRows, read_csv
 from esv_ray.input.sources.records import Entry, RecordError
 
 _COLUMNS = {"video_id": "video_id", "path": "path", "label": "label", "split": "split"}
+# Suffixes of files that may stand in a CSV for a video; any other end, as in `clip.flow`, is a part of the name.
+_OF_VIDEOS = frozenset(
+    ("npy", "npz", "pt", "pth", "pkl", "mp4", "avi", "mkv", "webm", "mov", "mpg", "mpeg", "m4v", "flv", "wmv", "gif")
+)
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,9}$")
 
 
@@ -25,22 +29,21 @@ class LabelTable:
         labels: texts by the key of a video, those of all its rows in the selected split.
         others: keys of videos in other splits only.
         texts: all label texts of the CSV, of every split: class ids do not depend on the split.
-        stems: keys by their paths without suffix; None if the keys are ids.
+        stems: keys by their paths without suffix; None if the keys are ids. Several keys may have one.
         checksum: of the CSV.
     """
 
     labels: Mapping[str, Collection[str]]
     others: Collection[str]
     texts: Collection[str]
-    stems: Mapping[str, str] | None
+    stems: Mapping[str, Sequence[str]] | None
     checksum: str
 
     def key_of(self, entry: Entry) -> str:
         """Return the key of a video."""
         if self.stems is None:
             return entry.video_id
-        exact = (key for key in (entry.path, stem(entry.path)) if key in self.labels or key in self.others)
-        return next(exact, self.stems.get(stem(entry.path), entry.path))
+        return next(iter(self._keys_of(entry, self.stems)), entry.path)
 
     def label_of(self, entry: Entry) -> str | None:
         """Return the label of a video, or None if it has none.
@@ -48,10 +51,18 @@ class LabelTable:
         Raises:
             RecordError: it has several.
         """
-        texts = self.labels.get(self.key_of(entry), ())
+        keys = [self.key_of(entry)] if self.stems is None else self._keys_of(entry, self.stems)
+        texts = {text for key in keys for text in self.labels.get(key, ())}
         if len(texts) > 1:
             raise RecordError("several labels of one video", ", ".join(sorted(texts))[:80])
         return next(iter(texts), None)
+
+    def _keys_of(self, entry: Entry, stems: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        """Return the paths of a video: as it is, without its suffix, or else with suffixes of other kinds of files."""
+        for key in (entry.path, stem(entry.path)):
+            if key in self.labels or key in self.others:
+                return [key]
+        return stems.get(stem(entry.path), ())
 
 
 def stem(path: str) -> str:
@@ -87,8 +98,18 @@ def read_labels(url: str, split: str | None) -> LabelTable:
         else:
             others.add(key)
     texts = {row["label"] for _, row in rows.rows} - {""}
-    stems = {stem(key): key for key in (*others, *labels)} if keys == ["path"] else None
+    stems = _by_stem((*labels, *sorted(others - labels.keys()))) if keys == ["path"] else None
     return LabelTable(dict(labels), others - labels.keys(), texts, stems, rows.checksum)
+
+
+def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return the paths of files by what is before their suffix."""
+    stems: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        before, _, suffix = path.rpartition(".")
+        if before and suffix.lower() in _OF_VIDEOS:
+            stems[before].append(path)
+    return dict(stems)
 
 
 def check_split(rows: CsvRows, split: str | None) -> None:
@@ -115,10 +136,12 @@ class ClassIds:
     Attributes:
         names: of the classes, by id; None if the labels are numbers and no names are given.
         by_name: ids of each name.
+        all_names: whether every label is a name, digits too: there are words among them.
     """
 
     names: tuple[str, ...] | None
     by_name: Mapping[str, Collection[int]]
+    all_names: bool = False
 
     def id_of(self, label: int | str) -> int:
         """Return the class id of a label: that of its name, else the number itself.
@@ -126,11 +149,14 @@ class ClassIds:
         Raises:
             RecordError: it is not among the classes.
         """
-        ids = self.by_name.get(label.strip(), ()) if isinstance(label, str) else ()
+        name = label.strip() if isinstance(label, str) else str(label) if self.all_names else None
+        ids = () if name is None else self.by_name.get(name, ())
         if len(ids) > 1:
             raise RecordError("a label that is the name of several classes", repr(label)[:80])
         if ids:
             return next(iter(ids))
+        if self.all_names:
+            raise RecordError("a label that is no class", f"{label!r:.80}; it is not among the names")
         number = whole_number(label.strip()) if isinstance(label, str) else label
         most = len(self.names) - 1 if self.names is not None else INT32_MAX - 1
         if number is None or not 0 <= number <= most:
@@ -170,4 +196,4 @@ def class_ids(labels: Iterable[int | str], classes: str | None) -> tuple[ClassId
     by_name: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names or ()):
         by_name[name.strip()].append(index)
-    return ClassIds(names, dict(by_name)), notes
+    return ClassIds(names, dict(by_name), all_names=classes is None and names is not None), notes

@@ -66,13 +66,15 @@ def open_tar(request: ImportRequest) -> Iterator[Source]:
 
     def labels() -> Iterator[int | str]:
         """Yield the labels; if the first one is a number, so are all, and the shards are not read twice."""
+        first = True
         for file in listing.files:
             for sample in _samples(file, with_arrays=False):
                 label = _label_if_any(sample)
                 if label is not None:
                     yield label
-                    if isinstance(label, int):
+                    if first and isinstance(label, int):
                         return
+                    first = False
 
     yield Source(entries, listed=False, state=listing.state, has_labels=True, labels=labels)
 

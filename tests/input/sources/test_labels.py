@@ -81,6 +81,16 @@ def test_ids_do_not_depend_on_the_split(source: Path, tmp_path: Path) -> None:
     assert classes[0] == classes[1]
 
 
+def test_a_path_is_never_that_of_another_video(tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["clip", "clip.flow"]))
+    imported("numpy", folder, tmp_path / "out", labels="path,label\nclip.flow,7\n", keep_unlabelled=True)
+    assert labels_of(tmp_path / "out") == {"clip": None, "clip.flow": 7}
+    imported("numpy", folder, tmp_path / "both", labels="path,label\nclip.flow.npy,7\nclip.mp4,1\n")
+    assert labels_of(tmp_path / "both") == {"clip": 1, "clip.flow": 7}
+    with pytest.raises(DataError, match="1: several labels of one video: clip"):
+        imported("numpy", folder, tmp_path / "c", labels="path,label\nclip.avi,1\nclip.mp4,2\nclip.flow,3\n")
+
+
 def test_videos_without_a_label_and_labels_without_a_video(source: Path, tmp_path: Path) -> None:
     text = "video_id,label\na,1\nb,\nzebra,2\n"
     with pytest.raises(DataError) as caught:

@@ -216,6 +216,17 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "head only": (npy(np.zeros((9, 4)))[:20], "damaged"),
     "huge": (npy(np.zeros((2, 4))).replace(b"(2, 4)", b"(2, 4" + b"0" * 12 + b")")[:200], "damaged"),
     "negative": (npy(np.zeros((2, 4))).replace(b"(2, 4), }", b"(-2, 4),}"), "damaged"),
+    "all negative": (npy(np.zeros((2, 4))).replace(b"(2, 4), }", b"(-2,-4),}"), "damaged"),
+    "unknown": (npy(np.zeros((2, 4))).replace(b"(2, 4), }  ", b"(-1,4,-2),}"), "damaged"),
+    "truth": (npy(np.zeros((1, 4))).replace(b"(1, 4), }   ", b"(True, 4), }"), "damaged"),
+    "none of many": (
+        npy(np.zeros((2, 4))).replace(b"(2, 4), }" + b" " * 30, b"(0, 1" + b"0" * 30 + b"), }"),
+        "no frames or no features",
+    ),
+    "dimensions": (
+        npy(np.zeros((2, 4))).replace(b"'<f8'", b"('<f4',(2,))").replace(b" " * 8 + b"\n", b"\n"),
+        "damaged",
+    ),
     "code": (npy(np.zeros((2, 4))).replace(b"'<f8'", b"exit("), "damaged"),
     "text file": (b"1,2,3,4\n", "damaged"),
     "broken zip": (b"PK\x03\x04" + b"\0" * 100, "damaged"),

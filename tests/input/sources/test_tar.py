@@ -77,6 +77,16 @@ def test_names_of_labels_get_ids_in_sorted_order(tmp_path: Path) -> None:
     assert [video.label for video in table(tmp_path / "given").values()] == [0, 2, None, 1]
 
 
+def test_digits_among_names_are_names(tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", ["open", 1, 0, None])
+    imported("tar", source, tmp_path / "out")
+    assert (tmp_path / "out" / "classes.csv").read_text() == "name,id\n0,0\n1,1\nopen,2\n"
+    assert [video.label for video in table(tmp_path / "out").values()] == [2, 1, 0, None]
+    other = shards(tmp_path / "y", ["open", 7, 5, None])
+    imported("tar", other, tmp_path / "other")
+    assert [video.label for video in table(tmp_path / "other").values()] == [2, 1, 0, None], "5, 7, open"
+
+
 def test_labels_of_a_csv_take_precedence(tmp_path: Path) -> None:
     source = shards(tmp_path / "x", [7, 7, 7, 7])
     labels = "video_id,label\n" + "".join(f"{key},{index}\n" for index, key in enumerate(VIDEOS))
