@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
 from typing import NamedTuple
 
 from esv_ray.errors import ModelError
+from esv_ray.input.csv_text import DELIMITERS, decode_csv
 
-_DELIMITERS = (",", ";", "\t", "|")
 _ID = re.compile(r"([+-]?\d{1,18})(?:\.0*)?", re.ASCII)  # pandas writes 3.0 where an id was once missing
 
 
@@ -38,7 +37,9 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
     Raises:
         ModelError: the file is malformed; names the row.
     """
-    text = _text(data, key, column)
+    text = decode_csv(data)
+    if text is None:
+        raise ModelError(f"{_expected(key, column)} in UTF-8, got other bytes; save it as CSV in UTF-8")
     lines = io.StringIO(text)
     excel = re.match(r"sep=[,;\t|]\r?\n", text)  # Excel's own mark
     if excel:
@@ -47,7 +48,7 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
     header_line = next((line for line in lines if line.strip()), "")
     if not header_line:
         return []
-    candidates = [each for each in ((_columns(header_line, d, key, column), d) for d in _DELIMITERS) if each[0]]
+    candidates = [each for each in ((_columns(header_line, d, key, column), d) for d in DELIMITERS) if each[0]]
     if not candidates:
         raise _wrong_header(header_line, key, column)
     columns, delimiter = candidates[0]
@@ -71,15 +72,6 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
 
 def _expected(key: str, column: str) -> str:
     return f"expected a CSV with the columns {key} (0..C-1) and {column}"
-
-
-def _text(data: bytes, key: str, column: str) -> str:
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        raise ModelError(f"{_expected(key, column)} in UTF-8, got other bytes; save it as CSV in UTF-8") from None
-    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def _columns(header: str, delimiter: str, key: str, column: str) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from esv_ray.errors import SpecError
 from esv_ray.show.text import shortened
 from esv_ray.show.theme import LIGHT, Theme, vega_config
-from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
+from esv_ray.show.video import AttributedVideo, FloatArray
 
 if TYPE_CHECKING:
     import altair
@@ -50,7 +50,14 @@ def video_chart(
     import altair
 
     panels = [
-        _panel(video, each.esv, each.stderr, title=_title(video, each), subtitle=_equation(video, each), theme=theme)
+        _panel(
+            video,
+            each.esv,
+            each.stderr,
+            title=shortened(each.title, _MOST_NAME) + video.roles(each),
+            subtitle=each.equation(video.unit),
+            theme=theme,
+        )
         for each in video.classes
     ]
     difference = video.difference
@@ -69,7 +76,8 @@ def video_chart(
         )
     if any(thumbnails):
         panels.append(_pictures(video, thumbnails))
-    heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": _outcome(video)}
+    lines = "" if video.exact else "; lines: standard errors"
+    heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": f"{video.n} elements; {video.outcome}" + lines}
     chart = altair.vconcat(*panels, title=altair.TitleParams(**heading), spacing=18)
     return chart.configure(**vega_config(theme)).resolve_scale(x="shared", y="shared")
 
@@ -87,28 +95,6 @@ def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
     if kind == "png":
         return bytes(vl_convert.vegalite_to_png(spec, scale=2))
     return str(vl_convert.vegalite_to_svg(spec)).encode()
-
-
-def _outcome(video: AttributedVideo) -> str:
-    how = "exact" if video.exact else "sampled; lines: standard errors"
-    if video.label is None:
-        return f"{video.n} elements; no label; {how}"
-    return f"{video.n} elements; classified {'right' if video.label == video.predicted else 'wrong'}; {how}"
-
-
-def _title(video: AttributedVideo, each: ClassEsvs) -> str:
-    roles = [
-        role for role, class_id in (("label", video.label), ("predicted", video.predicted)) if class_id == each.class_id
-    ]
-    return shortened(each.title, _MOST_NAME) + (f" ({' and '.join(roles)})" if roles else "")
-
-
-def _equation(video: AttributedVideo, each: ClassEsvs) -> str:
-    supporting, distracting = float(each.esv[each.esv > 0].sum()), float(each.esv[each.esv <= 0].sum())
-    return (
-        f"{video.unit} {each.score:.3f} = prior {each.prior:.3f} + {supporting:.3f} supporting - {-distracting:.3f} "
-        "distracting"
-    )
 
 
 def _width(video: AttributedVideo) -> int:

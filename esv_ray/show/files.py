@@ -48,8 +48,8 @@ def write_picture(video: AttributedVideo, url: str, *, media: str | None = None)
     """
     kind = check_picture(url)
     pictures, notes = ([], []) if media is None else thumbnails_of(media, video)
-    chart = video_chart(video, thumbnails=pictures)
-    data = _page(video, pictures) if kind == "html" else picture_of(chart, kind)
+    page = kind == "html"
+    data = _page(video, pictures) if page else picture_of(video_chart(video, thumbnails=pictures), kind)
     storage.replace(url, data, "write the picture")
     return notes
 

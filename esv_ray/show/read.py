@@ -109,11 +109,14 @@ def _file_names(output: str) -> list[str]:
 def _read(output: str, folder: str, name: str, columns: Sequence[str] | None, chosen: pc.Expression | None) -> pa.Table:
     url = storage.join(storage.join(output, folder), name)
     with storage.locating(url, _DOING), storage.reader(url, _DOING) as file, parquet_errors(url):
-        schema = pq.read_schema(file)
-        missing = [field for field in _NEEDED[folder] if field not in schema.names]
+        parquet = pq.ParquetFile(file)
+        missing = [field for field in _NEEDED[folder] if field not in parquet.schema_arrow.names]
         if missing:
-            raise DataError(f"{url}: expected a column {missing[0]}, got {schema.names}; see esv verify {output}")
-        return pq.read_table(file, columns=columns, filters=chosen)
+            raise DataError(
+                f"{url}: expected a column {missing[0]}, got {parquet.schema_arrow.names}; see esv verify {output}"
+            )
+        table = parquet.read(columns)
+    return table if chosen is None else table.filter(chosen)
 
 
 def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> dict[str, Any]:

@@ -27,15 +27,14 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
     """
     width = width or shutil.get_terminal_size().columns
     difference = video.difference
-    lines = [f"{printable(video.video_id)}: {video.n} elements, {_outcome(video)}"]
+    lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}"]
     # One scale for all bars, so that those of different classes can be compared.
     values = [each.esv for each in video.classes] + ([] if difference is None else [difference])
     largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0
     for each in video.classes:
         lines += ["", *_class_lines(video, each, largest, width)]
     if difference is not None:
-        label, predicted = video.of_class(video.label), video.of_class(video.predicted)
-        assert label is not None
+        predicted = video.of_class(video.predicted)
         assert predicted is not None
         lines += ["", "difference: ESVs of the label minus those of the predicted class"]
         lines += [*_bars(video, difference, video.difference_stderr, largest, width)]
@@ -57,27 +56,10 @@ def encodable(text: str, encoding: str | None) -> str:
     return text
 
 
-def _outcome(video: AttributedVideo) -> str:
-    how = "exact" if video.exact else "sampled"
-    if video.label is None:
-        return f"no label; {how}"
-    return f"classified {'right' if video.label == video.predicted else 'wrong'}; {how}"
-
-
 def _class_lines(video: AttributedVideo, each: ClassEsvs, largest: float, width: int) -> Iterator[str]:
-    roles = [
-        role for role, class_id in (("label", video.label), ("predicted", video.predicted)) if class_id == each.class_id
-    ]
-    role = f" ({', '.join(roles)})" if roles else ""
-    yield f"{_name(each.title)}{role}"
-    yield f"{video.unit} {each.score:.3f} = prior {each.prior:.3f} {_sum(each.esv)}"
+    yield f"{_name(each.title)}{video.roles(each)}"
+    yield each.equation(video.unit)
     yield from _bars(video, each.esv, each.stderr, largest, width)
-
-
-def _sum(esv: FloatArray) -> str:
-    """Return the sum of ESVs as the rest of an equation."""
-    supporting, distracting = float(esv[esv > 0].sum()), float(esv[esv <= 0].sum())
-    return f"+ {supporting:.3f} (supporting) - {abs(distracting):.3f} (distracting)"
 
 
 def _bars(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_EQUAL = 2e-3  # sums that are equal, as three decimals show them
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -31,6 +32,18 @@ class ClassEsvs:
     prior: float
     esv: FloatArray
     stderr: FloatArray | None
+
+    def equation(self, unit: str) -> str:
+        """Return the score as the prior and the sums of supporting and of distracting elements.
+
+        With Algorithm 1 these sums have a sampling error, so that both sides may differ.
+        """
+        supporting, distracting = float(self.esv[self.esv > 0].sum()), float(self.esv[self.esv <= 0].sum())
+        sign = "=" if abs(self.prior + supporting + distracting - self.score) < _EQUAL else "~"
+        return (
+            f"{unit} {self.score:.3f} {sign} prior {self.prior:.3f} + {supporting:.3f} supporting "
+            f"- {abs(distracting):.3f} distracting"
+        )
 
     @property
     def title(self) -> str:
@@ -73,6 +86,20 @@ class AttributedVideo:
     def unit(self) -> str:
         """What values are."""
         return "logit" if self.in_logits else "probability"
+
+    @property
+    def outcome(self) -> str:
+        """Whether the video is classified right, and how its ESVs were computed."""
+        how = "exact" if self.exact else "sampled"
+        if self.label is None:
+            return f"no label; {how}"
+        return f"classified {'right' if self.label == self.predicted else 'wrong'}; {how}"
+
+    def roles(self, each: ClassEsvs) -> str:
+        """Return what a class is to the video, such as `` (label, predicted)``; nothing if it is neither."""
+        pairs = (("label", self.label), ("predicted", self.predicted))
+        roles = [role for role, class_id in pairs if class_id == each.class_id]
+        return f" ({', '.join(roles)})" if roles else ""
 
     def of_class(self, class_id: int | None) -> ClassEsvs | None:
         """Return the ESVs of a class, or None if they are not kept."""

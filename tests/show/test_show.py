@@ -180,6 +180,13 @@ def bare(n: int, values: list[float]) -> AttributedVideo:
     return AttributedVideo("x", np.arange(n), None, 0, [esvs], in_logits=False, exact=True, evaluations=1)
 
 
+def test_sums_with_a_sampling_error_are_no_equation() -> None:
+    video = bare(2, [0.25, -0.125])  # Algorithm 1: ESVs need not sum to score - prior
+    assert "probability 0.500 ~ prior 0.500 + 0.250 supporting - 0.125 distracting" in video_lines(video, width=80)
+    exact = bare(2, [0.25, -0.25])
+    assert "probability 0.500 = prior 0.500 + 0.250 supporting - 0.250 distracting" in video_lines(exact, width=80)
+
+
 def test_zeros_and_single_elements() -> None:
     assert "+0.000" in video_lines(bare(2, [0.0, 0.0]), width=80)[-1]
     assert "no label" in video_lines(bare(1, [0.25]), width=80)[0]

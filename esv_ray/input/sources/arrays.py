@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.errors import short_text
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
 from esv_ray.input.sources.request import Layout
@@ -42,7 +43,7 @@ def parse_npy(data: bytes | memoryview) -> npt.NDArray[Any]:
             raise RecordError("not numbers", f".npy of version {version[0]}.{version[1]}")
         shape, by_columns, dtype = _HEADERS[version](stream)
     except _BROKEN_HEADER as error:
-        raise RecordError("damaged", f"not a .npy file: {_short(error)}") from None
+        raise RecordError("damaged", f"not a .npy file: {short_text(error, 120)}") from None
     if dtype.hasobject:
         raise RecordError("Python objects, which are never unpickled")
     if len(shape) > _MOST_DIMENSIONS or dtype.subdtype or any(type(n) is not int or n < 0 for n in shape):
@@ -144,7 +145,3 @@ def _as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _shape(array: npt.NDArray[Any]) -> str:
     return f"({', '.join(map(str, array.shape))}{',' * (array.ndim == 1)})"
-
-
-def _short(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]

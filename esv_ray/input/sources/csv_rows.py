@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import hashlib
 import io
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.input.csv_text import DELIMITERS, decode_csv
 
-_DELIMITERS = (",", ";", "\t", "|")
 _MOST_BYTES = 2**30
 
 
@@ -53,20 +52,25 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
         DataError: it cannot be read, or its header repeats a column or has none of them.
     """
     data = storage.read_bytes(url, doing, most=_MOST_BYTES)
-    lines = io.StringIO(_text(data, url), newline="")
+    text = decode_csv(data)
+    if text is None:
+        raise DataError(f"{url}: expected a CSV in UTF-8, got other bytes; save it as CSV in UTF-8")
+    lines = io.StringIO(text, newline="")
     header, before = "", 0
     while not header.strip() and (line := lines.readline()):
         before += 1
         header = "" if line.startswith("sep=") else line  # Excel's own mark
-    delimiter = max(_DELIMITERS, key=lambda sign: (header.count(sign), sign == ","))
-    cells = [cell.strip().casefold() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    delimiter = max(DELIMITERS, key=lambda sign: (header.count(sign), sign == ","))
+    cells = [
+        cell.strip().casefold() for cell in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+    ]
     places = {names[cell]: place for place, cell in enumerate(cells) if cell in names}
     known = [names[cell] for cell in cells if cell in names]
     expected = f"expected a CSV whose header has columns such as {', '.join(dict.fromkeys(names.values()))}"
     if len(places) < len(known) or not places:
         raise DataError(f"{url}: {expected}, each once; got the header {header.strip()!r:.120}")
     rows = []
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter + " " in header)
     try:
         for row in reader:
             if not any(cell.strip() for cell in row):
@@ -77,12 +81,3 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
     except csv.Error as error:
         raise DataError(f"{url}, line {before + reader.line_num}: {expected}: {error}") from None
     return CsvRows(url, header.strip(), frozenset(places), rows, hashlib.sha256(data).hexdigest())
-
-
-def _text(data: bytes, url: str) -> str:
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        raise DataError(f"{url}: expected a CSV in UTF-8, got other bytes; save it as CSV in UTF-8") from None
-    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs

@@ -81,6 +81,12 @@ def test_ids_do_not_depend_on_the_split(source: Path, tmp_path: Path) -> None:
     assert classes[0] == classes[1]
 
 
+def test_spaces_before_quotes(source: Path, tmp_path: Path) -> None:
+    rows = "".join(f'"{name}", "{index}"\n' for index, name in enumerate(("a", "b", "sub/c", "sub/d")))
+    imported("numpy", source, tmp_path / "out", labels=f'"video_id", "label"\n{rows}')
+    assert labels_of(tmp_path / "out") == {"a": 0, "b": 1, "sub/c": 2, "sub/d": 3}
+
+
 def test_a_path_is_never_that_of_another_video(tmp_path: Path) -> None:
     folder = save_arrays(tmp_path / "x", random_videos(["clip", "clip.flow"]))
     imported("numpy", folder, tmp_path / "out", labels="path,label\nclip.flow,7\n", keep_unlabelled=True)
