@@ -269,7 +269,7 @@ def test_of_two_classes_the_difference_is_twice_each(kind: Kind) -> None:
     assert torch.allclose(twice, 2 * found.stderr[:, 0], rtol=1e-3)
     assert not none.esv.any()
     assert not none.stderr.any()
-    with pytest.raises(ValueError, match=r"class: expected 0\.\.1, got 2"):
+    with pytest.raises(SpecError, match="class: expected a class name or a number from 0 to 1, got 2"):
         found.contrast(0, 2)
 
 

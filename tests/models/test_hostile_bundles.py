@@ -491,7 +491,7 @@ def test_explain_refuses_what_does_not_fit_before_it_is_computed(bundle: str, op
     assert "of memory, but only 100 MB is available" in message
 
 
-@pytest.mark.parametrize("shape", [(0, 4), (10**12, 4), (4,), (2, 10**12), (2, 2, 4), ()])
+@pytest.mark.parametrize("shape", [(0, 4), (10**12, 4), (4,), (2, 10**12), (2, 2, 2, 4), ()])
 def test_explain_refuses_views_of_any_size(bundle: str, shape: tuple[int, ...]) -> None:
     features = torch.ones(()).expand(shape)
     with pytest.raises((ModelError, EsvError)):
