@@ -3,94 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esv_ray.analysis.convergence import Point
-from esv_ray.errors import SpecError, one_line
+from esv_ray.show.chart import check_figures, picture_of
+from esv_ray.show.page import figure_page
+from esv_ray.show.theme import DARK, LIGHT, Theme, vega_config
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    import altair
 
-# Okabe and Ito's colours, which colour-blind people can distinguish.
-_COLOURS = {"adjusted": "#0072B2", "algorithm1": "#D55E00", "exact": "#009E73", "auto": "#CC79A7"}
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")  # by number of iterations
+_WIDTH, _HEIGHT = 760, 420
 
 
-def check_plotting() -> None:
-    """Check that plotly is installed, before anything is computed.
-
-    Raises:
-        SpecError: it is not.
-    """
-    try:
-        import plotly  # noqa: F401
-    except ImportError:
-        raise SpecError("figures need plotly, which is not installed: pip install 'esv-ray[plots]'") from None
-
-
-def convergence_figure(points: Sequence[Point]) -> go.Figure:
+def convergence_chart(points: Sequence[Point], theme: Theme = LIGHT) -> altair.LayerChart:
     """Return a figure of the relative error and the estimated standard error by head evaluations, on logarithmic axes.
 
-    There is one line per estimator and number of iterations, along which m grows, as in Fig. 8 of the paper.
-    """
-    import plotly.graph_objects as go
+    There is one line per estimator and number of iterations, along which m grows, as in Fig. 8 of the paper; the
+    standard errors are dashed.
 
-    figure = go.Figure()
-    counts = sorted({point.iterations for point in points})
-    for kind, iterations in dict.fromkeys((point.estimator, point.iterations) for point in points):
-        chosen = sorted((p for p in points if (p.estimator, p.iterations) == (kind, iterations)), key=lambda p: p.m)
-        colour = _COLOURS.get(kind, "#000000")
-        symbol = _SYMBOLS[counts.index(iterations) % len(_SYMBOLS)]
-        figure.add_scatter(
-            x=[p.evaluations for p in chosen],
-            y=[100 * p.relative_error for p in chosen],
-            name=f"{kind} x{iterations}",
-            mode="lines+markers",
-            line={"color": colour},
-            marker={"symbol": symbol, "size": 9},
-            text=[f"m = {p.m} x{p.iterations}: r = {p.pearson:.4f}, {p.video_ms:.3g} ms per video" for p in chosen],
-            hovertemplate="%{y:.3g} %<br>%{text}<extra></extra>",
-        )
-        stderr = [(p.evaluations, 100 * p.standard_error) for p in chosen if p.standard_error > 0]
-        if stderr:
-            figure.add_scatter(
-                x=[at for at, _ in stderr],
-                y=[value for _, value in stderr],
-                name=f"{kind} x{iterations}: standard error",
-                mode="lines+markers",
-                line={"color": colour, "dash": "dot", "width": 1},
-                marker={"symbol": f"{symbol}-open", "size": 7},
-                hovertemplate="%{y:.3g} %<extra>standard error</extra>",
-            )
-    first = points[0]
-    axis = {"type": "log", "dtick": "D2", "exponentformat": "none"}
-    figure.update_layout(
-        title=f"ESVs of {first.videos} videos, n = {first.n}, compared with exact ones",
-        xaxis={"title": "head evaluations per video", **axis},
-        yaxis={"title": "relative error in %", **axis},
-        template="plotly_white",
-        width=960,
-        height=560,
+    Raises:
+        SpecError: altair is not installed.
+    """
+    check_figures()
+    import altair
+
+    rows = [row for point in points for row in _rows(point)]
+    kinds = list(dict.fromkeys(point.estimator for point in points))
+    colours = altair.Scale(domain=kinds, range=[theme.categories[place % 4] for place in range(len(kinds))])
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X(
+            "evaluations:Q",
+            title="head evaluations per video",
+            scale=altair.Scale(type="log", nice=False, padding=12),
+            axis=altair.Axis(format="~s", grid=True),
+        ),
+        y=altair.Y(
+            "percent:Q", title="relative error (%)", scale=altair.Scale(type="log"), axis=altair.Axis(format="~g")
+        ),
+        color=altair.Color("estimator:N", title="estimator", scale=colours),
+        detail="series:N",
     )
-    return figure
+    dash = altair.StrokeDash(
+        "quantity:N", title="quantity", scale=altair.Scale(domain=["error", "standard error"], range=[[1, 0], [4, 4]])
+    )
+    shape = altair.Shape("iterations:N", title="iterations", sort=sorted({str(p.iterations) for p in points}, key=int))
+    lines = base.mark_line(strokeWidth=1.5).encode(strokeDash=dash)
+    marks = base.mark_point(filled=True, size=60, opacity=1).encode(
+        shape=shape,
+        tooltip=["series:N", "m:Q", "percent:Q", "evaluations:Q", "r:Q", altair.Tooltip("ms:Q", title="ms per video")],
+    )
+    first = points[0]
+    title = f"ESVs of {first.videos} videos, n = {first.n}, compared with exact ones"
+    chart = altair.layer(lines, marks).properties(width=_WIDTH, height=_HEIGHT, title=title)
+    return chart.configure(**vega_config(theme))
 
 
-def write_figure(points: Sequence[Point], path: Path) -> tuple[list[Path], str]:
-    """Write an HTML page that needs no network, and a PNG beside it where an image backend (kaleido) is installed.
+def _rows(point: Point) -> list[dict[str, Any]]:
+    """Return the marks of a point: its error, and its standard error where it has one."""
+    values = {"error": point.relative_error, "standard error": point.standard_error}
+    return [
+        {
+            "series": f"{point.estimator} x{point.iterations}" + ("" if quantity == "error" else f": {quantity}"),
+            "estimator": point.estimator,
+            "iterations": str(point.iterations),
+            "quantity": quantity,
+            "m": point.m,
+            "evaluations": point.evaluations,
+            "percent": 100 * value,
+            "r": point.pearson,
+            "ms": point.video_ms,
+        }
+        for quantity, value in values.items()
+        if value > 0  # a logarithmic axis has no zero, and NaN means that there is none
+    ]
 
-    Returns:
-        The written files, and why there is no PNG although kaleido is installed, else "".
-    """
-    figure = convergence_figure(points)
-    figure.write_html(path, include_plotlyjs=True)
-    try:
-        import kaleido  # noqa: F401
-    except ImportError:
-        return [path], ""
-    picture = path.with_suffix(".png")
-    try:
-        figure.write_image(picture, scale=2)
-    except (RuntimeError, OSError) as error:  # it needs a browser
-        return [path], f"no {picture.name}: {one_line(error)}"
-    return [path, picture], ""
+
+def convergence_pictures(points: Sequence[Point]) -> dict[str, bytes]:
+    """Return the figure as files by suffix: ``html``, a page that needs no network, and ``png``."""
+    light, dark = (picture_of(convergence_chart(points, theme), "svg") for theme in (LIGHT, DARK))
+    return {
+        "html": figure_page("Convergence of sampled ESVs", light, dark),
+        "png": picture_of(convergence_chart(points), "png"),
+    }

@@ -104,6 +104,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     if manifest is None:
         _check_no_partitions(spec.output)
         storage.check_vacant(spec.output, _OWN_NAMES)
+        storage.check_writable(spec.output, "write the tables")  # the footers of a large table take minutes
         footers = read_footers(files)
         return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)

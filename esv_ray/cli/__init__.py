@@ -81,6 +81,9 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return INVALID_REQUEST
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        click.echo(f"esv: {printable(one_line(error))}; check that place", err=True)
+        return INVALID_REQUEST
     raise error
 
 

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray import storage
 from esv_ray.cli.options import option_group
 from esv_ray.cli.types import Count, LocalPath
 from esv_ray.errors import SpecError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from esv_ray.bench.measure import Ceilings, Measurement
     from esv_ray.bench.setting import Setting
     from esv_ray.estimator import Kind
+
+_WRITE = "write the measurements"
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,8 @@ def bench(
         raise SpecError("--device cuda: torch sees no NVIDIA device here; install a CUDA build of torch, or use cpu")
     if file is not None and not file.parent.is_dir():
         raise SpecError(f"--json {file}: there is no directory {file.parent}; create it first")
+    if file is not None:
+        storage.check_writable(str(file.parent), _WRITE)
     mixed_lengths = None if mixed is None else _length_range(mixed)
     setting = _setting(options)
     earlier = {} if compare is None else read_measurements(compare, setting)
@@ -144,7 +149,8 @@ def bench(
     if mixed_lengths is not None:
         _show_mixed(*mixed_lengths, "algorithm1" if "algorithm1" in estimators else "adjusted", m, iterations, setting)
     if file is not None:
-        file.write_text(json.dumps(as_json(measurements, ceiling, setting), indent=1) + "\n")
+        text = json.dumps(as_json(measurements, ceiling, setting), indent=1) + "\n"
+        storage.replace(str(file), text.encode(), _WRITE)
 
 
 def _setting(options: SettingOptions) -> Setting:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import click
@@ -12,13 +11,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray import storage
 from esv_ray.cli.options import code_option, option_group
-from esv_ray.cli.types import LARGEST, LOCATION, Count, LocalPath, Real
+from esv_ray.cli.types import LARGEST, LOCATION, Count, Real
 from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.analysis.convergence import Point
     from esv_ray.estimator import Kind
+
+_WRITE = "write the convergence"
 
 
 @dataclass(frozen=True)
@@ -116,17 +118,17 @@ grid_options = option_group(
 @click.option("--threads", type=Count(1), default=1, show_default=True, help="Number of torch threads.")
 @click.option(
     "--output",
-    type=LocalPath(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Directory for the table (convergence.parquet) and the figure (convergence.html).",
+    type=LOCATION,
+    metavar="URL",
+    help="Folder for the table (convergence.parquet) and the figure (convergence.html, convergence.png).",
 )
 def convergence(
-    model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int, output: Path | None
+    model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int, output: str | None
 ) -> None:
     """Compare sampled ESVs with exact ones, for each estimator (Fig. 8 of the paper).
 
-    Compares the ESVs of the labelled class of each video, or of the predicted class if it has no label. --output needs
-    the extra `plots` of esv-ray, and also writes convergence.png if kaleido is installed.
+    Compares the ESVs of the labelled class of each video, or of the predicted class if it has no label. The figure
+    needs the extra `figures` of esv-ray; without it --output writes the table alone.
 
     \b
     Columns:
@@ -143,10 +145,7 @@ def convergence(
       esv convergence --features esv-demo/data/test.parquet --model esv-demo/model \\
           -n 12 --output esv-demo/convergence
     """
-    from esv_ray.analysis.convergence_figure import check_plotting
-
     if output is not None:
-        check_plotting()
         _check_output(output, selection.features)
     points = _points(model, code, selection, grid, threads)
     _show(points)
@@ -190,40 +189,37 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     )
 
 
-def _check_output(output: Path, features: str) -> None:
+def _check_output(output: str, features: str) -> None:
     """Check that the output can be written, before anything is computed.
 
     Raises:
-        SpecError: it cannot; the message says why.
+        SpecError: it is inside the feature table.
+        DataError: it cannot be written.
     """
-    from esv_ray.storage import check_no_broken_link, check_outside
-
-    if "://" in str(output) or ":/" in str(output):
-        raise SpecError(f"--output {output}: expected a directory of this machine")
-    check_outside(features, str(output), ["convergence.parquet"])
-    check_no_broken_link(str(output))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name in ("convergence.parquet", "convergence.html", "convergence.png"):
-            if (output / name).is_dir():
-                raise SpecError(f"--output {output}: {name} in it is a directory")
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise SpecError(f"--output {output}: cannot be created or written: {error.strerror}") from None
+    names = [f"convergence.{suffix}" for suffix in ("parquet", "html", "png")]
+    storage.check_outside(features, output, names)
+    storage.check_writable(output, _WRITE, names)
 
 
-def _write(points: list[Point], output: Path) -> None:
+def _write(points: list[Point], output: str) -> None:
+    """Write the table, and the figure where its libraries are installed."""
     import pyarrow.parquet as pq
 
     from esv_ray.analysis.convergence import as_table
-    from esv_ray.analysis.convergence_figure import write_figure
+    from esv_ray.analysis.convergence_figure import convergence_pictures
 
-    pq.write_table(as_table(points), output / "convergence.parquet")
-    figures, problem = write_figure(points, output / "convergence.html")
-    click.echo(f"written: {', '.join(str(path) for path in [output / 'convergence.parquet', *figures])}")
-    if problem:
-        click.echo(problem, err=True)
+    table = BytesIO()
+    pq.write_table(as_table(points), table)
+    files, note = {"parquet": table.getvalue()}, ""
+    try:
+        files |= convergence_pictures(points)
+    except SpecError as error:  # they are not installed
+        note = f"no figure: {error}"
+    for suffix, data in files.items():
+        storage.replace(storage.join(output, f"convergence.{suffix}"), data, _WRITE)
+    click.echo(f"written: {', '.join(storage.join(output, f'convergence.{suffix}') for suffix in files)}")
+    if note:
+        click.echo(note, err=True)
 
 
 def _show(points: list[Point]) -> None:

@@ -149,6 +149,17 @@ def check_free(url: str) -> None:
     storage.check_vacant(url, [*weights, *TABLE_FILES] if weights else [])  # weights are written first
 
 
+def check_destination(url: str) -> None:
+    """Check, before long work, that a new bundle can be written to a folder.
+
+    Raises:
+        ModelError: it contains a bundle.
+        DataError: it contains other files, or cannot be written.
+    """
+    check_free(url)
+    storage.check_writable(url, "write the model bundle")
+
+
 def _save(
     url: str,
     manifest: Mapping[str, Any],

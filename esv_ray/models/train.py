@@ -20,7 +20,7 @@ from esv_ray.core.keyed import derive_key
 from esv_ray.core.threads import torch_threads
 from esv_ray.errors import DataError
 from esv_ray.input.features import Video
-from esv_ray.models.saving import check_free, save_heads
+from esv_ray.models.saving import check_destination, save_heads
 from esv_ray.models.train_data import read_train_data
 from esv_ray.spec import TrainSpec
 
@@ -99,10 +99,11 @@ def train(spec: TrainSpec, report: Callable[[TrainProgress], None] = lambda prog
         report: called after every epoch of every head.
 
     Raises:
-        DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
+        DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos;
+            or the output cannot be written.
         ModelError: a bundle exists already.
     """
-    check_free(spec.output)
+    check_destination(spec.output)
     with torch_threads(spec.threads):
         return _train(spec, report)
 

@@ -19,6 +19,7 @@ class Theme:
         faint: secondary text, axes.
         grid: lines behind the marks.
         supporting, distracting: bars of ESVs above 0, and of others.
+        categories: colours of lines that must be told apart, four.
     """
 
     background: str
@@ -27,10 +28,15 @@ class Theme:
     grid: str
     supporting: str
     distracting: str
+    categories: tuple[str, str, str, str]
 
 
-LIGHT = Theme("#ffffff", "#1b1f24", "#57606a", "#e3e6ea", SUPPORTING, DISTRACTING)
-DARK = Theme("#14171b", "#e8eaed", "#a3abb5", "#333a42", "#56b4e9", "#ef8a47")
+LIGHT = Theme(
+    "#ffffff", "#1b1f24", "#57606a", "#e3e6ea", SUPPORTING, DISTRACTING, (DISTRACTING, SUPPORTING, "#00795a", "#a8407f")
+)
+DARK = Theme(
+    "#14171b", "#e8eaed", "#a3abb5", "#333a42", "#56b4e9", "#ef8a47", ("#ef8a47", "#56b4e9", "#2fc39a", "#dc8fbc")
+)
 
 
 def vega_config(theme: Theme) -> dict[str, object]:

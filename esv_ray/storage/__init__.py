@@ -5,7 +5,7 @@ the environment of the store's client and are never part of a URL. Transient fau
 (`transport.faults`); every other fault becomes a `DataError` that says what was being done and where.
 """
 
-from esv_ray.storage.commit import commit_new, creates_only, move, remove, replace
+from esv_ray.storage.commit import commit_new, move, remove, replace
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_no_broken_link, is_hidden
@@ -25,6 +25,7 @@ from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
 from esv_ray.storage.transport.faults import RetryPolicy, attempt, locating, retry_policy
+from esv_ray.storage.trials import check_writable, creates_only
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "check_no_broken_link",
     "check_outside",
     "check_vacant",
+    "check_writable",
     "commit_new",
     "creates_only",
     "exists",

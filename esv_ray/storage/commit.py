@@ -29,7 +29,7 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
 from esv_ray.storage.links import check_no_broken_link
-from esv_ray.storage.location import absolute, is_local, join, open_location
+from esv_ray.storage.location import absolute, is_local, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
 from esv_ray.storage.transport.bounds import RequestLimits
@@ -38,7 +38,7 @@ from esv_ray.storage.transport.faults import attempt
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
-class _UnconditionalError(Exception):
+class UnconditionalError(Exception):
     """Raised if the store has no create-only write."""
 
 
@@ -81,11 +81,11 @@ def _publish(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     if not is_local(fs) and is_there(fs, path):
         return False
     try:
-        return _create(fs, path, data)
-    except _UnconditionalError:
+        return create_once(fs, path, data)
+    except UnconditionalError:
         if is_local(fs) and is_there(fs, path):
             return False
-        _overwrite(fs, path, data)
+        overwrite(fs, path, data)
         return True
 
 
@@ -105,7 +105,7 @@ def replace(url: str, data: bytes, doing: str) -> None:
         DataError: it cannot be written.
     """
     fs, path = open_location(url)
-    attempt(url, doing, lambda: _overwrite(fs, path, data))
+    attempt(url, doing, lambda: overwrite(fs, path, data))
 
 
 def remove(url: str, doing: str) -> None:
@@ -161,57 +161,23 @@ def _rename(path: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
-def creates_only(folder: str) -> bool:
-    """Return whether a store refuses to create an object that exists; tried on a small hidden object.
-
-    Returns:
-        True if the store refused; False if it overwrote, or if its client only checks before it writes.
-
-    Raises:
-        DataError: nothing can be written there.
-    """
-    fs, place = open_location(folder)
-    if is_local(fs):  # no folder is made for the trial: the nearest existing one has the same permissions
-        folder = str(next(parent for parent in (Path(place), *Path(place).parents) if parent.exists()))
-    url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
-    fs, path = open_location(url)
-    doing = "write"
-
-    def create(data: bytes) -> bool | None:
-        try:
-            return _create(fs, path, data)
-        except _UnconditionalError:
-            return None
-
-    try:
-        if attempt(url, doing, lambda: create(b"first")) is None:
-            attempt(url, doing, lambda: _overwrite(fs, path, b"first"))
-            return False
-        # The content after the second write is the evidence: the answer to it may be lost.
-        attempt(url, doing, lambda: create(b"second"))
-        return read_bytes(url, doing) == b"first"
-    finally:
-        with suppress(DataError):  # the result, or the first error, is more useful
-            remove(url, doing)
-
-
-def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+def create_once(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     """Try to create an object once; return whether it was created.
 
     Raises:
-        _UnconditionalError: the store has no create-only write.
+        UnconditionalError: the store has no create-only write.
     """
     if is_local(fs):
         return requests.in_time(lambda: _link_new(Path(path), data), RequestLimits(takes=len(data)))
     if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which checks, then writes
-        raise _UnconditionalError
+        raise UnconditionalError
     try:
         requests.pipe(fs, path, data, mode="create")
     except FileExistsError:
         return False
     except (NotImplementedError, OSError) as error:
         if isinstance(error, NotImplementedError) or error.errno == errno.ENOSYS:
-            raise _UnconditionalError from error
+            raise UnconditionalError from error
         # Some servers refuse a second create without a reason: "invalid argument".
         if error.errno != errno.EINVAL or not is_there(fs, path):
             raise
@@ -219,7 +185,8 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     return True
 
 
-def _overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+def overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Try to write an object once, and replace an existing one."""
     if is_local(fs):
         requests.in_time(lambda: _replace_file(Path(path), data), RequestLimits(takes=len(data)))
     else:
@@ -258,7 +225,7 @@ def _link_new(path: Path, data: bytes) -> bool:
                 return False
         except OSError as error:
             if error.errno in _NO_LINKS:
-                raise _UnconditionalError from error
+                raise UnconditionalError from error
             raise
         _sync_folder(path.parent)
         return True
@@ -283,6 +250,9 @@ def _make_folder(folder: Path) -> None:
         return
     check_no_broken_link(str(folder))
     new = [path for path in (folder, *folder.parents) if not path.exists()]
+    above = new[-1].parent if new else folder
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "expected a folder, got a file", str(above))
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
         _sync_folder(path.parent)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from esv_ray.analysis.convergence import Point, as_table, compare, convergence, estimator_grid, exact_cases, lad_slope
-from esv_ray.analysis.convergence_figure import write_figure
+from esv_ray.analysis.convergence_figure import convergence_pictures
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.errors import DataError
 from esv_ray.estimator import Estimator
@@ -55,7 +53,7 @@ def test_points_measure_the_errors_of_estimates() -> None:
     assert point.video_ms > 0
 
 
-def test_order_of_estimators(tmp_path: Path) -> None:
+def test_order_of_estimators() -> None:
     reported: list[Point] = []
     estimators = estimator_grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)
     points = convergence(
@@ -73,10 +71,12 @@ def test_order_of_estimators(tmp_path: Path) -> None:
     table = as_table(points)
     assert table.num_rows == 8
     assert {"relative_error", "lad_slope", "pearson", "share", "video_ms"} <= set(table.column_names)
-    written, _ = write_figure(points, tmp_path / "figure.html")
-    page = written[0].read_text()
-    assert all(name in page for name in ("adjusted x1", "algorithm1 x2: standard error"))
-    assert 'src="http' not in page, "it needs no network"
+    pictures = convergence_pictures(points)
+    page = pictures["html"].decode()
+    assert all(name in page for name in ("adjusted x1", "algorithm1 x2: standard error", "head evaluations per video"))
+    assert 'src="' not in page, "it needs no network"
+    assert "prefers-color-scheme: dark" in page
+    assert pictures["png"].startswith(b"\x89PNG")
 
 
 def test_convergence_of_logits() -> None:

@@ -414,7 +414,7 @@ def test_a_store_that_replaces_does_not_create_only(monkeypatch: pytest.MonkeyPa
         fs.pipe_file(path, data)
         return True
 
-    monkeypatch.setattr("esv_ray.storage.commit._create", overwrite)
+    monkeypatch.setattr("esv_ray.storage.trials.create_once", overwrite)
     place = f"memory://{uuid.uuid4().hex}"
     assert storage.creates_only(place) is False
     assert storage.list_names(place, "list") == []
@@ -422,5 +422,19 @@ def test_a_store_that_replaces_does_not_create_only(monkeypatch: pytest.MonkeyPa
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "folder" / "file").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot write: "):
         storage.creates_only(f"{tmp_path}/file")
+    for place, why in (("file", "file"), ("file/deep", "expected a folder above it"), ("link/x", "broken link")):
+        with pytest.raises(DataError, match=why):
+            storage.check_writable(str(tmp_path / place), "write the tables")
+    with pytest.raises(DataError, match="cannot write the tables: .*/file: expected a file or nothing, got a folder"):
+        storage.check_writable(f"{tmp_path}/folder", "write the tables", ["other", "file"])
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    for place in (str(tmp_path), str(tmp_path / "not" / "there"), f"memory://{uuid.uuid4().hex}/deep"):
+        storage.check_writable(place, "write the tables")
+        assert storage.list_names(place, "list") == []
+    assert list(tmp_path.iterdir()) == []

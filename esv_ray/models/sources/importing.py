@@ -10,7 +10,7 @@ from torch import Tensor
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import read_classes
 from esv_ray.models.priors import difference, prior_of
-from esv_ray.models.saving import check_free
+from esv_ray.models.saving import check_destination
 from esv_ray.models.sources.imported import Imported, Row
 
 
@@ -51,6 +51,7 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     rows = [("found", f"{imported.found}, {size}"), ("F", imported.f), *imported.rows]
     ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
     for request in requests:
+        check_destination(request.out)
         model = imported if request.columns is None else _cut(imported, *request.columns)
         names, name_rows = _class_names(request, model.n_classes)
         prior, notes = prior_of(request.prior, model.model, model.n_classes, names)
@@ -59,7 +60,6 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
             other, _ = prior_of(source, model.model, model.n_classes, names)
             rows.append(("", f"{source}: {difference(prior, other)}"))
         rows += name_rows
-        check_free(request.out)
         rows.append(("model", request.out))
         ready.append((model, request.out, prior, names))
     for model, out, prior, names in ready:

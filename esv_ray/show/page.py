@@ -1,0 +1,59 @@
+"""A page for a figure: light or dark as the reader's screen, and nothing from a network."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from esv_ray.show.theme import DARK, FONT, LIGHT
+
+_WIDTH_HEIGHT = re.compile(rb'^(<svg[^>]*?) width="[0-9.]+" height="[0-9.]+"')
+
+
+def figure_page(title: str, light: bytes, dark: bytes, more: str = "") -> bytes:
+    """Return a page with a figure, of which a screen shows one version.
+
+    Args:
+        title: plain text.
+        light, dark: the figure as SVG, for light and for dark screens.
+        more: HTML below the figure.
+    """
+    style = f"""
+body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {FONT}; background: {LIGHT.background};
+  color: {LIGHT.ink}; }}
+svg {{ max-width: 100%; height: auto; }}
+.dark {{ display: none; }}
+.figure {{ overflow-x: auto; }}
+.figure svg {{ min-width: 560px; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
+th, td {{ text-align: right; padding: 3px 10px; border-bottom: 1px solid {LIGHT.grid}; }}
+summary {{ cursor: pointer; margin: 12px 0; }}
+@media (prefers-color-scheme: dark) {{
+  body {{ background: {DARK.background}; color: {DARK.ink}; }}
+  .light {{ display: none; }}
+  .dark {{ display: block; }}
+  th, td {{ border-color: {DARK.grid}; }}
+}}"""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{style}
+</style>
+</head>
+<body>
+<main>
+<div class="figure light">{_inline(light)}</div>
+<div class="figure dark">{_inline(dark)}</div>
+{more}
+</main>
+</body>
+</html>
+""".encode()
+
+
+def _inline(svg: bytes) -> str:
+    """Return a figure that fits the page's width."""
+    return _WIDTH_HEIGHT.sub(rb"\1", svg).decode()

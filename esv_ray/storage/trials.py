@@ -1,0 +1,79 @@
+"""Trials of a location before long work: can it be written, and does its store create objects once only?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fsspec.spec import AbstractFileSystem
+
+from esv_ray.errors import DataError
+from esv_ray.storage.commit import UnconditionalError, create_once, overwrite, remove
+from esv_ray.storage.links import check_no_broken_link
+from esv_ray.storage.location import is_local, join, open_location
+from esv_ray.storage.objects import read_bytes
+from esv_ray.storage.transport.faults import attempt
+
+
+def check_writable(folder: str, doing: str, names: Iterable[str] = ()) -> None:
+    """Check that files can be written below a folder, which need not exist; tried with a small hidden object.
+
+    Args:
+        folder: its location.
+        doing: what will be written, for the error: "write the model bundle".
+        names: of files that will be written or replaced, which must not be folders now.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    fs, place = open_location(folder)
+    if is_local(fs):
+        check_no_broken_link(place)
+        for name in names:
+            if (Path(place) / name).is_dir():
+                raise DataError(f"cannot {doing}: {join(folder, name)}: expected a file or nothing, got a folder")
+    with _trial_object(folder) as (fs, path, _):
+        attempt(folder, doing, lambda: overwrite(fs, path, b"trial"))
+
+
+def creates_only(folder: str) -> bool:
+    """Return whether a store refuses to create an object that exists; tried on a small hidden object.
+
+    Returns:
+        True if the store refused; False if it overwrote, or if its client only checks before it writes.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    doing = "write"
+    with _trial_object(folder) as (fs, path, url):
+
+        def create(data: bytes) -> bool | None:
+            try:
+                return create_once(fs, path, data)
+            except UnconditionalError:
+                return None
+
+        if attempt(url, doing, lambda: create(b"first")) is None:
+            attempt(url, doing, lambda: overwrite(fs, path, b"first"))
+            return False
+        # The content after the second write is the evidence: the answer to it may be lost.
+        attempt(url, doing, lambda: create(b"second"))
+        return read_bytes(url, doing) == b"first"
+
+
+@contextmanager
+def _trial_object(folder: str) -> Iterator[tuple[AbstractFileSystem, str, str]]:
+    """Name a hidden object below a folder, and remove it at the end: its file system, its path there, its URL."""
+    fs, place = open_location(folder)
+    if is_local(fs):  # no folder is made for the trial: the nearest existing one has the same permissions
+        folder = str(next(parent for parent in (Path(place), *Path(place).parents) if parent.exists()))
+    url = join(folder, f".esv-probe-{uuid.uuid4().hex}")
+    fs, path = open_location(url)
+    try:
+        yield fs, path, url
+    finally:
+        with suppress(DataError):  # the result, or the first error, is more useful
+            remove(url, "remove the trial object")
