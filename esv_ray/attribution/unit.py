@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from time import perf_counter
 
@@ -16,7 +15,7 @@ from esv_ray.input.reading import read_rows
 from esv_ray.input.reasons import reason_kind
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.job.work import RowCounts, UnitReport
+from esv_ray.job.work import Failures, RowCounts, UnitReport, all_failures
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_counts
 from esv_ray.output.results import Missing
@@ -65,10 +64,10 @@ def run_unit(
     if retried is not None:
         counts = RowCounts(len(retried), len(retried) - committed.failed, 0, committed.failed)
     place.heartbeat.beat()
-    return UnitReport(counts, read - begun, computing, perf_counter() - computed, _reasons(failures))
+    return UnitReport(counts, read - begun, computing, perf_counter() - computed, _by_kind(failures))
 
 
-def _reasons(missing: Sequence[Missing]) -> Mapping[str, int]:
-    """Count failed rows by the kind of reason."""
-    failed = [video for video in missing if video.status == "failed"]
-    return dict(Counter({video.row: reason_kind(video.reason) for video in failed}.values()))
+def _by_kind(missing: Sequence[Missing]) -> dict[str, Failures]:
+    """Return the failed rows by kind of reason; one that failed twice counts once."""
+    reasons = {video.row: video.reason for video in missing if video.status == "failed"}
+    return all_failures({reason_kind(reason): Failures(1, reason)} for reason in reasons.values())

@@ -11,6 +11,8 @@ from esv_ray.cli.types import LOCATION, Count, LocalPath
 from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from esv_ray.attribution.partitions import Partition
     from esv_ray.job.result import JobResult
     from esv_ray.output.verify.output import Verification
@@ -106,12 +108,8 @@ def show_result(result: JobResult) -> None:
         f"{counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
         f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
     )
-    for video_id, reason in result.failed:
-        click.echo(f"  failed: {printable(video_id) or '(no id)'}: {printable(reason)}")
-    if counts.failed > len(result.failed):
-        click.echo(f"  and {counts.failed - len(result.failed)} more: see status and reason in {result.output}/videos")
-        for reason, count in sorted(result.reasons.items(), key=lambda item: -item[1])[:_LISTED]:
-            click.echo(f"  {count} in this run: {printable(reason)}")
+    for line in _failed_lines(result):
+        click.echo(f"  {printable(line)}")
     if counts.failed > result.max_failed * counts.rows:
         click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
     for unit, reason in list(result.quarantined.items())[:_LISTED]:
@@ -123,6 +121,23 @@ def show_result(result: JobResult) -> None:
     if result.repeated:
         click.echo(printable(result.repeated), err=True)
     click.echo(f"tables: {printable(result.output)}")
+
+
+def _failed_lines(result: JobResult) -> Iterator[str]:
+    """Describe the failed videos: each of a few; of many, an example of each kind of reason, and where the rest is."""
+    failed, here = result.counts.failed, sum(failures.count for failures in result.failures)
+    if failed <= len(result.failed) or not here:
+        yield from (f"failed: {video_id or '(no id)'}: {reason}" for video_id, reason in result.failed)
+    else:
+        for failures in result.failures[:_LISTED]:
+            yield f"{failures.count} failed{', for example' if failures.count > 1 else ''}: {failures.example}"
+        others = sum(failures.count for failures in result.failures[_LISTED:])
+        if others:
+            yield f"{others} failed for other reasons"
+        if failed > here:
+            yield f"{failed - here} failed in earlier runs"
+    if failed > len(result.failed):
+        yield f"ids and reasons of all {failed}: columns status and reason of {result.output}/videos"
 
 
 @click.command(short_help="Check that an output is complete and consistent.")

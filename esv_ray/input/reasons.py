@@ -10,8 +10,8 @@ _SHOWN = 3  # kinds of reasons in a message
 
 
 def reason_kind(reason: str) -> str:
-    """Return a reason with `#` in place of what differs from row to row: numbers and quoted text."""
-    return re.sub(r"'[^']*'|\d+(\.\d+)?", "#", reason)
+    """Return a reason with `#` in place of what differs from row to row: numbers, amounts and quoted text."""
+    return re.sub(r"'[^']*'|\d+(\.\d+)?(e[-+]?\d+)?( [kMGTPE]?B\b)?", "#", reason)
 
 
 def describe_reasons(rows: Mapping[str, int]) -> str:

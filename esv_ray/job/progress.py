@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from esv_ray.job.work import RowCounts
+from esv_ray.job.work import Failures, RowCounts
 
 Ended = Literal["done", "incomplete", "interrupted", "failed"]
 
@@ -22,7 +22,7 @@ class Progress:
         units_missing: units that were committed and are not in the output at the end of the run.
         repeated: ids that occur in several files, in one line, found at the end of the run; empty where none does.
         counts: videos that this run committed.
-        reasons: failed videos of this run by reason, numbers in it replaced.
+        failures: failed videos of this run by kind of reason.
         actors: ready actors.
         busy_actors: ready actors with work.
         starting: actors that were started and are not ready.
@@ -41,7 +41,7 @@ class Progress:
     units_missing: int = 0
     repeated: str = ""
     counts: RowCounts = field(default_factory=RowCounts)
-    reasons: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, Failures] = field(default_factory=dict)
     actors: int = 0
     busy_actors: int = 0
     starting: int = 0

@@ -12,6 +12,7 @@ from typing import Any
 from esv_ray import storage
 from esv_ray.job.environment import SUBMISSION
 from esv_ray.job.progress import Progress
+from esv_ray.job.work import most_frequent
 from esv_ray.output.layout import PROGRESS
 
 _FORMAT = 1
@@ -75,7 +76,7 @@ class ProgressRecord:
         begun, updated: times in ISO 8601.
         videos, units, actors, seconds: see the records.
         repeated_ids: ids that occur in several files, in one line.
-        failures: failed videos by reason, the most frequent reasons.
+        failures: failed videos by an example of their reasons, for the most frequent kinds of reasons.
         units_given_up: reasons by unit.
         waiting_for: what the cluster lacks for an actor, or which actors are silent.
         videos_per_second: rate of this run.
@@ -127,7 +128,6 @@ def progress_record(now: Progress, state: str, begun: str, given_up: Mapping[str
         begun: time in ISO 8601.
         given_up: reasons by unit.
     """
-    most_frequent = sorted(now.reasons.items(), key=lambda item: -item[1])[:_MOST_LISTED]
     counts = now.counts
     return ProgressRecord(
         state,
@@ -137,7 +137,7 @@ def progress_record(now: Progress, state: str, begun: str, given_up: Mapping[str
         VideosRecord(now.total, now.resumed, counts.ok, counts.skipped, counts.failed),
         UnitsRecord(now.units, now.units_done, now.units_failed, now.units_missing),
         now.repeated or None,
-        dict(most_frequent),
+        {failures.example: failures.count for failures in most_frequent(now.failures)[:_MOST_LISTED]},
         dict(list(given_up.items())[:_MOST_LISTED]),
         ActorsRecord(now.actors, now.busy_actors, now.starting, round(now.device_busy, 3)),
         now.waiting_for or now.silence,

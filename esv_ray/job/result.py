@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from esv_ray.job.work import RowCounts
+from esv_ray.job.work import Failures, RowCounts
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class JobResult:
         output: location of the tables.
         counts: videos of all committed units, of this and earlier runs.
         failed: (video_id, reason) of the first failed videos.
-        reasons: failed videos of this run by reason, numbers in it replaced.
+        failures: failed videos of this run by kind of reason, the most frequent first.
         quarantined: units that could not be committed, and why.
         given_up: why the run stopped early, or None.
         missing: names of units that were committed and are not in the output at the end.
@@ -30,7 +30,7 @@ class JobResult:
     output: str
     counts: RowCounts
     failed: tuple[tuple[str, str], ...]
-    reasons: Mapping[str, int]
+    failures: tuple[Failures, ...]
     quarantined: Mapping[str, str]
     given_up: str | None
     missing: tuple[str, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -11,7 +10,17 @@ from esv_ray.job.order import shuffled
 from esv_ray.job.progress import Ended, Progress, Report
 from esv_ray.job.result import JobResult
 from esv_ray.job.scheduling.scheduler import Scheduler, Task
-from esv_ray.job.work import Finished, RowCounts, Unit, UnitFault, UnitReport, Work, WorkPlan
+from esv_ray.job.work import (
+    Finished,
+    RowCounts,
+    Unit,
+    UnitFault,
+    UnitReport,
+    Work,
+    WorkPlan,
+    all_failures,
+    most_frequent,
+)
 
 _SILENT_S = 10.0  # without progress, after which a busy worker is reported
 
@@ -108,7 +117,7 @@ class Run:
         self.progress = replace(
             before,
             counts=before.counts + outcome.counts,
-            reasons=Counter(before.reasons) + Counter(outcome.reasons),
+            failures=all_failures([before.failures, outcome.failures]),
             read_s=before.read_s + outcome.read_s,
             compute_s=before.compute_s + outcome.compute_s,
             commit_s=before.commit_s + outcome.commit_s,
@@ -185,7 +194,7 @@ class Run:
             output=self.work.output,
             counts=finished.counts,
             failed=finished.failed,
-            reasons=self.progress.reasons,
+            failures=tuple(most_frequent(self.progress.failures)),
             quarantined={self.unit(index).name: why for index, why in self.scheduler.quarantined.items()},
             given_up=self.scheduler.hopeless,
             missing=finished.missing,

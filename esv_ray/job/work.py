@@ -6,7 +6,7 @@ A job plans, runs, retries, bisects and finishes units of some work, and knows n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -71,13 +71,43 @@ class RowCounts:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """Failed rows whose reasons are of one kind.
+
+    Attributes:
+        count: number of rows.
+        example: one of the reasons, whole: the first in the order of text, whatever the order of units.
+    """
+
+    count: int
+    example: str
+
+    def __add__(self, other: Failures) -> Failures:
+        return Failures(self.count + other.count, min(self.example, other.example))
+
+
+def all_failures(parts: Iterable[Mapping[str, Failures]]) -> dict[str, Failures]:
+    """Return the failures of several units together, by kind of reason."""
+    together: dict[str, Failures] = {}
+    for part in parts:
+        for kind, failures in part.items():
+            together[kind] = together[kind] + failures if kind in together else failures
+    return together
+
+
+def most_frequent(failures: Mapping[str, Failures]) -> list[Failures]:
+    """Return failures, the most frequent kind first."""
+    return sorted(failures.values(), key=lambda each: (-each.count, each.example))
+
+
+@dataclass(frozen=True)
 class UnitReport:
     """Outcome of a unit, or of a probe of its rows.
 
     Attributes:
         counts: what this run added; zero for a probe.
         read_s, compute_s, commit_s: seconds of each stage.
-        reasons: number of failed rows by reason; numbers and names in a reason are replaced by `#`.
+        failures: failed rows by kind of reason: a reason without its numbers and names.
         already_committed: whether another run had committed the unit.
     """
 
@@ -85,7 +115,7 @@ class UnitReport:
     read_s: float = 0.0
     compute_s: float = 0.0
     commit_s: float = 0.0
-    reasons: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, Failures] = field(default_factory=dict)
     already_committed: bool = False
 
 

@@ -127,7 +127,10 @@ def _job_lines(status: JobStatus, record: ProgressRecord, now: float) -> Iterato
         yield f"{units.missing:.0f} committed units are missing: run the job again to recompute them"
     if record.repeated_ids:
         yield record.repeated_ids
-    yield from (f"{count:.0f} failed: {reason}" for reason, count in record.failures.items())
+    yield from (
+        f"{count:.0f} failed{', for example' if count > 1 else ''}: {reason}"
+        for reason, count in record.failures.items()
+    )
     yield from (f"unit {unit} given up: {why}" for unit, why in record.units_given_up.items())
 
 

@@ -93,6 +93,24 @@ def test_failed_videos_are_counted_and_listed(esv, bundle: str, tmp_path: Path) 
     assert esv("attribute", *places, *HERE, "--set", "max_failed=0.5")[0] == 0
 
 
+def test_many_failures_are_grouped_with_a_whole_example(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Numbers stay in the example: it must be clear what is lacking."""
+    pq.write_table(make_table([16, 17, 18] * 6), tmp_path / "f.parquet")
+    places = ["--features", str(tmp_path / "f.parquet"), "--model", bundle, "--output", str(tmp_path / "out")]
+    small = ["--set", "estimator.kind=exact", "--set", "compute.memory_budget=1e5", "--set", "compute.unit=4"]
+    code, stdout, _ = esv("attribute", *places, *HERE, *small)
+    assert code == 1
+    (line,) = [line for line in stdout.splitlines() if "18 failed" in line and "for example" in line]
+    assert "exact ESVs of n = 16 elements evaluate 2^16 - 1 subsequences and take " in line
+    assert "only 100 kB is available" in line
+    assert "#" not in line
+    assert f"ids and reasons of all 18: columns status and reason of {tmp_path / 'out'}/videos" in stdout
+    code, status, _ = esv("status", str(tmp_path / "out"))
+    assert line in status.splitlines(), "status says the same"
+    code, again, _ = esv("attribute", *places, *HERE, *small)
+    assert "failed: v0: exact ESVs of n = 16" in again, "of an earlier run the first are listed"
+
+
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
