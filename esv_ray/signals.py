@@ -22,7 +22,7 @@ INTERRUPTED = 130
 _PATIENCE_S = 7.5  # from the first signal until the process is ended by force
 _LAST_ACTS_S = 1.5
 _PROMPT_S = 0.5  # for a reader of standard error
-_LAST_LINE = "esv: interrupted; run the same command again to resume"
+_LAST_LINE, _AND_RESUME = "esv: interrupted", "; run the same command again to resume"
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,6 +36,7 @@ class _State:
         self.raised = False
         self.swallowed = False
         self.reported = False
+        self.resumable = False
         self.last_acts: list[Callable[[int], None]] = []
 
 
@@ -61,6 +62,16 @@ def started() -> None:
     _state.starting = False
 
 
+def resumes() -> None:
+    """Record that the command goes on where it stopped when it is run again; the last line says so from now on."""
+    _state.resumable = True
+
+
+def is_resumable() -> bool:
+    """Return whether the command goes on where it stopped when it is run again."""
+    return _state.resumable
+
+
 def was_interrupted() -> bool:
     """Return whether a signal asked this process to end."""
     return _state.received
@@ -70,7 +81,7 @@ def report_interrupted() -> None:
     """Write the last line of an interrupted command, once."""
     if not _state.reported:
         _state.reported = True
-        _write_line(_LAST_LINE)
+        _write_line(_last_line())
 
 
 def leave(code: int) -> NoReturn:
@@ -190,7 +201,11 @@ def _watch(reader: int) -> None:
             _state.swallowed = _state.raised = False
             # The main thread may wait in a system call.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-    end_by_force(INTERRUPTED, _LAST_LINE)
+    end_by_force(INTERRUPTED, _last_line())
+
+
+def _last_line() -> str:
+    return _LAST_LINE + (_AND_RESUME if _state.resumable else "")
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

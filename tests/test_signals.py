@@ -17,7 +17,7 @@ import pytest
 from tests.support.bundles import python_bundle
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.jobs import all_of, attribute, poisoned_table, run
-from tests.support.processes import ENDED, Command, wait_until
+from tests.support.processes import ENDED, RESUMES, Command, wait_until
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("signals")
@@ -327,3 +327,20 @@ def test_a_command_that_runs_in_the_background_ignores_ctrl_c(features: str, bun
     command.reach(lambda: command.handles(TERM))
     assert not command.handles(INT)
     command.interrupt(TERM)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_the_last_line_promises_to_resume_only_what_resumes(resumes: bool) -> None:
+    code = f"""
+import os, signal
+from esv_ray import signals
+signals.install(); signals.started()
+if {resumes}:
+    signals.resumes()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    signals.report_interrupted(); signals.leave(130)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)
+    assert (done.returncode, done.stderr) == (130, f"{ENDED}{RESUMES if resumes else ''}\n")

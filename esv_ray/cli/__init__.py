@@ -20,7 +20,7 @@ from esv_ray.cli.submit import render, submit
 from esv_ray.cli.train import train
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
 from esv_ray.show.text import printable
-from esv_ray.signals import INTERRUPTED, report_interrupted, was_interrupted
+from esv_ray.signals import INTERRUPTED, is_resumable, report_interrupted, was_interrupted
 
 INCOMPLETE, INVALID_REQUEST = 1, 2
 
@@ -72,7 +72,8 @@ def _exit_code(error: BaseException) -> int:
         return INTERRUPTED
     limit = _machine_limit(error)
     if limit is not None:
-        click.echo(f"esv: {limit}, then run the command again; committed units are kept", err=True)
+        kept = " to resume" if is_resumable() else ""
+        click.echo(f"esv: {limit}, then run the command again{kept}", err=True)
         return INCOMPLETE
     if isinstance(error, EsvError):
         click.echo(f"esv: {printable(str(error))}", err=True)

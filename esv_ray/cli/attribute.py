@@ -9,6 +9,7 @@ import click
 from esv_ray.cli.options import JobArguments, RunOptions, code_option, job_options, read_job, run_options
 from esv_ray.cli.types import LOCATION, Count, LocalPath
 from esv_ray.show.text import printable
+from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,7 @@ def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: s
     from esv_ray.cli.progress import job_progress
     from esv_ray.cli.unit_log import unit_log
 
+    resumes()
     run.check()
     spec = read_job(job)
     if run.partitions:

@@ -11,6 +11,7 @@ import click
 
 from esv_ray import storage
 from esv_ray.cli.types import LocalPath
+from esv_ray.signals import resumes
 
 _SPEC = """\
 # The job that `esv demo` ran. Change a key, choose another output, and run: esv attribute {path}
@@ -41,6 +42,7 @@ def demo(context: click.Context, folder: str) -> None:
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec
 
+    resumes()
     started = time.monotonic()
     home = Path(folder)
     _copy_data(home / "data")

@@ -13,6 +13,7 @@ from esv_ray.cli.progress import import_progress
 from esv_ray.cli.types import LOCATION, NAME, Real
 from esv_ray.input.sources.request import MAX_SKIPPED, ImportRequest
 from esv_ray.show.text import printable
+from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
     from esv_ray.input.sources.outcome import ImportResult
@@ -111,6 +112,7 @@ def import_features(request: ImportRequest) -> None:
       esv import features --from numpy i3d/ --out table/ \\
         --segments segments.csv --fps 30 --stride 4 --window 16
     """
+    resumes()
     from esv_ray.input.sources.importing import import_features as run
 
     with import_progress() as report:

@@ -79,8 +79,7 @@ def test_the_bound_of_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError) as caught:
         attempt("s3://b/k", "read the model", failing(*[ConnectionResetError("reset by peer")] * 10))
     assert str(caught.value) == (
-        "cannot read the model: s3://b/k: reset by peer (10 tries in 33 s); check the endpoint and the network, then "
-        "run again: committed units are kept"
+        "cannot read the model: s3://b/k: reset by peer (10 tries in 33 s); check the endpoint and the network"
     )
     assert caught.value.transient
 
@@ -262,8 +261,7 @@ def test_a_server_that_never_recovers(
         with pytest.raises(StorageError) as caught:
             act()
         assert re.fullmatch(
-            rf"cannot ask: {place}\S*: .* \(5 tries in \d+ s\); check the endpoint and the network, then run again: "
-            "committed units are kept",
+            rf"cannot ask: {place}\S*: .* \(5 tries in \d+ s\); check the endpoint and the network",
             str(caught.value),
         )
         assert proxy.requests == 5, "one request a try: nothing below retries too"

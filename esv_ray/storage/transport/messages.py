@@ -41,7 +41,7 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
         return StorageError(message, transient=False)
     if is_transient(error):
         times = f"{tries} tries in {seconds:.0f} s" if tries > 1 else "1 try"
-        advice = "check the endpoint and the network, then run again: committed units are kept"
+        advice = "check the endpoint and the network"
         return StorageError(f"{cannot} ({times}); {advice}", transient=True)
     if is_full(error):
         too_large = getattr(error, "errno", None) == errno.EFBIG
