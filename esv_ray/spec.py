@@ -35,6 +35,7 @@ from esv_ray.spec_values import (
     Text,
     Truth,
     Whole,
+    bytes_or_auto,
     digits,
     one_or_many,
     share_or_auto,
@@ -95,8 +96,8 @@ class ComputeSpec(_Frozen):
         batch: videos of equal length that are computed together; `auto`: depends on the length.
         threads: torch threads of an actor.
         unit: rows of a unit, the piece of work that is committed whole; `auto`: depends on the size of the table.
-        memory_budget: bytes that the work of an actor may take; a video that would take more is sampled if the
-            estimator is `auto`, else fails. `auto`: depends on the machine or device that plans the job.
+        memory_budget: bytes, or a text such as 2GB, that the work of an actor may take; a video that would take more is
+            sampled if the estimator is `auto`, else fails. `auto`: depends on the machine or device that plans the job.
         matmul: precision of matrix products on GPUs that support a faster one: torch's `highest` (float32), `high`
             (TF32) or `medium` (bfloat16).
     """
@@ -105,7 +106,7 @@ class ComputeSpec(_Frozen):
     batch: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
     threads: Positive = 1
     unit: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
-    memory_budget: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
+    memory_budget: Annotated[Positive | Literal["auto"], BeforeValidator(bytes_or_auto)] = "auto"
     matmul: Literal["highest", "high", "medium"] = "highest"
 
 
@@ -136,6 +137,9 @@ Labels = Annotated[
 ]
 
 
+_FRAMES = "numbers of frames >= 1, `all`, or a list of numbers and `all`"
+
+
 class JobSpec(_Frozen):
     """An attribution job; the documentation of the job spec describes the keys.
 
@@ -150,7 +154,7 @@ class JobSpec(_Frozen):
     model: Location
     output: Location
     code: Annotated[tuple[str, ...], BeforeValidator(_packages)] = ()
-    frames: Literal["all"] | tuple[Positive, ...] = "all"
+    frames: Literal["all"] | tuple[Positive | Literal["all"], ...] = "all"
     short: Literal["all", "skip"] = "all"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
@@ -166,11 +170,24 @@ class JobSpec(_Frozen):
             return value
         many = one_or_many(value)
         if not many:
-            raise ValueError("expected a number of frames, `all`, or a list of numbers")
-        counts = [whole_number(n, "numbers of frames >= 1, `all`, or a list of numbers") for n in many]
-        if min(counts) < 1:
-            raise ValueError("expected numbers of frames >= 1, `all`, or a list of numbers")
-        return tuple(sorted(set(counts)))
+            raise ValueError(f"expected {_FRAMES}")
+        counts = [whole_number(n, _FRAMES) for n in many if n != "all"]
+        if min(counts, default=1) < 1:
+            raise ValueError(f"expected {_FRAMES}")
+        numbers: tuple[int | str, ...] = tuple(sorted(set(counts)))
+        if "all" in many:
+            return (*numbers, "all") if numbers else "all"
+        return numbers
+
+    @property
+    def frame_numbers(self) -> tuple[int, ...]:
+        """Numbers of frames at which each video is attributed, ascending; without `all`."""
+        return () if self.frames == "all" else tuple(n for n in self.frames if n != "all")
+
+    @property
+    def all_frames(self) -> bool:
+        """Whether each video is attributed with all of its frames."""
+        return "all" in self.frames
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -77,11 +77,7 @@ def describe_error(kind: type[BaseModel], error: ErrorDetails) -> str:
     parts = [str(part) for part in error["loc"]]
     key = ".".join(parts)
     if error["type"] == "extra_forbidden":
-        *above, name = parts
-        fields = _fields(kind, above)
-        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-        hint = f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
-        return f"unknown key {key!r:.100}; {hint}"
+        return f"unknown key {key!r:.100}; {_hint(kind, parts)}"
     if error["type"] == "missing":
         return f"key {key!r} is missing"
     if error["type"] == "invalid_key":
@@ -93,6 +89,26 @@ def describe_error(kind: type[BaseModel], error: ErrorDetails) -> str:
     expected = message if "expected" in message or message.startswith("a class id") else f"expected {message}"
     got = "" if ", got " in expected else f", got {error['input']!r:.80}"
     return f"{'.'.join(parts)}: {expected}{got}" if parts else f"{expected}{got}"
+
+
+def _hint(kind: type[BaseModel], parts: Sequence[str]) -> str:
+    """Return what may be meant by an unknown key: one of this name elsewhere, or one nearby that is spelled alike."""
+    *above, name = parts
+    fields = _fields(kind, above)
+    elsewhere = [key for key in _keys(kind) if key.split(".")[-1] == name]
+    if elsewhere:
+        return f"did you mean {' or '.join(map(repr, elsewhere))}?"
+    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+    return f"did you mean {'.'.join([*above, near[0]])!r}?" if near else f"valid keys: {', '.join(fields)}"
+
+
+def _keys(kind: type[BaseModel]) -> list[str]:
+    """Return all keys with a value, those of sections with the section's name."""
+    return [
+        ".".join([name, *inner])
+        for name in kind.model_fields
+        for inner in ([[field] for field in _fields(kind, [name])] or [[]])
+    ]
 
 
 def _fields(kind: type[BaseModel], names: Sequence[str]) -> list[str]:

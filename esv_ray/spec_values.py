@@ -18,6 +18,7 @@ from esv_ray.errors import SpecError
 _EXACT = 2**53  # a float64 holds every whole number up to this one
 _SEVERAL = re.compile(r"[^\s,;()]+")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
+_AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMGTKmgt])(i?)[Bb]?")
 
 
 def whole_number(value: object, expected: str = "a whole number") -> int:
@@ -124,6 +125,15 @@ def one_or_many(value: object) -> list[object]:
 def whole_or_auto(value: object) -> object:
     """Return a whole number, or ``auto``."""
     return value if value == "auto" else whole_number(value, "a whole number or auto")
+
+
+def bytes_or_auto(value: object) -> object:
+    """Return a number of bytes, also from a text such as 1GB, 512 MB or 1.5GiB; or ``auto``."""
+    amount = _AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if amount is None:
+        return value if value == "auto" else whole_number(value, "a number of bytes, 500MB, 2GB or auto")
+    number_of, prefix, binary = amount.groups()
+    return int(float(number_of) * (1024 if binary else 1000) ** ("kmgt".index(prefix.lower()) + 1))
 
 
 def share_or_auto(value: object) -> object:

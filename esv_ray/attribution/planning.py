@@ -304,6 +304,5 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
             f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "
             "or class ids"
         )
-    lengths = () if spec.frames == "all" else spec.frames
-    for n in lengths:
+    for n in spec.frame_numbers:
         job_engine(spec, model).budget.check(n)

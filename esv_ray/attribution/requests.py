@@ -56,13 +56,11 @@ def plan_requests(
     faulty = np.isin(chosen, list(faults))
     missing = []
     for row in chosen[faulty].tolist():
-        lengths = (int(rows.n_frames[row]),) if spec.frames == "all" else spec.frames
-        missing += [Missing(row, n, "failed", faults[row]) for n in lengths]
+        lengths = {*spec.frame_numbers, *([int(rows.n_frames[row])] if spec.all_frames else [])}
+        missing += [Missing(row, n, "failed", faults[row]) for n in sorted(lengths)]
     valid = chosen[~faulty]
     frames = rows.n_frames[valid].astype(np.int64)
-    if spec.frames == "all":
-        return Requests(valid, frames), missing
-    requested_lengths = np.array(spec.frames, dtype=np.int64)  # (k,) ascending
+    requested_lengths = np.array(spec.frame_numbers, dtype=np.int64)  # (k,) ascending
     capped = np.minimum(requested_lengths, frames[:, None])  # (G, k)
     beyond = requested_lengths > frames[:, None]
     if spec.short == "skip":
@@ -72,5 +70,8 @@ def plan_requests(
         kept = ~beyond
     else:
         kept = np.diff(capped, axis=1, prepend=0) > 0
+    if spec.all_frames:
+        new = ~(kept & (capped == frames[:, None])).any(axis=1)
+        capped, kept = np.column_stack([capped, frames]), np.column_stack([kept, new])
     place, index = kept.nonzero()
     return Requests(valid[place], capped[place, index]), missing

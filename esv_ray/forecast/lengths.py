@@ -131,11 +131,9 @@ def _row_group_lengths(
 
 def requested_lengths(spec: JobSpec, frames: int) -> list[int]:
     """Return the numbers of elements at which a video of that many frames is attributed."""
-    if spec.frames == "all":
-        return [frames]
-    if spec.short == "skip":
-        return [n for n in spec.frames if n <= frames]
-    return sorted({min(n, frames) for n in spec.frames})
+    long_enough = [n for n in spec.frame_numbers if n <= frames]
+    collapsed = spec.short == "all" and len(long_enough) < len(spec.frame_numbers)
+    return sorted({*long_enough, *([frames] if spec.all_frames or collapsed else [])})
 
 
 def repeated_ids(files: Sequence[InputFile], budget: int) -> RepeatedIds:

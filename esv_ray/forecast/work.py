@@ -87,7 +87,7 @@ def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[
     videos_at, pending_at, skipped = Counter[int](), Counter[int](), 0
     for frames, videos in lengths.videos.items():
         requested = requested_lengths(spec, frames)
-        skipped += videos * (spec.frames != "all" and spec.short == "skip" and len(requested) < len(spec.frames))
+        skipped += videos * (spec.short == "skip" and any(n > frames for n in spec.frame_numbers))
         for n in requested:
             videos_at[n] += videos
             pending_at[n] += lengths.pending[frames]

@@ -62,6 +62,13 @@ def test_requested_lengths(features: str, bundle: str) -> None:
     skipped = [(0, 4, "skipped"), (0, 8, "skipped")]
     assert asked("frames=[1,2,4,8]", "short=skip") == ([(0, 1), (0, 2), *sweep], [*failed, *skipped])
     assert asked() == ([(0, 3), (1, 9)], [(2, 2, "failed")])
+    failed = [(2, n, "failed") for n in (2, 3, 8)]
+    assert asked("frames=[3,8,all]") == ([(0, 3), (1, 3), (1, 8), (1, 9)], failed), "each length once"
+    skipped = [(0, 8, "skipped")]
+    assert asked("frames=[3,8,all]", "short=skip") == ([(0, 3), (1, 3), (1, 8), (1, 9)], [*failed, *skipped])
+    failed, skipped = [(2, n, "failed") for n in (2, 4)], [(0, 4, "skipped")]
+    assert asked("frames=[all,4]", "short=skip") == ([(0, 3), (1, 4), (1, 9)], [*failed, *skipped])
+    assert asked("frames=[4,2,9,all]")[0] == [(0, 2), (0, 3), (1, 2), (1, 4), (1, 9)]
 
 
 def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path) -> None:

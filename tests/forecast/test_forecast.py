@@ -52,6 +52,8 @@ def bytes_of(output: Path) -> int:
         ["frames=all"],
         ["frames=[2,5,9]"],
         ["frames=[2,5,9]", "short=skip"],
+        ["frames=[2,5,all]"],
+        ["frames=[all,5,9]", "short=skip"],
         ["frames=all", "estimator.kind=exact"],
         ["frames=all", "estimator.kind=algorithm1", "estimator.m=6", "estimator.iterations=2"],
         ["frames=7", "estimator.kind=adjusted", "estimator.m=6", "estimator.iterations=3"],
