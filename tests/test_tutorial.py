@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file
 
 from esv_ray.errors import DataError
 from esv_ray.sample import write_sample
 from tests.support.alike import assert_alike, assert_same_picture
-from tests.support.pages import DOCS, README, ROOT, blocks
+from tests.support.pages import DOCS, README, ROOT, blocks, shell_lines
 
 PAGE = (DOCS / "tutorial.md").read_text()
 STEPS = re.split(r"^## ", PAGE, flags=re.MULTILINE)[2:]  # after what comes before and how to install
@@ -72,6 +74,39 @@ def test_the_pictures_are_those_of_the_commands(tutorial: tuple[Path, dict[str, 
     run(command, folder)
     assert_same_picture(folder / "test-114-label.svg", PICTURES / "test-114-label.svg")
     assert all(path.stat().st_size < 200_000 for path in PICTURES.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("jobs")
+def test_the_commands_and_numbers_of_choosing_settings(tutorial: tuple[Path, dict[str, str]]) -> None:
+    """In the tutorial's folder: numbers that do not depend on the machine are those of the page."""
+    folder, _ = tutorial
+    text = (DOCS / "howto" / "choose-settings.md").read_text()
+    printed = "".join(run(line, folder) for line in shell_lines(text))
+    got = {_stable(line) for line in printed.splitlines() if line.strip()}
+    rows = [line for said in blocks(text, "text") for line in said.splitlines() if re.match(r"^ +\d+ ", line)]
+    assert len(rows) == 11
+    assert {_stable(row) for row in rows} <= got
+    videos = pq.read_table(folder / "esv-tight" / "videos").to_pylist()
+    counts = [sum(video["iterations"] == k for video in videos) for k in (1, 2, 4, 8)]
+    assert f"| recordings | {' | '.join(map(str, counts))} |" in text
+
+
+def _stable(row: str) -> tuple[str, ...]:
+    """Return what does not depend on the machine in a row of the plan (n to total) or of the errors (m to error)."""
+    words = row.split()
+    if not words[1:] or not words[1].startswith("x"):
+        return tuple(words[:6])
+    return tuple(words[:3]) if "e-" in words[3] else tuple(words[:4])
+
+
+def test_the_module_of_the_tutorial_is_trained_as_documented(tmp_path: Path) -> None:
+    folder = ROOT / "jobs" / "models"
+    table, out = str(ROOT / "jobs" / "demo" / "train.parquet"), str(tmp_path / "w")
+    code = f"import train_gru; train_gru.EPOCHS = 1; train_gru.main({table!r}, {out!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    mine, shipped = load_file(tmp_path / "w"), load_file(ROOT / "jobs" / "demo" / "gru.safetensors")
+    assert {name: w.shape for name, w in mine.items()} == {name: w.shape for name, w in shipped.items()}
 
 
 def test_the_sample_is_written_again_but_overwrites_nothing(tmp_path: Path) -> None:
