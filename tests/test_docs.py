@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from pydantic import BaseModel
 
 import esv_ray
 from esv_ray.cli import cli
-from esv_ray.models.saving import save_heads
 from esv_ray.spec import JobSpec, TrainSpec
-from tests.conftest import make_heads, make_prior, make_table
-from tests.support import cli_reference
-from tests.support.command import run
+from tests.support import cli_reference, python_reference
 from tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, inline_commands, links, page_name, shell_lines
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
-HERE = ["cluster.actors=0", "estimator.m=16"]
 
 
 def command_of(line: str) -> tuple[click.Command, list[str]]:
@@ -177,6 +168,16 @@ def test_the_reference_is_generated() -> None:
     assert cli_reference.PAGE.read_text() == cli_reference.page(), f"run: {cli_reference.REGENERATE}"
 
 
+def test_the_python_reference_is_generated() -> None:
+    page = python_reference.page()
+    assert python_reference.PAGE.read_text() == page, f"run: {python_reference.REGENERATE}"
+    assert all(f"### {name}\n" in page for name in [*esv_ray.__all__, "Explanation", "JobResult"])
+    for row in re.findall(r"^\| `.*\|$", page, flags=re.MULTILINE):
+        assert all(cell.strip() for cell in row.split("|")[1:-1]), (
+            f"an argument or attribute without a description: {row}"
+        )
+
+
 # --- specs
 
 
@@ -207,79 +208,13 @@ def test_messages_that_the_page_on_trouble_explains_are_in_the_code() -> None:
             assert part.strip() in code, message
 
 
-# --- examples
-
-
-def run_blocks(page: str, space: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Run the Python of a page, one block after another."""
-    space = {} if space is None else space
-    for block in blocks((DOCS / page).read_text(), "python"):
-        exec(block, space)
-    return space
-
-
-def save_model(url: Path, *, feature_dim: int, n_classes: int) -> None:
-    """A small bundle."""
-    heads = make_heads(feature_dim=feature_dim, n_classes=n_classes)
-    save_heads(str(url), heads, make_prior(n_classes))
-
-
-def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its Python runs on an output of the demo's form; `tests/cli/test_demo.py` runs the demo."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "esv-demo" / "data").mkdir(parents=True)
-    test = pq.read_table(ROOT / "jobs" / "demo" / "test.parquet").slice(0, 12)
-    pq.write_table(test, tmp_path / "esv-demo" / "data" / "test.parquet")
-    save_model(tmp_path / "esv-demo" / "model", feature_dim=12, n_classes=9)
-    places = {"features": "esv-demo/data/test.parquet", "model": "esv-demo/model", "output": "esv-demo/esv"}
-    assert esv_ray.run(esv_ray.load_spec(places, HERE)).exit_code == 0
-    space = run_blocks("tutorial.md")
-    video = space["video"]
-    assert len(space["rows"]) == video.n_elements
-    prior = float(make_prior(9)[int(video.predicted)])
-    assert np.isclose(space["rows"].esv.sum(), space["score"] - prior, atol=1e-5)
-    assert space["result"].esv.shape == (video.n_frames, 9)
-    assert "stderr" in capsys.readouterr().out
-
-
-def test_a_table_of_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_blocks("howto/own-data.md")
-    save_model(tmp_path / "models" / "trn", feature_dim=256, n_classes=4)
-    (spec,) = blocks((DOCS / "howto" / "own-data.md").read_text(), "yaml")
-    result = esv_ray.run(esv_ray.load_spec(yaml.safe_load(spec), HERE))
-    assert (result.exit_code, result.counts.ok) == (0, 2)
-
-
-def test_the_python_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_model(tmp_path / "models" / "trn", feature_dim=4, n_classes=3)
-    pq.write_table(make_table([9, 9]), tmp_path / "table.parquet")
-    places = {"features": "table.parquet", "model": "models/trn", "output": "esv", "cluster": {"actors": 0}}
-    (tmp_path / "job.yaml").write_text(json.dumps(places))
-    space = run_blocks("reference/python.md", {"features": np.zeros((5, 4), np.float32)})
-    assert space["result"].exit_code == 0
-    text = (DOCS / "reference" / "python.md").read_text()
-    assert all(f"`{name}" in text for name in esv_ray.__all__)
-
-
-def test_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The commands of the page, with its function, print what it says, and the reference has the model.json."""
-    monkeypatch.chdir(tmp_path)
-    text = (DOCS / "howto" / "model-factory.md").read_text()
-    function, saving = blocks(text, "python")
-    (tmp_path / "my_models.py").write_text(function)
-    (tmp_path / "prior.csv").write_text("class,prior\n0,0.25\n1,0.75\n")
-    exec(f"{function}\nmodule = make(hidden=128)\n{saving}", {"__name__": "training"})
-    command, attribute = shell_lines(text)
-    code, out, err = run(*shlex.split(command)[1:], monkeypatch=monkeypatch, capsys=capsys)
-    assert (code, err) == (0, "")
-    assert [out] == blocks(text, "text")
-    reference = (DOCS / "reference" / "model-bundle.md").read_text()
-    written = json.loads(Path("models/gru/model.json").read_text())
-    assert {**json.loads(blocks(reference, "json")[-1]), "n_max": None} == written
-    pq.write_table(make_table([3, 5], feature_dim=256, n_classes=2), tmp_path / "table.parquet")
-    places = {"features": "table.parquet", "model": "models/gru", "output": "esv", "cluster": {"actors": 0}}
-    (tmp_path / "job.yaml").write_text(json.dumps(places))
-    assert run(*shlex.split(attribute)[1:], monkeypatch=monkeypatch, capsys=capsys)[0] == 0
-    sys.modules.pop("my_models")
+def test_messages_that_the_page_of_questions_answers_are_in_the_code() -> None:
+    text = (DOCS / "howto" / "questions.md").read_text()
+    code = " ".join(path.read_text() for path in (ROOT / "esv_ray").rglob("*.py"))
+    code = re.sub(r'"\s*f?"', "", code)  # a text over several lines
+    messages = [
+        word for head in re.findall(r"^\*\*(.+?)\*\*", text, flags=re.M) for word in re.findall(r"`(.+?)`", head)
+    ]
+    assert len(messages) > 5
+    for message in messages:
+        assert message in code, message

@@ -54,6 +54,7 @@ def test_the_wheel_has_pages_data_and_manifests(packages: list[Path]) -> None:
     names = set(zipfile.ZipFile(packages[0]).namelist())
     assert {f"esv_ray/docs/{page.relative_to(DOCS)}" for page in DOCS.rglob("*.md")} <= names
     assert {"esv_ray/_demo/train.parquet", "esv_ray/_demo/test.parquet", "esv_ray/_k8s/base/rayjob.yaml"} <= names
+    assert {"esv_ray/_demo/gru.py", "esv_ray/_demo/gru.safetensors", "esv_ray/docs/pictures/test-114.svg"} <= names
     assert not any(name.startswith("tests/") for name in names)
 
 
@@ -83,6 +84,8 @@ def test_the_wheel_runs(packages: list[Path], tmp_path: Path) -> None:
     esv = str(home / "bin" / "esv")
     assert "Usage: esv demo" in run(esv, "demo", "--help", cwd=tmp_path)
     assert run(esv, "--version", cwd=tmp_path).split()[-1] == PROJECT["version"]
+    run(python, "-m", "esv_ray.sample", cwd=tmp_path)
+    assert (tmp_path / "gru.py").exists()
 
 
 def test_the_hooks_are_the_linters_of_the_environment() -> None:
@@ -115,6 +118,10 @@ def test_pages_name_this_project_and_version() -> None:
     for page in (DOCS / "citing.md", ROOT / ".github" / "CONTRIBUTING.md"):
         assert home in page.read_text()
     assert f"version = {{{PROJECT['version']}}}" in (DOCS / "citing.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert citation["repository-code"] == home
+    assert citation["preferred-citation"]["title"] in (DOCS / "citing.md").read_text()
     assert PROJECT["version"] in (DOCS / "changelog.md").read_text()
 
 

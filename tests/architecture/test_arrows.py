@@ -43,7 +43,17 @@ def test_groups_of_tests_stay_in_one_process(request: pytest.FixtureRequest) -> 
 
 def test_top_level() -> None:
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
-    allowed = {"esv_ray", "jobs", "tests", "k8s", "pyproject.toml", "README.md", "constraints.txt", "LICENSE"}
+    allowed = {
+        "esv_ray",
+        "jobs",
+        "tests",
+        "k8s",
+        "pyproject.toml",
+        "README.md",
+        "constraints.txt",
+        "LICENSE",
+        "CITATION.cff",
+    }
     assert names - {"esv-demo"} == allowed, "esv-demo is what the README's command makes, ignored by git"
 
 
