@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from esv_ray import storage
-from esv_ray.cli.options import code_option, option_group
+from esv_ray.cli.options import code_option, option_group, output_option
 from esv_ray.cli.types import LARGEST, LOCATION, Count, Real
 from esv_ray.errors import SpecError
 
@@ -116,12 +116,7 @@ grid_options = option_group(
 @code_option
 @grid_options
 @click.option("--threads", type=Count(1), default=1, show_default=True, help="Number of torch threads.")
-@click.option(
-    "--output",
-    type=LOCATION,
-    metavar="URL",
-    help="Folder for the table (convergence.parquet) and the figure (convergence.html, convergence.png).",
-)
+@output_option("Folder for the table (convergence.parquet) and the figure (convergence.html, convergence.png).")
 def convergence(
     model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int, output: str | None
 ) -> None:

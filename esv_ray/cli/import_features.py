@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.options import option_group
+from esv_ray.cli.options import option_group, output_option
 from esv_ray.cli.progress import import_progress
 from esv_ray.cli.types import LOCATION, NAME, Real
 from esv_ray.input.sources.request import MAX_SKIPPED, ImportRequest
@@ -27,7 +27,7 @@ request_options = option_group(
     "request",
     click.argument("source", type=LOCATION),
     click.option("--from", "format", type=click.Choice(_FORMATS), required=True, help="Format of SOURCE."),
-    click.option("--out", required=True, type=LOCATION, metavar="URL", help="Folder of the feature table."),
+    output_option("Folder of the feature table.", into="out", required=True),
     click.option(
         "--labels",
         type=LOCATION,
@@ -107,9 +107,9 @@ def import_features(request: ImportRequest) -> None:
 
     \b
     Examples:
-      esv import features --from numpy features/ --labels labels.csv --out table/
-      esv import features --from hdf5 tvsum.h5 --key features --frames-key picks --out table/
-      esv import features --from numpy i3d/ --out table/ \\
+      esv import features --from numpy features/ --labels labels.csv --output table/
+      esv import features --from hdf5 tvsum.h5 --key features --frames-key picks --output table/
+      esv import features --from numpy i3d/ --output table/ \\
         --segments segments.csv --fps 30 --stride 4 --window 16
     """
     resumes()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from esv_ray.cli.model_sources import SOURCES, own_options, read_model
+from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION
 from esv_ray.show.text import printable
 
@@ -63,7 +64,7 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     help=f"Software that wrote the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
     "module: your own PyTorch modules.",
 )
-@click.option("--out", required=True, type=LOCATION, metavar="URL", help="Location of the model bundle.")
+@output_option("Location of the model bundle.", into="out", required=True)
 @click.option(
     "--prior",
     "priors",
@@ -122,15 +123,15 @@ def import_model(
 
     \b
     Examples:
-      esv import model --from play-fair --out models/trn --prior prior.csv trn_1.pth trn_2.pth
-      esv import model --from trn-pytorch --out models/trn --prior prior.csv TRN_something.pth.tar
-      esv import model --from epic-kitchens --out models/epic trn_rgb.ckpt \\
+      esv import model --from play-fair --output models/trn --prior prior.csv trn_1.pth trn_2.pth
+      esv import model --from trn-pytorch --output models/trn --prior prior.csv TRN_something.pth.tar
+      esv import model --from epic-kitchens --output models/epic trn_rgb.ckpt \\
         --outputs verbs=0:97 --prior verbs=verb-priors.csv \\
         --outputs nouns=97:397 --prior nouns=noun-priors.csv
-      esv import model --from linear --layer fc --over probabilities --out models/clips \\
+      esv import model --from linear --layer fc --over probabilities --output models/clips \\
         --prior labels:train.parquet r3d_18.pth
       esv import model --from module my_models:make --code my_models \\
-        --weights weights.safetensors --prior prior.csv --out models/own
+        --weights weights.safetensors --prior prior.csv --output models/own
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 def status(job: str, target: Target, as_json: bool) -> None:
     """Show the status of a JOB, given by its id, its name (then of its last attempt) or the location of its output.
 
-    For an output only its storage is read, so this works after the cluster is gone.
+    For an output only its storage is read, so this works after the cluster is gone. A JOB with a slash is an output;
+    without --address and --kubernetes, so is the name of one in the working directory.
 
     \b
     Examples:
@@ -42,10 +44,10 @@ def status(job: str, target: Target, as_json: bool) -> None:
       esv status esv-mtrn-8-2 --kubernetes --namespace video
       esv status s3://bucket/esv/mtrn-8/
     """
-    if "/" in job:
+    if "/" in job or (_is_output(job) and not _names_a_cluster(target)):
         _show(_output_status(job), as_json)
         return
-    with _suggest_output(job):
+    with _suggest_output(job, target):
         submission = _find(job, target)
     _show(submission_status(submission), as_json)
 
@@ -64,7 +66,7 @@ def logs(context: click.Context, job: str, target: Target, follow: bool) -> None
     if target.kubernetes:
         from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
 
-        with _suggest_output(job):
+        with _suggest_output(job, target):
             submission = kubernetes_jobs.find(job, target.namespace)
         with job_continues(submission.id, options):
             context.exit(kubernetes_jobs.logs(submission.id, target.namespace, follow=follow))
@@ -72,7 +74,7 @@ def logs(context: click.Context, job: str, target: Target, follow: bool) -> None
     from esv_ray.submit.ray_jobs import logs as ray_logs
     from esv_ray.submit.ray_jobs.client import connect
 
-    with _suggest_output(job):
+    with _suggest_output(job, target):
         client = connect(target.address)
         submission = ray_jobs.find(client, job)
     if follow:
@@ -93,14 +95,14 @@ def stop(job: str, target: Target) -> None:
     if target.kubernetes:
         from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
 
-        with _suggest_output(job):
+        with _suggest_output(job, target):
             submission = kubernetes_jobs.stop(job, target.namespace)
         click.echo(f"deleted {submission.id} and its cluster; committed units are kept: {submission.output}")
         return
     from esv_ray.submit.ray_jobs import jobs as ray_jobs
     from esv_ray.submit.ray_jobs.client import connect
 
-    with _suggest_output(job):
+    with _suggest_output(job, target):
         client = connect(target.address)
         before = ray_jobs.find(client, job)
     stopped = ray_jobs.stop(client, before.id)
@@ -184,7 +186,7 @@ def submission_status(submission: Submission) -> JobStatus:
 
 
 @contextmanager
-def _suggest_output(job: str) -> Iterator[None]:
+def _suggest_output(job: str, target: Target) -> Iterator[None]:
     """Add to an error about an unknown job how to show an output that has this name or location."""
     try:
         yield
@@ -194,9 +196,23 @@ def _suggest_output(job: str) -> Iterator[None]:
                 f"{error}; {job} is a location: esv status {job} shows an output's progress, and logs and stop take "
                 "the id or name of a job"
             ) from error
-        if any(Path(job, name).is_file() for name in _OUTPUT_FILES):
+        if _is_output(job):
             raise SpecError(f"{error}; for the output in this directory: esv status ./{job}") from error
+        if not _names_a_cluster(target):
+            raise SpecError(f"{job}: no output in this directory has this name, and {error}") from error
         raise
+
+
+def _is_output(job: str) -> bool:
+    """Return whether the working directory holds the output of a job under this name."""
+    return any(Path(job, name).is_file() for name in _OUTPUT_FILES)
+
+
+def _names_a_cluster(target: Target) -> bool:
+    """Return whether the options or the environment say which cluster is meant."""
+    from esv_ray.submit.ray_jobs.client import VARIABLES
+
+    return target.kubernetes or target.address is not None or any(os.environ.get(name) for name in VARIABLES)
 
 
 def _find(job: str, target: Target) -> Submission:

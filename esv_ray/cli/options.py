@@ -120,6 +120,17 @@ def check_code(context: click.Context, parameter: click.Parameter, value: tuple[
         raise SpecError(f"--code: {error}; repeat the option for another package") from None
 
 
+def output_option(text: str, *, into: str = "output", required: bool = False) -> Decorator:
+    """Return the option for what a command writes: --output, and --out for short, everywhere.
+
+    Args:
+        text: the line of the help page.
+        into: the command's parameter that receives the location.
+        required: whether it must be given.
+    """
+    return click.option("--output", "--out", into, type=LOCATION, metavar="URL", required=required, help=text)
+
+
 # On every command that loads a model bundle. Consent is never read from data: not from a bundle, not from a run.json.
 code_option = click.option(
     "--code",
@@ -188,7 +199,7 @@ job_options = option_group(
         help="Feature table: a Parquet file, a directory of Parquet files, or a glob.",
     ),
     click.option("--model", type=LOCATION, metavar="URL", help="Model bundle (a directory with model.json)."),
-    click.option("--output", type=LOCATION, metavar="URL", help="Location of the attribution tables."),
+    output_option("Location of the attribution tables."),
     set_option,
     code_option,
 )

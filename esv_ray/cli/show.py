@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION, NAME, Count
 
 
@@ -21,17 +22,14 @@ from esv_ray.cli.types import LOCATION, NAME, Count
     help="A class to show: label, predicted, an id or a name; repeatable. By default label and predicted.",
 )
 @click.option("--elements", type=Count(min=1), help="Length, of an output with several; by default the longest.")
-@click.option(
-    "--out",
-    type=LOCATION,
-    metavar="FILE",
-    help="Write a picture (.png, .svg) or a page (.html) instead. Requires: pip install 'esv-ray[figures]'.",
+@output_option(
+    "Write a picture (.png, .svg) or a page (.html) instead. Requires: pip install 'esv-ray[figures]'.", into="out"
 )
 @click.option(
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png: thumbnails in --out.",
+    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png: thumbnails in --output.",
 )
 def show(
     output: str, video_id: str, classes: tuple[str, ...], elements: int | None, out: str | None, media: str | None
@@ -44,15 +42,15 @@ def show(
     \b
     Examples:
       esv show esv/ video_0012
-      esv show esv/ video_0012 --class "Dropping something" --out video.png
-      esv show s3://bucket/esv clips/0012 --out video.html --media s3://bucket/frames
+      esv show esv/ video_0012 --class "Dropping something" --output video.png
+      esv show s3://bucket/esv clips/0012 --output video.html --media s3://bucket/frames
     """
     from esv_ray.show.read import read_video
     from esv_ray.show.terminal import encodable, video_lines
     from esv_ray.storage import absolute
 
     if out is None and media is not None:
-        raise click.UsageError("--media adds thumbnails to a picture or a page: give --out too")
+        raise click.UsageError("--media adds thumbnails to a picture or a page: give --output too")
     if out is not None:
         from esv_ray.show.files import check_picture
 

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from esv_ray.cli.options import location_overrides, set_option
+from esv_ray.cli.options import location_overrides, output_option, set_option
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Train a model on a feature table with labels.")
 @click.argument("spec", type=LOCATION, required=False)
 @click.option("--features", type=LOCATION, metavar="URL", help="Feature table with labels.")
-@click.option("--output", type=LOCATION, metavar="URL", help="Location of the model bundle.")
+@output_option("Location of the model bundle.")
 @set_option
 def train(spec: str | None, features: str | None, output: str | None, overrides: tuple[str, ...]) -> None:
     """Train multi-scale heads f^1 .. f^n_max (MLPs) on a feature table with labels.

@@ -24,7 +24,7 @@ def check_picture(url: str) -> str:
     """
     kind = PurePosixPath(url).suffix.lower().removeprefix(".")
     if kind not in KINDS:
-        raise SpecError(f"out: expected a file that ends in .png, .svg or .html, got {url!r:.200}")
+        raise SpecError(f"output: expected a file that ends in .png, .svg or .html, got {url!r:.200}")
     check_figures()
     return kind
 

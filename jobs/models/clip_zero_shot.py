@@ -1,7 +1,7 @@
 """Zero-shot classification as with CLIP: cosines between the mean image embedding and the texts' embeddings.
 
 esv import model --from module clip_zero_shot:make --code clip_zero_shot --weights clip.safetensors --prior prior.csv \
-  --argument feature_dim=512 --argument n_classes=174 --out models/clip
+  --argument feature_dim=512 --argument n_classes=174 --output models/clip
 
 The weights are `texts` (C, D), the text encoder's output for each class, and `scale`, the logit scale (for CLIP 100).
 """

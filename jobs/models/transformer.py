@@ -1,7 +1,7 @@
 """A transformer of eight frames, with a position embedding for each: a module of a fixed length.
 
 esv import model --from module transformer:make --code transformer --weights transformer.safetensors --prior prior.csv \
-  --argument how=repeat --out models/transformer
+  --argument how=repeat --output models/transformer
 """
 
 import torch

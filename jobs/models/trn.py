@@ -1,6 +1,6 @@
 """A multi-scale TRN: one relation module for each scale, averaged as in the paper.
 
-esv import model --from module trn:make --code trn --weights trn.safetensors --prior prior.csv --out models/trn
+esv import model --from module trn:make --code trn --weights trn.safetensors --prior prior.csv --output models/trn
 
 The names of the weights begin with the scale: `1.1.weight`, `2.1.weight`, ... TRNs of MLP heads, and those of
 TRN-pytorch and mmaction2, are a built-in kind, which is faster; import their checkpoints instead.

@@ -1,6 +1,6 @@
 """A TSN with a hidden layer: the mean over frames of the logits of each.
 
-esv import model --from module tsn:make --code tsn --weights tsn.safetensors --prior prior.csv --out models/tsn
+esv import model --from module tsn:make --code tsn --weights tsn.safetensors --prior prior.csv --output models/tsn
 
 A TSN with a linear classifier is a built-in kind; import its checkpoint with --from play-fair or mmaction2 instead.
 """

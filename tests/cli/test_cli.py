@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from esv_ray import cli
+from esv_ray.errors import SpecError
 from tests.conftest import FILES, make_table
 from tests.support.command import HERE
 
@@ -422,3 +423,36 @@ def test_a_job_name_that_is_an_output_here(  # type: ignore[no-untyped-def]
     assert err.endswith("; for the output in this directory: esv status ./trn\n")
     if words[0] != "status":
         assert "esv status ./trn shows an output's progress" in esv(*words, "./trn", *where)[2]
+
+
+def test_status_of_a_folder_asks_no_cluster(  # type: ignore[no-untyped-def]
+    esv, features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("esv_ray.submit.ray_jobs.client.connect", None)  # nothing may call it
+    places = ["--features", features, "--model", bundle, "--output", "esv"]
+    assert esv("attribute", *places, *HERE, "--set", "frames=2")[0] == 0
+    shown = [esv("status", name) for name in ("esv", "esv/", "./esv", str(tmp_path / "esv"))]
+    assert [(code, "done: 40 of 40 videos" in out) for code, out, _ in shown] == [(0, True)] * 4
+    for name in ("nothing/", "./nothing", str(tmp_path / "nothing")):
+        code, _, err = esv("status", name)
+        assert (code, "nothing: expected the output of a job, found no progress.json" in err) == (2, True), err
+
+
+def test_status_of_a_name_that_is_nowhere(esv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def connect(address: str | None) -> None:
+        raise SpecError("no --address is given: cannot reach a cluster at http://127.0.0.1:8265")
+
+    monkeypatch.setattr("esv_ray.submit.ray_jobs.client.connect", connect)
+    assert esv("status", "nothing") == (
+        2,
+        "",
+        "esv: nothing: no output in this directory has this name, and no --address is given: cannot reach a cluster at "
+        "http://127.0.0.1:8265\n",
+    )

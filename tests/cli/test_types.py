@@ -205,7 +205,6 @@ def test_figures_inside_the_features_are_refused(tmp_path: Path) -> None:
     [
         ["demo", "s3://bucket/demo"],
         ["bench", "--json", "s3://bucket/figures.json"],
-        ["convergence", *PLACES, "--output", "s3://bucket/x"],
         ["attribute", *PLACES, "--output", "o", "--log", "s3://bucket/log"],
         ["demo", "file://demo"],
         ["train", "file://train.yaml"],

@@ -245,8 +245,8 @@ def test_pictures(output: Path, tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("--out", "x.gif"), "out: expected a file that ends in .png, .svg or .html, got 'x.gif'"),
-        (("--media", "somewhere"), "give --out too"),
+        (("--out", "x.gif"), "output: expected a file that ends in .png, .svg or .html, got 'x.gif'"),
+        (("--media", "somewhere"), "give --output too"),
         (("--elements", "0"), "0 is not in the range"),
     ],
 )

@@ -78,7 +78,7 @@ def _check_same(out: str, identity: Mapping[str, str], earlier: Mapping[str, str
     if differing:
         shown = ", ".join(name + _before(name, earlier) for name in differing)
         raise DataError(
-            f"{out}: the import there {state}, and differs from this request in: {shown}; choose another --out, or "
+            f"{out}: the import there {state}, and differs from this request in: {shown}; choose another --output, or "
             "remove the folder"
         )
 

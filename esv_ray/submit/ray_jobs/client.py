@@ -17,7 +17,7 @@ from esv_ray.submit.polling import UnreachableError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in this order
+VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in this order
 _TIMEOUT_S = (10.0, 120.0)  # to connect; between two parts of an answer. Without them Ray's client waits forever
 _SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d")  # a head that starts, or a proxy without one
 
@@ -35,7 +35,7 @@ def connect(address: str | None) -> JobSubmissionClient:
     """
     url, origin = _cluster_url(address)
     _probe(url, origin)
-    with client_errors(url), _environment(_token_mode(), without=_VARIABLES):
+    with client_errors(url), _environment(_token_mode(), without=VARIABLES):
         from ray.dashboard.modules.job import sdk
 
         for name in (sdk.__name__, "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
@@ -54,12 +54,12 @@ def _cluster_url(address: str | None) -> tuple[str, str]:
     """Return the URL of the cluster's dashboard, and the option or variable that it comes from."""
     if address is not None and address != "auto":
         return _with_scheme(address), "--address"
-    first, second = (os.environ.get(name, "") for name in _VARIABLES)
+    first, second = (os.environ.get(name, "") for name in VARIABLES)
     if first:
-        return _with_scheme(first), _VARIABLES[0]
+        return _with_scheme(first), VARIABLES[0]
     if second.startswith(("http://", "https://")):
-        return second, _VARIABLES[1]
-    ignored = f" ({_VARIABLES[1]} is not the URL of a dashboard)" if second else ""
+        return second, VARIABLES[1]
+    ignored = f" ({VARIABLES[1]} is not the URL of a dashboard)" if second else ""
     return "http://127.0.0.1:8265", f"no --address is given{ignored}"
 
 
