@@ -11,6 +11,8 @@ import torch
 from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.plan import BuildPlan, Plan
+from esv_ray.core.recipe import Recipe
 from esv_ray.errors import JobError
 from esv_ray.input.features import Contract
 from esv_ray.input.unit_reader import UnitReader
@@ -95,15 +97,27 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
     if (moved.device, moved.dtype) != loaded:
         with in_file(spec.model):
             check_repeatable(moved)
-    place = Workplace(spec, job, job_engine(spec, moved), _unit_reader(spec, moved))
+    heartbeat = Heartbeat()
+
+    def build(recipe: Recipe) -> Plan:
+        with heartbeat.during(f"making the plan of n = {recipe.n}"):
+            return cached_plan(recipe)
+
+    place = Workplace(spec, job, job_engine(spec, moved, build), _unit_reader(spec, moved), heartbeat=heartbeat)
     # One batch through a slow module may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
         module.register_forward_hook(lambda *_: place.heartbeat.beat())
     return place
 
 
-def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
-    """Return the engine that a job asks for, with a loaded model."""
+def job_engine(spec: JobSpec, model: VideoModel, build: BuildPlan = cached_plan) -> Engine:
+    """Return the engine that a job asks for, with a loaded model.
+
+    Args:
+        spec: the job.
+        model: on its device, in its dtype.
+        build: builds plans.
+    """
     batch = None if spec.compute.batch == "auto" else spec.compute.batch
     return Engine(
         model,
@@ -111,7 +125,7 @@ def job_engine(spec: JobSpec, model: VideoModel) -> Engine:
         memory_budget=_memory_budget(spec),
         batch=batch,
         threads=spec.compute.threads,
-        build=cached_plan,
+        build=build,
     )
 
 

@@ -114,11 +114,13 @@ def _job_text(now: JobProgress, noun: str = "") -> str:
     done = f"{now.resumed + now.counts.rows}/{now.total}{noun}, " if now.total else ""  # not yet known while planning
     if now.waiting_for:
         return f"{done}waiting for {now.waiting_for}"
+    if not now.total and now.stage:
+        return now.stage
     if now.actors == 0 and now.counts.rows == 0:
         return f"{done}starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
     actors = f"{now.actors} actors {now.device_busy:.0%} busy"
-    silence = f"{now.silence}, " if now.silence else ""
+    silence = "".join(f"{text}, " for text in (now.stage, now.silence) if text)
     return f"{done}{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{silence}{eta}"
 
 

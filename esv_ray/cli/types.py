@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import click
+from click.shell_completion import CompletionItem
 
 from esv_ray.errors import SpecError
 
@@ -28,6 +29,10 @@ class Location(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
             return spelled(value)
         except SpecError as error:
             raise SpecError(f"{_prefix(param)}{error}") from None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete paths of this machine."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class LocalPath(click.Path):

@@ -9,7 +9,7 @@ from traceback import extract_tb
 
 from esv_ray.errors import EsvError, StorageError, one_line
 from esv_ray.job.scheduling.scheduler import Task
-from esv_ray.job.work import RunUnit, Unit, UnitFault, UnitReport, Workplace
+from esv_ray.job.work import Heartbeat, RunUnit, Unit, UnitFault, UnitReport, Workplace
 from esv_ray.parallel import DaemonThreads
 
 
@@ -47,9 +47,10 @@ class UnitActor:
         except (Exception, SystemExit) as error:
             return fault_of(error, device_lost=self._device != "cpu" and not isinstance(error, EsvError))
 
-    def beats(self) -> int:
-        """Return a number that grows as long as work makes progress."""
-        return 0 if self._workplace is None else self._workplace.heartbeat.count
+    def beats(self) -> tuple[int, str]:
+        """Return a number that grows as long as work makes progress, and the long step that is under way, if any."""
+        heartbeat = Heartbeat() if self._workplace is None else self._workplace.heartbeat
+        return heartbeat.count, heartbeat.stage
 
     def close(self) -> None:
         """Stop after the batch that is being computed; drop waiting work."""

@@ -28,6 +28,7 @@ class Progress:
         starting: actors that were started and are not ready.
         waiting_for: what the cluster lacks to hold any actor; None if nothing is lacking.
         silence: which actors make no progress, in words; None if all do.
+        stage: the long step that is under way, in words; empty if there is none.
         silent_actors: number of actors without progress.
         seconds: time since the first unit was assigned.
         read_s, compute_s, commit_s: seconds of all actors together.
@@ -47,6 +48,7 @@ class Progress:
     starting: int = 0
     waiting_for: str | None = None
     silence: str | None = None
+    stage: str = ""
     silent_actors: int = 0
     seconds: float = 0.0
     read_s: float = 0.0

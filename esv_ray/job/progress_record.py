@@ -78,7 +78,7 @@ class ProgressRecord:
         repeated_ids: ids that occur in several files, in one line.
         failures: failed videos by an example of their reasons, for the most frequent kinds of reasons.
         units_given_up: reasons by unit.
-        waiting_for: what the cluster lacks for an actor, or which actors are silent.
+        waiting_for: what the cluster lacks for an actor, which actors are silent, or what long step they take.
         videos_per_second: rate of this run.
         left_s: seconds until the job is done at this rate.
     """
@@ -140,7 +140,7 @@ def progress_record(now: Progress, state: str, begun: str, given_up: Mapping[str
         {failures.example: failures.count for failures in most_frequent(now.failures)[:_MOST_LISTED]},
         dict(list(given_up.items())[:_MOST_LISTED]),
         ActorsRecord(now.actors, now.busy_actors, now.starting, round(now.device_busy, 3)),
-        now.waiting_for or now.silence,
+        now.waiting_for or now.silence or now.stage or None,
         SecondsRecord(*(round(value, 3) for value in (now.seconds, now.read_s, now.compute_s, now.commit_s))),
         round(now.rate, 3),
         None if now.left_s is None else round(now.left_s, 1),

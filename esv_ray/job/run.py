@@ -68,6 +68,7 @@ class Run:
         started: when the first actor was ready.
         waiting_for: what the cluster lacks to hold any actor.
         silence: busy workers without progress.
+        stages: the long step that each worker takes, as it said last; empty if none.
         ended: how the run ended; None while it runs.
     """
 
@@ -78,6 +79,7 @@ class Run:
     started: float | None = None
     waiting_for: str | None = None
     silence: Silence | None = None
+    stages: dict[str, str] = field(default_factory=dict)
     ended: Ended | None = None
     progress: Progress = field(init=False)
     scheduler: Scheduler = field(init=False)
@@ -181,12 +183,18 @@ class Run:
             starting=len(scheduler.starting),
             waiting_for=None if scheduler.in_flight else self.waiting_for,
             silence=None if self.silence is None else self.silence.describe(now),
+            stage=self._stage(),
             silent_actors=0 if self.silence is None else self.silence.actors,
             seconds=0.0 if self.started is None else now - self.started,
             units_done=self.progress.units - len(scheduler.sizes) + len(scheduler.done),
             units_failed=len(scheduler.quarantined),
         )
         self.report(self.progress)
+
+    def _stage(self) -> str:
+        """Describe the long steps that busy workers take: how many, and one of them."""
+        stages = sorted(filter(None, (self.stages.get(worker) for worker in self.scheduler.in_flight)))
+        return f"{len(stages)} actor{'s' if len(stages) > 1 else ''} {stages[0]}" if stages else ""
 
     def result(self, finished: Finished, seconds: float) -> JobResult:
         """Return the result of the run, and record how it ended."""

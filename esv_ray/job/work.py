@@ -6,8 +6,9 @@ A job plans, runs, retries, bisects and finishes units of some work, and knows n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -130,13 +131,29 @@ class UnitFault:
 
 @dataclass
 class Heartbeat:
-    """A count that grows as long as work makes progress."""
+    """A count that grows as long as work makes progress.
+
+    Attributes:
+        count: number of beats.
+        stage: a long step without beats that is under way, in words: "making ..."; empty if there is none.
+    """
 
     count: int = 0
+    stage: str = ""
 
     def beat(self) -> None:
         """Record progress."""
         self.count += 1
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Name the step that a block takes, and record progress at its end."""
+        self.stage = stage
+        try:
+            yield
+        finally:
+            self.stage = ""
+            self.beat()
 
 
 class Workplace(Protocol):

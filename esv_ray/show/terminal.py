@@ -27,7 +27,8 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
     """
     width = width or shutil.get_terminal_size().columns
     difference = video.difference
-    lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}"]
+    errors = "; ±: standard error" if any(each.stderr is not None for each in video.classes) else ""
+    lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}{errors}"]
     # One scale for all bars, so that those of different classes can be compared.
     values = [each.esv for each in video.classes] + ([] if difference is None else [difference])
     largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.work import run_job
 from esv_ray.attribution.workplace import open_workplace
 from esv_ray.core.exact import attribution, plan
+from esv_ray.core.plan import Plan, build_plan, clear_plans
+from esv_ray.core.recipe import Recipe
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, ModelError, SpecError
 from esv_ray.input.features import Contract, decode_rows
 from esv_ray.input.frames import sample_frames
@@ -485,3 +488,28 @@ def test_a_factory_that_makes_other_weights_each_time_is_refused(features: str, 
     folder = python_bundle(tmp_path / "python", "unseeded")
     with pytest.raises(IncompleteError, match="the model changed since the job was planned"):
         run(features, folder, tmp_path / "out")
+
+
+def test_progress_says_that_plans_are_made(
+    features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of a long video takes minutes, in which no video is finished."""
+    seen: list[str] = []
+    shown = threading.Event()
+
+    def report(progress: Progress) -> None:
+        seen.append(progress.stage)
+        if "making" in progress.stage:
+            shown.set()
+
+    def slow(recipe: Recipe) -> Plan:
+        assert shown.wait(30), "nobody was told"
+        return build_plan(recipe)
+
+    monkeypatch.setattr("esv_ray.attribution.workplace.cached_plan", slow)
+    clear_plans()
+    places = {"features": features, "model": bundle, "output": str(tmp_path / "out")}
+    assert run_job(load_spec(places, ["cluster.actors=0", "frames=9"]), report).exit_code == 0
+    assert seen[0] == "planning the job"
+    assert any(stage.startswith("1 actor making the plan of n = ") for stage in seen), set(seen)
+    assert seen[-1] == ""

@@ -47,7 +47,7 @@ class _Pool:
     target_actors: int = 0
     handles: dict[str, Any] = field(default_factory=dict)
     pending: dict[Any, _Call] = field(default_factory=dict)  # Ray's reference -> the call
-    beats: dict[str, int] = field(default_factory=dict)  # last answer of each worker
+    beats: dict[str, tuple[int, str]] = field(default_factory=dict)  # last answer of each worker
     pending_beats: set[str] = field(default_factory=set)  # workers with a pending call of `beats`
     started: int = 0
     next_beats: float = 0.0
@@ -135,6 +135,7 @@ class _Pool:
             self.pending_beats.discard(worker)
             if self.beats.get(worker) != answer:
                 self.beats[worker] = answer
+                self.run.stages[worker] = answer[1]
                 self.run.scheduler.progress(worker, now)
         elif call.unit is None:
             self.run.scheduler.worker_ready(worker)
@@ -158,6 +159,7 @@ class _Pool:
         self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
         self.pending_beats.discard(worker)
         self.beats.pop(worker, None)
+        self.run.stages.pop(worker, None)
 
 
 def run_on_actors(run: Run) -> None:
