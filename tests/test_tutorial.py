@@ -43,7 +43,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def test_six_commands_lead_to_the_picture_and_print_what_the_page_says(tutorial: tuple[Path, dict[str, str]]) -> None:
     folder, printed = tutorial
     lines = list(printed)
-    assert [line for line in lines if "--out test-114.svg" in line] == lines[5:6]
+    assert [line for line in lines if "--output test-114.svg" in line] == lines[5:6]
     for step in STEPS:
         if not blocks(step, "sh"):
             continue
