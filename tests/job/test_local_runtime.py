@@ -307,3 +307,26 @@ def test_only_marked_processes_are_ended(short: Path) -> None:
         assert other.poll() is None
         other.kill()
         other.wait()
+
+
+def test_a_notebook_that_imported_ray_before(features: str, bundle: str, tmp_path: Path) -> None:
+    """Ray reads its settings when it is imported: they are applied again, so that it starts, on loopback only."""
+    code = f"""
+import ray
+import esv_ray
+from tests.support.processes import is_loopback, listening
+
+def report(progress):
+    open_to.update(listening() - before)
+
+before, open_to = listening(), set()
+spec = esv_ray.load_spec(
+    {{"features": {features!r}, "model": {bundle!r}, "output": {str(tmp_path / "out")!r}}},
+    ["frames=3", "cluster.actors=1"],
+)
+print(esv_ray.run(spec, report).exit_code, bool(open_to))
+print({{address for address in open_to if not is_loopback(address)}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0 True\nset()\n"

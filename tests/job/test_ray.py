@@ -24,7 +24,7 @@ from esv_ray.spec import load_spec
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
 from tests.support.jobs import esv, files_of, poisoned_table, run
-from tests.support.processes import actor_pids, listening, wait_until
+from tests.support.processes import actor_pids, is_loopback, listening, wait_until
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -38,17 +38,9 @@ def runtime() -> Iterator[None]:
     had_home = home.exists()
     with ray_runtime(spec.cluster, spec.compute.threads):
         assert listening() - before, "Ray listens somewhere"
-        assert {address for address in listening() - before if not _loopback(address)} == set()
+        assert {address for address in listening() - before if not is_loopback(address)} == set()
         assert home.exists() == had_home, "no token is left in the home folder"
         yield
-
-
-def _loopback(socket: tuple[str, str]) -> bool:
-    """127.x.x.x, also mapped into IPv6, or ::1; the kernel writes words in host order."""
-    address = socket[0]
-    mapped = "0000000000000000FFFF0000"
-    ipv4 = address if len(address) == 8 else address.removeprefix(mapped) if address.startswith(mapped) else None
-    return ipv4.endswith("7F") if ipv4 else address == "00000000000000000000000001000000"
 
 
 def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_path: Path) -> None:

@@ -147,6 +147,14 @@ def listening() -> set[tuple[str, str]]:
     return found
 
 
+def is_loopback(socket: tuple[str, str]) -> bool:
+    """Return whether an address is 127.x.x.x, also mapped into IPv6, or ::1; the kernel writes words in host order."""
+    address = socket[0]
+    mapped = "0000000000000000FFFF0000"
+    ipv4 = address if len(address) == 8 else address.removeprefix(mapped) if address.startswith(mapped) else None
+    return ipv4.endswith("7F") if ipv4 else address == "00000000000000000000000001000000"
+
+
 def _link(file: Path) -> str:
     try:
         return str(file.readlink())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -83,6 +84,7 @@ def ray_runtime(cluster: ClusterSpec, threads: int) -> Iterator[None]:
             yield
             return
         if local:
+            own.enter_context(_local_settings())
             quieten()
             check_limits(gpus() or cores() if cluster.actors == "auto" else cluster.actors)
             options = _local_options(cluster, threads, own.enter_context(own_runtime()))
@@ -101,6 +103,26 @@ def ray_runtime(cluster: ClusterSpec, threads: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _local_settings() -> Iterator[None]:
+    """Apply `_LOCAL` also to a Ray that was imported before, as in a notebook: it reads them when it is imported."""
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    compiled: Any = _raylet  # without types
+    if (
+        os.environ["RAY_AUTH_MODE"] == "token"
+        and compiled.get_authentication_mode() != compiled.AuthenticationMode.TOKEN
+    ):
+        compiled.Config.initialize(json.dumps({"AUTH_MODE": "token"}))
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
