@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from esv_ray.errors import DataError, short_text
 from esv_ray.input.sources.files import NamePattern, SourceFile, list_files
-from esv_ray.input.sources.hdf5_files import open_file, read_dataset
+from esv_ray.input.sources.hdf5_files import member, open_file, read_dataset
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
@@ -107,28 +107,14 @@ def _names(hdf: Any, key: str | None) -> list[str]:
     names: list[str] = []
 
     def visit(name: str, item: Any) -> None:
-        is_sought = isinstance(item, h5py.Dataset) if key is None else _member(item, key) is not None
+        is_sought = isinstance(item, h5py.Dataset) if key is None else member(item, key) is not None
         if is_sought:
             names.append(name)
 
-    if key is not None and _member(hdf, key) is not None:
+    if key is not None and member(hdf, key) is not None:
         names.append("")
     hdf.visititems(visit)
     return names
-
-
-def _member(group: Any, key: str) -> Any:
-    """Return a data set below a group, or None."""
-    import h5py
-
-    item = group
-    for part in key.split("/"):
-        if not isinstance(item, h5py.Group) or not part or part == ".":
-            return None
-        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            return None
-        item = item[part]
-    return item if isinstance(item, h5py.Dataset) else None
 
 
 def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | None) -> Frames:
@@ -137,8 +123,8 @@ def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | N
     hdf = current.of(video.file.url)
     try:
         item = hdf[video.name] if video.name else hdf
-        dataset = item if key is None else _member(item, key)
-        numbers = None if frames_key is None else _member(item if key is not None else item.parent, frames_key)
+        dataset = item if key is None else member(item, key)
+        numbers = None if frames_key is None else member(item if key is not None else item.parent, frames_key)
     except _BROKEN as error:
         raise RecordError("damaged", short_text(error, 120)) from None
     if frames_key is not None and numbers is None:

@@ -44,14 +44,32 @@ def read_dataset(dataset: Any) -> npt.NDArray[Any]:
     Raises:
         RecordError: it is damaged, too large, or its numbers are in other files.
     """
+    try:
+        dtype = dataset.dtype
+    except (TypeError, ValueError) as error:  # H5T_TIME and others without a type of NumPy
+        raise RecordError("not numbers", short_text(error, 120)) from None
     if dataset.is_virtual or dataset.external:
         raise RecordError("numbers in another file, which is not opened")
-    if dataset.dtype.hasobject:
+    if dtype.hasobject:
         raise RecordError("not numbers", "of variable length")
     if dataset.shape is None:
         raise RecordError("no frames or no features", "an empty data set")
-    check_size(dataset.size * dataset.dtype.itemsize)
+    check_size(dataset.size * dtype.itemsize)
     try:
         return np.asarray(dataset[()])
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise RecordError("damaged", short_text(error, 120)) from None
+
+
+def member(group: Any, key: str) -> Any:
+    """Return a data set below a group by hard links only, or None: others leave the file."""
+    import h5py
+
+    item = group
+    for part in key.split("/"):
+        if not isinstance(item, h5py.Group) or not part or part == ".":
+            return None
+        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
+            return None
+        item = item[part]
+    return item if isinstance(item, h5py.Dataset) else None
