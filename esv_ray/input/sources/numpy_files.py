@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from esv_ray.input.sources.request import ImportRequest
 
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle")
 _SUFFIXES = (".npy", ".npz", *_PICKLED)
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
 
 
 @contextmanager

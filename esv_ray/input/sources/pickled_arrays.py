@@ -24,7 +24,7 @@ def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
     """
     try:
         content = unpickle(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError("damaged", f"expected a file of torch.save or pickle.dump, got {str(error)[:120]}") from None
     if isinstance(content, dict):
         arrays = {str(name): value for name, value in content.items() if _is_array(value)}
@@ -32,7 +32,7 @@ def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
     elif key is not None:
         raise RecordError(f"no array {key!r:.60} (--key)", "not a dictionary")
     if not _is_array(content):
-        raise RecordError("neither a tensor nor an array", f"{content!r:.80}")
+        raise RecordError("neither a tensor nor an array", f"of type {type(content).__name__:.60}")
     return _as_array(content)
 
 
@@ -49,6 +49,8 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
         return value
     if value.layout is not torch.strided or value.is_quantized:
         raise RecordError("not numbers", "a sparse or quantized tensor")
+    if value.is_meta:
+        raise RecordError("not numbers", "a meta tensor, which has a shape and no values")
     tensor = value.detach()
     if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
         tensor = tensor.to(torch.float32)  # exact: bfloat16 and the types of eight bits have no NumPy type

@@ -27,7 +27,8 @@ from esv_ray.input.sources.request import ImportRequest
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BUFFER = 2**23  # bytes of a request to an object store
 _MOST_LABEL_BYTES = 2**20
-_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+_MOST_RATIO = 10**7  # of a member to its compressed file: more than what bzip2 makes of zeros
+_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 
 
 class _Sample(NamedTuple):
@@ -92,6 +93,9 @@ def _samples(file: SourceFile, *, with_arrays: bool) -> Iterator[_Sample]:
             tarfile.open(fileobj=io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER), mode="r|*") as shard,
         ):
             for member in shard:
+                ratio = 1 if getattr(shard.fileobj, "comptype", "") == "tar" else _MOST_RATIO
+                if member.size > file.size * ratio:  # skipping it would take forever
+                    raise EOFError(f"a member claims {member.size} bytes, the file has {file.size}")
                 if not member.isreg():
                     continue
                 folder, slash, name = member.name.removeprefix("./").rpartition("/")
@@ -173,6 +177,8 @@ def _label(sample: _Sample) -> int | str | None:
         return None
     if isinstance(label, bool) or not isinstance(label, int | str):
         raise RecordError("a label that is neither a number nor a name", repr(label)[:80])
+    if isinstance(label, str) and any("\ud800" <= letter <= "\udfff" for letter in label):
+        raise RecordError("a label that is not UTF-8", ascii(label)[:80])
     return label
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import uuid
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -300,3 +301,18 @@ def test_a_table_on_s3_from_labels_on_s3(tmp_path: Path, s3: S3Server) -> None:
     put(f"{base}/labels.csv", tmp_path / "labels.csv")
     imported("numpy", f"{base}/x", f"{base}/table", labels=f"{base}/labels.csv")
     assert [video.label for video in table(f"{base}/table").values()] == [1, 0]
+
+
+def test_unreadable_archives_and_pickles_are_counted(tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    with zipfile.ZipFile(folder / "b.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(folder / "a.npy", "features.npy")
+    data = bytearray((folder / "b.npz").read_bytes())
+    start = data.index(b"features.npy") + len("features.npy")
+    data[start + 4 : start + 9] = b"\xff" * 5  # the properties of the LZMA stream
+    (folder / "b.npz").write_bytes(data)
+    torch.save(torch.empty(3, 4, device="meta"), folder / "c.pt")
+    (folder / "d.pkl").write_bytes(b"\x80\x02" + b"]" * 20000 + b"a" * 19999 + b".")
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=0.9)
+    assert sum(count for _, count, _ in result.skipped.rows()) == 3
+    assert list(table(tmp_path / "out")) == ["a"]

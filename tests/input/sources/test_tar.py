@@ -214,3 +214,23 @@ def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.Mon
     assert imported("tar", source, tmp_path / "out").rows == 4
     for file in sorted((tmp_path / "whole").iterdir()):
         assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_damaged_tar_headers_are_named_and_end(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a.npy")
+    header.size = 10**18
+    (tmp_path / "huge.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    with pytest.raises(DataError, match=r"huge\.tar: expected a tar file, got a damaged one"):
+        imported("tar", tmp_path / "huge.tar", tmp_path / "out")
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
+    (tmp_path / "deep.tar").write_bytes((name.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 3000)
+    with pytest.raises(DataError, match=r"deep\.tar: expected a tar file, got a damaged one"):
+        imported("tar", tmp_path / "deep.tar", tmp_path / "out")
+
+
+def test_labels_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", ["walk", "\ud800", "run", "run"])
+    result = imported("tar", source, tmp_path / "out", max_skipped=0.5)
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [("a label that is not UTF-8", 1)]
+    assert result.rows == 3
