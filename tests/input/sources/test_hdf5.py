@@ -183,5 +183,5 @@ def test_types_without_a_type_of_numpy_are_counted(tmp_path: Path) -> None:
         hdf["a"] = np.ones((3, 4), np.float32)
         h5py.h5d.create(hdf.id, b"b", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3, 4)))
     result = imported("hdf5", tmp_path / "x.h5", tmp_path / "out", max_skipped=0.5)
-    assert [(reason, names) for reason, _, names in result.skipped.rows()][0][0] == "not numbers"
+    assert [reason for reason, _, _ in result.skipped.rows()] == ["not numbers"]
     assert list(table(tmp_path / "out")) == ["a"]
