@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
+import struct
 import uuid
 import zipfile
 from pathlib import Path
@@ -316,3 +318,70 @@ def test_unreadable_archives_and_pickles_are_counted(tmp_path: Path) -> None:
     result = imported("numpy", folder, tmp_path / "out", max_skipped=0.9)
     assert sum(count for _, count, _ in result.skipped.rows()) == 3
     assert list(table(tmp_path / "out")) == ["a"]
+
+
+def _lzma_cut_in_its_header() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("features.npy", b"x" * 99)
+    data = bytearray(stream.getvalue())
+    central = data.index(b"PK\x01\x02")
+    data[central + 20 : central + 24] = (3).to_bytes(4, "little")  # its compressed size
+    data[data.index(b"features.npy") + 12 + 2 : data.index(b"features.npy") + 12 + 4] = b"\xff\xff"
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lzma.npz", _lzma_cut_in_its_header()),
+        ("key.pkl", pickle.dumps({((((),),),): np.ones((2, 4)), "a": np.ones((2, 4)), "\ud800": np.ones((2, 4))})),
+        ("key.pkl", b"\x80\x02}" + b")" + b"\x85" * 20000 + b"K\x01s."),
+    ],
+)
+def test_what_no_reader_foresaw_is_counted(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    (folder / name).write_bytes(content)
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=0.5)
+    assert result.skipped.total == 1
+    assert result.skipped.text().isprintable()
+    assert list(table(tmp_path / "out")) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "lzma", "pt", "old.pt", "pkl"])
+def test_files_with_wrong_bytes_are_counted(kind: str, tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    stream, array, rng = io.BytesIO(), np.ones((5, 4), np.float32), np.random.default_rng(0)
+    if kind == "npy":
+        np.save(stream, array)
+    elif kind == "npz":
+        np.savez_compressed(stream, array)
+    elif kind == "lzma":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+            archive.write(folder / "a.npy", "features.npy")
+    elif kind == "pkl":
+        pickle.dump({"x": array}, stream)
+    else:
+        torch.save({"x": torch.from_numpy(array)}, stream, _use_new_zipfile_serialization=kind == "pt")
+    data = stream.getvalue()
+    for number in range(200):
+        changed = bytearray(data)
+        for place in rng.integers(0, len(data), 1 + number % 5):
+            changed[place] = rng.integers(256)
+        suffix = {"lzma": "npz"}.get(kind, kind.rpartition(".")[2])
+        (folder / f"b{number}.{suffix}").write_bytes(changed)
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=1)
+    assert result.rows + result.skipped.total == 201
+
+
+def test_errors_of_the_system_are_no_faults_of_files() -> None:
+    from esv_ray.input.sources.damage import parsing
+    from esv_ray.input.sources.records import RecordError
+
+    passed: list[BaseException] = [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt(), ImportError("torch")]
+    for error in (*passed, DataError("refused")):
+        with pytest.raises(type(error)), parsing("a .npz file"):
+            raise error
+    for damage in (struct.error("short"), MemoryError(), OSError("no HDF5 file"), AttributeError("None")):
+        with pytest.raises(RecordError, match=r"damaged: expected a \.npz file"), parsing("a .npz file"):
+            raise damage
