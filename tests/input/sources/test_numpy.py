@@ -385,3 +385,36 @@ def test_errors_of_the_system_are_no_faults_of_files() -> None:
     for damage in (struct.error("short"), MemoryError(), OSError("no HDF5 file"), AttributeError("None")):
         with pytest.raises(RecordError, match=r"damaged: expected a \.npz file"), parsing("a .npz file"):
             raise damage
+
+
+@pytest.mark.parametrize("inside", ["f", "", "f/*.npy", "**/*.npy"])
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_folder_in_a_zip_archive(inside: str, kind: str, tmp_path: Path) -> None:
+    videos = random_videos(["a", "b"])
+    folder = save_arrays(tmp_path / "f", videos)
+    archive = str(tmp_path / "x.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for file in folder.iterdir():
+            target.write(file, f"f/{file.name}")
+        target.writestr("other.txt", "")
+    if kind == "memory":
+        archive = put(f"memory://{uuid.uuid4().hex}/x.zip", Path(archive))
+    imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out")
+    prefix = "" if inside.startswith("f") else "f/"
+    assert_holds(tmp_path / "out", {prefix + name: array for name, array in videos.items()})
+    assert imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out").was_complete
+    with pytest.raises(DataError, match="damaged: other"):
+        imported("numpy", f"zip://other.txt::{archive}", tmp_path / "none")
+
+
+def test_one_file_in_a_zip_archive_and_no_output_there(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    save_arrays(tmp_path / "f", random_videos(["a"]))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as target:
+        target.write(tmp_path / "f" / "a.npy", "g/a.npy")
+    imported("numpy", f"zip://g/a.npy::{tmp_path}/x.zip", tmp_path / "out")
+    assert_holds(tmp_path / "out", random_videos(["a"]))
+    content = (tmp_path / "x.zip").read_bytes()
+    with pytest.raises(DataError, match="cannot write the feature table"):
+        imported("numpy", tmp_path / "f", f"zip://out::{tmp_path}/x.zip")
+    assert (tmp_path / "x.zip").read_bytes() == content
