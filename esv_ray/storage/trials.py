@@ -33,6 +33,8 @@ def check_writable(folder: str, doing: str, names: Iterable[str] = ()) -> None:
         raise DataError(f"cannot {doing}: {folder}: archives are only read; choose a folder that is in none")
     if is_local(fs):
         check_no_broken_link(place)
+        if Path(place).is_file():
+            raise DataError(f"cannot {doing}: {folder}: expected a folder or nothing, got a file; choose another place")
         for name in names:
             if (Path(place) / name).is_dir():
                 raise DataError(f"cannot {doing}: {join(folder, name)}: expected a file or nothing, got a folder")

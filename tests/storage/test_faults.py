@@ -429,7 +429,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     for place, why in (("file", "file"), ("file/deep", "expected a folder above it"), ("link/x", "broken link")):
         with pytest.raises(DataError, match=why):
             storage.check_writable(str(tmp_path / place), "write the tables")
-    with pytest.raises(DataError, match="cannot write the tables: .*/file: expected a file or nothing, got a folder"):
+    with pytest.raises(DataError, match=r"cannot write the tables: .*/file: expected a file or nothing, got a folder"):
         storage.check_writable(f"{tmp_path}/folder", "write the tables", ["other", "file"])
 
 

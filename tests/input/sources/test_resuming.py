@@ -176,6 +176,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(kin
         taken.write_text("mine")
     out = taken / "out" if kind == "below a file" else taken
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DataError, match="taken"):
+    found = {"file": "got a file; choose", "below a file": "got a file", "other files": "found notes.txt"}
+    with pytest.raises(DataError, match=f"taken.*{found[kind]}"):
         imported("numpy", tmp_path / "no such source", out, labels=str(tmp_path / "no such labels"))
     assert sorted(tmp_path.rglob("*")) == before
