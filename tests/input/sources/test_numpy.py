@@ -338,6 +338,7 @@ def _lzma_cut_in_its_header() -> bytes:
         ("key.pkl", pickle.dumps({((((),),),): np.ones((2, 4)), "a": np.ones((2, 4)), "\ud800": np.ones((2, 4))})),
         ("key.pkl", b"\x80\x02}" + b")" + b"\x85" * 20000 + b"K\x01s."),
     ],
+    ids=["lzma", "nested key", "deep key"],
 )
 def test_what_no_reader_foresaw_is_counted(name: str, content: bytes, tmp_path: Path) -> None:
     folder = save_arrays(tmp_path / "x", random_videos(["a"]))
