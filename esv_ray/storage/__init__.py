@@ -9,7 +9,7 @@ from esv_ray.storage.commit import commit_new, move, remove, replace
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_no_broken_link, is_hidden
-from esv_ray.storage.listing import find, is_of, list_folder, list_names, root_of
+from esv_ray.storage.listing import find, is_of, list_folder, list_names, path_below, root_of
 from esv_ray.storage.location import (
     absolute,
     identity,
@@ -18,6 +18,7 @@ from esv_ray.storage.location import (
     join,
     open_location,
     protocol_of,
+    split_archive,
     without_links,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
@@ -56,6 +57,7 @@ __all__ = [
     "locating",
     "move",
     "open_location",
+    "path_below",
     "protocol_of",
     "read_bytes",
     "read_ranges",
@@ -65,6 +67,7 @@ __all__ = [
     "retry_policy",
     "root_of",
     "spelled",
+    "split_archive",
     "state",
     "without_credentials",
     "without_links",

@@ -11,7 +11,7 @@ from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError, SpecError
 from esv_ray.storage import links
-from esv_ray.storage.location import is_local, lists_flat, open_location
+from esv_ray.storage.location import in_archive, is_local, lists_flat, open_location, split_archive
 from esv_ray.storage.objects import is_there
 from esv_ray.storage.patterns import Pattern, fixed_part, is_pattern
 from esv_ray.storage.states import State, state_of
@@ -134,10 +134,10 @@ def find(
         entries = _select(fs, path, url, is_selected, most, hidden=hidden)
         if is_local(fs):
             return requests.in_time(
-                lambda: [_with_state(fs, *entry) for entry in links.unique_files(entries)],
+                lambda: [_with_state(fs, url, *entry) for entry in links.unique_files(entries)],
                 RequestLimits(entries=len(entries)),
             )
-        return [_with_state(fs, *entry) for entry in entries]
+        return [_with_state(fs, url, *entry) for entry in entries]
 
     return sorted(attempt(url, doing, search))
 
@@ -159,15 +159,29 @@ def root_of(location: str, url: str) -> str | None:
     """
     fs, path = open_location(location)
     for root in (path, fixed_part(path)):
-        prefix = (root if is_local(fs) else str(fs.unstrip_protocol(root))).rstrip("/")
-        below = url.removeprefix(prefix + "/")
-        if url == prefix or (below != url and not {"", ".", ".."} & set(below.split("/"))):
+        prefix = _spelled(fs, root, location).rstrip("/")
+        below = path_below(prefix, url)
+        if url == prefix or (below is not None and not {"", ".", ".."} & set(below.split("/"))):
             return prefix
     return None
 
 
-def _with_state(fs: AbstractFileSystem, name: str, below: str, entry: Entry) -> ListedFile:
-    location = name if is_local(fs) else str(fs.unstrip_protocol(name))
+def path_below(root: str, url: str) -> str | None:
+    """Return the path of a location below another, each spelled as `find` spells them; None: it is not below."""
+    (folder, archive), (inside, of) = split_archive(root), split_archive(url)
+    prefix = folder if archive and folder.endswith("://") else folder.rstrip("/") + "/"
+    return inside.removeprefix(prefix) if archive == of and inside.startswith(prefix) else None
+
+
+def _spelled(fs: AbstractFileSystem, name: str, url: str) -> str:
+    """Return the location of a name that was found at another location."""
+    if is_local(fs):
+        return name
+    return str(fs.unstrip_protocol(name)) + (split_archive(url)[1] if in_archive(fs) else "")
+
+
+def _with_state(fs: AbstractFileSystem, url: str, name: str, below: str, entry: Entry) -> ListedFile:
+    location = _spelled(fs, name, url)
     return ListedFile(location, below, state_of(fs, name, location, entry))
 
 
@@ -194,7 +208,7 @@ def _of_pattern(
 ) -> dict[str, Entry]:
     root = fixed_part(path)
     try:
-        if not root.strip("/") and not is_local(fs):
+        if not root.strip("/") and not (is_local(fs) or in_archive(fs)):
             raise ValueError("a pattern begins below a bucket")
         pattern = Pattern.of(path)
     except (ValueError, re.error) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import EsvError, SpecError, short_text
@@ -211,6 +212,18 @@ def without_links(url: str) -> str:
     return os.path.realpath(path) if is_local(fs) else url
 
 
+def in_archive(fs: AbstractFileSystem) -> bool:
+    """Return whether the file system is the inside of an archive, as of ``zip://folder::s3://bucket/archive.zip``."""
+    return isinstance(fs, AbstractArchiveFileSystem)
+
+
+def split_archive(url: str) -> tuple[str, str]:
+    """Return a location inside an archive without the archive, and ``::`` with that of the archive; else "" for it."""
+    inside, link, archive = url.partition("::")
+    protocol, colon, _ = inside.partition("://")
+    return (inside, link + archive) if colon and protocol not in _WEB else (url, "")
+
+
 def join(url: str, *names: str) -> str:
     """Return a location below another.
 
@@ -218,4 +231,7 @@ def join(url: str, *names: str) -> str:
         SpecError: the location is empty: the result would lie below the root of this machine.
     """
     check_text(url)
-    return "/".join([url.removesuffix("/"), *(encoded(name, url) for name in names)])
+    inside, archive = split_archive(url)
+    # zip://::a.zip is the root of an archive.
+    begin = inside if archive and inside.endswith("://") else inside.removesuffix("/") + "/" * bool(names)
+    return begin + "/".join(encoded(name, url) for name in names) + archive

@@ -106,6 +106,8 @@ def _made_up(device: int) -> bool:
 
 def _of_entry(entry: Mapping[str, Any]) -> State | None:
     size = entry.get("size")
+    if size is not None and isinstance(entry.get("CRC"), int):  # in an archive; 0 is a checksum, too
+        return State(int(size), f"{entry['CRC']:08x}")
     version = next((str(entry[key]).strip('"') for key in _CONTENT if entry.get(key)), None)
     if version is None:
         version = next((_time(key, entry[key]) for key in _CHANGED if entry.get(key)), None)

@@ -12,7 +12,7 @@ from fsspec.spec import AbstractFileSystem
 from esv_ray.errors import DataError
 from esv_ray.storage.commit import UnconditionalError, create_once, overwrite, remove
 from esv_ray.storage.links import check_no_broken_link
-from esv_ray.storage.location import is_local, join, open_location
+from esv_ray.storage.location import in_archive, is_local, join, open_location
 from esv_ray.storage.objects import read_bytes
 from esv_ray.storage.transport.faults import attempt
 
@@ -29,8 +29,12 @@ def check_writable(folder: str, doing: str, names: Iterable[str] = ()) -> None:
         DataError: nothing can be written there.
     """
     fs, place = open_location(folder)
+    if in_archive(fs):
+        raise DataError(f"cannot {doing}: {folder}: archives are only read; choose a folder that is in none")
     if is_local(fs):
         check_no_broken_link(place)
+        if Path(place).is_file():
+            raise DataError(f"cannot {doing}: {folder}: expected a folder or nothing, got a file; choose another place")
         for name in names:
             if (Path(place) / name).is_dir():
                 raise DataError(f"cannot {doing}: {join(folder, name)}: expected a file or nothing, got a folder")

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-import tokenize
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.errors import short_text
 from esv_ray.input.numbers import INT32_MAX
+from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
 from esv_ray.input.sources.request import Layout
 
 _MOST_DIMENSIONS = 32
 _FLOATS = (np.float16, np.float32, np.float64)
-_BROKEN_HEADER = (
-    ValueError,
-    EOFError,
-    SyntaxError,
-    tokenize.TokenError,
-    TypeError,
-    RecursionError,
-    MemoryError,
-    OverflowError,
-)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -37,13 +26,11 @@ def parse_npy(data: bytes | memoryview) -> npt.NDArray[Any]:
         RecordError: it is damaged, or holds Python objects.
     """
     stream = io.BytesIO(data)
-    try:
+    with parsing("a .npy file"):
         version = np.lib.format.read_magic(stream)
         if version not in _HEADERS:
             raise RecordError("not numbers", f".npy of version {version[0]}.{version[1]}")
         shape, by_columns, dtype = _HEADERS[version](stream)
-    except _BROKEN_HEADER as error:
-        raise RecordError("damaged", f"not a .npy file: {short_text(error, 120)}") from None
     if dtype.hasobject:
         raise RecordError("Python objects, which are never unpickled")
     if len(shape) > _MOST_DIMENSIONS or dtype.subdtype or any(type(n) is not int or n < 0 for n in shape):

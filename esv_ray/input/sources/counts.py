@@ -27,7 +27,8 @@ class Counts:
         names = self._names.setdefault(error.reason, [])
         if len(names) < _NAMED:
             shown = name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
-            names.append(f"{shown} ({error.detail})" if error.detail else shown)
+            text = f"{shown} ({error.detail})" if error.detail else shown
+            names.append(text.encode(errors="backslashreplace").decode())  # names of files may be no UTF-8
 
     @property
     def total(self) -> int:

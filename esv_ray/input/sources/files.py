@@ -70,8 +70,8 @@ def list_files(source: str, suffixes: Collection[str]) -> Listing:
     files = []
     checksum = hashlib.sha256()
     for file in found:
-        below = file.below or (file.url.removeprefix(f"{root}/") if root and root != file.url else "")
-        path = below or file.url.rpartition("/")[2]
+        below = file.below or (storage.path_below(root, file.url) if root and root != file.url else "")
+        path = below or storage.split_archive(file.url)[0].rpartition("/")[2]
         if not is_file and not is_meant(path):
             continue
         files.append(SourceFile(path, file.url, file.state.size))

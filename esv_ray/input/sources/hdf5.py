@@ -11,20 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import NamePattern, SourceFile, list_files
-from esv_ray.input.sources.hdf5_files import open_file, read_dataset
+from esv_ray.input.sources.hdf5_files import member, open_file, read_dataset, videos_of
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
-_BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 
 
 class _Video(NamedTuple):
     video_id: str
     name: str  # of the data set or group, "" for the file itself
     file: SourceFile
-    fault: str  # why the file cannot be read, or ""
+    fault: RecordError | None  # why it is not read
 
 
 class _OneFile:
@@ -87,60 +87,24 @@ def _videos_of(file: SourceFile, current: _OneFile, request: ImportRequest, pref
     """Return the videos of a file; of several files, one that is damaged counts as one video."""
     stem = file.path.rpartition(".")[0] or file.path
     try:
-        hdf = current.of(file.url)
-        names = _names(hdf, request.key)
-    except (DataError, *_BROKEN) as error:
+        found = videos_of(current.of(file.url), request.key)
+    except DataError as error:
         if not prefixed:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{file.url}: expected an HDF5 file: {short_text(error, 200)}") from None
-        return [_Video(stem, "", file, short_text(error, 200))]
+            raise
+        return [_Video(stem, "", file, RecordError("damaged", short_text(error, 200)))]
     if not prefixed:
-        return [_Video(name or stem, name, file, "") for name in names]
-    return [_Video(f"{stem}/{name}" if name else stem, name, file, "") for name in names]
-
-
-def _names(hdf: Any, key: str | None) -> list[str]:
-    """Return the data sets of a file, or the groups that have a member, by hard links only: others leave the file."""
-    import h5py
-
-    names: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        is_sought = isinstance(item, h5py.Dataset) if key is None else _member(item, key) is not None
-        if is_sought:
-            names.append(name)
-
-    if key is not None and _member(hdf, key) is not None:
-        names.append("")
-    hdf.visititems(visit)
-    return names
-
-
-def _member(group: Any, key: str) -> Any:
-    """Return a data set below a group, or None."""
-    import h5py
-
-    item = group
-    for part in key.split("/"):
-        if not isinstance(item, h5py.Group) or not part or part == ".":
-            return None
-        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            return None
-        item = item[part]
-    return item if isinstance(item, h5py.Dataset) else None
+        return [_Video(name or stem, name, file, fault) for name, fault in found]
+    return [_Video(f"{stem}/{name}" if name else stem, name, file, fault) for name, fault in found]
 
 
 def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | None) -> Frames:
-    if video.fault:
-        raise RecordError("damaged", video.fault)
+    if video.fault is not None:
+        raise video.fault
     hdf = current.of(video.file.url)
-    try:
+    with parsing(""):
         item = hdf[video.name] if video.name else hdf
-        dataset = item if key is None else _member(item, key)
-        numbers = None if frames_key is None else _member(item if key is not None else item.parent, frames_key)
-    except _BROKEN as error:
-        raise RecordError("damaged", short_text(error, 120)) from None
+        dataset = item if key is None else member(item, key)
+        numbers = None if frames_key is None else member(item if key is not None else item.parent, frames_key)
     if frames_key is not None and numbers is None:
         raise RecordError(f"no frame numbers {frames_key!r:.60} (--frames-key)")
     return Frames(read_dataset(dataset), numbers=None if numbers is None else _numbers(read_dataset(numbers)))

@@ -10,6 +10,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.class_names import MOST_TABLE_BYTES, classes_csv
 from esv_ray.input.sources import progress_mark
+from esv_ray.input.sources.advice import advice, remedy
 from esv_ray.input.sources.arrays import FeatureCheck
 from esv_ray.input.sources.counts import Counts, joined
 from esv_ray.input.sources.frame_rows import open_rows
@@ -55,6 +56,8 @@ def import_features(
     """
     request.check()
     storage.check_outside(request.source, request.out, [part_name(0)])
+    storage.check_writable(request.out, "write the feature table", progress_mark.NAMES)
+    progress_mark.check_free(request.out)
     tables = read_tables(request)
     with _OPENERS[request.format](request) as source:
         identity = request.identity() | _contents(request, tables, source)
@@ -192,15 +195,17 @@ class _Import:
         skipped = joined(self._faults, extent.skipped)
         total = self._wanted + self._faults.total  # rows whose features are skipped are among those that are wanted
         if skipped.total > request.max_skipped * total:
-            number, more = ("at least ", " or more") if before_reading else ("", "")
+            number = "at least " if before_reading else ""
             raise DataError(
                 f"{request.source}: {number}{skipped.total} of {total} videos, segments or labels cannot be written, "
-                f"more than --max-skipped {request.max_skipped:g} allows: {skipped.text()}; correct them, or set "
-                f"--max-skipped {_share(skipped.total, total)}{more}{self._kept()}"
+                f"more than --max-skipped {request.max_skipped:g} allows: {skipped.text()}; "
+                f"{advice(skipped, total, request, at_least=before_reading)}{self._kept()}"
             )
         if not extent.rows:
             reasons = joined(skipped, self._unselected).text() or "the source has none"
-            raise DataError(f"{request.source}: expected videos to write, got none: {reasons}")
+            raise DataError(
+                f"{request.source}: expected videos to write, got none: {reasons}; {remedy(skipped, request)}"
+            )
 
     def _check_early(self, read: int) -> None:
         """Refuse to read a source of which most videos have faults.
@@ -213,7 +218,8 @@ class _Import:
         if skipped >= _MANY and skipped > read / 2 and self._source.listed and skipped > request.max_skipped * wanted:
             raise DataError(
                 f"{request.source}: {skipped} of the first {read} videos have faults, more than --max-skipped "
-                f"{request.max_skipped:g} allows for {wanted}: {self._extent.skipped.text()}{self._kept()}"
+                f"{request.max_skipped:g} allows for {wanted}: {self._extent.skipped.text()}; "
+                f"{remedy(self._extent.skipped, request)}{self._kept()}"
             )
 
     def _kept(self) -> str:
@@ -234,8 +240,3 @@ class _Import:
         skipped = joined(self._faults, extent.skipped)
         dtype = str(self._check.dtype)
         return ImportResult(extent.rows, extent.frames, self._check.dim, dtype, files, classes, skipped, tuple(notes))
-
-
-def _share(part: int, total: int) -> str:
-    """Return a share of two digits that is not smaller than part / total."""
-    return f"{min(100, -(-100 * part // total)) / 100:g}"

@@ -114,12 +114,14 @@ def _read(transaction: Any, pattern: re.Pattern[str], runs: _Runs) -> Frames:
     size = 0
     for first, count in runs:
         cursor = transaction.cursor()
-        cursor.set_range(first)
+        found = cursor.set_range(first)
         remaining = count
         while remaining:
+            if not found:
+                raise RecordError("damaged", "keys that were listed are not found")
             key, value = cursor.item()
             match = pattern.search(key.decode(errors="replace"))
-            cursor.next()
+            found = cursor.next()
             if match is None:
                 continue
             remaining -= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,13 +14,13 @@ import numpy.typing as npt
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.sources.arrays import check_size, parse_npy
+from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import DOING, NamePattern, SourceFile, list_files
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle")
 _SUFFIXES = (".npy", ".npz", *_PICKLED)
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
 @contextmanager
@@ -65,14 +64,11 @@ def _read(file: SourceFile, key: str | None) -> Frames:
 
 def _npz(data: bytes, key: str | None) -> npt.NDArray[Any]:
     """Read one array of a .npz file."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
-            name = pick(members, key)
-            check_size(archive.getinfo(members[name]).file_size)
-            content = archive.read(members[name])
-    except _BROKEN_ZIP as error:
-        raise RecordError("damaged", f"not a .npz file: {str(error)[:120]}") from None
+    with parsing("a .npz file"), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+        name = pick(members, key)
+        check_size(archive.getinfo(members[name]).file_size)
+        content = archive.read(members[name])
     return parse_npy(content)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.errors import short_text
+from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.numpy_files import pick
 from esv_ray.input.sources.records import RecordError
 from esv_ray.unpickling import unpickle
@@ -22,18 +24,27 @@ def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
     Raises:
         RecordError: the file is damaged, or holds something else.
     """
-    try:
-        content = unpickle(data)
-    except ValueError as error:
-        raise RecordError("damaged", f"expected a file of torch.save or pickle.dump, got {str(error)[:120]}") from None
+    expected = "a file of torch.save or pickle.dump"
+    with parsing(expected):  # unpickle calls zipfile, NumPy and torch
+        try:
+            content = unpickle(data)
+        except ValueError as error:
+            raise RecordError("damaged", f"expected {expected}, got {short_text(error, 120)}") from None
     if isinstance(content, dict):
-        arrays = {str(name): value for name, value in content.items() if _is_array(value)}
+        arrays = {_shown(name): value for name, value in content.items() if _is_array(value)}
         content = arrays[pick(arrays, key)]
     elif key is not None:
         raise RecordError(f"no array {key!r:.60} (--key)", "not a dictionary")
     if not _is_array(content):
-        raise RecordError("neither a tensor nor an array", f"{content!r:.80}")
+        raise RecordError("neither a tensor nor an array", f"of type {type(content).__name__:.60}")
     return _as_array(content)
+
+
+def _shown(name: object) -> str:
+    """Return the key of a dictionary as text; others than texts and numbers may be nested without end."""
+    if isinstance(name, str):
+        return name
+    return str(name) if isinstance(name, int) and abs(name) < 2**63 else f"(a {type(name).__name__})"
 
 
 def _is_array(value: object) -> bool:
@@ -49,8 +60,11 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
         return value
     if value.layout is not torch.strided or value.is_quantized:
         raise RecordError("not numbers", "a sparse or quantized tensor")
-    tensor = value.detach()
-    if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        tensor = tensor.to(torch.float32)  # exact: bfloat16 and the types of eight bits have no NumPy type
-    array: npt.NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+    if value.is_meta:
+        raise RecordError("not numbers", "a meta tensor, which has a shape and no values")
+    with parsing("", reason="not numbers"):  # of a type or a kind that NumPy lacks
+        tensor = value.detach()
+        if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+            tensor = tensor.to(torch.float32)  # exact: bfloat16 and the types of eight bits have no NumPy type
+        array: npt.NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
     return array

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.sources.hdf5_files import open_file
+from esv_ray.input.sources.hdf5_files import member, open_file
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
@@ -63,14 +63,20 @@ def open_play_fair(request: ImportRequest) -> Iterator[Source]:
 def _checked(hdf: Any, split: str, source: str) -> _Group:
     if split not in hdf:
         raise DataError(f"{source}: expected a group {split!r} (--split), got {sorted(hdf)}")
-    group = hdf[split]
-    missing = [name for name in ("features", "uids", "labels/action") if name not in group]
-    if missing or "feature_dim" not in group["features"].attrs:
+    names = ("features", "uids", "labels/action")
+    inside = {name: member(hdf, f"{split}/{name}") for name in names}
+    group = hdf[split] if any(item is not None for item in inside.values()) else {}
+    missing = [name for name, item in inside.items() if item is None]
+    if missing or "feature_dim" not in inside["features"].attrs:
         raise DataError(
             f"{source}, group {split}: expected features (attribute feature_dim), uids and labels/action, "
-            f"got {sorted(group)}; missing {missing or ['feature_dim']}"
+            f"got {sorted(group)}; missing {missing or ['feature_dim']} (links to other files are not followed)"
         )
-    features, ids, labels = group["features"], group["uids"], np.asarray(group["labels/action"][:])
+    if any(item.is_virtual or item.external for item in inside.values()):
+        raise DataError(
+            f"{source}, group {split}: numbers in another file, which is not opened; copy them into this one"
+        )
+    features, ids, labels = inside["features"], inside["uids"], np.asarray(inside["labels/action"][:])
     dim = int(features.attrs["feature_dim"])
     if dim < 1 or features.ndim != 1 or ids.ndim != 1 or labels.ndim != 1:
         raise ValueError(f"feature_dim {dim}, features {features.shape}, uids {ids.shape}, labels {labels.shape}")

@@ -17,6 +17,8 @@ from esv_ray.input.sources.table_writer import part_name
 
 RECORD = "_import.json"
 CLASSES = "classes.csv"
+NAMES = (INCOMPLETE, CLASSES, RECORD, part_name(0))
+"""Names of files that an import writes."""
 _DOING = "look into the output"
 _MOST_BYTES = 2**24
 
@@ -31,6 +33,16 @@ class Found(NamedTuple):
 
     complete: Mapping[str, Any] | None
     parts: int
+
+
+def check_free(out: str) -> None:
+    """Refuse a folder that holds something else than an import, before the source is read.
+
+    Raises:
+        DataError: it does.
+    """
+    if not {RECORD, INCOMPLETE} & set(storage.list_names(out, _DOING)):
+        storage.check_vacant(out)
 
 
 def look(out: str, identity: Mapping[str, str]) -> Found:

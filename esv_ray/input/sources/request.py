@@ -95,6 +95,10 @@ class ImportRequest:
         if not 0 <= self.max_skipped <= 1:
             raise SpecError(f"--max-skipped: expected a share from 0 to 1, got {self.max_skipped}")
 
+    def has(self, option: str) -> bool:
+        """Return whether the format has an option, a name of a field."""
+        return self.format in _OF_FORMATS.get(option, (self.format,))
+
     def identity(self) -> dict[str, str]:
         """Return the options that decide the content of the table, by name, but for those that are locations."""
         ignored = {"out", "max_skipped", "source", "labels", "classes", "segments"}

@@ -140,7 +140,7 @@ def _time(rows: CsvRows, line: int, name: str, text: str, fps: float | None) -> 
     clock = _CLOCK.fullmatch(text)
     if clock and fps is None:
         raise rows.error(line, f"{name} is a time, {text!r:.40}, but without --fps start and stop are frame numbers")
-    if clock:
+    if clock and float(clock[3]) < 60 and (clock[1] is None or int(clock[2]) < 60):
         return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     try:
         value = float(text)

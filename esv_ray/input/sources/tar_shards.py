@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 from esv_ray import storage
-from esv_ray.errors import DataError, short_text
+from esv_ray.errors import DataError
 from esv_ray.input.numbers import whole_number
 from esv_ray.input.sources.arrays import check_size, parse_npy
+from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import DOING, NamePattern, SourceFile, list_files
 from esv_ray.input.sources.numpy_files import pick
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
@@ -27,7 +26,7 @@ from esv_ray.input.sources.request import ImportRequest
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BUFFER = 2**23  # bytes of a request to an object store
 _MOST_LABEL_BYTES = 2**20
-_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+_SKIPPED = 2**20  # bytes that are skipped at a time
 
 
 class _Sample(NamedTuple):
@@ -87,32 +86,79 @@ def _samples(file: SourceFile, *, with_arrays: bool) -> Iterator[_Sample]:
     """
     sample: _Sample | None = None
     try:
-        with (
-            storage.reader(file.url, DOING, file.size) as raw,
-            tarfile.open(fileobj=io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER), mode="r|*") as shard,
-        ):
-            for member in shard:
-                if not member.isreg():
-                    continue
-                folder, slash, name = member.name.removeprefix("./").rpartition("/")
-                stem, _, suffix = name.partition(".")
-                key = folder + slash + stem
-                if sample is None or sample.key != key:
-                    if sample is not None:
-                        yield sample
-                    sample = _Sample(key, {}, {}, None)
-                sample = _with_member(sample, shard, member, suffix.lower(), with_arrays=with_arrays)
-            # A stream that ends inside a member that is skipped, or before the blocks of zeros at its end, is cut off.
-            if shard.fileobj is None or shard.fileobj.tell() < shard.offset + tarfile.BLOCKSIZE:
-                raise EOFError("it is cut off")
-    except _BROKEN as error:
-        last = "" if sample is None else f" after {sample.key!r:.80}"
+        for shard, member in _members(file):
+            folder, slash, name = member.name.removeprefix("./").rpartition("/")
+            stem, _, suffix = name.partition(".")
+            key = folder + slash + stem
+            if sample is None or sample.key != key:
+                if sample is not None:
+                    yield sample
+                sample = _Sample(key, {}, {}, None)
+            sample = _with_member(sample, shard, member, suffix.lower(), with_arrays=with_arrays)
+    except RecordError as error:
+        last = "" if sample is None else f" after {ascii(sample.key)[:80]}"
         raise DataError(
-            f"{file.url}: expected a tar file, got a damaged one{last} ({short_text(error, 120)}); copy it again, or "
-            "move it away"
+            f"{file.url}: expected a tar file, got a damaged one{last} ({error.detail}); copy it again, or move it away"
         ) from None
     if sample is not None:
         yield sample
+
+
+class _Header(tarfile.TarInfo):
+    """The header of a member; one with a wrong checksum, which tarfile takes for the end of the file, is a fault."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header.
+
+        Raises:
+            tarfile.HeaderError: the file ends here.
+            RecordError: it is damaged.
+        """
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and any(buf):
+                raise RecordError("damaged", str(error)) from None
+            raise
+
+
+def _members(file: SourceFile) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield the regular files of a shard, in order, with the stream to read each from before the next.
+
+    Raises:
+        RecordError: the shard is damaged.
+    """
+    with ExitStack() as stack:
+        raw = stack.enter_context(storage.reader(file.url, DOING, file.size))
+        buffered = io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER)
+        with parsing(""):
+            shard = stack.enter_context(tarfile.open(fileobj=buffered, mode="r|*", tarinfo=_Header))
+        while True:
+            with parsing(""):
+                member = shard.next()
+            if member is None:
+                break
+            if member.isreg():
+                yield shard, member
+            with parsing(""):
+                _skip_to(shard, shard.offset)
+        # A stream that ends before the blocks of zeros at its end is cut off.
+        if shard.fileobj is None or shard.fileobj.tell() < shard.offset + tarfile.BLOCKSIZE:
+            raise RecordError("damaged", "it is cut off")
+
+
+def _skip_to(shard: tarfile.TarFile, offset: int) -> None:
+    """Read on to an offset of a stream: tarfile would do so beyond the end, to the 10**18 bytes that a header claims.
+
+    Raises:
+        RecordError: the stream ends before.
+    """
+    stream = shard.fileobj
+    assert stream is not None
+    while (missing := offset - stream.tell()) > 0:
+        if not stream.read(min(missing, _SKIPPED)):
+            raise RecordError("damaged", f"it is cut off {missing} bytes before the end of a member")
 
 
 def _with_member(
@@ -131,13 +177,14 @@ def _with_member(
             raise RecordError("damaged", f"{suffix} of {member.size} bytes")
     except RecordError as error:
         return sample._replace(fault=error)
-    content = shard.extractfile(member)
-    assert content is not None, "it is a regular file"
     into = sample.label_files if is_label else sample.arrays
     name = suffix.removesuffix(".npy")
     if name in into:
         return sample._replace(fault=RecordError("several arrays of one name", suffix))
-    into[name] = content.read()
+    with parsing(""):
+        content = shard.extractfile(member)
+        assert content is not None, "it is a regular file"
+        into[name] = content.read()
     return sample
 
 
@@ -155,15 +202,14 @@ def _label(sample: _Sample) -> int | str | None:
         RecordError: it is neither a whole number nor a text.
     """
     if "cls" in sample.label_files:
-        text = sample.label_files["cls"].decode(errors="replace").strip()
+        with parsing("", reason="a label that is not UTF-8"):
+            text = sample.label_files["cls"].decode().strip()
         number = whole_number(text)
         return (text or None) if number is None else number
     if "json" not in sample.label_files:
         return None
-    try:
+    with parsing("JSON"):
         content: Any = json.loads(sample.label_files["json"])
-    except (ValueError, RecursionError) as error:
-        raise RecordError("damaged", f"json: {short_text(error, 80)}") from None
     if not isinstance(content, dict):
         return None
     label = content["label"] if "label" in content else content.get("cls")
@@ -173,6 +219,8 @@ def _label(sample: _Sample) -> int | str | None:
         return None
     if isinstance(label, bool) or not isinstance(label, int | str):
         raise RecordError("a label that is neither a number nor a name", repr(label)[:80])
+    if isinstance(label, str) and any("\ud800" <= letter <= "\udfff" for letter in label):
+        raise RecordError("a label that is not UTF-8", ascii(label)[:80])
     return label
 
 

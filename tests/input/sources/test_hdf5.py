@@ -140,10 +140,14 @@ def test_no_other_file_is_opened(tmp_path: Path) -> None:
         layout[:] = h5py.VirtualSource(str(secret), "x", (3, 4))
         hdf.create_virtual_dataset("virtual", layout)
         hdf.create_dataset("external", (2, 4), "f4", external=[(str(tmp_path / "raw"), 0, 32)])
-    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.5)
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.8)
     assert list(table(tmp_path / "out")) == ["good", "group/features"]
-    assert result.skipped.rows() == [("numbers in another file, which is not opened", 2, "external, virtual")]
-    imported("hdf5", source, tmp_path / "keyed", key="features")
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [
+        ("a link, which is not followed", 3),
+        ("numbers in another file, which is not opened", 2),
+    ]
+    assert "evil/features" in result.skipped.text()
+    imported("hdf5", source, tmp_path / "keyed", key="features", max_skipped=0.8)
     assert list(table(tmp_path / "keyed")) == ["group"]
 
 
@@ -176,3 +180,65 @@ def test_nothing_to_import(tmp_path: Path) -> None:
         imported("hdf5", source, tmp_path / "out", match="zebra")
     with pytest.raises(DataError, match="expected data sets, got none"):
         imported("hdf5", write(tmp_path / "y.h5", {}), tmp_path / "out")
+
+
+def test_types_without_a_type_of_numpy_are_counted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as hdf:
+        hdf["a"] = np.ones((3, 4), np.float32)
+        h5py.h5d.create(hdf.id, b"b", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3, 4)))
+    result = imported("hdf5", tmp_path / "x.h5", tmp_path / "out", max_skipped=0.5)
+    assert [reason for reason, _, _ in result.skipped.rows()] == ["not numbers"]
+    assert list(table(tmp_path / "out")) == ["a"]
+
+
+def test_every_name_of_a_data_set_is_a_video(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", {"a": VIDEOS["a"], "g/d": VIDEOS["d"]})
+    with h5py.File(source, "a") as hdf:
+        hdf["b"] = hdf["a"]
+        hdf["g/again"] = hdf["g/d"]
+    assert imported("hdf5", source, tmp_path / "out").skipped.total == 0
+    assert_holds(tmp_path / "out", {"a": VIDEOS["a"], "b": VIDEOS["a"], "g/again": VIDEOS["d"], "g/d": VIDEOS["d"]})
+
+
+def test_second_names_of_groups_are_counted_and_end(tmp_path: Path) -> None:
+    """Groups in themselves, and names that double from group to group."""
+    source = write(tmp_path / "x.h5", {"g/features": VIDEOS["a"]})
+    with h5py.File(source, "a") as hdf:
+        hdf["g/self"] = hdf["g"]
+        hdf["other"] = hdf["g"]
+        group = hdf["g"]
+        for _ in range(40):
+            below = group.create_group("x")
+            group["y"] = below
+            group = below
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=1)
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [
+        ("a second name of a group, whose content is read once", 42)
+    ]
+    assert result.rows == 1
+    imported("hdf5", source, tmp_path / "keyed", key="features", max_skipped=1)
+    assert {"g", "other"} <= set(table(tmp_path / "keyed"))
+
+
+@pytest.mark.parametrize("pattern", [None, "."])
+def test_names_that_are_not_utf8_are_counted(pattern: str | None, tmp_path: Path) -> None:
+    source = write(tmp_path / "x.h5", {"a": VIDEOS["a"]})
+    with h5py.File(source, "a") as hdf:
+        hdf[b"\xff\xfe"] = VIDEOS["d"]
+        hdf[b"g\xff/features"] = VIDEOS["d"]
+    result = imported("hdf5", source, tmp_path / "out", max_skipped=0.7, match=pattern)
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [("an id that is not UTF-8", 2)]
+    assert result.skipped.text().isprintable()
+    assert_holds(tmp_path / "out", {"a": VIDEOS["a"]})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_is_a_fault_or_refused(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    write(tmp_path / "x" / "good.h5", {"a": VIDEOS["a"]})
+    data = bytearray(write(tmp_path / "x" / "z.h5", summaries()).read_bytes())
+    for place in rng.integers(0, len(data), 200):
+        data[place] = rng.integers(256)
+    (tmp_path / "x" / "z.h5").write_bytes(data)
+    result = imported("hdf5", tmp_path / "x", tmp_path / "out", max_skipped=1)
+    assert result.rows >= 1

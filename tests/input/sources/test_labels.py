@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from esv_ray.errors import DataError, ModelError, SpecError
@@ -177,3 +178,25 @@ def test_splits_that_are_none(source: Path, tmp_path: Path) -> None:
 def test_malformed_classes(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"got 2 rows with ids 1\.\.2"):
         imported("numpy", source, tmp_path / "out", labels=NAMES, classes="name,id\nrun,1\nwalk,2\n")
+
+
+def test_advice_names_the_option_that_is_the_cause(source: Path, tmp_path: Path) -> None:
+    """Not --max-skipped 1, with which there is nothing to write."""
+    others = "video_id,label\n" + "".join(f"video_{name},1\n" for name in "abcd")
+    with pytest.raises(DataError, match=r"8 of 8 .*; give labels and videos the same ids: .* --match '[^']*'$"):
+        imported("numpy", source, tmp_path / "out", labels=others)
+    folder = tmp_path / "npz"
+    folder.mkdir()
+    np.savez(folder / "a.npz", rgb=np.ones((2, 4)), flow=np.ones((2, 4)))
+    np.savez(folder / "b.npz", rgb=np.ones((2, 4)), flow=np.ones((2, 4)))
+    with pytest.raises(DataError, match=r"a \(flow, rgb\), b \(flow, rgb\); give --key the name of one of the arrays$"):
+        imported("numpy", folder, tmp_path / "out")
+    with pytest.raises(DataError, match=r"; give --key the name of an array that the files have$"):
+        imported("numpy", folder, tmp_path / "out", key="depth")
+    with pytest.raises(DataError, match=r"expected videos to write, got none: .*; give --key the name of one"):
+        imported("numpy", folder, tmp_path / "out", max_skipped=1)
+    segments = "video,start,stop\nz,0,1\n"
+    with pytest.raises(
+        DataError, match=r"1 of 1 .*; correct the videos of --segments, or name ids with --match [^;]*$"
+    ):
+        imported("numpy", source, tmp_path / "out", segments=segments)

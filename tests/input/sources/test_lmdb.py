@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from esv_ray.errors import DataError, SpecError
+from esv_ray.input.sources import lmdb_frames
+from esv_ray.input.sources.records import RecordError
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
 
 VIDEOS = random_videos(["P01_101", "P01_11", "b/c"])
@@ -122,3 +124,28 @@ def test_patterns_need_both_groups(tmp_path: Path) -> None:
         imported("lmdb", source, tmp_path / "out", match="(?P<video_id>.*)")
     with pytest.raises(SpecError, match="expected a regular expression"):
         imported("lmdb", source, tmp_path / "out", match="(")
+
+
+def test_a_cursor_that_ends_early_is_a_fault() -> None:
+    class Cursor:
+        """One key, where two were listed; at the end a cursor of lmdb has the item b"", b""."""
+
+        at = 0
+
+        def set_range(self, key: bytes) -> bool:
+            return True
+
+        def item(self) -> tuple[bytes, bytes]:
+            return [(b"a_frame_0000000001.jpg", bytes(8)), (b"", b"")][min(self.at, 1)]
+
+        def next(self) -> bool:
+            self.at += 1
+            assert self.at < 5, "it loops"
+            return False
+
+    class Transaction:
+        def cursor(self) -> Cursor:
+            return Cursor()
+
+    with pytest.raises(RecordError, match="damaged"):
+        lmdb_frames._read(Transaction(), lmdb_frames._pattern(None), [(b"a_frame_0000000001.jpg", 2)])

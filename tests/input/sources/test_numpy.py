@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
+import struct
 import uuid
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -300,3 +303,119 @@ def test_a_table_on_s3_from_labels_on_s3(tmp_path: Path, s3: S3Server) -> None:
     put(f"{base}/labels.csv", tmp_path / "labels.csv")
     imported("numpy", f"{base}/x", f"{base}/table", labels=f"{base}/labels.csv")
     assert [video.label for video in table(f"{base}/table").values()] == [1, 0]
+
+
+def test_unreadable_archives_and_pickles_are_counted(tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    with zipfile.ZipFile(folder / "b.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(folder / "a.npy", "features.npy")
+    data = bytearray((folder / "b.npz").read_bytes())
+    start = data.index(b"features.npy") + len("features.npy")
+    data[start + 4 : start + 9] = b"\xff" * 5  # the properties of the LZMA stream
+    (folder / "b.npz").write_bytes(data)
+    torch.save(torch.empty(3, 4, device="meta"), folder / "c.pt")
+    (folder / "d.pkl").write_bytes(b"\x80\x02" + b"]" * 20000 + b"a" * 19999 + b".")
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=0.9)
+    assert sum(count for _, count, _ in result.skipped.rows()) == 3
+    assert list(table(tmp_path / "out")) == ["a"]
+
+
+def _lzma_cut_in_its_header() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("features.npy", b"x" * 99)
+    data = bytearray(stream.getvalue())
+    central = data.index(b"PK\x01\x02")
+    data[central + 20 : central + 24] = (3).to_bytes(4, "little")  # its compressed size
+    data[data.index(b"features.npy") + 12 + 2 : data.index(b"features.npy") + 12 + 4] = b"\xff\xff"
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lzma.npz", _lzma_cut_in_its_header()),
+        ("key.pkl", pickle.dumps({((((),),),): np.ones((2, 4)), "a": np.ones((2, 4)), "\ud800": np.ones((2, 4))})),
+        ("key.pkl", b"\x80\x02}" + b")" + b"\x85" * 20000 + b"K\x01s."),
+    ],
+    ids=["lzma", "nested key", "deep key"],
+)
+def test_what_no_reader_foresaw_is_counted(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    (folder / name).write_bytes(content)
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=0.5)
+    assert result.skipped.total == 1
+    assert result.skipped.text().isprintable()
+    assert list(table(tmp_path / "out")) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "lzma", "pt", "old.pt", "pkl"])
+def test_files_with_wrong_bytes_are_counted(kind: str, tmp_path: Path) -> None:
+    folder = save_arrays(tmp_path / "x", random_videos(["a"]))
+    stream, array, rng = io.BytesIO(), np.ones((5, 4), np.float32), np.random.default_rng(0)
+    if kind == "npy":
+        np.save(stream, array)
+    elif kind == "npz":
+        np.savez_compressed(stream, array)
+    elif kind == "lzma":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+            archive.write(folder / "a.npy", "features.npy")
+    elif kind == "pkl":
+        pickle.dump({"x": array}, stream)
+    else:
+        torch.save({"x": torch.from_numpy(array)}, stream, _use_new_zipfile_serialization=kind == "pt")
+    data = stream.getvalue()
+    for number in range(200):
+        changed = bytearray(data)
+        for place in rng.integers(0, len(data), 1 + number % 5):
+            changed[place] = rng.integers(256)
+        suffix = {"lzma": "npz"}.get(kind, kind.rpartition(".")[2])
+        (folder / f"b{number}.{suffix}").write_bytes(changed)
+    result = imported("numpy", folder, tmp_path / "out", max_skipped=1)
+    assert result.rows + result.skipped.total == 201
+
+
+def test_errors_of_the_system_are_no_faults_of_files() -> None:
+    from esv_ray.input.sources.damage import parsing
+    from esv_ray.input.sources.records import RecordError
+
+    passed: list[BaseException] = [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt(), ImportError("torch")]
+    for error in (*passed, DataError("refused")):
+        with pytest.raises(type(error)), parsing("a .npz file"):
+            raise error
+    for damage in (struct.error("short"), MemoryError(), OSError("no HDF5 file"), AttributeError("None")):
+        with pytest.raises(RecordError, match=r"damaged: expected a \.npz file"), parsing("a .npz file"):
+            raise damage
+
+
+@pytest.mark.parametrize("inside", ["f", "", "f/*.npy", "**/*.npy"])
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_folder_in_a_zip_archive(inside: str, kind: str, tmp_path: Path) -> None:
+    videos = random_videos(["a", "b"])
+    folder = save_arrays(tmp_path / "f", videos)
+    archive = str(tmp_path / "x.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for file in folder.iterdir():
+            target.write(file, f"f/{file.name}")
+        target.writestr("other.txt", "")
+    if kind == "memory":
+        archive = put(f"memory://{uuid.uuid4().hex}/x.zip", Path(archive))
+    imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out")
+    prefix = "" if inside.startswith("f") else "f/"
+    assert_holds(tmp_path / "out", {prefix + name: array for name, array in videos.items()})
+    assert imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out").was_complete
+    with pytest.raises(DataError, match="damaged: other"):
+        imported("numpy", f"zip://other.txt::{archive}", tmp_path / "none")
+
+
+def test_one_file_in_a_zip_archive_and_no_output_there(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    save_arrays(tmp_path / "f", random_videos(["a"]))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as target:
+        target.write(tmp_path / "f" / "a.npy", "g/a.npy")
+    imported("numpy", f"zip://g/a.npy::{tmp_path}/x.zip", tmp_path / "out")
+    assert_holds(tmp_path / "out", random_videos(["a"]))
+    content = (tmp_path / "x.zip").read_bytes()
+    with pytest.raises(DataError, match="cannot write the feature table"):
+        imported("numpy", tmp_path / "f", f"zip://out::{tmp_path}/x.zip")
+    assert (tmp_path / "x.zip").read_bytes() == content

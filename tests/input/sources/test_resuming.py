@@ -164,3 +164,19 @@ def test_most_videos_with_faults_are_refused_early(tmp_path: Path, monkeypatch: 
     with pytest.raises(DataError, match=r"100 of the first 100 videos have faults.* 100: not a \(T, D\) array"):
         import_features(ImportRequest("numpy", str(folder), str(tmp_path / "out")), lambda now: read.append(now.done))
     assert len(read) == 99
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "other files"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(kind: str, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    if kind == "other files":
+        taken.mkdir()
+        (taken / "notes.txt").write_text("mine")
+    else:
+        taken.write_text("mine")
+    out = taken / "out" if kind == "below a file" else taken
+    before = sorted(tmp_path.rglob("*"))
+    found = {"file": "got a file; choose", "below a file": "got a file", "other files": "found notes.txt"}
+    with pytest.raises(DataError, match=f"taken.*{found[kind]}"):
+        imported("numpy", tmp_path / "no such source", out, labels=str(tmp_path / "no such labels"))
+    assert sorted(tmp_path.rglob("*")) == before

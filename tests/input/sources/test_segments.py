@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from esv_ray.errors import DataError
 from esv_ray.input.sources.records import Frames, RecordError
-from esv_ray.input.sources.segments import Segment, Timing, rows_of
+from esv_ray.input.sources.segments import Segment, Timing, read_segments, rows_of
 from tests.input.sources.imports import imported, save_arrays, table
 
 POSITIVE = st.floats(0.1, 100)
@@ -203,3 +203,10 @@ def test_rows_do_not_keep_their_video_in_memory(tmp_path: Path, monkeypatch: pyt
     source = save_arrays(tmp_path / "x", {"a": untrimmed(1000)})
     imported("numpy", source, tmp_path / "out", segments="video,start,stop\na,1,3\na,5,8\n")
     assert owners == [True, True]
+
+
+@pytest.mark.parametrize("text", ["0:01:75", "0:75:01", "1:60"])
+def test_a_clock_has_sixty_seconds_and_minutes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "segments.csv").write_text(f"video,start,stop\na,0:00:01,{text}\n")
+    with pytest.raises(DataError, match=r"expected seconds or hours:minutes:seconds as stop"):
+        read_segments(str(tmp_path / "segments.csv"), None, 25.0)

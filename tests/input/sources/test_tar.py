@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,72 @@ def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.Mon
     assert imported("tar", source, tmp_path / "out").rows == 4
     for file in sorted((tmp_path / "whole").iterdir()):
         assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_damaged_tar_headers_are_named_and_end(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a.npy")
+    header.size = 10**18
+    (tmp_path / "huge.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    with pytest.raises(DataError, match=r"huge\.tar: expected a tar file, got a damaged one"):
+        imported("tar", tmp_path / "huge.tar", tmp_path / "out")
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
+    (tmp_path / "deep.tar").write_bytes((name.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 3000)
+    with pytest.raises(DataError, match=r"deep\.tar: expected a tar file, got a damaged one"):
+        imported("tar", tmp_path / "deep.tar", tmp_path / "out")
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.tar", [(f"{key}.npy", npy(VIDEOS["000"])) for key in "abc"])
+    data = bytearray(source.read_bytes())
+    data[data.index(b"b.npy")] = ord("d")
+    source.write_bytes(data)
+    with pytest.raises(DataError, match=r"got a damaged one after 'a' \(bad checksum\)"):
+        imported("tar", source, tmp_path / "out", max_skipped=1)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("size", [10**12, 2**62])
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_sizes_beyond_the_end_of_a_shard_end_at_once(kind: bytes, size: int, suffix: str, tmp_path: Path) -> None:
+    """Also behind random bytes, so that the file is as large as a compressed one may be that holds so much."""
+    header = tarfile.TarInfo("a.jpg")
+    header.type, header.size = kind, size
+    data = header.tobuf(tarfile.GNU_FORMAT) + np.random.default_rng(0).bytes(2**20)
+    source = tmp_path / f"x.{suffix}"
+    source.write_bytes(gzip.compress(data) if suffix == "tar.gz" else data)
+    with pytest.raises(DataError, match="expected a tar file, got a damaged one"):
+        imported("tar", source, tmp_path / "out", max_skipped=1)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_shard_with_wrong_bytes_is_read_or_refused(mode: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "good.tar", [each for key in "abc" for each in sample(key, VIDEOS["000"], 1)], mode)
+    content, rng = data.read_bytes(), np.random.default_rng(0)
+    for number in range(60):
+        changed = bytearray(content)
+        for place in rng.integers(0, len(content), 1 + number % 9):
+            changed[place] = rng.integers(256)
+        (tmp_path / "x.tar").write_bytes(changed)
+        with suppress(DataError):
+            imported("tar", tmp_path / "x.tar", tmp_path / f"out{number}", max_skipped=1)
+
+
+def test_labels_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", ["walk", "\ud800", "run", "run"])
+    result = imported("tar", source, tmp_path / "out", max_skipped=0.5)
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [("a label that is not UTF-8", 1)]
+    assert result.rows == 3
+
+
+def test_keys_and_plain_labels_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
+    members = [*sample("a", VIDEOS["000"]), *sample("b", VIDEOS["001"]), ("b.cls", b"\xff")]
+    members += [("k\udcff.npy", npy(VIDEOS["000"])), ("l.\udcff.npy", npy(VIDEOS["000"])), ("l.c.npy", npy([1.0]))]
+    result = imported("tar", write(tmp_path / "x.tar", members), tmp_path / "out", max_skipped=0.9)
+    assert {(reason, count) for reason, count, _ in result.skipped.rows()} == {
+        ("a label that is not UTF-8", 1),
+        ("an id that is not UTF-8", 1),
+        ("several arrays in a file; give --key", 1),
+    }
+    assert result.skipped.text().isprintable()
+    assert_holds(tmp_path / "out", {"a": VIDEOS["000"]})
