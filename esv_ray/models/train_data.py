@@ -217,6 +217,11 @@ def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[
     if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
         raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
     n_classes = spec.n_classes or (len(names) if names else largest + 1)
+    if n_classes == 1:
+        raise DataError(
+            "expected videos of at least two classes, got one, 0: the probability of an only class is always 1; for a "
+            "yes or no, label the videos 0 and 1"
+        )
     if names is not None and len(names) != n_classes:
         raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
     for url, part in ((spec.features, videos), (spec.validation, held)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from esv_ray.core.games.model import check_classes
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import read_classes
 from esv_ray.models.priors import difference, prior_of
@@ -44,7 +45,8 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
         The summary: what was found, what F is, what was not used, and what was written.
 
     Raises:
-        ModelError: the prior or the class names are malformed or not of C classes; there is a bundle already.
+        ModelError: there is one class; the prior or the class names are malformed or not of C classes; there is a
+            bundle already.
         DataError: a file cannot be read or written.
     """
     size = f"D = {imported.feature_dim}, C = {imported.n_classes}"
@@ -53,6 +55,7 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     for request in requests:
         check_destination(request.out)
         model = imported if request.columns is None else _cut(imported, *request.columns)
+        check_classes(model.n_classes)
         names, name_rows = _class_names(request, model.n_classes)
         prior, notes = prior_of(request.prior, model.model, model.n_classes, names)
         rows.append(("prior", _with_notes(request.prior, notes)))
