@@ -78,6 +78,9 @@ def _exit_code(error: BaseException) -> int:
         click.echo(f"esv: {printable(str(error))}", err=True)
         full = isinstance(error, StorageError) and error.full  # the request may be valid
         return INCOMPLETE if full or isinstance(error, IncompleteError) else INVALID_REQUEST
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        click.echo(f"Error: {printable(' '.join(error.format_message().split()))}", err=True)  # no lines of usage
+        return INVALID_REQUEST
     if isinstance(error, click.ClickException):
         error.show()
         return INVALID_REQUEST

@@ -414,6 +414,25 @@ def test_loading_weights_changes_no_module_when_they_are_refused() -> None:
     assert torch.equal(module.weight, before)
 
 
+def test_weights_by_scale_are_named_by_their_scale(command: Command) -> None:
+    """The message of a file with a module for each scale, not one state dict, says how the names begin."""
+    command.module("own", MODULES + "@esv_ray.factory\ndef heads():\n    return {1: Mean(), 2: Mean()}\n")
+    state = {"linear.weight": torch.zeros(9, 12), "linear.bias": torch.zeros(9)}
+    torch.save({"1": state, "2": state}, command.folder / "heads.pth")
+    with pytest.raises(EsvError) as caught:
+        load_weights({1: nn.Linear(2, 2), 2: nn.Linear(2, 2)}, nn.Linear(2, 2).state_dict())
+    assert "each name begins with its scale, as 1.weight" in str(caught.value)
+    assert "expected" in command.refusal("own:heads", "--weights", "heads.pth")
+
+
+def test_an_error_in_the_module_is_told_from_a_module_that_is_missing(command: Command) -> None:
+    command.module("own", "import esv_that_is_nowhere\n")
+    text = command.refusal("own:make")
+    assert "own was found, but an error is raised while it is imported: ModuleNotFoundError: No module named" in text
+    assert "is it installed" not in text
+    assert "cannot import missing_module, is it installed" in command.refusal("missing_module:make")
+
+
 # --- what is refused
 
 MODULES = """
@@ -489,6 +508,24 @@ def sequence_out():
             return self.linear(x)
     return Each()
 @esv_ray.factory
+def a_tuple():
+    return Other(lambda out: (out, 1))
+@esv_ray.factory
+def a_dict():
+    return Other(lambda out: {"logits": out, "features": out})
+@esv_ray.factory
+def batch_second():
+    return Other(lambda out: out[None])
+@esv_ray.factory
+def exits():
+    return Other(lambda out: exit(3))
+class Other(Mean):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+    def forward(self, x):
+        return self.change(super().forward(x))
+@esv_ray.factory
 def lazily():
     from esv_beside import make
     return make()
@@ -509,6 +546,13 @@ REFUSED = {
     "two_sizes": "--feature-dim: the module runs with 30, 20 features per element; say which",
     "grows": "--feature-dim: cannot find the number of features",
     "sequence_out": "expected logits (N, C) for features (N, 1, 12), got (2, 1, 9) for N = 2",
+    "a_tuple": "esv: factory: expected logits (N, C) for features (N, 1, 12), got tuple for N = 2; return the logits "
+    "alone, one of (2, 9), int",
+    "a_dict": "esv: factory: expected logits (N, C) for features (N, 1, 12), got dict for N = 2; return the logits "
+    "alone, of its keys logits, features",
+    "batch_second": "esv: factory: expected logits (N, C) for features (N, 1, 12), got (1, 2, 9) for N = 2; the batch "
+    "comes first: remove the axis of size 1",
+    "exits": "esv: factory: the module of scale 1 fails on features (2, 1, 12): SystemExit: 3",
     "unmarked": "expected a function with the mark @esv_ray.factory, got own:unmarked",
     "lazily": "own:lazily failed, check `arguments` and what it reads: ModuleNotFoundError: No module named 'esv_be",
 }
