@@ -17,6 +17,7 @@ from esv_ray.consent import covers, is_dotted, is_factory
 from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
 from esv_ray.core.games.pooled import Pooled
 from esv_ray.errors import ModelError, short_text
+from esv_ray.models.class_tables import few
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.module_weights import Modules, load_weights

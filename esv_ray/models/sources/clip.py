@@ -146,7 +146,7 @@ def _scale(log_scale: Tensor) -> float | None:
 
 
 def _dense(value: object) -> Tensor | None:
-    """Return a number, an array (of any byte order) or a tensor of numbers as a dense tensor; None for anything else."""
+    """Return a number, an array of any byte order or a tensor of numbers as a dense tensor; None for others."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return torch.tensor(float(value))
     if isinstance(value, np.ndarray):
