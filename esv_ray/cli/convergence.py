@@ -173,6 +173,7 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
         classes=loaded.classes,
         unlabelled=selection.unlabelled,
         names_advice=f"add classes.csv (header name,id) to the model {model}",
+        mark_advice="give it with --unlabelled",
     )
     videos, invalid = read_videos(selection.features, request)
     if invalid:
