@@ -14,7 +14,6 @@ from esv_ray.input.label_names import ClassNames, label_id, shown_label, with_id
 from esv_ray.input.numbers import INT32_MAX, whole_numbers
 from esv_ray.input.plain import LONGEST_LABEL
 
-
 IN_SPEC = "add it to `unlabelled` in the spec"
 """How a user says which label marks videos without one."""
 

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from esv_ray import cli
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Location, Name, Real
 from esv_ray.errors import SpecError
-from tests.support.command import run
 
 PLACES = ["--features", "f", "--model", "m"]
 COMMANDS = [
@@ -245,26 +244,3 @@ def test_a_location_of_several_lines_is_unchanged(tmp_path: Path) -> None:
         place = str(tmp_path / name)
         job = read_job(JobArguments(None, place, place, place, (), ()))
         assert (job.features, job.model, job.output) == (place, place, place)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "import model --from clip --prior uniform --out o x.npy --scale 0",
-        "import model --from attentive-probe --prior uniform --out o x.pth --attention-heads 0",
-        "import model --from module --prior uniform --out o a:b --feature-dim 0",
-        "import model --from linear --prior uniform --out o x.pth --over other",
-        "import model --from other --prior uniform --out o x.pth",
-        "import model --from linear --out o x.pth --prior a=uniform --outputs a=1",
-        "verify o --recompute 0",
-        "bench -n 0",
-    ],
-)
-def test_a_wrong_value_is_one_line(
-    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without click's lines of usage."""
-    code, out, err = run(*words.split(), monkeypatch=monkeypatch, capsys=capsys)
-    assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1, err
-    assert err.startswith("Error: Invalid value for ")
