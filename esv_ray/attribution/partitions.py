@@ -13,6 +13,7 @@ from esv_ray.attribution.planning import check_outside, keys_of, runs_here
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
 from esv_ray.input.files import list_files_if_any
+from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_in
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError
 from esv_ray.job.on_ray.runtime import check_address, ray_runtime
 from esv_ray.job.progress import Report
@@ -103,7 +104,10 @@ def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
     """
     names = _partition_names(spec)
     _check_output(spec, names)
-    return names, load_model(spec.model, code=spec.code).digest  # once: a bundle may be large, partitions many
+    model = load_model(spec.model, code=spec.code)  # once: a bundle may be large, partitions many
+    if model.classes is not None and not spec.columns.is_given("label"):  # a partition's own names: when it is planned
+        check_same_classes(classes_in([spec.features]), model.classes, storage.join(spec.model, CLASSES))
+    return names, model.digest
 
 
 def run_partitions(

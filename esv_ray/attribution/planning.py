@@ -16,6 +16,7 @@ from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
+from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
 from esv_ray.machine import gpus
@@ -105,6 +106,10 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
         _check_no_partitions(spec.output)
         storage.check_vacant(spec.output, _OWN_NAMES)
         storage.check_writable(spec.output, "write the tables")  # the footers of a large table take minutes
+        if model.classes is not None:
+            check_same_classes(
+                classes_of_table(spec.features, files), model.classes, storage.join(spec.model, CLASSES), files
+            )
         footers = read_footers(files)
         return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)

@@ -81,8 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     world = World(options.feature_dim, options.classes)
     most = world.events * (world.events - 1)
-    if not (1 <= world.n_classes <= most and options.per_class >= 1 and world.feature_dim >= 1):
-        parser.error(f"expected numbers of 1 or more, and at most {most} classes")
+    if not (2 <= world.n_classes <= most and options.per_class >= 1 and world.feature_dim >= 1):
+        parser.error(f"expected numbers of 1 or more, and 2 to {most} classes")
     if ":/" in str(options.folder):
         parser.error(f"{options.folder}: expected a local folder")
     try:

@@ -123,7 +123,7 @@ def ceilings(setting: Setting) -> Ceilings:
     """Measure the ceilings of the machine."""
     with torch_settings(setting.threads, setting.matmul):
         cuda = setting.device == "cuda"
-        model = random_model(Dimensions(1, 1, 1, 1), device=setting.device)
+        model = random_model(Dimensions(1, 1, 2, 1), device=setting.device)
         size, numbers = (8192, 2**28) if cuda else (1536, 2**24)
         square = torch.randn((size, size), device=setting.device)
         out = torch.empty_like(square)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -58,7 +59,7 @@ def main() -> None:
     Exit codes: 0 done, 1 incomplete, 2 invalid request, 130 interrupted.
     """
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="esv", standalone_mode=False)
     except BaseException as error:
         code = _exit_code(error)
     sys.exit(code if isinstance(code, int) else 0)
@@ -79,13 +80,41 @@ def _exit_code(error: BaseException) -> int:
         click.echo(f"esv: {printable(str(error))}", err=True)
         full = isinstance(error, StorageError) and error.full  # the request may be valid
         return INCOMPLETE if full or isinstance(error, IncompleteError) else INVALID_REQUEST
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group without a command: its help page
         error.show()
+        return INVALID_REQUEST
+    if isinstance(error, click.ClickException):
+        click.echo(f"esv: {_usage_error(error)}", err=True)
         return INVALID_REQUEST
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         click.echo(f"esv: {printable(one_line(error))}; check that place", err=True)
         return INVALID_REQUEST
     raise error
+
+
+def _usage_error(error: click.ClickException) -> str:
+    """Return click's message in one line, without its lines of usage; names the help page of the command."""
+    text = printable(" ".join(error.format_message().split()))
+    if not isinstance(error, click.UsageError):
+        return text
+    command = _command(sys.argv[1:]) if error.ctx is None else error.ctx.command_path
+    if text.endswith("?"):  # click's suggestion
+        return f"{text} See {command} --help"
+    return f"{text.removesuffix('.')}; see {command} --help"
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return the command, with its groups, that the words of a command line name."""
+    path, group = ["esv"], cli
+    for word in words:
+        found = group.commands.get(word)
+        if found is None:
+            break
+        path.append(word)
+        if not isinstance(found, click.Group):
+            break
+        group = found
+    return " ".join(path)
 
 
 def _machine_limit(error: BaseException) -> str | None:

@@ -45,7 +45,7 @@ setting_options = option_group(
     "options",
     click.option("--feature-dim", type=Count(1), default=256, show_default=True, help="Feature dimension D."),
     click.option("--hidden", type=Count(1), default=256, show_default=True, help="Hidden units H of each head."),
-    click.option("--classes", type=Count(1), default=174, show_default=True, help="Number of classes C."),
+    click.option("--classes", type=Count(2), default=174, show_default=True, help="Number of classes C."),
     click.option("--n-max", type=Count(1), default=8, show_default=True, help="Number of heads n_max."),
     click.option(
         "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Torch device."

@@ -152,7 +152,9 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
     import torch
 
     from esv_ray.analysis.convergence import convergence, estimator_grid
+    from esv_ray.input.files import list_files
     from esv_ray.input.reasons import describe_reasons
+    from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
     from esv_ray.input.videos import VideoRequest, read_videos
     from esv_ray.machine import spare_memory
     from esv_ray.models.bundle import load_model
@@ -168,7 +170,12 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
         classes=loaded.classes,
         unlabelled=selection.unlabelled,
         names_advice=f"add classes.csv (header name,id) to the model {model}",
+        mark_advice="give it with --unlabelled",
     )
+    if loaded.classes is not None:
+        files = list_files(selection.features, columns)
+        tables = classes_of_table(selection.features, files)
+        check_same_classes(tables, loaded.classes, storage.join(model, CLASSES), files)
     videos, invalid = read_videos(selection.features, request)
     if invalid:
         click.echo(f"{invalid.total()} rows were left out ({describe_reasons(invalid)})", err=True)

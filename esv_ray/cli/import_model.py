@@ -89,7 +89,8 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     multiple=True,
     type=LOCATION,
     metavar="CSV",
-    help="Class names; the header is name,id. With --outputs: NAME=CSV for each.",
+    help="Class names; the header is name,id. With --outputs: NAME=CSV for each. Default: TABLE/classes.csv, if it is "
+    "there, of --prior labels:TABLE.",
 )
 @click.option(
     "--outputs",
@@ -114,9 +115,11 @@ def import_model(
 
     CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
     single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
-    TRNHead or a TSNHead; of linear any model, whose last layer --layer names. No code in a file runs. Except of linear,
-    known tensors are either used or reported as not used, and a file with any other tensor is refused, because that
-    tensor may change the model's output.
+    TRNHead or a TSNHead; of linear any model, whose last layer --layer names; of abmil, clam or attentive-probe one
+    model that pools with attention. Of clip CHECKPOINTS is one file, also .npy or .npz, with the matrix of the text
+    embeddings, one row for each class. No code in a file runs. Except of linear and clip, known tensors are either used
+    or reported as not used, and a file with any other tensor is refused, because that tensor may change the model's
+    output.
 
     With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
     package.module:function, from the folder where you are or an installed package. Its code runs only with --code.

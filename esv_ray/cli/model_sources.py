@@ -44,7 +44,8 @@ COMBINE = click.Option(
     show_default=True,
     callback=_keep,
     expose_value=False,
-    help="How a TRN of trn-pytorch or mmaction2 combines its scales in subsequences shorter than the longest scale.",
+    help="How a TRN of trn-pytorch, epic-kitchens or mmaction2 combines its scales in subsequences shorter than the "
+    "longest scale.",
 )
 OVER = click.Option(
     ["--over"],

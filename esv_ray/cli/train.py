@@ -25,8 +25,9 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
 
     SPEC is a YAML file; options set or override its keys. The keys are: features, columns (other names of its
     columns), feature_dim, output, validation (another table, or the share of videos to hold out), classes (a CSV file
-    with header name,id), n_classes, n_max, hidden, hidden_layers, batch_norm, input_relu, dropout, epochs, patience,
-    batch, learning_rate, weight_decay, seed, threads, unlabelled.
+    with header name,id; by default classes.csv in the folder of the features, if it is there), n_classes, n_max,
+    hidden, hidden_layers, batch_norm, input_relu, dropout, epochs, patience, batch, learning_rate, weight_decay, seed,
+    threads, unlabelled.
 
     \b
     Example:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from esv_ray.input.frames import FrameColumn
 from esv_ray.input.ids import check_ids, read_ids
 from esv_ray.input.label_names import ClassNames
-from esv_ray.input.labels import check_labels, read_labels
+from esv_ray.input.labels import IN_SPEC, check_labels, read_labels
 from esv_ray.input.numbers import NumberColumn
 from esv_ray.input.plain import FLAT_COLUMNS, constant
 
@@ -92,6 +92,7 @@ class Contract:
         dtype: of the decoded features.
         unlabelled: labels that mark videos without one.
         classes: C names, which labels may have in place of ids; None: no names.
+        mark_advice: how a user says which label marks videos without one.
     """
 
     feature_dim: int
@@ -99,6 +100,7 @@ class Contract:
     dtype: npt.DTypeLike = np.float32
     unlabelled: Collection[int] = ()
     classes: Sequence[str] | None = None
+    mark_advice: str = IN_SPEC
 
     @cached_property
     def class_names(self) -> ClassNames | None:
@@ -131,7 +133,13 @@ def decode_rows(
     if "video_id" in named:
         check_ids(ids, id_faults, named["video_id"])
     frames = FrameColumn.read(columns["features"], contract.feature_dim, contract.dtype)
-    labels = read_labels(columns["label"], contract.n_classes, contract.unlabelled, contract.class_names)
+    labels = read_labels(
+        columns["label"],
+        contract.n_classes,
+        contract.unlabelled,
+        contract.class_names,
+        mark_advice=contract.mark_advice,
+    )
     if "label" in named:
         check_labels(labels, named["label"], contract.unlabelled, contract.class_names)
     numbers = NumberColumn.read(columns.get("frame_index"), frames.n_frames)

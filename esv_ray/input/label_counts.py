@@ -65,7 +65,7 @@ def _count(footer: Footer, names: ClassNames | None, counts: npt.NDArray[np.int6
 
 
 def _add(column: object, names: ClassNames | None, counts: npt.NDArray[np.int64], left_out: Counter[str]) -> None:
-    labels = read_labels(column, len(counts), classes=names)
+    labels = read_labels(column, len(counts), classes=names, mark_advice="write null in its place")
     usable = labels.labelled.copy()
     usable[list(labels.faults)] = False
     counts += np.bincount(labels.ids[usable], minlength=len(counts))

@@ -14,6 +14,9 @@ from esv_ray.input.label_names import ClassNames, label_id, shown_label, with_id
 from esv_ray.input.numbers import INT32_MAX, whole_numbers
 from esv_ray.input.plain import LONGEST_LABEL
 
+IN_SPEC = "add it to `unlabelled` in the spec"
+"""How a user says which label marks videos without one."""
+
 
 class Labels(NamedTuple):
     """Labels of the rows of a table.
@@ -30,7 +33,12 @@ class Labels(NamedTuple):
 
 
 def read_labels(
-    column: pa.Array, n_classes: int, unlabelled: Collection[int] = (), classes: ClassNames | None = None
+    column: pa.Array,
+    n_classes: int,
+    unlabelled: Collection[int] = (),
+    classes: ClassNames | None = None,
+    *,
+    mark_advice: str = IN_SPEC,
 ) -> Labels:
     """Read (rows,) labels in their plain form (`plain.plain_columns`).
 
@@ -39,6 +47,7 @@ def read_labels(
         n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
         unlabelled: numbers that mark videos without a label.
         classes: names that stand for ids; None: names are not known.
+        mark_advice: how a user says which label marks videos without one.
     """
     faults: dict[int, str] = {}
     ids = column
@@ -53,7 +62,7 @@ def read_labels(
         label = column[row].as_py()
         faults[row] = f"label {_shown(label)} is " + (
             f"out of range: {expected}; if it marks videos without a label, "
-            + ("add it to `unlabelled` in the spec" if beyond[row] else "write null in its place")
+            + (mark_advice if beyond[row] else "write null in its place")
             if beyond[row] or _is_whole(label)
             else f"not a class id: expected a whole number{_name_hint(label)}"
         )

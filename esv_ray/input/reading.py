@@ -80,8 +80,6 @@ def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:
 def check_label_names(footers: Sequence[Footer], budget: int, url: str, advice: str) -> None:
     """Refuse a table whose labels are names of classes, where nothing says which ids these have.
 
-    Labels are names if those of the first labelled rows are text, and none of them is a number.
-
     Args:
         footers: of the files.
         budget: bytes that decoding a row group may take.
@@ -91,17 +89,33 @@ def check_label_names(footers: Sequence[Footer], budget: int, url: str, advice: 
     Raises:
         DataError: labels are names.
     """
+    name = name_in_labels(footers, budget)
+    if name is not None:
+        shown = footers[0].file.columns.shown("label")
+        raise DataError(
+            f"{url}: column {shown} holds names of classes, such as {shown_label(name)}, whose ids are not known; "
+            f"{advice}, or store ids (esv import features --classes)"
+        )
+
+
+def name_in_labels(footers: Sequence[Footer], budget: int) -> str | None:
+    """Return the first label of a table if its labels are names of classes, else None.
+
+    They are if those of the first labelled rows are text, and none of them is a number.
+
+    Args:
+        footers: of the files.
+        budget: bytes that decoding a row group may take.
+
+    Raises:
+        DataError: a file is unreadable.
+    """
     for footer in footers:
         directory = footer.file.named.get("label")
         named = [directory] if directory is not None else _first_labels(footer, budget)
-        if named and all(whole_number(label) is None and label.strip() for label in named):
-            shown = footer.file.columns.shown("label")
-            raise DataError(
-                f"{url}: column {shown} holds names of classes, such as {shown_label(named[0])}, whose ids are not "
-                f"known; {advice}, or store ids (esv import features --classes)"
-            )
         if named:
-            return
+            return named[0] if all(whole_number(label) is None and label.strip() for label in named) else None
+    return None
 
 
 def check_flat_sizes(footers: Sequence[Footer], dim: int, budget: int, url: str) -> None:

@@ -12,6 +12,7 @@ from esv_ray.errors import DataError
 from esv_ray.input.columns import is_flat
 from esv_ray.input.features import Contract, Video, videos_of
 from esv_ray.input.files import list_files
+from esv_ray.input.labels import IN_SPEC
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
@@ -36,6 +37,7 @@ class VideoRequest:
         unlabelled: labels that mark videos without one.
         dim_advice: how a user gives D, for a table of flat lists.
         names_advice: how a user gives the names of classes, for a table whose labels are names.
+        mark_advice: how a user says which label marks videos without one.
     """
 
     columns: ColumnNames = OWN_NAMES
@@ -45,6 +47,7 @@ class VideoRequest:
     unlabelled: Collection[int] = ()
     dim_advice: str = "give D"
     names_advice: str = "give the names of the classes"
+    mark_advice: str = IN_SPEC
 
 
 _ANY = VideoRequest()
@@ -72,7 +75,13 @@ def read_videos(url: str, request: VideoRequest = _ANY, budget: int | None = Non
     videos: dict[str, Video] = {}
     faults: Counter[str] = Counter()
     n_bytes = 0
-    contract = Contract(dim, request.n_classes or INT32_MAX, unlabelled=request.unlabelled, classes=request.classes)
+    contract = Contract(
+        dim,
+        request.n_classes or INT32_MAX,
+        unlabelled=request.unlabelled,
+        classes=request.classes,
+        mark_advice=request.mark_advice,
+    )
     reader = UnitReader(contract, budget)
     for unit in plan_units(footers, _ROWS):
         rows = read_rows(unit, reader)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esv_ray import storage
 from esv_ray.consent import check_packages
-from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model
+from esv_ray.core.games.model import VideoModel, check_classes, multiscale_model, pooled_model
 from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import MOST_TABLE_BYTES, in_file, parse_classes, parse_prior
@@ -133,7 +133,8 @@ def _check_no_file(url: str) -> None:
 
 
 def _check_heads(manifest: BundleManifest) -> None:
-    """Check the number of heads of the kind, before any is read."""
+    """Check the numbers of classes and of heads of the kind, before any head is read."""
+    check_classes(manifest.n_classes)
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
     if manifest.weights is not None and not manifest.runs_code:

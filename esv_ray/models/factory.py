@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from esv_ray.consent import covers, is_dotted, is_factory
 from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
 from esv_ray.core.games.pooled import Pooled
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, short_text
+from esv_ray.models.class_tables import few
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.module_weights import Modules, load_weights
@@ -162,14 +163,34 @@ def _working_folder() -> str:
 
 
 def _modules(returned: object) -> Modules:
-    """Return what a factory returned, if it is modules."""
-    if isinstance(returned, nn.Module):
+    """Return what a factory returned, if it is modules.
+
+    Raises:
+        ModelError: it is something else, or an empty mapping; or a key is no scale.
+    """
+    containers = nn.ModuleDict | nn.ModuleList
+    if isinstance(returned, nn.Module) and not isinstance(returned, containers):
         return returned
-    if not isinstance(returned, Mapping) or not all(
-        isinstance(s, int) and isinstance(module, nn.Module) for s, module in returned.items()
+    if isinstance(returned, Mapping) and all(
+        type(s) is int and s >= 1 and isinstance(module, nn.Module) for s, module in returned.items()
     ):
-        raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {type(returned).__name__}")
-    return dict(returned)
+        if returned:
+            return dict(returned)
+        raise ModelError("factory: expected a mapping {s: module} or a module, got a mapping without modules")
+    raise ModelError(f"factory: expected a mapping {{s: module}} or a module, got {_no_modules(returned)}")
+
+
+def _no_modules(returned: object) -> str:
+    """Return what a factory returned in the place of modules, and what to return if it is near."""
+    kind = type(returned).__name__
+    if isinstance(returned, type):
+        return f"the class {returned.__name__}; return an object of it, {returned.__name__}(...)"
+    if isinstance(returned, Mapping | nn.ModuleDict):
+        keys = few([f"{key!r:.40}" for key in returned], 3)
+        return f"{kind} with the keys {keys}; the keys are scales, whole numbers from 1: {{1: module, 2: module}}"
+    if isinstance(returned, list | tuple | nn.ModuleList):
+        return f"{kind}; name the scale of each module: {{1: module, 2: module}}"
+    return kind
 
 
 def _parse(factory: str | None) -> tuple[str, str]:
@@ -194,10 +215,16 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> st
 
 def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     """Import the factory, which must be a marked function of an allowed package."""
-    with user_code(
-        f"factory: cannot import {module}, is it installed where the job runs, or in the folder where esv starts?"
-    ):
-        home = importlib.import_module(module)
+    with user_code(f"factory: {module} was found, but an error is raised while it is imported"):
+        try:
+            home = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # something that the module imports
+            raise ModelError(
+                f"factory: cannot import {module}, is it installed where the job runs, or in the folder where esv "
+                f"starts? {short_text(error, 200)}"
+            ) from error
     # Not getattr: a module's __getattr__ could return anything.
     function = vars(home).get(name) if isinstance(home, ModuleType) else None
     if function is None:

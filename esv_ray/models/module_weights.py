@@ -43,9 +43,15 @@ def load_weights(modules: Modules, weights: Mapping[str, Tensor]) -> None:
     }
     found = [f"{kind}: {few([name[:120] for name in names], _MOST_NAMED)}" for kind, names in faults.items() if names]
     if found:
+        by_scale = (
+            f"; of a mapping {{s: module}} each name begins with its scale, as {next(iter(state))}"
+            if isinstance(modules, Mapping) and state and not any(name in state for name in weights)
+            else ""
+        )
         raise ModelError(
             f"weights: expected the {len(state)} tensors of the module that the factory returns, got {len(weights)}; "
             f"{'; '.join(found)}; check `arguments` and the file with the weights"
+            f"{by_scale}"
         )
     if isinstance(modules, Mapping):
         for s, module in modules.items():

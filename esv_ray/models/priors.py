@@ -21,6 +21,7 @@ from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import read_rows
 from esv_ray.input.reasons import describe_reasons
+from esv_ray.input.table_classes import TableClasses, check_same_classes, classes_of_table
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
@@ -64,6 +65,40 @@ def prior_of(
             f"{len(prior)} classes"
         )
     return prior, [note.removeprefix("prior: ") for note in notes]
+
+
+def names_of_prior(source: str) -> TableClasses | None:
+    """Return the class names beside the table whose labels are the source of a prior, or None.
+
+    Raises:
+        DataError: the table cannot be listed, or its folders hold several lists of names that differ.
+    """
+    if not source.startswith(LABELS):
+        return None
+    url = source.removeprefix(LABELS)
+    files = list_files(url)
+    beside = classes_of_table(url, files)
+    if not beside:
+        return None
+    check_same_classes(beside, beside[0].names, beside[0].url, files)
+    return beside[0]
+
+
+def check_names_of_prior(source: str, names: Sequence[str], place: str) -> None:
+    """Check that labels of a table that are the source of a prior mean the classes of a model.
+
+    Args:
+        source: as for `prior_of`; of other sources nothing is checked.
+        names: of the model's classes.
+        place: where they are from, for the error.
+
+    Raises:
+        DataError: they mean other classes (`check_same_classes`).
+    """
+    if source.startswith(LABELS):
+        url = source.removeprefix(LABELS)
+        files = list_files(url)
+        check_same_classes(classes_of_table(url, files), names, place, files)
 
 
 def difference(prior: Tensor, other: Tensor) -> str:

@@ -94,7 +94,13 @@ def save_average(
 
 
 def save_pooled(
-    url: str, pooling: ReadyPooling, prior: Tensor, *, feature_dim: int, classes: tuple[str, ...] | None = None
+    url: str,
+    pooling: ReadyPooling,
+    prior: Tensor,
+    *,
+    feature_dim: int,
+    classes: tuple[str, ...] | None = None,
+    extraction: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle of a pooled model; errors as `save_heads`."""
     manifest = {
@@ -105,7 +111,7 @@ def save_pooled(
         "n_max": None,
         "pooling": manifest_of(pooling),
     }
-    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, {})
+    _save(url, manifest, {POOLING_FILE: pooling.state_dict()}, prior, classes, {"extraction": extraction})
 
 
 def save_python(

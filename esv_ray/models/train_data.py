@@ -14,6 +14,7 @@ from esv_ray.errors import DataError
 from esv_ray.input.features import Video
 from esv_ray.input.files import list_files
 from esv_ray.input.reasons import describe_reasons
+from esv_ray.input.table_classes import check_same_classes, classes_of_table
 from esv_ray.input.videos import VideoRequest, read_videos
 from esv_ray.models.class_tables import few, read_classes
 from esv_ray.spec import TrainSpec
@@ -50,7 +51,7 @@ def read_train_data(spec: TrainSpec) -> TrainData:
         DataError: no usable labelled videos, too few that are long enough for n_max, or validation on training videos.
         ModelError: the class names are invalid.
     """
-    classes, notes = (None, []) if spec.classes is None else read_classes(spec.classes)
+    classes, notes = _class_names(spec)
     if isinstance(spec.validation, str):
         _check_other_files(spec.features, spec.validation, spec.columns)
     request = _request(spec, classes)
@@ -71,6 +72,32 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     if untrained and spec.n_classes is None and classes is None:
         untrained.append(_largest(data))
     return replace(data, notes=(*notes, *untrained))
+
+
+def _class_names(spec: TrainSpec) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Return the class names, those beside the features where none are given, and notes.
+
+    Raises:
+        DataError: those beside the features, or beside the validation table, are others.
+    """
+    files = list_files(spec.features, spec.columns)
+    beside = classes_of_table(spec.features, files)
+    names, notes, place = None, list[str](), spec.classes
+    if spec.classes is not None:
+        names, notes = read_classes(spec.classes)
+    elif beside:
+        place, names = beside[0]
+        if spec.n_classes is not None and len(names) < spec.n_classes:
+            return None, [f"{place}: {len(names)} class names, fewer than n_classes = {spec.n_classes}, are not used"]
+        names = names[: spec.n_classes]
+        notes = [f"names of {len(names)} classes: {place}"]
+    if names is None or place is None:
+        return None, []
+    check_same_classes(beside, names, place, files)
+    if isinstance(spec.validation, str):
+        held = list_files(spec.validation, spec.columns)
+        check_same_classes(classes_of_table(spec.validation, held), names, place, held)
+    return names, notes
 
 
 def _request(spec: TrainSpec, classes: tuple[str, ...] | None) -> VideoRequest:
@@ -217,6 +244,11 @@ def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, videos: Sequence[
     if spec.n_classes is None and names is None and largest >= MOST_INFERRED_CLASSES:
         raise DataError(f"the largest label is {largest}; give n_classes if there really are so many classes")
     n_classes = spec.n_classes or (len(names) if names else largest + 1)
+    if n_classes == 1:
+        raise DataError(
+            "expected videos of at least two classes, got one, 0: the probability of an only class is always 1; for a "
+            "yes or no, label the videos 0 and 1"
+        )
     if names is not None and len(names) != n_classes:
         raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")
     for url, part in ((spec.features, videos), (spec.validation, held)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,9 @@ def unpickle(data: bytes) -> object:
         ValueError: it is no such file, it is damaged, or it claims more numbers than it holds. The message, a line,
             says what was got: "one that is cut short".
     """
-    return _unpickled(data, Budget(len(data)), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of kinds of tensors that are deprecated or new
+        return _unpickled(data, Budget(len(data)), 0)
 
 
 def _unpickled(data: bytes, budget: Budget, depth: int) -> object:

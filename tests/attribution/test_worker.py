@@ -287,7 +287,7 @@ def test_wrong_requests(features: str, bundle: str, tmp_path: Path) -> None:
     refused(DataError, "not found", str(tmp_path / "nothing"), bundle, out)
     refused(ModelError, r"no model\.json; check `model`", features, str(tmp_path / "nothing"), out)
     (tmp_path / "empty").mkdir()
-    refused(DataError, "found none; check `features`", str(tmp_path / "empty"), bundle, out)
+    refused(DataError, "found none; check the location", str(tmp_path / "empty"), bundle, out)
     (tmp_path / "bad.parquet").write_bytes(b"no parquet at all")
     refused(DataError, r"bad\.parquet: expected a Parquet file", str(tmp_path / "bad.parquet"), bundle, out)
     refused(SpecError, r"classes: expected ids 0\.\.2", features, bundle, out, "classes=[3]")

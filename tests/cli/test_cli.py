@@ -268,6 +268,7 @@ def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-
     arguments = ["convergence", "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0", "--iterations", "1"]
     code, _, stdout = esv(*arguments, "--features", str(tmp_path / "marked.parquet"))
     assert (code, "6 rows were left out" in stdout) == (2, True)
+    assert "if it marks videos without a label, give it with --unlabelled" in stdout
     marks = ["--unlabelled", "-1", "--unlabelled", "255"]
     results = []
     for name, options in (("none", []), ("marked", marks)):

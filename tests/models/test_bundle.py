@@ -455,7 +455,7 @@ def test_a_factory_whose_module_cannot_be_run_is_refused(
 ) -> None:
     (tmp_path / "esv_broken_factory.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    assert "cannot import esv_broken_factory" in refusal(
+    assert "esv_broken_factory was found, but an error is raised while it is imported: " in refusal(
         python_bundle(tmp_path / "model", "esv_broken_factory:heads"), code="esv_broken_factory"
     )
 

@@ -39,6 +39,14 @@ def npy(content: Any) -> Callable[[Path], object]:
     return write
 
 
+def archive(**arrays: Any) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    return write
+
+
 FILES: dict[str, tuple[Callable[[Path], object], float]] = {
     "numpy": (npy(TEXT.numpy()), 100.0),
     "half precision": (npy(F.normalize(TEXT).half().numpy()), 100.0),
@@ -47,6 +55,13 @@ FILES: dict[str, tuple[Callable[[Path], object], float]] = {
     "a dict of arrays": (lambda path: torch.save({"text": TEXT.numpy(), "names": ["a", "b", "c"]}, path), 100.0),
     "a plain number": (lambda path: torch.save({"text": TEXT, "logit_scale": math.log(20.0)}, path), 20.0),
     "names beside it": (lambda path: torch.save({"text": TEXT, "names": np.array(["a", "b", "c"])}, path), 100.0),
+    "big-endian": (npy(TEXT.numpy().astype(">f4")), 100.0),
+    "big-endian doubles in a dict": (lambda path: torch.save({"text": TEXT.numpy().astype(">f8")}, path), 100.0),
+    "an archive of arrays": (archive(text=TEXT.numpy(), logit_scale=np.array(math.log(20.0))), 20.0),
+    "a nested state dict": (
+        lambda path: torch.save({"epoch": 3, "state_dict": {"text": TEXT, "logit_scale": math.log(20.0)}}, path),
+        20.0,
+    ),
     "safetensors": (lambda path: safetensors.torch.save_file({"text": TEXT}, path), 100.0),
 }
 
@@ -84,11 +99,13 @@ def test_f_is_the_scaled_cosine_of_the_mean(tmp_path: Path, name: str, given: fl
     ("write", "part"),
     [
         (npy(np.ones(3)), "expected one matrix (C, D) of text embeddings, got the matrix (3,)"),
-        (npy(np.array([["a"]], dtype=object)), "expected a .npy file of numbers"),
+        (npy(np.array([["a"]], dtype=object)), "expected a .npy or .npz file of numbers"),
+        (archive(text=np.array([["a"]], dtype=object)), "expected a .npy or .npz file of numbers"),
+        (archive(a=TEXT.numpy(), b=TEXT.numpy()), "got a (3, 6), b (3, 6)"),
         (npy(np.full((C, D), np.nan)), "expected finite text embeddings"),
         (npy(np.zeros((C, D))), "expected finite text embeddings other than zero"),
-        (lambda path: path.write_text("a photo of a dog"), "expected a .npy, .safetensors or torch file"),
-        (lambda path: path.write_bytes(b""), "expected a .npy, .safetensors or torch file"),
+        (lambda path: path.write_text("a photo of a dog"), "expected a .npy, .npz, .safetensors or torch file"),
+        (lambda path: path.write_bytes(b""), "expected a .npy, .npz, .safetensors or torch file"),
         (lambda path: torch.save({"a": TEXT, "b": TEXT}, path), "got a (3, 6), b (3, 6)"),
         (lambda path: torch.save([1, 2], path), "got list"),
         (lambda path: torch.save({"text": TEXT.to_sparse()}, path), "expected one matrix"),
@@ -104,3 +121,17 @@ def test_other_files_are_refused(tmp_path: Path, write: Callable[[Path], object]
     assert code != 0
     assert re.search(re.escape(part), output), output
     assert not (tmp_path / "bundle").exists()
+
+
+def test_other_tensors_are_named(tmp_path: Path) -> None:
+    content = {"state_dict": {"text": TEXT, "visual.bias": torch.ones(2), "steps": 7}}
+    code, output = run(tmp_path, saved(tmp_path / "text", lambda path: torch.save(content, path)))
+    assert code == 0, output
+    assert "not used state_dict.visual.bias (1 tensor), state_dict.steps (1 tensor)" in output
+
+
+def test_an_archive_that_swells_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esv_ray.models.sources.clip._MOST_BYTES", 1_000_000)
+    code, output = run(tmp_path, saved(tmp_path / "text", archive(text=np.zeros((1000, 1000)))))
+    assert code != 0
+    assert "expected at most 1000000 bytes, got an archive that unpacks to 8000128" in output

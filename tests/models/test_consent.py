@@ -19,7 +19,8 @@ from esv_ray.errors import EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
 from tests.support.model_bundles import edit, python_bundle, refusal
 
-WHERE = ", is it installed where the job runs, or in the folder where esv starts?: "
+WHERE = ", is it installed where the job runs, or in the folder where esv starts? "
+RAISES = " was found, but an error is raised while it is imported: "
 PACKAGE = "esv_zoo"  # a package that these tests make
 ZOO = """
 import esv_ray, functools, os, torch
@@ -159,19 +160,19 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
         ("esv_zoo.zoo:elsewhere", "is a function of esv_other, which is not allowed; name that package too"),
         (
             "esv_zoo.none:make",
-            f"cannot import esv_zoo.none{WHERE}ModuleNotFoundError",
+            f"cannot import esv_zoo.none{WHERE}No module named",
         ),
         (
             "esv_zoo.fails:make",
-            f"cannot import esv_zoo.fails{WHERE}OSError: weights are",
+            f"esv_zoo.fails{RAISES}OSError: weights are",
         ),
         (
             "esv_zoo.exits:make",
-            f"cannot import esv_zoo.exits{WHERE}SystemExit: 0",
+            f"esv_zoo.exits{RAISES}SystemExit: 0",
         ),
         (
             "esv_zoo.quits:make",
-            f"cannot import esv_zoo.quits{WHERE}Quit",
+            f"esv_zoo.quits{RAISES}Quit",
         ),
         ("esv_zoo.zoo:exits", "esv_zoo.zoo:exits failed, check `arguments` and what it reads: SystemExit: 0"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,40 @@ def test_esvs_are_those_of_brute_force(how: How, n: int) -> None:
     result = esv_ray.explain(model, features)
     assert result.exact
     np.testing.assert_allclose(result.esv, esv_by_orders(module_game(module, features, prior), n), atol=1e-6)
+
+
+def filled_by_hand(rows: list[list[float]], length: int, how: str) -> list[list[float]]:
+    """`length` elements of a subsequence, in plain Python, from the documentation's words."""
+    s = len(rows)
+    if how == "repeat" or s > length:
+        return [rows[int((j + 0.5) * s // length)] for j in range(length)]
+    mean = [sum(column) / s for column in zip(*rows, strict=True)]
+    return rows + [mean if how == "mean" else [0.0] * len(mean)] * (length - s)
+
+
+@pytest.mark.parametrize("how", ["repeat", "mean", "zero"])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_esvs_are_those_of_all_orders_by_hand(how: How, n: int) -> None:
+    """No code of the filling is shared: n! orders, numpy, and the bare module; shorter, as long and longer than 3."""
+    module, features, prior = Places(length=3).double(), elements(n, 4).double(), make_prior(3)
+    weight, bias = (each.detach().numpy() for each in (module.linear.weight, module.linear.bias))
+
+    def value(x: tuple[int, ...]) -> Any:
+        if not x:
+            return prior.numpy()
+        logits = weight @ np.concatenate(filled_by_hand([features[i].tolist() for i in x], 3, how)) + bias
+        powers = np.exp(logits - logits.max())
+        return powers / powers.sum()
+
+    expected = np.zeros((n, 3))
+    orders = list(permutations(range(n)))
+    for order in orders:
+        for place, element in enumerate(order):
+            expected[element] += value(tuple(sorted(order[: place + 1]))) - value(tuple(sorted(order[:place])))
+    model = variable_length_model(esv_ray.fixed_length(module, 3, how), prior, feature_dim=4)
+    result = esv_ray.explain(model, features)
+    assert result.exact
+    np.testing.assert_allclose(result.esv, expected / len(orders), atol=1e-6)
 
 
 # --- in a bundle and in run.json

@@ -22,6 +22,7 @@ from esv_ray.errors import EsvError, ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import parse_classes, parse_prior
 from esv_ray.models.explain import explain
+from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior
 from tests.support.play_fair import import_play_fair
@@ -94,6 +95,74 @@ def test_absurd_values_in_model_json(bundle: str, key: str, value: object) -> No
     except ValueError:
         return
     load(bundle)
+
+
+FULL: dict[str, dict[str, object]] = {
+    "1": {
+        "format": 1,
+        "heads": ["head-01.safetensors", "head-02.safetensors", "head-03.safetensors"],
+        "training": {},
+        "arguments": {},
+        "factory": None,
+    },
+    "2": {
+        "combine": "mean",
+        "projection": None,
+        "over": "logits",
+        "pooling": None,
+        "factory": None,
+        "arguments": {},
+        "weights": None,
+        "fixed_length": None,
+        "training": None,
+        "extraction": None,
+    },
+}
+"""Further keys, with values that change nothing, so that every key of the format is there to be edited."""
+KEYS = sorted(BundleManifest.model_fields)
+PLACES = ["heads.1", "heads.1.file", "heads.1.weight", "heads.4", "heads.01", "pooling.form"]
+
+
+def full(url: str, number: str) -> dict[str, Any]:
+    """The model.json of a sound bundle with every key of a format."""
+    edit(url, **FULL[number])
+    assert load(url) is None
+    return dict(json.loads(Path(url, "model.json").read_text()))
+
+
+@pytest.mark.parametrize("number", FULL)
+def test_every_key_deleted(bundle: str, number: str) -> None:
+    """A bundle that has lost a key loads with the key's default, or is refused in a line."""
+    content = full(bundle, number)
+    needed = {"format", "kind", "feature_dim", "n_classes", "n_max", "heads"}
+    for key in content:
+        rest = {other: value for other, value in content.items() if other != key}
+        Path(bundle, "model.json").write_text(json.dumps(rest))
+        assert bool(load(bundle)) == (key in needed), key
+
+
+@pytest.mark.parametrize("number", FULL)
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_with_absurd_values(bundle: str, number: str, key: str) -> None:
+    """Whatever stands there, the end is a model or a line that names the key or its file."""
+    content = full(bundle, number)
+    for value in ABSURD:
+        Path(bundle, "model.json").write_text(json.dumps({**content, key: value}))
+        load(bundle)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_absurd_values_within_a_key(bundle: str, place: str) -> None:
+    content = full(bundle, "2")
+    for value in ABSURD:
+        key, _, inner = place.partition(".")
+        edited = json.loads(json.dumps(content))
+        held = edited[key] = edited[key] or {}
+        for part in (parts := inner.split("."))[:-1]:
+            held = held[part]
+        held[parts[-1]] = value
+        Path(bundle, "model.json").write_text(json.dumps(edited))
+        load(bundle)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,24 @@ def test_however_it_is_wrapped(tmp_path: Path, prior: str, number: int) -> None:
     assert torch.equal(weight, module.fc.weight)
 
 
+@pytest.mark.parametrize("name", ["linear", "1", "fc"])
+def test_a_file_of_one_linear_layer(tmp_path: Path, prior: str, name: str) -> None:
+    """Saved alone, as a module or as a state dict, in the file or under a key; then its name is that key."""
+    layer = nn.Linear(D, C)
+    for place, content in enumerate((layer, layer.state_dict())):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        result = ran(folder, content if name == "linear" else {name: content}, prior)
+        assert result.exit_code == 0, result.exception
+        assert f"linear layer {name}, D = {D}, C = {C}" in result.output
+        assert torch.equal(load_model(str(folder / "bundle")).scorer.weight, layer.weight)  # type: ignore[arg-type]
+    path = tmp_path / "other.pth"
+    torch.save({name: layer}, path)
+    with pytest.raises(ModelError, match=rf"expected a linear layer x .--layer.; the file has: {name} .{C} outputs"):
+        read_linear(str(path), layer="x")
+    assert read_linear(str(path), layer=name).n_classes == C
+
+
 def test_what_is_not_used_is_counted(tmp_path: Path, prior: str) -> None:
     done = ran(tmp_path, Torchvision().state_dict(), prior, "--layer", "fc")
     assert "conv1.* (2 tensors), bn1.* (5 tensors), layer1.* (7 tensors)" in done.output

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import esv_ray
@@ -197,7 +197,9 @@ def test_modules_with_encode_and_decode(command: Command) -> None:
     text = command.refusal("own:broken", "--feature-dim", "12")
     assert "fails on features (2, 1, 12): RuntimeError: mat1 and mat2 shapes cannot be multiplied" in text
     assert "fixed_length" not in text
-    assert "--feature-dim: cannot find the number of features" in command.refusal("own:broken")
+    text = command.refusal("own:broken")
+    assert text.startswith("esv: factory: the module of scale 1 fails on features (2, 1, ")
+    assert "so it fails with each size of its tensors as the number of features" in text
 
 
 def test_a_job_from_the_folder_where_the_module_is(tmp_path: Path) -> None:
@@ -414,6 +416,42 @@ def test_loading_weights_changes_no_module_when_they_are_refused() -> None:
     assert torch.equal(module.weight, before)
 
 
+@pytest.mark.parametrize("form", ["state dicts", "modules", "numbers", "nested", "joined"])
+def test_weights_by_scale(form: str, command: Command) -> None:
+    """However a checkpoint keeps the modules of {s: module}; without scales, the message says how names begin."""
+    command.module("own", MODULES + "@esv_ray.factory\ndef heads():\n    return {1: Mean(), 2: Mean()}\n")
+    states = {s: {"linear.weight": torch.full((9, 12), float(s)), "linear.bias": torch.zeros(9)} for s in (1, 2)}
+    modules = {}
+    for s, state in states.items():
+        modules[str(s)] = nn.Module()
+        modules[str(s)].linear = nn.Linear(12, 9)
+        modules[str(s)].load_state_dict(state)
+    content: dict[str, Any] = {
+        "state dicts": {str(s): state for s, state in states.items()},
+        "modules": modules,
+        "numbers": states,
+        "nested": {"epoch": 3, "state_dict": {str(s): state for s, state in states.items()}},
+        "joined": nn.ModuleDict(modules).state_dict(),
+    }
+    torch.save(content[form], command.folder / "heads.pth")
+    code, _, err = command("own:heads", "--weights", "heads.pth")
+    assert code == 0, err
+    esv_ray.load_model("model", code="own")
+    written = load_file("model/weights.safetensors")
+    assert [float(written[f"{s}.linear.weight"][0, 0]) for s in (1, 2)] == [1.0, 2.0]
+    with pytest.raises(EsvError) as caught:
+        load_weights({1: nn.Linear(2, 2), 2: nn.Linear(2, 2)}, nn.Linear(2, 2).state_dict())
+    assert "each name begins with its scale, as 1.weight" in str(caught.value)
+
+
+def test_an_error_in_the_module_is_told_from_a_module_that_is_missing(command: Command) -> None:
+    command.module("own", "import esv_that_is_nowhere\n")
+    text = command.refusal("own:make")
+    assert "own was found, but an error is raised while it is imported: ModuleNotFoundError: No module named" in text
+    assert "is it installed" not in text
+    assert "cannot import missing_module, is it installed" in command.refusal("missing_module:make")
+
+
 # --- what is refused
 
 MODULES = """
@@ -489,6 +527,91 @@ def sequence_out():
             return self.linear(x)
     return Each()
 @esv_ray.factory
+def a_tuple():
+    return Other(lambda out: (out, 1))
+@esv_ray.factory
+def a_dict():
+    return Other(lambda out: {"logits": out, "features": out})
+@esv_ray.factory
+def batch_second():
+    return Other(lambda out: out[None])
+@esv_ray.factory
+def exits():
+    return Other(lambda out: exit(3))
+class Other(Mean):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+    def forward(self, x):
+        return self.change(super().forward(x))
+@esv_ray.factory
+def eleven_frames():
+    class Eleven(Mean):
+        def forward(self, x):
+            if x.shape[1] != 11:
+                raise ValueError("expected 11 frames")
+            return super().forward(x)
+    return Eleven()
+@esv_ray.factory
+def many_frames():
+    class Many(Mean):
+        def __init__(self):
+            super().__init__()
+            self.places = nn.Parameter(torch.zeros(128, 12))
+        def forward(self, x):
+            return super().forward(x + self.places)
+    return Many()
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(96, 9)
+        nn.init.constant_(self.linear.weight, 0.1)
+        nn.init.zeros_(self.linear.bias)
+    def forward(self, x):
+        return self.linear(x.reshape(-1, 96))
+@esv_ray.factory
+def flat():
+    return Flat()
+@esv_ray.factory
+def flat_of_eight():
+    return esv_ray.fixed_length(Flat(), 8)
+@esv_ray.factory
+def features_first():
+    class First(Mean):
+        def forward(self, x):
+            return super().forward(x.transpose(1, 2))
+    return First()
+@esv_ray.factory
+def raises():
+    class Raises(Mean):
+        def forward(self, x):
+            raise ValueError("always")
+    return Raises()
+@esv_ray.factory
+def no_attribute():
+    class No(Mean):
+        def forward(self, x):
+            return self.nothing(x)
+    return No()
+@esv_ray.factory
+def text_keys():
+    return {"1": Mean(), "2": Mean()}
+@esv_ray.factory
+def dictionary():
+    return nn.ModuleDict({"1": Mean(), "2": Mean()})
+@esv_ray.factory
+def listed():
+    return [Mean(), Mean()]
+@esv_ray.factory
+def scale_0():
+    return {0: Mean()}
+@esv_ray.factory
+def none():
+    return {}
+@esv_ray.factory
+def a_class():
+    return Mean
+@esv_ray.factory
 def lazily():
     from esv_beside import make
     return make()
@@ -507,8 +630,31 @@ REFUSED = {
     "esv_ray.fixed_length(module, 8)",
     "no_size": "--feature-dim: cannot find the number of features per element by running the module; give it",
     "two_sizes": "--feature-dim: the module runs with 30, 20 features per element; say which",
-    "grows": "--feature-dim: cannot find the number of features",
+    "grows": "esv: factory: expected logits of as many classes at every length, got {1: 2, 2: 3}",
     "sequence_out": "expected logits (N, C) for features (N, 1, 12), got (2, 1, 9) for N = 2",
+    "a_tuple": "esv: factory: expected logits (N, C) for features (N, 1, 12), got tuple for N = 2; return the logits "
+    "alone, one of (2, 9), int",
+    "a_dict": "esv: factory: expected logits (N, C) for features (N, 1, 12), got dict for N = 2; return the logits "
+    "alone, of its keys logits, features",
+    "batch_second": "esv: factory: expected logits (N, C) for features (N, 1, 12), got (1, 2, 9) for N = 2; the batch "
+    "comes first: remove the axis of size 1",
+    "exits": "esv: factory: the module of scale 1 fails on features (2, 1, 12): SystemExit: 3",
+    "eleven_frames": "esv: factory: expected a module of any length, but it runs only on 11 elements (of 12 features); "
+    "return esv_ray.fixed_length(module, 11)",
+    "many_frames": "esv: factory: expected a module of any length, but it runs only on 128 elements (of 12 features); "
+    "return esv_ray.fixed_length(module, 128)",
+    "flat": "esv: factory: expected a module of any length, but it runs only on 8 elements (of 12 features), "
+    "16 (of 6), 4 (of 24), ...; return esv_ray.fixed_length(module, LENGTH)",
+    "features_first": "esv: factory: expected a module of features (N, s, D), got one of (N, D, s) with D = 12: "
+    "transpose its input",
+    "raises": "esv: factory: the module of scale 1 fails on features (2, 1, 12): ValueError: always; so it fails with",
+    "no_attribute": "esv: factory: the module of scale 1 fails on features (2, 1, 12): AttributeError: 'No' object",
+    "text_keys": "got dict with the keys '1', '2'; the keys are scales, whole numbers from 1: {1: module, 2: module}",
+    "dictionary": "got ModuleDict with the keys '1', '2'; the keys are scales, whole numbers from 1",
+    "listed": "got list; name the scale of each module: {1: module, 2: module}",
+    "scale_0": "got dict with the keys 0; the keys are scales, whole numbers from 1",
+    "none": "expected a mapping {s: module} or a module, got a mapping without modules",
+    "a_class": "got the class Mean; return an object of it, Mean(...)",
     "unmarked": "expected a function with the mark @esv_ray.factory, got own:unmarked",
     "lazily": "own:lazily failed, check `arguments` and what it reads: ModuleNotFoundError: No module named 'esv_be",
 }
@@ -518,6 +664,14 @@ REFUSED = {
 def test_what_is_refused_in_one_line(name: str, command: Command) -> None:
     command.module("own", MODULES)
     assert REFUSED[name] in command.refusal(f"own:{name}")
+
+
+def test_the_size_of_a_module_of_a_fixed_length_is_found(command: Command) -> None:
+    """Also if its weights are those of all elements together."""
+    command.module("own", MODULES)
+    code, out, err = command("own:flat_of_eight")
+    assert code == 0, err
+    assert "a module of 8 elements; 873 weights, D = 12, C = 9" in out
 
 
 def test_sizes_that_cannot_be_found_can_be_given(command: Command) -> None:
@@ -531,8 +685,7 @@ def test_sizes_that_cannot_be_found_can_be_given(command: Command) -> None:
     text = command.refusal("own:grows", "--feature-dim", "12")
     assert "expected logits of as many classes at every length, got {1: 2, 2: 3}" in text
     text = command.refusal("own:eight_frames", "--feature-dim", "12")
-    assert "fails on features (2, 2, 12)" in text
-    assert "of one that takes exactly `length` elements, return esv_ray.fixed_length(module, length)" in text
+    assert "it runs only on 8 elements (of 12 features); return esv_ray.fixed_length(module, 8)" in text
 
 
 def test_options_that_do_not_fit(command: Command) -> None:

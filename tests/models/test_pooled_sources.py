@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esv_ray.cli import cli
+from esv_ray.core.games.pooled import CosinePooling
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
+from esv_ray.models.manifest import PoolingManifest
+from esv_ray.models.saving import save_pooled
+from esv_ray.models.sources.pooled import imported_pooled
 from tests.support.oracle import esv_by_orders, module_game
 from tests.support.pooled import drawn
 
@@ -278,3 +283,15 @@ def test_outputs_are_cut(tmp_path: Path) -> None:
     features = torch.randn((1, 4, D), generator=torch.Generator().manual_seed(1))
     scores = explain(load_model(str(tmp_path / "cut" / "last")), features[0]).scores
     np.testing.assert_allclose(scores, module(features)[0, 1:].softmax(dim=0), rtol=0, atol=1e-6)
+
+
+def test_what_frames_must_be_like_is_kept(tmp_path: Path) -> None:
+    """`extraction`, as the other kinds have it."""
+    url, own = str(tmp_path / "model"), {"mean": [1.0, 2.0, 3.0], "size": 224}
+    save_pooled(url, CosinePooling(torch.eye(3, 4), 1.0), torch.full((3,), 1 / 3), feature_dim=4, extraction=own)
+    assert json.loads(Path(url, "model.json").read_text())["extraction"] == own
+    state = {"text": torch.eye(3, 4), "scale": torch.tensor(1.0)}
+    made = imported_pooled(PoolingManifest(form="cosine"), state, feature_dim=4, found="", f="", extraction=own)
+    assert made.cut is not None
+    made.cut(0, 2).save(str(tmp_path / "cut"), torch.full((2,), 0.5), None)
+    assert json.loads((tmp_path / "cut" / "model.json").read_text())["extraction"] == own

@@ -57,6 +57,8 @@ def test_labels(table: str) -> None:
     assert np.allclose(prior, np.array([4, 2, 1, 0, 0, 0, 1]) / 8)
     assert notes[0] == "labels of 8 videos"
     assert notes[1].startswith("4 rows were left out (2: no label; 1: label ")
+    assert "if it marks videos without a label, write null in its place" in notes[1], "there is no spec"
+    assert "spec" not in notes[1]
     assert notes[2] == "prior of 0 for 3 of 7 classes: 3, 4, 5"
 
 

@@ -198,6 +198,20 @@ OTHERS: dict[str, Bytes] = {
         b"\x80\x03cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02O8K\x00K\x01tRcposix\nmkdir\ntR."
     ),
     "type of fields": lambda path: pickle.dumps(np.zeros(2, dtype=[("a", "f4"), ("b", "O")])),
+    "pickle above the archive": lambda path: in_archive(b"N.", {"../data.pkl": b"N."}),
+    "pickle of an absolute name": lambda path: in_archive(b"N.", {"/tmp/data.pkl": b"N."}),
+    "members above the archive": lambda path: in_archive(
+        tensor(text("0"), b"K\x01\x85", b"K\x01\x85"),
+        {"a/data/0": bytes(4), "../../etc/cron.d/x": b"x", "/etc/x": b"x", "a/..\\..\\x": b"x"},
+    ),
+    "a huge member": lambda path: _claims(2**32 - 2),
+    "a member of no bytes": lambda path: _claims(0),
+    "a persistent id in a persistent id": lambda path: in_archive(b"(" + text("storage") + b"NQ" + text("0") + b"tQ."),
+    "a storage of 2**62 numbers": lambda path: in_archive(
+        (b"\x80\x02(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu"))
+        + (b"\x8a\x08" + struct.pack("<q", 2**62) + b"tQ."),
+        {"a/data/0": bytes(4)},
+    ),
     "two members of one name": lambda path: _twice(),
     "compressed": lambda path: _compressed(),
     "numbers of thousands of digits": lambda path: b"L" + b"9" * 100_000 + b"L\n.",
@@ -236,6 +250,14 @@ OTHERS: dict[str, Bytes] = {
         + b"."
     ),
 }
+
+
+def _claims(size: int) -> bytes:
+    """An archive whose directory gives its storage of four bytes another size."""
+    data = bytearray(in_archive(tensor(text("0"), b"K\x01\x85", b"K\x01\x85"), {"a/data/0": bytes(4)}))
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 20 : entry + 28] = struct.pack("<II", size, size)
+    return bytes(data)
 
 
 def _twice() -> bytes:
@@ -309,6 +331,12 @@ REFUSED = {
     "expanded beyond the file": "one with a tensor that is a view (2130706432,) of 1 numbers",
     "storage that is a file": "one without its storage",
     "persistent id of another kind": "one with a persistent id of something else than a storage",
+    "pickle above the archive": "an archive of 2 files data.pkl",
+    "pickle of an absolute name": "an archive of 2 files data.pkl",
+    "a huge member": "one that is cut short",
+    "a member of no bytes": "one with a storage of 0 bytes, but 1 numbers of 4 bytes",
+    "a persistent id in a persistent id": "one with a persistent id of something else than a storage",
+    "a storage of 2**62 numbers": "one with a storage of 4 bytes, but 4611686018427387904 numbers of 4 bytes",
     "persistent id": "one with persistent ids, whose objects are in another place",
     "array beyond its bytes": "one with an array of 8 bytes, but (2130706432,) numbers of 8 bytes",
     "a tuple of shared tuples as a key": "one with a key of very many values",

@@ -7,6 +7,8 @@ import datetime
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -332,3 +334,14 @@ def test_every_cut_of_a_file() -> None:
         for end in range(0, len(data) - 1, 7):
             with pytest.raises(ValueError, match=r"^one "):
                 unpickle(data[:end])
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_warnings_of_torch_stay_inside() -> None:
+    """A user cannot act on what torch thinks of the kinds of tensors in a file."""
+    tensors = [torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), torch.eye(3).to_sparse_csr()]
+    sink = io.BytesIO()
+    torch.save(tensors, sink)
+    program = "import sys; from esv_ray.unpickling import unpickle; print(len(unpickle(sys.stdin.buffer.read())))"
+    done = subprocess.run([sys.executable, "-c", program], input=sink.getvalue(), capture_output=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == (b"2", b"")

@@ -114,22 +114,22 @@ def multiscale_model(
     """Create a model of heads f^s: (N, s, D') -> (N, C); arguments as for `MultiScale`, but `feature_dim` is D.
 
     Raises:
-        ModelError: there is no head, or the prior is not a distribution.
+        ModelError: there is no head, or the prior is not a distribution over at least two classes.
     """
     if projection is not None and projection.in_features != feature_dim:
         raise ModelError(f"projection: expected {feature_dim} inputs, D, got {projection.in_features}")
     dim = feature_dim if projection is None else projection.out_features
     scorer = MultiScale(heads, feature_dim=dim, weights=weights, combine=combine, projection=projection)
-    return VideoModel(scorer, check_prior(prior), feature_dim)
+    return VideoModel(scorer, _prior_of_classes(prior), feature_dim)
 
 
 def variable_length_model(module: nn.Module, prior: Tensor, *, feature_dim: int) -> VideoModel:
     """Create a model of one module (N, s, D) -> (N, C) that takes any s.
 
     Raises:
-        ModelError: the prior is not a distribution.
+        ModelError: the prior is not a distribution over at least two classes.
     """
-    return VideoModel(VariableLength(module, feature_dim=feature_dim), check_prior(prior), feature_dim)
+    return VideoModel(VariableLength(module, feature_dim=feature_dim), _prior_of_classes(prior), feature_dim)
 
 
 def pooled_model(pooling: nn.Module, prior: Tensor, *, feature_dim: int, width: int) -> VideoModel:
@@ -142,9 +142,9 @@ def pooled_model(pooling: nn.Module, prior: Tensor, *, feature_dim: int, width: 
         width: E of encode (N, D) -> (N, E).
 
     Raises:
-        ModelError: the prior is not a distribution.
+        ModelError: the prior is not a distribution over at least two classes.
     """
-    return VideoModel(Pooled(pooling, width=width), check_prior(prior), feature_dim)
+    return VideoModel(Pooled(pooling, width=width), _prior_of_classes(prior), feature_dim)
 
 
 def characteristic_game(function: Callable[[Tensor], Tensor], empty: Tensor) -> VideoModel:
@@ -155,6 +155,20 @@ def characteristic_game(function: Callable[[Tensor], Tensor], empty: Tensor) -> 
         empty: (C,) value of the empty sequence.
     """
     return VideoModel(CharacteristicFunction(function), empty.double(), 1)
+
+
+def check_classes(n_classes: int) -> None:
+    """Check the number of classes of a model whose scores pass a softmax.
+
+    Raises:
+        ModelError: there is one class, whose probability is 1 whatever the model says.
+    """
+    if n_classes == 1:
+        raise ModelError(
+            "n_classes: expected at least two classes, got 1: the softmax of one logit is always 1, so no element can "
+            "contribute anything; for a model with one logit x that passes a sigmoid, give two columns, 0 and x: the "
+            "second one's softmax is sigmoid(x)"
+        )
 
 
 def check_prior(prior: Tensor) -> Tensor:
@@ -177,4 +191,11 @@ def check_prior(prior: Tensor) -> Tensor:
             f"prior: expected probabilities of {len(prior)} classes that sum to 1 within {_PRIOR_ERROR:g}, got a sum "
             f"of {float(prior.sum()):.6g}; divide each by their sum, if no class is missing"
         )
+    return prior
+
+
+def _prior_of_classes(prior: Tensor) -> Tensor:
+    """Return the prior of a model with a softmax, in float64."""
+    prior = check_prior(prior)
+    check_classes(len(prior))
     return prior

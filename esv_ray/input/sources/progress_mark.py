@@ -14,9 +14,9 @@ from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.files import INCOMPLETE
 from esv_ray.input.sources.table_writer import part_name
+from esv_ray.input.table_classes import CLASSES
 
 RECORD = "_import.json"
-CLASSES = "classes.csv"
 NAMES = (INCOMPLETE, CLASSES, RECORD, part_name(0))
 """Names of files that an import writes."""
 _DOING = "look into the output"

@@ -48,6 +48,26 @@ def as_tensors(content: object) -> tuple[object, list[str]]:
     return top[None], classes
 
 
+def joined_scales(content: Mapping[Any, Any], depth: int = 0) -> Mapping[Any, Any]:
+    """Join state dicts that stand under their scales, {s: {name: tensor}}, to one with names ``s.name``.
+
+    Args:
+        content: dictionaries of tensors, nested up to `MOST_DEPTH` deep; not changed.
+        depth: of dictionaries around it.
+    """
+    if content and all(str(key).isdecimal() and _is_state(value) for key, value in content.items()):
+        return {f"{key}.{name}": tensor for key, state in content.items() for name, tensor in state.items()}
+    if depth >= MOST_DEPTH:
+        return content
+    return {
+        key: joined_scales(value, depth + 1) if isinstance(value, Mapping) else value for key, value in content.items()
+    }
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
 def _module_attributes(value: Inert) -> Mapping[Any, Any] | None:
     """Return the attributes of a ``torch.nn.Module``, or None for another object."""
     states = [state for state in value.states if isinstance(state, Mapping)]

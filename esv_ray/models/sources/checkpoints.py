@@ -18,7 +18,7 @@ from esv_ray import storage
 from esv_ray.errors import ModelError
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few
-from esv_ray.models.sources.checkpoint_content import MOST_DEPTH, as_tensors
+from esv_ray.models.sources.checkpoint_content import MOST_DEPTH, as_tensors, joined_scales
 from esv_ray.models.sources.checkpoint_kinds import check_is_checkpoint, is_pickled, is_safetensors
 from esv_ray.models.sources.checkpoint_names import (
     NonHeadTensors,
@@ -48,6 +48,7 @@ class Checkpoint:
         numbers: unused plain numbers whose names suggest that they change F, with their values.
         classes: of the modules that the file holds instead of state dicts.
         configuration: text of the configuration in the file, or "".
+        path: keys of the file that lead to the state dict.
     """
 
     url: str
@@ -59,6 +60,7 @@ class Checkpoint:
     numbers: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     configuration: str = ""
+    path: tuple[str, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor of the state dict: dense, on the CPU, with all its numbers in the file.
@@ -77,13 +79,16 @@ class Checkpoint:
         return value.detach()  # type: ignore[no-any-return]
 
 
-def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = False) -> Checkpoint:
+def read_checkpoint(
+    url: str, is_head: Callable[[str], bool], *, whole: bool = False, by_scale: bool = False
+) -> Checkpoint:
     """Read the state dict of a checkpoint.
 
     Args:
         url: a torch checkpoint (``.pth``) or a safetensors file.
         is_head: returns whether a name is one of a head's tensors; used to find the state dict.
         whole: whether the state dict is of a whole model, with any tensors: none of them is left out.
+        by_scale: whether names begin with a scale, so that a dictionary {s: state dict} is read as one state dict.
 
     Raises:
         ModelError: it is not a checkpoint, or it holds several state dicts, or further tensors that may belong to the
@@ -96,6 +101,8 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = F
     safe = named or is_safetensors(data)
     content, classes = (_safetensors(url, data), []) if safe else _unpickled(url, data)
     configuration = configuration_of(content)
+    if by_scale:
+        content = joined_scales(content)
     path = _path_of_state(url, content, is_head)
     numbers = list(numbers_that_may_change_f(content))
     entries: list[tuple[str, object]] = []  # outside the state dict
@@ -113,7 +120,14 @@ def read_checkpoint(url: str, is_head: Callable[[str], bool], *, whole: bool = F
     non_heads = NonHeadTensors(heads, (lambda name: True) if whole else is_head)
     average = average_in([*map(str, path), *(() if whole else heads)])
     checkpoint = Checkpoint(
-        url, len(data), {}, average=average, numbers=numbers, classes=classes, configuration=configuration
+        url,
+        len(data),
+        {},
+        average=average,
+        numbers=numbers,
+        classes=classes,
+        configuration=configuration,
+        path=tuple(map(str, path)),
     )
     for name, value in items:
         group = non_heads.group(name, value) if isinstance(value, Tensor) and name not in heads else None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from esv_ray.core.games.model import check_classes
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import read_classes
-from esv_ray.models.priors import difference, prior_of
+from esv_ray.models.priors import check_names_of_prior, difference, names_of_prior, prior_of
 from esv_ray.models.saving import check_destination
 from esv_ray.models.sources.imported import Imported, Row
 
@@ -44,7 +45,8 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
         The summary: what was found, what F is, what was not used, and what was written.
 
     Raises:
-        ModelError: the prior or the class names are malformed or not of C classes; there is a bundle already.
+        ModelError: there is one class; the prior or the class names are malformed or not of C classes; there is a
+            bundle already.
         DataError: a file cannot be read or written.
     """
     size = f"D = {imported.feature_dim}, C = {imported.n_classes}"
@@ -53,7 +55,11 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     for request in requests:
         check_destination(request.out)
         model = imported if request.columns is None else _cut(imported, *request.columns)
+        check_classes(model.n_classes)
         names, name_rows = _class_names(request, model.n_classes)
+        for source in (request.prior, *request.compared):
+            if names is not None:
+                check_names_of_prior(source, names, request.classes or source)
         prior, notes = prior_of(request.prior, model.model, model.n_classes, names)
         rows.append(("prior", _with_notes(request.prior, notes)))
         for source in request.compared:
@@ -68,8 +74,14 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
 
 
 def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...] | None, list[Row]]:
+    """Return the class names, those beside the table of the prior's labels where none are given, and their rows."""
     if request.classes is None:
-        return None, []
+        beside = names_of_prior(request.prior)
+        if beside is None:
+            return None, []
+        if len(beside.names) != n_classes:
+            return None, [("note", f"{beside.url}: {len(beside.names)} class names, not {n_classes}, are not used")]
+        return beside.names, [("classes", f"{beside.url} (beside the table of the prior)")]
     names, notes = read_classes(request.classes, n_classes)
     own = [note.removeprefix(f"{request.classes}: ") for note in notes]
     return names, [("classes", _with_notes(request.classes, own))]

@@ -30,6 +30,8 @@ def nearest_layout(state: Mapping[str, object]) -> str:
     likely = _signature(state)
     if likely:
         return likely
+    if "weight" in state and {*state} <= {"weight", "bias"}:
+        return "; if this linear layer follows the features: use --from linear"
     last = [
         name
         for name, tensor in state.items()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,7 +40,8 @@ def read_linear(checkpoint: str, *, layer: str | None, over: Over = "logits") ->
 
     Args:
         checkpoint: location.
-        layer: its name, or the end of its name; None is refused, with the layers that may be meant.
+        layer: its name, or the end of its name; None is refused, with the layers that may be meant, unless the file
+            holds one linear layer alone, whose name is the key of the file that it stands under.
         over: what is averaged over elements.
 
     Raises:
@@ -47,8 +49,13 @@ def read_linear(checkpoint: str, *, layer: str | None, over: Over = "logits") ->
     """
     end = _WEIGHT if layer is None else f".{layer}{_WEIGHT}"
     read = read_checkpoint(checkpoint, lambda name: f".{name}".endswith(end), whole=True)
+    alone = set(read.state) <= set(_PARTS) and "weight" in read.state
+    if alone:
+        own = read.path[-1] if read.path else "linear"
+        read = replace(read, state={f"{own}.{part}": value for part, value in read.state.items()})
     with in_file(checkpoint):
         layers = _linear_layers(read.state)
+        layer = next(iter(layers), None) if alone and layer is None else layer
         name = _chosen(layers, layer)
         known = {f"{name}.{part}" for part in _PARTS}
         unknown = [each for each in read.state if each.startswith(f"{name}.") and each not in known]

@@ -66,7 +66,9 @@ def read_module(
         modules, again = (make.modules(arguments, None) for _ in range(2))
         with user_code(unusable):
             names = [*weights_of(modules)]
-    state, read = (None, None) if weights is None else _read_weights(weights, names)
+    state, read = (
+        (None, None) if weights is None else _read_weights(weights, names, by_scale=isinstance(modules, Mapping))
+    )
     with working_folder_importable(), user_code(unusable):
         pooled, checked = _checked(make.name, modules, again, state, feature_dim)
     lengths, dim = fixed_lengths(checked.scorer), checked.feature_dim
@@ -101,19 +103,20 @@ def _check_no_file(factory: str) -> None:
         )
 
 
-def _read_weights(url: str, names: Sequence[str]) -> tuple[dict[str, Tensor], Checkpoint | None]:
+def _read_weights(url: str, names: Sequence[str], *, by_scale: bool) -> tuple[dict[str, Tensor], Checkpoint | None]:
     """Return the tensors of a file, and the checkpoint that they are from, unless it is a safetensors file.
 
     Args:
         url: location.
         names: of the modules' tensors; a checkpoint may nest its state dict, and name tensors as wrappers do.
+        by_scale: whether they are those of a mapping {s: module}, which a checkpoint may keep as one, too.
     """
     if url.lower().endswith(".safetensors"):
         data = storage.read_bytes(url, "read the weights", most=host_memory() // 2)
         with in_file(url):
             return tensors_of(data), None
     own = {unwrapped(name): name for name in names}
-    checkpoint = read_checkpoint(url, own.__contains__)
+    checkpoint = read_checkpoint(url, own.__contains__, by_scale=by_scale)
     prefix = _prefix(checkpoint.state, own)
     state = dict[str, Tensor]()
     for name in checkpoint.state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -24,8 +25,11 @@ def imported_pooled(
     found: str,
     f: str,
     rows: tuple[Row, ...] = (),
+    extraction: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Return a pooled model; `manifest` and `state` as for `models.pooling.pooling_from_state`.
+
+    `extraction` is as of `saving.save_heads`.
 
     Raises:
         ModelError: the tensors do not fit.
@@ -38,11 +42,13 @@ def imported_pooled(
         return pooled_model(pooling, prior, feature_dim=feature_dim, width=width)
 
     def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
-        save_pooled(url, pooling, prior, feature_dim=feature_dim, classes=classes)
+        save_pooled(url, pooling, prior, feature_dim=feature_dim, classes=classes, extraction=extraction)
 
     def cut(start: int, stop: int) -> Imported:
         kept = {name: tensor[start:stop].clone() if name in outputs else tensor for name, tensor in state.items()}
-        return imported_pooled(manifest, kept, feature_dim=feature_dim, found=found, f=f, rows=rows)
+        return imported_pooled(
+            manifest, kept, feature_dim=feature_dim, found=found, f=f, rows=rows, extraction=extraction
+        )
 
     may_cut = None if manifest.per_class else cut
     return Imported(found, f, feature_dim, n_classes, model=with_prior, save=save, cut=may_cut, rows=rows)
