@@ -27,6 +27,7 @@ _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
 _SEED = 0
+_MOST_BYTES = 2**28  # of the features of a probe: the largest length may be any number in model.json
 
 
 class _NotTakenError(ModelError):
@@ -154,7 +155,17 @@ def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
 
 
 def _features(model: VideoModel, s: int) -> Tensor:
-    """Return (N, s, D) standard normal features, the same at every call."""
+    """Return (N, s, D) standard normal features, the same at every call.
+
+    Raises:
+        ModelError: they are too large.
+    """
+    size = _ROWS * s * model.feature_dim * model.dtype.itemsize
+    if size > _MOST_BYTES:
+        raise ModelError(
+            f"n_max: expected a length whose features can be tried, got {s} elements of {model.feature_dim} numbers "
+            f"(D), which take {size} bytes for {_ROWS} sequences; at most {_MOST_BYTES} are taken"
+        )
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn((_ROWS, s, model.feature_dim), generator=generator).to(model.device, model.dtype)
 
