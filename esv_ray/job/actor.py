@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import extract_tb
 
-from esv_ray.errors import EsvError, StorageError, one_line
+from esv_ray.errors import EsvError, ModelError, StorageError, one_line
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import Heartbeat, RunUnit, Unit, UnitFault, UnitReport, Workplace
 from esv_ray.parallel import DaemonThreads
@@ -64,7 +64,8 @@ def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
     if isinstance(error, StorageError):
         return UnitFault("storage" if error.transient else "refused", one_line(error))
     if isinstance(error, EsvError):
-        return UnitFault("input", one_line(error))
+        # A model that is refused while it computes costs its videos alone, like one that raises.
+        return UnitFault("compute" if isinstance(error, ModelError) else "input", one_line(error))
     return UnitFault("compute", f"{one_line(error)}{_where(error)}", device_lost)
 
 

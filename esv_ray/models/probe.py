@@ -2,16 +2,14 @@
 
 Every call must give the same bits, rows of a batch must not influence each other, and logits must be finite and of
 shape (N, C). The built-in kinds guarantee this. A random module would give a table marked `exact` that differs from run
-to run: TRN's published forward pass draws from numpy's generator, but only for longer sequences.
+to run: TRN's published forward pass draws from numpy's generator, but only for longer sequences. What these checks do
+not meet, the engine may: it watches the generators in every batch.
 """
 
 from __future__ import annotations
 
-import pickle
-import random
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
 from esv_ray.core.games.pooled import OwnPooling, Pooled
+from esv_ray.core.generators import generator_states, moved_generators, own_generators
 from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 
@@ -28,6 +27,7 @@ _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
 _SEED = 0
+_MOST_BYTES = 2**28  # of the features of a probe: the largest length may be any number in model.json
 
 
 class _NotTakenError(ModelError):
@@ -116,12 +116,12 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
 
 def _repeated(model: VideoModel, module: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits (N, C) of features (N, s, D), and (1, C) of the first sequence alone; check that calls agree."""
-    before = _generators(model.device, module)
+    own = own_generators(module)
+    before = generator_states(model.device, own)
     out = _logits(model, module, features)
     first = _logits(model, module, features[:1])  # in between, to detect state that a call leaves behind
     again = _logits(model, module, features)
-    after = _generators(model.device, module)
-    moved = [name for name, state in after.items() if state != before[name]]
+    moved = moved_generators(before, generator_states(model.device, own))
     expected, inputs, calls = (out, features, _DRAWS) if moved else (first, features[:1], _CALLS)
     if not torch.equal(out, again) or not all(
         torch.equal(expected, _logits(model, module, inputs)) for _ in range(calls)
@@ -154,37 +154,18 @@ def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
         )
 
 
-def _generators(device: torch.device, module: nn.Module) -> dict[str, object]:
-    """Return the states of the global generators and of those that a module holds, by their names in messages."""
-    states: dict[str, object] = {
-        "numpy's global generator": pickle.dumps(np.random.get_state(legacy=False)),
-        "torch's global generator": bytes(torch.get_rng_state().numpy()),
-        "Python's random": random.getstate(),
-    }
-    if device.type == "cuda":
-        states["torch's generator of the GPU"] = bytes(torch.cuda.get_rng_state(device).numpy())
-    for part in module.modules():
-        for key, value in vars(part).items():
-            if (state := _state_of(value)) is not None:
-                states[f"its own generator ({key:.40})"] = state
-    return states
-
-
-def _state_of(value: object) -> object:
-    """Return the state of a random generator; None for other objects."""
-    if isinstance(value, torch.Generator):
-        return bytes(value.get_state().numpy())
-    if isinstance(value, np.random.Generator):
-        return pickle.dumps(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return pickle.dumps(value.get_state(legacy=False))
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        return value.getstate()
-    return None
-
-
 def _features(model: VideoModel, s: int) -> Tensor:
-    """Return (N, s, D) standard normal features, the same at every call."""
+    """Return (N, s, D) standard normal features, the same at every call.
+
+    Raises:
+        ModelError: they are too large.
+    """
+    size = _ROWS * s * model.feature_dim * model.dtype.itemsize
+    if size > _MOST_BYTES:
+        raise ModelError(
+            f"n_max: expected a length whose features can be tried, got {s} elements of {model.feature_dim} numbers "
+            f"(D), which take {size} bytes for {_ROWS} sequences; at most {_MOST_BYTES} are taken"
+        )
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn((_ROWS, s, model.feature_dim), generator=generator).to(model.device, model.dtype)
 

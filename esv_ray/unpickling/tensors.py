@@ -6,7 +6,9 @@ Sizes, strides and positions are checked against the numbers of the storage befo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -148,6 +150,15 @@ def _of_subclass(arguments: tuple[object, ...], budget: Budget) -> object:
     return builder(given, budget)
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep torch's warnings of quantized and sparse tensors (deprecated, beta) from whoever reads a file with them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+@_without_warnings()
 def _sparse(arguments: tuple[object, ...], budget: Budget) -> object:
     """``_rebuild_sparse_tensor(layout, parts)``."""
     layout, parts = arguments[:2]
@@ -181,7 +192,8 @@ def _quantized(arguments: tuple[object, ...], budget: Budget) -> object:
     affine = isinstance(scheme, Global) and scheme.name == "torch.per_tensor_affine"
     if not affine or not isinstance(scale, float) or not isinstance(zero, int):
         return _without_numbers((None, size), budget)
-    return torch._make_per_tensor_quantized_tensor(whole, scale, zero)
+    with _without_warnings():
+        return torch._make_per_tensor_quantized_tensor(whole, scale, zero)
 
 
 def _without_numbers(arguments: tuple[object, ...], budget: Budget) -> object:

@@ -36,7 +36,7 @@ from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.bundles import large_bundle, python_bundle
 from tests.support.feature_tables import plain
-from tests.support.job_factories import CONSENT
+from tests.support.job_factories import CALLS_OF_A_LOAD, CONSENT
 from tests.support.jobs import files_of, run
 
 
@@ -386,6 +386,38 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
     assert (result.counts.ok, result.counts.failed, result.exit_code) == (2, 1, 1)
     assert result.failed[0][0] == "v1"
     assert result.failed[0][1].startswith("SystemExit: 0 (job_factories.py:")
+
+
+def test_a_model_that_draws_at_random_fails_the_videos_it_draws_for(tmp_path: Path) -> None:
+    """It loads as lawful; what it computes without draws is kept, and nothing is tried for ever."""
+    table = make_table([5, 6, 5, 6, 5, 6])
+    rows = table.column("features").to_pylist()
+    rows[1] = [[40.0] * 4] * 6
+    column = pa.array(rows, table.schema.field("features").type)
+    pq.write_table(table.set_column(1, "features", column), tmp_path / "f.parquet")
+    folder = python_bundle(tmp_path / "python", "fickle", above="20")
+    for unit in (1, 6):
+        out = tmp_path / f"out-{unit}"
+        result = run(str(tmp_path / "f.parquet"), folder, out, f"compute.unit={unit}")
+        assert (result.counts.ok, result.counts.failed, result.finished, result.exit_code) == (5, 1, True, 1)
+        ((video, reason),) = result.failed
+        assert video == "v1"
+        assert reason == (
+            "model: expected the same logits at every call, but its module draws at random, from torch's global "
+            "generator: two runs on 1 sequence(s) of 6 elements gave different ESVs; make it deterministic"
+        )
+        assert verify_output(str(out)).problems == ()
+
+
+def test_a_job_whose_model_always_draws_stops_early_and_keeps_its_videos(tmp_path: Path) -> None:
+    pq.write_table(make_table([5] * 60), tmp_path / "f.parquet")
+    folder = python_bundle(tmp_path / "python", "fickle", after=str(CALLS_OF_A_LOAD + 50))
+    result = run(str(tmp_path / "f.parquet"), folder, tmp_path / "out", "compute.unit=2")
+    assert result.given_up
+    assert "draws at random, from torch's global generator" in result.given_up
+    assert result.exit_code == 1
+    assert 0 < result.counts.ok < result.counts.rows < 60
+    assert verify_output(str(tmp_path / "out")).counts.rows == result.counts.rows
 
 
 def test_a_model_that_cannot_be_moved_to_the_jobs_dtype_is_refused_at_the_start(tmp_path: Path) -> None:

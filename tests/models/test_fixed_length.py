@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,6 +131,45 @@ def test_wrong_arguments(arguments: Any, message: str) -> None:
 
 
 # --- explained
+
+
+def by_hand(rows: list[list[float]], length: int, how: How) -> list[list[float]]:
+    """What the module gets for a subsequence, written out number by number from the documentation's table."""
+    s = len(rows)
+    if s == length:
+        return rows
+    points = [(j + 0.5) * s / length for j in range(length)]  # element i spans i to i + 1, and its centre is i + 1/2
+    if how == "interpolate":
+        made = []
+        for point in points:
+            place = min(max(point - 0.5, 0.0), s - 1.0)
+            before = int(place)
+            after, share = min(before + 1, s - 1), place - before
+            made.append([x + share * (y - x) for x, y in zip(rows[before], rows[after], strict=True)])
+        return made
+    if s > length or how == "repeat":
+        return [rows[int(point)] for point in points]
+    mean = [sum(column) / s for column in zip(*rows, strict=True)]
+    return rows + [mean if how == "mean" else [0.0] * len(mean)] * (length - s)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7])
+def test_esvs_are_those_of_all_orders_of_what_the_table_says(how: How, length: int) -> None:
+    """Brute force, n <= 5, of the module of exactly `length` elements itself: nothing of `fixed_length` is in it."""
+    prior = make_prior(3)
+    module = Places(length).double().eval()
+    for n in range(1, 6):
+        features = elements(n, 4).double()
+        rows = features.tolist()
+
+        def game(held: tuple[int, ...], rows: list[list[float]] = rows) -> npt.NDArray[np.float64]:
+            made = by_hand([rows[i] for i in sorted(held)], length, how) if held else []
+            values = module(torch.tensor([made], dtype=torch.float64))[0].softmax(dim=0) if held else prior
+            return np.asarray(values.detach().numpy())
+
+        result = esv_ray.explain(esv_ray.fixed_length(module, length, how), features, prior=prior, estimator="exact")
+        np.testing.assert_allclose(result.esv, esv_by_orders(game, n), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("how", HOWS)

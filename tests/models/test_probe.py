@@ -20,6 +20,7 @@ from esv_ray.models.bundle import load_model
 from esv_ray.models.probe import check_modules, check_repeatable
 from tests.conftest import make_prior
 from tests.support.factories import MeanLinear
+from tests.support.job_factories import CALLS_OF_A_LOAD
 from tests.support.model_bundles import python_bundle, refusal
 
 Forward = Callable[[Any, Tensor], Any]
@@ -227,6 +228,13 @@ def test_a_module_is_checked_again_where_it_is_moved() -> None:
     drawing = variable_length_model(Module(LAWLESS["of its own"][0]), make_prior(3), feature_dim=4)
     with pytest.raises(ModelError, match=r"draws from its own generator \(own\)"):
         check_repeatable(drawing)
+
+
+def test_calls_of_a_load(tmp_path: Path) -> None:
+    """Modules of tests misbehave after these."""
+    url = python_bundle(tmp_path / "model", "tests.support.job_factories:slow", arguments={"fixed": "none"})
+    scorer: Any = load_model(url, code="tests").scorer
+    assert scorer.module.calls == CALLS_OF_A_LOAD
 
 
 def test_loading_twice_gives_one_digest(tmp_path: Path) -> None:

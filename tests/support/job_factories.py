@@ -182,21 +182,24 @@ class Fickle(Linear):
 
     calls = 0
 
-    def __init__(self, above: float, after: int) -> None:
-        """`above`: features that it draws for; `after`: calls from which on it draws."""
+    def __init__(self, above: float, after: int, hidden: bool) -> None:
+        """`above`: features that it draws for; `after`: calls from which on it draws; `hidden`: from a generator that
+        nothing watches.
+        """
         super().__init__()
-        self.above, self.after = above, after
+        self.above, self.after, self.hidden = above, after, hidden
 
     def forward(self, subsequences: Tensor) -> Tensor:
         self.calls += 1
         out = super().forward(subsequences)
         if self.calls > self.after:
             held = (subsequences > self.above).flatten(1).any(dim=1)
-            out = out + held[:, None] * torch.randn(out.shape)
+            generator = torch.Generator().manual_seed(int.from_bytes(os.urandom(7))) if self.hidden else None
+            out = out + held[:, None] * torch.randn(out.shape, generator=generator)
         return out
 
 
 @esv_ray.factory
-def fickle(above: str = "-inf", after: str = "0") -> nn.Module:
+def fickle(above: str = "-inf", after: str = "0", hidden: str = "") -> nn.Module:
     """Passes the checks of a load, and is no function of its features."""
-    return Fickle(float(above), int(after))
+    return Fickle(float(above), int(after), bool(hidden))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -169,6 +170,15 @@ OTHERS: dict[str, Bytes] = {
     "storage of an absolute name": lambda path: in_archive(
         tensor(text("/etc/passwd"), b"K\x01\x85", b"K\x01\x85"), {"/etc/passwd": bytes(4)}
     ),
+    "pickle above the archive": lambda path: _renamed("a/data.pkl", "../data.pkl"),
+    "pickle of an absolute name": lambda path: _renamed("a/data.pkl", "/tmp/data.pkl"),
+    "pickle of a drive": lambda path: _renamed("a/data.pkl", "C:\\a/data.pkl"),
+    "two pickles": lambda path: in_archive(b"N.", {"../data.pkl": b"N."}),
+    "a member that claims a terabyte": lambda path: _claimed(2**40),
+    "a member that claims 2**64 - 1 bytes": lambda path: _claimed(2**64 - 1),
+    "a member before the file": lambda path: _moved(-1),
+    "a member in the directory": lambda path: _moved(40),
+    "members that overlap": lambda path: _overlapping(2000),
     "storage that is a file": lambda path: in_archive(tensor(text(str(FILES / "tsn.pth")), b"K\x01\x85", b"K\x01\x85")),
     "storage of a list": lambda path: in_archive(tensor(b"]", b"K\x01\x85", b"K\x01\x85"), {"a/data/0": bytes(4)}),
     "storage beyond the file": lambda path: in_archive(
@@ -198,8 +208,6 @@ OTHERS: dict[str, Bytes] = {
         b"\x80\x03cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02O8K\x00K\x01tRcposix\nmkdir\ntR."
     ),
     "type of fields": lambda path: pickle.dumps(np.zeros(2, dtype=[("a", "f4"), ("b", "O")])),
-    "pickle above the archive": lambda path: in_archive(b"N.", {"../data.pkl": b"N."}),
-    "pickle of an absolute name": lambda path: in_archive(b"N.", {"/tmp/data.pkl": b"N."}),
     "members above the archive": lambda path: in_archive(
         tensor(text("0"), b"K\x01\x85", b"K\x01\x85"),
         {"a/data/0": bytes(4), "../../etc/cron.d/x": b"x", "/etc/x": b"x", "a/..\\..\\x": b"x"},
@@ -263,6 +271,57 @@ def _claims(size: int) -> bytes:
 def _twice() -> bytes:
     data = bytearray(in_archive(b"N.", {"a/data.pkm": b"N."}))
     return bytes(data.replace(b"a/data.pkm", b"a/data.pkl"))
+
+
+def _renamed(name: str, other: str) -> bytes:
+    """An archive of a tensor, whose pickle has another name."""
+    sink = io.BytesIO()
+    root = other.rpartition("/")[0]
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(other, tensor(text("0"), b"K\x01\x85", b"K\x01\x85"))
+        archive.writestr(f"{root}/data/0", bytes(4))
+    return sink.getvalue()
+
+
+def _claimed(size: int) -> bytes:
+    """An archive whose storage claims so many bytes, as a zip64 archive can."""
+    data = in_archive(tensor(text("0"), b"K\x01\x85", b"K\x01\x85"), {"a/data/0": bytes(4)})
+    start = data.rindex(b"PK\x01\x02")
+    entry = bytearray(data[start : data.rindex(b"PK\x05\x06")])
+    entry[20:28] = b"\xff" * 8  # both sizes are in the extra field
+    extra = struct.pack("<HHQQ", 1, 16, size, size)
+    entry[30:32] = struct.pack("<H", len(extra))
+    end = bytearray(data[data.rindex(b"PK\x05\x06") :])
+    end[12:16] = struct.pack("<I", struct.unpack("<I", end[12:16])[0] + len(extra))
+    return data[:start] + bytes(entry) + extra + bytes(end)
+
+
+def _moved(offset: int) -> bytes:
+    """An archive whose storage is said to be elsewhere."""
+    data = bytearray(in_archive(tensor(text("0"), b"K\x01\x85", b"K\x01\x85"), {"a/data/0": bytes(4)}))
+    start = data.rindex(b"PK\x01\x02")
+    data[start + 42 : start + 46] = struct.pack("<I", offset % 2**32)
+    return bytes(data)
+
+
+def _overlapping(count: int) -> bytes:
+    """An archive of so many storages, all of which are the same bytes, and a list of them all."""
+    size = 100_000
+    parts = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage_id(text(str(i)), size // 4)
+        + b"K\x00K\x01\x85K\x01\x85\x89NtR"
+        for i in range(count)
+    ]
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02(" + b"".join(parts) + b"l.")
+        archive.writestr("a/data/0", bytes(size))
+        for i in range(1, count):
+            info = copy.copy(archive.getinfo("a/data/0"))
+            info.filename = f"a/data/{i}"
+            archive.filelist.append(info)
+    return sink.getvalue()
 
 
 def _compressed() -> bytes:
@@ -347,6 +406,12 @@ REFUSED = {
     "nested files": "one of files in files without end",
     "compressed": "compressed or missing members",
     "a text beyond the file": "one that is cut short",
+    "two pickles": "one that is damaged (an archive of 2 files data.pkl)",
+    "a member that claims a terabyte": "one that is cut short",
+    "a member that claims 2**64 - 1 bytes": "one that is cut short",
+    "a member before the file": "one that is",
+    "a member in the directory": "compressed or missing members",
+    "members that overlap": "one that claims more numbers or items than it holds",
     "a buffer elsewhere": "one whose numbers are in another place",
     "array of objects": "one with an array of",
 }
@@ -356,6 +421,12 @@ REFUSED = {
 def test_what_is_refused(audited: dict[str, Any], name: str) -> None:
     assert audited[name]["outcome"].startswith("ValueError: one ")
     assert REFUSED[name] in audited[name]["outcome"]
+
+
+@pytest.mark.parametrize("name", ["pickle above the archive", "pickle of an absolute name", "pickle of a drive"])
+def test_names_in_an_archive_are_only_names(audited: dict[str, Any], name: str) -> None:
+    """Nothing is read or written where they point."""
+    assert audited[name]["outcome"] == "Tensor"
 
 
 def test_what_calls_become() -> None:

@@ -13,6 +13,7 @@ import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,6 +194,39 @@ def test_tensors_that_are_not_dense_are_tensors(archive: bool) -> None:
     assert torch.equal(csr.to_dense(), eye)
     assert torch.equal(quantized.dequantize(), eye)
     assert (meta.device.type, meta.shape) == ("meta", (3, 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchs_warnings_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """In a process of its own, since torch gives some once a process."""
+    eye, sizes = torch.eye(4), torch.ones(4).double()
+    made = {
+        **{str(dtype): torch.quantize_per_tensor(eye, 0.5, 0, dtype) for dtype in (torch.qint8, torch.quint8)},
+        "qint32": torch.quantize_per_tensor(eye, 0.5, 0, torch.qint32),
+        "per channel": torch.quantize_per_channel(eye, sizes, sizes.long(), 0, torch.qint8),
+        "coo": eye.to_sparse(),
+        "csr": eye.to_sparse_csr(),
+        "csc": eye.to_sparse_csc(),
+        "bsr": eye.to_sparse_bsr((2, 2)),
+        "bsc": eye.to_sparse_bsc((2, 2)),
+        "meta": eye.to("meta"),
+        "complex": eye.to(torch.complex64),
+        "numpy": np.eye(4),
+    }
+    files = []
+    for archive in (True, False):
+        for name, value in made.items():
+            files.append(tmp_path / f"{name}-{archive}")
+            files[-1].write_bytes(saved({"x": value}, archive))
+    code = (
+        "import sys, pathlib; from esv_ray.unpickling import unpickle\n"
+        "for path in sys.argv[1:]: print(type(unpickle(pathlib.Path(path).read_bytes())['x']).__name__)"
+    )
+    for options in ([], ["-W", "error"]):
+        command = [sys.executable, *options, "-c", code, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(set(done.stdout.split())) == ["Tensor", "ndarray"]
 
 
 def test_the_other_byte_order() -> None:

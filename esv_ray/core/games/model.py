@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.modules import Average, CharacteristicFunction, VariableLength
-from esv_ray.core.games.pooled import Pooled
+from esv_ray.core.games.pooled import OwnPooling, Pooled
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.errors import ModelError, SpecError
 from esv_ray.estimator import Output
@@ -60,6 +60,14 @@ class VideoModel:
     def n_max(self) -> int | None:
         """Longest head of a multi-scale model; None where any length is scored."""
         return None if self.scales is None else self.scales.n_max
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether a user's module or function gives scores; the other models are deterministic by construction."""
+        scorer = self.scorer
+        if isinstance(scorer, MultiScale):
+            return bool(scorer.called())
+        return isinstance(scorer.pooling, OwnPooling) if isinstance(scorer, Pooled) else not isinstance(scorer, Average)
 
     @property
     def device(self) -> torch.device:
