@@ -175,7 +175,7 @@ def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Pie
         timing: of the rows.
 
     Raises:
-        RecordError: it has no rows: it ends before it starts, lies outside the video, or meets less than half of an end row.
+        RecordError: it has no rows: it ends before it starts, is outside the video, or meets half of an end row.
     """
     if segment.stop <= segment.start:
         raise RecordError("a segment that ends before it starts", f"{segment.start:g} to {segment.stop:g}")
