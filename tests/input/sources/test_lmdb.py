@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from esv_ray.errors import DataError, SpecError
+from esv_ray.input.sources import lmdb_frames
+from esv_ray.input.sources.records import RecordError
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
 
 VIDEOS = random_videos(["P01_101", "P01_11", "b/c"])
@@ -122,3 +125,37 @@ def test_patterns_need_both_groups(tmp_path: Path) -> None:
         imported("lmdb", source, tmp_path / "out", match="(?P<video_id>.*)")
     with pytest.raises(SpecError, match="expected a regular expression"):
         imported("lmdb", source, tmp_path / "out", match="(")
+
+
+def test_a_folder_without_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "rgb.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"which is a folder with data\.mdb or that file; got a folder with rgb\.tar"):
+        imported("lmdb", tmp_path / "x", tmp_path / "out")
+
+
+class _Ending:
+    """A transaction over a damaged tree: a search finds nothing, or fewer keys than were listed."""
+
+    def __init__(self, found: int) -> None:
+        self._left = found
+
+    def cursor(self) -> _Ending:
+        return self
+
+    def set_range(self, key: bytes) -> bool:
+        return self._left > 0
+
+    def item(self) -> tuple[bytes, bytes]:
+        return (b"a_frame_1.jpg", bytes(16)) if self._left > 0 else (b"", b"")
+
+    def next(self) -> bool:
+        self._left -= 1
+        return self._left > 0
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_keys_that_are_listed_and_not_found(found: int) -> None:
+    """A damaged environment must not be read for ever."""
+    with pytest.raises(RecordError, match=f"damaged: {3 - found} keys are listed but not found"):
+        lmdb_frames._read(_Ending(found), re.compile(lmdb_frames._MATCH), [(b"a_frame_1.jpg", 3)])
