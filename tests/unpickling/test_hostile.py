@@ -208,6 +208,8 @@ OTHERS: dict[str, Bytes] = {
         b"\x80\x03cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02O8K\x00K\x01tRcposix\nmkdir\ntR."
     ),
     "type of fields": lambda path: pickle.dumps(np.zeros(2, dtype=[("a", "f4"), ("b", "O")])),
+    "another pickle above the archive": lambda path: in_archive(b"N.", {"../data.pkl": b"N."}),
+    "another pickle of an absolute name": lambda path: in_archive(b"N.", {"/tmp/data.pkl": b"N."}),
     "members above the archive": lambda path: in_archive(
         tensor(text("0"), b"K\x01\x85", b"K\x01\x85"),
         {"a/data/0": bytes(4), "../../etc/cron.d/x": b"x", "/etc/x": b"x", "a/..\\..\\x": b"x"},
@@ -390,8 +392,8 @@ REFUSED = {
     "expanded beyond the file": "one with a tensor that is a view (2130706432,) of 1 numbers",
     "storage that is a file": "one without its storage",
     "persistent id of another kind": "one with a persistent id of something else than a storage",
-    "pickle above the archive": "an archive of 2 files data.pkl",
-    "pickle of an absolute name": "an archive of 2 files data.pkl",
+    "another pickle above the archive": "an archive of 2 files data.pkl",
+    "another pickle of an absolute name": "an archive of 2 files data.pkl",
     "a huge member": "one that is cut short",
     "a member of no bytes": "one with a storage of 0 bytes, but 1 numbers of 4 bytes",
     "a persistent id in a persistent id": "one with a persistent id of something else than a storage",

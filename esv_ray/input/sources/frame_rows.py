@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,9 @@ from esv_ray.input.sources.segments import timing_of
 
 _SUFFIXES = (".parquet", ".pq", ".parq")
 _BATCH = 2**16  # ids that are read at a time
+_MOST_RUNS = 2**22  # pieces of videos that are kept in memory, about 150 bytes each
+_MOST_TIMES = 10  # how often the source may be decoded because its videos are spread over it ...
+_FEW_BYTES = 2**34  # ... unless that is soon done
 
 
 class _Run(NamedTuple):
@@ -35,11 +38,15 @@ class _Run(NamedTuple):
 class _Files:
     """The files of the source; keeps one of them open, and one of its row groups decoded."""
 
-    def __init__(self, files: Sequence[SourceFile], columns: Sequence[str]) -> None:
-        self._files, self._columns = files, columns
+    def __init__(self, files: Sequence[SourceFile], columns: Sequence[str], read: Sequence[str]) -> None:
+        self._files, self._columns, self._read = files, columns, read  # `columns` are needed, and `read` are decoded
         self._stack = ExitStack()
         self._open: tuple[int, pq.ParquetFile] | None = None
         self._group: tuple[int, int, pa.Table] | None = None
+
+    def url(self, index: int) -> str:
+        """Return the location of a file."""
+        return self._files[index].url
 
     def open(self, index: int) -> pq.ParquetFile:
         """Return a file of the source.
@@ -80,7 +87,7 @@ class _Files:
         if self._group is None or self._group[:2] != (index, group):
             self._group = None
             with decoding(self._files[index].url):
-                table = self.open(index).read_row_group(group, columns=list(self._columns))
+                table = self.open(index).read_row_group(group, columns=list(self._read))
             self._group = index, group, table
         return self._group[2]
 
@@ -109,11 +116,12 @@ def open_rows(request: ImportRequest) -> Iterator[Source]:
     """
     assert request.id is not None
     assert request.features is not None
-    columns = list(dict.fromkeys([request.id, request.features, *([request.order] if request.order else [])]))
+    decoded = list(dict.fromkeys([request.features, *([request.order] if request.order else [])]))
     listing = list_files(request.source, _SUFFIXES)
-    files = _Files(listing.files, columns)
+    files = _Files(listing.files, list(dict.fromkeys([request.id, *decoded])), decoded)
     try:
-        videos = _videos(files, len(listing.files), request.id)
+        videos, layouts = _videos(files, len(listing.files), request)
+        _check_spread(videos.values(), layouts, request)
 
         def entries() -> Iterator[Entry]:
             for video_id, runs in videos.items():
@@ -124,13 +132,19 @@ def open_rows(request: ImportRequest) -> Iterator[Source]:
         files.close()
 
 
-def _videos(files: _Files, count: int, column: str) -> dict[str, list[_Run]]:
-    """Return the rows of each video, in the order of their first row."""
+def _videos(files: _Files, count: int, request: ImportRequest) -> tuple[dict[str, list[_Run]], list[_Layout]]:
+    """Return the rows of each video, in the order of their first row, and the row groups of each file."""
+    assert request.id is not None
+    column = request.id
     videos: dict[str, list[_Run]] = {}
+    layouts: list[_Layout] = []
+    n_runs, first_type = 0, None
     for index in range(count):
         start = 0
         parquet = files.open(index)
-        with decoding(column):
+        layouts.append(_Layout.of(parquet))
+        first_type = _check_order(files, index, first_type, request)
+        with decoding(files.url(index)):
             for batch in parquet.iter_batches(_BATCH, columns=[column]):
                 for video_id, first, stop in _runs(batch.column(0), column):
                     runs = videos.setdefault(video_id, [])
@@ -138,8 +152,68 @@ def _videos(files: _Files, count: int, column: str) -> dict[str, list[_Run]]:
                         runs[-1] = runs[-1]._replace(stop=start + stop)
                     else:
                         runs.append(_Run(index, start + first, start + stop))
+                        n_runs += 1
+                if n_runs > _MOST_RUNS:
+                    raise _spread(request, f"videos in more than {_MOST_RUNS} pieces")
                 start += len(batch)
-    return videos
+    return videos, layouts
+
+
+class _Layout(NamedTuple):
+    """The row groups of a file: the row after the last one of each, and their decoded bytes."""
+
+    stops: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parquet: pq.ParquetFile) -> _Layout:
+        """Return that of an open file."""
+        groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
+        rows = np.array([group.num_rows for group in groups], np.int64)
+        return cls(np.cumsum(rows), np.array([group.total_byte_size for group in groups], np.int64))
+
+
+def _check_spread(videos: Iterable[Sequence[_Run]], layouts: Sequence[_Layout], request: ImportRequest) -> None:
+    """Refuse a source whose videos are spread over so many row groups that it would be decoded again and again.
+
+    Videos are read one after another, and one row group is kept decoded.
+
+    Raises:
+        DataError: it would.
+    """
+    size, total, last = sum(int(layout.sizes.sum()) for layout in layouts), 0, (-1, -1)
+    for run in (run for runs in videos for run in runs):
+        layout = layouts[run.file]
+        begin, end = (int(np.searchsorted(layout.stops, row, "right")) for row in (run.first, run.stop - 1))
+        total += int(layout.sizes[begin + ((run.file, begin) == last) : end + 1].sum())
+        last = run.file, end
+    if total > max(_MOST_TIMES * size, _FEW_BYTES):
+        raise _spread(request, f"videos spread over it: it would be decoded {total / size:.0f} times")
+
+
+def _spread(request: ImportRequest, got: str) -> DataError:
+    by = ", ".join(name for name in (request.id, request.order) if name)
+    return DataError(
+        f"{request.source}: expected the rows of a video beside each other, got {got}; sort the rows by {by} and write "
+        "them again"
+    )
+
+
+def _check_order(files: _Files, index: int, first: pa.DataType | None, request: ImportRequest) -> pa.DataType | None:
+    """Check that the order is of frame numbers in all files, or of times in all; return its type in the first file.
+
+    Raises:
+        DataError: it is not.
+    """
+    if request.order is None or timing_of(request).given:
+        return None
+    kind = files.open(index).schema_arrow.field(request.order).type
+    if first is not None and pa.types.is_floating(first) != pa.types.is_floating(kind):
+        raise DataError(
+            f"{files.url(index)}: expected {request.order} (--order) to be times in all files or frame numbers in all, "
+            f"got {kind}, and {first} in {files.url(0)}; write the column with one type"
+        )
+    return kind if first is None else first
 
 
 def _runs(ids: pa.Array, column: str) -> list[tuple[str, int, int]]:
@@ -158,11 +232,21 @@ def _runs(ids: pa.Array, column: str) -> list[tuple[str, int, int]]:
 
 
 def _read(files: _Files, runs: Sequence[_Run], request: ImportRequest) -> Frames:
-    table = pa.concat_tables([files.rows(run) for run in runs])
-    features = _array(table.column(request.features))
-    if request.order is None:
+    features, orders = [], []
+    for run in runs:  # files may store a column as different types
+        table = files.rows(run)
+        features.append(_array(table.column(request.features)).copy())  # a view would keep its row group in memory
+        if request.order is not None:
+            orders.append(_order(table.column(request.order)))
+    if len({part.shape[1] for part in features}) > 1:
+        raise RecordError("frames with different numbers of features", f"{sorted({p.shape[1] for p in features})[:5]}")
+    return _ordered(np.concatenate(features), np.concatenate(orders) if orders else None, request)
+
+
+def _ordered(features: npt.NDArray[Any], order: npt.NDArray[Any] | None, request: ImportRequest) -> Frames:
+    """Return the rows in the order of the column --order: numbers of frames, or times if it has fractions."""
+    if order is None:
         return Frames(features)
-    order = _order(table.column(request.order))
     places = np.argsort(order, kind="stable")
     order = order[places]
     if (np.diff(order) == 0).any():
@@ -171,8 +255,8 @@ def _read(files: _Files, runs: Sequence[_Run], request: ImportRequest) -> Frames
     if timing_of(request).given:  # the rows are windows, and their order is not that of the video's frames
         return Frames(features)
     if order.dtype.kind == "f":
-        return Frames(features, times=order.astype(np.float64))
-    return Frames(features, numbers=order.astype(np.int64))
+        return Frames(features, times=order)
+    return Frames(features, numbers=order)
 
 
 def _order(column: pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -181,9 +265,13 @@ def _order(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise RecordError("an order that is not a number", str(column.type))
     order: npt.NDArray[Any] = column.to_numpy()
-    if order.dtype.kind == "f" and not np.isfinite(order).all():
-        raise RecordError("rows without a place in the order", "NaN")
-    return order
+    if order.dtype.kind == "f":
+        if not np.isfinite(order).all():
+            raise RecordError("rows without a place in the order", "NaN or infinity")
+        return order.astype(np.float64)
+    if len(order) and int(order.max()) > np.iinfo(np.int64).max:
+        raise RecordError("an order beyond 64 bits with a sign", f"{order.max()}")
+    return order.astype(np.int64)
 
 
 def _array(column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -107,7 +107,7 @@ class _Import:
         for done, (entry, wanted) in enumerate(self._selection.rows(*counted), start=1):
             if not self._source.listed:
                 self._wanted += len(wanted)
-            if done > resume_at:
+            if done > resume_at or (done == resume_at and self._extent.part):
                 self._extent.entries = done
                 self._add(entry, wanted, writer)
                 if writer.is_full:
@@ -125,7 +125,7 @@ class _Import:
             return 0
         state, dim, dtype = read_state(storage.join(self._request.out, part_name(parts - 1)))
         self._extent = Extent(
-            **{name: int(state[name]) for name in ("entries", "rows", "frames")},
+            **{name: int(state[name]) for name in ("entries", "part", "rows", "frames")},
             first=str(state["first"]),
             skipped=Counts(state["skipped"]),
             clipped=Counts(state["clipped"]),
@@ -156,7 +156,12 @@ class _Import:
         timing, numbers = timing_of(self._request), frames.numbers
         if numbers is None and (timing.given or self._request.segments is not None):
             numbers = timing.numbers(len(features))
-        for row in wanted:
+        begin, extent.part = extent.part, 0
+        for place, row in enumerate(wanted[begin:], start=begin):
+            if writer.is_full:  # overlapping segments may be many times their video
+                extent.part = place
+                self._commit(writer)
+                extent.part = 0
             try:
                 label = self._selection.label_of(row, frames.label)
                 start, stop = 0, len(features)

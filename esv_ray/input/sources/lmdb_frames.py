@@ -74,7 +74,13 @@ def _pattern(match: str | None) -> re.Pattern[str]:
 
 
 def _data_file(source: str) -> str:
-    return storage.join(source, _DATA) if _DATA in storage.list_names(source, DOING) else source
+    names = storage.list_names(source, DOING)
+    if names and _DATA not in names:
+        raise DataError(
+            f"{source}: expected an LMDB environment, which is a folder with {_DATA} or that file; got a folder with "
+            f"{', '.join(sorted(names)[:5]):.200}"
+        )
+    return storage.join(source, _DATA) if names else source
 
 
 def _check_length(environment: Any, path: str, url: str) -> None:
@@ -113,18 +119,7 @@ def _read(transaction: Any, pattern: re.Pattern[str], runs: _Runs) -> Frames:
     values: list[bytes] = []
     size = 0
     for first, count in runs:
-        cursor = transaction.cursor()
-        found = cursor.set_range(first)
-        remaining = count
-        while remaining:
-            if not found:
-                raise RecordError("damaged", "keys that were listed are not found")
-            key, value = cursor.item()
-            match = pattern.search(key.decode(errors="replace"))
-            found = cursor.next()
-            if match is None:
-                continue
-            remaining -= 1
+        for match, value in _items(transaction, pattern, first, count):
             size += len(value)
             check_size(size)
             numbers.append(_number(match["frame"]))
@@ -139,6 +134,33 @@ def _read(transaction: Any, pattern: re.Pattern[str], runs: _Runs) -> Frames:
         raise RecordError("several keys of one frame")
     features = np.stack([np.frombuffer(values[index], "<f4") for index in order])
     return Frames(features, numbers=sorted_numbers)
+
+
+def _items(
+    transaction: Any, pattern: re.Pattern[str], first: bytes, count: int
+) -> Iterator[tuple[re.Match[str], bytes]]:
+    """Yield the keys that match, from one on, and their values.
+
+    Raises:
+        RecordError: the file is damaged: it ends before `count` of them.
+    """
+    import lmdb
+
+    remaining = count
+    try:
+        cursor = transaction.cursor()
+        is_there = cursor.set_range(first)
+        while remaining and is_there:
+            key, value = cursor.item()
+            match = pattern.search(key.decode(errors="replace"))
+            if match is not None:
+                remaining -= 1
+                yield match, value
+            is_there = cursor.next()
+    except lmdb.Error as error:
+        raise RecordError("damaged", short_text(error, 120)) from None
+    if remaining:
+        raise RecordError("damaged", f"{remaining} keys are listed but not found")
 
 
 def _number(text: str | None) -> int:

@@ -66,9 +66,19 @@ class ImportResult:
 
 @dataclass
 class Extent:
-    """How far the table has come; the footer of each file holds the one after it."""
+    """How far the table has come; the footer of each file holds the one after it.
+
+    Attributes:
+        entries: number of entries that were read.
+        part: number of rows of the last of them that are done, if some are left; else 0.
+        rows, frames: number of those that were written.
+        first: name of the first video that was written.
+        skipped: what was left out.
+        clipped: segments that were cut to their videos.
+    """
 
     entries: int = 0
+    part: int = 0
     rows: int = 0
     frames: int = 0
     first: str = ""
@@ -77,7 +87,13 @@ class Extent:
 
     def stored(self) -> dict[str, Any]:
         """Return it as JSON stores it."""
-        values = {"entries": self.entries, "rows": self.rows, "frames": self.frames, "first": self.first}
+        values = {
+            "entries": self.entries,
+            "part": self.part,
+            "rows": self.rows,
+            "frames": self.frames,
+            "first": self.first,
+        }
         return values | {"skipped": self.skipped.stored(), "clipped": self.clipped.stored()}
 
 

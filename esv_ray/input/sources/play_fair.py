@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.sources.hdf5_files import member, open_file
+from esv_ray.input.sources.hdf5_files import open_file
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
@@ -60,23 +60,44 @@ def open_play_fair(request: ImportRequest) -> Iterator[Source]:
         yield Source(entries, listed=True, state=f"{state.size} {state.version}", has_labels=True, labels=labels)
 
 
+def _member(group: Any, name: str, source: str) -> Any:
+    """Return a group or data set below a group, or None; no other file is opened.
+
+    Raises:
+        DataError: it is behind a link other than a hard one, or its numbers are in another file.
+    """
+    import h5py
+
+    item = group
+    for part in filter(None, name.split("/")):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(
+                f"{source}: expected {name} in the file itself, got a link, {part!r}, which is not followed; copy what "
+                "it leads to into the file"
+            )
+        item = item[part]
+    if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+        raise DataError(
+            f"{source}: expected {name} in the file itself, got numbers in another file, which is not opened"
+        )
+    return item
+
+
 def _checked(hdf: Any, split: str, source: str) -> _Group:
-    if split not in hdf:
+    group = _member(hdf, split, source)
+    if group is None:
         raise DataError(f"{source}: expected a group {split!r} (--split), got {sorted(hdf)}")
-    names = ("features", "uids", "labels/action")
-    inside = {name: member(hdf, f"{split}/{name}") for name in names}
-    group = hdf[split] if any(item is not None for item in inside.values()) else {}
-    missing = [name for name, item in inside.items() if item is None]
-    if missing or "feature_dim" not in inside["features"].attrs:
+    members = {name: _member(group, name, source) for name in ("features", "uids", "labels/action")}
+    missing = [name for name, member in members.items() if member is None]
+    if missing or "feature_dim" not in members["features"].attrs:
         raise DataError(
             f"{source}, group {split}: expected features (attribute feature_dim), uids and labels/action, "
-            f"got {sorted(group)}; missing {missing or ['feature_dim']} (links to other files are not followed)"
+            f"got {sorted(group)}; missing {missing or ['feature_dim']}"
         )
-    if any(item.is_virtual or item.external for item in inside.values()):
-        raise DataError(
-            f"{source}, group {split}: numbers in another file, which is not opened; copy them into this one"
-        )
-    features, ids, labels = inside["features"], inside["uids"], np.asarray(inside["labels/action"][:])
+    features, ids, labels = members["features"], members["uids"], np.asarray(members["labels/action"][:])
     dim = int(features.attrs["feature_dim"])
     if dim < 1 or features.ndim != 1 or ids.ndim != 1 or labels.ndim != 1:
         raise ValueError(f"feature_dim {dim}, features {features.shape}, uids {ids.shape}, labels {labels.shape}")

@@ -86,6 +86,8 @@ class ImportRequest:
             raise SpecError(f"{timed[0]} has no effect on --from lmdb, whose keys number the frames")
         if timed and self.frames_key is not None:
             raise SpecError(f"--frames-key gives the frame numbers, and so does {timed[0]}; leave one out")
+        if self.fps is not None and self.segments is None and not timed:
+            raise SpecError("--fps has no effect alone; give --segments in seconds, or --stride or --window")
         if self.split is not None and self.format != "play-fair" and not (self.labels or self.segments):
             raise SpecError("--split selects rows of --labels or --segments, and neither is given")
         for name in ("fps", "stride", "window"):

@@ -34,7 +34,7 @@ _COLUMNS = {
     "segment_id": "segment",
     "split": "split",
 }
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)")  # hours:minutes:seconds
+_CLOCK = re.compile(r"(?:(\d+):(?=[0-5]?\d:))?(\d{1,2}):([0-5]?\d(?:\.\d*)?)")  # hours:minutes:seconds
 _NEAR = 1e-6  # of a row: times are rounded in the CSV
 
 
@@ -175,7 +175,7 @@ def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Pie
         timing: of the rows.
 
     Raises:
-        RecordError: it has no rows: it ends before it starts, or lies outside the video.
+        RecordError: it has no rows: it ends before it starts, is outside the video, or meets half of an end row.
     """
     if segment.stop <= segment.start:
         raise RecordError("a segment that ends before it starts", f"{segment.start:g} to {segment.stop:g}")
@@ -188,8 +188,9 @@ def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Pie
     middle = (segment.start + segment.stop) / 2
     if not begin <= middle < end:
         unit = "frames" if timing.fps is None and frames.times is None else "s"
+        is_outside = segment.stop <= begin or segment.start >= end
         raise RecordError(
-            "a segment outside its video",
+            "a segment outside its video" if is_outside else "a segment at the edge of its video, too short for a row",
             f"{segment.start:g} to {segment.stop:g} {unit}, the video has {max(0.0, begin):g} to {end:g}",
         )
     nearest = int(np.argmin(np.abs(times - middle)))  # shorter than the distance of two rows

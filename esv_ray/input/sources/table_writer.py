@@ -5,6 +5,7 @@ The footer of each file holds how far the import had come after it, so that an i
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +43,7 @@ class TableWriter:
         """
         self._out, self._labelled, self.files = out, labelled, files
         self._schema: pa.Schema | None = None
-        self._sink: pa.BufferOutputStream | None = None
+        self._sink: io.BytesIO | None = None
         self._writer: pq.ParquetWriter | None = None
         self._rows: list[tuple[str, npt.NDArray[np.floating], int | None, npt.NDArray[np.int64] | None]] = []
         self._group_bytes = self._file_bytes = 0
@@ -82,7 +83,7 @@ class TableWriter:
         self._writer.add_key_value_metadata({_STATE: json.dumps(state, sort_keys=True)})
         self._writer.close()
         url = storage.join(self._out, part_name(self.files))
-        storage.commit_new(url, bytes(self._sink.getvalue()), "write the feature table")
+        storage.commit_new(url, self._sink.getvalue(), "write the feature table")
         self._writer = self._sink = None
         self._file_bytes = 0
         self.files += 1
@@ -90,7 +91,7 @@ class TableWriter:
     def _end_group(self) -> None:
         assert self._schema is not None
         if self._writer is None:
-            self._sink = pa.BufferOutputStream()
+            self._sink = io.BytesIO()  # its getvalue makes no copy
             # Almost every number is different: a dictionary would only take time.
             self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=False)
         table = _table(self._rows, self._schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -126,26 +127,35 @@ def test_patterns_need_both_groups(tmp_path: Path) -> None:
         imported("lmdb", source, tmp_path / "out", match="(")
 
 
-def test_a_cursor_that_ends_early_is_a_fault() -> None:
-    class Cursor:
-        """One key, where two were listed; at the end a cursor of lmdb has the item b"", b""."""
+def test_a_folder_without_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "rgb.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"which is a folder with data\.mdb or that file; got a folder with rgb\.tar"):
+        imported("lmdb", tmp_path / "x", tmp_path / "out")
 
-        at = 0
 
-        def set_range(self, key: bytes) -> bool:
-            return True
+class _Ending:
+    """A transaction over a damaged tree: a search finds nothing, or fewer keys than were listed."""
 
-        def item(self) -> tuple[bytes, bytes]:
-            return [(b"a_frame_0000000001.jpg", bytes(8)), (b"", b"")][min(self.at, 1)]
+    def __init__(self, found: int) -> None:
+        self._left = found
 
-        def next(self) -> bool:
-            self.at += 1
-            assert self.at < 5, "it loops"
-            return False
+    def cursor(self) -> _Ending:
+        return self
 
-    class Transaction:
-        def cursor(self) -> Cursor:
-            return Cursor()
+    def set_range(self, key: bytes) -> bool:
+        return self._left > 0
 
-    with pytest.raises(RecordError, match="damaged"):
-        lmdb_frames._read(Transaction(), lmdb_frames._pattern(None), [(b"a_frame_0000000001.jpg", 2)])
+    def item(self) -> tuple[bytes, bytes]:
+        return (b"a_frame_1.jpg", bytes(16)) if self._left > 0 else (b"", b"")
+
+    def next(self) -> bool:
+        self._left -= 1
+        return self._left > 0
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_keys_that_are_listed_and_not_found(found: int) -> None:
+    """A damaged environment must not be read for ever."""
+    with pytest.raises(RecordError, match=f"damaged: {3 - found} keys are listed but not found"):
+        lmdb_frames._read(_Ending(found), re.compile(lmdb_frames._MATCH), [(b"a_frame_1.jpg", 3)])

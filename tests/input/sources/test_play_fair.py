@@ -220,6 +220,26 @@ def test_parts_that_do_not_fit_together(wrong: dict[str, Any], tmp_path: Path) -
     assert "whole-number labels and" in message
 
 
+@pytest.mark.parametrize("name", ["train", "train/features", "train/uids", "train/labels", "train/labels/action"])
+@pytest.mark.parametrize("external", [True, False], ids=["external", "soft"])
+def test_links_are_not_followed(name: str, external: bool, tmp_path: Path) -> None:
+    """They lead to other files of this machine."""
+    secret = write_hdf(tmp_path / "secret.hdf")
+    source = write_hdf(tmp_path / "x.hdf")
+    with h5py.File(source, "a") as hdf:
+        hdf.move(name, "moved")
+        hdf[name] = h5py.ExternalLink(secret, name) if external else h5py.SoftLink("/moved")
+    assert "in the file itself, got a link, " in refusal(source, tmp_path / "out")
+
+
+def test_numbers_in_another_file_are_not_read(tmp_path: Path) -> None:
+    source = write_hdf(tmp_path / "x.hdf", **{"labels/action": None})
+    np.zeros(3, np.int64).tofile(tmp_path / "raw")
+    with h5py.File(source, "a") as hdf:
+        hdf.create_dataset("train/labels/action", (3,), "i8", external=[(str(tmp_path / "raw"), 0, 24)])
+    assert "expected labels/action in the file itself, got numbers in another file" in refusal(source, tmp_path / "out")
+
+
 def test_a_row_of_another_length_is_named(tmp_path: Path) -> None:
     message = refusal(write_hdf(tmp_path / "x.hdf", features=[[1, 2], [3], [4, 5]]), tmp_path / "out")
     assert "1 of 3 videos" in message

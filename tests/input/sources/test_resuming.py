@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from esv_ray.input.sources import table_writer
 from esv_ray.input.sources.importing import import_features
 from esv_ray.input.sources.outcome import ImportProgress
 from esv_ray.input.sources.request import ImportRequest
+from esv_ray.input.sources.table_writer import TableWriter
 from esv_ray.storage import read_bytes
 from tests.input.sources.imports import assert_holds, imported, random_videos, save_arrays, table
 
@@ -180,3 +182,53 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(kin
     with pytest.raises(DataError, match=f"taken.*{found[kind]}"):
         imported("numpy", tmp_path / "no such source", out, labels=str(tmp_path / "no such labels"))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3])
+def test_files_end_between_the_segments_of_a_video(
+    fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlapping segments may be many times their video; the import continues within it, and gives the same bytes."""
+    monkeypatch.setattr(table_writer, "FILE_BYTES", 400)
+    monkeypatch.setattr(table_writer, "GROUP_BYTES", 200)
+    source = save_arrays(tmp_path / "x", {name: np.random.default_rng(0).standard_normal((20, 4)) for name in "ab"})
+    text = "video,start,stop\n" + "".join(
+        f"{name},{start},{stop}\n"
+        for name in "ab"
+        for start, stop in [(0, 9), (9, 30), (40, 50), (1, 10), (2, 11), (3, 12)]
+    )
+    imported("numpy", source, tmp_path / "whole", segments=text, max_skipped=0.5)
+    whole = contents(tmp_path / "whole")
+    assert sum(name.startswith("part") for name in whole) > 4
+    commit, count = TableWriter.commit, 0
+
+    def failing(self: TableWriter, state: dict[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        if count > fails_at:
+            raise InterruptedImportError
+        commit(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableWriter, "commit", failing)
+        with pytest.raises(InterruptedImportError):
+            imported("numpy", source, tmp_path / "out", segments=text, max_skipped=0.5)
+    assert sum(name.startswith("part") for name in contents(tmp_path / "out")) == fails_at
+    imported("numpy", source, tmp_path / "out", segments=text, max_skipped=0.5)
+    assert contents(tmp_path / "out") == whole
+
+
+def test_a_file_is_not_copied_before_it_is_committed(tmp_path: Path) -> None:
+    """A copy of 256 MB would double what an import needs."""
+    tracemalloc.start()
+    writer = TableWriter(str(tmp_path / "out"), labelled=False)
+    writer.add("a", np.random.default_rng(0).standard_normal((1024, 1024)), None, None)
+    writer._end_group()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    writer.commit({})
+    more = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    size = (tmp_path / "out" / "part-00000.parquet").stat().st_size
+    assert size > 7e6
+    assert more < size / 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError, SpecError
+from esv_ray.input.features import Video
+from esv_ray.input.sources import frame_rows
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
 
 VIDEOS = random_videos(["0", "1", "2"])
@@ -128,3 +131,79 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_bytes(b"PAR1" + b"x" * 100 + b"PAR1")
     with pytest.raises(DataError, match="expected a Parquet file"):
         imported("rows", tmp_path / "y.parquet", tmp_path / "out", id="x", features="y")
+
+
+# Files that differ ----------------------------------------------------------------------------------------------------
+
+
+def halves(folder: Path, change: Callable[[pa.Table], pa.Table], columns: dict[str, str] = COLUMNS) -> dict[str, Video]:
+    """Import two files that have half of each video, the second one changed."""
+    rows = frames(VIDEOS)
+    is_late = np.arange(len(rows)) % 2 == 1
+    write(folder / "x" / "a.parquet", rows.filter(pa.array(~is_late)))
+    write(folder / "x" / "b.parquet", change(rows.filter(pa.array(is_late))))
+    imported("rows", folder / "x", folder / "out", **columns)
+    return table(folder / "out")
+
+
+def cast(name: str, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
+    def change(rows: pa.Table) -> pa.Table:
+        return rows.set_column(rows.schema.get_field_index(name), name, rows.column(name).cast(kind))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("observation.state", pa.list_(pa.float64(), 4)),
+        ("observation.state", pa.list_(pa.float32())),
+        ("observation.state", pa.large_list(pa.float32())),
+        ("frame_index", pa.int32()),
+        ("frame_index", pa.uint64()),
+        ("episode_index", pa.int16()),
+        ("episode_index", pa.string()),
+    ],
+    ids=str,
+)
+def test_files_with_other_types(name: str, kind: pa.DataType, tmp_path: Path) -> None:
+    videos = halves(tmp_path, cast(name, kind))
+    assert videos.keys() == VIDEOS.keys()
+    for video, expected in VIDEOS.items():
+        np.testing.assert_array_equal(videos[video].features, expected)
+        assert videos[video].frame_index.tolist() == list(range(len(expected)))
+
+
+def test_frame_numbers_in_one_file_and_times_in_another(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"b\.parquet: expected frame_index \(--order\) to be times in all files or frame "
+    ):
+        halves(tmp_path, cast("frame_index", pa.float64()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_order_beyond_64_bits_with_a_sign(tmp_path: Path) -> None:
+    rows = pa.table({"i": ["a", "b"], "o": pa.array([2**63, 1], pa.uint64()), "x": [1.0, 2.0]})
+    source = write(tmp_path / "x.parquet", rows)
+    result = imported("rows", source, tmp_path / "out", id="i", order="o", features="x", max_skipped=0.5)
+    assert result.skipped.rows() == [("an order beyond 64 bits with a sign", 1, f"a ({2**63})")]
+    assert list(table(tmp_path / "out")) == ["b"]
+
+
+def test_videos_that_are_spread_over_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each video would decode the whole source; a source that is small is read all the same."""
+    ids = np.tile(np.arange(50), 20)
+    rows = pa.table({"i": ids, "o": np.arange(1000), "x": np.arange(1000.0)})
+    source = write(tmp_path / "x.parquet", rows, 50)
+    columns = {"id": "i", "order": "o", "features": "x"}
+    imported("rows", source, tmp_path / "out", **columns)
+    assert table(tmp_path / "out")["7"].features[:, 0].tolist() == list(range(7, 1000, 50))
+    monkeypatch.setattr(frame_rows, "_FEW_BYTES", 1000)
+    message = "got videos spread over it: it would be decoded 50 times; sort the rows by i, o and write them again"
+    with pytest.raises(DataError, match=message):
+        imported("rows", source, tmp_path / "out2", **columns)
+    sorted_rows = write(tmp_path / "y.parquet", rows.sort_by([("i", "ascending"), ("o", "ascending")]), 50)
+    imported("rows", sorted_rows, tmp_path / "out3", **columns)
+    monkeypatch.setattr(frame_rows, "_MOST_RUNS", 900)
+    with pytest.raises(DataError, match="got videos in more than 900 pieces; sort the rows by i, o"):
+        imported("rows", source, tmp_path / "out2", **columns)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.input.sources.records import Frames, RecordError
 from esv_ray.input.sources.segments import Segment, Timing, read_segments, rows_of
 from tests.input.sources.imports import imported, save_arrays, table
@@ -143,6 +143,29 @@ def test_segments_that_are_cut_and_segments_outside(source: Path, tmp_path: Path
     )
 
 
+def test_a_segment_that_overlaps_an_end_is_not_outside(source: Path, tmp_path: Path) -> None:
+    """It has no row, because it meets less than half of the last one; it is named as what it is."""
+    text = "video,start,stop\na,19.8,25\na,-5,0.2\na,20,25\na,2,4\n"
+    result = imported("numpy", source, tmp_path / "out", segments=text, max_skipped=0.8)
+    assert [(reason, number) for reason, number, _ in result.skipped.rows()] == [
+        ("a segment at the edge of its video, too short for a row", 2),
+        ("a segment outside its video", 1),
+    ]
+    assert rows_in(tmp_path / "out") == {"a@2-4": [2, 3]}
+
+
+def test_minutes_beyond_an_hour_need_no_hours(source: Path, tmp_path: Path) -> None:
+    imported("numpy", source, tmp_path / "out", segments="video,start,stop\na,0,75:00\na,0:00:01,0:00:03.\n", fps=1.0)
+    assert rows_in(tmp_path / "out") == {"a@0-75:00": list(range(20)), "a@0:00:01-0:00:03.": [1, 2]}
+
+
+def test_fps_alone_has_no_effect(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match="--fps has no effect alone; give --segments in seconds, or --stride or --window"
+    ):
+        imported("numpy", source, tmp_path / "out", fps=25.0)
+
+
 def test_a_segment_between_two_rows_has_the_nearest(source: Path, tmp_path: Path) -> None:
     text = "video,start,stop\nb,1.1,1.2\n"
     imported("numpy", source, tmp_path / "out", segments=text, fps=1.0)
@@ -180,6 +203,17 @@ def test_labels_of_the_videos_of_segments(source: Path, tmp_path: Path) -> None:
         ("video,start,stop\na,nan,3\n", {}, "line 2: expected a frame number as start, got 'nan'"),
         ("video,start,stop\na,0:01,0:02\n", {}, "line 2: start is a time, '0:01', but without --fps"),
         ("video,start,stop\n,1,3\n", {}, "line 2: expected a video, got none"),
+        (
+            "video,start,stop\na,0,0:01:75\n",
+            {"fps": 2.0},
+            "expected seconds or hours:minutes:seconds as stop, got '0:01:75'",
+        ),
+        (
+            "video,start,stop\na,0,1:75:00\n",
+            {"fps": 2.0},
+            "expected seconds or hours:minutes:seconds as stop, got '1:75:00'",
+        ),
+        ("video,start,stop\na,0,1:60\n", {"fps": 2.0}, "expected seconds or hours:minutes:seconds as stop, got '1:60'"),
     ],
 )
 def test_malformed_segments(text: str, options: dict[str, Any], message: str, source: Path, tmp_path: Path) -> None:
