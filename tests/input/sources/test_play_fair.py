@@ -306,14 +306,3 @@ def _fixed_width(path: Path) -> str:
 )
 def test_a_file_of_another_structure_is_refused(make: Broken, tmp_path: Path) -> None:
     refusal(make(tmp_path / "x.hdf"), tmp_path / "out")
-
-
-@pytest.mark.parametrize("name", ["validation", "validation/features", "validation/uids", "validation/labels/action"])
-def test_links_to_other_files_are_not_followed(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.hdf"
-    path.write_bytes(HDF.read_bytes())
-    with h5py.File(path, "r+") as hdf:
-        del hdf[name]
-        hdf[name] = h5py.ExternalLink(str(HDF), f"/{name}")
-    with pytest.raises(DataError, match="links to other files are not followed"):
-        imported(str(path), split="validation", out=str(tmp_path / "out"))
