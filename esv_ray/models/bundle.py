@@ -126,7 +126,7 @@ def _check_no_file(url: str) -> None:
     if not storage.is_local(fs) or not Path(path).is_file():
         return
     name = PurePosixPath(path).name
-    hint = "import a checkpoint with `esv import model CHECKPOINT --from play-fair`, or check `model`"
+    hint = "import a checkpoint with `esv import model --from SOURCE` (its --help lists the sources), or check `model`"
     if name == "model.json" or name in TABLE_FILES or WEIGHTS_FILE.fullmatch(name):
         hint = f"give the folder that holds it, {PurePosixPath(path).parent}"
     raise ModelError(f"{url}: expected the folder of a model bundle, got a file; {hint}")

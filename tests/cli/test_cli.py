@@ -257,6 +257,18 @@ def test_convergence(esv, features: str, bundle: str, tmp_path: Path) -> None:  
         assert (code, why in stdout, stdout.count("\n")) == (2, True, 1), stdout
 
 
+def test_convergence_without_the_libraries_of_figures(  # type: ignore[no-untyped-def]
+    esv, features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    arguments = ["convergence", "--features", features, "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0"]
+    code, stdout, err = esv(*arguments, "--videos", "2", "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert f"written: {tmp_path}/out/convergence.parquet\n" in stdout
+    assert "no figure: figures need altair, which is not installed: pip install 'esv-ray[figures]'" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["convergence.parquet"]
+
+
 def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-def]
     esv, bundle: str, tmp_path: Path
 ) -> None:

@@ -844,7 +844,7 @@ def test_a_prior_that_sums_to_one_but_for_rounding_is_taken() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("trn.pth", "import a checkpoint with `esv import model CHECKPOINT --from play-fair`"),
+        ("trn.pth", "import a checkpoint with `esv import model --from SOURCE`"),
         ("model.json", "give the folder that holds it, "),
         ("head-01.safetensors", "give the folder that holds it, "),
     ],
