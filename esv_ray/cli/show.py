@@ -8,11 +8,14 @@ import click
 
 from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION, NAME, Count
+from esv_ray.errors import DataError
+
+_LISTED = 10  # videos of each outcome
 
 
 @click.command(short_help="Show the ESVs of one video, in the terminal or as a picture.")
 @click.argument("output", type=LOCATION)
-@click.argument("video_id", type=NAME)
+@click.argument("video_id", type=NAME, required=False)
 @click.option(
     "--class",
     "classes",
@@ -32,15 +35,24 @@ from esv_ray.cli.types import LOCATION, NAME, Count
     help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png: thumbnails in --output.",
 )
 def show(
-    output: str, video_id: str, classes: tuple[str, ...], elements: int | None, out: str | None, media: str | None
+    output: str,
+    video_id: str | None,
+    classes: tuple[str, ...],
+    elements: int | None,
+    out: str | None,
+    media: str | None,
 ) -> None:
     """Show how much each element of a video contributed to its class scores.
+
+    Without VIDEO_ID, list the first videos of OUTPUT that are classified wrong, and the first that are classified
+    right.
 
     Each bar is the ESV of an element: to the right it supports the class, to the left it distracts from it. A video
     that is classified wrong also shows the difference: ESVs of the label minus those of the predicted class.
 
     \b
     Examples:
+      esv show esv/
       esv show esv/ video_0012
       esv show esv/ video_0012 --class "Dropping something" --output video.png
       esv show s3://bucket/esv clips/0012 --output video.html --media s3://bucket/frames
@@ -49,6 +61,11 @@ def show(
     from esv_ray.show.terminal import encodable, video_lines
     from esv_ray.storage import absolute
 
+    if video_id is None:
+        if classes or elements or out or media:
+            raise click.UsageError("these options are for one video: give a VIDEO_ID; esv show OUTPUT lists some")
+        _list(absolute(output))
+        return
     if out is None and media is not None:
         raise click.UsageError("--media adds thumbnails to a picture or a page: give --output too")
     if out is not None:
@@ -65,3 +82,15 @@ def show(
     for note in notes:
         click.echo(note)
     click.echo(f"written: {out}")
+
+
+def _list(output: str) -> None:
+    """Print some videos to look at."""
+    from esv_ray.show.listing import list_videos, listing_lines
+    from esv_ray.show.terminal import encodable
+
+    lines = list(listing_lines(list_videos(output, _LISTED)))
+    if not lines:
+        raise DataError(f"{output}: no video has ESVs; esv status and the table videos say why")
+    click.echo(encodable("\n".join(lines), sys.stdout.encoding))
+    click.echo("to see one of them: esv show OUTPUT VIDEO_ID")

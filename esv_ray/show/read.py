@@ -53,47 +53,26 @@ def read_video(
     return _video(manifest, row, esvs, classes)
 
 
-def some_videos(output: str) -> tuple[str | None, str | None]:
-    """Return the ids of the first videos of an output that are classified right and wrong, or None for either.
-
-    Raises:
-        DataError: there is no output.
-    """
-    right = wrong = None
-    for name in _file_names(output):
-        columns = ["video_id", "label", "predicted", "status"]
-        for row in _read(output, VIDEOS_FOLDER, name, columns, None).to_pylist():
-            if row["status"] != "ok" or row["label"] is None:
-                continue
-            if row["label"] == row["predicted"]:
-                right = right or row["video_id"]
-            else:
-                wrong = wrong or row["video_id"]
-            if right and wrong:
-                return right, wrong
-    return right, wrong
-
-
 def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
     """Return the name of the files of a video's unit, and the video's rows.
 
     Raises:
         DataError: there is no such video.
     """
-    names = _file_names(output)
+    names = file_names(output)
     ids = in_parallel(
-        lambda name: _read(output, VIDEOS_FOLDER, name, ["video_id"], None).column(0), names, threads=READERS
+        lambda name: read_columns(output, VIDEOS_FOLDER, name, ["video_id"], None).column(0), names, threads=READERS
     )
     for name, of_unit in zip(names, ids, strict=True):
         if pc.any(pc.equal(of_unit, video_id)).as_py():
-            return name, _read(output, VIDEOS_FOLDER, name, None, pc.field("video_id") == video_id)
+            return name, read_columns(output, VIDEOS_FOLDER, name, None, pc.field("video_id") == video_id)
     known = [each for of_unit in ids for each in of_unit.unique().to_pylist()]
     near = difflib.get_close_matches(video_id, known, n=_NAMED) if len(known) < _SUGGESTED_FROM else []
     hint = f"did you mean {', '.join(map(_quoted, near))}?" if near else f"it has, e.g., {_quoted(known[0])}"
     raise DataError(f"{output}: expected a video {_quoted(video_id)} among {len(known)}, found none; {hint}")
 
 
-def _file_names(output: str) -> list[str]:
+def file_names(output: str) -> list[str]:
     """Return the names of the committed units' files."""
     url = storage.join(output, VIDEOS_FOLDER)
     names = [
@@ -106,7 +85,21 @@ def _file_names(output: str) -> list[str]:
     return sorted(names)
 
 
-def _read(output: str, folder: str, name: str, columns: Sequence[str] | None, chosen: pc.Expression | None) -> pa.Table:
+def read_columns(
+    output: str, folder: str, name: str, columns: Sequence[str] | None, chosen: pc.Expression | None = None
+) -> pa.Table:
+    """Read a file of a table of an output.
+
+    Args:
+        output: of a job.
+        folder: of the table.
+        name: of the file.
+        columns: their names; None: all.
+        chosen: which rows; None: all.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column of the table.
+    """
     url = storage.join(storage.join(output, folder), name)
     with storage.locating(url, _DOING), storage.reader(url, _DOING) as file, parquet_errors(url):
         parquet = pq.ParquetFile(file)
@@ -144,7 +137,7 @@ def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> 
 
 def _esvs(output: str, name: str, video_id: str, n_elements: int) -> pa.Table:
     chosen = (pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements)
-    return _read(output, ATTRIBUTIONS_FOLDER, name, None, chosen).sort_by(
+    return read_columns(output, ATTRIBUTIONS_FOLDER, name, None, chosen).sort_by(
         [("class", "ascending"), ("element", "ascending")]
     )
 
@@ -204,7 +197,10 @@ def _chosen(
         if len(ids) != 1 or ids[0] not in kept:
             known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
             more = ", ..." if len(kept) > _NAMED else ""
-            raise SpecError(f"class: expected one whose ESVs are kept ({known}{more}), got {_quoted(given)}")
+            raise SpecError(
+                f"class: expected one whose ESVs are kept ({known}{more}), got {_quoted(given)}; `classes` of the job "
+                "decides which are kept"
+            )
         chosen.append(ids[0])
     return list(dict.fromkeys(chosen))
 

@@ -17,8 +17,10 @@ from click.testing import CliRunner, Result
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
-from esv_ray.show.read import read_video, some_videos
+from esv_ray.show.listing import list_videos
+from esv_ray.show.read import read_video
 from esv_ray.show.terminal import encodable, video_lines
+from esv_ray.show.text import shortened
 from esv_ray.show.video import AttributedVideo
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.jobs import run
@@ -126,13 +128,34 @@ def test_classes_by_role_number_and_name(output: Path) -> None:
             read_video(url, video_id, classes=[given])
 
 
-def test_some_videos(output: Path) -> None:
-    right, wrong = some_videos(str(output))
-    rows = {row["video_id"]: row for row in rows_of(output, "videos")}
-    assert right is not None
-    assert wrong is not None
-    assert rows[right]["label"] == rows[right]["predicted"]
-    assert rows[wrong]["label"] != rows[wrong]["predicted"]
+def test_videos_to_look_at(output: Path) -> None:
+    rows = rows_of(output, "videos")
+    right = [row["video_id"] for row in rows if row["label"] == row["predicted"]]
+    wrong = [row["video_id"] for row in rows if row["label"] != row["predicted"]]
+    few = list_videos(str(output), 2)
+    assert [[video.video_id for video in videos] for videos in (few.right, few.wrong)] == [right[:2], wrong[:2]]
+    assert few.unlabelled == []
+    done = show(output)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0] == "classified wrong:"
+    first = next(row for row in rows if row["video_id"] == wrong[0])
+    label, predicted = (shortened(NAMES[first[key]], 40) for key in ("label", "predicted"))
+    assert lines[1] == f"  {wrong[0]}  label {label}, predicted {predicted}"
+    assert lines[-1] == "to see one of them: esv show OUTPUT VIDEO_ID"
+    assert "give a VIDEO_ID" in show(output, "--elements", "3").output
+
+
+def test_videos_to_look_at_without_labels_or_names(tmp_path: Path) -> None:
+    """An output of several lengths lists a video once; ids are printed safely."""
+    table = make_table([5, 6]).set_column(0, "video_id", [["a\x1b[2J", "b"]]).drop_columns(["label"])
+    pq.write_table(table, tmp_path / "f.parquet")
+    save_heads(str(tmp_path / "model"), make_heads(), make_prior(3))
+    run(str(tmp_path / "f.parquet"), str(tmp_path / "model"), tmp_path / "out", "frames=[2,all]")
+    lines = show(tmp_path / "out").output.splitlines()
+    assert lines[0] == "without a label:"
+    assert lines[1].startswith("  a\\x1b[2J  predicted ")
+    assert len(lines) == 4
 
 
 def test_outputs_of_earlier_versions_and_other_tables(output: Path, tmp_path: Path) -> None:
