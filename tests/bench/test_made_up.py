@@ -36,4 +36,4 @@ def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
         check=False,
     )
     assert refused.returncode == 2
-    assert "at most 552" in refused.stderr
+    assert "2 to 552 classes" in refused.stderr

@@ -166,7 +166,7 @@ class Piece(NamedTuple):
 
 
 def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Piece:
-    """Return the rows of a segment: those whose middle lies in [start, stop), else the one nearest to its middle.
+    """Return the rows of a segment: those whose middle lies in [start, stop); of a shorter one, the nearest row.
 
     Args:
         segment: the segment.
@@ -186,14 +186,15 @@ def rows_of(segment: Segment, frames: Frames, count: int, timing: Timing) -> Pie
     if first < stop:
         return Piece(first, stop, clipped)
     middle = (segment.start + segment.stop) / 2
-    if not begin <= middle < end:
+    is_longer = segment.stop - segment.start > step * (1 + _NEAR)  # than the distance of two rows: beyond an end row
+    if is_longer or not begin <= middle < end:
         unit = "frames" if timing.fps is None and frames.times is None else "s"
         is_outside = segment.stop <= begin or segment.start >= end
         raise RecordError(
-            "a segment outside its video" if is_outside else "a segment at the edge of its video, too short for a row",
+            "a segment outside its video" if is_outside else "a segment at the edge of its video, without a row",
             f"{segment.start:g} to {segment.stop:g} {unit}, the video has {max(0.0, begin):g} to {end:g}",
         )
-    nearest = int(np.argmin(np.abs(times - middle)))  # shorter than the distance of two rows
+    nearest = int(np.argmin(np.abs(times - middle)))
     return Piece(nearest, nearest + 1, clipped)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from esv_ray.errors import DataError, SpecError
@@ -71,6 +71,7 @@ def test_frame_numbers_are_the_middle_of_each_window(fps: float, stride: int, wi
 
 
 @given(count=st.integers(1, 40), cuts=st.lists(st.integers(0, 40), min_size=2, max_size=8))
+@example(count=1, cuts=[1, 2])
 def test_adjacent_segments_share_no_row_and_lose_none(count: int, cuts: list[int]) -> None:
     timing = Timing(25.0, 4, 16, True)
     times = sorted({0.0, *(cut / 3 for cut in cuts), 1e4})
@@ -148,7 +149,7 @@ def test_a_segment_that_overlaps_an_end_is_not_outside(source: Path, tmp_path: P
     text = "video,start,stop\na,19.8,25\na,-5,0.2\na,20,25\na,2,4\n"
     result = imported("numpy", source, tmp_path / "out", segments=text, max_skipped=0.8)
     assert [(reason, number) for reason, number, _ in result.skipped.rows()] == [
-        ("a segment at the edge of its video, too short for a row", 2),
+        ("a segment at the edge of its video, without a row", 2),
         ("a segment outside its video", 1),
     ]
     assert rows_in(tmp_path / "out") == {"a@2-4": [2, 3]}
