@@ -71,7 +71,9 @@ def test_reading_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_table_of_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_blocks("howto/own-data.md")
-    save_model(tmp_path / "models" / "trn", feature_dim=256, n_classes=4)
+    save_model(tmp_path / "model", feature_dim=256, n_classes=4)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features.parquet").rename(tmp_path / "features" / "part.parquet")
     (spec,) = blocks((DOCS / "howto" / "own-data.md").read_text(), "yaml")
     result = esv_ray.run(esv_ray.load_spec(yaml.safe_load(spec), HERE))
     assert (result.exit_code, result.counts.ok) == (0, 2)

@@ -47,7 +47,7 @@ def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: s
     Examples:
       esv attribute job.yaml
       esv attribute --features data/ --model models/trn --output esv/ --set frames=8
-      esv attribute job.yaml --set estimator.m=256 --set classes=[label,top:3]
+      esv attribute job.yaml --set estimator.m=256 --set 'classes=[label,top:3]'
       esv attribute job.yaml --code my_models
       esv attribute job.yaml --retry-failed --log units.jsonl
       esv attribute nightly.yaml --partitions --ready _SUCCESS

@@ -75,12 +75,12 @@ def demo(context: click.Context, folder: str) -> None:
 
 
 def _show_videos(output: str) -> None:
-    """Show a video that is classified right, and one that is not."""
+    """Show a video that is classified correctly, and one that is not."""
     from esv_ray.show.listing import list_videos
     from esv_ray.show.read import read_video
     from esv_ray.show.terminal import encodable, video_lines
 
-    click.echo("4. One sequence that is classified right, and one that is classified wrong")
+    click.echo("4. One sequence that is classified correctly, and one that is misclassified")
     listing = list_videos(output, 1)
     for video in listing.right + listing.wrong:
         lines = ["", *video_lines(read_video(output, video.video_id))]

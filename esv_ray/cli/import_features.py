@@ -136,6 +136,6 @@ def show_import(result: ImportResult, out: str) -> None:
         click.echo("the table was complete before; nothing was changed")
     classes = f", {result.classes} classes" if result.classes else ""
     click.echo(
-        f"{result.rows} rows of {result.frames} frames, D = {result.dim}, {result.dtype}, in {result.files} files"
-        f"{classes}; feature table: {out}"
+        f"{result.rows} videos, {result.frames} frames in all, D = {result.dim}, {result.dtype}{classes}; "
+        f"feature table: {out} ({result.files} {'file' if result.files == 1 else 'files'})"
     )

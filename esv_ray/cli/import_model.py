@@ -113,13 +113,20 @@ def import_model(
 ) -> None:
     """Import CHECKPOINTS as a model bundle.
 
-    CHECKPOINTS are torch checkpoints or .safetensors files: of play-fair one TSN, one joint multi-scale file, or one
-    single-scale MLP for each scale 1..n_max; of trn-pytorch or epic-kitchens one TRN; of mmaction2 one model with a
-    TRNHead or a TSNHead; of linear any model, whose last layer --layer names; of abmil, clam or attentive-probe one
-    model that pools with attention. Of clip CHECKPOINTS is one file, also .npy or .npz, with the matrix of the text
-    embeddings, one row for each class. No code in a file runs. Except of linear and clip, known tensors are either used
-    or reported as not used, and a file with any other tensor is refused, because that tensor may change the model's
-    output.
+    CHECKPOINTS are torch checkpoints or .safetensors files. What they hold depends on --from:
+
+    \b
+      play-fair        one TSN, one joint multi-scale file, or one MLP for each scale 1..n_max
+      trn-pytorch      one TRN
+      epic-kitchens    one TRN, of verbs and nouns
+      mmaction2        one model with a TRNHead or a TSNHead
+      linear           any model; --layer names its last layer
+      clip             one text embedding per class; also .npy or .npz
+      abmil, clam      one model that pools with gated or plain attention
+      attentive-probe  one probe with a learned query
+
+    No code in a file runs. For every source but linear and clip, a file with an unknown tensor is refused, because that
+    tensor may change the model's output.
 
     With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
     package.module:function, from the folder where you are or an installed package. Its code runs only with --code.

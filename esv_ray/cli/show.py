@@ -44,11 +44,11 @@ def show(
 ) -> None:
     """Show how much each element of a video contributed to its class scores.
 
-    Without VIDEO_ID, list the first videos of OUTPUT that are classified wrong, and the first that are classified
-    right.
+    Without VIDEO_ID, list the first videos of OUTPUT that are misclassified, and the first that are classified
+    correctly.
 
     Each bar is the ESV of an element: to the right it supports the class, to the left it distracts from it. A video
-    that is classified wrong also shows the difference: ESVs of the label minus those of the predicted class.
+    that is misclassified also shows the difference: ESVs of the label minus those of the predicted class.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ ADVISED_BYTES = 64_000_000  # of a row group, compressed
 # of the estimate where ids are short. An id that does not compress (a UUID) adds its length to both files.
 ERROR = 0.25
 _FILE, _ROW, _STDERR, _ID = 2300, 3.9, {"exact": 0.0, "adjusted": 3.2, "algorithm1": 3.6}, 6
-_VIDEOS_FILE, _VIDEO, _SCORE, _DIFFERENCE = 4800, 10, 3.45, 3.6  # the last one of sampled videos, classified wrong
+_VIDEOS_FILE, _VIDEO, _SCORE, _DIFFERENCE = 4800, 10, 3.45, 3.6  # the last one of misclassified sampled videos
 
 # Assumed rates, which the report states as assumed: bytes per second from a disk, from an object store, and of
 # decoding; seconds per commit of a unit (two files that are synced, or two conditional puts), per attribution row and

@@ -70,14 +70,19 @@ def video_chart(
                 difference,
                 video.difference_stderr,
                 title="Difference: label minus predicted class",
-                subtitle=f"most misleading: element {worst}, frame {video.frame_index[worst]}",
+                subtitle=(
+                    f"blue: towards the label, orange: towards the predicted class; most misleading: frame "
+                    f"{video.frame_index[worst]}"
+                ),
                 theme=theme,
             )
         )
     if any(thumbnails):
         panels.append(_pictures(video, thumbnails))
     lines = "" if video.exact else "; lines: standard errors"
-    heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": f"{video.n} elements; {video.outcome}" + lines}
+    legend = "Element Shapley Values (ESV): blue supports the class, orange distracts from it"
+    subtitle = [f"{video.n} elements; {video.outcome}{lines}", legend]
+    heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": subtitle, "offset": 18}
     chart = altair.vconcat(*panels, title=altair.TitleParams(**heading), spacing=18)
     return chart.configure(**vega_config(theme)).resolve_scale(x="shared", y="shared")
 
@@ -118,7 +123,7 @@ def _panel(
     base = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
             "element:O",
-            title="element (above: frame)" if numbered else "element",
+            title="element (above the bars: frame)" if numbered else "element",
             axis=altair.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True),
         )
     )

@@ -1,4 +1,4 @@
-"""Which videos of an output to look at: the first that are classified wrong, right, or have no label."""
+"""Which videos of an output to look at: the first that are misclassified, classified correctly, or without a label."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def listing_lines(listing: Listing) -> Iterator[str]:
         return str(class_id) if listing.classes is None else shortened(listing.classes[class_id], _MOST_NAME)
 
     for title, videos in (
-        ("classified wrong", listing.wrong),
-        ("classified right", listing.right),
+        ("misclassified", listing.wrong),
+        ("classified correctly", listing.right),
         ("without a label", listing.unlabelled),
     ):
         if videos:

@@ -42,8 +42,8 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
         worst = video.most_misleading
         assert worst is not None
         lines.append(
-            f"most misleading: element {worst} (frame {video.frame_index[worst]}), {difference[worst]:+.3g} "
-            f"{video.unit} towards {_name(predicted.title)}"
+            f"most misleading: element {worst} (frame {video.frame_index[worst]}), by "
+            f"{-difference[worst]:.3g} {video.unit} in favor of {_name(predicted.title)}"
         )
     return lines
 

@@ -89,11 +89,11 @@ class AttributedVideo:
 
     @property
     def outcome(self) -> str:
-        """Whether the video is classified right, and how its ESVs were computed."""
+        """Whether the video is classified correctly, and how its ESVs were computed."""
         how = "exact" if self.exact else "sampled"
         if self.label is None:
             return f"no label; {how}"
-        return f"classified {'right' if self.label == self.predicted else 'wrong'}; {how}"
+        return f"{'classified correctly' if self.label == self.predicted else 'misclassified'}; {how}"
 
     def roles(self, each: ClassEsvs) -> str:
         """Return what a class is to the video, such as `` (label, predicted)``; nothing if it is neither."""
@@ -109,7 +109,7 @@ class AttributedVideo:
     def difference(self) -> FloatArray | None:
         """(n,) ESVs of the label minus those of the predicted class (class-contrastive ESVs); None if there are none.
 
-        There are none if the video has no label, is classified right, or one of the two classes is not kept.
+        There are none if the video has no label, is classified correctly, or one of the two classes is not kept.
         """
         label, predicted = self.of_class(self.label), self.of_class(self.predicted)
         if label is None or predicted is None or self.label == self.predicted:

@@ -1,6 +1,6 @@
-"""A GRU whose last state is classified: a module of any length.
+"""A GRU whose last state is classified, for sequences of any length.
 
-esv import model --from module gru:make --code gru --weights gru.safetensors --prior prior.csv --output models/gru
+esv import model --from module gru:make --code gru --weights gru.safetensors --prior uniform --output model/
 """
 
 import torch

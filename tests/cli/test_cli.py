@@ -186,7 +186,7 @@ def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, stdout, _ = esv(
         "import", "features", str(FILES / "features.hdf"), "--from", "play-fair", "--out", str(tmp_path / "f")
     )
-    assert (code, "6 rows" in stdout) == (0, True)
+    assert (code, "6 videos" in stdout) == (0, True)
     places = ["--features", str(tmp_path / "f"), "--model", out, "--output", str(tmp_path / "esv")]
     assert esv("attribute", *places, *HERE, "--set", "frames=5")[0] == 0
 

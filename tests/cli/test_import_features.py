@@ -47,8 +47,8 @@ def test_from_sixty_arrays_to_esvs(
     code, out, _ = run(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0
     assert out == (
-        f"60 rows of {sum(3 + index % 7 for index in range(60))} frames, D = 6, float32, in 1 files, 3 classes; "
-        "feature table: table\n"
+        f"60 videos, {sum(3 + index % 7 for index in range(60))} frames in all, D = 6, float32, 3 classes; "
+        "feature table: table (1 file)\n"
     )
     assert (tmp_path / "table" / "classes.csv").read_text() == "name,id\njump,0\nrun,1\nwalk,2\n"
     settings = ["n_max=2", "hidden=8", "epochs=30", "classes=table/classes.csv", "threads=1"]
@@ -172,7 +172,7 @@ def test_the_authors_features(
     words = ["import", "features", "--from", "play-fair", str(FILES / "features.hdf"), "--out", str(tmp_path / "table")]
     code, out, _ = run(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0
-    assert out.startswith("6 rows of ")
+    assert out.startswith("6 videos, ")
 
 
 def test_progress_is_shown(sixty: Path, tmp_path: Path) -> None:

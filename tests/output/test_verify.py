@@ -449,7 +449,7 @@ def test_impossible_standard_errors(sampled_output: Output, value: float) -> Non
         (
             "stderr_difference",
             [0.1],
-            "expected stderr_difference of each element where a sampled video is classified wrong, else none",
+            "expected stderr_difference of each element where a sampled video is misclassified, else none",
         ),
     ],
 )

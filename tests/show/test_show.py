@@ -138,7 +138,7 @@ def test_videos_to_look_at(output: Path) -> None:
     done = show(output)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0] == "classified wrong:"
+    assert lines[0] == "misclassified:"
     first = next(row for row in rows if row["video_id"] == wrong[0])
     label, predicted = (shortened(NAMES[first[key]], 40) for key in ("label", "predicted"))
     assert lines[1] == f"  {wrong[0]}  label {label}, predicted {predicted}"
@@ -185,7 +185,8 @@ def test_lines_fit_and_say_it_all(output: Path, width: int) -> None:
         lines = video_lines(video, width=width)
         assert all(len(line) <= max(80, width) for line in lines)
         assert not any("\x1b" in line for line in lines), "names cannot command the terminal"
-        assert f"{video.n} elements, classified {'right' if row is right else 'wrong'}" in lines[0]
+        outcome = "classified correctly" if row is right else "misclassified"
+        assert f"{video.n} elements, {outcome}; " in lines[0]
         bars = [line for line in lines if "│" in line]
         panels = len(video.classes) + (row is wrong)
         assert len(bars) == panels * video.n

@@ -112,7 +112,7 @@ def _video_faults(videos: Videos, expected: Expected) -> dict[int, str]:
         (met == expected.tolerance, lambda _: "tolerance_met where there is a tolerance only"),
         (
             _differences_fit(videos, label, predicted, expected),
-            lambda _: "stderr_difference of each element where a sampled video is classified wrong, else none",
+            lambda _: "stderr_difference of each element where a sampled video is misclassified, else none",
         ),
         (
             (videos.gap >= 0) & np.isfinite(videos.gap),
