@@ -40,7 +40,7 @@ request_options = option_group(
         metavar="CSV",
         help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
     ),
-    click.option("--keep-unlabelled", is_flag=True, help="Write also videos to which --labels gives no label."),
+    click.option("--keep-unlabelled", is_flag=True, help="Write also videos without a label, where others have one."),
     click.option(
         "--split",
         type=NAME,

@@ -94,12 +94,18 @@ def read_labels(url: str, split: str | None) -> LabelTable:
         if not key:
             raise rows.error(line, f"expected a {keys[0]}, got none")
         if split is None or row["split"] == split:
-            labels[key] |= {row["label"]} - {""}
+            labels[key] |= {label_text(row)} - {""}
         else:
             others.add(key)
-    texts = {row["label"] for _, row in rows.rows} - {""}
+    texts = {label_text(row) for _, row in rows.rows} - {""}
     stems = _by_stem((*labels, *sorted(others - labels.keys()))) if keys == ["path"] else None
     return LabelTable(dict(labels), others - labels.keys(), texts, stems, rows.checksum)
+
+
+def label_text(row: Mapping[str, str]) -> str:
+    """Return the label of a row of a CSV; empty if there is none: pandas and NumPy write ``nan`` for a missing one."""
+    text = row.get("label", "")
+    return "" if text.lower() == "nan" else text
 
 
 def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from esv_ray.errors import DataError
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
-from esv_ray.input.sources.labels import check_split
+from esv_ray.input.sources.labels import check_split, label_text
 from esv_ray.input.sources.records import Frames, RecordError
 from esv_ray.input.sources.request import ImportRequest
 
@@ -131,8 +131,8 @@ def read_segments(url: str, split: str | None, fps: float | None) -> SegmentTabl
             continue
         part = f"/{row['segment']}" if row.get("segment") else f"@{row['start']}-{row['stop']}"
         start, stop = (_time(rows, line, name, row[name], fps) for name in ("start", "stop"))
-        by_video[row["video"]].append(Segment(row["video"] + part, start, stop, row.get("label", "")))
-    texts = frozenset(row["label"] for _, row in rows.rows) - {""} if "label" in rows.columns else None
+        by_video[row["video"]].append(Segment(row["video"] + part, start, stop, label_text(row)))
+    texts = frozenset(label_text(row) for _, row in rows.rows) - {""} if "label" in rows.columns else None
     return SegmentTable(dict(by_video), texts, frozenset(others - by_video.keys()), rows.checksum)
 
 

@@ -80,7 +80,7 @@ class Selection:
             SpecError: it is given, and there are no labels.
         """
         self._source, self._tables, self._keeps = source, tables, keep_unlabelled
-        self._from_source = False
+        self._from_source = self._some_labelled = False
         self.ids: ClassIds | None = None
         self.notes: list[str] = []
         if tables.labels is not None:
@@ -89,6 +89,7 @@ class Selection:
             self.ids, self.notes = class_ids(tables.segments.texts, classes)
         elif source.has_labels:
             self._from_source = True
+            self._some_labelled = next(iter(source.labels()), None) is not None
             self.ids, self.notes = class_ids(source.labels() if classes is None else (), classes)
         elif classes is not None:
             raise SpecError("--classes names the classes of labels, and there are none; give --labels")
@@ -134,10 +135,12 @@ class Selection:
         """Return the label of a row, given that of the video in the source.
 
         Raises:
-            RecordError: it is no class.
+            RecordError: it is no class; or the video has no label, while others have.
         """
         if not self._from_source or self.ids is None:
             return row.label
+        if label is None and self._some_labelled and not self._keeps:
+            raise NO_LABEL
         return None if label is None else self.ids.id_of(label)
 
     def _rows_of(self, entry: Entry, faults: Counts, unselected: Counts) -> list[Wanted]:

@@ -37,12 +37,14 @@ class _Sample(NamedTuple):
         arrays: content of ``KEY.NAME.npy`` by NAME, "npy" for ``KEY.npy``; None: not read.
         label_files: content of ``KEY.json`` and ``KEY.cls`` by suffix.
         fault: of a member that was not read, or None.
+        dotted: NAME of ``KEY.NAME.json`` and ``KEY.NAME.cls``, which are no labels.
     """
 
     key: str
     arrays: dict[str, bytes]
     label_files: dict[str, bytes]
     fault: RecordError | None
+    dotted: set[str]
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def _samples(file: SourceFile, *, with_arrays: bool) -> Iterator[_Sample]:
             if sample is None or sample.key != key:
                 if sample is not None:
                     yield sample
-                sample = _Sample(key, {}, {}, None)
+                sample = _Sample(key, {}, {}, None, set())
             sample = _with_member(sample, shard, member, suffix.lower(), with_arrays=with_arrays)
     except RecordError as error:
         last = "" if sample is None else f" after {ascii(sample.key)[:80]}"
@@ -167,6 +169,8 @@ def _with_member(
     """Add a member to its sample, if it is an array or a label."""
     is_label = suffix in ("json", "cls")
     is_array = suffix == "npy" or suffix.endswith(".npy")
+    if suffix.endswith((".json", ".cls")):
+        sample.dotted.add(suffix.rpartition(".")[0])
     if not is_label and not (is_array and with_arrays):
         return sample
     try:
@@ -191,6 +195,8 @@ def _with_member(
 def _read(sample: _Sample, key: str | None) -> Frames:
     if sample.fault is not None:
         raise sample.fault
+    if not sample.label_files and sample.dotted & sample.arrays.keys():
+        raise RecordError("a name with dots: the key of a sample ends at the first one", sample.key)
     wanted = key.removesuffix(".npy") if key is not None else "npy" if "npy" in sample.arrays else None
     return Frames(parse_npy(sample.arrays[pick(sample.arrays, wanted)]), _label(sample))
 

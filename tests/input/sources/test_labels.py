@@ -200,3 +200,15 @@ def test_advice_names_the_option_that_is_the_cause(source: Path, tmp_path: Path)
         DataError, match=r"1 of 1 .*; correct the videos of --segments, or name ids with --match [^;]*$"
     ):
         imported("numpy", source, tmp_path / "out", segments=segments)
+
+
+def test_nan_is_no_label(tmp_path: Path) -> None:
+    """As pandas and NumPy write a missing one; it must not become a class that shifts the ids of others."""
+    source = save_arrays(tmp_path / "x", {name: np.ones((3, 4)) for name in "abc"})
+    labels = "video_id,label\na,walk\nb,nan\nc,NaN\n"
+    result = imported("numpy", source, tmp_path / "out", labels=labels, max_skipped=0.9)
+    assert [(reason, count) for reason, count, _ in result.skipped.rows()] == [("a video without a label", 2)]
+    assert (tmp_path / "out" / "classes.csv").read_text() == "name,id\nwalk,0\n"
+    segments = "video,start,stop,label\na,0,1,walk\na,1,3,nan\n"
+    imported("numpy", source, tmp_path / "cut", segments=segments, max_skipped=0.9)
+    assert (tmp_path / "cut" / "classes.csv").read_text() == "name,id\nwalk,0\n"

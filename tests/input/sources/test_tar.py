@@ -72,21 +72,46 @@ def test_compressed_shards(suffix: str, mode: str, tmp_path: Path) -> None:
 
 def test_names_of_labels_get_ids_in_sorted_order(tmp_path: Path) -> None:
     source = shards(tmp_path / "x", ["walk", "jump", None, "run"])
-    imported("tar", source, tmp_path / "out")
+    imported("tar", source, tmp_path / "out", keep_unlabelled=True)
     assert [video.label for video in table(tmp_path / "out").values()] == [2, 0, None, 1]
     assert (tmp_path / "out" / "classes.csv").read_text() == "name,id\njump,0\nrun,1\nwalk,2\n"
-    imported("tar", source, tmp_path / "given", classes="name,id\nwalk,0\nrun,1\njump,2\n")
+    imported("tar", source, tmp_path / "given", classes="name,id\nwalk,0\nrun,1\njump,2\n", keep_unlabelled=True)
     assert [video.label for video in table(tmp_path / "given").values()] == [0, 2, None, 1]
 
 
 def test_digits_among_names_are_names(tmp_path: Path) -> None:
     source = shards(tmp_path / "x", ["open", 1, 0, None])
-    imported("tar", source, tmp_path / "out")
+    imported("tar", source, tmp_path / "out", keep_unlabelled=True)
     assert (tmp_path / "out" / "classes.csv").read_text() == "name,id\n0,0\n1,1\nopen,2\n"
     assert [video.label for video in table(tmp_path / "out").values()] == [2, 1, 0, None]
     other = shards(tmp_path / "y", ["open", 7, 5, None])
-    imported("tar", other, tmp_path / "other")
+    imported("tar", other, tmp_path / "other", keep_unlabelled=True)
     assert [video.label for video in table(tmp_path / "other").values()] == [2, 1, 0, None], "5, 7, open"
+
+
+@pytest.mark.parametrize("labels", [[2, None, 0, 1], [None, "b", "a", "b"]])
+def test_a_video_without_a_label_beside_labelled_ones_is_counted(labels: list[Any], tmp_path: Path) -> None:
+    source = shards(tmp_path / "x", labels)
+    (without,) = [key for key, label in zip(VIDEOS, labels, strict=True) if label is None]
+    result = imported("tar", source, tmp_path / "out", max_skipped=0.5)
+    assert list(result.skipped.rows()) == [("a video without a label", 1, without)]
+    assert set(table(tmp_path / "out")) == VIDEOS.keys() - {without}
+    with pytest.raises(DataError, match=f"a video without a label: {without}; .*--keep-unlabelled"):
+        imported("tar", source, tmp_path / "refused")
+
+
+def test_names_with_dots_lose_no_label(tmp_path: Path) -> None:
+    """The key of a WebDataset sample ends at the first dot: `v1.5.npy` is the array `5` of `v1`, and has no label."""
+    members = [
+        member for key in ("v1", "v2") for member in ((f"{key}.5.npy", npy(np.ones((2, 4)))), (f"{key}.5.cls", b"1"))
+    ]
+    write(tmp_path / "x" / "a.tar", members)
+    with pytest.raises(DataError, match="a name with dots: the key of a sample ends at the first one: v1"):
+        imported("tar", tmp_path / "x", tmp_path / "out")
+    more = [("v1.npy", npy(np.ones((2, 4)))), ("v1.meta.json", b"{}"), ("v1.cls", b"1")]
+    write(tmp_path / "y" / "a.tar", more)
+    imported("tar", tmp_path / "y", tmp_path / "other")
+    assert table(tmp_path / "other")["v1"].label == 1
 
 
 def test_labels_of_a_csv_take_precedence(tmp_path: Path) -> None:
@@ -204,7 +229,7 @@ def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.Mon
     from esv_ray.input.sources.request import ImportRequest
 
     monkeypatch.setattr(table_writer, "FILE_BYTES", 1)
-    source = shards(tmp_path / "x", ["walk", "jump", None, "run"])
+    source = shards(tmp_path / "x", ["walk", "jump", "walk", "run"])
     imported("tar", source, tmp_path / "whole")
 
     def stop(now: ImportProgress) -> None:
