@@ -136,7 +136,7 @@ def removing(what: Callable[[Path], None], output: Path, after: int = 3) -> Call
     removed: list[bool] = []
 
     def report(progress: Progress) -> None:
-        if progress.units_done >= after and not removed:
+        if progress.units and progress.units_done >= after and not removed:
             removed.append(True)
             what(output)
 
