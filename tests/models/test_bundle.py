@@ -418,7 +418,7 @@ def test_a_factory_may_leave_out_scales(tmp_path: Path) -> None:
         ("tests.support.factories:no_such", {}, ("tests.support.factories defines no function no_such",)),
         ("tests.support.factories:nothing", {}, ("mapping", "module", "NoneType")),
         ("tests.support.factories:as_list", {}, ("mapping", "module", "list")),
-        ("tests.support.factories:empty", {}, ("heads of scales >= 1", "[]")),
+        ("tests.support.factories:empty", {}, ("a mapping {s: module} or a module, got a mapping without modules",)),
         ("tests.support.factories:heads", {"n_max": 2}, ("n_max = 2", "got 3")),
         ("tests.support.factories:heads", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
         ("tests.support.factories:variable", {"n_classes": 5}, ("(N, 5)", "(4, 3)")),
