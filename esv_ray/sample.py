@@ -21,15 +21,20 @@ RECORDINGS, _EVERY = 60, 6  # every sixth of the demo's 370 recordings, which ar
 _WRONG_REQUEST = 2
 
 
+def demo_folder() -> Path:
+    """Return the folder of the demo's data: in the installed package, or in the checkout."""
+    package = Path(__file__).parent
+    installed = package / "_demo"
+    return installed if installed.is_dir() else package.parent / "jobs" / "demo"
+
+
 def sample_files() -> Iterator[tuple[str, bytes]]:
     """Yield the relative path and the content of each file.
 
     ``arrays/ID.npy`` holds a recording, float32 (T, 12); ``labels.csv`` names its speaker; ``gru.py`` and
     ``gru.safetensors`` are the model, which `jobs/models/train_gru.py` has trained on the demo's other recordings.
     """
-    package = Path(__file__).parent
-    installed = package / "_demo"
-    data = installed if installed.is_dir() else package.parent / "jobs" / "demo"
+    data = demo_folder()
     table = pq.read_table(data / "test.parquet").take(list(range(0, RECORDINGS * _EVERY, _EVERY)))
     names = (data / "classes.csv").read_text().splitlines()[1:]  # name,id in the order of the ids
     labels = ["video_id,label"]
@@ -39,8 +44,8 @@ def sample_files() -> Iterator[tuple[str, bytes]]:
         yield f"arrays/{row['video_id']}.npy", array.getvalue()
         labels.append(f"{row['video_id']},{names[row['label']].partition(',')[0]}")
     yield "labels.csv", "\n".join([*labels, ""]).encode()
-    module = installed / "gru.py" if installed.is_dir() else package.parent / "jobs" / "models" / "gru.py"
-    yield "gru.py", module.read_bytes()
+    module = data / "gru.py"  # beside the data in the installed package
+    yield "gru.py", (module if module.exists() else data.parent / "models" / "gru.py").read_bytes()
     yield "gru.safetensors", (data / "gru.safetensors").read_bytes()
 
 

@@ -123,9 +123,9 @@ def _write_spec(spec: Path) -> None:
 
 def _copy_data(target: Path) -> None:
     """Copy the demo's data beside its results: from the installed package, or from the checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "_demo"
-    source = installed if installed.is_dir() else package.parent / "jobs" / "demo"
+    from esv_ray.sample import demo_folder
+
+    source = demo_folder()
     for name in ("train.parquet", "test.parquet", "classes.csv", "README.md"):
         if not (target / name).exists():
             storage.replace(str((target / name).absolute()), (source / name).read_bytes(), "write the demo's data")

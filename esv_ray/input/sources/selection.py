@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,8 +89,10 @@ class Selection:
             self.ids, self.notes = class_ids(tables.segments.texts, classes)
         elif source.has_labels:
             self._from_source = True
-            self._some_labelled = next(iter(source.labels()), None) is not None
-            self.ids, self.notes = class_ids(source.labels() if classes is None else (), classes)
+            labels = self._noted(source.labels())  # of tar files, a pass over the shards
+            if classes is not None:
+                next(labels, None)
+            self.ids, self.notes = class_ids(labels if classes is None else (), classes)
         elif classes is not None:
             raise SpecError("--classes names the classes of labels, and there are none; give --labels")
 
@@ -142,6 +144,12 @@ class Selection:
         if label is None and self._some_labelled and not self._keeps:
             raise NO_LABEL
         return None if label is None else self.ids.id_of(label)
+
+    def _noted(self, labels: Iterable[int | str]) -> Iterator[int | str]:
+        """Yield the labels of the source, and record that there are some."""
+        for label in labels:
+            self._some_labelled = True
+            yield label
 
     def _rows_of(self, entry: Entry, faults: Counts, unselected: Counts) -> list[Wanted]:
         label = None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from esv_ray.errors import DataError
-from esv_ray.input.sources import table_writer
+from esv_ray.input.sources import table_writer, tar_shards
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
 
 VIDEOS = random_videos(["000", "001", "sub/002", "003"])
@@ -98,6 +98,22 @@ def test_a_video_without_a_label_beside_labelled_ones_is_counted(labels: list[An
     assert set(table(tmp_path / "out")) == VIDEOS.keys() - {without}
     with pytest.raises(DataError, match=f"a video without a label: {without}; .*--keep-unlabelled"):
         imported("tar", source, tmp_path / "refused")
+
+
+def test_labels_take_one_pass_over_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[bool] = []
+    read = tar_shards._samples
+
+    def counted(file: Any, *, with_arrays: bool) -> Any:
+        passes.append(with_arrays)
+        return read(file, with_arrays=with_arrays)
+
+    monkeypatch.setattr(tar_shards, "_samples", counted)
+    for labels in (["walk", "jump", "walk", "run"], [None] * 4):
+        passes.clear()
+        source = shards(tmp_path / f"x{labels[0]}", labels)
+        assert imported("tar", source, tmp_path / f"out{labels[0]}").rows == 4
+        assert passes == [False, False, True, True], "two shards: once for the labels, once for the arrays"
 
 
 def test_names_with_dots_lose_no_label(tmp_path: Path) -> None:
