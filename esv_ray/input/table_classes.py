@@ -20,6 +20,7 @@ from esv_ray.input.reading import name_in_labels
 from esv_ray.machine import host_memory
 
 CLASSES = "classes.csv"
+_MODEL = "model.json"  # of a bundle
 _MOST_FOLDERS = 8  # of a table that are looked into; of a table with more, its own folder alone
 _SPACES = re.compile(r"[\s_-]+")
 
@@ -42,16 +43,20 @@ def classes_of_table(url: str, files: Sequence[InputFile]) -> list[TableClasses]
     A file of this name that is not a list of classes (header name,id) says nothing about ids, and is left out.
 
     Args:
-        url: the table. One file has no folder of its own, and so no names; nor has a table whose labels are in a column
-            of another name.
+        url: the table. A table whose labels are in a column of another name has no names; nor has a file in the folder
+            of a model, where classes.csv has those of the model.
         files: its files, not empty.
 
     Raises:
         DataError: a file cannot be read.
     """
     root = storage.root_of(url, files[0].url)
-    if root is None or root == files[0].url or any(file.columns.is_given("label") for file in files):
+    if root is None or any(file.columns.is_given("label") for file in files):
         return []
+    if root == files[0].url:  # the table is one file
+        root = root.rpartition("/")[0]
+        if storage.exists(storage.join(root, _MODEL)):
+            return []
     folders = list(dict.fromkeys([root, *(file.url.rpartition("/")[0] for file in files)]))
     return classes_in(folders if len(folders) <= _MOST_FOLDERS else [root])
 

@@ -70,7 +70,11 @@ def test_a_job_over_other_classes_is_refused() -> None:
     assert "(esv import features --classes), or, if the ids in the table are the model's, move this file away" in text
     refused("features/*.parquet")
     refused(table("memory://names/features", SWAPPED))
-    plan("features/part.parquet")  # one file has no folder of its own
+    refused("features/part.parquet")
+    refused("memory://names/features/part.parquet")
+    Path("features/model.json").write_text("{}")  # the names of a model, and a file beside it
+    plan("features/part.parquet")
+    Path("features/model.json").unlink()
     Path("features/classes.csv").unlink()
     plan("features")
 
@@ -163,6 +167,9 @@ def test_training_takes_the_names_beside_the_features(esv: Command) -> None:
     assert "features/classes.csv" in out
     assert Path("trained/classes.csv").read_bytes() == classes_csv(NAMES)
     plan(features, model="trained")
+    code, out, err = esv("train", "--features", f"{features}/part.parquet", "--output", "of-one-file", *TRAINING)
+    assert code == 0, err
+    assert Path("of-one-file/classes.csv").read_bytes() == classes_csv(NAMES)
     # Names of classes that no video has count, too; and n_classes limits them.
     table("more", (*NAMES, "pull"), make_table([5] * 12))
     assert esv("train", "--features", "more", "--output", "four", *TRAINING)[0] == 0

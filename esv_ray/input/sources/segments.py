@@ -96,12 +96,14 @@ class SegmentTable:
         by_video: segments of each video, in the order of the CSV.
         texts: all label texts of the CSV, of every split; None if it has no labels.
         others: videos with segments in other splits only.
+        ambiguous: ids of several segments whose times or labels differ.
         checksum: of the CSV.
     """
 
     by_video: Mapping[str, Sequence[Segment]]
     texts: frozenset[str] | None
     others: frozenset[str]
+    ambiguous: frozenset[str]
     checksum: str
 
 
@@ -123,6 +125,8 @@ def read_segments(url: str, split: str | None, fps: float | None) -> SegmentTabl
     check_split(rows, split)
     by_video: dict[str, list[Segment]] = defaultdict(list)
     others: set[str] = set()
+    first: dict[str, Segment] = {}
+    ambiguous: set[str] = set()
     for line, row in rows.rows:
         if not row["video"]:
             raise rows.error(line, "expected a video, got none")
@@ -131,9 +135,13 @@ def read_segments(url: str, split: str | None, fps: float | None) -> SegmentTabl
             continue
         part = f"/{row['segment']}" if row.get("segment") else f"@{row['start']}-{row['stop']}"
         start, stop = (_time(rows, line, name, row[name], fps) for name in ("start", "stop"))
-        by_video[row["video"]].append(Segment(row["video"] + part, start, stop, label_text(row)))
+        segment = Segment(row["video"] + part, start, stop, label_text(row))
+        by_video[row["video"]].append(segment)
+        if first.setdefault(segment.sequence_id, segment) != segment:
+            ambiguous.add(segment.sequence_id)
     texts = frozenset(label_text(row) for _, row in rows.rows) - {""} if "label" in rows.columns else None
-    return SegmentTable(dict(by_video), texts, frozenset(others - by_video.keys()), rows.checksum)
+    unselected = frozenset(others - by_video.keys())
+    return SegmentTable(dict(by_video), texts, unselected, frozenset(ambiguous), rows.checksum)
 
 
 def _time(rows: CsvRows, line: int, name: str, text: str, fps: float | None) -> float:

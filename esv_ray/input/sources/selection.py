@@ -169,6 +169,8 @@ class Selection:
         for segment in segments.by_video[entry.video_id]:
             try:
                 _check_id(segment.sequence_id)
+                if segment.sequence_id in segments.ambiguous:
+                    raise RecordError("several segments of one id with other times or labels")
                 own = label if segments.texts is None else self._id_of(segment.label or None)
                 rows.append(Wanted(segment.sequence_id, own, segment))
             except RecordError as error:

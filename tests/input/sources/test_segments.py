@@ -173,10 +173,21 @@ def test_a_segment_between_two_rows_has_the_nearest(source: Path, tmp_path: Path
     assert rows_in(tmp_path / "out") == {"b@1.1-1.2": [1]}
 
 
-def test_repeated_segments(source: Path, tmp_path: Path) -> None:
-    text = "video,start,stop,label\na,1,3,0\na,1,3,1\na,4,5,0\n"
-    with pytest.raises(DataError, match=r"1: several segments of one id: a@1-3"):
-        imported("numpy", source, tmp_path / "out", segments=text)
+@pytest.mark.parametrize(
+    ("rows", "reason", "number"),
+    [
+        ("a,1,3,0,\na,1,3,0,\n", "several segments of one id", 1),  # the same: one is written
+        ("a,1,3,0,\na,1,3,1,\n", "several segments of one id with other times or labels", 2),
+        ("a,1,3,0,x\na,1,4,0,x\na,1,3,0,x\n", "several segments of one id with other times or labels", 3),
+    ],
+)
+def test_repeated_segments(rows: str, reason: str, number: int, source: Path, tmp_path: Path) -> None:
+    text = f"video,start,stop,label,segment\n{rows}b,1,2,0,\n"
+    result = imported("numpy", source, tmp_path / "out", segments=text, max_skipped=0.9)
+    assert [(each, count) for each, count, _ in result.skipped.rows()] == [(reason, number)]
+    assert rows_in(tmp_path / "out") == ({"a@1-3": [1, 2]} if number == 1 else {}) | {"b@1-2": [1]}
+    with pytest.raises(DataError, match=f"{number}: {reason}: a"):
+        imported("numpy", source, tmp_path / "refused", segments=text)
 
 
 def test_segments_of_one_split(source: Path, tmp_path: Path) -> None:
