@@ -17,6 +17,10 @@ from esv_ray.unpickling.limits import Budget, check_key
 Builder = Callable[[tuple[object, ...], Budget], object]
 
 
+class _UnknownContentError(Exception):
+    """A container is made from an inert object, whose items nobody knows."""
+
+
 def build(function: object, arguments: tuple[object, ...], budget: Budget, builders: Mapping[str, Builder]) -> object:
     """Return what a call makes: a known value, or an inert object.
 
@@ -33,7 +37,10 @@ def build(function: object, arguments: tuple[object, ...], budget: Budget, build
         return Inert("a call of no name", (function, *arguments))
     name = function.name.replace("numpy._core.", "numpy.core.").replace("__builtin__.", "builtins.")
     builder = builders.get(name)
-    built = None if builder is None else builder(arguments, budget)
+    try:
+        built = None if builder is None else builder(arguments, budget)
+    except _UnknownContentError:
+        built = None
     return Inert(function.name, arguments) if built is None else built
 
 
@@ -58,6 +65,8 @@ def _items(arguments: tuple[object, ...], budget: Budget) -> list[object]:
     if not arguments:
         return []
     (values,) = arguments
+    if isinstance(values, Inert):
+        raise _UnknownContentError
     if not isinstance(values, list | tuple | set | frozenset | deque):
         raise ValueError("one with a container of something else than items")
     budget.spend(len(values))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import lzma
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -31,7 +33,7 @@ _LOCAL_HEADER = 30  # bytes of the header of a member of an archive, without its
 _SHOWN = 200  # characters of an error of another library
 _DAMAGED = (
     *(ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError, RuntimeError, NotImplementedError),
-    *(struct.error, zipfile.BadZipFile),
+    *(AttributeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 
 
@@ -69,7 +71,9 @@ def _unpickled(data: bytes, budget: Budget, depth: int) -> object:
         text = " ".join(str(error).split())[:_SHOWN]
         if isinstance(error, ValueError) and text.startswith("one "):
             raise ValueError(text) from None
-        told = text and not isinstance(error, LookupError | TypeError)  # they tell of this reader, not of the file
+        told = text and not isinstance(
+            error, LookupError | TypeError | AttributeError
+        )  # they tell of this reader, not of the file
         raise ValueError(f"one that is damaged ({text})" if told else "one that is damaged") from None
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.games.model import VideoModel, pooled_model, variable_length_model
+from esv_ray.core.games.pooled import CosinePooling
 from esv_ray.estimator import Kind, Output
 from esv_ray.models.explain import explain
 from tests.support.oracle import esv_by_orders, module_game
@@ -86,3 +87,14 @@ def test_a_zero_element_has_no_direction() -> None:
     pooled, _ = models_of(CASES["CLIP"]())
     result = explain(pooled, torch.zeros((3, D), dtype=torch.float64), estimator="exact")
     np.testing.assert_allclose(result.scores, np.full(C, 1 / C), atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e30, 1e38])
+def test_cosines_of_features_of_any_size(factor: float) -> None:
+    """Squares of such numbers are infinite in float32, their directions are not."""
+    pooling = CosinePooling(torch.eye(C, D), 10.0)
+    features = features_of(4, torch.float32).clamp(-1, 1)
+    model = pooled_model(pooling, PRIOR.float(), feature_dim=D, width=D)
+    results = [explain(model, x, estimator="exact") for x in (features, features * factor)]
+    np.testing.assert_allclose(results[1].esv, results[0].esv, rtol=0, atol=1e-6)
+    assert results[0].scores.max() - results[0].scores.min() > 0.1

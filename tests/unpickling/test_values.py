@@ -327,6 +327,26 @@ def test_other_objects_in_plain_pickles_are_inert(protocol: int) -> None:
     check_objects(unpickle(pickle.dumps(objects(), protocol=protocol)))
 
 
+class Chain:
+    """A container that is pickled as a call of its class with an unknown object."""
+
+    def __init__(self, container: type) -> None:
+        self.container = container
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        items = (Slots(),) if self.container is not defaultdict else (list, Slots())
+        return self.container, items
+
+
+@pytest.mark.parametrize("container", [list, tuple, set, frozenset, dict, OrderedDict, Counter, deque, defaultdict])
+def test_a_container_made_from_an_unknown_object_is_inert(container: type) -> None:
+    read = unpickle(pickle.dumps({"weight": np.ones(2), "other": Chain(container)}, protocol=2))
+    assert isinstance(read, dict)
+    assert np.array_equal(read["weight"], np.ones(2))
+    assert isinstance(read["other"], Inert)
+    assert read["other"].name.endswith(f".{container.__name__}")
+
+
 # --- damage
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from esv_ray.core.games.modules import AnyLength
 from esv_ray.core.workspace import Workspace
 
+_SQUARES_OVERFLOW = 2.0**40  # numbers whose squares may sum to infinity in float32; below it, no bit changes
 # Logarithm of the least attention weight relative to a sequence's largest, so that sums stay normal float32 numbers.
 # Elements below it count as equal, which matters only in subsequences where all elements are.
 _LEAST_LOG_WEIGHT = -75.0
@@ -93,7 +94,9 @@ class CosinePooling(nn.Module):
 
     def encode(self, features: Tensor) -> Tensor:
         """Return the elements (..., n, D), each of length 1."""
-        return F.normalize(features, dim=-1)
+        largest = features.abs().amax(dim=-1, keepdim=True)
+        factor = torch.where(largest > _SQUARES_OVERFLOW, largest, torch.ones_like(largest))
+        return F.normalize(features / factor, dim=-1)
 
     def decode(self, sums: Tensor, sizes: Tensor) -> Tensor:
         """Return logits (R, C) of sums (R, D); their direction is that of the mean."""

@@ -58,17 +58,37 @@ def read_dataset(dataset: Any) -> npt.NDArray[Any]:
         return np.asarray(dataset[()])
 
 
+class LinkError(Exception):
+    """A part of a path is a link other than a hard one, which may lead to another file."""
+
+
+def item_at(group: Any, path: str) -> Any:
+    """Return the group or data set below a group, or None; links other than hard ones are not followed.
+
+    Raises:
+        LinkError: a part of the path is one; the error is the part.
+    """
+    import h5py
+
+    item = group
+    for part in path.split("/"):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) and part not in ("", ".") else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise LinkError(part)
+        item = item[part]
+    return item
+
+
 def member(group: Any, key: str) -> Any:
     """Return a data set below a group by hard links only, or None: others leave the file."""
     import h5py
 
-    item = group
-    for part in key.split("/"):
-        if not isinstance(item, h5py.Group) or not part or part == ".":
-            return None
-        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            return None
-        item = item[part]
+    try:
+        item = item_at(group, key)
+    except LinkError:
+        return None
     return item if isinstance(item, h5py.Dataset) else None
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.sources.hdf5_files import open_file
+from esv_ray.input.sources.hdf5_files import LinkError, item_at, open_file
 from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 
@@ -68,17 +68,13 @@ def _member(group: Any, name: str, source: str) -> Any:
     """
     import h5py
 
-    item = group
-    for part in filter(None, name.split("/")):
-        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
-        if link is None:
-            return None
-        if not isinstance(link, h5py.HardLink):
-            raise DataError(
-                f"{source}: expected {name} in the file itself, got a link, {part!r}, which is not followed; copy what "
-                "it leads to into the file"
-            )
-        item = item[part]
+    try:
+        item = item_at(group, name)
+    except LinkError as error:
+        raise DataError(
+            f"{source}: expected {name} in the file itself, got a link, {str(error)!r}, which is not followed; copy "
+            "what it leads to into the file"
+        ) from None
     if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
         raise DataError(
             f"{source}: expected {name} in the file itself, got numbers in another file, which is not opened"
