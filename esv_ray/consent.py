@@ -37,7 +37,7 @@ def factory(function: _Function) -> _Function:
 
 
 def is_factory(value: object) -> TypeGuard[FunctionType]:
-    """Return whether a value is a marked function."""
+    """Return whether a value is a function decorated with @esv_ray.factory."""
     return type(value) is FunctionType and value.__dict__.get(_MARK) is True
 
 

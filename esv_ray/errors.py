@@ -63,6 +63,11 @@ def one_line(error: BaseException) -> str:
     return _cut(text or name, 400)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, for a message: ``1 video``, ``2 videos``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def short_text(error: BaseException, most: int = 300) -> str:
     """Return the text of an error in one line of at most `most` characters; its type's name if it has no text."""
     return _cut(" ".join(str(error).split()) or type(error).__name__, most)

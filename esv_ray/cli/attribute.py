@@ -8,6 +8,7 @@ import click
 
 from esv_ray.cli.options import JobArguments, RunOptions, code_option, job_options, read_job, run_options
 from esv_ray.cli.types import LOCATION, Count, LocalPath
+from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
@@ -107,7 +108,7 @@ def show_result(result: JobResult) -> None:
     counts = result.counts
     resumed = f", {result.resumed_units} of {result.units} units resumed" if result.resumed_units else ""
     click.echo(
-        f"{counts.rows} videos: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
+        f"{count_of(counts.rows, 'video')}: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
         f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
     )
     for line in _failed_lines(result):
@@ -219,7 +220,7 @@ def _summary(verification: Verification) -> str:
         return "run.json cannot be read: nothing else was checked"
     counts = verification.counts
     return (
-        f"{verification.committed} of {verification.units} units, {counts.rows} videos: {counts.ok} ok, "
+        f"{verification.committed} of {verification.units} units, {count_of(counts.rows, 'video')}: {counts.ok} ok, "
         f"{counts.skipped} skipped, {counts.failed} failed; largest efficiency gap of exact rows "
         f"{verification.worst_gap:.1e}; "
         + (f"{len(verification.problems)} problems" if verification.problems else "no problems")
@@ -234,10 +235,10 @@ def _show_repair(output: str, location: str, verification: Verification, repair:
     if redo:
         more = len(redo) - _LISTED
         names = ", ".join(redo[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-        click.echo(f"{len(redo)} units to recompute: {names}")
+        click.echo(f"{count_of(len(redo), 'unit')} to recompute: {names}")
     if repair:
         moved = repair_output(location, verification)
-        aside = f"{len(moved)} files moved to {location}/_aside; run the job again to recompute them"
+        aside = f"{count_of(len(moved), 'file')} moved to {location}/_aside; run the job again to recompute them"
         click.echo(aside if moved else "nothing to move aside")
     elif redo or verification.strays or verification.wrong_success or verification.wrong_manifest:
         click.echo(f"to repair: esv verify --repair {output}, then run the job again")
@@ -258,7 +259,10 @@ def _recompute(
     for line in recomputed.problems:
         click.echo(printable(line), err=True)
     differences = f"{len(recomputed.problems)} differences" if recomputed.problems else "no differences"
-    click.echo(f"{recomputed.videos} videos recomputed: {recomputed.same} bit-identical; {differences} beyond rounding")
+    click.echo(
+        f"{count_of(recomputed.videos, 'video')} recomputed: {recomputed.same} bit-identical; "
+        f"{differences} beyond rounding"
+    )
     if recomputed.problems:
         click.echo(
             "possible causes: the model draws at random or has changed, or the tables were computed with other "

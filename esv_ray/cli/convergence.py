@@ -14,7 +14,7 @@ from rich.table import Table
 from esv_ray import storage
 from esv_ray.cli.options import code_option, option_group, output_option
 from esv_ray.cli.types import LARGEST, LOCATION, Count, Real
-from esv_ray.errors import SpecError
+from esv_ray.errors import SpecError, count_of
 
 if TYPE_CHECKING:
     from esv_ray.analysis.convergence import Point
@@ -178,7 +178,7 @@ def _points(model: str, code: tuple[str, ...], selection: VideoOptions, grid: Gr
         check_same_classes(tables, loaded.classes, storage.join(model, CLASSES), files)
     videos, invalid = read_videos(selection.features, request)
     if invalid:
-        click.echo(f"{invalid.total()} rows were left out ({describe_reasons(invalid)})", err=True)
+        click.echo(f"{count_of(invalid.total(), 'row')} left out ({describe_reasons(invalid)})", err=True)
     return convergence(
         loaded,
         videos,
@@ -226,7 +226,7 @@ def _write(points: list[Point], output: str) -> None:
 
 def _show(points: list[Point]) -> None:
     first = points[0]
-    click.echo(f"{first.videos} videos, n = {first.n}; exact ESVs take {first.exact_ms:.3g} ms per video")
+    click.echo(f"{count_of(first.videos, 'video')}, n = {first.n}; exact ESVs take {first.exact_ms:.3g} ms per video")
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for column in ("m", "estimator", "error", "slope", "r", "share", "ms", "stderr", "cover"):
         table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)

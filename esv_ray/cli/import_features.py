@@ -11,6 +11,7 @@ from rich.table import Table
 from esv_ray.cli.options import option_group, output_option
 from esv_ray.cli.progress import import_progress
 from esv_ray.cli.types import LOCATION, NAME, Real
+from esv_ray.errors import count_of
 from esv_ray.input.sources.request import MAX_SKIPPED, ImportRequest
 from esv_ray.show.text import printable
 from esv_ray.signals import resumes
@@ -136,6 +137,6 @@ def show_import(result: ImportResult, out: str) -> None:
         click.echo("the table was complete before; nothing was changed")
     classes = f", {result.classes} classes" if result.classes else ""
     click.echo(
-        f"{result.rows} videos, {result.frames} frames in all, D = {result.dim}, {result.dtype}{classes}; "
-        f"feature table: {out} ({result.files} {'file' if result.files == 1 else 'files'})"
+        f"{count_of(result.rows, 'video')}, {count_of(result.frames, 'frame')} in all, D = {result.dim}, "
+        f"{result.dtype}{classes}; feature table: {out} ({count_of(result.files, 'file')})"
     )

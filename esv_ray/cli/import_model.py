@@ -12,6 +12,8 @@ from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION
 from esv_ray.show.text import printable
 
+_NAME = r"[A-Za-z0-9][\w-]*"  # of an output: a folder of the bundle
+
 
 def _parse_outputs(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
@@ -19,7 +21,10 @@ def _parse_outputs(
     """Parse ``NAME=FROM:TO``."""
     outputs: dict[str, tuple[int, int]] = {}
     for value in values:
-        match = re.fullmatch(r"([A-Za-z0-9][\w-]*)=([0-9]{1,7}):([0-9]{1,7})", value)
+        name, sign, _ = value.partition("=")
+        if sign and not re.fullmatch(_NAME, name):
+            raise click.BadParameter(f"expected a NAME of letters, digits, _ and -, got {name!r} in {value!r}")
+        match = re.fullmatch(rf"({_NAME})=([0-9]{{1,7}}):([0-9]{{1,7}})", value)
         if match is None or int(match[2]) >= int(match[3]):
             raise click.BadParameter(f"expected NAME=FROM:TO with FROM below TO, for example verbs=0:97, got {value!r}")
         if match[1] in outputs:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from esv_ray.cli.options import location_overrides, output_option, set_option
 from esv_ray.cli.types import LOCATION
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     from esv_ray.models.train import TrainResult
@@ -57,4 +58,4 @@ def show_training(result: TrainResult) -> None:
     Console().print(table)
     for note in result.notes:
         click.echo(note)
-    click.echo(f"trained on {result.videos} videos; model: {result.output}")
+    click.echo(f"trained on {count_of(result.videos, 'video')}; model: {result.output}")

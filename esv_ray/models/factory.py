@@ -1,4 +1,4 @@
-"""Models of kind `python`, and `pooled` ones of the user: modules from a marked function of an allowed package."""
+"""Models of kind `python`, and `pooled` ones of the user: modules from a decorated function of an allowed package."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Factory:
 
     Attributes:
         name: ``package.module:function``.
-        function: the marked function.
+        function: decorated with @esv_ray.factory.
     """
 
     name: str
@@ -130,11 +130,11 @@ def find_factory(factory: str | None, arguments: Mapping[str, Any], code: Sequen
         code: packages whose code may run; no other package is imported.
 
     Raises:
-        ModelError: consent is missing, or it is not a marked function of an allowed package.
+        ModelError: consent is missing, or it is not a decorated function of an allowed package.
     """
     module, name = _parse(factory)
     if not covers(code, module):
-        raise ModelError(_consent_missing(module, name, arguments))
+        raise ModelError(_consent_missing(module, name, arguments, code))
     with working_folder_importable():
         return Factory(f"{module}:{name}", _import(module, name, code))
 
@@ -201,20 +201,24 @@ def _parse(factory: str | None) -> tuple[str, str]:
     return module, name
 
 
-def _consent_missing(module: str, name: str, arguments: Mapping[str, Any]) -> str:
+def _consent_missing(module: str, name: str, arguments: Mapping[str, Any], code: Sequence[str]) -> str:
     """Return the message that names the code that would run, and how to allow it."""
     names = [key if key.isidentifier() else repr(key) for key in arguments][:_MOST_ARGUMENTS]
     names += ["..."] if len(arguments) > len(names) else []
     call = f"{module}:{name}({', '.join(f'{argument:.40}' for argument in names)})"
     package = module.partition(".")[0]
     return (
-        f"factory: expected consent to run code, got none for {call}; if you trust the package {package}, allow it: "
-        f"--code {package}, or code: [{package}] in the spec, or load_model(..., code=[{package!r}])"
+        f"factory: expected consent to run code, got none for {call}{_given(code)}; if you trust the package "
+        f"{package}, allow it: --code {package}, or code: [{package}] in the spec, or load_model(..., code=[{package!r}])"
     )
 
 
+def _given(code: Sequence[str]) -> str:
+    return f" (only for {few([repr(package)[:40] for package in code], 3)})" if code else ""
+
+
 def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
-    """Import the factory, which must be a marked function of an allowed package."""
+    """Import the factory, which must be a decorated function of an allowed package."""
     with user_code(f"factory: {module} was found, but an error is raised while it is imported"):
         try:
             home = importlib.import_module(module)
@@ -228,11 +232,11 @@ def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     # Not getattr: a module's __getattr__ could return anything.
     function = vars(home).get(name) if isinstance(home, ModuleType) else None
     if function is None:
-        raise ModelError(f"factory: {module} defines no function {name}; check `factory` in model.json")
+        raise ModelError(f"factory: {module} defines no function {name}; expected one decorated with @esv_ray.factory")
     if not is_factory(function):
         raise ModelError(
-            f"factory: expected a function with the mark @esv_ray.factory, got {module}:{name}, which is "
-            f"{_without_mark(function)}"
+            f"factory: expected a function decorated with @esv_ray.factory, got {module}:{name}, which is "
+            f"{_undecorated(function)}"
         )
     if not covers(code, function.__module__):
         raise ModelError(
@@ -242,6 +246,6 @@ def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     return function
 
 
-def _without_mark(value: object) -> str:
+def _undecorated(value: object) -> str:
     kind = type(value).__name__
-    return "a function without it" if kind == "function" else f"an object of type {kind}"
+    return "a plain function" if kind == "function" else f"an object of type {kind}"

@@ -49,8 +49,8 @@ def load_weights(modules: Modules, weights: Mapping[str, Tensor]) -> None:
             else ""
         )
         raise ModelError(
-            f"weights: expected the {len(state)} tensors of the module that the factory returns, got {len(weights)}; "
-            f"{'; '.join(found)}; check `arguments` and the file with the weights"
+            f"weights: expected the {len(state)} tensors of the module that the factory returns, {len(weights)} are "
+            f"given; {'; '.join(found)}; check `arguments` and the file with the weights"
             f"{by_scale}"
         )
     if isinstance(modules, Mapping):

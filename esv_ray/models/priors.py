@@ -12,7 +12,7 @@ from torch import Tensor
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.workspace import Workspace
-from esv_ray.errors import DataError, ModelError
+from esv_ray.errors import DataError, ModelError, SpecError, count_of
 from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.frames import sample_frames
@@ -52,12 +52,12 @@ def prior_of(
         ModelError: it is malformed, or not of C classes.
         DataError: a file or a table cannot be read, or has no usable video.
     """
-    if source == UNIFORM:
+    if source.casefold() == UNIFORM:
         return torch.full((n_classes,), 1 / n_classes, dtype=torch.float64), [f"1/{n_classes} for each class"]
     if source.startswith(LABELS):
-        return _of_labels(source.removeprefix(LABELS), n_classes, classes)
+        return _of_labels(_table_of(source, LABELS), n_classes, classes)
     if source.startswith(MODEL):
-        return mean_output(source.removeprefix(MODEL), model(torch.full((n_classes,), 1 / n_classes)))
+        return mean_output(_table_of(source, MODEL), model(torch.full((n_classes,), 1 / n_classes)))
     prior, notes = read_prior(source)
     if len(prior) != n_classes:
         raise ModelError(
@@ -65,6 +65,18 @@ def prior_of(
             f"{len(prior)} classes"
         )
     return prior, [note.removeprefix("prior: ") for note in notes]
+
+
+def _table_of(source: str, prefix: str) -> str:
+    """Return the location of the table of a source.
+
+    Raises:
+        SpecError: there is none.
+    """
+    url = source.removeprefix(prefix)
+    if not url.strip():
+        raise SpecError(f"prior: expected {prefix}TABLE with the location of a feature table, got {source!r}")
+    return url
 
 
 def names_of_prior(source: str) -> TableClasses | None:
@@ -75,7 +87,7 @@ def names_of_prior(source: str) -> TableClasses | None:
     """
     if not source.startswith(LABELS):
         return None
-    url = source.removeprefix(LABELS)
+    url = _table_of(source, LABELS)
     files = list_files(url)
     beside = classes_of_table(url, files)
     if not beside:
@@ -96,7 +108,7 @@ def check_names_of_prior(source: str, names: Sequence[str], place: str) -> None:
         DataError: they mean other classes (`check_same_classes`).
     """
     if source.startswith(LABELS):
-        url = source.removeprefix(LABELS)
+        url = _table_of(source, LABELS)
         files = list_files(url)
         check_same_classes(classes_of_table(url, files), names, place, files)
 
@@ -122,7 +134,7 @@ def _of_labels(url: str, n_classes: int, classes: Sequence[str] | None) -> tuple
             f"{url}: expected videos with labels, got none in {left_out.total()} rows ({describe_reasons(left_out)})"
         )
     zeros = np.flatnonzero(counts == 0).tolist()
-    notes = [f"labels of {total} videos", *_left_out(left_out)]
+    notes = [f"labels of {count_of(total, 'video')}", *_left_out(left_out)]
     if zeros:
         notes.append(f"prior of 0 for {len(zeros)} of {n_classes} classes: {few(zeros)}")
     return torch.from_numpy(counts).double() / total, notes
@@ -166,7 +178,7 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
     if not count:
         raise DataError(f"{url}: expected videos, got none in {left_out.total()} rows ({describe_reasons(left_out)})")
     mean = total / total.sum()
-    return mean, [f"mean output over {count} videos", *_left_out(left_out)]
+    return mean, [f"mean output over {count_of(count, 'video')}", *_left_out(left_out)]
 
 
 @torch.no_grad()
@@ -184,4 +196,4 @@ def _probabilities(model: VideoModel, features: Tensor) -> Tensor:
 
 
 def _left_out(left_out: Counter[str]) -> list[str]:
-    return [f"{left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []
+    return [f"{count_of(left_out.total(), 'row')} left out ({describe_reasons(left_out)})"] if left_out else []

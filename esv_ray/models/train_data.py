@@ -10,7 +10,7 @@ import numpy as np
 
 from esv_ray import storage
 from esv_ray.core.keyed import derive_key, permutation
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, count_of
 from esv_ray.input.features import Video
 from esv_ray.input.files import list_files
 from esv_ray.input.reasons import describe_reasons
@@ -126,7 +126,7 @@ def _labelled(url: str, request: VideoRequest) -> tuple[list[Video], Counter[str
 
 
 def _left_out(url: str, left_out: Counter[str]) -> list[str]:
-    return [f"{url}: {left_out.total()} rows were left out ({describe_reasons(left_out)})"] if left_out else []
+    return [f"{url}: {count_of(left_out.total(), 'row')} left out ({describe_reasons(left_out)})"] if left_out else []
 
 
 def _check_other_files(features: str, validation: str, columns: ColumnNames) -> None:

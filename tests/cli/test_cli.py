@@ -174,7 +174,7 @@ def test_train_shows_the_rows_that_are_left_out(esv, tmp_path: Path) -> None:  #
     options = ["--set", "n_max=1", "--set", "hidden=8", "--set", "epochs=1"]
     code, stdout, _ = esv("train", "--features", f"{tmp_path}/f.parquet", "--output", f"{tmp_path}/model", *options)
     assert code == 0
-    assert "4 rows were left out (3: no label; 1: video_id is null or empty)\n" in stdout
+    assert "4 rows left out (3: no label; 1: video_id is null or empty)\n" in stdout
 
 
 def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -279,7 +279,7 @@ def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-
         pq.write_table(table.drop_columns(["label"]).append_column("label", pa.array(labels, pa.int64())), path)
     arguments = ["convergence", "--model", bundle, "-n", "9", "-m", "16", "--threshold", "0", "--iterations", "1"]
     code, _, stdout = esv(*arguments, "--features", str(tmp_path / "marked.parquet"))
-    assert (code, "6 rows were left out" in stdout) == (2, True)
+    assert (code, "6 rows left out" in stdout) == (2, True)
     assert "if it marks videos without a label, give it with --unlabelled" in stdout
     marks = ["--unlabelled", "-1", "--unlabelled", "255"]
     results = []

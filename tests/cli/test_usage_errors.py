@@ -97,6 +97,11 @@ def test_numbers_out_of_range(refusal, path: tuple[str, ...], option: str) -> No
             "Invalid value for '--outputs': expected NAME=FROM:TO with FROM below TO, for example verbs=0:97, got "
             "'a=1'; see esv import model --help",
         ),
+        (
+            "import model --from linear --out o x.pth --prior a=uniform --outputs a.b=0:1",
+            "Invalid value for '--outputs': expected a NAME of letters, digits, _ and -, got 'a.b' in 'a.b=0:1'; see "
+            "esv import model --help",
+        ),
         ("import model --from linear --out o x.pth", "Missing option '--prior'; see esv import model --help"),
     ],
 )

@@ -127,9 +127,10 @@ def test_a_package_that_was_named_runs(tmp_path: Path, code: Any) -> None:
 def test_nothing_else_is_imported(tmp_path: Path, code: Any) -> None:
     url = python_bundle(tmp_path / "model", "esv_zoo.zoo:make", arguments={"width": 1, "a b": [2]})
     text = refusal(url, code=code)
+    given = f" (only for {code!r})" if code else ""
     assert text == (
-        f"{url}/model.json: factory: expected consent to run code, got none for esv_zoo.zoo:make(width, 'a b'); if you "
-        "trust the package esv_zoo, allow it: --code esv_zoo, or code: [esv_zoo] in the spec, or "
+        f"{url}/model.json: factory: expected consent to run code, got none for esv_zoo.zoo:make(width, 'a b'){given}; "
+        "if you trust the package esv_zoo, allow it: --code esv_zoo, or code: [esv_zoo] in the spec, or "
         "load_model(..., code=['esv_zoo'])"
     )
     assert imported() == set()
@@ -145,7 +146,10 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("esv_zoo.zoo:unmarked", "the mark @esv_ray.factory, got esv_zoo.zoo:unmarked, which is a function without it"),
+        (
+            "esv_zoo.zoo:unmarked",
+            "decorated with @esv_ray.factory, got esv_zoo.zoo:unmarked, which is a plain function",
+        ),
         ("esv_zoo.zoo:Marked", "which is an object of type type"),
         ("esv_zoo.zoo:marked", "which is an object of type Marked"),
         ("esv_zoo.zoo:answers", "which is an object of type Answers"),
@@ -153,8 +157,8 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
         ("esv_zoo.zoo:partial", "which is an object of type partial"),
         ("esv_zoo.zoo:method", "which is an object of type method"),
         ("esv_zoo.zoo:os", "which is an object of type module"),
-        ("esv_zoo.zoo:plain", "which is a function without it"),
-        ("esv_zoo.zoo:__getattr__", "which is a function without it"),
+        ("esv_zoo.zoo:plain", "which is a plain function"),
+        ("esv_zoo.zoo:__getattr__", "which is a plain function"),
         ("esv_zoo.zoo:lazy", "esv_zoo.zoo defines no function lazy"),
         ("esv_zoo.zoo:none", "esv_zoo.zoo defines no function none"),
         ("esv_zoo.zoo:elsewhere", "is a function of esv_other, which is not allowed; name that package too"),
@@ -367,7 +371,7 @@ def test_a_package_that_was_named_but_has_no_marked_function_is_not_called(tmp_p
         python_bundle(tmp_path / "model", factory, arguments=HOSTILE[factory])
         done = esv("plan", *unlocked, "--code", factory.partition(":")[0], cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "expected a function with the mark @esv_ray.factory" in done.stderr or "no model" in done.stderr
+        assert "expected a function decorated with @esv_ray.factory" in done.stderr or "no model" in done.stderr
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "ran").exists()
 

@@ -326,14 +326,12 @@ def test_weights_of_another_module_are_refused(command: Command) -> None:
         "prefix": ({f"module.{k}": v for k, v in weights.items()}, "not in the module: module."),
         "shape": ({**weights, "out.bias": torch.zeros(3)}, "out.bias (3,) float32, in the module (9,) float32"),
         "type": ({**weights, "steps": torch.zeros(3)}, "steps (3,) float32, in the module (3,) int64"),
-        "none": ({}, "got 0; missing: "),
+        "none": ({}, "0 are given; missing: "),
     }
     for name, (tensors, message) in wrong.items():
         save_file({key: tensor.clone() for key, tensor in tensors.items()}, f"{name}.safetensors")
         text = command.refusal("nets:make", "--weights", f"{name}.safetensors")
-        assert text.startswith("esv: weights: expected the 14 tensors of the module that the factory returns, got "), (
-            text
-        )
+        assert text.startswith("esv: weights: expected the 14 tensors of the module that the factory returns, "), text
         assert message in text
     assert command("nets:make", "--weights", "make.safetensors")[0] == 0
     Path("model/weights.safetensors").write_bytes(Path("shape.safetensors").read_bytes())
@@ -655,7 +653,7 @@ REFUSED = {
     "scale_0": "got dict with the keys 0; the keys are scales, whole numbers from 1",
     "none": "expected a mapping {s: module} or a module, got a mapping without modules",
     "a_class": "got the class Mean; return an object of it, Mean(...)",
-    "unmarked": "expected a function with the mark @esv_ray.factory, got own:unmarked",
+    "unmarked": "expected a function decorated with @esv_ray.factory, got own:unmarked",
     "lazily": "own:lazily failed, check `arguments` and what it reads: ModuleNotFoundError: No module named 'esv_be",
 }
 

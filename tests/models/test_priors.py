@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from esv_ray.cli import cli
 from esv_ray.core.games.modules import Average, Over
-from esv_ray.errors import DataError, ModelError
+from esv_ray.errors import DataError, ModelError, SpecError
 from esv_ray.estimator import Kind
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
@@ -56,7 +56,7 @@ def test_labels(table: str) -> None:
     prior, notes = prior_of(f"labels:{table}", model("tsn").model, C)
     assert np.allclose(prior, np.array([4, 2, 1, 0, 0, 0, 1]) / 8)
     assert notes[0] == "labels of 8 videos"
-    assert notes[1].startswith("4 rows were left out (2: no label; 1: label ")
+    assert notes[1].startswith("4 rows left out (2: no label; 1: label ")
     assert "if it marks videos without a label, write null in its place" in notes[1], "there is no spec"
     assert "spec" not in notes[1]
     assert notes[2] == "prior of 0 for 3 of 7 classes: 3, 4, 5"
@@ -79,7 +79,17 @@ def test_labels_that_are_names_of_classes(tmp_path: Path) -> None:
     pq.write_table(named, tmp_path / "t.parquet")
     prior, notes = prior_of(f"labels:{tmp_path / 't.parquet'}", model("tsn").model, C, names)
     assert prior.tolist() == pytest.approx([0, 2 / 3, 1 / 3, *[0] * (C - 3)])
-    assert "1 rows were left out (1: label 'elsewhere' is not a class" in "; ".join(notes)
+    assert "1 row left out (1: label 'elsewhere' is not a class" in "; ".join(notes)
+
+
+@pytest.mark.parametrize("source", ["labels:", "model: "])
+def test_a_table_must_be_named(source: str) -> None:
+    with pytest.raises(SpecError, match=f"prior: expected {source.strip()}TABLE with the location of a feature table"):
+        prior_of(source, model("tsn").model, C)
+
+
+def test_uniform_in_any_case() -> None:
+    assert prior_of("Uniform", model("tsn").model, C)[0].tolist() == [1 / C] * C
 
 
 @pytest.mark.parametrize("kind", ["tsn", "logits", "probabilities", "trn"])
@@ -88,7 +98,7 @@ def test_mean_output(table: str, kind: str) -> None:
     imported = model(kind)
     prior, notes = prior_of(f"model:{table}", imported.model, C)
     assert notes[0] == "mean output over 11 videos"
-    assert notes[1].startswith("1 rows were left out (1: label -1 is out of range")
+    assert notes[1].startswith("1 row left out (1: label -1 is out of range")
     ready = imported.model(torch.full((C,), 1 / C).double())
     scores = []
     for file in ("a", "b"):
@@ -145,7 +155,7 @@ def test_the_command(tmp_path: Path, table: str) -> None:
         tmp_path, "--prior", f"labels:{table}", "--compare-prior", "uniform", "--compare-prior", f"model:{table}"
     )
     assert done.exit_code == 0, (done.output, done.exception)
-    assert f"prior    labels:{table}: labels of 8 videos; 4 rows were left out" in done.output
+    assert f"prior    labels:{table}: labels of 8 videos; 4 rows left out" in done.output
     assert "uniform: total variation distance 0.4643; class 0: 0.5 -> 0.1429, class 3: 0 -> 0.1429" in done.output
     assert f"model:{table}: total variation distance " in done.output
     assert load_model(str(tmp_path / "model")).prior.tolist() == [0.5, 0.25, 0.125, 0, 0, 0, 0.125]

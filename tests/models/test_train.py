@@ -214,8 +214,7 @@ def test_why_rows_are_left_out_is_said(study: Study) -> None:
         "out of range: class ids are 0 and up; if it marks videos without a label, add it to `unlabelled` in the spec"
     )
     assert note.endswith(
-        f": 8 rows were left out (4: label -1 is {beyond} [and 1 similar]; 2: no label; 1: no frames; "
-        "1 for other reasons)"
+        f": 8 rows left out (4: label -1 is {beyond} [and 1 similar]; 2: no label; 1: no frames; 1 for other reasons)"
     )
     marked = study.train(pa.Table.from_pylist(rows, schema=schema), epochs=1, unlabelled=[-1, -2])
     (note,) = [note for note in marked.notes if "left out" in note]
@@ -228,7 +227,7 @@ def test_reasons_that_differ_by_a_number_are_counted_together(study: Study) -> N
         row["features"] = [[1.0] * (5 + number % 7)] * 2
     result = study.train(pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema), epochs=1)
     (note,) = [note for note in result.notes if "left out" in note]
-    assert note.endswith(": 20 rows were left out (20: features must be (T, 4), got (2, 10) [and 6 similar])")
+    assert note.endswith(": 20 rows left out (20: features must be (T, 4), got (2, 10) [and 6 similar])")
 
 
 def test_labels_that_mark_unlabelled_videos_are_named_where_none_is_left(study: Study) -> None:
@@ -544,7 +543,7 @@ def test_names_that_training_leaves_out_are_counted(study: Study, tmp_path: Path
     assert (result.left_out, result.videos + result.validation_videos) == (20, 40)
     (note,) = [note for note in result.notes if "left out" in note]
     assert note.endswith(
-        ": 20 rows were left out (20: label 'jump' is not a class: expected an id, or a name in the classes.csv in use)"
+        ": 20 rows left out (20: label 'jump' is not a class: expected an id, or a name in the classes.csv in use)"
     )
 
 

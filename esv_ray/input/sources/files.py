@@ -106,12 +106,18 @@ class NamePattern:
         """Compile a regular expression, which is searched in each name; None: every name is a video.
 
         Raises:
-            SpecError: it is malformed.
+            SpecError: it is malformed, or names groups other than ``video_id``.
         """
         try:
             self._pattern = None if pattern is None else re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             raise SpecError(f"--match: expected a regular expression, got {pattern!r:.80}: {error}") from None
+        groups = sorted(set(self._pattern.groupindex if self._pattern else ()) - {"video_id"})
+        if groups:
+            raise SpecError(
+                f"--match: expected no named group but (?P<video_id>...), which names the ids, got "
+                f"{', '.join(groups)}; write (...) for other groups"
+            )
         self.names_ids = self._pattern is not None and "video_id" in self._pattern.groupindex
 
     def id_of(self, name: str, plain: str) -> str | None:

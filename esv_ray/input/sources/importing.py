@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, count_of
 from esv_ray.input.class_names import MOST_TABLE_BYTES, classes_csv
 from esv_ray.input.sources import progress_mark
 from esv_ray.input.sources.advice import advice, remedy
@@ -237,9 +237,11 @@ class _Import:
         selection, extent = self._selection, self._extent
         notes = [*selection.notes]
         if self._source.unmatched:
-            notes.append(f"{self._source.unmatched} names do not match --match")
-        notes += [f"{number} videos {reason}: not asked for" for reason, number, _ in self._unselected.rows()]
-        notes += [f"{number} segments {reason}: {names}" for reason, number, names in extent.clipped.rows()]
+            notes.append(f"{count_of(self._source.unmatched, 'name')} without a match of --match: not asked for")
+        notes += [
+            f"{count_of(number, 'video')} {reason}: not asked for" for reason, number, _ in self._unselected.rows()
+        ]
+        notes += [f"{count_of(number, 'segment')} {reason}: {names}" for reason, number, names in extent.clipped.rows()]
         classes = 0 if selection.ids is None or selection.ids.names is None else len(selection.ids.names)
         assert self._check.dim is not None
         skipped = joined(self._faults, extent.skipped)

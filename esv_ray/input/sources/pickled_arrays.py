@@ -11,7 +11,7 @@ from esv_ray.errors import short_text
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.numpy_files import pick
 from esv_ray.input.sources.records import RecordError
-from esv_ray.unpickling import unpickle
+from esv_ray.unpickling import Inert, unpickle
 
 
 def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
@@ -19,7 +19,7 @@ def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
 
     Args:
         data: content of the file.
-        key: of the dictionary; None: its only tensor or array.
+        key: of the dictionary; None: its only tensor or array. A file of one tensor has no keys.
 
     Raises:
         RecordError: the file is damaged, or holds something else.
@@ -33,10 +33,9 @@ def read_pickled(data: bytes, key: str | None) -> npt.NDArray[Any]:
     if isinstance(content, dict):
         arrays = {_shown(name): value for name, value in content.items() if _is_array(value)}
         content = arrays[pick(arrays, key)]
-    elif key is not None:
-        raise RecordError(f"no array {key!r:.60} (--key)", "not a dictionary")
     if not _is_array(content):
-        raise RecordError("neither a tensor nor an array", f"of type {type(content).__name__:.60}")
+        kind = content.name if isinstance(content, Inert) else type(content).__name__
+        raise RecordError("neither a tensor nor an array", f"an object of {kind:.60}")
     return _as_array(content)
 
 

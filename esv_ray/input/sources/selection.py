@@ -10,7 +10,7 @@ from typing import NamedTuple
 from esv_ray.errors import DataError, SpecError
 from esv_ray.input.plain import LONGEST_ID
 from esv_ray.input.sources.counts import Counts
-from esv_ray.input.sources.labels import ClassIds, LabelTable, class_ids, read_labels
+from esv_ray.input.sources.labels import ClassIds, LabelTable, class_ids, read_labels, stem
 from esv_ray.input.sources.records import Entry, RecordError, Source
 from esv_ray.input.sources.request import ImportRequest
 from esv_ray.input.sources.segments import Segment, SegmentTable, read_segments
@@ -190,7 +190,9 @@ class Selection:
         if labels is not None:
             for key in labels.labels:
                 if key not in keys:
-                    faults.add(RecordError("a label without a video"), key)
+                    is_path = labels.stems is None and stem(key) in videos
+                    hint = " (a name of a file: call the column path)" if is_path else ""
+                    faults.add(RecordError(f"a label without a video{hint}"), key)
         if segments is not None:
             for video, rows in segments.by_video.items():
                 for row in rows if video not in videos else ():

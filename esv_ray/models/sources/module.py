@@ -45,7 +45,7 @@ def read_module(
     """Call a factory and check the modules that it returns.
 
     Args:
-        factory: ``package.module:function``, a marked function.
+        factory: ``package.module:function``, a decorated function.
         code: packages whose code may run; no other package is imported.
         arguments: keyword arguments of the factory; they stand in the bundle.
         weights: location of a safetensors file or a torch checkpoint with the weights, which the bundle gets; None: the

@@ -82,7 +82,7 @@ def test_a_pattern(tmp_path: Path) -> None:
     source = write(tmp_path / "x.h5", {"a_rgb": VIDEOS["a"], "a_flow": VIDEOS["d"]})
     result = imported("hdf5", source, tmp_path / "out", match="(?P<video_id>.*)_rgb")
     assert_holds(tmp_path / "out", {"a": VIDEOS["a"]})
-    assert result.notes == ("1 names do not match --match",)
+    assert result.notes == ("1 name without a match of --match: not asked for",)
 
 
 def test_columns_of_frames_and_other_types(tmp_path: Path) -> None:

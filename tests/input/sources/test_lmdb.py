@@ -74,7 +74,7 @@ def test_numbers_without_zeros_and_gaps(tmp_path: Path) -> None:
     assert list(videos) == ["a", "b"]
     assert videos["b"].frame_index.tolist() == [9, 10, 100]
     assert videos["b"].features[:, 0].tolist() == [9, 10, 100]
-    assert result.notes == ("1 names do not match --match",)
+    assert result.notes == ("1 name without a match of --match: not asked for",)
 
 
 def test_faults(tmp_path: Path) -> None:

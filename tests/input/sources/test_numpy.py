@@ -97,8 +97,21 @@ def test_a_pattern_picks_files_and_names_ids(match: str, tmp_path: Path) -> None
     rgb = {f"{name}_rgb": array for name, array in videos.items()}
     source = save_arrays(tmp_path / "x", {**others, **rgb})
     result = imported("numpy", source, tmp_path / "out", match=match)
-    assert result.notes == ("6 names do not match --match",)
+    assert result.notes == ("6 names without a match of --match: not asked for",)
     assert_holds(tmp_path / "out", videos)
+
+
+def test_a_pattern_that_names_something_else_is_refused(tmp_path: Path) -> None:
+    source = save_arrays(tmp_path / "x", random_videos(["a"]))
+    with pytest.raises(SpecError, match=r"no named group but \(\?P<video_id>...\), which names the ids, got id, view;"):
+        imported("numpy", source, tmp_path / "out", match="(?P<id>.)(?P<view>_.*)?")
+
+
+def test_labels_of_names_of_files_lack_a_header(tmp_path: Path) -> None:
+    source = save_arrays(tmp_path / "x", random_videos(["a", "b"]))
+    reason = r"2: a label without a video \(a name of a file: call the column path\): a.npy, b.npy;"
+    with pytest.raises(DataError, match=reason):
+        imported("numpy", source, tmp_path / "out", labels="video_id,label\na.npy,1\nb.npy,0\n")
 
 
 def test_a_pattern_without_a_name_picks_files(tmp_path: Path) -> None:
@@ -162,8 +175,9 @@ def test_tensors_and_arrays_of_pickles(tmp_path: Path) -> None:
     (folder / "d.pickle").write_bytes(pickle.dumps({"features": videos["d"], "name": "d"}, protocol=2))
     torch.save(torch.nn.Parameter(torch.from_numpy(videos["e"])), folder / "e.pt", _use_new_zipfile_serialization=False)
     torch.save(torch.from_numpy(videos["f"].T).T, folder / "f.pt")
-    imported("numpy", folder, tmp_path / "out")
-    assert_holds(tmp_path / "out", videos)
+    for key in (None, "features"):  # files of one tensor have no keys
+        imported("numpy", folder, tmp_path / f"out-{key}", key=key)
+        assert_holds(tmp_path / f"out-{key}", videos)
     torch.save(torch.full((2, 3), 0.1, dtype=torch.bfloat16), tmp_path / "half.pt")
     assert imported("numpy", tmp_path / "half.pt", tmp_path / "half").dtype == "float32"
     assert table(tmp_path / "half")["half"].features[0, 0] == np.float32(0.100097656)

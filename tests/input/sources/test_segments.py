@@ -139,7 +139,7 @@ def test_segments_that_are_cut_and_segments_outside(source: Path, tmp_path: Path
         ("a segment without a video", 2, "zebra/x, zebra/y"),
     ]
     assert result.notes == (
-        "1 videos without a segment: not asked for",
+        "1 video without a segment: not asked for",
         "2 segments cut to their videos: a/early, a/late",
     )
 
@@ -194,7 +194,7 @@ def test_segments_of_one_split(source: Path, tmp_path: Path) -> None:
     text = "video,start,stop,label,split\na,1,3,run,val\nb,1,3,jump,train\n"
     result = imported("numpy", source, tmp_path / "out", segments=text, split="val")
     assert rows_in(tmp_path / "out") == {"a@1-3": [1, 2]}
-    assert result.notes == ("1 videos of another split: not asked for",)
+    assert result.notes == ("1 video of another split: not asked for",)
     assert table(tmp_path / "out")["a@1-3"].label == 1
 
 
