@@ -209,7 +209,8 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any], code:
     package = module.partition(".")[0]
     return (
         f"factory: expected consent to run code, got none for {call}{_given(code)}; if you trust the package "
-        f"{package}, allow it: --code {package}, or code: [{package}] in the spec, or load_model(..., code=[{package!r}])"
+        f"{package}, allow it: --code {package}, or code: [{package}] in the spec, or load_model(..., "
+        f"code=[{package!r}])"
     )
 
 
