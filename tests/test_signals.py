@@ -212,6 +212,7 @@ def test_while_ray_starts(sign: signal.Signals, features: str, bundle: str, tmp_
     command.interrupt(sign)
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_terminal(features: str, tmp_path: Path) -> None:
     """Ctrl-C reaches Ray's processes, too; so does a scheduler's SIGTERM, which ends them before the command."""
     slow = python_bundle(tmp_path / "python", "slow", fixed=str(tmp_path / "quick"), seconds="0.3")

@@ -408,6 +408,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     assert esv("--ready", "x").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("runtime")
 def test_one_runtime_and_a_new_one_after_a_problem(
     daily: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -62,6 +62,7 @@ def waits(driver: Driver) -> bool:
     return progress.get("state") == "running" and "a node with 1 core" in str(progress["waiting_for"])
 
 
+@pytest.mark.slow
 def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
     cluster: Nodes, features: str, held: str, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_one_or_many_actors_give_the_same_bits(features: str, bundle: str, tmp_p
     assert len(set(spent)) > 2, "exact, met soon, met later: in whatever order"
 
 
+@pytest.mark.slow
 def test_poison_costs_its_videos_and_nothing_else_and_they_can_be_tried_again(tmp_path: Path) -> None:
     """A video that ends its process, one whose memory runs out, one that hangs, one that raises: exactly they fail.
 
@@ -224,6 +225,7 @@ def test_a_model_that_changes_after_planning_is_refused_by_the_actors(
 # ---------------------------------------------------------------- the command, in its own process
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Path) -> None:
     """SIGKILL in the middle, then SIGTERM, then to the end: same bits as an undisturbed run, committed units kept."""
     options = ["--set", "compute.unit=1", "--set", "frames=9", "--set", "cluster.actors=2"]

@@ -64,6 +64,7 @@ def test_a_store_that_fails_every_request_once_or_twice(
     same_as_clean(s3, features, bundle, tmp_path, *FEW)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again(
     own_s3: S3Server, features: str, bundle: str, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def in_image(image: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_installation_runs(image: Path) -> None:
     """The entry points that RayJobs name, the job server's packages, and the manifests inside the wheel."""
     version = in_image(image, "esv", "--version")

@@ -214,6 +214,7 @@ def test_submit_status_logs_stop_submit_again_over_a_way_that_breaks(head: Head,
     assert "the name my-home-output is in use for the output" in other.stderr
 
 
+@pytest.mark.slow
 def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path) -> None:
     held = python_bundle(tmp_path / "held", "held", fixed=str(tmp_path / "quick"))
     out = tmp_path / "victim"
