@@ -17,14 +17,14 @@ from esv_ray.output.manifest import existing_manifest
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """Means over the videos of one labelled class.
+    """Means over the sequences of one labelled class.
 
     By efficiency, score = prior + supporting + distracting.
 
     Attributes:
         name: class name, or its id.
-        videos: (video, length) pairs.
-        accuracy: share of videos whose predicted class is the label.
+        sequences: number of attributed sequences, which is one per video and length.
+        accuracy: share of them whose predicted class is the label.
         prior, score: probability of the class for the empty and for the full sequence.
         supporting: sum of the ESVs of supporting elements (ESV > 0).
         distracting: sum of the ESVs of distracting elements (ESV <= 0).
@@ -32,7 +32,7 @@ class ClassSummary:
     """
 
     name: str
-    videos: int
+    sequences: int
     accuracy: float
     prior: float
     score: float
@@ -46,10 +46,11 @@ class Summary:
     """A summary of an output.
 
     Attributes:
-        videos: number of (video, length) pairs that are attributed.
-        labelled: number of them with a label.
-        accuracy: share of the labelled pairs whose predicted class is the label; NaN without labels.
-        exact: number of pairs computed exactly.
+        videos: number of videos that are attributed.
+        sequences: number of attributed sequences, which is one per video and length.
+        labelled: number of sequences with a label.
+        accuracy: share of the labelled sequences whose predicted class is the label; NaN without labels.
+        exact: number of sequences computed exactly.
         worst_exact_gap: largest efficiency gap of exact rows.
         median_sampled_gap: median efficiency gap of sampled rows; NaN without any.
         median_stderr: median standard error of sampled ESVs; NaN without any.
@@ -57,6 +58,7 @@ class Summary:
     """
 
     videos: int
+    sequences: int
     labelled: int
     accuracy: float
     exact: int
@@ -82,7 +84,8 @@ def summarize(output: str) -> Summary:
     gaps = videos.column("efficiency_gap").to_numpy()
     stderr = rows.column("stderr").drop_null().to_numpy()
     return Summary(
-        videos=videos.num_rows,
+        videos=pc.count_distinct(videos.column("video_id")).as_py(),
+        sequences=videos.num_rows,
         labelled=int(labelled.sum()),
         accuracy=_mean(label[labelled] == predicted[labelled]),
         exact=int(exact.sum()),
@@ -120,7 +123,7 @@ def _by_class(
         summaries.append(
             ClassSummary(
                 name=names[index] if names else str(index),
-                videos=int(of_class.sum()),
+                sequences=int(of_class.sum()),
                 accuracy=_mean(predicted[of_class] == index),
                 prior=prior[index],
                 score=_mean(scores[of_class, index]),

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from esv_ray.cli.types import LOCATION
+from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
@@ -50,15 +51,17 @@ def analyze(output: str, as_json: bool) -> None:
 def show_summary(summary: Summary) -> None:
     """Print a summary."""
     console = Console()
+    of = "videos" if summary.videos == summary.sequences else "sequences"
     if summary.classes:
-        click.echo("Means for the labelled class: score = prior + support + distract, where support is the sum of the")
-        click.echo("ESVs of supporting elements (ESV > 0) and distract that of distracting elements (ESV <= 0).")
-        console.print(_by_class(summary))
-        console.print("share: fraction of elements that are supporting", highlight=False)
+        click.echo("Means for the labelled class: score = prior + supporting + distracting. Supporting is the sum of")
+        click.echo("the ESVs above 0, distracting that of the others; share is the fraction of elements above 0.")
+        console.print(_by_class(summary, of))
+    if summary.sequences != summary.videos:
+        click.echo(f"{summary.sequences} sequences of {count_of(summary.videos, 'video')} at several lengths")
     if summary.labelled:
-        console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} sequences", highlight=False)
-    sampled = summary.videos - summary.exact
-    text = f"{summary.exact} sequences exact (efficiency gap at most {summary.worst_exact_gap:.0e}), {sampled} sampled"
+        console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} {of}", highlight=False)
+    sampled = summary.sequences - summary.exact
+    text = f"{summary.exact} {of} exact (efficiency gap at most {summary.worst_exact_gap:.0e}), {sampled} sampled"
     if sampled:
         has_stderr = not math.isnan(summary.median_stderr)
         stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if has_stderr else ""
@@ -66,14 +69,14 @@ def show_summary(summary: Summary) -> None:
     console.print(text, highlight=False)
 
 
-def _by_class(summary: Summary) -> Table:
+def _by_class(summary: Summary, of: str) -> Table:
     table = Table()
-    for column in ("class", "videos", "accuracy", "prior", "support", "distract", "score", "share"):
+    for column in ("class", of, "accuracy", "prior", "supporting", "distracting", "score", "share"):
         table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
     for row in summary.classes:
         table.add_row(
             escape(printable(row.name)),
-            str(row.videos),
+            str(row.sequences),
             f"{100 * row.accuracy:.0f} %",
             f"{row.prior:.3f}",
             f"{row.supporting:+.3f}",

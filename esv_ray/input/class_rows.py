@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from esv_ray.errors import ModelError
@@ -27,12 +28,18 @@ class ClassRow(NamedTuple):
     delimiter: str
 
 
-def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
+def class_rows(data: bytes, key: str, column: str, names: Sequence[str] | None = None) -> list[ClassRow]:
     """Read the columns `key` (class ids) and `column` of a CSV with a header.
 
     Spaces and case in the header, the order of columns and further columns do not matter; cells may be separated by
     commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 with a byte-order mark. A first column without a
     name is the id if there is no other (pandas' index).
+
+    Args:
+        data: the content of the file.
+        key: column of the ids.
+        column: the other column.
+        names: of the classes, which may stand for their ids; None: ids alone.
 
     Raises:
         ModelError: the file is malformed; names the row.
@@ -55,6 +62,9 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
     assert columns is not None
     lines.seek(start)
     spaced = delimiter + " " in header_line
+    ids: dict[str, list[int]] = {}
+    for class_id, name in enumerate(names or ()):
+        ids.setdefault(name.strip(), []).append(class_id)
     rows = []
     width: int | None = None
     try:
@@ -64,7 +74,9 @@ def class_rows(data: bytes, key: str, column: str) -> list[ClassRow]:
             if width is None:
                 width = len(cells)
                 continue
-            rows.append(_row(number, cells, width, columns, delimiter, (key, column)))
+            cells = _complete(number, cells, width, columns, delimiter, (key, column))
+            cell = cells[columns[0]].strip()
+            rows.append(ClassRow(_class_id(number, cell, ids, (key, column)), cells[columns[1]], delimiter))
     except csv.Error as error:
         raise ModelError(f"{_expected(key, column)}: {error}") from None
     return rows
@@ -102,9 +114,10 @@ def _wrong_header(header: str, key: str, column: str) -> ModelError:
     return ModelError(f"{_expected(key, column)}, got {got}")
 
 
-def _row(
+def _complete(
     number: int, cells: list[str], width: int, columns: tuple[int, int], delimiter: str, names: tuple[str, str]
-) -> ClassRow:
+) -> list[str]:
+    """Return the cells of a row, of which both columns are there."""
     while len(cells) > width and not cells[-1].strip():
         cells = cells[:-1]
     if len(cells) > width or max(columns) >= len(cells):
@@ -112,10 +125,26 @@ def _row(
             f"{_expected(*names)}; row {number}: expected {width} cells, got {len(cells)}; put names that hold "
             f"{delimiter!r} in quotes"
         )
-    cell = cells[columns[0]].strip()
+    return cells
+
+
+def _class_id(number: int, cell: str, ids: Mapping[str, Sequence[int]], names: tuple[str, str]) -> int:
+    """Return the class of a row: the id in its cell, or that of the name in it."""
     match = _ID.fullmatch(cell)
-    if not match or int(match[1]) < 0:
+    named = ids.get(cell, ())
+    own = int(match[1]) if match else None
+    if len(named) > 1 or (own is not None and any(class_id != own for class_id in named)):
         raise ModelError(
-            f"{_expected(*names)}; row {number}: expected a whole number from 0 as {names[0]}, got {cell!r:.40}"
+            f"{_expected(*names)}; row {number}: {cell!r:.40} is the name of class {', '.join(map(str, named[:4]))}, "
+            "and could mean another class; give ids"
         )
-    return ClassRow(int(match[1]), cells[columns[1]], delimiter)
+    if own is None and named:
+        return named[0]
+    if own is None or own < 0:
+        also = " or one of the class names" if ids else ""
+        hint = "" if ids or match else "; names are taken where the names of the classes are known (--classes)"
+        raise ModelError(
+            f"{_expected(*names)}; row {number}: expected a whole number from 0{also} as {names[0]}, got {cell!r:.40}"
+            f"{hint if names[0] == 'class' else ''}"
+        )
+    return own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -59,8 +59,12 @@ def parse_prior(data: bytes, n_classes: int | None = None) -> Tensor:
     return check_prior(prior)
 
 
-def read_prior(url: str) -> tuple[Tensor, list[str]]:
+def read_prior(url: str, names: Sequence[str] | None = None) -> tuple[Tensor, list[str]]:
     """Read a prior file as `parse_prior` does, but divide counts and percents by their sum.
+
+    Args:
+        url: location of the file.
+        names: of the classes, which may stand for their ids; None: not known.
 
     Returns:
         The prior, (C,) float64, and notes: what was divided, and which classes have a prior of 0.
@@ -70,7 +74,7 @@ def read_prior(url: str) -> tuple[Tensor, list[str]]:
     """
     data = storage.read_bytes(url, "read the prior", most=MOST_TABLE_BYTES)
     with in_file(url):
-        prior, quantity = _prior(data, None)
+        prior, quantity = _prior(data, None, names)
         notes = []
         if quantity is not None:
             notes.append(f"prior: {quantity}, divided by their sum {float(prior.sum()):.6g}")
@@ -86,9 +90,11 @@ def prior_csv(prior: Tensor) -> bytes:
     return csv_bytes(["class", "prior"], [[str(index), repr(float(value))] for index, value in enumerate(prior)])
 
 
-def _prior(data: bytes, n_classes: int | None) -> tuple[Tensor, str | None]:
+def _prior(data: bytes, n_classes: int | None, names: Sequence[str] | None = None) -> tuple[Tensor, str | None]:
     """Read the column `prior`: (C,) float64, and its quantity if not shares ("counts", "percents"), else None."""
-    rows = by_class(class_rows(data, "class", "prior"), n_classes, missing="; a class without videos has prior 0")
+    rows = by_class(
+        class_rows(data, "class", "prior", names), n_classes, missing="; a class without videos has prior 0"
+    )
     cells = {row.class_id: row.value.strip() for row in rows}
     signed = all(text.endswith("%") for text in cells.values())
     if signed:

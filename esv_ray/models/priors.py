@@ -43,7 +43,7 @@ def prior_of(
             the model's probabilities over the videos of a table (`mean_output`); otherwise the location of a CSV.
         model: returns the model with a prior.
         n_classes: C.
-        classes: C names, which labels of a table may have in place of ids; None: names are not known.
+        classes: C names, which labels of a table and rows of a CSV may have in place of ids; None: names are not known.
 
     Returns:
         The prior, (C,) float64, and notes: what was counted or divided, and which classes have a prior of 0.
@@ -58,7 +58,7 @@ def prior_of(
         return _of_labels(_table_of(source, LABELS), n_classes, classes)
     if source.startswith(MODEL):
         return mean_output(_table_of(source, MODEL), model(torch.full((n_classes,), 1 / n_classes)))
-    prior, notes = read_prior(source)
+    prior, notes = read_prior(source, classes)
     if len(prior) != n_classes:
         raise ModelError(
             f"{source}: expected a prior of {n_classes} classes, one for each output of the model, but the prior has "

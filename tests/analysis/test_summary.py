@@ -21,7 +21,7 @@ def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:
     assert (summary.videos, summary.labelled, summary.exact) == (40, 40, 40)
     assert summary.accuracy == pytest.approx(sum(row["label"] == row["predicted"] for row in videos) / 40)
     assert [class_summary.name for class_summary in summary.classes] == ["one", "two", "three"]
-    assert sum(class_summary.videos for class_summary in summary.classes) == 40
+    assert sum(class_summary.sequences for class_summary in summary.classes) == 40
     for index, class_summary in enumerate(summary.classes):
         own = [row["scores"][index] for row in videos if row["label"] == index]
         assert class_summary.score == pytest.approx(sum(own) / len(own), abs=1e-6)
@@ -31,6 +31,16 @@ def test_summary_adds_up(features: str, bundle: str, tmp_path: Path) -> None:
         assert class_summary.supporting >= 0 >= class_summary.distracting
         assert 0 <= class_summary.supporting_share <= 1
     assert summary.worst_exact_gap < 1e-5
+
+
+def test_several_lengths_are_sequences_of_one_video(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=[2,all]")
+    summary = summarize(str(out))
+    rows = pq.read_table(out / "videos", columns=["status"]).column("status").to_pylist().count("ok")
+    assert (summary.videos, summary.sequences) == (40, rows)
+    assert rows > 40
+    assert sum(row.sequences for row in summary.classes) == rows
 
 
 def test_scores_of_another_number_of_classes(features: str, bundle: str, tmp_path: Path) -> None:

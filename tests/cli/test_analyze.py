@@ -32,8 +32,8 @@ def test_text_and_json(features: str, bundle: str, tmp_path: Path) -> None:
     assert stdout["classes"] == [vars(summary_row) for summary_row in summary.classes]
     page = analyze(out).stdout
     assert all(summary_row.name in page for summary_row in summary.classes)
-    assert f"accuracy {100 * summary.accuracy:.1f} % of 40 sequences" in page
-    assert f"{summary.exact} sequences exact" in page
+    assert f"accuracy {100 * summary.accuracy:.1f} % of 40 videos" in page
+    assert f"{summary.exact} videos exact" in page
     assert "nan" not in page
 
 
@@ -46,7 +46,7 @@ def test_unknown_values_are_null(bundle: str, tmp_path: Path) -> None:
     assert (stdout["videos"], stdout["labelled"], stdout["exact"], stdout["classes"]) == (2, 0, 2, [])
     assert stdout["accuracy"] is stdout["median_stderr"] is stdout["median_sampled_gap"] is None
     page = analyze(out).stdout
-    assert "2 sequences exact" in page
+    assert "2 videos exact" in page
     assert "nan" not in page
     assert "accuracy" not in page
 
@@ -56,7 +56,7 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     pq.write_table(table.set_column(0, "video_id", [["", None]]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     assert json.loads(analyze(str(tmp_path / "out"), "--json").stdout)["videos"] == 0
-    assert "0 sequences exact" in analyze(str(tmp_path / "out")).stdout
+    assert "0 videos exact" in analyze(str(tmp_path / "out")).stdout
 
 
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:

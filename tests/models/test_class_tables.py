@@ -41,6 +41,22 @@ def test_a_prior_that_is_clear_is_taken(text: str) -> None:
     assert parse_prior(text.encode(), 2).tolist() == [0.5, 0.5]
 
 
+def test_names_of_known_classes_stand_for_ids(tmp_path: Path) -> None:
+    path = tmp_path / "prior.csv"
+    path.write_text("class,prior\n walk ,1\n2,2\nopen door,5\n")
+    prior, _ = read_prior(str(path), ["open door", "walk", "7"])
+    assert prior.tolist() == [0.625, 0.125, 0.25]
+    refused: dict[tuple[str, ...] | None, str] = {
+        None: "whole number from 0 as class, got 'walk'; names are taken where the names of the classes are known",
+        ("walk", "run"): "whole number from 0 or one of the class names as class, got 'open door'",
+        ("walk", "open door", "walk"): "row 2: 'walk' is the name of class 0, 2, and could mean another class",
+        ("2", "walk", "open door"): "row 3: '2' is the name of class 0, and could mean another class; give ids",
+    }
+    for names, message in refused.items():
+        with pytest.raises(ModelError, match=message):
+            read_prior(str(path), names)
+
+
 def test_utf_16_is_taken_where_it_is_marked() -> None:
     text = f"class,prior\n{HALVES}"
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):

@@ -234,7 +234,7 @@ def test_names_from_the_file_reach_no_terminal_as_they_are(tmp_path: Path, prior
     done = ran(tmp_path, state, prior, "--layer", "fc")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "\x1b" not in done.output
-    assert len(done.output.splitlines()) == 5
+    assert len(done.output.splitlines()) == 6
 
 
 def test_outputs_are_cut(tmp_path: Path, prior: str) -> None:

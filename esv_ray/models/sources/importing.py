@@ -78,7 +78,7 @@ def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...
     if request.classes is None:
         beside = names_of_prior(request.prior)
         if beside is None:
-            return None, []
+            return None, [("classes", "without names; --classes gives them")]
         if len(beside.names) != n_classes:
             return None, [("note", f"{beside.url}: {len(beside.names)} class names, not {n_classes}, are not used")]
         return beside.names, [("classes", f"{beside.url} (beside the table of the prior)")]
