@@ -52,7 +52,7 @@ class Point:
         relative_error: mean over videos of mean |estimate - exact| / mean |exact|, over elements of the target class.
         lad_slope: slope through the origin of the least-absolute-deviations line of estimates on exact values.
         pearson: correlation of estimates and exact values over all videos and elements.
-        share: head evaluations relative to those of exact ESVs.
+        cost: head evaluations relative to those of exact ESVs.
         evaluations: head evaluations per video.
         video_ms: milliseconds per video, without building the plan.
         exact_ms: the same for exact ESVs.
@@ -68,7 +68,7 @@ class Point:
     relative_error: float
     lad_slope: float
     pearson: float
-    share: float
+    cost: float
     evaluations: int
     video_ms: float
     exact_ms: float
@@ -217,7 +217,7 @@ def compare(
         relative_error=float((deviations.mean(axis=1) / size).mean()),
         lad_slope=lad_slope(exact.ravel(), estimates.ravel()),
         pearson=float(np.corrcoef(exact.ravel(), estimates.ravel())[0, 1]),
-        share=results[0][1].evaluations / max(1, exact_evaluations),
+        cost=results[0][1].evaluations / max(1, exact_evaluations),
         evaluations=results[0][1].evaluations,
         video_ms=1e3 * seconds / len(cases),
         exact_ms=exact_ms,

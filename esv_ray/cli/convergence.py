@@ -130,7 +130,7 @@ def convergence(
       error   mean |estimate - exact| relative to mean |exact|, averaged over videos
       slope   least-absolute-deviations slope of estimates on exact values
       r       Pearson's correlation of estimates and exact values
-      share   head evaluations relative to those of exact ESVs
+      cost    head evaluations relative to those of exact ESVs
       ms      milliseconds per video
       stderr  mean standard error relative to mean |exact|
       cover   share of exact values within 1.96 standard errors of the estimate
@@ -228,7 +228,7 @@ def _show(points: list[Point]) -> None:
     first = points[0]
     click.echo(f"{count_of(first.videos, 'video')}, n = {first.n}; exact ESVs take {first.exact_ms:.3g} ms per video")
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("m", "estimator", "error", "slope", "r", "share", "ms", "stderr", "cover"):
+    for column in ("m", "estimator", "error", "slope", "r", "cost", "ms", "stderr", "cover"):
         table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
     for point in points:
         has_stderr = point.coverage == point.coverage  # NaN without standard errors
@@ -238,7 +238,7 @@ def _show(points: list[Point]) -> None:
             _percent(point.relative_error),
             f"{point.lad_slope:.3f}",
             f"{point.pearson:.4f}",
-            f"{100 * point.share:.0f} %",
+            f"{100 * point.cost:.0f} %",
             f"{point.video_ms:.3g}",
             _percent(point.standard_error) if has_stderr else "-",
             f"{100 * point.coverage:.0f} %" if has_stderr else "-",

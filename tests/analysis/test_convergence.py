@@ -49,7 +49,7 @@ def test_points_measure_the_errors_of_estimates() -> None:
     assert point.relative_error == pytest.approx(np.mean(shares), rel=1e-3)
     assert point.coverage == pytest.approx(np.mean(inside), abs=0.02)
     assert point.pearson > 0.95
-    assert point.share == pytest.approx(point.evaluations / evaluations)
+    assert point.cost == pytest.approx(point.evaluations / evaluations)
     assert point.video_ms > 0
 
 
@@ -70,7 +70,7 @@ def test_order_of_estimators() -> None:
     assert np.isnan(by["algorithm1", 16, 1].coverage), "one iteration of Algorithm 1 has no standard errors"
     table = as_table(points)
     assert table.num_rows == 8
-    assert {"relative_error", "lad_slope", "pearson", "share", "video_ms"} <= set(table.column_names)
+    assert {"relative_error", "lad_slope", "pearson", "cost", "video_ms"} <= set(table.column_names)
     pictures = convergence_pictures(points)
     page = pictures["html"].decode()
     assert all(name in page for name in ("adjusted x1", "algorithm1 x2: standard error", "head evaluations per video"))
@@ -86,7 +86,7 @@ def test_convergence_of_logits() -> None:
     assert ours.relative_error < theirs.relative_error
     assert better.relative_error < ours.relative_error < 0.2
     assert better.pearson > 0.99
-    assert ours.share < 0.3, "of the subsequences up to the longest head"
+    assert ours.cost < 0.3, "of the subsequences up to the longest head"
 
 
 def test_videos_without_evidence_or_too_short_are_left_out() -> None:
