@@ -9,7 +9,7 @@ import click
 
 from esv_ray.cli.model_sources import SOURCES, own_options, read_model
 from esv_ray.cli.options import output_option
-from esv_ray.cli.types import LOCATION
+from esv_ray.cli.types import LOCATION, PRIOR_SOURCE
 from esv_ray.show.text import printable
 
 _NAME = r"[A-Za-z0-9][\w-]*"  # of an output: a folder of the bundle
@@ -75,7 +75,7 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     "priors",
     required=True,
     multiple=True,
-    type=LOCATION,
+    type=PRIOR_SOURCE,
     metavar="SOURCE",
     help="Class prior: a CSV with the header class,prior; uniform; labels:TABLE, the shares of the classes in a "
     "feature table; or model:TABLE, the model's mean output over its videos. With --outputs: NAME=SOURCE for each.",

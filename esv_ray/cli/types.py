@@ -35,6 +35,17 @@ class Location(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
         return [CompletionItem(incomplete, type="file")]
 
 
+class PriorSource(Location):
+    """A source of a class prior."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Say which sources there are."""
+        return (
+            "Give a CSV with the frequency of each class (header class,prior), labels:TABLE to count the labels of a "
+            "feature table, or uniform."
+        )
+
+
 class LocalPath(click.Path):
     """A path on this machine, not empty; a ``file:`` URL is replaced by its path."""
 
@@ -121,4 +132,4 @@ def _prefix(param: click.Parameter | None) -> str:
     return f"{param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip('[]')}: "
 
 
-LOCATION, NAME = Location(), Name()
+LOCATION, NAME, PRIOR_SOURCE = Location(), Name(), PriorSource()

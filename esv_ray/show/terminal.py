@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import floor, inf, log10
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,20 @@ _MOST_NAME = 48
 _FEWEST_DIGITS, _MOST_DIGITS = 3, 8
 
 
+class _Scale(NamedTuple):
+    """What all blocks of a video share, so that they can be compared.
+
+    Attributes:
+        largest: value that fills half a bar.
+        digits: decimals.
+        width: characters of a line.
+    """
+
+    largest: float
+    digits: int
+    width: int
+
+
 def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str]:
     """Return the lines that describe a video.
 
@@ -29,16 +44,17 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
     difference = video.difference
     errors = "; ±: standard error" if any(each.stderr is not None for each in video.classes) else ""
     lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}{errors}"]
-    # One scale for all bars, so that those of different classes can be compared.
     values = [each.esv for each in video.classes] + ([] if difference is None else [difference])
     largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0
+    stderrs = [each.stderr for each in video.classes] + ([] if difference is None else [video.difference_stderr])
+    scale = _Scale(largest, _digits(largest, [each for each in stderrs if each is not None]), width)
     for each in video.classes:
-        lines += ["", *_class_lines(video, each, largest, width)]
+        lines += ["", *_class_lines(video, each, scale)]
     if difference is not None:
         predicted = video.of_class(video.predicted)
         assert predicted is not None
         lines += ["", "difference: ESVs of the label minus those of the predicted class"]
-        lines += [*_bars(video, difference, video.difference_stderr, largest, width)]
+        lines += [*_bars(video, difference, video.difference_stderr, scale)]
         worst = video.most_misleading
         assert worst is not None
         lines.append(
@@ -57,36 +73,31 @@ def encodable(text: str, encoding: str | None) -> str:
     return text
 
 
-def _class_lines(video: AttributedVideo, each: ClassEsvs, largest: float, width: int) -> Iterator[str]:
+def _class_lines(video: AttributedVideo, each: ClassEsvs, scale: _Scale) -> Iterator[str]:
     yield f"{_name(each.title)}{video.roles(each)}"
     yield each.equation(video.unit)
-    yield from _bars(video, each.esv, each.stderr, largest, width)
+    yield from _bars(video, each.esv, each.stderr, scale)
 
 
-def _bars(
-    video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, largest: float, width: int
-) -> Iterator[str]:
+def _bars(video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, scale: _Scale) -> Iterator[str]:
     """Yield a line per element: element, frame, bar (the largest value fills it), value and standard error."""
     frames = [str(number) for number in video.frame_index.tolist()]
     element, frame = len(str(video.n - 1)), max(len("frame"), *map(len, frames))
     element = max(element, len("element"))
-    digits = _digits(values, stderr)
-    texts = [f"{value:+.{digits}f}" for value in values.tolist()]
+    texts = [f"{value:+.{scale.digits}f}" for value in values.tolist()]
     if stderr is not None:
-        texts = [f"{text} ±{error:.{digits}f}" for text, error in zip(texts, stderr.tolist(), strict=True)]
-    left = width - element - frame - max(map(len, texts)) - 6
+        texts = [f"{text} ±{error:.{scale.digits}f}" for text, error in zip(texts, stderr.tolist(), strict=True)]
+    left = scale.width - element - frame - max(map(len, texts)) - 6
     half = max(_LEAST_BAR, min(_MOST_BAR, left // 2))
     yield f"{'element':>{element}}  {'frame':>{frame}}"
     for place, (value, text) in enumerate(zip(values.tolist(), texts, strict=True)):
-        bar = _bar(value / largest, half)
+        bar = _bar(value / scale.largest, half)
         yield f"{place:>{element}}  {frames[place]:>{frame}}  {bar}  {text}".rstrip()
 
 
-def _digits(values: FloatArray, stderr: FloatArray | None) -> int:
+def _digits(largest: float, stderrs: Sequence[FloatArray]) -> int:
     """Return the decimals that show the largest value with four digits, or the largest standard error with two."""
-    least = float(np.abs(values).max(initial=0.0)) / 100
-    if stderr is not None:
-        least = float(stderr.max(initial=0.0))
+    least = max(float(each.max(initial=0.0)) for each in stderrs) if stderrs else largest / 100
     if not 0 < least < inf:
         return _FEWEST_DIGITS
     return min(_MOST_DIGITS, max(_FEWEST_DIGITS, 1 - floor(log10(least))))

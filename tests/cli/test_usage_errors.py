@@ -102,7 +102,11 @@ def test_numbers_out_of_range(refusal, path: tuple[str, ...], option: str) -> No
             "Invalid value for '--outputs': expected a NAME of letters, digits, _ and -, got 'a.b' in 'a.b=0:1'; see "
             "esv import model --help",
         ),
-        ("import model --from linear --out o x.pth", "Missing option '--prior'; see esv import model --help"),
+        (
+            "import model --from linear --out o x.pth",
+            "Missing option '--prior'. Give a CSV with the frequency of each class (header class,prior), labels:TABLE to "
+            "count the labels of a feature table, or uniform; see esv import model --help",
+        ),
     ],
 )
 def test_messages(refusal, words: str, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -211,6 +211,13 @@ def test_sums_with_a_sampling_error_are_no_equation() -> None:
     assert "probability 0.500 = prior 0.500 + 0.250 supporting - 0.250 distracting" in video_lines(exact, width=80)
 
 
+def test_all_blocks_have_the_same_decimals(output: Path) -> None:
+    lines = video_lines(read_video(str(output), wrong_and_right(output)[0]["video_id"]), width=80)
+    values = [line.split()[-1] for line in lines if re.match(r" *\d+ +\d+ .*[+-]\d", line)]
+    assert len(values) > 4
+    assert len({len(value) for value in values}) == 1
+
+
 def test_zeros_and_single_elements() -> None:
     assert "+0.000" in video_lines(bare(2, [0.0, 0.0]), width=80)[-1]
     assert "no label" in video_lines(bare(1, [0.25]), width=80)[0]
