@@ -104,8 +104,8 @@ def test_numbers_out_of_range(refusal, path: tuple[str, ...], option: str) -> No
         ),
         (
             "import model --from linear --out o x.pth",
-            "Missing option '--prior'. Give a CSV with the frequency of each class (header class,prior), labels:TABLE to "
-            "count the labels of a feature table, or uniform; see esv import model --help",
+            "Missing option '--prior'. Give a CSV with the frequency of each class (header class,prior), labels:TABLE "
+            "to count the labels of a feature table, or uniform; see esv import model --help",
         ),
     ],
 )
