@@ -5,23 +5,39 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 
-class Terminal:
-    """An interactive bash in which `esv` is completed, on a terminal of its own."""
+class Shell(NamedTuple):
+    """How to start a shell without the user's files, and what completion needs before it is set up."""
 
-    def __init__(self, folder: Path) -> None:
+    options: Sequence[str]
+    setup: str
+
+
+SHELLS = {
+    "bash": Shell(["--norc", "--noprofile"], ""),
+    "zsh": Shell(["-f"], "autoload -Uz compinit; compinit -u -D; "),
+}
+
+
+class Terminal:
+    """An interactive shell in which `esv` is completed, on a terminal of its own."""
+
+    def __init__(self, folder: Path, shell: str) -> None:
         home, far = pty.openpty()
         self.screen = home
         self.text = ""
         self.process = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
+            [shell, *SHELLS[shell].options, "-i"],
             stdin=far,
             stdout=far,
             stderr=far,
@@ -35,7 +51,8 @@ class Terminal:
             start_new_session=True,
         )
         os.close(far)
-        self.type('eval "$(_ESV_COMPLETE=bash_source esv)"; echo rea""dy\n')
+        setup = f'{SHELLS[shell].setup}eval "$(_ESV_COMPLETE={shell}_source esv)"'
+        self.type(f'{setup}; echo rea""dy\n')
         self.wait_for("ready")
 
     def type(self, keys: str) -> None:
@@ -58,10 +75,13 @@ class Terminal:
         os.close(self.screen)
 
 
-def test_completion_in_bash(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
     (tmp_path / "outputs" / "esv-of-monday").mkdir(parents=True)
     (tmp_path / "job-of-monday.yaml").touch()
-    terminal = Terminal(tmp_path)
+    terminal = Terminal(tmp_path, shell)
     try:
         for keys, completed in (
             ("esv attri\t", "esv attribute "),
@@ -79,7 +99,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         terminal.close()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_scripts_of_completion(shell: str) -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "esv"],
