@@ -19,6 +19,7 @@ def figure_page(title: str, light: bytes, dark: bytes, more: str = "") -> bytes:
         more: HTML below the figure.
     """
     style = f"""
+:root {{ color-scheme: light dark; }}
 body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {FONT}; background: {LIGHT.background};
   color: {LIGHT.ink}; }}
 svg {{ max-width: 100%; height: auto; }}

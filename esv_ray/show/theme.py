@@ -66,5 +66,11 @@ def vega_config(theme: Theme) -> dict[str, object]:
             "anchor": "start",
         },
         "view": {"stroke": None},
-        "legend": {"labelLimit": 0, "labelColor": theme.ink, "titleColor": theme.faint},
+        "legend": {
+            "labelLimit": 0,
+            "labelColor": theme.ink,
+            "titleColor": theme.faint,
+            "symbolBaseFillColor": theme.faint,  # of shapes, which have no colour of their own: else black
+            "symbolBaseStrokeColor": theme.faint,
+        },
     }
