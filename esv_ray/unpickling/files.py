@@ -22,8 +22,9 @@ from torch import Tensor
 
 from esv_ray.unpickling.builders import BUILDERS, Builder, build
 from esv_ray.unpickling.inert import Inert
-from esv_ray.unpickling.instructions import Build, PersistentLoad, read_pickle
+from esv_ray.unpickling.instructions import read_pickle
 from esv_ray.unpickling.limits import Budget
+from esv_ray.unpickling.machine import Build, PersistentLoad
 from esv_ray.unpickling.tensors import Storage, storage_type
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save before 1.6

@@ -9,117 +9,15 @@ from __future__ import annotations
 
 import codecs
 import struct
-from collections import deque
 from collections.abc import Callable
 
 from esv_ray.unpickling.builders import set_state
-from esv_ray.unpickling.inert import Global, Inert
+from esv_ray.unpickling.inert import Global
 from esv_ray.unpickling.limits import Budget, check_key
+from esv_ray.unpickling.machine import Build, Machine, PersistentLoad
 
 _HIGHEST_PROTOCOL = 5
 codecs.lookup("raw-unicode-escape")  # Python imports it at its first use: nothing is imported while a file is read
-PersistentLoad = Callable[[object], object]
-"""Returns the object of a persistent id."""
-Build = Callable[[object, tuple[object, ...], Budget], object]
-"""Returns what a call makes, from what is called, its arguments and the budget."""
-
-
-class _Machine:
-    """The state of reading one pickle."""
-
-    def __init__(self, data: bytes, start: int, persistent: PersistentLoad, budget: Budget, build: Build) -> None:
-        self.data = data
-        self.position = start
-        self.persistent = persistent
-        self.budget = budget
-        self.build = build
-        self.stack: list[object] = []
-        self.marks: list[list[object]] = []
-        self.memo: dict[int, object] = {}
-
-    def take(self, count: int) -> bytes:
-        """Read bytes."""
-        end = self.position + count
-        if count < 0 or end > len(self.data):
-            raise EOFError
-        self.position, start = end, self.position
-        return self.data[start:end]
-
-    def line(self) -> bytes:
-        """Read up to the end of a line."""
-        end = self.data.find(b"\n", self.position)
-        if end < 0:
-            raise EOFError
-        self.position, start = end + 1, self.position
-        return self.data[start:end]
-
-    def number(self, size: int, *, signed: bool = False) -> int:
-        """Read an integer."""
-        return int.from_bytes(self.take(size), "little", signed=signed)
-
-    def text(self, size: int) -> None:
-        """Push a text whose length takes some bytes."""
-        self.stack.append(self.take(self.number(size)).decode("utf-8", "surrogatepass"))
-
-    def old_text(self, raw: bytes) -> None:
-        """Push a string of Python 2: a text if it is ASCII, else its bytes."""
-        self.stack.append(raw.decode("ascii") if raw.isascii() else raw)
-
-    def name(self, module: object, name: object) -> None:
-        """Push a name."""
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("one with a name that is no text")
-        self.stack.append(Global(f"{module}.{name}"))
-
-    def marked(self) -> list[object]:
-        """Pop what was pushed since the last mark."""
-        items, self.stack = self.stack, self.marks.pop()
-        return items
-
-    def call(self, function: object, arguments: object) -> None:
-        """Push what a call would make."""
-        given = tuple(arguments) if isinstance(arguments, tuple) else (arguments,)
-        self.stack.append(self.build(function, given, self.budget))
-
-    def extend(self, items: list[object]) -> None:
-        """Append items to the list on the stack."""
-        target = self.stack[-1]
-        if isinstance(target, list | deque):
-            target.extend(items)
-        elif isinstance(target, Inert):
-            target.elements.extend(items)
-        else:
-            raise ValueError("one that appends to something else than a list")
-
-    def add(self, items: list[object]) -> None:
-        """Add items to the set on the stack."""
-        target = self.stack[-1]
-        if isinstance(target, set):
-            target.update(map(check_key, items))
-        elif isinstance(target, Inert):
-            target.elements.extend(items)
-        else:
-            raise ValueError("one that adds to something else than a set")
-
-    def set_items(self, items: list[object]) -> None:
-        """Set keys, which alternate with their values, in the dictionary on the stack."""
-        target = self.stack[-1]
-        pairs = zip(items[::2], items[1::2], strict=True)
-        if isinstance(target, dict):
-            for key, value in pairs:
-                target[check_key(key)] = value
-        elif isinstance(target, Inert):
-            target.items.extend(pairs)
-        else:
-            raise ValueError("one that sets keys of something else than a dictionary")
-
-    def remember(self, index: int) -> None:
-        """Keep the value on the stack."""
-        self.memo[index] = self.stack[-1]
-
-    def recall(self, index: int) -> None:
-        """Push a value that was kept."""
-        self.stack.append(self.memo[index])
 
 
 def read_pickle(
@@ -141,7 +39,7 @@ def read_pickle(
         EOFError: it is cut short.
         ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error: it is damaged.
     """
-    machine = _Machine(data, start, persistent, budget, build)
+    machine = Machine(data, start, persistent, budget, build)
     while True:
         code = machine.take(1)
         if code == b".":
@@ -152,22 +50,22 @@ def read_pickle(
         instruction(machine)
 
 
-def _protocol(machine: _Machine) -> None:
+def _protocol(machine: Machine) -> None:
     protocol = machine.number(1)
     if protocol > _HIGHEST_PROTOCOL:
         raise ValueError(f"one of pickle protocol {protocol}, which is not known")
 
 
-def _frame(machine: _Machine) -> None:
+def _frame(machine: Machine) -> None:
     machine.take(8)  # its length, which only helps to read ahead
 
 
-def _pop_to_mark(machine: _Machine) -> None:
+def _pop_to_mark(machine: Machine) -> None:
     machine.marked()
 
 
-def _collect(make: Callable[[list[object]], object]) -> Callable[[_Machine], None]:
-    def push(machine: _Machine) -> None:
+def _collect(make: Callable[[list[object]], object]) -> Callable[[Machine], None]:
+    def push(machine: Machine) -> None:
         items = machine.marked()
         machine.stack.append(make(items))
 
@@ -178,96 +76,96 @@ def _frozen(items: list[object]) -> frozenset[object]:
     return frozenset(map(check_key, items))
 
 
-def _mark(machine: _Machine) -> None:
+def _mark(machine: Machine) -> None:
     machine.marks.append(machine.stack)
     machine.stack = []
 
 
-def _pop(machine: _Machine) -> None:
+def _pop(machine: Machine) -> None:
     if machine.stack:
         machine.stack.pop()
     else:
         machine.marked()
 
 
-def _integer(machine: _Machine) -> None:
+def _integer(machine: Machine) -> None:
     line = machine.line()
     machine.stack.append({b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line))
 
 
-def _string(machine: _Machine) -> None:
+def _string(machine: Machine) -> None:
     line = machine.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
         raise ValueError("one with a string without quotation marks")
     machine.old_text(codecs.escape_decode(line[1:-1])[0])  # as pickle does
 
 
-def _persistent_line(machine: _Machine) -> None:
+def _persistent_line(machine: Machine) -> None:
     machine.stack.append(machine.persistent(machine.line().decode("ascii")))
 
 
-def _persistent(machine: _Machine) -> None:
+def _persistent(machine: Machine) -> None:
     machine.stack.append(machine.persistent(machine.stack.pop()))
 
 
-def _global(machine: _Machine) -> None:
+def _global(machine: Machine) -> None:
     module = machine.line().decode()
     machine.name(module, machine.line().decode())
 
 
-def _stack_global(machine: _Machine) -> None:
+def _stack_global(machine: Machine) -> None:
     name = machine.stack.pop()
     machine.name(machine.stack.pop(), name)
 
 
-def _instance(machine: _Machine) -> None:
+def _instance(machine: Machine) -> None:
     _global(machine)
     function = machine.stack.pop()
     machine.call(function, tuple(machine.marked()))
 
 
-def _object(machine: _Machine) -> None:
+def _object(machine: Machine) -> None:
     function, *arguments = machine.marked()
     machine.call(function, tuple(arguments))
 
 
-def _reduce(machine: _Machine) -> None:
+def _reduce(machine: Machine) -> None:
     arguments = machine.stack.pop()
     machine.call(machine.stack.pop(), arguments)
 
 
-def _new_with_keywords(machine: _Machine) -> None:
+def _new_with_keywords(machine: Machine) -> None:
     keywords, arguments = machine.stack.pop(), machine.stack.pop()
     function = machine.stack.pop()
     given = tuple(arguments) if isinstance(arguments, tuple) else (arguments,)
     machine.call(function, (*given, keywords) if keywords else given)
 
 
-def _extension(size: int) -> Callable[[_Machine], None]:
-    def push(machine: _Machine) -> None:
+def _extension(size: int) -> Callable[[Machine], None]:
+    def push(machine: Machine) -> None:
         machine.stack.append(Global(f"copyreg extension {machine.number(size)}"))
 
     return push
 
 
-def _build(machine: _Machine) -> None:
+def _build(machine: Machine) -> None:
     state = machine.stack.pop()
     set_state(machine.stack[-1], state, machine.budget)
 
 
-def _dictionary(machine: _Machine) -> None:
+def _dictionary(machine: Machine) -> None:
     items = machine.marked()
     machine.stack.append({})
     machine.set_items(items)
 
 
-def _set_item(machine: _Machine) -> None:
+def _set_item(machine: Machine) -> None:
     value, key = machine.stack.pop(), machine.stack.pop()
     machine.set_items([key, value])
 
 
-def _tuple(count: int) -> Callable[[_Machine], None]:
-    def push(machine: _Machine) -> None:
+def _tuple(count: int) -> Callable[[Machine], None]:
+    def push(machine: Machine) -> None:
         if len(machine.stack) < count:
             raise IndexError
         machine.stack[-count:] = [tuple(machine.stack[-count:])]
@@ -275,15 +173,15 @@ def _tuple(count: int) -> Callable[[_Machine], None]:
     return push
 
 
-def _out_of_band(machine: _Machine) -> None:
+def _out_of_band(machine: Machine) -> None:
     raise ValueError("one whose numbers are in another place (buffers of pickle protocol 5)")
 
 
-def _push(value: object) -> Callable[[_Machine], None]:
+def _push(value: object) -> Callable[[Machine], None]:
     return lambda machine: machine.stack.append(value)
 
 
-_INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
+_INSTRUCTIONS: dict[bytes, Callable[[Machine], None]] = {
     b"\x80": _protocol,
     b"\x95": _frame,
     b"(": _mark,
