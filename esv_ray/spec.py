@@ -129,6 +129,16 @@ class ClusterSpec(_Frozen):
     ] = "auto"
     stall_timeout: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = 600.0
 
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith(("http://", "https://")):
+            raise ValueError(
+                f"expected auto, HOST:PORT or ray://HOST:PORT, got the URL {address!r:.100}; the URL of a cluster's "
+                "dashboard is for esv submit --address"
+            )
+        return address
+
 
 ClassChoice = int | str
 # Sorted, each once: the order has no meaning and must not change the fingerprint of the job.

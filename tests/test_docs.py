@@ -120,7 +120,7 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for line in shell_lines(page.read_text()):
         if not line.startswith("esv "):
             continue
-        command, words = command_of(line)
+        command, words = command_of(line.partition(" | ")[0])
         for name in words:
             if re.fullmatch(r"[\w-]+\.(json|yaml|csv|pth|hdf)", name):
                 Path(name).touch()
@@ -147,7 +147,7 @@ def test_other_programs_are_known(page: Path) -> None:
 @each_page
 def test_commands_in_sentences_exist(page: Path) -> None:
     for line in inline_commands(page.read_text()):
-        command, words = command_of(line)
+        command, words = command_of(line.partition(" | ")[0])
         known = {option for parameter in command.params for option in parameter.opts}
         assert command is not cli, line
         assert {word for word in words if word.startswith("--")} <= known | {"--help"}, line

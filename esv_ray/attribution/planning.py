@@ -252,7 +252,9 @@ def _check_no_partitions(output: str) -> None:
     name = next((name for name in folders if not name.startswith(("_", ".")) and name not in FOLDERS), None)
     if name is not None and storage.exists(storage.join(output, name, "run.json")):
         raise JobError(
-            f"{output} holds the outputs of partitions ({name}, ...); use another output, or add --partitions"
+            f"{output} holds the outputs of partitions ({name}, ...); use another output; `esv attribute "
+            f"--partitions` continues them, and a single one has the features FEATURES/{name} and the output "
+            f"OUTPUT/{name}"
         )
 
 

@@ -61,7 +61,7 @@ def show_summary(summary: Summary) -> None:
     if summary.labelled:
         console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} {of}", highlight=False)
     sampled = summary.sequences - summary.exact
-    text = f"{summary.exact} {of} exact (efficiency gap at most {summary.worst_exact_gap:.0e}), {sampled} sampled"
+    text = f"{summary.exact} {of} exact (largest efficiency gap {summary.worst_exact_gap:.1e}), {sampled} sampled"
     if sampled:
         has_stderr = not math.isnan(summary.median_stderr)
         stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if has_stderr else ""

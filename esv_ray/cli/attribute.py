@@ -184,7 +184,7 @@ def verify(
     efficiency (the ESVs of a class sum to score - prior) and _SUCCESS.
 
     With --recompute, the job's model recomputes some videos in this process. If the model needs code, name its
-    packages with --code; the `code` that is recorded in the output does not count.
+    packages with --code; the `code` recorded in the output is ignored.
 
     \b
     Examples:

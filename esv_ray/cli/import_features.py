@@ -41,11 +41,13 @@ request_options = option_group(
         metavar="CSV",
         help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
     ),
-    click.option("--keep-unlabelled", is_flag=True, help="Write also videos without a label, where others have one."),
+    click.option(
+        "--keep-unlabelled", is_flag=True, help="Also write the videos without a label, where others have one."
+    ),
     click.option(
         "--split",
         type=NAME,
-        help="Keep rows of --labels or --segments with this split. Of play-fair: the group (default: validation).",
+        help="Keep rows of --labels or --segments with this split. With play-fair: the group (default: validation).",
     ),
     click.option(
         "--segments",
@@ -75,9 +77,9 @@ request_options = option_group(
         help="Name of the array in a .npz, .pt or .pkl file, an HDF5 group, or a sample of a tar file.",
     ),
     click.option("--frames-key", type=NAME, help="Name of the frame numbers in an HDF5 group, e.g. picks."),
-    click.option("--id", type=NAME, help="Of rows: the column that names the video, e.g. episode_index."),
-    click.option("--order", type=NAME, help="Of rows: the column that orders the frames, e.g. frame_index."),
-    click.option("--features", type=NAME, help="Of rows: the column of the features."),
+    click.option("--id", type=NAME, help="With rows: the column that names the video, e.g. episode_index."),
+    click.option("--order", type=NAME, help="With rows: the column that orders the frames, e.g. frame_index."),
+    click.option("--features", type=NAME, help="With rows: the column of the features."),
     click.option(
         "--dtype",
         type=click.Choice(["float16", "float32", "float64"]),
@@ -99,9 +101,15 @@ request_options = option_group(
 def import_features(request: ImportRequest) -> None:
     """Import SOURCE, features in another format, as a Parquet feature table.
 
-    SOURCE is a file, a folder or a glob: of numpy one .npy, .npz, .pt or .pkl file per video; of hdf5 one data set or
-    group per video; of lmdb one key per frame; of tar WebDataset shards; of rows Parquet with one row per frame; of
-    play-fair the HDF5 file of the paper's authors.
+    SOURCE is a file, a folder or a glob. What it holds depends on --from:
+
+    \b
+      numpy      one .npy, .npz, .pt or .pkl file per video
+      hdf5       one dataset or group per video
+      lmdb       one key per frame
+      tar        WebDataset shards
+      rows       Parquet with one row per frame
+      play-fair  the HDF5 file of the paper's authors
 
     Videos with faults are counted, named and left out. Run the same command again after an interruption: files that are
     written are kept.

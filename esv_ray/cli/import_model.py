@@ -102,7 +102,7 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     multiple=True,
     metavar="NAME=FROM:TO",
     callback=_parse_outputs,
-    help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUT/NAME; repeatable. For a model that answers "
+    help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUTPUT/NAME; repeatable. For a model that answers "
     "several questions, for example verbs=0:97 and nouns=97:397.",
 )
 @click.pass_context

@@ -35,8 +35,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 def status(job: str, target: Target, as_json: bool) -> None:
     """Show the status of a JOB, given by its id, its name (then of its last attempt) or the location of its output.
 
-    For an output only its storage is read, so this works after the cluster is gone. A JOB with a slash is an output;
-    without --address and --kubernetes, so is the name of one in the working directory.
+    If JOB is an output, only its storage is read, so this works after the cluster is gone. JOB is taken as an output if
+    it contains a slash, or if neither --address nor --kubernetes is given and the working directory has an output of
+    that name.
 
     \b
     Examples:
@@ -90,7 +91,8 @@ def logs(context: click.Context, job: str, target: Target, follow: bool) -> None
 def stop(job: str, target: Target) -> None:
     """Stop a JOB, given by its id or by its name (then its last attempt).
 
-    Committed units are kept. Submit the job again to resume it.
+    Committed units are kept. Submit the job again to resume it. With --kubernetes the RayJob and its logs are deleted:
+    save the log before, with esv logs.
     """
     if target.kubernetes:
         from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
@@ -199,7 +201,7 @@ def _suggest_output(job: str, target: Target) -> Iterator[None]:
         if _is_output(job):
             raise SpecError(f"{error}; for the output in this directory: esv status ./{job}") from error
         if not _names_a_cluster(target):
-            raise SpecError(f"{job}: no output in this directory has this name, and {error}") from error
+            raise SpecError(f"{job}: no job's output in this directory has this name, and {error}") from error
         raise
 
 

@@ -54,7 +54,7 @@ OVER = click.Option(
     show_default=True,
     callback=_keep,
     expose_value=False,
-    help="What a model of linear, or a TSN of mmaction2, averages over elements.",
+    help="What a model imported from linear, or a TSN from mmaction2, averages over elements.",
 )
 LAYER = click.Option(
     ["--layer"],
@@ -109,7 +109,7 @@ SCALE = click.Option(
     type=Real(min=0, min_open=True),
     callback=_keep,
     expose_value=False,
-    help="Factor of the logits of a zero-shot classifier; by default that of the file (logit_scale), or 100.",
+    help="Factor of the logits of a zero-shot classifier; default: logit_scale of the file, or 100 if it has none.",
 )
 
 

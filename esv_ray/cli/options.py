@@ -159,13 +159,14 @@ namespace_option = click.option(
     "-n",
     metavar="NAME",
     callback=_check_namespace,
-    help="Kubernetes namespace (default: kubectl's current one; of submit and render: the overlay's, if it sets one).",
+    help="Kubernetes namespace (default: the overlay's, if one is used and sets it, else kubectl's current one).",
 )
 overlay_option = click.option(
     "--overlay",
     type=LocalPath(),
     callback=_check_kubernetes,
-    help="Overlay in k8s/overlays: base (default), gpu, spot, kueue, cpu-local; or a directory of your own.",
+    help="Variant of the Kubernetes objects: base (default), gpu, spot, kueue or cpu-local; or a directory of your own "
+    "with a kustomization.yaml.",
 )
 image_option = click.option(
     "--image", callback=_check_kubernetes, help="Image to use instead of the overlay's esv-ray image; include a tag."

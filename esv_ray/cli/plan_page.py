@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def show(forecast: Forecast) -> None:
 
     labels = "labels" if forecast.labelled else "no labels"
     click.echo(
-        f"{forecast.videos:,} videos in {forecast.files} files, {len(forecast.row_groups)} row groups, "
-        f"{len(forecast.units)} units; D = {forecast.feature_dim}, {labels}, {_bytes(forecast.table_bytes)}"
+        f"{forecast.videos:,} videos in {count_of(forecast.files, 'file')}, "
+        f"{count_of(len(forecast.row_groups), 'row group')}, {count_of(len(forecast.units), 'unit')}; "
+        f"D = {forecast.feature_dim}, {labels}, {_bytes(forecast.table_bytes)}"
     )
     if forecast.resumed:
         click.echo(
@@ -101,7 +103,7 @@ def _show_needs(forecast: Forecast) -> None:
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)
     written = f"{_bytes(size.bytes_least)} to {_bytes(size.bytes_most)}"
     kind = "create-only" if forecast.create_only else "not create-only"
-    click.echo(f"written      {written}: {rows} attributions in {size.files} files, {kind}")
+    click.echo(f"written      {written}: {rows} attributions in {count_of(size.files, 'file')}, {kind}")
     click.echo(
         f"memory       at most {_bytes(forecast.actor_bytes)} per actor: work {_bytes(forecast.batch_bytes)} of "
         f"{_bytes(forecast.budget)} allowed, reading {_bytes(forecast.reading_bytes)}"
@@ -112,7 +114,8 @@ def _show_needs(forecast: Forecast) -> None:
 def _show_time(forecast: Forecast) -> None:
     time, actors = forecast.time, forecast.actors
     most = "" if time.seconds_most < 1.05 * time.seconds else f" to {_seconds(time.seconds_most)}"
-    click.echo(f"time         about {_seconds(time.seconds)}{most} with {actors.working} actor(s) on {actors.device}")
+    working = f"{count_of(actors.working, 'actor')} on {actors.device}"
+    click.echo(f"time         about {_seconds(time.seconds)}{most} with {working}")
     parts = {
         "compute": time.compute_s,
         "read": time.read_s,

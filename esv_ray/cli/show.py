@@ -24,7 +24,11 @@ _LISTED = 10  # videos of each outcome
     metavar="CLASS",
     help="A class to show: label, predicted, an id or a name; repeatable. By default label and predicted.",
 )
-@click.option("--elements", type=Count(min=1), help="Length, of an output with several; by default the longest.")
+@click.option(
+    "--elements",
+    type=Count(min=1),
+    help="Number of elements, if the output has several lengths (default: the longest).",
+)
 @output_option(
     "Write a picture (.png, .svg) or a page (.html) instead. Requires: pip install 'esv-ray[figures]'.", into="out"
 )

@@ -73,15 +73,17 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
     """Run a job on a Ray cluster, or as a RayJob on Kubernetes.
 
     A Ray cluster is checked before the job starts: its software versions, the spec, and access to the storage from
-    every node. The spec is stored in OUTPUT/_submissions. Run the same command again to resume what an earlier attempt
-    left unfinished. For a cluster with token authentication, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH. Ray
+    every node; the spec is stored in OUTPUT/_submissions. On Kubernetes nothing is checked on the cluster (run esv plan
+    first), and the spec is stored in a ConfigMap. Run the same command again to resume what an earlier attempt left
+    unfinished. For a cluster with token authentication, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH. Ray
     clusters need the extra `cluster` of esv-ray; --kubernetes needs kubectl.
 
     \b
     Examples:
       esv submit job.yaml --address http://head:8265
       esv submit job.yaml --address http://head:8265 --follow
-      esv submit job.yaml --kubernetes --namespace video --overlay gpu
+      esv submit job.yaml --kubernetes -n video --overlay gpu \\
+        --image registry.example/esv-ray:0.1.0-cuda
       esv submit job.yaml --kubernetes --overlay gpu --dry-run
 
     \b
@@ -245,10 +247,14 @@ render_options = option_group(
 def render(job: JobArguments, options: RenderOptions, run: RunOptions) -> None:
     """Write the Kubernetes objects of a job as plain YAML, for kubectl or a GitOps repository.
 
+    Needs kubectl or kustomize.
+
     \b
     Examples:
-      esv render job.yaml --overlay gpu --namespace video > rayjob.yaml
-      esv render nightly.yaml --overlay gpu --namespace video --partitions --schedule '0 3 * * *'
+      esv render job.yaml -n video --overlay gpu \\
+        --image registry.example/esv-ray:0.1.0-cuda > rayjob.yaml
+      esv render nightly.yaml -n video --overlay gpu \\
+        --image registry.example/esv-ray:0.1.0-cuda --partitions --schedule '0 3 * * *'
     """
     from esv_ray.submit.kubernetes import manifests
     from esv_ray.submit.kubernetes.manifest_yaml import as_yaml

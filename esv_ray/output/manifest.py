@@ -110,8 +110,8 @@ def existing_manifest(output: str) -> Manifest:
     manifest = read_manifest(output)
     if manifest is None:
         raise DataError(
-            f"{output}: expected a job's output, found no run.json; check the location (of a run over partitions give "
-            "one of them, OUTPUT/PARTITION)"
+            f"{output}: expected a job's output, found no run.json; check the location, and if the job ran with "
+            "--partitions, give the output of one partition, OUTPUT/PARTITION"
         )
     return manifest
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from esv_ray import storage
-from esv_ray.errors import EsvError, one_line
+from esv_ray.errors import EsvError, count_of, one_line
 from esv_ray.job.progress_record import PartitionsRecord, ProgressRecord, read_progress
 from esv_ray.submit.submission import ENDED
 
@@ -151,7 +151,8 @@ def _state(status: JobStatus, record: ProgressRecord | PartitionsRecord) -> str:
 
 def _partition_lines(status: JobStatus, record: PartitionsRecord, now: float) -> Iterator[str]:
     counts = ", ".join(f"{count:.0f} {state}" for state, count in record.partitions.items())
-    yield f"{_state(status, record)}: partitions: {counts or 'none'}"
+    total = count_of(round(sum(record.partitions.values())), "partition")
+    yield f"{_state(status, record)}: {total}{f' ({counts})' if counts else ''}"
     if status.partition is not None:
         yield f"{record.partition}:"
         yield from (f"  {line}" for line in _progress_lines(status.partition, now))

@@ -426,7 +426,7 @@ def test_a_damaged_run_json_is_repaired(
     with pytest.raises(DataError, match="esv verify --repair"):
         run(features, bundle, out)
     result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
-    assert (result.exit_code, "1 files moved to" in result.output) == (1, True), result.output
+    assert (result.exit_code, "1 file moved to" in result.output) == (1, True), result.output
     again = run(features, bundle, out)
     assert (again.exit_code, again.resumed_units) == (0, UNITS - 1)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

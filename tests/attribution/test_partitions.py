@@ -127,14 +127,14 @@ def test_where_a_run_stands(nightly: Nightly, daily: Path, tmp_path: Path, monke
     (daily / "dt=3" / "part.parquet").write_text("no table")
     nightly()
     assert [lines[0].strip() for lines in seen] == [
-        "running: partitions: 3 due",
-        "running: partitions: 2 due, 1 attributed",
+        "running: 3 partitions (3 due)",
+        "running: 3 partitions (2 due, 1 attributed)",
     ]
     assert [lines[1].strip() for lines in seen] == ["dt=1:", "dt=2:"]
     assert all(lines[2].startswith("    done: 6 of 6 videos") for lines in seen)
     after = read_status(str(tmp_path / "out"))
     lines = list(status_lines(after, time.time()))
-    assert lines[0] == "  incomplete: partitions: 2 attributed, 1 problem"
+    assert lines[0] == "  incomplete: 3 partitions (2 attributed, 1 problem)"
     assert lines[1].startswith("  dt=3: ")
     assert (after.partition, status_json(after)["partition"]) == (None, None)
 

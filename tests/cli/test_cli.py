@@ -466,6 +466,6 @@ def test_status_of_a_name_that_is_nowhere(esv, tmp_path: Path, monkeypatch: pyte
     assert esv("status", "nothing") == (
         2,
         "",
-        "esv: nothing: no output in this directory has this name, and no --address is given: cannot reach a cluster at "
-        "http://127.0.0.1:8265\n",
+        "esv: nothing: no job's output in this directory has this name, and no --address is given: cannot reach a "
+        "cluster at http://127.0.0.1:8265\n",
     )

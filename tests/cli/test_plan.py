@@ -35,7 +35,7 @@ def test_the_page(esv, features: str, bundle: str, tmp_path: Path) -> None:  # t
         "evaluations  ",
         "create-only",
         "measured here in",
-        "with 1 actor(s) on cpu",
+        "with 1 actor on cpu",
     ):
         assert part in stdout, part
     assert all(len(line) <= 120 for line in stdout.splitlines() if not line.startswith("warning"))
@@ -157,5 +157,5 @@ def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped
     table = str(ROOT / "jobs" / "demo" / "test.parquet")
     code, stdout, _ = esv("plan", *places(table, str(tmp_path / "model"), tmp_path / "out"), *HERE, "--read-lengths")
     assert code == 0
-    assert "370 videos in 1 files" in stdout
+    assert "370 videos in 1 file" in stdout
     assert "more lengths with less work" in stdout

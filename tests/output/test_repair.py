@@ -124,7 +124,7 @@ def test_the_command(job: Path) -> None:
     parts(out, "videos")[0].write_bytes(b"torn")
     result = CliRunner().invoke(cli, ["verify", str(out)])
     assert result.exit_code == 1
-    assert f"1 units to recompute: {parts(out, 'videos')[0].name}" in result.output
+    assert f"1 unit to recompute: {parts(out, 'videos')[0].name}" in result.output
     assert "esv verify --repair" in result.output
     result = CliRunner().invoke(cli, ["verify", "--repair", str(out)])
     assert result.exit_code == 1

@@ -149,8 +149,8 @@ def test_where_there_is_no_output(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError) as caught:
             verify_output(str(folder))
-        message = f"{folder}: expected a job's output, found no run.json; check the location (of a run over partitions "
-        assert str(caught.value) == f"{message}give one of them, OUTPUT/PARTITION)"
+        message = f"{folder}: expected a job's output, found no run.json; check the location, and if the job ran with "
+        assert str(caught.value) == f"{message}--partitions, give the output of one partition, OUTPUT/PARTITION"
 
 
 @pytest.mark.parametrize("number", range(5))

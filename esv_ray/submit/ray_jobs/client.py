@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in this order
+_NO_ADDRESS = "no --address is given"
 _TIMEOUT_S = (10.0, 120.0)  # to connect; between two parts of an answer. Without them Ray's client waits forever
 _SERVER_ERROR = re.compile(r"Request failed with status code 5\d\d")  # a head that starts, or a proxy without one
 
@@ -60,7 +61,7 @@ def _cluster_url(address: str | None) -> tuple[str, str]:
     if second.startswith(("http://", "https://")):
         return second, VARIABLES[1]
     ignored = f" ({VARIABLES[1]} is not the URL of a dashboard)" if second else ""
-    return "http://127.0.0.1:8265", f"no --address is given{ignored}"
+    return "http://127.0.0.1:8265", f"{_NO_ADDRESS}{ignored}"
 
 
 def _with_scheme(address: str) -> str:
@@ -115,10 +116,10 @@ def _probe(url: str, origin: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT_S[0]).close()
     except (OSError, OverflowError) as error:
-        raise UnreachableError(
-            f"{origin}: cannot reach a cluster at {url}: {one_line(error)}; check that the cluster is running and that "
-            "this is the port of its dashboard (default 8265)"
-        ) from error
+        advice = "check that the cluster is running and that this is the port of its dashboard (default 8265)"
+        if origin.startswith(_NO_ADDRESS):
+            advice = f"give --address http://HEAD:8265, set {VARIABLES[0]}, or use --kubernetes"
+        raise UnreachableError(f"{origin}: cannot reach a cluster at {url}: {one_line(error)}; {advice}") from error
 
 
 @contextmanager
