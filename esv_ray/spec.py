@@ -134,8 +134,8 @@ class ClusterSpec(_Frozen):
     def _check_address(cls, address: str | None) -> str | None:
         if address is not None and address.startswith(("http://", "https://")):
             raise ValueError(
-                f"expected auto, HOST:PORT or ray://HOST:PORT, got the URL {address!r:.100}; the URL of a cluster's "
-                "dashboard is for esv submit --address"
+                f"expected auto, HOST:PORT or ray://HOST:PORT, got {address!r:.100}; the URL of a cluster's dashboard "
+                "is for esv submit --address"
             )
         return address
 

@@ -108,6 +108,7 @@ def test_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     function, saving = blocks(text, "python")
     (tmp_path / "my_models.py").write_text(function)
     (tmp_path / "prior.csv").write_text("class,prior\n0,0.25\n1,0.75\n")
+    (tmp_path / "classes.csv").write_text("name,id\nopen,0\nclose,1\n")
     exec(f"{function}\nmodule = make(hidden=128)\n{saving}", {"__name__": "training"})
     command, attribute = shell_lines(text)
     code, out, err = run(*shlex.split(command)[1:], monkeypatch=monkeypatch, capsys=capsys)
@@ -116,8 +117,8 @@ def test_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     reference = (DOCS / "reference" / "model-bundle.md").read_text()
     written = json.loads(Path("models/gru/model.json").read_text())
     assert {**json.loads(blocks(reference, "json")[-1]), "n_max": None} == written
-    pq.write_table(make_table([3, 5], feature_dim=256, n_classes=2), tmp_path / "table.parquet")
-    places = {"features": "table.parquet", "model": "models/gru", "output": "esv", "cluster": {"actors": 0}}
-    (tmp_path / "job.yaml").write_text(json.dumps(places))
-    assert run(*shlex.split(attribute)[1:], monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    (tmp_path / "features").mkdir()
+    pq.write_table(make_table([3, 5], feature_dim=256, n_classes=2), tmp_path / "features" / "table.parquet")
+    local = ["--set", "cluster.actors=0"]
+    assert run(*shlex.split(attribute)[1:], *local, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
     sys.modules.pop("my_models")

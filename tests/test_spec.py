@@ -465,7 +465,7 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
         ("cluster.gpus_per_actor", 1.5, "less than or equal to 1"),
         ("cluster.gpus_per_actor", True, "from 0 to 1 or auto"),
         ("cluster.gpus_per_actor", "many", "from 0 to 1 or auto"),
-        ("cluster.address", "http://head:8265", "expected auto, HOST:PORT or ray://HOST:PORT, got the URL"),
+        ("cluster.address", "http://head:8265", "expected auto, HOST:PORT or ray://HOST:PORT, got 'http://head:8265'"),
         ("cluster.stall_timeout", 0, "greater than 0"),
         ("cluster.stall_timeout", True, "number"),
         pytest.param(

@@ -59,7 +59,7 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
         assert worst is not None
         lines.append(
             f"most misleading: element {worst} (frame {video.frame_index[worst]}), by "
-            f"{-difference[worst]:.3g} {video.unit} in favor of {_name(predicted.title)}"
+            f"{-difference[worst]:.3g} in {video.unit}, in favor of {_name(predicted.title)}"
         )
     return lines
 

@@ -247,7 +247,7 @@ def _described(modules: Modules, *, pooled: bool) -> tuple[str, str]:
     if isinstance(modules, FixedLength):
         found = f"{type(modules.module).__name__}, a module of {modules.length} elements; {count:,} weights"
         return found, f"logits of the module for {modules.length} elements made of the subsequence's ({modules.how})"
-    return f"{type(modules).__name__}, a module of any length; {count:,} weights", "logits of the module"
+    return f"{type(modules).__name__}, for sequences of any length; {count:,} weights", "logits of the module"
 
 
 def _about_weights(url: str | None, state: Mapping[str, Tensor] | None) -> str:
