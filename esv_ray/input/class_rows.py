@@ -64,7 +64,8 @@ def class_rows(data: bytes, key: str, column: str, names: Sequence[str] | None =
     spaced = delimiter + " " in header_line
     ids: dict[str, list[int]] = {}
     for class_id, name in enumerate(names or ()):
-        ids.setdefault(name.strip(), []).append(class_id)
+        if name.strip():
+            ids.setdefault(name.strip(), []).append(class_id)
     rows = []
     width: int | None = None
     try:

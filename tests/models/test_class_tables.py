@@ -48,10 +48,16 @@ def test_names_of_known_classes_stand_for_ids(tmp_path: Path) -> None:
     assert prior.tolist() == [0.625, 0.125, 0.25]
     refused: dict[tuple[str, ...] | None, str] = {
         None: "whole number from 0 as class, got 'walk'; names are taken where the names of the classes are known",
-        ("walk", "run"): "whole number from 0 or one of the class names as class, got 'open door'",
+        ("walk", "run", ""): "whole number from 0 or one of the class names as class, got 'open door'",
         ("walk", "open door", "walk"): "row 2: 'walk' is the name of class 0, 2, and could mean another class",
         ("2", "walk", "open door"): "row 3: '2' is the name of class 0, and could mean another class; give ids",
     }
+    empty = tmp_path / "empty.csv"
+    empty.write_text("class,prior\n,1\n1,2\n")
+    with pytest.raises(
+        ModelError, match="row 2: expected a whole number from 0 or one of the class names as class, got"
+    ):
+        read_prior(str(empty), ["", "walk"])
     for names, message in refused.items():
         with pytest.raises(ModelError, match=message):
             read_prior(str(path), names)
