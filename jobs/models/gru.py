@@ -1,6 +1,6 @@
 """A GRU whose last state is classified, for sequences of any length.
 
-esv import model --from module gru:make --code gru --weights gru.safetensors --prior uniform --output model/
+The tutorial imports it with `esv import model --from module gru:make --code gru ...`.
 """
 
 import torch
