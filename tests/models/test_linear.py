@@ -237,6 +237,13 @@ def test_names_from_the_file_reach_no_terminal_as_they_are(tmp_path: Path, prior
     assert len(done.output.splitlines()) == 6
 
 
+def test_outputs_that_overlap_are_noted(tmp_path: Path, prior: str) -> None:
+    words = ["--layer", "fc", "--outputs", "a=0:3", "--outputs", "b=2:4", "--prior", "b=uniform"]
+    done = ran(tmp_path, Torchvision().state_dict(), "a=uniform", *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "note     outputs: column 2 is kept in more than one bundle" in done.output
+
+
 def test_outputs_are_cut(tmp_path: Path, prior: str) -> None:
     (tmp_path / "two.csv").write_text("class,prior\n0,0.5\n1,0.5\n")
     module = Torchvision()

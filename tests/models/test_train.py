@@ -449,7 +449,7 @@ def test_classes_without_a_training_video_are_named(study: Study, tmp_path: Path
     assert result.notes == (
         "2 of 5 classes have no training video, so that their prior is 0 and no head learns them: 3, 4",
     )
-    names = tmp_path / "classes.csv"
+    names = tmp_path / "names.csv"  # not beside the table under the name that is looked for
     names.write_text("name,id\na,0\nb,1\nc,2\nd,3\n")
     named = study.train(separable(LENGTHS), classes=str(names), epochs=1)
     assert named.notes[0].endswith("no head learns them: 3 'd'")

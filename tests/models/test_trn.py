@@ -319,7 +319,7 @@ def test_a_model_that_answers_two_questions_becomes_two(tmp_path: Path) -> None:
     ("options", "part"),
     [
         (["--outputs", "verbs=3:3"], "FROM below TO"),
-        (["--outputs", "../verbs=0:3"], "expected NAME=FROM:TO"),
+        (["--outputs", "../verbs=0:3"], "expected a NAME of letters"),
         (["--outputs", "verbs=0:3", "--outputs", "verbs=3:4"], "verbs twice"),
         (["--outputs", "verbs=0:3"], "expected --prior NAME=... with NAME of verbs, got 'other=x.csv'"),
         (

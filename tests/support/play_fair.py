@@ -26,7 +26,7 @@ def import_play_fair(
     """The summary of an import, in a line: what was found, not used and noted; without what F is."""
     rows = import_bundles(read_play_fair(checkpoints, input_relu=input_relu), [BundleRequest(out, prior, classes)])
     texts = [text if heading in ("found", "note") else f"{heading}: {text}" for heading, text in rows]
-    left_out = (f"prior: {prior}", f"classes: {classes}", "F: ", "model: ")
+    left_out = (f"prior: {prior}", f"classes: {classes}", "classes: without names", "F: ", "model: ")
     return "; ".join(text for text in texts if text not in left_out and not text.startswith(left_out[2:]))
 
 

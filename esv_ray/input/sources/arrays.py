@@ -92,8 +92,11 @@ class FeatureCheck:
         for values, what in ((frames.numbers, "frame numbers"), (frames.times, "times")):
             if values is not None and values.shape != (len(array),):
                 raise RecordError(f"as many {what} as frames are needed", f"{_shape(values)} for {len(array)} frames")
-        if frames.numbers is not None and (np.abs(frames.numbers) > INT32_MAX).any():
-            raise RecordError("frame numbers beyond 32 bits")
+        if frames.numbers is not None:
+            if (frames.numbers > INT32_MAX).any() or (frames.numbers < -INT32_MAX).any():
+                raise RecordError("frame numbers beyond 32 bits")
+            if (np.diff(frames.numbers) < 0).any():
+                raise RecordError("frames that are not in the order of their numbers")
         cast = self._cast(array)
         if not np.isfinite(cast).all():
             raise RecordError("NaN or infinity")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import NamePattern, SourceFile, list_files
 from esv_ray.input.sources.hdf5_files import member, open_file, read_dataset, videos_of
@@ -25,6 +26,7 @@ class _Video(NamedTuple):
     name: str  # of the data set or group, "" for the file itself
     file: SourceFile
     fault: RecordError | None  # why it is not read
+    path: str  # for labels by path
 
 
 class _OneFile:
@@ -76,7 +78,7 @@ def open_hdf5(request: ImportRequest) -> Iterator[Source]:
         def entries() -> Iterator[Entry]:
             for video in videos:
                 read = partial(_read, video, current, request.key, request.frames_key)
-                yield Entry(video.video_id, video.name or video.file.path, read)
+                yield Entry(video.video_id, video.path, read)
 
         yield Source(entries, listed=True, state=listing.state, unmatched=len(names) - len(videos))
     finally:
@@ -91,10 +93,14 @@ def _videos_of(file: SourceFile, current: _OneFile, request: ImportRequest, pref
     except DataError as error:
         if not prefixed:
             raise
-        return [_Video(stem, "", file, RecordError("damaged", short_text(error, 200)))]
+        return [_Video(stem, "", file, RecordError("damaged", short_text(error, 200)), file.path)]
     if not prefixed:
-        return [_Video(name or stem, name, file, fault) for name, fault in found]
-    return [_Video(f"{stem}/{name}" if name else stem, name, file, fault) for name, fault in found]
+        return [_Video(name or stem, name, file, fault, name or file.path) for name, fault in found]
+    ids = [f"{stem}/{name}" if name else stem for name, _ in found]
+    return [
+        _Video(video_id, name, file, fault, video_id if name else file.path)
+        for video_id, (name, fault) in zip(ids, found, strict=True)
+    ]
 
 
 def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | None) -> Frames:
@@ -111,6 +117,10 @@ def _read(video: _Video, current: _OneFile, key: str | None, frames_key: str | N
 
 
 def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    if values.dtype.kind in "fu" and (values > INT32_MAX).any():  # before a cast, which may wrap
+        raise RecordError("frame numbers beyond 32 bits")
+    if values.dtype.kind == "f" and (values < -INT32_MAX).any():
+        raise RecordError("frame numbers beyond 32 bits")
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind not in "iu":

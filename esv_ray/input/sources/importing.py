@@ -21,7 +21,7 @@ from esv_ray.input.sources.outcome import Extent, ImportProgress, ImportResult, 
 from esv_ray.input.sources.play_fair import open_play_fair
 from esv_ray.input.sources.records import Entry, RecordError, Source
 from esv_ray.input.sources.request import Format, ImportRequest
-from esv_ray.input.sources.segments import rows_of, timing_of
+from esv_ray.input.sources.segments import rows_of, timing_of, with_numbers
 from esv_ray.input.sources.selection import Selection, Tables, Wanted, read_tables
 from esv_ray.input.sources.table_writer import TableWriter, part_name, read_state
 from esv_ray.input.sources.tar_shards import open_tar
@@ -146,7 +146,7 @@ class _Import:
         if not wanted:
             return
         try:
-            frames = entry.read()
+            frames = with_numbers(entry.read(), self._request.fps)
             features = self._check.checked(frames, entry.video_id)
         except RecordError as error:
             extent.skipped.add(error, entry.video_id, len(wanted))
@@ -168,7 +168,7 @@ class _Import:
                 if row.segment is not None:
                     start, stop, is_clipped = rows_of(row.segment, frames, len(features), timing)
                     if is_clipped:
-                        extent.clipped.add(RecordError("cut to their videos"), row.sequence_id)
+                        extent.clipped.add(RecordError("cut to the length of the video"), row.sequence_id)
             except RecordError as error:
                 extent.skipped.add(error, row.sequence_id)
                 continue

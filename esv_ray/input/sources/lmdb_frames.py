@@ -100,7 +100,7 @@ def _videos(transaction: Any, pattern: re.Pattern[str]) -> tuple[dict[str, _Runs
     videos: dict[str, _Runs] = {}
     unmatched, last = 0, None
     for key in transaction.cursor().iternext(keys=True, values=False):
-        match = pattern.search(key.decode(errors="replace"))
+        match = pattern.search(key.decode(errors="surrogateescape"))
         if match is None:
             unmatched += 1
             continue
@@ -152,7 +152,7 @@ def _items(
         is_there = cursor.set_range(first)
         while remaining and is_there:
             key, value = cursor.item()
-            match = pattern.search(key.decode(errors="replace"))
+            match = pattern.search(key.decode(errors="surrogateescape"))
             if match is not None:
                 remaining -= 1
                 yield match, value

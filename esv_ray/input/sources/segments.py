@@ -11,13 +11,14 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError
+from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
 from esv_ray.input.sources.labels import check_split, label_text
 from esv_ray.input.sources.records import Frames, RecordError
@@ -71,6 +72,24 @@ def timing_of(request: ImportRequest) -> Timing:
     stride = 1.0 if request.stride is None else request.stride
     window = stride if request.window is None else request.window
     return Timing(request.fps, stride, window, request.stride is not None or request.window is not None)
+
+
+def with_numbers(frames: Frames, fps: float | None) -> Frames:
+    """Return the frames of a video with the numbers that their times give, where the source has times alone.
+
+    Args:
+        frames: of the video.
+        fps: frames per second; None: the numbers stay unknown.
+
+    Raises:
+        RecordError: a number is beyond 32 bits.
+    """
+    if frames.numbers is not None or frames.times is None or fps is None:
+        return frames
+    positions = np.floor(frames.times * fps + _NEAR)
+    if not (np.abs(positions) <= INT32_MAX).all():
+        raise RecordError("frame numbers beyond 32 bits", f"{fps:g} frames per second, up to {frames.times.max():g} s")
+    return replace(frames, numbers=positions.astype(np.int64))
 
 
 class Segment(NamedTuple):

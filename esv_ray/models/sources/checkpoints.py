@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from esv_ray import storage
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, count_of
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few
 from esv_ray.models.sources.checkpoint_content import MOST_DEPTH, as_tensors, joined_scales
@@ -187,6 +187,11 @@ def _path_of_state(url: str, content: Mapping[Any, Any], is_head: Callable[[str]
         return mappings[0][0]
     inert = next((value for value in content.values() if isinstance(value, Inert)), None)
     instead = f", but {_name_of(inert)}" if inert is not None else ""
+    for key, value in content.items():
+        if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+            instead = (
+                f", but {count_of(len(value), 'state dict')} in a list under {str(key)!r:.60}; save the one to import"
+            )
     raise ModelError(f'{url}: expected a state dict under "model" or "state_dict", got no tensors{instead}')
 
 

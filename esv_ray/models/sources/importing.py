@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -51,6 +52,7 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     """
     size = f"D = {imported.feature_dim}, C = {imported.n_classes}"
     rows = [("found", f"{imported.found}, {size}"), ("F", imported.f), *imported.rows]
+    rows += _overlaps([request.columns for request in requests if request.columns is not None])
     ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
     for request in requests:
         check_destination(request.out)
@@ -71,6 +73,15 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
     for model, out, prior, names in ready:
         model.save(out, prior, names)
     return rows
+
+
+def _overlaps(columns: Sequence[tuple[int, int]]) -> list[Row]:
+    """Return a note if an output is kept in several bundles."""
+    ordered = sorted(columns)
+    for (_, stop), (start, _) in pairwise(ordered):
+        if start < stop:
+            return [("note", f"outputs: column {start} is kept in more than one bundle")]
+    return []
 
 
 def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...] | None, list[Row]]:

@@ -242,3 +242,34 @@ def test_a_damaged_file_is_a_fault_or_refused(seed: int, tmp_path: Path) -> None
     (tmp_path / "x" / "z.h5").write_bytes(data)
     result = imported("hdf5", tmp_path / "x", tmp_path / "out", max_skipped=1)
     assert result.rows >= 1
+
+
+def test_frame_numbers_that_are_none(tmp_path: Path) -> None:
+    """Numbers that a cast to 64 bits or an absolute value would change, and frames out of order."""
+    numbers: dict[str, tuple[Any, str]] = {
+        "uint64": (np.array([0, 1, 2**64 - 3], np.uint64), "frame numbers beyond 32 bits"),
+        "float": (np.array([1e19, 2e19, 3e19]), "frame numbers beyond 32 bits"),
+        "least float": (np.array([-3e19, 1.0, 2.0]), "frame numbers beyond 32 bits"),
+        "least": (np.array([-(2**63), 0, 1]), "frame numbers beyond 32 bits"),
+        "infinite": (np.array([0, 1, np.inf]), "frame numbers beyond 32 bits"),
+        "fraction": (np.array([0, 1, 2.5]), "frame numbers that are not whole numbers"),
+        "descends": (np.array([0, 30, 15]), "frames that are not in the order of their numbers"),
+    }
+    content: dict[str, Any] = {}
+    for name, (picks, _) in {**numbers, "good": (np.array([0, 0, 15]), "")}.items():
+        content[f"{name}/features"], content[f"{name}/picks"] = np.ones((3, 4), np.float32), picks
+    source = write(tmp_path / "x.h5", content)
+    result = imported("hdf5", source, tmp_path / "out", key="features", frames_key="picks", max_skipped=0.9)
+    left_out = {reason: names.replace(" (float64)", "") for reason, _, names in result.skipped.rows()}
+    assert left_out == {
+        reason: ", ".join(sorted(name for name, (_, own) in numbers.items() if own == reason))
+        for reason in {reason for _, reason in numbers.values()}
+    }
+    assert table(tmp_path / "out")["good"].frame_index.tolist() == [0, 0, 15]
+
+
+def test_labels_by_path_in_a_folder_of_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "x" / f"{name}.h5", {"v": np.ones((2, 4), np.float32)})
+    imported("hdf5", tmp_path / "x", tmp_path / "out", labels="path,label\na/v,3\nb/v,1\n")
+    assert {name: video.label for name, video in table(tmp_path / "out").items()} == {"a/v": 3, "b/v": 1}

@@ -52,6 +52,17 @@ def test_a_key_per_frame(kind: str, tmp_path: Path, request: pytest.FixtureReque
         assert video.frame_index.tolist() == list(range(1, 1 + len(video.features)))
 
 
+def test_ids_that_are_not_utf8_stay_apart_and_are_left_out(tmp_path: Path) -> None:
+    source = write(tmp_path / "x", frames({"ok": np.ones((2, 3))}))
+    with lmdb.open(str(source), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        for number, byte in enumerate((b"\xe9", b"\xe8"), start=1):
+            key = b"caf" + byte + f"_frame_{number:010d}.jpg".encode()
+            transaction.put(key, np.full(3, number, "<f4").tobytes())
+    result = imported("lmdb", source, tmp_path / "out", max_skipped=0.9)
+    assert result.skipped.rows() == [("an id that is not UTF-8", 2, "caf\\udce8, caf\\udce9")]
+    assert list(table(tmp_path / "out")) == ["ok"]
+
+
 def test_untrimmed_videos_are_cut(tmp_path: Path) -> None:
     """The anticipation layout: a frame per key; segments in seconds."""
     source = write(tmp_path / "x", frames({"P01": np.arange(80).reshape(20, 4)}, first=0))

@@ -75,7 +75,7 @@ def test_times_cut_segments(tmp_path: Path) -> None:
     videos = table(tmp_path / "out")
     np.testing.assert_array_equal(videos["1@0.1-0.3"].features, VIDEOS["1"][1:3])
     np.testing.assert_array_equal(videos["2@0.2-9"].features, VIDEOS["2"][2:])
-    assert result.notes[-1] == "1 segments cut to their videos: 2@0.2-9"
+    assert result.notes[-1] == "1 segment cut to the length of the video: 2@0.2-9"
 
 
 def test_without_an_order_the_rows_are_in_order(tmp_path: Path) -> None:
@@ -207,3 +207,16 @@ def test_videos_that_are_spread_over_the_source(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(frame_rows, "_MOST_RUNS", 900)
     with pytest.raises(DataError, match="got videos in more than 900 pieces; sort the rows by i, o"):
         imported("rows", source, tmp_path / "out2", **columns)
+
+
+def test_times_and_a_rate_give_frame_numbers(tmp_path: Path) -> None:
+    """10 rows a second of a video of 30 frames per second: a viewer shows frame 3 k for row k."""
+    rows = pa.table({"v": ["a"] * 50, "t": np.arange(50) / 10, "x": pa.array([[float(row)] for row in range(50)])})
+    source = write(tmp_path / "x.parquet", rows)
+    columns = {"id": "v", "order": "t", "features": "x", "segments": "video,segment,start,stop\na,s,1,2\n"}
+    imported("rows", source, tmp_path / "out", **columns, fps=30.0)
+    video = table(tmp_path / "out")["a/s"]
+    assert video.features[:, 0].tolist() == list(range(10, 20))
+    assert video.frame_index.tolist() == list(range(30, 60, 3))
+    with pytest.raises(DataError, match="frame numbers beyond 32 bits"):
+        imported("rows", source, tmp_path / "fast", **columns, fps=1e9)

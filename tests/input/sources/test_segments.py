@@ -140,7 +140,7 @@ def test_segments_that_are_cut_and_segments_outside(source: Path, tmp_path: Path
     ]
     assert result.notes == (
         "1 video without a segment: not asked for",
-        "2 segments cut to their videos: a/early, a/late",
+        "2 segments cut to the length of the video: a/early, a/late",
     )
 
 
