@@ -53,11 +53,11 @@ def show_summary(summary: Summary) -> None:
     console = Console()
     of = "videos" if summary.videos == summary.sequences else "sequences"
     if summary.classes:
-        click.echo("Means for the labelled class: score = prior + supporting + distracting. Supporting is the sum of")
-        click.echo("the ESVs above 0, distracting that of the others; share is the fraction of elements above 0.")
-        console.print(_by_class(summary, of))
+        click.echo("Means for the labelled class: score = prior + support + distract. Support is the sum of the")
+        click.echo("ESVs above 0, distract that of the others; share is the fraction of elements above 0.")
+        console.print(_by_class(summary))
     if summary.sequences != summary.videos:
-        click.echo(f"{summary.sequences} sequences of {count_of(summary.videos, 'video')} at several lengths")
+        click.echo(f"number: {summary.sequences} sequences of {count_of(summary.videos, 'video')} at several lengths")
     if summary.labelled:
         console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} {of}", highlight=False)
     sampled = summary.sequences - summary.exact
@@ -69,9 +69,10 @@ def show_summary(summary: Summary) -> None:
     console.print(text, highlight=False)
 
 
-def _by_class(summary: Summary, of: str) -> Table:
+def _by_class(summary: Summary) -> Table:
     table = Table()
-    for column in ("class", of, "accuracy", "prior", "supporting", "distracting", "score", "share"):
+    number = "videos" if summary.videos == summary.sequences else "number"  # 80 columns hold no longer names
+    for column in ("class", number, "accuracy", "prior", "support", "distract", "score", "share"):
         table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
     for row in summary.classes:
         table.add_row(
