@@ -25,8 +25,9 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class Listing:
-    """The first videos of each outcome, in the order of the tables, and the names of the classes."""
+    """The first videos of each outcome, in the order of the tables, at most `most`, and the names of the classes."""
 
+    most: int
     wrong: list[ListedVideo] = field(default_factory=list)
     right: list[ListedVideo] = field(default_factory=list)
     unlabelled: list[ListedVideo] = field(default_factory=list)
@@ -44,7 +45,7 @@ def list_videos(output: str, most: int) -> Listing:
         DataError: there is no output.
     """
     names = existing_manifest(output).model["classes"]
-    listing = Listing(classes=tuple(names) if names else None)
+    listing = Listing(most, classes=tuple(names) if names else None)
     seen: set[str] = set()  # an output of several lengths has several rows of a video
     for file in file_names(output):
         for row in read_columns(output, VIDEOS_FOLDER, file, _COLUMNS).to_pylist():
@@ -73,7 +74,8 @@ def listing_lines(listing: Listing) -> Iterator[str]:
         ("without a label", listing.unlabelled),
     ):
         if videos:
-            yield f"{title}:"
+            first = f" (the first {listing.most})" if len(videos) == listing.most else ""
+            yield f"{title}{first}:"
         for video in videos:
             label = "" if video.label in (None, video.predicted) else f"label {named(video.label or 0)}, "
             yield f"  {printable(video.video_id)}  {label}predicted {named(video.predicted)}"

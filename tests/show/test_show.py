@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
-from esv_ray.show.listing import list_videos
+from esv_ray.show.listing import list_videos, listing_lines
 from esv_ray.show.read import read_video
 from esv_ray.show.terminal import encodable, video_lines
 from esv_ray.show.text import shortened
@@ -138,7 +138,8 @@ def test_videos_to_look_at(output: Path) -> None:
     done = show(output)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0] == "misclassified:"
+    assert lines[0] == ("misclassified (the first 10):" if len(wrong) >= 10 else "misclassified:")
+    assert next(listing_lines(few)) == "misclassified (the first 2):"
     first = next(row for row in rows if row["video_id"] == wrong[0])
     label, predicted = (shortened(NAMES[first[key]], 40) for key in ("label", "predicted"))
     assert lines[1] == f"  {wrong[0]}  label {label}, predicted {predicted}"
