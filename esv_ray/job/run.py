@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from esv_ray.errors import count_of
 from esv_ray.job.order import shuffled
 from esv_ray.job.progress import Ended, Progress, Report
 from esv_ray.job.result import JobResult
@@ -194,7 +195,7 @@ class Run:
     def _stage(self) -> str:
         """Describe the long steps that busy workers take: how many, and one of them."""
         stages = sorted(filter(None, (self.stages.get(worker) for worker in self.scheduler.in_flight)))
-        return f"{len(stages)} actor{'s' if len(stages) > 1 else ''} {stages[0]}" if stages else ""
+        return f"{count_of(len(stages), 'actor')} {stages[0]}" if stages else ""
 
     def result(self, finished: Finished, seconds: float) -> JobResult:
         """Return the result of the run, and record how it ended."""

@@ -72,9 +72,8 @@ def _unpickled(data: bytes, budget: Budget, depth: int) -> object:
         text = " ".join(str(error).split())[:_SHOWN]
         if isinstance(error, ValueError) and text.startswith("one "):
             raise ValueError(text) from None
-        told = text and not isinstance(
-            error, LookupError | TypeError | AttributeError
-        )  # they tell of this reader, not of the file
+        of_reader = isinstance(error, LookupError | TypeError | AttributeError)  # they tell of it, not of the file
+        told = text and not of_reader
         raise ValueError(f"one that is damaged ({text})" if told else "one that is damaged") from None
 
 

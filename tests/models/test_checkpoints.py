@@ -715,7 +715,7 @@ def test_a_view_of_fewer_numbers_is_refused(tmp_path: Path) -> None:
         ({"model": {**TRN, "model.3.bias": argparse.Namespace()}}, ("model.3.bias", "argparse.Namespace")),
         ({"model": TRN, "scaler": argparse.Namespace(mean=ones(16))}, ("tensors under 'scaler'", "'scaler.mean'")),
         ({"model": TRN, "mean": np.ones(16)}, ("tensors under 'mean'",)),
-        ({"model": [TRN]}, ("got no tensors",)),
+        ({"model": [TRN]}, ("got no tensors", "1 state dict in a list under 'model'; save the one to import")),
     ],
 )
 def test_objects_that_hold_tensors_are_refused(tmp_path: Path, content: object, parts: Sequence[str]) -> None:

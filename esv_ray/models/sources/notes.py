@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from esv_ray.errors import count_of
 from esv_ray.models.class_tables import few
 from esv_ray.models.sources.checkpoints import Checkpoint
 from esv_ray.models.sources.imported import Row
@@ -49,7 +50,7 @@ def unused_rows(read: Mapping[str, Checkpoint], feature_dim: int) -> tuple[Row, 
 
 def counted(name: str, count: int) -> str:
     """Name a group of tensors with their number."""
-    return f"{_shown(name)} ({count} tensor{'' if count == 1 else 's'})"
+    return f"{_shown(name)} ({count_of(count, 'tensor')})"
 
 
 def _shown(name: str) -> str:
