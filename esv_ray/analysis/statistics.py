@@ -1,0 +1,250 @@
+"""Intervals of shares and of means over videos.
+
+Shares have Wilson intervals. Means have percentile intervals of the bootstrap over videos (Efron 1979): the elements of
+one video depend on each other, so whole videos are drawn. A resample gives each video a weight, drawn from a Poisson
+distribution with mean 1 (Chamandy et al. 2012), which needs no second pass over the data: a mean of a resample is the
+weighted sum divided by the sum of the weights. The weights are a function of the seed and of the video's id alone, so
+
+- they do not depend on files, batches, threads or the order of videos;
+- two methods or two outputs give a video the same weights: the interval of a difference is paired by video.
+
+Standard errors of sampled ESVs: the interval of a mean covers them, because the values that are drawn are the estimates
+themselves, and their errors are independent between videos. The variance of estimates is that of the exact values plus
+the mean squared standard error. `mean_stderr` returns the second part alone, which more iterations would reduce.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+LEVEL = 0.95
+SEED = 0
+REPLICATES = 1000
+FEWEST_REPLICATES = 100
+_MOST_SUMS = 2**24  # 128 MB of float64
+_ROWS = 2048  # videos whose weights are in memory at once: 8 MB
+
+_GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64 (Steele et al. 2014)
+
+
+def wilson(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return the 95 % Wilson intervals of shares (Wilson 1927).
+
+    Args:
+        successes: (...) counts.
+        trials: (...) counts.
+
+    Returns:
+        Lower and upper ends (...), in [0, 1]; NaN without trials.
+    """
+    k, n = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = k / n
+        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # The ends are exactly 0 and 1 there; rounding would leave 1e-17.
+    low = np.where(k == 0, np.where(n > 0, 0.0, np.nan), np.maximum(middle - half, 0.0))
+    high = np.where(k == n, np.where(n > 0, 1.0, np.nan), np.minimum(middle + half, 1.0))
+    return low, high
+
+
+def replicates_for(means: int) -> int:
+    """Return how many resamples to draw for a number of means, within 128 MB: 1000, fewer for many means, or 0."""
+    affordable = _MOST_SUMS // max(1, means)
+    return min(REPLICATES, affordable) if affordable >= FEWEST_REPLICATES else 0
+
+
+def resampling_weights(video_ids: Sequence[str], replicates: int, seed: int = SEED) -> npt.NDArray[np.float32]:
+    """Draw how often each video is in each resample.
+
+    Args:
+        video_ids: of V videos; those of equal ids get equal weights.
+        replicates: R.
+        seed: of all weights.
+
+    Returns:
+        (V, R) whole numbers, distributed as Poisson(1): probabilities are rounded to 2**-16.
+    """
+    key = seed.to_bytes(8, "little", signed=True)
+    digest = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=key).digest() for name in video_ids)
+    start = np.frombuffer(digest, "<u8")  # (V,)
+    step = np.arange(1, -(-replicates // 4) + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    bits = start[:, None] + step  # (V, R/4); wraps around
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    bits ^= bits >> np.uint64(31)
+    words = bits.astype("<u8", copy=False).view("<u2")[:, :replicates]
+    drawn: npt.NDArray[np.float32] = _poisson_table()[words]  # (V, R)
+    return drawn
+
+
+@cache
+def _poisson_table() -> npt.NDArray[np.float32]:
+    """Return (65536,) the values of Poisson(1) at the quantiles (i + 0.5) / 65536."""
+    ends, term, total = [], np.exp(-1.0), 0.0
+    for k in range(1, 12):
+        total += term
+        ends.append(total)
+        term /= k
+    return np.searchsorted(ends, (np.arange(65536) + 0.5) / 65536).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over the videos of G groups, and the same sums of R resamples.
+
+    Sums of different videos add up, and so do those of groups.
+
+    Attributes:
+        videos: (G,) number of videos.
+        total: (G, K) sums of K columns.
+        weight: (G, R) sum of the weights of each resample.
+        weighted: (G, K, R) sums of weight times value.
+    """
+
+    videos: npt.NDArray[np.int64]
+    total: FloatArray
+    weight: FloatArray
+    weighted: FloatArray
+
+    @staticmethod
+    def empty(groups: int, columns: int, replicates: int) -> Sums:
+        """Return the sums over no videos."""
+        return Sums(
+            np.zeros(groups, np.int64),
+            np.zeros((groups, columns)),
+            np.zeros((groups, replicates)),
+            np.zeros((groups, columns, replicates)),
+        )
+
+    def add(self, video_ids: Sequence[str], group: npt.NDArray[np.integer], values: npt.ArrayLike) -> None:
+        """Add videos, in place.
+
+        Args:
+            video_ids: of V videos.
+            group: (V,) numbers of their groups, 0..G-1.
+            values: (V, K); finite.
+        """
+        columns = np.asarray(values, np.float64)
+        order = np.argsort(group, kind="stable")
+        replicates = self.weight.shape[1]
+        for start in range(0, len(order), _ROWS):
+            rows = order[start : start + _ROWS]
+            drawn = resampling_weights([video_ids[row] for row in rows], replicates).astype(np.float64)
+            groups, first = np.unique(group[rows], return_index=True)
+            for number, begin, end in zip(groups, first, [*first[1:], len(rows)], strict=True):
+                chosen = columns[rows[begin:end]]
+                self.videos[number] += end - begin
+                self.total[number] += chosen.sum(axis=0)
+                if replicates:
+                    self.weight[number] += drawn[begin:end].sum(axis=0)
+                    self.weighted[number] += chosen.T @ drawn[begin:end]
+
+    def added(self, other: Sums) -> Sums:
+        """Return the sums over the videos of both."""
+        return Sums(
+            self.videos + other.videos,
+            self.total + other.total,
+            self.weight + other.weight,
+            self.weighted + other.weighted,
+        )
+
+    def pooled(self, into: npt.NDArray[np.integer], groups: int) -> Sums:
+        """Return the sums of larger groups.
+
+        Args:
+            into: (G,) the larger group of each group, 0..groups-1.
+            groups: their number.
+        """
+        pooled = Sums.empty(groups, self.total.shape[1], self.weight.shape[1])
+        for mine, theirs in (
+            (self.videos, pooled.videos),
+            (self.total, pooled.total),
+            (self.weight, pooled.weight),
+            (self.weighted, pooled.weighted),
+        ):
+            np.add.at(theirs, into, mine)
+        return pooled
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means over the videos of G groups, with intervals.
+
+    Attributes:
+        mean: (G, K); NaN without videos.
+        low, high: (G, K) ends of the 95 % intervals; NaN with fewer than two videos, where nothing is known about the
+            spread, or without resamples.
+    """
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def means(sums: Sums) -> Means:
+    """Return the means of all columns, with percentile intervals."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums.total / sums.videos[:, None]
+        drawn = sums.weighted / sums.weight[:, None]  # (G, K, R); NaN where a resample drew no video
+    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    for number in np.flatnonzero(sums.videos > 1):
+        low[number], high[number] = percentile_interval(drawn[number])
+    return Means(mean, low, high)
+
+
+def percentile_interval(drawn: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return the 95 % percentile intervals of resampled statistics.
+
+    Args:
+        drawn: (..., R); NaN where a resample has no value.
+
+    Returns:
+        Lower and upper ends (...); NaN if no resample has a value.
+    """
+    values = np.asarray(drawn, np.float64)
+    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    if not values.shape[-1] or np.isnan(values).all():
+        return np.full(values.shape[:-1], np.nan), np.full(values.shape[:-1], np.nan)
+    if np.isnan(values).any():
+        low, high = np.nanpercentile(values, ends, axis=-1)
+    else:
+        low, high = np.percentile(values, ends, axis=-1)
+    return low, high
+
+
+def mean_of(video_ids: Sequence[str], values: npt.ArrayLike) -> Means:
+    """Return the means over V videos of columns (V, K), as one group (1, K).
+
+    For differences between methods or outputs, give the difference of each video: then they are paired by video.
+    """
+    columns = np.asarray(values, np.float64)
+    sums = Sums.empty(1, columns.shape[1], REPLICATES)
+    sums.add(video_ids, np.zeros(len(columns), np.int64), columns)
+    return means(sums)
+
+
+def mean_stderr(squares: npt.ArrayLike, count: npt.ArrayLike) -> FloatArray:
+    """Return the standard error of a mean that is due to the sampling of ESVs alone.
+
+    It is the root of the sum of squared standard errors, divided by the number of values. For values that are sums of
+    ESVs of one video, the squares add up over elements: an upper bound, because the errors of one video's elements are
+    correlated negatively (by efficiency their sum hardly varies).
+
+    Args:
+        squares: (...) sums of squared standard errors.
+        count: (...) numbers of values.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(np.asarray(squares, np.float64)) / np.asarray(count, np.float64))
