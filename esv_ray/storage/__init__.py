@@ -6,6 +6,7 @@ the environment of the store's client and are never part of a URL. Transient fau
 """
 
 from esv_ray.storage.commit import commit_new, move, remove, replace
+from esv_ray.storage.escaped_files import EscapedFiles, fault_in, file_path, unescaped
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_no_broken_link, is_hidden
@@ -30,6 +31,7 @@ from esv_ray.storage.trials import check_writable, creates_only
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
+    "EscapedFiles",
     "RangeFile",
     "RetryPolicy",
     "State",
@@ -42,6 +44,8 @@ __all__ = [
     "commit_new",
     "creates_only",
     "exists",
+    "fault_in",
+    "file_path",
     "find",
     "identity",
     "in_this_process",
@@ -69,6 +73,7 @@ __all__ = [
     "spelled",
     "split_archive",
     "state",
+    "unescaped",
     "without_credentials",
     "without_links",
 ]
