@@ -30,8 +30,9 @@ LEVEL = 0.95
 SEED = 0
 REPLICATES = 1000
 FEWEST_REPLICATES = 100
-_MOST_SUMS = 2**24  # 128 MB of float64
-_ROWS = 2048  # videos whose weights are in memory at once: 8 MB
+_MOST_SUMS = 2**23  # 64 MB of float64
+ROWS = 2048
+"""Videos whose weights are in memory at once: 16 MB."""
 
 _GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64 (Steele et al. 2014)
 
@@ -59,7 +60,7 @@ def wilson(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[FloatArray,
 
 
 def replicates_for(means: int) -> int:
-    """Return how many resamples to draw for a number of means, within 128 MB: 1000, fewer for many means, or 0."""
+    """Return how many resamples to draw for a number of means, within 64 MB: 1000, fewer for many means, or 0."""
     affordable = _MOST_SUMS // max(1, means)
     return min(REPLICATES, affordable) if affordable >= FEWEST_REPLICATES else 0
 
@@ -100,91 +101,59 @@ def _poisson_table() -> npt.NDArray[np.float32]:
     return np.searchsorted(ends, (np.arange(65536) + 0.5) / 65536).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Sums:
-    """Sums over the videos of G groups, and the same sums of R resamples.
-
-    Sums of different videos add up, and so do those of groups.
+    """Sums over the videos of a group, and the same sums of R resamples.
 
     Attributes:
-        videos: (G,) number of videos.
-        total: (G, K) sums of K columns.
-        weight: (G, R) sum of the weights of each resample.
-        weighted: (G, K, R) sums of weight times value.
+        videos: number of videos.
+        total: (K,) sums of K columns.
+        weight: (R,) sum of the weights of each resample.
+        weighted: (K, R) sums of weight times value.
     """
 
-    videos: npt.NDArray[np.int64]
+    videos: int
     total: FloatArray
     weight: FloatArray
     weighted: FloatArray
 
     @staticmethod
-    def empty(groups: int, columns: int, replicates: int) -> Sums:
+    def empty(columns: int, replicates: int) -> Sums:
         """Return the sums over no videos."""
-        return Sums(
-            np.zeros(groups, np.int64),
-            np.zeros((groups, columns)),
-            np.zeros((groups, replicates)),
-            np.zeros((groups, columns, replicates)),
-        )
+        return Sums(0, np.zeros(columns), np.zeros(replicates), np.zeros((columns, replicates)))
 
-    def add(self, video_ids: Sequence[str], group: npt.NDArray[np.integer], values: npt.ArrayLike) -> None:
+    def add(self, values: FloatArray, drawn: FloatArray) -> None:
         """Add videos, in place.
 
         Args:
-            video_ids: of V videos.
-            group: (V,) numbers of their groups, 0..G-1.
             values: (V, K); finite.
+            drawn: (V, R) their weights (`resampling_weights`).
         """
-        columns = np.asarray(values, np.float64)
-        order = np.argsort(group, kind="stable")
-        replicates = self.weight.shape[1]
-        for start in range(0, len(order), _ROWS):
-            rows = order[start : start + _ROWS]
-            drawn = resampling_weights([video_ids[row] for row in rows], replicates).astype(np.float64)
-            groups, first = np.unique(group[rows], return_index=True)
-            for number, begin, end in zip(groups, first, [*first[1:], len(rows)], strict=True):
-                chosen = columns[rows[begin:end]]
-                self.videos[number] += end - begin
-                self.total[number] += chosen.sum(axis=0)
-                if replicates:
-                    self.weight[number] += drawn[begin:end].sum(axis=0)
-                    self.weighted[number] += chosen.T @ drawn[begin:end]
+        self.videos += len(values)
+        self.total += values.sum(axis=0)
+        self.weight += drawn.sum(axis=0)
+        self.weighted += values.T @ drawn
 
-    def added(self, other: Sums) -> Sums:
-        """Return the sums over the videos of both."""
-        return Sums(
-            self.videos + other.videos,
-            self.total + other.total,
-            self.weight + other.weight,
-            self.weighted + other.weighted,
-        )
+    def include(self, other: Sums) -> None:
+        """Add the sums over other videos, in place."""
+        self.videos += other.videos
+        self.total += other.total
+        self.weight += other.weight
+        self.weighted += other.weighted
 
-    def pooled(self, into: npt.NDArray[np.integer], groups: int) -> Sums:
-        """Return the sums of larger groups.
-
-        Args:
-            into: (G,) the larger group of each group, 0..groups-1.
-            groups: their number.
-        """
-        pooled = Sums.empty(groups, self.total.shape[1], self.weight.shape[1])
-        for mine, theirs in (
-            (self.videos, pooled.videos),
-            (self.total, pooled.total),
-            (self.weight, pooled.weight),
-            (self.weighted, pooled.weighted),
-        ):
-            np.add.at(theirs, into, mine)
-        return pooled
+    def keep_replicates(self, replicates: int) -> None:
+        """Keep only the first resamples, to save memory: weights do not depend on how many are drawn."""
+        self.weight = self.weight[:replicates].copy()
+        self.weighted = self.weighted[:, :replicates].copy()
 
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """Means over the videos of G groups, with intervals.
+    """Means over the videos of a group, with intervals.
 
     Attributes:
-        mean: (G, K); NaN without videos.
-        low, high: (G, K) ends of the 95 % intervals; NaN with fewer than two videos, where nothing is known about the
+        mean: (K,); NaN without videos.
+        low, high: (K,) ends of the 95 % intervals; NaN with fewer than two videos, where nothing is known about the
             spread, or without resamples.
     """
 
@@ -196,12 +165,11 @@ class Means:
 def means(sums: Sums) -> Means:
     """Return the means of all columns, with percentile intervals."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums.total / sums.videos[:, None]
-        drawn = sums.weighted / sums.weight[:, None]  # (G, K, R); NaN where a resample drew no video
-    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    for number in np.flatnonzero(sums.videos > 1):
-        low[number], high[number] = percentile_interval(drawn[number])
-    return Means(mean, low, high)
+        mean = sums.total / sums.videos
+        drawn = sums.weighted / sums.weight  # (K, R); NaN where a resample drew no video
+    if sums.videos < 2:
+        drawn = drawn[:, :0]
+    return Means(mean, *percentile_interval(drawn))
 
 
 def percentile_interval(drawn: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -215,23 +183,23 @@ def percentile_interval(drawn: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """
     values = np.asarray(drawn, np.float64)
     ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
-    if not values.shape[-1] or np.isnan(values).all():
+    missing = np.isnan(values)
+    if missing.all():
         return np.full(values.shape[:-1], np.nan), np.full(values.shape[:-1], np.nan)
-    if np.isnan(values).any():
-        low, high = np.nanpercentile(values, ends, axis=-1)
-    else:
-        low, high = np.percentile(values, ends, axis=-1)
+    low, high = (np.nanpercentile if missing.any() else np.percentile)(values, ends, axis=-1)
     return low, high
 
 
 def mean_of(video_ids: Sequence[str], values: npt.ArrayLike) -> Means:
-    """Return the means over V videos of columns (V, K), as one group (1, K).
+    """Return the means over V videos of columns (V, K).
 
     For differences between methods or outputs, give the difference of each video: then they are paired by video.
     """
     columns = np.asarray(values, np.float64)
-    sums = Sums.empty(1, columns.shape[1], REPLICATES)
-    sums.add(video_ids, np.zeros(len(columns), np.int64), columns)
+    sums = Sums.empty(columns.shape[1], REPLICATES)
+    for start in range(0, len(columns), ROWS):
+        ids = video_ids[start : start + ROWS]
+        sums.add(columns[start : start + ROWS], resampling_weights(ids, REPLICATES).astype(np.float64))
     return means(sums)
 
 

@@ -17,7 +17,7 @@ from esv_ray.input.units import Unit
 from esv_ray.output.layout import attributions_url, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest
 from esv_ray.output.origin import origin_for
-from esv_ray.output.results import Computed, InputRows, unit_tables
+from esv_ray.output.results import Computed, InputRows, UnitTables, unit_tables
 from esv_ray.output.unit_files import unit_files
 from esv_ray.spec import fingerprint, job_keys, load_spec
 
@@ -80,7 +80,7 @@ def _manifest(output: str, shape: Shape) -> Manifest:
     return Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), units)
 
 
-def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> object:
+def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
     count, n = unit.rows, shape.elements
     label = rng.integers(0, shape.n_classes, count).astype(np.int32)
     right = rng.random(count) < shape.accuracy
