@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.budget import Budget
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.generators import generator_states, moved_generators, own_generators
@@ -64,6 +64,7 @@ class Engine:
         threads: int | None = None,
         build: BuildPlan = build_plan,
         memory: DeviceMemory | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         """Set up what all attributions share.
 
@@ -75,6 +76,7 @@ class Engine:
             threads: CPU threads, which set the size of chunks; None: torch's setting.
             build: builds plans, e.g. through a cache of the machine.
             memory: buffers shared with another engine for the same model and budget; None: new ones.
+            extras: what attributions return besides ESVs.
 
         Raises:
             SpecError: the estimator's output is `logit`, and the model has no logits, or not for every class.
@@ -82,6 +84,7 @@ class Engine:
         model.empty_value(estimator.output)
         self.model = model
         self.estimator = estimator
+        self.extras = extras
         # Looked up once: the properties search the module on every access.
         self._device, self._dtype = model.device, model.dtype
         self._own_generators = own_generators(model.scorer) if model.runs_user_code else {}
@@ -184,6 +187,7 @@ class Engine:
             batch=self._batch,
             build=self._build,
             memory=self._memory,
+            extras=self.extras,
         )
 
     def _meets_tolerance(self, result: Attribution, classes: Tensor) -> Tensor:
@@ -275,6 +279,7 @@ class Engine:
             output=self.estimator.output,
             relabelling=relabelling,
             workspace=self._memory.workspace,
+            extras=self.extras,
         )
 
 

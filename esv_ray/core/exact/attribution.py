@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
@@ -36,6 +36,7 @@ def attribute(
     output: Output = "probability",
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> Attribution:
     """Compute the ESVs of a batch of videos of equal length.
 
@@ -47,6 +48,7 @@ def attribute(
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: the identity.
         workspace: buffers, kept from batch to batch; None: new ones.
+        extras: what to return besides ESVs; values only if the plan is exact.
 
     Raises:
         ValueError: the features have another number of elements than the plan.
