@@ -95,7 +95,9 @@ class Engine:
             working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
-        self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set)
+        self.budget = Budget(
+            estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, values=extras.values
+        )
 
     def batch(self, n: int, plan: Plan) -> int:
         """Return how many videos of n elements are computed together."""
@@ -121,6 +123,7 @@ class Engine:
             dtype=self._dtype,
             device=self._device,
             stored=self.budget.stored(n),
+            values=self.extras.values,
             build=self._build,
             cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
         )
@@ -178,7 +181,11 @@ class Engine:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def _stage(self, iterations: int) -> Engine:
+    def for_scores(self) -> Engine:
+        """Return an engine of which only the scores of sequences are wanted, on the same device memory."""
+        return self._stage(self.estimator.iterations, NO_EXTRAS)
+
+    def _stage(self, iterations: int, extras: Extras | None = None) -> Engine:
         """Return an engine with other iterations and no tolerance, on the same device memory."""
         return Engine(
             self.model,
@@ -187,7 +194,7 @@ class Engine:
             batch=self._batch,
             build=self._build,
             memory=self._memory,
-            extras=self.extras,
+            extras=self.extras if extras is None else extras,
         )
 
     def _meets_tolerance(self, result: Attribution, classes: Tensor) -> Tensor:

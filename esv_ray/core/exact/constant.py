@@ -45,7 +45,7 @@ class ConstantPlan:
         extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Return ESVs of 0, and the value of the empty sequence as scores."""
-        del relabelling, workspace, extras
+        del relabelling, workspace
         batch, n, _ = features.shape
         empty = model.empty_value(output).to(features)
         return Attribution(
@@ -55,6 +55,7 @@ class ConstantPlan:
             gaps=features.new_zeros(batch),
             evaluations=0,
             exact=True,
+            values=() if extras.values else None,
         )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
