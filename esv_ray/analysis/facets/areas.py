@@ -25,11 +25,11 @@ _CURVES = """
 WITH curves AS (
   SELECT video_id, n_elements AS n, method,
     list(score::DOUBLE ORDER BY discarded) FILTER ("order" = 'descending') AS s,
-    list(score::DOUBLE ORDER BY discarded) FILTER ("order" = 'ascending') AS left
+    list(score::DOUBLE ORDER BY discarded) FILTER ("order" = 'ascending') AS remaining
   FROM discards WHERE "order" IN ('descending', 'ascending') GROUP BY ALL
 ), whole AS (
-  SELECT *, list_reverse(left) AS t, list_transform([1, 5, 10, 20, 50], lambda q: (q * n + 99) // 100) AS ks
-  FROM curves WHERE len(s) = n + 1 AND len(left) = n + 1
+  SELECT *, list_reverse(remaining) AS t, list_transform([1, 5, 10, 20, 50], lambda q: (q * n + 99) // 100) AS ks
+  FROM curves WHERE len(s) = n + 1 AND len(remaining) = n + 1
 ), measured AS (
   SELECT video_id, n AS n_elements, method, [
     (list_sum(s) - (s[1] + s[n + 1]) / 2) / n,
@@ -74,8 +74,9 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     return Page(
         [
             f"The score falls fastest when elements are taken away by {method_name(best['method'])}: deletion area "
-            f"{plain(best['deletion_auc'])}. Faithful values have a low deletion area, sufficiency and drop, and a high "
-            "insertion area, comprehensiveness and monotonicity. What is taken away is left out, as the model allows."
+            f"{plain(best['deletion_auc'])}.",
+            "Faithful values have a low deletion area, sufficiency and drop, and a high insertion area, "
+            "comprehensiveness and monotonicity. What is taken away is left out: the model scores the rest.",
         ],
         ("method", *_HEADERS),
         [(method_name(row["method"]), *(plain(row[name]) for name in MEASURES)) for row in of_length],
