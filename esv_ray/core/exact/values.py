@@ -71,6 +71,33 @@ def _weight(n: int, size: int) -> float:
 
 
 @torch.no_grad()
+def largest_probabilities(values: Sequence[Tensor], empty: Tensor, n: int, classes: Tensor, *, logits: bool) -> Tensor:
+    """Return for each length the largest probability of a class over all subsequences of that length.
+
+    Args:
+        values: of all subsequences (`Attribution.values`).
+        empty: (C,) value of the empty sequence.
+        n: number of elements.
+        classes: (B,) class of each video.
+        logits: whether values are logits.
+
+    Returns:
+        (B, n + 1), lengths ascending from 0.
+    """
+    place = classes[None, :, None]
+
+    def largest(scale: Tensor) -> Tensor:
+        parts = torch.split(scale[..., : len(empty)], _CHUNK)
+        own = [(part.softmax(dim=-1) if logits else part).take_along_dim(place, dim=2)[..., 0] for part in parts]
+        return torch.stack([part.amax(dim=0) for part in own]).amax(dim=0)
+
+    nothing = largest(empty.expand(1, len(classes), -1))
+    if not values:  # all equal
+        return nothing[:, None].expand(-1, n + 1)
+    return torch.stack([nothing, *(largest(scale) for scale in values)], dim=1)
+
+
+@torch.no_grad()
 def values_at(values: Sequence[Tensor], empty: Tensor, kept: Tensor) -> Tensor:
     """Look up the values of subsequences.
 
