@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.classes import choose_classes, probabilities, table_scores
-from esv_ray.attribution.discards import discarded, scores_from_engine, scores_from_values
+from esv_ray.attribution.discards import best_from_values, discarded, scores_from_engine, scores_from_values
 from esv_ray.attribution.further import Further, of_pairs
 from esv_ray.attribution.kept import Batch
 from esv_ray.attribution.requests import Requests
@@ -59,15 +59,15 @@ def attribute_requests(
             pairs = pairs_of(selected, scores)
             further = of_pairs(place, result, pairs)
             if DISCARDS in place.spec.tables:
-                names = [rows.ids[index] for index in row.tolist()]
+                names, best = [rows.ids[index] for index in row.tolist()], None
+                classes = np.where(rows.labelled[row], rows.labels[row], scores.argmax(axis=1)).astype(np.int64)
                 if result.values is not None:
-                    scores_of = scores_from_values(place, result)
+                    scores_of, best = scores_from_values(place, result), best_from_values(place, result, classes)
                 else:
                     scores_of = scores_from_engine(place, features(selected), names)
-                classes = np.where(rows.labelled[row], rows.labels[row], scores.argmax(axis=1)).astype(np.int64)
                 index = torch.from_numpy(classes).to(result.esv.device)[:, None, None]
                 contributions = result.esv.take_along_dim(index, dim=2)[..., 0].float().cpu().numpy()
-                discards = discarded(place, contributions, scores, classes, names, scores_of)
+                discards = discarded(place, contributions, scores, classes, names, scores_of, best)
                 further = further._replace(discarded=discards)
             made.append((scores, pairs, further))
             result = _with_difference(result, rows.labels[row], rows.labelled[row])

@@ -21,7 +21,7 @@ _GROUPS = {
     ATTRIBUTIONS: ((*_SEQUENCE, "method", "class"), ("esv", "stderr")),
     MARGINALS: ((*_SEQUENCE, "class"), ("marginal",)),
     INTERACTIONS: ((*_SEQUENCE, "class"), ("interaction",)),
-    DISCARDS: ((*_SEQUENCE, "method", "order"), ("score",)),
+    DISCARDS: ((*_SEQUENCE, "method", "order"), ("score", "best")),
 }
 _Key = tuple[Any, ...]
 Float32Array = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ from esv_ray.attribution.classes import probabilities
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, random_orders
-from esv_ray.core.exact.values import values_at
+from esv_ray.core.exact.values import largest_probabilities, values_at
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import JobError
 from esv_ray.output.results import METHODS, ORDERS, Discarded
@@ -35,6 +35,7 @@ def discarded(
     classes: Int64Array,
     ids: Sequence[str],
     scores_of: Scores,
+    best: Float32Array | None = None,
 ) -> Discarded:
     """Compute the scores of a batch of videos while elements are taken away.
 
@@ -45,6 +46,7 @@ def discarded(
         classes: (B,) class of each video.
         ids: of the videos; with the job's seed they fix the random orders.
         scores_of: evaluates subsequences.
+        best: (B, n + 1) largest probability of the class by length (`best_from_values`); None: unknown.
     """
     orders = _orders(contributions, [derive_key(place.spec.estimator.seed, "discards", name) for name in ids])
     batch, count, n = orders.shape
@@ -57,7 +59,8 @@ def discarded(
         found[:, :, 1:n] = scores_of(between).reshape(batch, count, n - 1, -1)
     own = np.take_along_axis(found, classes[:, None, None, None], axis=3)[..., 0]
     places = range(len(ORDERS))
-    return Discarded(classes, [METHODS.index("esv")] * count, places, own, found.argmax(axis=3))
+    most = np.full((batch, n + 1), np.nan, np.float32) if best is None else best[:, ::-1]
+    return Discarded(classes, [METHODS.index("esv")] * count, places, own, found.argmax(axis=3), most)
 
 
 def scores_from_values(place: Workplace, result: Attribution) -> Scores:
@@ -70,6 +73,17 @@ def scores_from_values(place: Workplace, result: Attribution) -> Scores:
         return probabilities(values_at(values, empty, torch.from_numpy(kept).to(empty.device)), output)
 
     return scores_of
+
+
+def best_from_values(place: Workplace, result: Attribution, classes: Int64Array) -> Float32Array:
+    """Return (B, n + 1) the largest probability of each video's class over all subsequences of a length, ascending."""
+    values, output = result.values, place.spec.estimator.output
+    assert values is not None, "the engine returns what the job asks for"
+    empty = place.model.empty_value(output).to(result.esv)
+    own = torch.from_numpy(classes).to(empty.device)
+    found = largest_probabilities(values, empty, result.esv.shape[1], own, logits=output == "logit")
+    best: Float32Array = found.float().cpu().numpy()
+    return best
 
 
 def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[str]) -> Scores:

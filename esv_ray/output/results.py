@@ -48,6 +48,7 @@ class Discarded(NamedTuple):
         orders: (K,) place in `ORDERS`.
         scores: (B, K, n + 1) probability of the class.
         predicted: (B, K, n + 1) class of the largest score.
+        best: (B, n + 1) largest probability of the class over all subsequences of as many elements; NaN if unknown.
     """
 
     classes: npt.NDArray[np.int64]
@@ -55,10 +56,18 @@ class Discarded(NamedTuple):
     orders: Sequence[int]
     scores: Float32Array
     predicted: npt.NDArray[np.int64]
+    best: Float32Array
 
     def take(self, videos: npt.NDArray[np.int64]) -> Discarded:
         """Return the scores of some of the videos."""
-        return Discarded(self.classes[videos], self.methods, self.orders, self.scores[videos], self.predicted[videos])
+        return Discarded(
+            self.classes[videos],
+            self.methods,
+            self.orders,
+            self.scores[videos],
+            self.predicted[videos],
+            self.best[videos],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +281,7 @@ def _discards(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
         }
         shape = len(batch.rows), len(places["discarded"])
         values: dict[str, Any] = {"score": kept.scores.reshape(shape), "predicted": kept.predicted.reshape(shape)}
+        values["best"] = np.tile(kept.best, len(kept.methods))
         blocks.append(Block(batch.rows, batch.n, {"class": kept.classes}, places, values))
     return expanded(ids, blocks, SCHEMAS[DISCARDS], {"method": METHODS, "order": ORDERS})
 

@@ -71,6 +71,7 @@ SCHEMAS = {
             _required("class", pa.int32()),
             _required("score", pa.float32()),
             _required("predicted", pa.int32()),
+            pa.field("best", pa.float32()),
         ]
     ),
 }

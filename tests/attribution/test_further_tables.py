@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,11 @@ def check_discards(folder: Path, output: Path, *, tolerance: float) -> None:
             assert row["class"] == kept
             assert row["score"] == pytest.approx(value[kept], abs=tolerance)
             assert value[row["predicted"]] >= value.max() - 2 * tolerance
+            if of_video["exact"]:
+                best = max(game(x)[kept] for x in combinations(range(n), n - row["discarded"]))
+                assert row["best"] == pytest.approx(best, abs=tolerance)
+            else:
+                assert row["best"] is None
             if row["discarded"] == 0:
                 assert (row["score"], row["predicted"]) == (of_video["scores"][kept], of_video["predicted"])
             if row["discarded"] == n:
