@@ -1,0 +1,31 @@
+"""The facets by name, in the order in which they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from esv_ray.analysis.facets import (
+    classes,
+    confusions,
+    contrasts,
+    pairs,
+    positions,
+    profiles,
+    summary,
+    support,
+)
+from esv_ray.analysis.facets.facet import Facet
+
+FACETS: Mapping[str, Facet] = {
+    facet.name: facet
+    for facet in (
+        summary.FACET,
+        support.FACET,
+        positions.FACET,
+        pairs.FACET,
+        contrasts.FACET,
+        classes.FACET,
+        profiles.FACET,
+        confusions.FACET,
+    )
+}

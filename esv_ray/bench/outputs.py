@@ -1,0 +1,117 @@
+"""Synthetic outputs of jobs, of any size, and how long their analysis takes.
+
+``python -m esv_ray.bench.outputs`` analyzes outputs of 24,777 videos and of 4 and 16 times as many (Something-Something
+V2's validation set, 16 elements, label and predicted class), and prints time and memory of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray import storage
+from esv_ray.input.files import InputFile
+from esv_ray.input.units import Unit
+from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.manifest import Manifest, commit_manifest
+from esv_ray.output.origin import origin_for
+from esv_ray.output.results import Computed, InputRows, UnitTables, unit_tables
+from esv_ray.output.unit_files import unit_files
+from esv_ray.spec import fingerprint, job_keys, load_spec
+
+ROWS = 1024
+"""Videos per unit."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a synthetic output: the defaults are those of Something-Something V2's validation set.
+
+    Attributes:
+        videos: number of videos.
+        elements: of each sequence, n.
+        n_classes: C.
+        accuracy: share of videos whose predicted class is the label.
+        sampled: whether ESVs have standard errors.
+    """
+
+    videos: int = 24_777
+    elements: int = 16
+    n_classes: int = 174
+    accuracy: float = 0.6
+    sampled: bool = True
+
+
+def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
+    """Write an output with random ESVs, whose sums are score minus prior; its units are committed, without a job.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    manifest = _manifest(output, shape)
+    commit_manifest(output, manifest)
+    rng = np.random.default_rng(seed)
+    for unit in manifest.units:
+        files = unit_files(_tables(shape, unit, rng), unit.rows, origin_for(unit, manifest.job))
+        storage.commit_new(attributions_url(output, unit), files.attributions, "write a synthetic output")
+        storage.commit_new(videos_url(output, unit), files.videos, "write a synthetic output")
+
+
+def _manifest(output: str, shape: Shape) -> Manifest:
+    file = InputFile("memory://features/part-0.parquet", 1, "version", "footer")
+    starts = range(0, shape.videos, ROWS)
+    units = tuple(
+        Unit(index, file, index, 0, min(ROWS, shape.videos - start), start) for index, start in enumerate(starts)
+    )
+    spec = load_spec(
+        {"features": "memory://features", "model": "memory://model", "output": output, "frames": shape.elements}
+    )
+    keys = {**job_keys(spec), "model": "digest"}
+    model = {
+        "digest": "digest",
+        "feature_dim": 256,
+        "n_classes": shape.n_classes,
+        "n_max": 8,
+        "prior": [1 / shape.n_classes] * shape.n_classes,
+        "classes": [f"Moving [something {index}] away from [something]" for index in range(shape.n_classes)],
+    }
+    return Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), units)
+
+
+def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
+    count, n = unit.rows, shape.elements
+    label = rng.integers(0, shape.n_classes, count).astype(np.int32)
+    right = rng.random(count) < shape.accuracy
+    predicted = np.where(right, label, (label + rng.integers(1, 9, count)) % shape.n_classes)
+    scores = rng.gamma(0.2, 1.0, (count, shape.n_classes)).astype(np.float32)
+    scores[np.arange(count), predicted] = scores.max(axis=1) * 1.5 + 0.1
+    scores /= scores.sum(axis=1, keepdims=True)
+    pairs = np.stack([np.repeat(np.arange(count), 2), np.stack([label, predicted], axis=1).ravel()], axis=1)
+    pairs = np.unique(pairs, axis=0)  # label and predicted class, once if they are equal
+    esv = 0.05 * rng.standard_normal((len(pairs), n))
+    due = scores[pairs[:, 0], pairs[:, 1]] - 1 / shape.n_classes
+    esv += (due - esv.sum(axis=1))[:, None] / n
+    computed = Computed(
+        rows=np.arange(count),
+        scores=scores,
+        gaps=np.full(count, 1e-6, np.float32),
+        frame_index=np.tile(np.arange(n, dtype=np.int32), (count, 1)),
+        pairs=pairs.astype(np.int64),
+        esv=esv.astype(np.float32),
+        stderr=_errors(rng, esv.shape) if shape.sampled else None,
+        difference_stderr=_errors(rng, (count, n)) if shape.sampled else None,
+        differs=~right,
+        exact=not shape.sampled,
+        evaluations=2**n - 1,
+        iterations=1 if shape.sampled else 0,
+        met=None,
+    )
+    ids = [f"video-{unit.first_row + row:08d}" for row in range(count)]
+    inputs = InputRows(ids, label, np.ones(count, bool), np.full(count, 2 * n, np.int32))
+    return unit_tables(inputs, [computed], [])
+
+
+def _errors(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    return (0.001 * rng.gamma(4, 0.25, shape)).astype(np.float32)
