@@ -132,16 +132,15 @@ def add_priors(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> None:
 def _census(output: str, names: Sequence[str]) -> Census:
     with connect() as con, reading(output):
         add_tables(con, output, names, [VIDEOS_FOLDER])
-        counts = con.execute(
+        (counts,) = con.execute(
             """
             SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),
               count(*) FILTER (status = 'failed'), count(label) FILTER (status = 'ok'),
               coalesce(sum(n_elements) FILTER (status = 'ok'), 0)
             FROM videos
             """
-        ).fetchone()
+        ).fetchall()
         lengths = con.execute("SELECT DISTINCT n_elements FROM videos WHERE status = 'ok' ORDER BY 1").fetchall()
-    assert counts is not None, "an aggregate has a row"
     ok, skipped, failed, labelled, elements = map(int, counts)
     return Census(ok, skipped, failed, labelled, elements, tuple(n for (n,) in lengths))
 

@@ -112,9 +112,9 @@ def load_batch(
     for name in made:
         con.execute(queries[name])
     if "sequences" in made:
-        uneven = con.execute(_UNEVEN).fetchone()
-        if uneven is not None:
+        uneven = con.execute(_UNEVEN).fetchall()
+        if uneven:
             raise DataError(
-                f"{analysed.output}: expected one ESV per element, got more or fewer for video {uneven[0]!r:.100}; see "
-                f"esv verify {analysed.output}"
+                f"{analysed.output}: expected one ESV per element, got more or fewer for video {uneven[0][0]!r:.100}; "
+                f"see esv verify {analysed.output}"
             )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esv_ray.errors import DataError, SpecError, short_text
+from esv_ray import storage
+from esv_ray.errors import SpecError, short_text
 
 FORMATS = ("csv", "json", "parquet")
-MOST_BYTES = 2**32
-"""Most bytes of a file that `encoded` returns: it is made in memory."""
+DOING = "write the result"
 _SPECIAL = re.compile(r'[",\r\n]|^\s|\s$')
 
 
@@ -50,25 +51,22 @@ def write_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, 
     return count
 
 
-def encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str) -> bytes:
-    """Return the content of a file; arguments and errors as for `write_rows`.
+def write_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, url: str) -> int:
+    """Write rows to a file, which replaces an existing one; by way of a temporary file, not through memory.
+
+    Returns:
+        The number of rows.
 
     Raises:
-        DataError: it would have more than `MOST_BYTES`.
+        SpecError: the format has no such type.
+        DataError: the file cannot be written.
     """
-    file = io.BytesIO()
-
-    def counted() -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if file.tell() > MOST_BYTES:
-                raise DataError(
-                    f"expected a result of at most {MOST_BYTES} bytes for --out, got more; write it to the standard "
-                    "output instead: > FILE"
-                )
-            yield batch
-
-    write_rows(schema, counted(), kind, file)
-    return file.getvalue()
+    with tempfile.TemporaryDirectory(prefix="esv-result-") as folder:
+        path = Path(folder) / "rows"
+        with path.open("wb") as file:
+            count = write_rows(schema, batches, kind, file)
+        storage.replace_from(url, path, DOING)
+    return count
 
 
 def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: BinaryIO) -> int:

@@ -157,8 +157,8 @@ def _unfinished(name: str, output: str, manifest: Manifest, units: int, rows: in
         return []
     of = f"{name}: " if name else ""
     return [
-        f"{of}unfinished: {units} of {count_of(len(manifest.units), 'unit')} are committed, with {rows} of "
-        f"{count_of(manifest.rows, 'row')} of the feature table; see esv status {output}"
+        f"{of}unfinished: {units} of {count_of(len(manifest.units), 'unit')} committed, {rows} of "
+        f"{count_of(manifest.rows, 'video')}"
     ]
 
 

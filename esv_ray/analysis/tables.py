@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from esv_ray.analysis.analysed import Analysed, ClassName, add_priors, open_output
 from esv_ray.analysis.batches import batches_of, load_batch
@@ -23,6 +26,7 @@ from esv_ray.errors import DataError, SpecError
 
 MEMORY = 384_000_000
 """Bytes that DuckDB may use."""
+_WRITTEN_ROWS = 100_000
 _COMPACT_AT = 500_000  # rows of a table of totals that are added up before more are inserted
 
 
@@ -41,7 +45,7 @@ def analyze(output: str, tables: Sequence[str] | None = None, class_: ClassName 
     """
     analysed = open_output(output, class_)
     with tables_of_facets(analysed, chosen(analysed, tables)) as made:
-        return {name: pq.read_table(table) if isinstance(table, Path) else table for name, table in made.items()}
+        return {each.facet.name: pq.read_table(each.file) if each.file else each.table for each in made}
 
 
 def chosen(analysed: Analysed, names: Sequence[str] | None = None) -> list[Facet]:
@@ -76,12 +80,24 @@ def lacks(analysed: Analysed, facet: Facet) -> str | None:
     return None
 
 
-@contextmanager
-def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[dict[str, pa.Table | Path]]:
-    """Make the tables of facets.
+@dataclass(frozen=True, eq=False)
+class Made:
+    """The table of a facet.
 
-    Yields:
-        Tables by name. Those with rows per video are Parquet files, which are removed afterwards: they may be large.
+    Attributes:
+        facet: the facet.
+        table: its table; with `file`, the small table that its page is made of.
+        file: Parquet file with the table, if it has rows per video: it may be large.
+    """
+
+    facet: Facet
+    table: pa.Table
+    file: Path | None
+
+
+@contextmanager
+def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[list[Made]]:
+    """Make the tables of facets; files among them are removed at the end.
 
     Raises:
         DataError: a table of the output cannot be read.
@@ -89,17 +105,30 @@ def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[di
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esv-analyze-")))
         con = stack.enter_context(connect(memory=MEMORY))
-        stack.enter_context(reading(analysed.output))
-        add_priors(con, analysed)
-        pools = {values: Pool(tuple(values.keys)) for facet in facets for values in facet.values}
-        writers = _read_batches(con, analysed, facets, pools, folder)
-        for values, pool in pools.items():
-            _store_means(con, values, pool)
-        pools.clear()
-        made: dict[str, pa.Table | Path] = {}
-        for facet in facets:
-            made[facet.name] = writers[facet.name] if facet.rows else _final(con, facet)
+        with reading(analysed.output), threadpool_limits(1):  # sums of several threads may differ in their last bits
+            add_priors(con, analysed)
+            pools = {values: Pool(tuple(values.keys)) for facet in facets for values in facet.values}
+            files = _read_batches(con, analysed, facets, pools, folder)
+            for values, pool in pools.items():
+                _store_means(con, values, pool)
+            pools.clear()
+            made = [Made(facet, _described(_final(con, facet), analysed), files.get(facet.name)) for facet in facets]
         yield made
+
+
+def _described(table: pa.Table, analysed: Analysed) -> pa.Table:
+    return table.replace_schema_metadata(description(analysed))
+
+
+def description(analysed: Analysed) -> dict[str, str]:
+    """Return the metadata of the tables: what they are made of."""
+    content = {
+        "class": analysed.explained,
+        "unit": "logit" if analysed.in_logits else "probability",
+        "committed_units": len(analysed.units),
+        "planned_units": len(analysed.manifest.units),
+    }
+    return {"esv_ray": json.dumps(content)}
 
 
 def _read_batches(
@@ -124,9 +153,11 @@ def _read_batches(
                 add_rows(pool, con.sql(values.query).to_arrow_table())
             for facet in facets:
                 if facet.rows:
-                    rows = con.sql(facet.rows).to_arrow_reader(100_000)
+                    rows = con.sql(facet.rows).to_arrow_reader(_WRITTEN_ROWS)
                     if facet.name not in writers:
-                        writers[facet.name] = stack.enter_context(pq.ParquetWriter(files[facet.name], rows.schema))
+                        schema = rows.schema.with_metadata(description(analysed))
+                        writer = pq.ParquetWriter(files[facet.name], schema, compression="zstd")
+                        writers[facet.name] = stack.enter_context(writer)
                     for batch in rows:
                         writers[facet.name].write_batch(batch)
     return files
@@ -135,13 +166,13 @@ def _read_batches(
 def _count(con: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     """Add the counts of a batch to their totals."""
     name = quoted(counts.name)
-    made = con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [counts.name]).fetchone()
-    if made == (0,):
+    made = con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name = ?", [counts.name]).fetchall()
+    if not made:
         con.execute(f"CREATE TEMP TABLE {name} AS {counts.query}")
         return
     con.execute(f"INSERT INTO {name} BY NAME {counts.query}")
-    rows = con.execute(f"SELECT count(*) FROM {name}").fetchone()
-    if rows is not None and rows[0] > _COMPACT_AT:
+    ((rows,),) = con.execute(f"SELECT count(*) FROM {name}").fetchall()
+    if rows > _COMPACT_AT:
         _add_up(con, counts)
 
 
@@ -149,13 +180,14 @@ def _add_up(con: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     """Leave one row per group in a table of totals."""
     name = quoted(counts.name)
     columns = con.execute(f"DESCRIBE {name}").fetchall()
-    keys = ", ".join(map(quoted, counts.keys))
+    keys = [quoted(key) for key in counts.keys]
     sums = [
         f"{'max' if column.startswith('largest') else 'sum'}({quoted(column)})::{kind} AS {quoted(column)}"
         for column, kind, *_ in columns
         if column not in counts.keys
     ]
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {keys}, {', '.join(sums)} FROM {name} GROUP BY {keys}")
+    grouped = f"GROUP BY {', '.join(keys)}" if keys else ""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {', '.join(keys + sums)} FROM {name} {grouped}")
 
 
 def _store_means(con: duckdb.DuckDBPyConnection, values: Values, pool: Pool) -> None:

@@ -75,7 +75,7 @@ def _manifest(output: str, shape: Shape) -> Manifest:
         "n_classes": shape.n_classes,
         "n_max": 8,
         "prior": [1 / shape.n_classes] * shape.n_classes,
-        "classes": [f"Moving [something {index}] away from [something]" for index in range(shape.n_classes)],
+        "classes": [f"{index}: moving [something] away from [something]" for index in range(shape.n_classes)],
     }
     return Manifest(spec.model_dump(mode="json"), keys, fingerprint(keys), {}, model, (file,), units)
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("csv", "json", "parquet")
-_WRITE = "write the result"
 
 memory_option = click.option(
     "--memory",
@@ -61,6 +60,7 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
         DataError: nothing can be written there.
     """
     from esv_ray.analysis.database import TABLES
+    from esv_ray.analysis.result_files import DOING
     from esv_ray.output.layout import PROGRESS, RUN, SUCCESS
 
     place = storage.without_links(storage.absolute(out))
@@ -70,7 +70,7 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
         if first in {*TABLES, RUN, SUCCESS, PROGRESS}:
             raise SpecError(f"--out: {out} would be a file of the output {output} itself; choose another place")
     folder, _, name = storage.absolute(out).rpartition("/")
-    storage.check_writable(folder or "/", _WRITE, [name])
+    storage.check_writable(folder or "/", DOING, [name])
 
 
 def write_result(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, out: str | None) -> None:
@@ -80,11 +80,11 @@ def write_result(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str
         SpecError: the format has no such type.
         DataError: the rows cannot be computed, or the file cannot be written.
     """
-    from esv_ray.analysis.result_files import encoded, write_rows
+    from esv_ray.analysis.result_files import write_file, write_rows
 
     if out is None:
         write_rows(schema, batches, kind, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    storage.replace(out, encoded(schema, batches, kind), _WRITE)
+    write_file(schema, batches, kind, out)
     click.echo(f"written: {out}", err=True)

@@ -11,15 +11,29 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.results import FORMATS, check_out, format_of, memory_option, threads_option, write_result
-from esv_ray.cli.types import LARGEST, LOCATION, Count
+from esv_ray.cli.types import LARGEST, LOCATION, Count, Name
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     from esv_ray.analysis.sql import Rows
 
 
+class _Word(Name):
+    """A location or a query."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text.
+
+        Raises:
+            UsageError: it is empty.
+        """
+        if not value.strip():
+            raise click.UsageError(f"expected OUTPUT and QUERY, got {value!r}; a variable may be empty")
+        return value
+
+
 @click.command(short_help="Query the tables of an output with SQL.")
-@click.argument("words", nargs=-1, metavar="[OUTPUT] QUERY")
+@click.argument("words", type=_Word(), nargs=-1, metavar="[OUTPUT] QUERY")
 @click.option(
     "--output",
     "named",

@@ -199,7 +199,7 @@ def test_unfinished_outputs(output: Path, tmp_path: Path) -> None:
     sorted((tmp_path / "out" / "videos").iterdir())[0].unlink()
     part = open_outputs({"a": str(tmp_path / "out")})
     [line] = part.unfinished
-    assert line.startswith("a: unfinished: 2 of 3 units are committed, with 7 of 12 rows of the feature table; see esv")
+    assert line == "a: unfinished: 2 of 3 units committed, 7 of 12 videos"
     assert rows(part, "SELECT count(*) n FROM a.videos") == [{"n": 7}]
     assert not open_outputs({"": str(output)}).unfinished
 

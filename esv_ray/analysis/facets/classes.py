@@ -7,7 +7,16 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.measures import MEASURES, error_of, measure
-from esv_ray.analysis.facets.words import class_name, joined, main_length, other_lengths, percent, plain, signed
+from esv_ray.analysis.facets.words import (
+    class_name,
+    joined,
+    main_length,
+    other_lengths,
+    percent,
+    plain,
+    short_name,
+    signed,
+)
 
 _SHOWN = 20
 _ENDS = 6
@@ -46,24 +55,22 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     accuracy = "accuracy" if analysed.explained == "label" else "precision"
     return Page(
         [
-            f"{class_name(top['class'], analysed)} has the highest mean {'logit' if analysed.in_logits else 'score'} "
+            f"{short_name(top['class'], analysed)} has the highest mean {'logit' if analysed.in_logits else 'score'} "
             f"of {len(of_length)} classes: {plain(top['score'])}, from a prior of {plain(top['prior'])}."
         ],
-        ("class", "videos", accuracy, "prior", "support", "distract", "score", "share"),
+        ("class", "videos", accuracy, "support", "distract", "logit" if analysed.in_logits else "score"),
         [
             (
                 class_name(row["class"], analysed),
                 str(row["videos"]),
                 percent(row["accuracy"]),
-                plain(row["prior"]),
                 signed(row["support"]),
                 signed(row["distract"]),
                 plain(row["score"]),
-                percent(row["supporting_share"]),
             )
             for row in shown
         ],
-        wide=True,
+        names=1,
         note=joined(
             [
                 f"The {_ENDS} classes of the highest and of the lowest score of {len(of_length)}." if some else "",

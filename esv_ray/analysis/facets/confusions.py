@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.words import class_name, joined, main_length, more, other_lengths, signed
+from esv_ray.analysis.facets.words import class_name, joined, main_length, more, other_lengths, short_name, signed
 from esv_ray.errors import count_of
 
 _SHOWN = 10
@@ -30,20 +30,21 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = of_length[0]
     return Page(
         [
-            f"{class_name(top['label'], analysed)} is most often taken for another class, "
-            f"{class_name(top['predicted'], analysed)}: {count_of(top['videos'], 'video')}. Difference: ESV for the "
+            f"{short_name(top['label'], analysed)} is most often taken for another class, "
+            f"{short_name(top['predicted'], analysed)}: {count_of(top['videos'], 'video')}. Difference: ESV for the "
             "label minus ESV for the predicted class, of each video's most misleading element."
         ],
-        ("label > predicted", "videos", "difference"),
+        ("label", "predicted", "videos", "difference"),
         [
             (
-                f"{class_name(row['label'], analysed)} > {class_name(row['predicted'], analysed)}",
+                class_name(row["label"], analysed),
+                class_name(row["predicted"], analysed),
                 str(row["videos"]),
                 signed(row[_DIFFERENCE]),
             )
             for row in of_length[:_SHOWN]
         ],
-        wide=True,
+        names=2,
         note=joined([more(_SHOWN, len(of_length), "pairs of classes"), other_lengths(table, n)]),
     )
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
-from esv_ray.analysis.facets.facet import Facet, Page
-from esv_ray.analysis.facets.words import more, signed
+from esv_ray.analysis.facets.facet import Counts, Facet, Page
+from esv_ray.analysis.facets.words import more, percent, signed
 from esv_ray.errors import count_of
 
 _SHOWN = 5
 
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
-    """Return what is printed."""
-    if not table.num_rows:
-        return Page(["No misclassified video with ESVs of both classes."])
-    misled = int(pc.sum(pc.less(table.column("difference"), 0)).as_py() or 0)
-    smallest = pc.select_k_unstable(table, _SHOWN, [("difference", "ascending")])
+    """Return what is printed, of the most misleading elements."""
+    rows = table.to_pylist()
+    if not rows:
+        return Page(["No misclassified video has ESVs of both its label and its predicted class."])
+    elements = rows[0]["elements"]
     return Page(
         [
-            f"ESV for the label minus ESV for the predicted class, {count_of(table.num_rows, 'element')} of "
-            f"misclassified videos: {100 * misled / table.num_rows:.0f} % are below 0, and mislead the model. "
-            "The most misleading ones:"
+            f"ESV for the label minus ESV for the predicted class, of {count_of(elements, 'element')} of misclassified "
+            f"videos: {percent(rows[0]['misleading'] / elements)} are below 0, and mislead the model. The lowest:"
         ],
         ("video", "element", "frame", "ESV label", "ESV predicted", "difference"),
         [
@@ -35,10 +33,10 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 signed(row["esv_predicted"]),
                 signed(row["difference"]),
             )
-            for row in table.take(smallest).to_pylist()
+            for row in rows
         ],
-        wide=True,
-        note=more(_SHOWN, table.num_rows, "rows"),
+        names=1,
+        note=more(len(rows), elements, "rows"),
     )
 
 
@@ -47,7 +45,26 @@ FACET = Facet(
     title="Misclassified videos",
     reads=("videos", "attributions"),
     uses=("differences",),
+    counts=(
+        Counts(
+            "contrast_counts",
+            (),
+            "SELECT count(*) AS elements, count_if(difference < 0) AS misleading FROM differences",
+        ),
+        Counts(
+            "contrast_ends",
+            ("video_id", "n_elements", "element", "frame_index", "esv_label", "esv_predicted", "difference"),
+            f"""
+            SELECT video_id, n_elements, element, frame_index, esv_label, esv_predicted, difference, 1 AS rows
+            FROM differences ORDER BY difference, video_id, n_elements, element LIMIT {_SHOWN}
+            """,
+        ),
+    ),
     rows="SELECT * FROM differences",
+    query=f"""
+    SELECT contrast_ends.*, elements, misleading FROM contrast_ends, contrast_counts
+    ORDER BY difference, video_id, n_elements, element LIMIT {_SHOWN}
+    """,
     page=page,
     labelled=True,
 )

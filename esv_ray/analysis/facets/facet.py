@@ -63,16 +63,16 @@ class Page:
 
     Attributes:
         sentences: what the table says, one per line.
-        columns: headers; the first of `wide` columns may be shortened, no other.
+        columns: headers.
         rows: the most interesting rows, as texts.
-        wide: whether the first column holds names.
+        names: how many of the first columns hold names, which may be shortened to fit; numbers are not.
         note: what is left out; "" if nothing.
     """
 
     sentences: Sequence[str]
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    wide: bool = False
+    names: int = 0
     note: str = ""
 
 
@@ -86,11 +86,11 @@ class Facet:
         reads: tables of the job that it needs.
         uses: tables of a batch that its queries use (`analysis/batches.py`).
         counts, values: queries over a batch.
-        rows: query over a batch whose rows are the table; None: `query` makes it.
+        rows: query over a batch whose rows are the table, which may be large; None: `query` makes it.
         query: the last query, over the totals, `classes` and `priors`. Columns that begin with an underscore are left
             out of the table.
         shares: intervals to add.
-        page: what is printed.
+        page: what is printed, given the table, or with `rows` the result of `query`.
         labelled: whether it needs labels.
     """
 
@@ -99,9 +99,9 @@ class Facet:
     reads: tuple[str, ...]
     uses: tuple[str, ...]
     page: Callable[[pa.Table, Analysed], Page]
+    query: str
     counts: tuple[Counts, ...] = ()
     values: tuple[Values, ...] = ()
     rows: str | None = None
-    query: str = ""
     shares: tuple[Share, ...] = ()
     labelled: bool = False

@@ -58,7 +58,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             )
             for row in surest[:_SHOWN]
         ],
-        wide=True,
+        names=1,
         note=joined([left_out, other_lengths(table, n)]),
     )
 

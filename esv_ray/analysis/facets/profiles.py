@@ -36,11 +36,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     return Page(
         [
             f"Over all classes, the mean ESV is largest in tenth {top['place']} of the sequence "
-            f"({signed(top['mean'])}) and smallest in tenth {least['place']} ({signed(least['mean'])})."
+            f"({signed(top['mean'], 4)}) and smallest in tenth {least['place']} ({signed(least['mean'], 4)})."
         ],
         ("tenth", "elements", "mean ESV", "95 %"),
         [
-            (str(row["place"]), str(row["count"]), signed(row["mean"]), span(row["low"], row["high"]))
+            (str(row["place"]), str(row["count"]), signed(row["mean"], 4), span(row["low"], row["high"]))
             for row in of_length
         ],
         note=other_lengths(table, n),

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.errors import count_of
+from esv_ray.show.text import shortened
 
+_IN_SENTENCE = 44  # characters of a name
 Row = dict[str, Any]
 
 
@@ -35,14 +37,19 @@ def class_name(class_id: int | None, analysed: Analysed) -> str:
     return names[class_id] if names is not None and 0 <= class_id < len(names) else str(class_id)
 
 
+def short_name(class_id: int | None, analysed: Analysed) -> str:
+    """Return the name of a class for a sentence."""
+    return shortened(class_name(class_id, analysed), _IN_SENTENCE)
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share in percent."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 3) -> str:
     """Return an ESV or a sum of them."""
-    return "-" if value is None else f"{value:+.3f}"
+    return "-" if value is None else f"{value:+.{digits}f}"
 
 
 def plain(value: float | None, digits: int = 3) -> str:
@@ -54,7 +61,7 @@ def span(low: float | None, high: float | None, *, shares: bool = False) -> str:
     """Return a 95 % interval."""
     if low is None or high is None:
         return "-"
-    return f"{100 * low:.1f}..{100 * high:.1f}" if shares else f"{low:+.3f}..{high:+.3f}"
+    return f"{100 * low:.1f}..{100 * high:.1f}" if shares else f"{low:+.4f}..{high:+.4f}"
 
 
 def joined(notes: Iterable[str]) -> str:
