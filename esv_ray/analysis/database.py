@@ -25,7 +25,7 @@ from esv_ray.output.manifest import Manifest, existing_manifest
 
 OPTIONAL_TABLES = ("marginals", "interactions", "discards")
 """Tables that an output has if its job was asked for them."""
-VIEWS = (VIDEOS, ATTRIBUTIONS, *OPTIONAL_TABLES, "classes")
+TABLES = (VIDEOS, ATTRIBUTIONS, *OPTIONAL_TABLES)
 FEWEST_BYTES = 64_000_000
 """Least memory limit: DuckDB needs most of it to read one row group."""
 
@@ -45,7 +45,7 @@ def connect(*, memory: int | None = None, threads: int = 1) -> duckdb.DuckDBPyCo
         SpecError: the memory is less than `FEWEST_BYTES`.
     """
     if memory is not None and memory < FEWEST_BYTES:
-        raise SpecError(f"memory: expected at least {FEWEST_BYTES} bytes, got {memory}")
+        raise SpecError(f"memory: expected at least {FEWEST_BYTES // 10**6}MB, got {memory} bytes")
     spill = Path(tempfile.gettempdir()) / f"esv-{uuid.uuid4().hex}"
     config: dict[str, Any] = {"threads": threads, "temp_directory": str(spill), "python_enable_replacements": False}
     # Committed files do not change; without this DuckDB opens each file again to see whether it did.
@@ -167,8 +167,19 @@ def fault_of(error: duckdb.Error) -> DataError | None:
     if fault is not None:
         return DataError(fault)
     if isinstance(error, duckdb.OutOfMemoryException):
-        return DataError(f"the query needs more memory than its limit ({message_of(error)}); give it more")
+        return DataError(
+            f"the query needs more memory than its limit ({message_of(error)}); raise the limit (--memory), or select "
+            "less"
+        )
     return None
+
+
+def error_from(text: str) -> duckdb.Error:
+    """Return DuckDB's error from its text, which begins with the name of its kind."""
+    kind = text.strip().partition(" Error:")[0].replace(" ", "").lower() + "exception"
+    kinds = {name.lower(): getattr(duckdb, name) for name in dir(duckdb) if name.endswith("Exception")}
+    error: duckdb.Error = kinds.get(kind, duckdb.Error)(text)
+    return error
 
 
 def message_of(error: duckdb.Error) -> str:

@@ -17,6 +17,7 @@ from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.plan import plan
 from esv_ray.cli.show import show
+from esv_ray.cli.sql import sql
 from esv_ray.cli.submit import render, submit
 from esv_ray.cli.train import train
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
@@ -39,6 +40,7 @@ for command in (
     verify,
     analyze,
     show,
+    sql,
     submit,
     render,
     status,

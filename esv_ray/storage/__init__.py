@@ -6,7 +6,7 @@ the environment of the store's client and are never part of a URL. Transient fau
 """
 
 from esv_ray.storage.commit import commit_new, move, remove, replace, replace_from
-from esv_ray.storage.escaped_files import EscapedFiles, fault_in, file_path, unescaped
+from esv_ray.storage.escaped_files import EscapedFiles, fault_in, file_path, plain_path, unescaped
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_no_broken_link, is_hidden
@@ -62,6 +62,7 @@ __all__ = [
     "move",
     "open_location",
     "path_below",
+    "plain_path",
     "protocol_of",
     "read_bytes",
     "read_ranges",

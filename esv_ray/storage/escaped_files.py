@@ -97,6 +97,12 @@ def file_path(url: str) -> str:
     return path if is_plain else f"{_PROTOCOL}://{quote(url, safe='')}"
 
 
+def plain_path(path: str) -> str:
+    """Return the location of a file from its `file_path`."""
+    prefix = f"{_PROTOCOL}://"
+    return unquote(path.removeprefix(prefix)) if path.startswith(prefix) else path
+
+
 def unescaped(text: str) -> str:
     """Return a text with the locations of `EscapedFiles` in it as users know them."""
     return _ESCAPED.sub(lambda path: unquote(path[1]), text)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray import storage
-from esv_ray.analysis.database import FEWEST_BYTES, add_tables, add_views, connect, reading
+from esv_ray.analysis.database import FEWEST_BYTES, add_tables, add_views, connect, error_from, reading
 from esv_ray.errors import DataError, SpecError
 from tests.support.jobs import run
 from tests.support.s3_server import S3Server, client
@@ -27,7 +27,7 @@ def output(features: str, bundle: str, tmp_path: Path) -> Path:
 
 
 def table_of(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    return con.execute(query).to_arrow_table()
+    return con.sql(query).to_arrow_table()
 
 
 def check_views(url: str, output: Path) -> None:
@@ -198,3 +198,15 @@ def test_paths_of_files(tmp_path: Path) -> None:
         assert not set(path) & set("*?[]")
         assert storage.unescaped(f"File '{path}' is bad") == f"File '{url}' is bad"
     assert storage.fault_in("nothing of it") is None
+
+
+def test_errors_from_their_text() -> None:
+    con = connect(memory=FEWEST_BYTES)
+    for query in (
+        *("SELECT CAST('x' AS INT)", "SELEC", "FROM nothing", "SELECT a", "SELECT error('a')"),
+        *("FROM 'x.parquet'", "SELECT list(i) FROM range(50_000_000) t(i)", "SELECT 9223372036854775807 + 1"),
+    ):
+        with pytest.raises(duckdb.Error) as error:
+            con.execute(query).fetchall()
+        assert type(error_from(str(error.value))) is type(error.value)
+    assert type(error_from("don't know what type: ")) is duckdb.Error
