@@ -95,7 +95,7 @@ def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threa
     unfinished = []
     for name, output in outputs.items():
         manifest = existing_manifest(output)
-        units = committed_units(output, manifest.units)
+        units = committed_units(output, manifest.units, manifest.folders)
         unfinished += _unfinished(name, output, manifest, len(units), sum(unit.rows for unit in units))
         paths = add_views(con, output, [unit.name for unit in units], schema=name or None, manifest=manifest)
         _check_links(output, paths)
