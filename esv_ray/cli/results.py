@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -71,6 +72,15 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
             raise SpecError(f"--out: {out} would be a file of the output {output} itself; choose another place")
     folder, _, name = storage.absolute(out).rpartition("/")
     storage.check_writable(folder or "/", DOING, [name])
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities by None, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_result(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, out: str | None) -> None:
