@@ -9,10 +9,10 @@ from typing import Literal
 
 import duckdb
 
-from esv_ray.analysis.database import add_classes, add_tables, connect, reading, tables_of
+from esv_ray.analysis.database import add_classes, add_tables, connect, reading
 from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.output.committed import committed_units
-from esv_ray.output.layout import VIDEOS_FOLDER
+from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
 ClassName = Literal["label", "predicted"]
@@ -102,7 +102,7 @@ def open_output(output: str, explained: ClassName | None = None) -> Analysed:
         SpecError: the output has no labels, or its job keeps no ESVs of that class.
     """
     manifest = existing_manifest(output)
-    units = committed_units(output, manifest.units)
+    units = committed_units(output, manifest.units, manifest.folders)
     if not units:
         raise DataError(
             f"{output}: expected committed units, found none of {len(manifest.units)} yet; run the job first"
@@ -114,7 +114,7 @@ def open_output(output: str, explained: ClassName | None = None) -> Analysed:
         manifest=manifest,
         units=names,
         rows=sum(unit.rows for unit in units),
-        tables=tables_of(output),
+        tables=manifest.folders,
         census=census,
         explained=_explained(explained, census, manifest.spec["classes"]),
     )
@@ -131,7 +131,7 @@ def add_priors(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> None:
 
 def _census(output: str, names: Sequence[str]) -> Census:
     with connect() as con, reading(output):
-        add_tables(con, output, names, [VIDEOS_FOLDER])
+        add_tables(con, output, names, [VIDEOS])
         (counts,) = con.execute(
             """
             SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),

@@ -13,7 +13,7 @@ import duckdb
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import add_tables
 from esv_ray.errors import DataError
-from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
+from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 
 _MOST_ELEMENTS = 2**20  # elements of the sequences of a batch; with their class's ESVs and errors some 50 MB
 
@@ -52,10 +52,10 @@ ORDER BY video_id, n_elements, element
 _UNEVEN = "SELECT video_id FROM sequences WHERE len(esv) <> n_elements LIMIT 1"
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
-    "explained": (VIDEOS_FOLDER,),
-    "sequences": ("explained", VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER),
-    "wrong": (VIDEOS_FOLDER,),
-    "differences": ("wrong", VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER),
+    "explained": (VIDEOS,),
+    "sequences": ("explained", VIDEOS, ATTRIBUTIONS),
+    "wrong": (VIDEOS,),
+    "differences": ("wrong", VIDEOS, ATTRIBUTIONS),
 }
 """Tables of a batch, in the order in which they are made, with what each is made of.
 

@@ -20,12 +20,12 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
 from esv_ray.output.committed import committed_units
-from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
+from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
 OPTIONAL_TABLES = ("marginals", "interactions", "discards")
 """Tables that an output has if its job was asked for them."""
-TABLES = (VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER, *OPTIONAL_TABLES)
+TABLES = (VIDEOS, ATTRIBUTIONS, *OPTIONAL_TABLES)
 FEWEST_BYTES = 64_000_000
 """Least memory limit: DuckDB needs most of it to read one row group."""
 
@@ -83,7 +83,7 @@ def add_views(
     """
     manifest = existing_manifest(output) if manifest is None else manifest
     if names is None:
-        names = [unit.name for unit in committed_units(output, manifest.units)]
+        names = [unit.name for unit in committed_units(output, manifest.units, manifest.folders)]
     if not names:
         raise DataError(f"{output}: expected committed units, found none yet; run the job first")
     tables = tables_of(output)
@@ -98,7 +98,7 @@ def tables_of(output: str) -> tuple[str, ...]:
         DataError: the storage refuses to list.
     """
     optional = [name for name in OPTIONAL_TABLES if storage.list_names(storage.join(output, name), "list the output")]
-    return (VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER, *optional)
+    return (VIDEOS, ATTRIBUTIONS, *optional)
 
 
 def add_tables(
@@ -211,6 +211,6 @@ def _listed(paths: Sequence[str]) -> str:
 def _select(con: duckdb.DuckDBPyConnection, table: str, source: str) -> str:
     """Return the query of a view; attributions of earlier versions get the column `method`."""
     columns = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
-    if table != ATTRIBUTIONS_FOLDER or "method" in columns:
+    if table != ATTRIBUTIONS or "method" in columns:
         return f"SELECT * FROM {source}"
     return f"SELECT video_id, 'esv' AS method, * EXCLUDE (video_id) FROM {source}"

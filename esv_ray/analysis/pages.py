@@ -39,7 +39,8 @@ def page_lines(page: Page, width: int = WIDTH) -> Iterator[str]:
 
 def wrapped(text: str, width: int = WIDTH) -> list[str]:
     """Return the lines of a sentence; only a word that is longer than a line, such as a name, is broken."""
-    return textwrap.wrap(printable(text), width, break_on_hyphens=False)
+    bound = printable(text).replace(" %", "\0%")  # a number and its unit stay on one line
+    return [line.replace("\0", " ") for line in textwrap.wrap(bound, width, break_on_hyphens=False)]
 
 
 def table_lines(

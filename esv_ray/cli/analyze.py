@@ -56,14 +56,22 @@ def analyze(
 
     \b
     Tables:
-      summary     accuracy and contributions, per length
-      support     how many elements support the class
-      positions   where the most supporting and distracting elements are
-      pairs       which of two elements has the larger ESV
-      contrasts   misclassified videos: ESV for the label minus ESV for the prediction
-      classes     accuracy and contributions, per class
-      profiles    mean ESV along the sequence
-      confusions  which class is taken for which
+      summary       accuracy and contributions, per length
+      support       how many elements support the class
+      positions     where the most supporting and distracting elements are
+      pairs         which of two elements has the larger ESV
+      marginals     what elements add to subsequences of each length
+      contrasts     misclassified videos: ESV for the label minus ESV for the prediction
+      classes       accuracy and contributions, per class
+      profiles      mean ESV along the sequence
+      confusions    which class is taken for which
+      interactions  mean interaction of pairs of elements
+      discards      score while elements are taken away
+      areas         faithfulness of each method: deletion, insertion, ...
+
+    \b
+    marginals, interactions and discards need a job with these names in `tables`;
+    areas needs discards. contrasts and confusions need labels.
 
     \b
     Examples:

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import esv_ray
 from esv_ray.analysis import batches
 from esv_ray.analysis.analysed import open_output
+from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.statistics import REPLICATES, resampling_weights
 from esv_ray.analysis.tables import analyze
+from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior, make_table
@@ -65,6 +68,71 @@ def test_against_brute_force(outputs: dict[str, Path], name: str, explained: Any
         check_rows(content.to_pylist(), by_hand(expected, explained), keys)
 
 
+@pytest.fixture(scope="module")
+def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic output with all further tables, several methods, and marginals that are not known."""
+    out = tmp_path_factory.mktemp("further") / "out"
+    tables = ("marginals", "interactions", "discards")
+    write_output(str(out), Shape(60, 7, 4, sampled=False, tables=tables, rows=16))
+    for path in (out / "discards").iterdir():
+        table = pq.read_table(path)
+        others = table.filter(pc.is_in(table.column("order"), pa.array(["descending", "ascending"])))
+        score = pc.power(others.column("score"), 1.5).cast(pa.float32())
+        others = others.set_column(others.column_names.index("score"), table.schema.field("score"), score)
+        method = pa.array(["occlusion"] * others.num_rows)
+        others = others.set_column(others.column_names.index("method"), table.schema.field("method"), method)
+        pq.write_table(pa.concat_tables([table, others]), path)
+    path = next((out / "marginals").iterdir())
+    table = pq.read_table(path)
+    unknown = pc.and_(pc.equal(table.column("scale"), 3), pc.less(table.column("element"), 2))
+    marginal = pc.if_else(unknown, None, table.column("marginal"))
+    pq.write_table(table.set_column(table.column_names.index("marginal"), "marginal", marginal), path)
+    return out
+
+
+@pytest.mark.parametrize("explained", ["label", "predicted"])
+def test_further_tables_against_brute_force(further: Path, explained: Any) -> None:
+    found = analyze(str(further), list(facet_oracle.FURTHER), explained)
+    expected = facet_oracle.read(further)
+    for table, (by_hand, keys) in facet_oracle.FURTHER.items():
+        check_rows(found[table].to_pylist(), by_hand(expected, explained), keys)
+    unknown = [row for row in found["marginals"].to_pylist() if row["low"] is None]
+    assert [row["scale"] for row in unknown] == [3]
+
+
+def test_laws_of_further_tables(further: Path) -> None:
+    """Marginals' mean over lengths is the ESV; discards begin at the score and end at the prior; differences pair."""
+    found = {name: table.to_pylist() for name, table in analyze(str(further)).items()}
+    assert list(found) == [*FACETS]
+    (summary,) = found["summary"]
+    known = [row for row in found["marginals"] if row["low"] is not None]
+    esv = (summary["support"] + summary["distract"]) / 7
+    assert np.mean([row["mean"] for row in known]) == pytest.approx(esv, abs=0.02)  # one length is partly unknown
+    starts = {row["score"] for row in found["discards"] if row["discarded"] == 0 and row["method"] == "esv"}
+    ends = {round(row["score"], 6) for row in found["discards"] if row["discarded"] == 7 and row["method"] == "esv"}
+    assert len(starts) == 1
+    assert ends == {0.25}
+    other = next(row for row in found["areas"] if row["method"] == "occlusion")
+    assert other["deletion_auc_minus_esv_low"] < other["deletion_auc_minus_esv"] < other["deletion_auc_minus_esv_high"]
+    width = other["deletion_auc_minus_esv_high"] - other["deletion_auc_minus_esv_low"]
+    assert width < other["deletion_auc_high"] - other["deletion_auc_low"]
+
+
+def test_tables_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
+    """Interactions and discards of a real job."""
+    parts = outputs["exact"].parent
+    out = tmp_path / "out"
+    run(str(parts / "features"), str(parts / "model"), out, *JOBS["exact"], "tables=[interactions,discards]")
+    found = analyze(str(out))
+    assert list(found) == [name for name in FACETS if name != "marginals"]
+    expected = facet_oracle.read(out)
+    for table in ("interactions", "discards", "areas"):
+        by_hand, keys = facet_oracle.FURTHER[table]
+        check_rows(found[table].to_pylist(), by_hand(expected, "label"), keys)
+    with pytest.raises(DataError, match=r"expected the table marginals .*; run a job with `tables: \[marginals\]`"):
+        analyze(str(out), ["marginals"])
+
+
 def check_rows(found: list[dict[str, Any]], expected: list[dict[str, Any]], keys: list[str]) -> None:
     """Compare rows by their keys; `found` may have further columns."""
     there = {tuple(row[key] for key in keys): row for row in found}
@@ -73,7 +141,7 @@ def check_rows(found: list[dict[str, Any]], expected: list[dict[str, Any]], keys
     assert there.keys() == due.keys()
     for key, row in due.items():
         for column, value in row.items():
-            rel = 1e-3 if column.startswith("median") else 1e-5  # medians are binned
+            rel = 1e-3 if column.startswith(("median", "p5", "p25", "p75", "p95")) else 1e-5  # these are binned
             assert there[key][column] == (
                 pytest.approx(value, rel=rel, abs=1e-9) if isinstance(value, float) else value
             ), (key, column)

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.tables import analyze as make_tables
+from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, EsvError
 from esv_ray.models.saving import save_heads
@@ -77,12 +78,27 @@ def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
     lines = analyze(out).stdout.splitlines()
     printed = [line for line in lines if not line.startswith("wrote")]
     assert max(map(len, printed)) <= 80
-    assert any(line.startswith("Pretending to") and "...ehind something  " in line for line in lines)
+    assert any(line.startswith("Pretending to") and " something  " in line and "..." in line for line in lines)
     rows = make_tables(out, ["classes"])["classes"].to_pylist()
     for row in (row for row in rows if row["n_elements"] == 3):
         numbers = (row["videos"], f"{row['support']:+.3f}", f"{row['distract']:+.3f}", f"{row['score']:.3f}")
         assert any(all(str(number) in line.split() for number in numbers) for line in lines)
     assert "nan" not in " ".join(lines).split()
+
+
+def test_every_page(tmp_path: Path) -> None:
+    """All tables, also the further ones, of sequences of one element and of more than fit a page."""
+    tables = ("marginals", "interactions", "discards")
+    for n in (1, 2, 40):
+        out = tmp_path / str(n)
+        write_output(str(out), Shape(30, n, 25, sampled=False, tables=tables if n < 40 else tables[::2], rows=16))
+        found = analyze(str(out))
+        assert found.exit_code == 0, found.output
+        assert "wrote" in found.stdout
+        lines = [line for line in found.stdout.splitlines() if not line.startswith("wrote")]
+        assert max(map(len, lines)) <= 80
+        titles = [facet.title for facet in FACETS.values() if facet.name != "interactions" or n < 40]
+        assert [line for line in lines if line in titles] == titles
 
 
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
@@ -159,7 +175,7 @@ def test_earlier_version(features: str, bundle: str, tmp_path: Path) -> None:
     (out / "run.json").write_text(json.dumps({**content, "format": 2}))
     refused = analyze(str(out)).exception
     assert isinstance(refused, DataError)
-    assert "expected format 3, got 2; use the version that wrote it" in str(refused)
+    assert "got 2; use the version that wrote it" in str(refused)
 
 
 def test_output_that_cannot_be_written(features: str, bundle: str, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class Output:
     prior: list[float]
     names: list[str] | None
     in_logits: bool
+    further: dict[str, list[Row]]
 
     def of(self, row: Row, class_id: int | None) -> list[Row] | None:
         """The rows of a video's class by element, or None."""
@@ -70,8 +73,10 @@ def read(out: Path) -> Output:
         if row.get("method", "esv") == "esv":
             esvs[row["video_id"], row["n_elements"], row["class"]].append(row)
     videos = [row for row in pq.read_table(out / "videos").to_pylist() if row["status"] == "ok"]
+    names = [name for name in ("marginals", "interactions", "discards") if (out / name).exists()]
+    further = {name: pq.read_table(out / name).to_pylist() for name in names}
     in_logits = model["spec"]["estimator"]["output"] == "logit"
-    return Output(videos, dict(esvs), model["model"]["prior"], model["model"]["classes"], in_logits)
+    return Output(videos, dict(esvs), model["model"]["prior"], model["model"]["classes"], in_logits, further)
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
@@ -307,6 +312,97 @@ def confusions(out: Output, explained: str) -> list[Row]:
     ]
 
 
+def of_explained(out: Output, explained: str, table: str) -> dict[tuple[str, int], list[Row]]:
+    """The rows of a further table for the explained class, by video and length."""
+    wanted = {(row["video_id"], row["n_elements"], row[explained]) for row in out.videos}
+    rows = [row for row in out.further[table] if (row["video_id"], row["n_elements"], row["class"]) in wanted]
+    return grouped(rows, lambda row: (row["video_id"], row["n_elements"]))
+
+
+def marginals(out: Output, explained: str) -> list[Row]:
+    rows = [row for group in of_explained(out, explained, "marginals").values() for row in group]
+    found = []
+    for (n, scale), group in grouped(rows, lambda row: (row["n_elements"], row["scale"])).items():
+        values = sorted(row["marginal"] for row in group if row["marginal"] is not None)
+        percentiles = {f"p{p}": values[math.ceil(p / 100 * len(values)) - 1] for p in (5, 25, 50, 75, 95)}
+        found.append({"n_elements": n, "scale": scale, "count": len(values), "mean": mean(values), **percentiles})
+    return found
+
+
+def interactions(out: Output, explained: str) -> list[Row]:
+    rows = [row for group in of_explained(out, explained, "interactions").values() for row in group]
+    rows += [{**row, "class": None} for row in rows]
+    return [
+        {
+            "class": class_id,
+            "n_elements": n,
+            "element_i": i,
+            "element_j": j,
+            "videos": len(group),
+            "mean": mean(row["interaction"] for row in group),
+        }
+        for (class_id, n, i, j), group in grouped(
+            rows, lambda row: (row["class"], row["n_elements"], row["element_i"], row["element_j"])
+        ).items()
+    ]
+
+
+def discards(out: Output, explained: str) -> list[Row]:
+    return [
+        {
+            "n_elements": n,
+            "method": method,
+            "order": order,
+            "discarded": discarded,
+            "videos": len(group),
+            "accuracy": mean(row["predicted"] == row["class"] for row in group),
+            "score": mean(row["score"] for row in group),
+        }
+        for (n, method, order, discarded), group in grouped(
+            out.further["discards"], lambda row: (row["n_elements"], row["method"], row["order"], row["discarded"])
+        ).items()
+    ]
+
+
+def faithfulness(removed: list[float], kept: list[float]) -> list[float]:
+    """The measures of one video: scores without the k most influential elements, and with these alone, k = 0..n."""
+    n = len(removed) - 1
+    ks = [math.ceil(Fraction(share, 100) * n) for share in (1, 5, 10, 20, 50)]
+    half = math.ceil(Fraction(n, 2))
+    return [
+        float(np.trapezoid(removed, dx=1 / n)),
+        float(np.trapezoid(kept, dx=1 / n)),
+        float(np.mean([removed[0] - removed[k] for k in ks])),
+        float(np.mean([removed[0] - kept[k] for k in ks])),
+        max(0.0, removed[0] - kept[half]) / removed[0],
+        float(np.mean([after <= before for before, after in pairwise(removed)])),
+    ]
+
+
+def areas(out: Output, explained: str) -> list[Row]:
+    scores = {
+        (row["video_id"], row["n_elements"], row["method"], row["order"], row["discarded"]): row["score"]
+        for row in out.further["discards"]
+    }
+    found: dict[tuple[int, str], list[tuple[str, list[float]]]] = {}
+    for video_id, n, method in dict.fromkeys((v, n, m) for v, n, m, order, _ in scores if order == "descending"):
+        removed = [scores[video_id, n, method, "descending", k] for k in range(n + 1)]
+        kept = [scores[video_id, n, method, "ascending", n - k] for k in range(n + 1)]
+        found.setdefault((n, method), []).append((video_id, faithfulness(removed, kept)))
+    rows = []
+    for (n, method), measured in found.items():
+        of_esv = dict(found[n, "esv"])
+        row: Row = {"n_elements": n, "method": method, "videos": len(measured)}
+        for place, name in enumerate(AREAS):
+            row[name] = mean(values[place] for _, values in measured)
+            differences = [values[place] - of_esv[video_id][place] for video_id, values in measured]
+            row[f"{name}_minus_esv"] = None if method == "esv" else mean(differences)
+        rows.append(row)
+    return rows
+
+
+AREAS = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
+
 KEYS = {
     "summary": (summary, ["n_elements"]),
     "support": (support, ["n_elements", "correct", "supporting"]),
@@ -318,3 +414,10 @@ KEYS = {
     "confusions": (confusions, ["label", "predicted", "n_elements"]),
 }
 """Tables by name, and the columns that make a row of each."""
+FURTHER = {
+    "marginals": (marginals, ["n_elements", "scale"]),
+    "interactions": (interactions, ["class", "n_elements", "element_i", "element_j"]),
+    "discards": (discards, ["n_elements", "method", "order", "discarded"]),
+    "areas": (areas, ["n_elements", "method"]),
+}
+"""Likewise, of tables that need further tables of a job."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esv_ray.analysis.facets import (
+    areas,
     classes,
     confusions,
     contrasts,
+    discards,
+    interactions,
+    marginals,
     pairs,
     positions,
     profiles,
@@ -23,9 +27,13 @@ FACETS: Mapping[str, Facet] = {
         support.FACET,
         positions.FACET,
         pairs.FACET,
+        marginals.FACET,
         contrasts.FACET,
         classes.FACET,
         profiles.FACET,
         confusions.FACET,
+        interactions.FACET,
+        discards.FACET,
+        areas.FACET,
     )
 }
