@@ -21,7 +21,7 @@ from esv_ray.analysis.batches import batches_of
 from esv_ray.analysis.database import add_tables, reading
 from esv_ray.errors import DataError
 from esv_ray.output.committed import read_footers_of
-from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
+from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 
 _PAIRS = """
 CREATE OR REPLACE TEMP TABLE pairs AS
@@ -88,7 +88,7 @@ def index_of(analysed: Analysed) -> Index:
     """
     committed = set(analysed.units)
     units = [unit for unit in analysed.manifest.units if unit.name in committed]
-    footers = read_footers_of(analysed.output, units, analysed.manifest.job, both=False)
+    footers = read_footers_of(analysed.output, units, analysed.manifest.job)
     hashes = [np.frombuffer(footer.ids, ">u8").astype(np.uint64) for footer in footers]
     joined = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
     places = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(each) for each in hashes])
@@ -109,7 +109,7 @@ def counts_by_length(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> dict
     Raises:
         DataError: a file cannot be read.
     """
-    add_tables(con, analysed.output, analysed.units, [VIDEOS_FOLDER])
+    add_tables(con, analysed.output, analysed.units, [VIDEOS])
     with reading(analysed.output):
         rows = con.execute("SELECT n_elements, count(*) FROM videos WHERE status = 'ok' GROUP BY n_elements").fetchall()
     return dict(rows)
@@ -121,7 +121,7 @@ def methods_of(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> list[str]:
     Raises:
         DataError: a file cannot be read.
     """
-    add_tables(con, analysed.output, analysed.units, [ATTRIBUTIONS_FOLDER])
+    add_tables(con, analysed.output, analysed.units, [ATTRIBUTIONS])
     with reading(analysed.output):
         return [name for (name,) in con.execute("SELECT DISTINCT method FROM attributions ORDER BY 1").fetchall()]
 
@@ -139,7 +139,7 @@ def paired_batches(
         DataError: a file cannot be read, or a video has more or fewer rows than elements.
     """
     place = {name: index for index, name in enumerate(a.analysed.units)}
-    tables = [VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER]
+    tables = [VIDEOS, ATTRIBUTIONS]
     for names in batches_of(a.analysed):
         hashes = indexes[0].of([place[name] for name in names])
         needed = np.unique(indexes[1].units[np.isin(indexes[1].hashes, hashes)])
