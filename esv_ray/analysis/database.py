@@ -20,12 +20,9 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
 from esv_ray.output.committed import committed_units
-from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.layout import ATTRIBUTIONS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
-OPTIONAL_TABLES = ("marginals", "interactions", "discards")
-"""Tables that an output has if its job was asked for them."""
-TABLES = (VIDEOS, ATTRIBUTIONS, *OPTIONAL_TABLES)
 FEWEST_BYTES = 64_000_000
 """Least memory limit: DuckDB needs most of it to read one row group."""
 
@@ -66,7 +63,7 @@ def add_views(
     schema: str | None = None,
     manifest: Manifest | None = None,
 ) -> list[str]:
-    """Add views over an output: `videos`, `attributions`, `classes`, and the optional tables that it has.
+    """Add views over an output: `videos`, `attributions`, `classes`, and the further tables of its job.
 
     Args:
         con: from `connect`.
@@ -86,19 +83,8 @@ def add_views(
         names = [unit.name for unit in committed_units(output, manifest.units, manifest.folders)]
     if not names:
         raise DataError(f"{output}: expected committed units, found none yet; run the job first")
-    tables = tables_of(output)
     add_classes(con, manifest, schema=schema)
-    return add_tables(con, output, names, tables, schema=schema)
-
-
-def tables_of(output: str) -> tuple[str, ...]:
-    """Return the names of the tables that an output has.
-
-    Raises:
-        DataError: the storage refuses to list.
-    """
-    optional = [name for name in OPTIONAL_TABLES if storage.list_names(storage.join(output, name), "list the output")]
-    return (VIDEOS, ATTRIBUTIONS, *optional)
+    return add_tables(con, output, names, manifest.folders, schema=schema)
 
 
 def add_tables(
@@ -115,7 +101,7 @@ def add_tables(
         con: from `connect`.
         output: its location.
         names: file names of units, at least one.
-        tables: from `tables_of`, or some of them.
+        tables: some of `Manifest.folders`.
         schema: for the views, as for `add_views`.
 
     Returns:

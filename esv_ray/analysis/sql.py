@@ -21,9 +21,10 @@ import duckdb
 import pyarrow as pa
 
 from esv_ray import storage
-from esv_ray.analysis.database import TABLES, add_views, connect, error_from, fault_of, message_of
+from esv_ray.analysis.database import add_views, connect, error_from, fault_of, message_of
 from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.output.committed import committed_units
+from esv_ray.output.layout import FOLDERS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
 BATCH_ROWS = 10_000
@@ -274,7 +275,7 @@ def _described(opened: Opened) -> list[str]:
         "SELECT schema_name, table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
         "WHERE NOT internal GROUP BY ALL"
     ).fetchall()
-    order = [*TABLES, "classes"]
+    order = [*FOLDERS, "classes"]
     rows.sort(key=lambda row: (order.index(row[1]), row[0]))
     first = next(name or "main" for name in opened.outputs)
     described = [

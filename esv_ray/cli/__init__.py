@@ -11,6 +11,7 @@ import click
 from esv_ray.cli.analyze import analyze
 from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
+from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
 from esv_ray.cli.imports import import_
@@ -39,6 +40,7 @@ for command in (
     attribute,
     verify,
     analyze,
+    compare,
     show,
     sql,
     submit,

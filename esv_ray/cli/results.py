@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,18 +60,26 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
         SpecError: it would be one of the files of an output.
         DataError: nothing can be written there.
     """
-    from esv_ray.analysis.database import TABLES
     from esv_ray.analysis.result_files import DOING
-    from esv_ray.output.layout import PROGRESS, RUN, SUCCESS
+    from esv_ray.output.layout import FOLDERS, PROGRESS, RUN, SUCCESS
 
     place = storage.without_links(storage.absolute(out))
     for output in outputs:
         below = storage.path_below(storage.without_links(output), place)
         first = (below or "").partition("/")[0]
-        if first in {*TABLES, RUN, SUCCESS, PROGRESS}:
+        if first in {*FOLDERS, RUN, SUCCESS, PROGRESS}:
             raise SpecError(f"--out: {out} would be a file of the output {output} itself; choose another place")
     folder, _, name = storage.absolute(out).rpartition("/")
     storage.check_writable(folder or "/", DOING, [name])
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities by None, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_result(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, out: str | None) -> None:

@@ -108,13 +108,14 @@ def test_an_output_of_an_earlier_version_has_the_method_esv(output: Path) -> Non
     assert set(table.column("method").to_pylist()) == {"esv"}
 
 
-def test_optional_tables(output: Path) -> None:
+def test_further_tables(output: Path) -> None:
     (output / "marginals").mkdir()
-    for path in (output / "videos").iterdir():
-        pq.write_table(pa.table({"scale": [1, 2]}), output / "marginals" / path.name)
+    names = sorted(path.name for path in (output / "videos").iterdir())
+    for name in names:
+        pq.write_table(pa.table({"scale": [1, 2]}), output / "marginals" / name)
     con = connect()
-    add_views(con, str(output))
-    assert con.execute("SELECT sum(scale) FROM marginals").fetchone() == (18,)
+    add_tables(con, str(output), names, ["videos", "marginals"])
+    assert con.execute("SELECT sum(scale) FROM marginals").fetchone() == (3 * len(names),)
     with pytest.raises(duckdb.CatalogException):
         con.execute("FROM discards")
 
