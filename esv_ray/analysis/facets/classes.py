@@ -10,7 +10,7 @@ from esv_ray.analysis.facets.measures import MEASURES, error_of, measure
 from esv_ray.analysis.facets.words import (
     class_name,
     joined,
-    main_length,
+    of_main_length,
     other_lengths,
     percent,
     plain,
@@ -43,11 +43,10 @@ ORDER BY m.class, m.n_elements
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
     by_score = sorted(of_length, key=lambda row: -row["score"])
     some = len(of_length) > _SHOWN
     shown = [*by_score[:_ENDS], *by_score[-_ENDS:]] if some else of_length
