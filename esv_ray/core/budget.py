@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from esv_ray.core.attribution import NO_EXTRAS, Extras
 from esv_ray.core.lattices.lattice import MAX_FULL
 from esv_ray.core.memory import (
     Sizes,
@@ -33,12 +34,14 @@ class Budget:
         model: sizes of the model.
         n_bytes: bytes that plan, buffers and videos may take together.
         working_set: bytes of a chunk's intermediate results.
+        extras: what attributions return besides ESVs.
     """
 
     estimator: Estimator
     model: Sizes
     n_bytes: int
     working_set: int
+    extras: Extras = NO_EXTRAS
 
     def kind(self, n: int) -> Resolved:
         """Return the kind that the estimator resolves to for n elements; `auto` is exact only if that fits."""
