@@ -9,6 +9,7 @@ from esv_ray.core.lattices.lattice import MAX_FULL
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
+    adjusted_marginal_bytes,
     constant_bytes,
     exact_bytes,
     format_bytes,
@@ -16,6 +17,7 @@ from esv_ray.core.memory import (
     largest_fitting,
     logit_bytes,
     longest_exact,
+    marginal_bytes,
     sampled_bytes,
 )
 from esv_ray.core.recipe import closed_form, complete, is_constant, resolve, subsequence_counts
@@ -95,10 +97,30 @@ class Budget:
         """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
         if n > MAX_FULL or is_constant(n, self.model.scales) or 4 * index_bytes(n, self.model.scales) > self.n_bytes:
             return False
-        return exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True) <= self.n_bytes
+        needed = exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True)
+        return needed + self._needs_of_extras(n, "exact", 1) <= self.n_bytes
 
     def _needs(self, n: int, kind: Resolved, batch: int = 1) -> int:
         """Return the bytes that a batch takes with an estimator of a kind."""
+        return self._needs_of_esvs(n, kind, batch) + self._needs_of_extras(n, kind, batch)
+
+    def _needs_of_extras(self, n: int, kind: Resolved, batch: int) -> int:
+        """Return the bytes that a batch takes for what it returns besides ESVs."""
+        model = self.model
+        if not self.extras.marginals:
+            return 0
+        if is_constant(n, model.scales):
+            return marginal_bytes(model, n, batch=batch)
+        if closed_form(self.estimator, model.scales):
+            estimated = n if model.scales is None else len(model.scales.heads(n))
+            return marginal_bytes(model, n, batch=batch, estimated=estimated)
+        if kind == "adjusted":
+            rows = self.estimator.m * self.estimator.iterations
+            return adjusted_marginal_bytes(model, n, rows=rows, batch=batch)
+        return marginal_bytes(model, n, batch=batch)
+
+    def _needs_of_esvs(self, n: int, kind: Resolved, batch: int) -> int:
+        """Return the bytes that a batch takes for its ESVs."""
         model, estimator, chunk = self.model, self.estimator, self.working_set
         if is_constant(n, model.scales):
             return constant_bytes(model, n, batch)
@@ -122,4 +144,5 @@ class Budget:
         """Return the largest number of elements, at most about n, whose exact ESVs fit."""
         if closed_form(self.estimator, self.model.scales):
             return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, n)
-        return longest_exact(self.model, self.n_bytes, working_set=self.working_set)
+        marginals = self.extras.marginals
+        return longest_exact(self.model, self.n_bytes, working_set=self.working_set, marginals=marginals)

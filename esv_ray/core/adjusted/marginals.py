@@ -11,17 +11,82 @@ as the ESVs' quadrature does (`design.interpolation`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.regression.design import interpolation
-from esv_ray.core.regression.estimates import Estimates
+from esv_ray.core.regression.design import interpolation, subsequences_of
+from esv_ray.core.regression.estimates import Estimates, is_chained
+from esv_ray.core.regression.surrogate import of_values
 
 if TYPE_CHECKING:
     from esv_ray.core.adjusted.plan import AdjustedPlan, Size
+
+
+@dataclass(frozen=True)
+class OperatorSizes:
+    """Sizes of the operators that a plan holds for marginals.
+
+    Attributes:
+        sizes: number of evaluated sizes below n.
+        coefficients: per size, of the read-out.
+        columns: estimates that need several sizes.
+        chained: whether states are chained over sizes.
+        subsequences: of all sizes.
+        own: numbers in the operators `own`.
+    """
+
+    sizes: int
+    coefficients: int
+    columns: int
+    chained: bool
+    subsequences: int
+    own: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of `shared`."""
+        return self.coefficients if self.chained else self.columns
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in all operators."""
+        links = self.coefficients * ((self.sizes - 1) * self.coefficients + self.columns) if self.chained else 0
+        return self.subsequences * self.rows + self.own + links
+
+    @property
+    def products(self) -> int:
+        """Products per video and class."""
+        again = (self.sizes - 1) * self.coefficients**2 if self.chained else 0  # links apply forwards and backwards
+        return self.numbers + again
+
+    @property
+    def building(self) -> int:
+        """Floating-point operations to build them, beside the read-out's."""
+        products = 2 * self.subsequences * self.coefficients * self.rows
+        if self.chained:
+            return products + 3 * self.sizes * self.coefficients**3
+        return products + 4 * self.sizes * self.coefficients**2 * self.columns
+
+
+def operator_sizes(n: int, rows: int, sizes: list[int]) -> OperatorSizes:
+    """Return the sizes of the operators for n elements, at most `rows` subsequences at each of some sizes below n."""
+    totals = {k: subsequences_of(n, k) for k in sizes}
+    most = {k: rows if k > 1 else n for k in sizes}
+    complete = [k for k in sizes if totals[k] <= most[k]]
+    coefficients = sum(of_values(n, rows).features.counts())
+    sampled = len(sizes) - len(complete)
+    return OperatorSizes(
+        sizes=len(sizes),
+        coefficients=coefficients,
+        columns=sampled * (n + 1),
+        chained=is_chained(sampled, n, coefficients),
+        subsequences=sum(int(min(totals[k], most[k])) for k in sizes),
+        own=(n + 1) * sum(int(totals[k]) for k in complete),
+    )
 
 
 def size_operators(estimates: Estimates | None, index: int) -> dict[str, Tensor]:
