@@ -48,7 +48,8 @@ class Attribution:
             length s - 1 without i; NaN where the scale says nothing about the element. The mean over the scales that
             are not NaN is the ESV. None unless requested (`Extras`).
         values: for each scale s (place s - 1) the values (N_s, B, columns) of all subsequences of length s, in the
-            order of `lattices.lattice.full_lattice`, classes first; None unless requested.
+            order of `lattices.lattice.full_lattice`, classes first; no scales if all values are that of the empty
+            sequence; None if sampled, or not requested.
     """
 
     esv: Tensor

@@ -121,6 +121,7 @@ class Engine:
             dtype=self._dtype,
             device=self._device,
             stored=self.budget.stored(n),
+            values=self.extras.values,
             build=self._build,
             cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
             marginals=self.extras.marginals,
@@ -179,7 +180,11 @@ class Engine:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def _stage(self, iterations: int) -> Engine:
+    def for_scores(self) -> Engine:
+        """Return an engine of which only the scores of sequences are wanted, on the same device memory."""
+        return self._stage(self.estimator.iterations, NO_EXTRAS)
+
+    def _stage(self, iterations: int, extras: Extras | None = None) -> Engine:
         """Return an engine with other iterations and no tolerance, on the same device memory."""
         return Engine(
             self.model,
@@ -188,7 +193,7 @@ class Engine:
             batch=self._batch,
             build=self._build,
             memory=self._memory,
-            extras=self.extras,
+            extras=self.extras if extras is None else extras,
         )
 
     def _meets_tolerance(self, result: Attribution, classes: Tensor) -> Tensor:

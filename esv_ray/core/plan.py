@@ -153,6 +153,7 @@ def plan_for(
     dtype: torch.dtype,
     device: torch.device,
     stored: bool = True,
+    values: bool = False,
     build: BuildPlan | None = None,
     cache_bytes: int = _CACHE_BYTES,
     marginals: bool = False,
@@ -166,11 +167,12 @@ def plan_for(
         dtype: the model's.
         device: the model's.
         stored: whether a full lattice keeps its indices.
+        values: whether the values of all subsequences are asked for (`recipe_for`).
         build: builds the plan; None: `build_plan`.
         cache_bytes: bytes that cached plans may hold beside this one; older ones are dropped first.
         marginals: whether the plan can give marginals.
     """
-    recipe = recipe_for(estimator, n, scales=scales, stored=stored, marginals=marginals)
+    recipe = recipe_for(estimator, n, scales=scales, stored=stored, values=values, marginals=marginals)
     key = (recipe, dtype, device)
     with _cache_lock:
         if key in _cache:

@@ -132,20 +132,29 @@ class Recipe:
 
 
 def recipe_for(
-    estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True, marginals: bool = False
+    estimator: Estimator,
+    n: int,
+    *,
+    scales: Scales | None,
+    stored: bool = True,
+    values: bool = False,
+    marginals: bool = False,
 ) -> Recipe:
-    """Return the recipe of an estimator's plan for n elements.
+    """Return the recipe of an estimator's plan for n elements; with `values`, exact ESVs are computed from all of them.
+
+    Without, ESVs that are linear in the heads take a closed form, which needs no values of long subsequences.
 
     Args:
         estimator: the estimator.
         n: number of elements.
         scales: of the model's heads, or None.
         stored: whether a full lattice keeps its indices.
+        values: whether the values of all subsequences are requested.
         marginals: whether marginals are requested.
     """
     kind = resolve(estimator, n, scales)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    closed = closed_form(estimator, scales)
+    closed = closed_form(estimator, scales) and not (values and exact)
     stored = stored or not exact or closed
     return Recipe(kind, n, scales, stored, sampling, closed, marginals and kind == "adjusted")

@@ -15,6 +15,7 @@ from esv_ray.core.games.model import VideoModel
 from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
+from esv_ray.forecast.further import shorter_plans
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -33,6 +34,7 @@ class LengthWork:
         unfit_reason: why the length does not fit in memory, so that its videos fail; None if it fits.
         memory: bytes of a batch, including its plan.
         batch_sizes: most videos that each stage computes together.
+        shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
     """
 
     n: int
@@ -42,6 +44,7 @@ class LengthWork:
     unfit_reason: str | None
     memory: int
     batch_sizes: tuple[int, ...]
+    shorter: tuple[tuple[PlanCost, int], ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -62,6 +65,11 @@ class LengthWork:
     def evaluations_most(self) -> int:
         """Head evaluations of a video that never meets the tolerance."""
         return sum(stage.evaluations for stage in self.stages)
+
+    @property
+    def shorter_evaluations(self) -> int:
+        """Head evaluations per video of what is left while elements are taken away."""
+        return sum(plan.evaluations * count for plan, count in self.shorter)
 
     def mean_batch(self, stage: int, videos: float) -> float:
         """Return the mean number of videos that a stage computes together.
@@ -126,7 +134,8 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
             break
         iterations = doubled
     memory = engine.budget.needed_bytes(n, batch_sizes[-1])
-    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes))
+    shorter = shorter_plans(spec, engine, n)
+    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter)
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
@@ -147,4 +156,5 @@ def _fits(engine: Engine, n: int) -> bool:
 
 def all_stages(work: Sequence[LengthWork]) -> list[PlanCost]:
     """Return the costs of all plans that are needed."""
-    return [stage for length in work for stage in length.stages]
+    own = [stage for length in work for stage in length.stages]
+    return own + [plan for length in work for plan, _ in length.shorter]

@@ -59,7 +59,8 @@ def attribute(
     scorer, n_classes, batch = model.scorer, model.n_classes, len(features)
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
     empty = F.pad(model.empty_value(output).to(features), (0, scorer.columns(n_classes) - n_classes))
-    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace)
+    kept: list[Tensor] | None = [] if extras.values and plan.exact else None
+    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
     marginals = elements.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
     pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
@@ -76,6 +77,7 @@ def attribute(
         exact=plan.exact,
         spread=spread,
         marginals=None if marginals is None else per_video_and_scale(marginals, batch, n_classes, relabelling),
+        values=None if kept is None else tuple(kept),
     )
 
 
@@ -144,6 +146,7 @@ class _LatticeWalk:
         plan: the plan.
         relabelling: (B, n), or None.
         workspace: buffers.
+        kept: takes the values (N_s, B, columns) of each scale; None: they are not kept.
     """
 
     model: VideoModel
@@ -153,6 +156,7 @@ class _LatticeWalk:
     plan: LatticePlan
     relabelling: Tensor | None
     workspace: Workspace
+    kept: list[Tensor] | None
 
     @property
     def scorer(self) -> Scorer:
@@ -173,6 +177,8 @@ class _LatticeWalk:
             if scales is not None and s < scales.shortest:  # all have the value of the empty sequence
                 if len(baselines) == s:
                     baselines.append(baselines[s - 1])
+                if self.kept is not None:
+                    self.kept.append(baselines[0].view(batch, -1).expand(len(scale), -1, -1))
                 yield self.features.new_zeros((n + 1, batch * self.columns))
                 continue
             # F of the whole scale, if the next one needs it, with one row more than there are subsequences:
@@ -202,6 +208,8 @@ class _LatticeWalk:
         row_bytes = batch * (self.columns + scorer.width(s)) * self.features.element_size()
         rows = max(1, self.workspace.working_set // row_bytes)
         sums = self.features.new_zeros((n + 1, batch * self.columns))
+        if self.kept is not None:
+            self.kept.append(self.features.new_empty((count, batch, self.columns)))
         for start in range(0, count, rows):
             stop = min(start + rows, count)
             member = self.plan.membership(iteration, s, start, stop)
@@ -217,15 +225,22 @@ class _LatticeWalk:
             if previous is not None:
                 assert scorer.scales is not None, "only heads are combined with parents"
                 _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
-            sums.addmm_(member, self._values(out, baseline))
+            sums.addmm_(member, self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop]))
         return sums
 
-    def _values(self, out: Tensor, baseline: Tensor) -> Tensor:
-        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero."""
+    def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
+        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
+
+        The values themselves are written to `kept` (R, B, columns), unless that is None.
+        """
         if self.scorer.softmax and self.output == "probability":
-            buffer = self.workspace.take("values", tuple(out.shape))
-            return torch.softmax(out, dim=-1, out=buffer).view(len(out), -1).sub_(baseline)
+            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", tuple(out.shape)))
+            if kept is not None:
+                kept.copy_(values)
+            return values.view(len(out), -1).sub_(baseline)
         out[..., self.model.n_classes :] = 0
+        if kept is not None:
+            kept.copy_(out)
         return out.view(len(out), -1) - baseline
 
 

@@ -56,6 +56,7 @@ class ConstantPlan:
             evaluations=0,
             exact=True,
             marginals=features.new_zeros((batch, n, n, model.n_classes)) if extras.marginals else None,
+            values=() if extras.values else None,
         )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
