@@ -95,9 +95,7 @@ class Engine:
             working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
-        self.budget = Budget(
-            estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, values=extras.values
-        )
+        self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, extras)
 
     def batch(self, n: int, plan: Plan) -> int:
         """Return how many videos of n elements are computed together."""
@@ -126,6 +124,7 @@ class Engine:
             values=self.extras.values,
             build=self._build,
             cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
+            marginals=self.extras.marginals,
         )
 
     def attributions(
