@@ -180,14 +180,18 @@ class Engine:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def for_scores(self) -> Engine:
-        """Return an engine of which only the scores of sequences are wanted, on the same device memory."""
-        return self._stage(self.estimator.iterations, NO_EXTRAS)
+    def plain(self, model: VideoModel | None = None) -> Engine:
+        """Return an engine without extras and tolerance, on the same device memory.
 
-    def _stage(self, iterations: int, extras: Extras | None = None) -> Engine:
+        Args:
+            model: of the same sizes; None: the engine's own.
+        """
+        return self._stage(self.estimator.iterations, NO_EXTRAS, model)
+
+    def _stage(self, iterations: int, extras: Extras | None = None, model: VideoModel | None = None) -> Engine:
         """Return an engine with other iterations and no tolerance, on the same device memory."""
         return Engine(
-            self.model,
+            model or self.model,
             replace(self.estimator, iterations=iterations, tolerance=None),
             memory_budget=self.budget.n_bytes,
             batch=self._batch,
