@@ -51,9 +51,10 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     typical = _typical(groups[None])
     return Page(
         [
-            f"{count_of(typical, 'element')} of {n} {'is' if typical == 1 else 'are'} enough for half of the "
-            "videos: the best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives the label (the "
-            f"predicted class where there is none). {short_name(known[0], analysed)} needs "
+            f"{count_of(typical, 'element')} of {n} {'is' if typical == 1 else 'are'} enough for half of the videos: "
+            "the best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives "
+            "the label (the predicted class where there is none). "
+            f"{short_name(known[0], analysed)} needs "
             f"{plain(_mean(groups[known[0]]), 1)} on average."
         ],
         ("class", "videos", "mean needed", "half need", "1 is enough"),
