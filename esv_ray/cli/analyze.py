@@ -72,6 +72,7 @@ def analyze(
       positions     where the most supporting and distracting elements are
       pairs         which of two elements has the larger ESV
       marginals     what elements add to subsequences of each length
+      smoothness    what changes with a neighbouring frame in an element's place
       contrasts     misclassified videos: ESV for the label minus ESV for the prediction
       classes       accuracy and contributions, per class
       profiles      mean ESV along the sequence
@@ -80,10 +81,13 @@ def analyze(
       discards      score while elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
       needed        fewest elements that reach 90 % of the score
+      order         what the order of the elements is worth
+      sanity        what is left of the ESVs when layers are re-initialised
 
     \b
-    marginals, interactions and discards need a job with these names in `tables`;
-    areas and needed need discards. contrasts and confusions need labels.
+    marginals, smoothness, interactions, discards, order and sanity need a job with
+    these names in `tables`; areas and needed need discards. contrasts and
+    confusions need labels.
 
     \b
     Examples:
