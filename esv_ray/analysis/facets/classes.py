@@ -74,9 +74,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         names=1,
         note=joined(
             [
-                f"Ranges are 95 % intervals, shown for classes of fewer than {_FEW} videos."
-                if any(map(_few, shown))
-                else "",
+                f"Ranges: 95 % intervals, for classes of fewer than {_FEW} videos." if any(map(_few, shown)) else "",
                 f"The {_ENDS} classes of the highest and of the lowest score of {len(of_length)}." if some else "",
                 other_lengths(table, n),
             ]
