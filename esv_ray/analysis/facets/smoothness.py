@@ -33,7 +33,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     del analysed
     rows = table.to_pylist()
     if not rows:
-        return Page(["No element could be moved: the sequences have all frames of their videos."])
+        return Page(["No element could be moved: the videos have one frame."])
     n = main_length(rows, "count")
     of_length = [row for row in rows if row["n_elements"] == n]
     nearest = min(of_length, key=lambda row: (abs(row["offset"]), -row["offset"]))
