@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.facets.words import Row, main_length, percent, plain, signed, span
+from esv_ray.analysis.facets.words import Row, of_main_length, percent, plain, signed, span
 from esv_ray.analysis.pages import table_lines, wrapped
 from esv_ray.errors import count_of
 from esv_ray.show.text import shortened
@@ -19,7 +19,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """Yield the lines of a comparison."""
     yield from _head(comparison)
     rows = comparison.compare.to_pylist()
-    main = main_length(rows)
+    main, _ = of_main_length(comparison.compare)
     row = next(row for row in rows if row["n_elements"] == main)
     yield ""
     yield from wrapped(_counts(row))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.analysis.statistics import REPLICATES, ROWS, FloatArray, Sums, means, replicates_for, resampling_weights
@@ -35,55 +36,49 @@ class Pool:
         return sum(len(sums.total) for sums in self.groups.values())
 
 
-def add_rows(pool: Pool, rows: pa.Table) -> None:
-    """Add the rows of a batch.
+def add_rows(pools: Sequence[Pool], rows: pa.Table) -> None:
+    """Add the rows of a batch to pools of different groups.
 
     Args:
-        pool: to be changed.
+        pools: to be changed.
         rows: columns video_id, those of the keys, and `values`, a list of as many numbers in each row of a group; a
             null or NaN among them counts as 0. Rows of one video that follow each other share their weights.
     """
     for batch in rows.combine_chunks().to_batches(max_chunksize=ROWS):
-        _add_chunk(pool, pa.Table.from_batches([batch]))
-        affordable = replicates_for(pool.sizes)
-        if affordable < pool.replicates:
-            pool.replicates = affordable
-            for sums in pool.groups.values():
-                sums.keep_replicates(affordable)
+        _add_chunk(pools, pa.Table.from_batches([batch]))
+        for pool in pools:
+            affordable = replicates_for(pool.sizes)
+            if affordable < pool.replicates:
+                pool.replicates = affordable
+                for sums in pool.groups.values():
+                    sums.keep_replicates(affordable)
 
 
-def _add_chunk(pool: Pool, rows: pa.Table) -> None:
+def _add_chunk(pools: Sequence[Pool], rows: pa.Table) -> None:
     ids = rows.column("video_id").combine_chunks().dictionary_encode()
-    drawn = resampling_weights(ids.dictionary.to_pylist(), pool.replicates)
+    drawn = resampling_weights(ids.dictionary.to_pylist(), max(pool.replicates for pool in pools))
     video = ids.indices.to_numpy()
-    columns = [rows.column(name).to_pylist() for name in pool.keys]
-    numbers: dict[Key, int] = {}
-    group = np.array([numbers.setdefault(key, len(numbers)) for key in zip(*columns, strict=True)], np.int64)
     lists = rows.column("values").combine_chunks()
     sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
     flat = np.nan_to_num(lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64, copy=False))
     first = np.cumsum(sizes) - sizes
+    for pool in pools:
+        for key, chosen in _groups(rows, pool.keys):
+            values = flat[first[chosen][:, None] + np.arange(sizes[chosen[0]])]  # (V, K)
+            if key not in pool.groups:
+                pool.groups[key] = Sums.empty(values.shape[1], pool.replicates)
+            pool.groups[key].add(values, drawn[video[chosen], : pool.replicates])
+
+
+def _groups(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[Key, npt.NDArray[np.int64]]]:
+    """Yield the groups of rows with equal keys, and the numbers of their rows."""
+    columns = [rows.column(name).to_pylist() for name in keys]
+    numbers: dict[Key, int] = {}
+    group = np.array([numbers.setdefault(key, len(numbers)) for key in zip(*columns, strict=True)], np.int64)
     order = np.argsort(group, kind="stable")
     ends = np.cumsum(np.bincount(group, minlength=len(numbers)))
     for key, start, end in zip(numbers, [0, *ends[:-1]], ends, strict=True):
-        chosen = order[start:end]
-        values = flat[first[chosen][:, None] + np.arange(sizes[chosen[0]])]  # (V, K)
-        if key not in pool.groups:
-            pool.groups[key] = Sums.empty(values.shape[1], pool.replicates)
-        pool.groups[key].add(values, drawn[video[chosen]])
-
-
-def pooled(pool: Pool, without: str) -> Pool:
-    """Return the sums of the groups that differ in one key only, added up; that key is None in the result."""
-    place = pool.keys.index(without)
-    larger = Pool(pool.keys, {}, pool.replicates)
-    for key in sorted(pool.groups, key=repr):
-        sums = pool.groups[key]
-        wide = (*key[:place], None, *key[place + 1 :])
-        if wide not in larger.groups:
-            larger.groups[wide] = Sums.empty(len(sums.total), pool.replicates)
-        larger.groups[wide].include(sums)
-    return larger
+        yield key, order[start:end]
 
 
 def table_of(pool: Pool, schema: Mapping[str, pa.DataType]) -> pa.Table:
@@ -91,11 +86,12 @@ def table_of(pool: Pool, schema: Mapping[str, pa.DataType]) -> pa.Table:
 
     Args:
         pool: all rows were added.
-        schema: types of the keys.
+        schema: types of the keys; those that the pool does not have are null.
     """
     found = [means(sums) for sums in pool.groups.values()]
     keys = list(zip(*pool.groups, strict=True)) or [()] * len(pool.keys)
-    columns = {name: pa.array(column, schema[name]) for name, column in zip(pool.keys, keys, strict=True)}
+    known = dict(zip(pool.keys, keys, strict=True))
+    columns = {name: pa.array(known.get(name, [None] * len(found)), kind) for name, kind in schema.items()}
     columns["videos"] = pa.array([sums.videos for sums in pool.groups.values()], pa.int64())
     for suffix in SUFFIXES:
         lists = [_without_nan(getattr(each, suffix)) for each in found]

@@ -20,7 +20,7 @@ from esv_ray.analysis.batches import batches_of, load_batch
 from esv_ray.analysis.database import connect, quoted, reading
 from esv_ray.analysis.facets.facet import Counts, Facet, Share, Values
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.analysis.pools import Pool, add_rows, pooled, table_of
+from esv_ray.analysis.pools import Pool, add_rows, table_of
 from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import DataError, SpecError
 
@@ -108,10 +108,10 @@ def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[li
         con.execute("SET enable_external_file_cache = false")  # a file is read in one batch only
         with reading(analysed.output), threadpool_limits(1):  # sums of several threads may differ in their last bits
             add_priors(con, analysed)
-            pools = {values: Pool(tuple(values.keys)) for facet in facets for values in facet.values}
+            pools = {values: _pools_of(values) for facet in facets for values in facet.values}
             files = _read_batches(con, analysed, facets, pools, folder)
-            for values, pool in pools.items():
-                _store_means(con, values, pool)
+            for values, of_values in pools.items():
+                _store_means(con, values, of_values)
             pools.clear()
             made = [Made(facet, _described(_final(con, facet), analysed), files.get(facet.name)) for facet in facets]
         yield made
@@ -136,7 +136,7 @@ def _read_batches(
     con: duckdb.DuckDBPyConnection,
     analysed: Analysed,
     facets: Sequence[Facet],
-    pools: Mapping[Values, Pool],
+    pools: Mapping[Values, Sequence[Pool]],
     folder: Path,
 ) -> dict[str, Path]:
     """Add up all batches: counts in tables of their names, values in pools; return the files of rows per video."""
@@ -150,8 +150,8 @@ def _read_batches(
             load_batch(con, analysed, names, uses, reads)
             for each in counts:
                 _count(con, each)
-            for values, pool in pools.items():
-                add_rows(pool, con.sql(values.query).to_arrow_table())
+            for values, of_values in pools.items():
+                add_rows(of_values, con.sql(values.query).to_arrow_table())
             for facet in facets:
                 if facet.rows:
                     rows = con.sql(facet.rows).to_arrow_reader(_WRITTEN_ROWS)
@@ -191,12 +191,17 @@ def _add_up(con: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {', '.join(keys + sums)} FROM {name} {grouped}")
 
 
-def _store_means(con: duckdb.DuckDBPyConnection, values: Values, pool: Pool) -> None:
-    """Make the table of a pool's means."""
-    tables = [table_of(pool, values.keys)]
+def _pools_of(values: Values) -> list[Pool]:
+    """Return a pool of the groups, and one of those that are added up."""
+    pools = [Pool(tuple(values.keys))]
     if values.over is not None:
-        tables.append(table_of(pooled(pool, values.over), values.keys))
-    con.register("esv_means", pa.concat_tables(tables))
+        pools.append(Pool(tuple(key for key in values.keys if key != values.over)))
+    return pools
+
+
+def _store_means(con: duckdb.DuckDBPyConnection, values: Values, pools: Sequence[Pool]) -> None:
+    """Make the table of the means of pools."""
+    con.register("esv_means", pa.concat_tables([table_of(pool, values.keys) for pool in pools]))
     con.execute(f"CREATE TEMP TABLE {quoted(values.name)} AS SELECT * FROM esv_means")
     con.unregister("esv_means")
 

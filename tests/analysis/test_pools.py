@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from esv_ray.analysis import statistics
-from esv_ray.analysis.pools import Pool, add_rows, pooled, table_of
+from esv_ray.analysis.pools import Pool, add_rows, table_of
 from esv_ray.analysis.statistics import mean_of
 
 TYPES = {"class": pa.int32(), "n": pa.int32()}
@@ -26,17 +26,17 @@ def rows(start: int, stop: int) -> pa.Table:
     return pa.table({"video_id": ids, **columns, "values": lists})
 
 
-def filled(*steps: int) -> Pool:
-    pool = Pool(("class", "n"))
+def filled(*steps: int) -> list[Pool]:
+    """A pool of classes and lengths, and one of lengths."""
+    pools = [Pool(("class", "n")), Pool(("n",))]
     for start, stop in pairwise(steps):
-        add_rows(pool, rows(start, stop))
-    return pool
+        add_rows(pools, rows(start, stop))
+    return pools
 
 
 def test_groups_against_single_means() -> None:
     """Each group, and all classes together, have the means and intervals that `mean_of` gives its videos."""
-    pool = filled(0, 1000, 1001, 3000)
-    tables = [table_of(pool, TYPES), table_of(pooled(pool, "class"), TYPES)]
+    tables = [table_of(pool, TYPES) for pool in filled(0, 1000, 1001, 3000)]
     for row in pa.concat_tables(tables).to_pylist():
         chosen = [p for p in range(3000) if N[p] == row["n"] and row["class"] in (None, CLASS[p])]
         expected = mean_of([f"v{place}" for place in chosen], np.stack([VALUES[place] for place in chosen]))
@@ -47,14 +47,14 @@ def test_groups_against_single_means() -> None:
 
 def test_many_groups_have_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays bounded, and the resamples that are kept are the first ones; at last, there are no intervals."""
-    whole = filled(0, 3000)
+    whole, _ = filled(0, 3000)
     monkeypatch.setattr(statistics, "_MOST_SUMS", 200 * 25)  # 25 means: two or three values of ten groups
-    few = filled(0, 500, 3000)
-    assert few.replicates == 200
+    few, larger = filled(0, 500, 3000)
+    assert (few.replicates, larger.replicates) == (200, 1000)
     for key, sums in few.groups.items():
         assert sums.weighted == pytest.approx(whole.groups[key].weighted[:, :200], abs=1e-3)
     monkeypatch.setattr(statistics, "_MOST_SUMS", 99 * 25)
-    none = filled(0, 3000)
+    none, _ = filled(0, 3000)
     assert none.replicates == 0
     for row, full in zip(table_of(none, TYPES).to_pylist(), table_of(whole, TYPES).to_pylist(), strict=True):
         assert row["mean"] == pytest.approx(full["mean"])
@@ -62,7 +62,6 @@ def test_many_groups_have_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_no_rows() -> None:
-    pool = Pool(("class", "n"))
-    add_rows(pool, rows(0, 0))
-    assert table_of(pool, TYPES).num_rows == 0
-    assert table_of(pooled(pool, "class"), TYPES).schema == table_of(filled(0, 9), TYPES).schema
+    for none, some in zip(filled(0, 0), filled(0, 9), strict=True):
+        assert table_of(none, TYPES).num_rows == 0
+        assert table_of(none, TYPES).schema == table_of(some, TYPES).schema

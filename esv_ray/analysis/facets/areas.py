@@ -7,7 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.discards import method_name
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.words import main_length, other_lengths, plain
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
 
 MEASURES = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
 """Measures of a video, from its score s(k) without the k most influential elements, and t(k) with these alone.
@@ -65,11 +65,10 @@ ORDER BY m.n_elements, m.method
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No video has discards in descending and ascending order."])
-    n = main_length(rows)
-    of_length = sorted((row for row in rows if row["n_elements"] == n), key=lambda row: row["deletion_auc"])
+    n, rows = of_main_length(table)
+    of_length = sorted(rows.to_pylist(), key=lambda row: row["deletion_auc"])
     best = of_length[0]
     return Page(
         [

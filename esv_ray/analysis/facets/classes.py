@@ -8,9 +8,10 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.measures import MEASURES, error_of, measure
 from esv_ray.analysis.facets.words import (
+    Row,
     class_name,
     joined,
-    main_length,
+    of_main_length,
     other_lengths,
     percent,
     plain,
@@ -20,6 +21,7 @@ from esv_ray.analysis.facets.words import (
 
 _SHOWN = 20
 _ENDS = 6
+_FEW = 30  # videos of a class, below which its intervals are shown
 
 _QUERY = f"""
 SELECT m.class, c.name, m.n_elements, m.videos, k.correct / nullif(k.labelled, 0) AS accuracy,
@@ -43,11 +45,10 @@ ORDER BY m.class, m.n_elements
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
     by_score = sorted(of_length, key=lambda row: -row["score"])
     some = len(of_length) > _SHOWN
     shown = [*by_score[:_ENDS], *by_score[-_ENDS:]] if some else of_length
@@ -63,21 +64,42 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             (
                 class_name(row["class"], analysed),
                 str(row["videos"]),
-                percent(row["accuracy"]),
+                _accuracy(row),
                 signed(row["support"]),
                 signed(row["distract"]),
-                plain(row["score"]),
+                _score(row),
             )
             for row in shown
         ],
         names=1,
         note=joined(
             [
+                f"Ranges are 95 % intervals, shown for classes of fewer than {_FEW} videos."
+                if any(map(_few, shown))
+                else "",
                 f"The {_ENDS} classes of the highest and of the lowest score of {len(of_length)}." if some else "",
                 other_lengths(table, n),
             ]
         ),
     )
+
+
+def _few(row: Row) -> bool:
+    return bool(row["videos"] < _FEW)
+
+
+def _accuracy(row: Row) -> str:
+    """Return the accuracy of a class, or its interval if the class has few videos."""
+    if not _few(row) or row["accuracy"] is None:
+        return percent(row["accuracy"])
+    return f"{100 * row['accuracy_low']:.0f}..{100 * row['accuracy_high']:.0f} %"
+
+
+def _score(row: Row) -> str:
+    """Return the mean score of a class, likewise; a single video has no interval."""
+    if not _few(row) or row["score_low"] is None:
+        return plain(row["score"])
+    return f"{row['score_low']:.3f}..{row['score_high']:.3f}"
 
 
 FACET = Facet(

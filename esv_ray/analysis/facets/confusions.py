@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.words import class_name, joined, main_length, more, other_lengths, short_name, signed
+from esv_ray.analysis.facets.words import class_name, joined, more, of_main_length, other_lengths, short_name, signed
 from esv_ray.errors import count_of
 
 _SHOWN = 10
@@ -22,11 +22,10 @@ ORDER BY n_elements, c.videos DESC, label, predicted
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No labelled video is misclassified."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
     top = of_length[0]
     return Page(
         [

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
-from esv_ray.analysis.facets.words import main_length, other_lengths, plain
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
 
 ORDERS = {
     "descending": "largest first",
@@ -41,11 +41,10 @@ def method_name(method: str) -> str:
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No video has discards."])
-    n = main_length(rows)
-    scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows if row["n_elements"] == n}
+    n, rows = of_main_length(table)
+    scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows.to_pylist()}
     steps = list(dict.fromkeys((0, n // 4, n // 2, 3 * n // 4, n)))
     curves = list(dict.fromkeys((method, order) for method, order, _ in scores))
     curves.sort(key=lambda curve: (list(ORDERS).index(curve[1]) if curve[1] in ORDERS else 9, curve[0] != "esv"))

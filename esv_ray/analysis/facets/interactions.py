@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.words import class_name, main_length, other_lengths, short_name, signed, span
+from esv_ray.analysis.facets.words import class_name, of_main_length, other_lengths, short_name, signed, span
 
 _SHOWN = 5
 
@@ -24,14 +25,15 @@ ORDER BY class NULLS FIRST, n_elements, element_i, element_j
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No interactions of the class."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
-    near = [row for row in of_length if row["class"] is None and row["element_j"] - row["element_i"] == 1]
-    far = [row for row in of_length if row["class"] is None and row["element_j"] - row["element_i"] > 1]
-    strongest = sorted(of_length, key=lambda row: -abs(row["mean"]))
+    n, of_length = of_main_length(table)
+    of_all = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
+    near = [row for row in of_all if row["element_j"] - row["element_i"] == 1]
+    far = [row for row in of_all if row["element_j"] - row["element_i"] > 1]
+    sized = of_length.append_column("size", pc.abs(of_length.column("mean")))
+    order = [("size", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
+    strongest = sized.take(pc.select_k_unstable(sized, _SHOWN, order)).to_pylist()
     top = strongest[0]
     return Page(
         [
@@ -49,7 +51,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 signed(row["mean"], 4),
                 span(row["low"], row["high"]),
             )
-            for row in strongest[:_SHOWN]
+            for row in strongest
         ],
         names=1,
         note=other_lengths(table, n),

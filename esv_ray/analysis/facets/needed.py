@@ -10,7 +10,7 @@ from esv_ray.analysis.facets.words import (
     Row,
     class_name,
     joined,
-    main_length,
+    of_main_length,
     other_lengths,
     percent,
     plain,
@@ -39,14 +39,12 @@ ORDER BY g.class NULLS FIRST, g.n_elements, k.elements
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need least and most."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["The job did not evaluate all subsequences: only exact ones in probability know this."])
-    n = main_length([row for row in rows if row["class"] is None])
+    n, of_length = of_main_length(table)
     groups: dict[int | None, list[Row]] = {}
-    for row in rows:
-        if row["n_elements"] == n:
-            groups.setdefault(row["class"], []).append(row)
+    for row in of_length.to_pylist():
+        groups.setdefault(row["class"], []).append(row)
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
     known = [each for each in of_classes if _videos(groups[each]) >= _FEWEST] or of_classes
     shown = list(dict.fromkeys([None, *known[:_ENDS], *known[-_ENDS:]]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import class_name, joined, main_length, other_lengths, percent, span
+from esv_ray.analysis.facets.words import Row, class_name, joined, of_main_length, other_lengths, percent, span
 
 PER_CLASS = 32
 """Most elements of a sequence whose pairs are counted per class."""
@@ -30,16 +31,13 @@ ORDER BY class NULLS FIRST, n_elements, element_i, element_j
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
     longer = [n for n in analysed.census.lengths if n > MOST_ELEMENTS]
     left_out = f"Sequences of more than {MOST_ELEMENTS} elements are left out." if longer else ""
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
-    n = main_length(rows)
-    decided = [row for row in rows if row["n_elements"] == n and row["element_i"] < row["element_j"]]
-    of_all = [row for row in decided if row["class"] is None]
-    surest = sorted(decided, key=lambda row: -_distance(row))
-    top = max(of_all, key=_distance)
+    n, of_length = of_main_length(table)
+    once = of_length.filter(pc.less(of_length.column("element_i"), of_length.column("element_j")))
+    (top,) = _surest(once.filter(pc.is_null(once.column("class"))), 1)
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
@@ -56,16 +54,20 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 percent(row["share"]),
                 span(row["low"], row["high"], shares=True),
             )
-            for row in surest[:_SHOWN]
+            for row in _surest(once, _SHOWN)
         ],
         names=1,
         note=joined([left_out, other_lengths(table, n)]),
     )
 
 
-def _distance(row: dict[str, float]) -> float:
-    """Return how far an interval is from one half."""
-    return max(row["low"] - 0.5, 0.5 - row["high"])
+def _surest(table: pa.Table, most: int) -> list[Row]:
+    """Return the rows whose intervals are farthest from one half."""
+    above, below = pc.subtract(table.column("low"), 0.5), pc.subtract(0.5, table.column("high"))
+    table = table.append_column("distance", pc.max_element_wise(above, below))
+    order = [("distance", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
+    rows: list[Row] = table.take(pc.select_k_unstable(table, most, order)).to_pylist()
+    return rows
 
 
 FACET = Facet(

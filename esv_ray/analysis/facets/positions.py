@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import joined, main_length, more, other_lengths, percent, span
+from esv_ray.analysis.facets.words import joined, more, of_main_length, other_lengths, percent, span
 
 _SHOWN = 16
 
@@ -23,13 +23,12 @@ ORDER BY n_elements, element
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
-    first, last = (max(of_length, key=lambda row: row[name]) for name in ("most_supporting", "most_distracting"))
-    shown = of_length if len(of_length) <= _SHOWN else sorted(of_length, key=lambda row: -row["most_supporting"])
+    n, of_length = of_main_length(table)
+    rows = of_length.to_pylist()
+    first, last = (max(rows, key=lambda row: row[name]) for name in ("most_supporting", "most_distracting"))
+    shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda row: -row["most_supporting"])
     return Page(
         [
             f"The most supporting of {n} elements is most often element {first['element']} "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
-from esv_ray.analysis.facets.words import main_length, other_lengths, signed, span
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, signed, span
 
 _FIRST = len(NAMES) + 1  # lists of SQL begin at 1
 
@@ -27,11 +28,10 @@ ORDER BY class NULLS FIRST, n_elements, place
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = [row for row in table.to_pylist() if row["class"] is None]
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table)
+    of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     top, least = (pick(of_length, key=lambda row: row["mean"]) for pick in (max, min))
     return Page(
         [

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import main_length, other_lengths, percent, plain
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain
 
 _GROUPS = {True: "correct", False: "misclassified", None: "unlabelled"}
 
@@ -23,13 +23,13 @@ ORDER BY g.n_elements, g.correct DESC NULLS LAST, k.supporting
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n = main_length(rows)
+    n, of_length = of_main_length(table)
+    rows = of_length.to_pylist()
     shown, means = [], []
     for group, name in _GROUPS.items():
-        of_group = [row for row in rows if row["n_elements"] == n and row["correct"] is group]
+        of_group = [row for row in rows if row["correct"] is group]
         videos = sum(row["videos"] for row in of_group)
         if not videos:
             continue

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.errors import count_of
@@ -15,17 +16,21 @@ _IN_SENTENCE = 44  # characters of a name
 Row = dict[str, Any]
 
 
-def main_length(rows: Sequence[Row], weight: str = "videos") -> int:
-    """Return the number of elements that most videos have; of several, the largest."""
-    totals: dict[int, int] = {}
-    for row in rows:
-        totals[row["n_elements"]] = totals.get(row["n_elements"], 0) + (row[weight] or 0)
-    return max(totals, key=lambda n: (totals[n], n))
+def of_main_length(table: pa.Table, weight: str = "videos") -> tuple[int, pa.Table]:
+    """Return the number of elements that most videos have (of several, the largest), and the rows of that length.
+
+    Args:
+        table: with rows.
+        weight: the column that counts.
+    """
+    totals = table.group_by("n_elements", use_threads=False).aggregate([(weight, "sum")])
+    n = max((row[f"{weight}_sum"] or 0, row["n_elements"]) for row in totals.to_pylist())[1]
+    return n, table.filter(pc.equal(table.column("n_elements"), n))
 
 
 def other_lengths(table: pa.Table, n: int) -> str:
     """Return a note that a page shows one length of several; "" if there is one."""
-    others = len(set(table.column("n_elements").to_pylist())) - 1
+    others = len(pc.unique(table.column("n_elements"))) - 1
     return f"Sequences of {count_of(n, 'element')}; the table has {count_of(others, 'other length')}." if others else ""
 
 
