@@ -79,7 +79,7 @@ def _panel(rows: Sequence[Row], name: str, look: Look) -> Any:
     x = ranked.x("value", "mean over videos")
     layers = [
         base.mark_rect(color=look.theme.supporting).encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        ranked.base("low", "high")
         .mark_rule(color=look.theme.ink, strokeWidth=2)
         .encode(x="low:Q", x2="high:Q", y=ranked.y("middle")),
         base.mark_text(align="left", fontSize=11, color=look.theme.ink).encode(

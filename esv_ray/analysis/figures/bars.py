@@ -60,7 +60,7 @@ def grouped_bars(
         x=alt.X(
             "bin:O",
             title=x,
-            axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False),
+            axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4, ticks=False),
             scale=alt.Scale(domain=order, paddingInner=0.2, paddingOuter=0.1),
         ),
         xOffset=alt.XOffset("group:N", sort=names, scale=alt.Scale(domain=names, paddingInner=0.05)),

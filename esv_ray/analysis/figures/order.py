@@ -69,7 +69,7 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
     x = ranked.x("difference", f"score minus shuffled score ({look.unit})")
     layers = [
         alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(x="zero:Q"),
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        ranked.base("low", "high")
         .mark_rule(color=theme.supporting, strokeWidth=2)
         .encode(x="low:Q", x2="high:Q", y=ranked.y("middle")),
         base.mark_point(filled=True, size=45, color=theme.ink, opacity=1).encode(x=x, y=ranked.y("middle")),

@@ -28,7 +28,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     keys, values = ["n_elements", "place"], ["class", "count", "mean", "low", "high"]
     rows = read_rows(table, "profiles", keys, values)
-    lengths, note = by_length([row for row in rows if has(row, "mean")], "count")
+    lengths, note = by_length([row for row in rows if has(row, "mean")], "count", most=3)
     panels, findings = [], []
     for n, of_length in lengths:
         whole = [row for row in of_length if row["class"] is None]
