@@ -211,9 +211,9 @@ def _write(points: list[Point], output: str) -> None:
     from esv_ray.analysis.figures.convergence import chart
     from esv_ray.analysis.figures.files import figure_files
 
-    table, data = as_table(points), BytesIO()
-    pq.write_table(table, data)
-    files, note = {"parquet": data.getvalue()}, ""
+    table, written = as_table(points), BytesIO()
+    pq.write_table(table, written)
+    files, note = {"parquet": written.getvalue()}, ""
     try:
         files |= figure_files(chart, table)
     except SpecError as error:  # they are not installed

@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.layout import figure, headed, legend
 from esv_ray.analysis.figures.lines import SHAPES
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, read_rows
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -39,7 +40,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             (row for row in rows if row["quantity"] == "error"), key=lambda row: float(row["percent"]), default=None
         )
         videos = next(point["videos"] for point in points if point["n"] == n)
-        finding = f"{n} elements, {videos:,} videos"
+        finding = f"{count_of(n, 'element')}, {videos:,} videos"
         if best is not None:
             finding += f": the least error is {best['percent']:.2g} %, of {best['series']} at m = {best['m']:,}"
         findings.append(finding)

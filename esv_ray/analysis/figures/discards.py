@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -60,7 +61,11 @@ def _finding(rows: Sequence[Row], n: int, method: str) -> str:
     parts = [
         f"{ORDERS[order]} {scores[order]:.2f}" for order in ("descending", "random", "ascending") if order in scores
     ]
-    return f"{n} elements, score after {half} discarded: {', '.join(parts)}" if parts else f"{n} elements"
+    return (
+        f"{count_of(n, 'element')}, score after {half} discarded: {', '.join(parts)}"
+        if parts
+        else count_of(n, "element")
+    )
 
 
 def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, finding: str) -> list[Any]:
@@ -79,7 +84,7 @@ def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, fin
         headed(panel, look, heading, width=look.column)
         for panel, heading in (
             (_curves(named, "score", score, names, look), finding),
-            (_curves(accuracy, "accuracy", "accuracy", names, look), f"{n} elements: accuracy"),
+            (_curves(accuracy, "accuracy", "accuracy", names, look), f"{count_of(n, 'element')}: accuracy"),
         )
         if panel is not None
     ]
@@ -90,7 +95,7 @@ def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, fin
             panel = _curves([row for row in by_method if row["order"] == order], "score", score, words, look)
             if panel is not None:
                 value = ORDERS[order].replace("ESV", "value")
-                panels.append(headed(panel, look, f"{n} elements, by method: {value}", width=look.column))
+                panels.append(headed(panel, look, f"{count_of(n, 'element')}, by method: {value}", width=look.column))
     return grid(panels, look)
 
 

@@ -35,7 +35,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         if whole:
             top = max(whole, key=lambda row: float(row["mean"]))
             findings.append(
-                f"{n} elements: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the sequence"
+                f"{count_of(n, 'element')}: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the "
+                "sequence"
             )
             panels.append(headed(_panel(whole, look), look, findings[-1]))
         panels += grid(_class_panels(of_length, look, n), look)
@@ -62,7 +63,7 @@ def _class_panels(rows: Sequence[Row], look: Look, n: int) -> list[Any]:
             _panel(classes[each], look, domain, small=True),
             look,
             look.class_name(each),
-            f"{n} elements, {count_of(classes[each][0]['count'] or 0, 'sequence')}",
+            f"{count_of(n, 'element')}, {count_of(classes[each][0]['count'] or 0, 'sequence')}",
             width=look.column,
         )
         for each in clearest

@@ -11,6 +11,7 @@ from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, read_rows, total
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -32,7 +33,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         groups = [group for group in _GROUPS if any(row["correct"] is group for row in of_length)]
         means = [_mean([row for row in of_length if row["correct"] is group]) for group in groups]
         findings.append(
-            f"{n} elements: on average "
+            f"{count_of(n, 'element')}: on average "
             + ", ".join(f"{mean:.1f} supporting if {_GROUPS[group]}" for group, mean in zip(groups, means, strict=True))
         )
         panels.append(headed(_panel(of_length, n, groups, look), look, findings[-1]))

