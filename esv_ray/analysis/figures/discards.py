@@ -36,7 +36,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         SpecError: the libraries of figures are not installed.
     """
     keys, values = ["n_elements", "method", "order", "discarded"], ["videos", "accuracy", "score", "low", "high"]
-    rows = [row for row in read_rows(table, "discards", keys, values) if has(row, "score")]
+    intervals = ["accuracy_low", "accuracy_high"]
+    rows = [row for row in read_rows(table, "discards", keys, values, intervals) if has(row, "score")]
     lengths, note = by_length(rows, "videos", most=3)
     panels, findings = [], []
     for n, of_length in lengths:
@@ -48,7 +49,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title=f"Mean score ({look.unit}) and accuracy as elements are discarded",
-        notes=["Band: 95 % interval of the mean score. All elements discarded: the class prior.", note],
+        notes=["Bands: 95 % intervals. All elements discarded: the class prior.", note],
         summary=". ".join(findings),
     )
 
@@ -79,7 +80,7 @@ def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, fin
     named = [row | {"series": ORDERS.get(row["order"], row["order"])} for row in first.values()]
     names = [ORDERS.get(order, order) for order in orders]
     score = f"mean score ({look.unit})"
-    accuracy = [row | {"low": None, "high": None} for row in named]
+    accuracy = [row | {"low": row["accuracy_low"], "high": row["accuracy_high"]} for row in named]
     panels = [
         headed(panel, look, heading, width=look.column)
         for panel, heading in (

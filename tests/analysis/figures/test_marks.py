@@ -32,6 +32,17 @@ def test_positions() -> None:
     assert f"most often element {best.argmax()}" in svg("positions")
 
 
+def test_intervals_of_bars() -> None:
+    table = tables()["support"].filter(pa.compute.greater(tables()["support"].column("videos"), 0))
+    for name, value in (("low", 0.1), ("high", 0.2)):
+        table = table.append_column(name, pa.array([value] * len(table)))
+    assert made.marks(svg_of("support", table), "rule") == len(table)
+    table = tables()["positions"]
+    for name, value in (("low", 0.1), ("high", 0.2)):
+        table = table.append_column(f"most_supporting_{name}", pa.array([value] * len(table)))
+    assert made.marks(svg_of("positions", table), "rule") == N + 1, "and chance"
+
+
 def test_long_sequences_are_binned() -> None:
     text = svg_of("positions", made.positions(made.made_up(300, 100, 4)))
     assert made.marks(text, "rect") <= 2 * 40
