@@ -10,6 +10,7 @@ import torch
 from esv_ray import storage
 from esv_ray.attribution.planning import check_job, memory_budget, runs_here
 from esv_ray.core.games.model import VideoModel
+from esv_ray.forecast.further import extra_seconds
 from esv_ray.forecast.io import (
     OutputSize,
     RowGroup,
@@ -31,6 +32,7 @@ from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
+from esv_ray.output.manifest import Manifest
 from esv_ray.spec import JobSpec, with_memory_budget
 
 _START_S = 8.0  # until the first actor of a Ray runtime on this machine has loaded a small model
@@ -64,7 +66,7 @@ def forecast(
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files) if checked.footers is None else checked.footers
-    pending = _units_left(spec.output, manifest.units)
+    pending = _units_left(spec.output, manifest)
     workers = _actors(spec, len(pending))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
     lengths = lengths_from_rows(manifest.files, footers, model.feature_dim, pending, budget) if read_lengths else None
@@ -73,9 +75,10 @@ def forecast(
     # Refuses an unwritable output before measuring.
     create_only = storage.creates_only(spec.output) if pending else None
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.pending]))
-    estimates = _length_estimates(work, len(pending), timings, model)
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
-    size = output_size(work, pending, class_counts(spec, model.n_classes, labelled), model.n_classes)
+    classes = class_counts(spec, model.n_classes, labelled)
+    estimates = _length_estimates(spec, work, len(pending), timings, model, classes[1])
+    size = output_size(spec, work, pending, classes, model)
     return Forecast(
         spec=spec,
         resumed=checked.planned,
@@ -99,9 +102,9 @@ def forecast(
     )
 
 
-def _units_left(output: str, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    done = {unit.index for unit in committed_units(output, units)}
-    return tuple(unit for unit in units if unit.index not in done)
+def _units_left(output: str, manifest: Manifest) -> tuple[Unit, ...]:
+    done = {unit.index for unit in committed_units(output, manifest.units, manifest.folders)}
+    return tuple(unit for unit in manifest.units if unit.index not in done)
 
 
 def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSpec:
@@ -125,8 +128,9 @@ def _actors(spec: JobSpec, units: int) -> Actors:
 
 
 def _length_estimates(
-    work: Sequence[LengthWork], units: int, timings: Timings, model: VideoModel
+    spec: JobSpec, work: Sequence[LengthWork], units: int, timings: Timings, model: VideoModel, classes: int
 ) -> tuple[LengthEstimate, ...]:
+    """Return the time of each length; `classes` are kept per video, at most."""
     video_time, estimates = time_per_video(timings, model), []
     for length in work:
         videos = length.pending / max(1, units)  # of this length in a unit, on average
@@ -134,7 +138,12 @@ def _length_estimates(
         times = [video_time(stage, length.mean_batch(index, videos)) for index, stage in stages]
         seconds = [stage_s for stage_s, _ in times]
         basis = times[0][1] if times else ""
-        estimates.append(LengthEstimate(length, sum(seconds[:1]), sum(seconds), basis))
+        further = 0.0
+        if times:
+            further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
+            further += length.repeated * seconds[0]
+            further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
+        estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))
     return tuple(estimates)
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
+from esv_ray.core.exact import marginals as per_scale
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
-from esv_ray.core.spread import Spread, per_video
+from esv_ray.core.spread import Spread, per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace, counting
 from esv_ray.estimator import Output
 
@@ -36,6 +37,7 @@ def attribute(
     output: Output = "probability",
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> Attribution:
     """Compute the ESVs of a batch of videos of equal length.
 
@@ -47,6 +49,7 @@ def attribute(
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: the identity.
         workspace: buffers, kept from batch to batch; None: new ones.
+        extras: what to return besides ESVs; values only if the plan is exact.
 
     Raises:
         ValueError: the features have another number of elements than the plan.
@@ -56,8 +59,10 @@ def attribute(
     scorer, n_classes, batch = model.scorer, model.n_classes, len(features)
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
     empty = F.pad(model.empty_value(output).to(features), (0, scorer.columns(n_classes) - n_classes))
-    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace)
-    pooled, single, scores = _apply_operators(walk, empty)
+    kept: list[Tensor] | None = [] if extras.values and plan.exact else None
+    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
+    marginals = elements.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
+    pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
         bound = 1.0 if scorer.probabilities and output == "probability" else inf
@@ -71,15 +76,20 @@ def attribute(
         evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
+        marginals=None if marginals is None else per_video_and_scale(marginals, batch, n_classes, relabelling),
+        values=None if kept is None else tuple(kept),
     )
 
 
-def _apply_operators(walk: _LatticeWalk, empty: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+def _apply_operators(
+    walk: _LatticeWalk, empty: Tensor, marginals: Tensor | None = None
+) -> tuple[Tensor, list[Tensor], Tensor]:
     """Apply a plan's operators to the values on its lattices.
 
     Args:
         walk: the batch and the plan.
         empty: (columns,) value of the empty sequence.
+        marginals: (n, n, B * columns) zeros, to which the marginal contributions are written; None: not requested.
 
     Returns:
         ESVs (n, B * columns) pooled over iterations, those of each iteration alone (as `LatticePlan.single`), and the
@@ -102,11 +112,15 @@ def _apply_operators(walk: _LatticeWalk, empty: Tensor) -> tuple[Tensor, list[Te
                 # within * (sum with the element) - without * (total - sum with the element)
                 esv.addcmul_(sums[:n], (weights.within[s] + weights.without[s])[:, None])
                 esv.addcmul_(sums[n], weights.without[s][:, None], value=-1)
+            if marginals is not None:
+                per_scale.add_scale(marginals, plan.pooled, s, sums)
             if s == n:
                 scores += (sums[n] + baselines[n - 1]).view_as(scores) / len(plan.lattices)
     for s, baseline in enumerate(baselines[:n], start=1):
         for esv, weights in operators:
             esv.addcmul_(baseline, weights.constant[s][:, None])
+    if marginals is not None:
+        per_scale.finish(marginals, plan.pooled, baselines, empty.repeat(batch))
     return pooled, single, scores
 
 
@@ -132,6 +146,7 @@ class _LatticeWalk:
         plan: the plan.
         relabelling: (B, n), or None.
         workspace: buffers.
+        kept: takes the values (N_s, B, columns) of each scale; None: they are not kept.
     """
 
     model: VideoModel
@@ -141,6 +156,7 @@ class _LatticeWalk:
     plan: LatticePlan
     relabelling: Tensor | None
     workspace: Workspace
+    kept: list[Tensor] | None
 
     @property
     def scorer(self) -> Scorer:
@@ -161,6 +177,8 @@ class _LatticeWalk:
             if scales is not None and s < scales.shortest:  # all have the value of the empty sequence
                 if len(baselines) == s:
                     baselines.append(baselines[s - 1])
+                if self.kept is not None:
+                    self.kept.append(baselines[0].view(batch, -1).expand(len(scale), -1, -1))
                 yield self.features.new_zeros((n + 1, batch * self.columns))
                 continue
             # F of the whole scale, if the next one needs it, with one row more than there are subsequences:
@@ -190,6 +208,8 @@ class _LatticeWalk:
         row_bytes = batch * (self.columns + scorer.width(s)) * self.features.element_size()
         rows = max(1, self.workspace.working_set // row_bytes)
         sums = self.features.new_zeros((n + 1, batch * self.columns))
+        if self.kept is not None:
+            self.kept.append(self.features.new_empty((count, batch, self.columns)))
         for start in range(0, count, rows):
             stop = min(start + rows, count)
             member = self.plan.membership(iteration, s, start, stop)
@@ -205,15 +225,22 @@ class _LatticeWalk:
             if previous is not None:
                 assert scorer.scales is not None, "only heads are combined with parents"
                 _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
-            sums.addmm_(member, self._values(out, baseline))
+            sums.addmm_(member, self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop]))
         return sums
 
-    def _values(self, out: Tensor, baseline: Tensor) -> Tensor:
-        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero."""
+    def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
+        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
+
+        The values themselves are written to `kept` (R, B, columns), unless that is None.
+        """
         if self.scorer.softmax and self.output == "probability":
-            buffer = self.workspace.take("values", tuple(out.shape))
-            return torch.softmax(out, dim=-1, out=buffer).view(len(out), -1).sub_(baseline)
+            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", tuple(out.shape)))
+            if kept is not None:
+                kept.copy_(values)
+            return values.view(len(out), -1).sub_(baseline)
         out[..., self.model.n_classes :] = 0
+        if kept is not None:
+            kept.copy_(out)
         return out.view(len(out), -1) - baseline
 
 

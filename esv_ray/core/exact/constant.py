@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array
 from esv_ray.core.scales import Scales
@@ -42,8 +42,9 @@ class ConstantPlan:
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
-        """Return ESVs of 0, and the value of the empty sequence as scores."""
+        """Return ESVs and marginals of 0, and the value of the empty sequence as scores."""
         del relabelling, workspace
         batch, n, _ = features.shape
         empty = model.empty_value(output).to(features)
@@ -54,6 +55,8 @@ class ConstantPlan:
             gaps=features.new_zeros(batch),
             evaluations=0,
             exact=True,
+            marginals=features.new_zeros((batch, n, n, model.n_classes)) if extras.marginals else None,
+            values=() if extras.values else None,
         )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
