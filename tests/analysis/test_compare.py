@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray.analysis import compare as module
 from esv_ray.analysis.compare import compare
+from esv_ray.analysis.compare_sums import make_keys, overall_spearman
 from esv_ray.analysis.comparison import Comparison
 from esv_ray.analysis.correlation import order_keys
 from esv_ray.analysis.statistics import mean_of, wilson
@@ -319,7 +319,7 @@ def test_memory_does_not_grow_with_the_values() -> None:
 
     rng = np.random.default_rng(0)
     con = connect(memory=FEWEST_BYTES * 2)
-    con.execute("CREATE TEMP TABLE keys (n_elements INTEGER, a INTEGER, b INTEGER)")
+    make_keys(con)
     for _ in range(8):
         a = rng.standard_normal(500_000)
         b = 0.8 * a + 0.6 * rng.standard_normal(500_000)
@@ -327,5 +327,5 @@ def test_memory_does_not_grow_with_the_values() -> None:
         con.register("rows", rows)
         con.execute("INSERT INTO keys SELECT * FROM rows")
         con.unregister("rows")
-    [value] = module._overall_spearman(con).values()
+    [value] = overall_spearman(con).values()
     assert value == pytest.approx(6 / np.pi * np.arcsin(0.4), abs=1e-3)
