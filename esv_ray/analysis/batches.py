@@ -15,7 +15,7 @@ from esv_ray.analysis.database import add_tables
 from esv_ray.errors import DataError
 from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 
-_MOST_ELEMENTS = 2**20  # elements of the sequences of a batch; with their class's ESVs and errors some 50 MB
+_MOST_ELEMENTS = 2**19  # elements of the sequences of a batch; with their class's ESVs and errors some 25 MB
 
 _EXPLAINED = """
 CREATE OR REPLACE TEMP TABLE explained AS

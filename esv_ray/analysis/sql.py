@@ -102,8 +102,8 @@ def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threa
         SpecError: a name is not an identifier of SQL, or is taken.
         DataError: there is no output, no unit is committed yet, or a file is a link out of its output.
     """
-    _check_names(outputs)
     con = connect(memory=memory, threads=threads)
+    _check_names(con, outputs)
     files: list[str] = []
     unfinished = []
     for name, output in outputs.items():
@@ -151,18 +151,26 @@ def _batches(opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema) ->
         yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def _check_names(outputs: Mapping[str, str]) -> None:
+def _check_names(con: duckdb.DuckDBPyConnection, outputs: Mapping[str, str]) -> None:
     """Raise `SpecError` unless every name is an identifier of its own; DuckDB ignores case."""
     seen: set[str] = set()
     for name in outputs:
-        if name and (not _NAME.fullmatch(name) or name.lower() in _TAKEN):
+        if name and (not _NAME.fullmatch(name) or name.lower() in _TAKEN or not _is_free(con, name)):
             raise SpecError(
-                f"output: expected a name of letters, digits and _ that DuckDB does not use itself, got {name!r:.80}; "
-                "for example a=URL"
+                f"output: expected a name of letters, digits and _ that is no word of SQL, got {name!r:.80}; for "
+                "example a=URL"
             )
         if name.lower() in seen:
             raise SpecError(f"output: expected different names, got {name!r} twice")
         seen.add(name.lower())
+
+
+def _is_free(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Return whether a name can stand before views without quotes."""
+    try:
+        return len(con.extract_statements(f"SELECT {name}.videos.label FROM {name}.videos")) == 1
+    except duckdb.Error:
+        return False
 
 
 def _unfinished(name: str, output: str, manifest: Manifest, units: int, rows: int) -> list[str]:

@@ -24,7 +24,7 @@ from esv_ray.analysis.pools import Pool, add_rows, pooled, table_of
 from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import DataError, SpecError
 
-MEMORY = 384_000_000
+MEMORY = 256_000_000
 """Bytes that DuckDB may use."""
 _WRITTEN_ROWS = 100_000
 _COMPACT_AT = 500_000  # rows of a table of totals that are added up before more are inserted
@@ -105,6 +105,7 @@ def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[li
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esv-analyze-")))
         con = stack.enter_context(connect(memory=MEMORY))
+        con.execute("SET enable_external_file_cache = false")  # a file is read in one batch only
         with reading(analysed.output), threadpool_limits(1):  # sums of several threads may differ in their last bits
             add_priors(con, analysed)
             pools = {values: Pool(tuple(values.keys)) for facet in facets for values in facet.values}

@@ -153,4 +153,6 @@ def _discarded(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int, n
     scores[:, :, 0], scores[:, :, -1] = scores[:, :1, 0], 1 / n_classes
     predicted = np.where(rng.random(shape) < 0.5, label[:, None, None], 0)
     methods, orders = zip(*curves, strict=True)
-    return Discarded(label.astype(np.int64), methods, orders, scores, predicted.astype(np.int64))
+    best = np.maximum.accumulate(scores.max(axis=1)[:, ::-1], axis=1)[:, ::-1]
+    best[:, 0] = scores[:, 0, 0]
+    return Discarded(label.astype(np.int64), methods, orders, scores, predicted.astype(np.int64), best)

@@ -17,7 +17,6 @@ from esv_ray.errors import DataError, count_of
 if TYPE_CHECKING:
     from esv_ray.analysis.analysed import Analysed, ClassName
     from esv_ray.analysis.facets.facet import Facet
-    from esv_ray.analysis.files import Format
     from esv_ray.analysis.tables import Made
 
 
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 @output_option("Folder (URL) for the files (default: OUTPUT/analysis).", into="out")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(
-    output: str, tables: tuple[str, ...], class_: ClassName | None, kind: Format, out: str | None, as_json: bool
+    output: str, tables: tuple[str, ...], class_: ClassName | None, kind: str, out: str | None, as_json: bool
 ) -> None:
     """Analyze an OUTPUT: what its ESVs say about the whole data set, in tables.
 
@@ -68,10 +67,11 @@ def analyze(
       interactions  mean interaction of pairs of elements
       discards      score while elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
+      needed        fewest elements that reach 90 % of the score
 
     \b
     marginals, interactions and discards need a job with these names in `tables`;
-    areas needs discards. contrasts and confusions need labels.
+    areas and needed need discards. contrasts and confusions need labels.
 
     \b
     Examples:

@@ -126,7 +126,7 @@ def test_tables_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
     found = analyze(str(out))
     assert list(found) == [name for name in FACETS if name != "marginals"]
     expected = facet_oracle.read(out)
-    for table in ("interactions", "discards", "areas"):
+    for table in ("interactions", "discards", "areas", "needed"):
         by_hand, keys = facet_oracle.FURTHER[table]
         check_rows(found[table].to_pylist(), by_hand(expected, "label"), keys)
     with pytest.raises(DataError, match=r"expected the table marginals .*; run a job with `tables: \[marginals\]`"):

@@ -168,7 +168,9 @@ def copied(name: str, output: Path) -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("name", ["a b", "1a", "a.b", "main", "TEMP", "information_schema", "a;", "é", "x" * 64, '"'])
+@pytest.mark.parametrize(
+    "name", ["a b", "1a", "a.b", "main", "TEMP", "information_schema", "a;", "é", "x" * 64, '"', "all", "Select"]
+)
 def test_names_of_outputs(output: Path, name: str) -> None:
     with pytest.raises(SpecError, match="expected a name of letters, digits and _"):
         open_outputs({name: str(output)})

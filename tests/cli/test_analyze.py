@@ -185,7 +185,7 @@ def test_output_that_cannot_be_written(features: str, bundle: str, tmp_path: Pat
     found = analyze(str(out))
     assert found.exit_code == 0
     assert "Summary" in found.stdout
-    assert "The tables were not written: cannot write the tables of the analysis" in found.stderr
+    assert "The tables were not written: cannot write the result" in found.stderr
     refused = analyze(str(out), "--out", str(out / "run.json" / "x")).exception
     assert isinstance(refused, DataError)
 

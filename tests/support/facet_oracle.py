@@ -401,6 +401,29 @@ def areas(out: Output, explained: str) -> list[Row]:
     return rows
 
 
+def needed(out: Output, explained: str) -> list[Row]:
+    curves: dict[tuple[str, int], dict[int, Row]] = {}
+    for row in out.further["discards"]:
+        if (row["method"], row["order"]) == ("esv", "descending"):
+            curves.setdefault((row["video_id"], row["n_elements"]), {})[row["n_elements"] - row["discarded"]] = row
+    found: list[tuple[int | None, int, int]] = []
+    for (_, n), of_video in curves.items():
+        due = 0.9 * of_video[n]["score"]
+        fewest = min(k for k in range(1, n + 1) if of_video[k]["best"] >= due)
+        found += [(of_video[n]["class"], n, fewest), (None, n, fewest)]
+    return [
+        {
+            "class": class_id,
+            "n_elements": n,
+            "elements": k,
+            "videos": sum(each[2] == k for each in group),
+            "share": sum(each[2] == k for each in group) / len(group),
+        }
+        for (class_id, n), group in grouped(found, lambda each: each[:2]).items()
+        for k in range(1, n + 1)
+    ]
+
+
 AREAS = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
 
 KEYS = {
@@ -419,5 +442,6 @@ FURTHER = {
     "interactions": (interactions, ["class", "n_elements", "element_i", "element_j"]),
     "discards": (discards, ["n_elements", "method", "order", "discarded"]),
     "areas": (areas, ["n_elements", "method"]),
+    "needed": (needed, ["class", "n_elements", "elements"]),
 }
 """Likewise, of tables that need further tables of a job."""

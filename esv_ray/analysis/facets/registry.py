@@ -12,6 +12,7 @@ from esv_ray.analysis.facets import (
     discards,
     interactions,
     marginals,
+    needed,
     pairs,
     positions,
     profiles,
@@ -35,5 +36,6 @@ FACETS: Mapping[str, Facet] = {
         interactions.FACET,
         discards.FACET,
         areas.FACET,
+        needed.FACET,
     )
 }
