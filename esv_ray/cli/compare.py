@@ -10,7 +10,7 @@ import click
 
 from esv_ray import storage
 from esv_ray.cli.options import output_option
-from esv_ray.cli.results import FORMATS, finite
+from esv_ray.cli.results import FORMATS, check_out_folder, finite
 from esv_ray.cli.types import LOCATION, NAME, Count
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compare(
     if kind is not None and out is None:
         raise click.UsageError("--format is that of the files: give --output too; --json prints JSON")
     if out is not None:
-        storage.check_writable(storage.absolute(out), "write the tables")
+        check_out_folder(out, [storage.absolute(url) for url in (a, b) if url is not None])
     result = compared(
         storage.absolute(a),
         None if b is None else storage.absolute(b),

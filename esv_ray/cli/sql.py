@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.results import FORMATS, check_out, format_of, memory_option, threads_option, write_result
-from esv_ray.cli.types import LARGEST, LOCATION, Count, Name
+from esv_ray.cli.types import LOCATION, Count, Name
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Word(Name):
 )
 @click.option("--out", type=LOCATION, metavar="URL", help="Write the result to this file (.csv, .json or .parquet).")
 @click.option(
-    "--rows", type=Count(1, LARGEST), default=20, show_default=True, help="Most rows that are printed as a table."
+    "--rows", type=Count(1, 1_000_000), default=20, show_default=True, help="Most rows that are printed as a table."
 )
 @memory_option
 @threads_option

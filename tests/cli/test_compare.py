@@ -94,6 +94,7 @@ def test_wrong_requests_are_one_line(esv: Esv, outputs: tuple[str, str], tmp_pat
         ([a, b, "--class", "esv"], "'esv' is not one of 'label', 'predicted'"),
         ([a, b, "--changes", "0"], "--changes"),
         ([a, b, "--out", str(tmp_path / "file")], "expected a folder or nothing, got a file"),
+        ([a, b, "--out", f"{b}/videos"], "would be a file of the output"),
         ([], "Missing argument 'OUTPUT_A'"),
     ):
         code, out, err = esv("compare", *arguments)
