@@ -44,9 +44,21 @@ if TYPE_CHECKING:
     help="Of the files (default: parquet).",
 )
 @output_option("Folder (URL) for the files (default: OUTPUT/analysis).", into="out")
+@click.option(
+    "--figures",
+    type=LOCATION,
+    metavar="DIR",
+    help="Also draw each table, as SVG, PNG and HTML. Requires: pip install 'esv-ray[figures]'.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(
-    output: str, tables: tuple[str, ...], class_: ClassName | None, kind: str, out: str | None, as_json: bool
+    output: str,
+    tables: tuple[str, ...],
+    class_: ClassName | None,
+    kind: str,
+    out: str | None,
+    figures: str | None,
+    as_json: bool,
 ) -> None:
     """Analyze an OUTPUT: what its ESVs say about the whole data set, in tables.
 
@@ -77,6 +89,7 @@ def analyze(
     Examples:
       esv analyze esv/
       esv analyze s3://bucket/esv --table classes --format csv --output tables/
+      esv analyze esv/ --figures figures/
 
     \b
     Exit codes:
@@ -86,8 +99,11 @@ def analyze(
     from esv_ray.analysis.analysed import open_output
     from esv_ray.analysis.files import FOLDER, write_tables
     from esv_ray.analysis.tables import chosen, tables_of_facets
+    from esv_ray.show.chart import check_figures
     from esv_ray.storage import absolute, join
 
+    if figures is not None:
+        check_figures()
     location = absolute(output)
     analysed = open_output(location, class_)
     with tables_of_facets(analysed, chosen(analysed, tables or None)) as made:
@@ -106,6 +122,11 @@ def analyze(
             click.echo(f"The tables were not written: {error}", err=True)
         else:
             click.echo(f"\nwrote {count_of(len(urls), 'table')} to {folder}", err=as_json)
+        if figures is not None:
+            from esv_ray.analysis.figures.writing import write_figures
+
+            drawn = write_figures(analysed, made, absolute(figures))
+            click.echo(f"wrote {count_of(len(drawn), 'figure')} to {absolute(figures)}", err=as_json)
 
 
 def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:

@@ -101,6 +101,21 @@ def test_every_page(tmp_path: Path) -> None:
         assert [line for line in lines if line in titles] == titles
 
 
+def test_figures(tmp_path: Path) -> None:
+    """A figure of every table but the summary, in three formats; none of tables without rows."""
+    out, figures = tmp_path / "out", tmp_path / "figures"
+    write_output(str(out), Shape(30, 4, 5, sampled=False, tables=("marginals", "interactions", "discards"), rows=16))
+    found = analyze(str(out), "--figures", str(figures))
+    assert found.exit_code == 0, found.output
+    names = [name for name in FACETS if name != "summary"]
+    assert sorted(path.name for path in figures.iterdir()) == sorted(
+        f"{name}.{suffix}" for name in names for suffix in ("html", "png", "svg")
+    )
+    assert f"wrote {len(names)} figures to {figures}" in found.stdout
+    contrasts = make_tables(str(out), ["contrasts"])["contrasts"].sort_by([("difference", "ascending")])
+    assert contrasts.column("video_id")[0].as_py() in (figures / "contrasts.svg").read_text()
+
+
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("[red]a", "b\x1b[31m", "[/]"))
     run(features, str(tmp_path / "m"), tmp_path / "out", "frames=3")

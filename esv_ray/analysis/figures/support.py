@@ -46,7 +46,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
 
 
 def _mean(rows: Sequence[Row]) -> float:
-    return sum(row["supporting"] * row["videos"] for row in rows) / total(rows, "videos")
+    return float(sum(row["supporting"] * row["videos"] for row in rows) / total(rows, "videos"))
 
 
 def _panel(rows: Sequence[Row], n: int, groups: Sequence[bool | None], look: Look) -> object:
