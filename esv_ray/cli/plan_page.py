@@ -101,6 +101,9 @@ def _show_needs(forecast: Forecast) -> None:
     shorter = sum(length.work.pending * length.work.shorter_evaluations for length in forecast.by_length)
     if shorter:
         click.echo(f"             and {shorter:,} of what is left while elements are taken away (discards)")
+    repeated = sum(length.work.pending * length.work.repeated_evaluations for length in forecast.by_length)
+    if repeated:
+        click.echo(f"             and up to {repeated:,} of variations (smoothness, order, sanity)")
     click.echo(f"read         {_bytes(forecast.read_bytes)}")
     size = forecast.output_size
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)

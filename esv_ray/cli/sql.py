@@ -64,9 +64,9 @@ def sql(
 ) -> None:
     """Run one SELECT statement of DuckDB's SQL over the tables of an OUTPUT.
 
-    The views are videos, attributions, classes (id, name) and, if the job wrote them, marginals, interactions and
-    discards. SQL only reads: no other file, and it writes nothing. Printed numbers have six digits; the other formats
-    have exact values.
+    The views are videos, attributions, classes (id, name) and the further tables that the job wrote, such as discards.
+    SQL only reads: no other file, and it writes nothing. Printed numbers have six digits; the other formats have exact
+    values.
 
     \b
     Examples:

@@ -78,7 +78,7 @@ def forecast(
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
     classes = class_counts(spec, model.n_classes, labelled)
     estimates = _length_estimates(spec, work, len(pending), timings, model, classes[1])
-    size = output_size(work, pending, classes, model.n_classes, manifest.folders)
+    size = output_size(spec, work, pending, classes, model)
     return Forecast(
         spec=spec,
         resumed=checked.planned,
@@ -141,6 +141,7 @@ def _length_estimates(
         further = 0.0
         if times:
             further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
+            further += length.repeated * seconds[0]
             further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
         estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))
     return tuple(estimates)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray import storage
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.randomised import count_layers
 from esv_ray.forecast.further import bytes_per_row, rows_per_video
 from esv_ray.forecast.work import LengthWork
 from esv_ray.input.columns import feature_itemsize
@@ -14,7 +16,7 @@ from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.input.units import Unit
-from esv_ray.output.layout import FOLDERS
+from esv_ray.output.layout import folders_of
 from esv_ray.spec import JobSpec, top_k
 
 ADVISED_BYTES = 64_000_000  # of a row group, compressed
@@ -121,41 +123,37 @@ def class_counts(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, in
 
 
 def output_size(
-    work: Sequence[LengthWork],
-    pending: Sequence[Unit],
-    classes: tuple[int, int],
-    n_classes: int,
-    folders: Sequence[str] = FOLDERS[:2],
+    spec: JobSpec, work: Sequence[LengthWork], pending: Sequence[Unit], classes: tuple[int, int], model: VideoModel
 ) -> OutputSize:
     """Estimate what is written for the units that are left.
 
     Args:
+        spec: the job.
         work: by length.
         pending: units not yet committed.
         classes: kept per video, least and most (`class_counts`).
-        n_classes: C.
-        folders: of the job's tables (`Manifest.folders`).
+        model: the job's.
     """
+    tables, layers = len(folders_of(spec.tables)), count_layers(model)
     attributed = [length for length in work if length.stages]
     row_counts, byte_counts, further = [], [], []
     for kept, differing in zip(classes, (0, 1), strict=True):
         rows = Counter({length.n: length.pending * length.n * kept for length in attributed})
         size = sum(rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind]) for length in attributed)
-        size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * n_classes)
+        size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * model.n_classes)
         sampled = [length for length in attributed if length.stages[-1].kind != "exact"]
         size += differing * sum(length.pending * length.n * _DIFFERENCE for length in sampled)
-        further.append(
-            {
-                table: sum(length.pending * rows_per_video(table, length.n, kept) for length in attributed)
-                for table in folders[2:]
-            }
-        )
-        size += sum(count * bytes_per_row(table) for table, count in further[-1].items())
-        size += len(folders[2:]) * sum(length.pending for length in attributed) * _ID
+        counts = Counter[str](dict.fromkeys(spec.tables, 0))
+        for length in attributed:
+            own = rows_per_video(spec, layers, length.n, kept, least=not differing)
+            counts.update({table: length.pending * count for table, count in own.items()})
+        further.append(dict(counts))
+        size += sum(count * bytes_per_row(table) for table, count in counts.items())
+        size += len(spec.tables) * sum(length.pending for length in attributed) * _ID
         row_counts.append(rows.total())
-        byte_counts.append(size + len(pending) * (_FILE * (len(folders) - 1) + _VIDEOS_FILE))
+        byte_counts.append(size + len(pending) * (_FILE * (tables - 1) + _VIDEOS_FILE))
     return OutputSize(
-        files=len(folders) * len(pending),
+        files=tables * len(pending),
         video_rows=sum(length.pending for length in work),
         attribution_rows_least=row_counts[0],
         attribution_rows_most=row_counts[1],

@@ -12,10 +12,11 @@ from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.randomised import count_layers
 from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
-from esv_ray.forecast.further import shorter_plans
+from esv_ray.forecast.further import repeated, shorter_plans
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -35,6 +36,7 @@ class LengthWork:
         memory: bytes of a batch, including its plan.
         batch_sizes: most videos that each stage computes together.
         shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
+        repeated: how often a video is attributed once more for tables of variations, at most.
     """
 
     n: int
@@ -45,6 +47,7 @@ class LengthWork:
     memory: int
     batch_sizes: tuple[int, ...]
     shorter: tuple[tuple[PlanCost, int], ...] = ()
+    repeated: int = 0
 
     @property
     def fits(self) -> bool:
@@ -70,6 +73,11 @@ class LengthWork:
     def shorter_evaluations(self) -> int:
         """Head evaluations per video of what is left while elements are taken away."""
         return sum(plan.evaluations * count for plan, count in self.shorter)
+
+    @property
+    def repeated_evaluations(self) -> int:
+        """Head evaluations per video of tables of variations, at most."""
+        return self.repeated * self.evaluations
 
     def mean_batch(self, stage: int, videos: float) -> float:
         """Return the mean number of videos that a stage computes together.
@@ -134,8 +142,8 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
             break
         iterations = doubled
     memory = engine.budget.needed_bytes(n, batch_sizes[-1])
-    shorter = shorter_plans(spec, engine, n)
-    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter)
+    shorter, times = shorter_plans(spec, engine, n), repeated(spec, count_layers(engine.model), n)
+    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter, times)
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:

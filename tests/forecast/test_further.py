@@ -14,7 +14,7 @@ from esv_ray.spec import JobSpec
 from tests.forecast.test_forecast import bytes_of
 from tests.support.forecasts import job, same_lengths
 
-TABLES = ["interactions", "discards"]
+TABLES = ["interactions", "discards", "smoothness", "order", "sanity"]
 
 
 def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:
@@ -23,7 +23,10 @@ def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:
 
 @pytest.mark.parametrize("tables", [TABLES, *([table] for table in TABLES)], ids=str)
 def test_rows_and_bytes(tables: list[str], bundle: str, tmp_path: Path) -> None:
-    spec = spec_of(bundle, tmp_path, "estimator.kind=exact", f"tables={tables}".replace("'", ""))
+    names = ",".join(tables)
+    spec = spec_of(
+        bundle, tmp_path, "estimator.kind=exact", f"tables=[{names}]", "frames=[3,5]", "variations.shuffles=2"
+    )
     result = forecast(spec)
     size, written = result.output_size, run_job(spec).counts.written
     assert list(size.further_rows_least) == tables
@@ -44,7 +47,7 @@ def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, mon
     )
     result = forecast(spec)
     spent = []
-    scoring = Engine.for_scores
+    scoring = Engine.plain
 
     def counting(engine: Engine) -> Engine:
         alone = scoring(engine)
@@ -58,7 +61,7 @@ def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, mon
         monkeypatch.setattr(alone, "attributions", counted)
         return alone
 
-    monkeypatch.setattr(Engine, "for_scores", counting)
+    monkeypatch.setattr(Engine, "plain", counting)
     run_job(spec)
     expected = sum(length.work.videos * length.work.shorter_evaluations for length in result.by_length)
     assert 0.6 * expected < sum(spent) <= expected
