@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import duckdb
@@ -86,6 +87,35 @@ def compare(
     for n, of in lengths.items():
         of.videos = counts[0].get(n, 0), counts[1].get(n, 0)
     return _comparison(sides, shared, lengths, overall)
+
+
+def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
+    """Return how the values of the methods of an output correlate: the table `agreement` of all pairs of them.
+
+    Each pair is one pass over the output.
+
+    Args:
+        output: location of an output, finished or not.
+        class_: as for `compare`.
+
+    Raises:
+        SpecError: the output has values of one method only, or none of the class.
+        DataError: there is no output, or a table cannot be read.
+    """
+    analysed = open_output(storage.absolute(output), class_)
+    with connect(memory=MEMORY) as con:
+        methods = methods_of(con, analysed)
+    if len(methods) < 2:
+        raise SpecError(
+            f"{output}: expected two outputs, or one with values of several methods, got values of "
+            f"{', '.join(methods) or 'none'}; give a second output, or see `methods` of the spec"
+        )
+    ordered = sorted(methods, key=lambda name: (name != "esv", name))
+    pairs = [
+        compare(output, method_a=one, method_b=other, class_=class_).agreement
+        for one, other in combinations(ordered, 2)
+    ]
+    return pa.concat_tables(pairs)
 
 
 def _check_methods(con: duckdb.DuckDBPyConnection, sides: tuple[Side, Side]) -> None:

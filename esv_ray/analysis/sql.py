@@ -224,6 +224,8 @@ def _reason(error: duckdb.Error) -> str:
 
 def _advice(opened: Opened, error: duckdb.Error) -> str:
     """Return what a query can use, if it named something else."""
+    if isinstance(error, duckdb.ParserException) and 'near "order"' in str(error):
+        return '; the view and the column of this name need double quotes: "order"'
     if not isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
         return ""
     return f"; there are {'; '.join(_described(opened))}"

@@ -126,6 +126,10 @@ def test_every_function_that_reads_or_changes_anything_is_closed(opened: Opened)
         ),
         ("FROM video", r'Did you mean "videos"\?; there are videos \(video_id'),
         ("SELECT * FORM videos", r'query: syntax error at or near "videos"'),
+        (
+            "FROM order",
+            r'syntax error at or near "order"; the view and the column of this name need double quotes: "order"',
+        ),
         ("SELECT CAST('x' AS INT)", r"query: Could not convert string 'x' to INT32"),
         ("SELECT sum(video_id) FROM videos", r"query: No function matches"),
         ("DELETE FROM videos", r"expected one SELECT statement, got DELETE; SQL only reads"),
