@@ -40,7 +40,7 @@ class Opened:
     """Outputs that can be queried.
 
     Attributes:
-        con: the database, locked.
+        con: the database, locked; to be closed (``with opened.con``), which removes its temporary files.
         outputs: locations by the name of their views; "" for views without one.
         unfinished: one line for each output that lacks units.
         files: paths of the files of the views, as DuckDB sees them.
@@ -88,7 +88,8 @@ def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = No
     """
     named = {"": outputs} if isinstance(outputs, str) else outputs
     opened = open_outputs({name: storage.absolute(url) for name, url in named.items()}, memory=memory, threads=threads)
-    return select(opened, query).table()
+    with opened.con:
+        return select(opened, query).table()
 
 
 def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threads: int = 1) -> Opened:

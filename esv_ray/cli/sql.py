@@ -88,13 +88,14 @@ def sql(
     if out is not None:
         check_out(out, list(outputs.values()))
     opened = open_outputs(outputs, memory=memory, threads=threads)
-    for line in opened.unfinished:
-        click.echo(line, err=True)
-    result = select(opened, query)
-    if kind == "table":
-        _show(result, rows)
-    else:
-        write_result(result.schema, result.batches, kind, out)
+    with opened.con:
+        for line in opened.unfinished:
+            click.echo(line, err=True)
+        result = select(opened, query)
+        if kind == "table":
+            _show(result, rows)
+        else:
+            write_result(result.schema, result.batches, kind, out)
 
 
 def _request(words: Sequence[str], named: Sequence[str]) -> tuple[str, dict[str, str]]:
