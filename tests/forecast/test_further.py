@@ -14,7 +14,7 @@ from esv_ray.spec import JobSpec
 from tests.forecast.test_forecast import bytes_of
 from tests.support.forecasts import job, same_lengths
 
-TABLES = ["interactions", "discards", "smoothness", "order", "sanity"]
+TABLES = ["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
 
 
 def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:

@@ -52,7 +52,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     shown = list(dict.fromkeys([None, *known[:_ENDS], *known[-_ENDS:]]))
     return Page(
         [
-            f"{count_of(_typical(groups[None]), 'element')} of {n} are enough for half of the videos: the best of all "
+            f"{count_of(_typical(groups[None]), 'element')} of {n} {'is' if _typical(groups[None]) == 1 else 'are'} enough for half of the videos: the best of all "
             "subsequences of that many reaches 90 % of the probability that the whole sequence gives the label (the "
             f"predicted class where there is none). {short_name(known[0], analysed)} needs "
             f"{plain(_mean(groups[known[0]]), 1)} on average."

@@ -13,9 +13,12 @@ from esv_ray.analysis.facets import (
     interactions,
     marginals,
     needed,
+    order,
     pairs,
     positions,
     profiles,
+    sanity,
+    smoothness,
     summary,
     support,
 )
@@ -29,6 +32,7 @@ FACETS: Mapping[str, Facet] = {
         positions.FACET,
         pairs.FACET,
         marginals.FACET,
+        smoothness.FACET,
         contrasts.FACET,
         classes.FACET,
         profiles.FACET,
@@ -37,5 +41,7 @@ FACETS: Mapping[str, Facet] = {
         discards.FACET,
         areas.FACET,
         needed.FACET,
+        order.FACET,
+        sanity.FACET,
     )
 }

@@ -78,13 +78,14 @@ def operator_sizes(n: int, rows: int, sizes: list[int]) -> OperatorSizes:
     most = {k: rows if k > 1 else n for k in sizes}
     complete = [k for k in sizes if totals[k] <= most[k]]
     coefficients = sum(of_values(n, rows).features.counts())
-    sampled = len(sizes) - len(complete)
+    columns = (n + 1) * (len(sizes) - len(complete))
+    subsequences = sum(int(min(totals[k], most[k])) for k in sizes)
     return OperatorSizes(
         sizes=len(sizes),
         coefficients=coefficients,
-        columns=sampled * (n + 1),
-        chained=is_chained(sampled, n, coefficients),
-        subsequences=sum(int(min(totals[k], most[k])) for k in sizes),
+        columns=columns,
+        chained=is_chained(len(sizes), columns, coefficients, subsequences),
+        subsequences=subsequences,
         own=(n + 1) * sum(int(totals[k]) for k in complete),
     )
 

@@ -1,7 +1,7 @@
 """Operators to the mean of each size, and to its contrasts: the read-out's own estimates, before the sum over sizes.
 
 The read-out sums contrasts over sizes, which takes n rows per size. To keep sizes apart there are two forms; the one
-with fewer rows is taken.
+with fewer products is taken.
 
 - Direct: a row for every estimate that needs several sizes; a size with all its subsequences needs no other.
 - Chained: the read-out as a filter and smoother over sizes, with one row for each coefficient. The precision of all
@@ -56,16 +56,24 @@ class Posterior:
     noises: list[float]
 
 
-def is_chained(sampled: int, n: int, coefficients: int) -> bool:
-    """Return whether the chained form has fewer rows, for some sampled sizes and coefficients per size."""
-    return sampled * (n + 1) > coefficients
+def is_chained(sizes: int, columns: int, coefficients: int, subsequences: int) -> bool:
+    """Return whether the chained form takes fewer products.
+
+    Args:
+        sizes: number of nodes.
+        columns: estimates of nodes that are sampled, n + 1 each.
+        coefficients: per node.
+        subsequences: of all nodes.
+    """
+    links = 2 * (sizes - 1) * coefficients + columns  # forwards, backwards, and outputs
+    return columns > 0 and (subsequences + links) * coefficients < subsequences * columns
 
 
 def estimates_of(nodes: list[Node], features: Interactions, posterior: Posterior) -> Estimates:
     """Build the operators."""
-    n, sampled = features.n, sum(node.share < 1 for node in nodes)
+    columns = (features.n + 1) * sum(node.share < 1 for node in nodes)
     own = [_own(node) if node.share >= 1 else np.zeros((0, len(node.member))) for node in nodes]
-    if is_chained(sampled, n, sum(features.counts())):
+    if is_chained(len(nodes), columns, sum(features.counts()), sum(len(node.member) for node in nodes)):
         return _chained(nodes, features, posterior, own)
     return _direct(nodes, features, posterior, own)
 
