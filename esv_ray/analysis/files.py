@@ -10,9 +10,6 @@ from esv_ray import storage
 from esv_ray.analysis.result_files import write_file
 from esv_ray.analysis.tables import Made
 
-FOLDER = "analysis"
-"""Folder of the tables in an output; no part of the job's own tables."""
-
 
 def write_tables(made: Sequence[Made], folder: str, kind: str = "parquet") -> list[str]:
     """Write tables as Parquet or CSV, one file each; return their locations.

@@ -21,6 +21,7 @@ from esv_ray.cli.show import show
 from esv_ray.cli.sql import sql
 from esv_ray.cli.submit import render, submit
 from esv_ray.cli.train import train
+from esv_ray.cli.variations import order, sanity, smoothness
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
 from esv_ray.show.text import printable
 from esv_ray.signals import INTERRUPTED, is_resumable, report_interrupted, was_interrupted
@@ -40,6 +41,9 @@ for command in (
     attribute,
     verify,
     analyze,
+    smoothness,
+    order,
+    sanity,
     compare,
     show,
     sql,

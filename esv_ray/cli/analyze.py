@@ -13,6 +13,7 @@ import click
 from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION, NAME
 from esv_ray.errors import DataError, count_of
+from esv_ray.output.layout import ANALYSIS
 
 if TYPE_CHECKING:
     from esv_ray.analysis.analysed import Analysed, ClassName
@@ -101,7 +102,7 @@ def analyze(
       2  there is no output, no unit is committed yet, or the output lacks what a table needs
     """
     from esv_ray.analysis.analysed import open_output
-    from esv_ray.analysis.files import FOLDER, write_tables
+    from esv_ray.analysis.files import write_tables
     from esv_ray.analysis.tables import chosen, tables_of_facets
     from esv_ray.show.chart import check_figures
     from esv_ray.storage import absolute, join
@@ -117,7 +118,7 @@ def analyze(
             print_pages(analysed, made)
             if not tables:
                 _print_left_out(analysed, {each.facet.name for each in made})
-        folder = join(location, FOLDER) if out is None else absolute(out)
+        folder = join(location, ANALYSIS) if out is None else absolute(out)
         try:
             urls = write_tables(made, folder, kind)
         except DataError as error:

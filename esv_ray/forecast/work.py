@@ -147,10 +147,12 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
-    stage = plan_cost(engine.estimator, kind, n, engine.model.scales)
+    marginals = engine.extras.marginals
+    stage = plan_cost(engine.estimator, kind, n, engine.model.scales, marginals=marginals)
     if kind == "exact":  # its plans are not cached: lattices are built quickly
         return stage
-    recipe = recipe_for(replace(engine.estimator, kind=kind), n, scales=engine.model.scales)
+    estimator = replace(engine.estimator, kind=kind)
+    recipe = recipe_for(estimator, n, scales=engine.model.scales, marginals=marginals)
     return replace(stage, plan_s=_LOAD_S) if is_cached(recipe) else stage
 
 

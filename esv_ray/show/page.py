@@ -35,7 +35,7 @@ svg {{ max-width: 100%; height: auto; }}
 .dark {{ display: none; }}
 .figure {{ overflow-x: auto; }}
 .figure svg {{ min-width: 560px; }}
-.figure.narrow svg {{ min-width: 0; }}
+.figure.narrow svg {{ min-width: 0; overflow: visible; }}
 @media (max-width: 640px) {{ .wide {{ display: none !important; }} }}
 @media (min-width: 640.02px) {{ .narrow {{ display: none !important; }} }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}

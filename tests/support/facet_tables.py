@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +94,7 @@ def made_up(videos: int = 600, n: int = 16, classes: int = 174, seed: int = 0) -
 def table(rows: Sequence[dict[str, Any]], **types: pa.DataType) -> pa.Table:
     """A table of rows; `types` are those of columns that may have no values."""
     made = pa.Table.from_pylist(list(rows))
+    assert made.num_rows
     for name, kind in types.items():
         made = made.set_column(made.column_names.index(name), name, made.column(name).cast(kind))
     return made
@@ -380,8 +383,30 @@ def convergence(of: MadeUp) -> pa.Table:
 
 def tables(of: MadeUp, names: Sequence[str] | None = None) -> dict[str, pa.Table]:
     """The tables of all facets."""
-    makers = (
+    return tables_of(of, MAKERS) | {"classes": classes(of, names)}
+
+
+def tables_of(of: MadeUp, facets: Iterable[str]) -> dict[str, pa.Table]:
+    """The tables of some facets, without names of classes."""
+    return {facet: classes(of, None) if facet == "classes" else MAKERS[facet](of) for facet in facets}
+
+
+MAKERS: dict[str, Callable[[MadeUp], pa.Table]] = {
+    maker.__name__: maker
+    for maker in (
         support, positions, pairs, marginals, smoothness, contrasts, profiles, confusions, interactions, discards,
         areas, needed, order, sanity, agreement, convergence,
-    )  # fmt: skip
-    return {maker.__name__: maker(of) for maker in makers} | {"classes": classes(of, names)}
+    )
+}  # fmt: skip
+
+
+def marks(svg: str, kind: str) -> int:
+    """The number of marks of a kind (`rect`, `symbol`, `rule`, `text`, ...) in a figure, without axes and legends."""
+    groups = re.findall(rf'<g class="mark-{kind} role-mark[^"]*"[^>/]*>(.*?)</g>', svg, re.S)
+    return sum(len(re.findall(r"<(?:path|line|text)\b", group)) for group in groups)
+
+
+def texts(svg: str) -> str:
+    """All texts of a figure, one line each."""
+    root = ElementTree.fromstring(svg)
+    return "\n".join("".join(piece.itertext()) for piece in root.iter() if piece.tag.endswith(("}tspan", "}text")))

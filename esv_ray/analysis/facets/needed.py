@@ -48,13 +48,12 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
     known = [each for each in of_classes if _videos(groups[each]) >= _FEWEST] or of_classes
     shown = list(dict.fromkeys([None, *known[:_ENDS], *known[-_ENDS:]]))
-    typical = _typical(groups[None])
+    enough = _typical(groups[None])
     return Page(
         [
-            f"{count_of(typical, 'element')} of {n} {'is' if typical == 1 else 'are'} enough for half of the videos: "
-            "the best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives "
-            "the label (the predicted class where there is none). "
-            f"{short_name(known[0], analysed)} needs "
+            f"{count_of(enough, 'element')} of {n} {'is' if enough == 1 else 'are'} enough for half of the videos: the "
+            "best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives the "
+            f"label (the predicted class where there is none). {short_name(known[0], analysed)} needs "
             f"{plain(_mean(groups[known[0]]), 1)} on average."
         ],
         ("class", "videos", "mean needed", "half need", "1 is enough"),

@@ -32,8 +32,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need the order most and least."""
     if not table.num_rows:
         return Page(["No videos."])
-    n, of_length = of_main_length(table)
-    everything, *classes = of_length.to_pylist()  # all classes together are first
+    n, rows = of_main_length(table)
+    everything, *classes = rows.to_pylist()  # ascending, all classes first
     known = [row for row in classes if row["videos"] >= _FEWEST] or classes
     known.sort(key=lambda row: -row["difference"])
     ends = known if len(known) <= 2 * _ENDS else [*known[:_ENDS], *known[-_ENDS:]]

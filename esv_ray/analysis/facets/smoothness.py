@@ -32,7 +32,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     del analysed
     if not table.num_rows:
-        return Page(["No element could be moved: the sequences have all frames of their videos."])
+        return Page(["No element could be moved: the videos have one frame."])
     n, rows = of_main_length(table, "count")
     of_length = rows.to_pylist()
     nearest = min(of_length, key=lambda row: (abs(row["offset"]), -row["offset"]))

@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.matrix import Cells, matrix
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -34,12 +35,12 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         if best is None:
             continue
         findings.append(
-            f"{n} elements: {method_name(best['method_a'])} and {method_name(best['method_b'])} agree most "
+            f"{count_of(n, 'element')}: {method_name(best['method_a'])} and {method_name(best['method_b'])} agree most "
             f"(rank correlation {best['spearman']:.2f})"
         )
         panels += grid(
             [
-                headed(_panel(of_length, kind, look), look, f"{n} elements: {words}", width=look.column)
+                headed(_panel(of_length, kind, look), look, f"{count_of(n, 'element')}: {words}", width=look.column)
                 for kind, words in _KINDS.items()
             ],
             look,

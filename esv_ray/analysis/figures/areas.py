@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -42,12 +43,12 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         best = min((row for row in of_length if has(row, "deletion_auc")), key=_deletion, default=None)
         if best is not None:
             findings.append(
-                f"{n} elements: the score falls fastest by {method_name(best['method'])} (deletion AUC "
+                f"{count_of(n, 'element')}: the score falls fastest by {method_name(best['method'])} (deletion AUC "
                 f"{best['deletion_auc']:.3f})"
             )
         measured = [name for name in _MEASURES if any(row[name] is not None for row in of_length)]
         small = [
-            headed(_panel(of_length, name, look), look, _MEASURES[name], f"{n} elements", width=look.column)
+            headed(_panel(of_length, name, look), look, _MEASURES[name], count_of(n, "element"), width=look.column)
             for name in measured
         ]
         panels += grid(small, look)
@@ -79,7 +80,7 @@ def _panel(rows: Sequence[Row], name: str, look: Look) -> Any:
     x = ranked.x("value", "mean over videos")
     layers = [
         base.mark_rect(color=look.theme.supporting).encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        ranked.base("low", "high")
         .mark_rule(color=look.theme.ink, strokeWidth=2)
         .encode(x="low:Q", x2="high:Q", y=ranked.y("middle")),
         base.mark_text(align="left", fontSize=11, color=look.theme.ink).encode(

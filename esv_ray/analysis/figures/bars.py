@@ -36,13 +36,19 @@ def bin_name(number: int, size: int, last: int) -> str:
     return str(first) if first == end else f"{first}-{end}"
 
 
+def interval_of(rows: Sequence[Row], size: int) -> Row:
+    """Return the interval of a bar: that of its row, if it is one row."""
+    alone = rows[0] if size == 1 and len(rows) == 1 else {}
+    return {name: alone.get(name) for name in ("low", "high")}
+
+
 def grouped_bars(
     rows: Sequence[Row], groups: Sequence[Group], look: Look, *, x: str, y: str, chance: float | None = None
 ) -> Any:
     """Return bars of shares.
 
     Args:
-        rows: with `place` (sort order), `bin` (name), `group`, `share` (0..1).
+        rows: with `place` (sort order), `bin` (name), `group`, `share` (0..1), and `low`, `high` if it has an interval.
         groups: in their order.
         look: width and colours.
         x, y: titles of the axes.
@@ -60,7 +66,7 @@ def grouped_bars(
         x=alt.X(
             "bin:O",
             title=x,
-            axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False),
+            axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4, ticks=False),
             scale=alt.Scale(domain=order, paddingInner=0.2, paddingOuter=0.1),
         ),
         xOffset=alt.XOffset("group:N", sort=names, scale=alt.Scale(domain=names, paddingInner=0.05)),
@@ -70,6 +76,11 @@ def grouped_bars(
         tooltip=["bin:O", "group:N", alt.Tooltip("share:Q", format=".1%")],
     )
     layers = [bars]
+    inside = [row for row in rows if row.get("low") is not None and row.get("high") is not None]
+    if inside:
+        line = alt.Chart(alt.Data(values=inside)).mark_rule(color=look.theme.ink)
+        offset = alt.XOffset("group:N", sort=names, scale=alt.Scale(domain=names, paddingInner=0.05))
+        layers.append(line.encode(x="bin:O", xOffset=offset, y="low:Q", y2="high:Q"))
     if chance is not None:
         rule = alt.Chart(alt.Data(values=[{"chance": chance}]))
         layers.append(rule.mark_rule(color=look.theme.ink, strokeDash=[4, 3]).encode(y="chance:Q"))

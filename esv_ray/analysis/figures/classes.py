@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows, total
 from esv_ray.analysis.figures.wording import percent, signed
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -34,7 +35,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         of_length.sort(key=lambda row: (row["prior"] - row["score"], row["class"]))
         best, worst = of_length[0], of_length[-1]
         findings.append(
-            f"{n} elements, {total(of_length, 'videos'):,} videos: score minus prior is from "
+            f"{count_of(n, 'element')}, {total(of_length, 'videos'):,} videos: score minus prior is from "
             f"{signed(worst['score'] - worst['prior'])} to {signed(best['score'] - best['prior'])}"
         )
         panels.append(headed(_panel(of_length, look), look, findings[-1], _left_out(of_length)))

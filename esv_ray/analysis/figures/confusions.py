@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import Row, by_length, read_rows, total
 from esv_ray.analysis.figures.wording import signed
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -35,12 +36,12 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         of_length.sort(key=lambda row: (-row["videos"], row["label"], row["predicted"]))
         first = of_length[0]
         findings.append(
-            f"{n} elements: {total(of_length, 'videos'):,} videos misclassified; most often "
+            f"{count_of(n, 'element')}: {total(of_length, 'videos'):,} videos misclassified; most often "
             f"{look.class_name(first['label'])} as {look.class_name(first['predicted'])} ({first['videos']:,})"
         )
         shown = of_length[:_MOST]
         left_out = f"The first {_MOST} of {len(of_length):,} pairs." if len(of_length) > _MOST else ""
-        heading = f"{n} elements: {total(of_length, 'videos'):,} videos misclassified"
+        heading = f"{count_of(n, 'element')}: {total(of_length, 'videos'):,} videos misclassified"
         panels.append(headed(_panel(shown, look), look, heading, left_out))
     reading = (
         "Beside the bar: the number of videos; in brackets: the mean ESV of the label minus that of the predicted "

@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
 from esv_ray.analysis.figures.wording import signed
+from esv_ray.errors import count_of
 from esv_ray.show.chart import element_bars
 from esv_ray.show.text import printable
 
@@ -43,7 +44,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
                 f"{worst['frame_index']} ({signed(worst['difference'])})"
             )
             findings.append(f"{name}: {words}")
-            panels.append(headed(_panel(video, n, look), look, f"{name}, {n} elements", words))
+            panels.append(headed(_panel(video, n, look), look, f"{name}, {count_of(n, 'element')}", words))
     reading = (
         "Blue, above 0: the element speaks for the label. Orange, below 0: for the predicted class. Lines: one "
         "standard error, where ESVs are sampled."

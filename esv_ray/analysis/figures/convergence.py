@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.layout import figure, headed, legend
 from esv_ray.analysis.figures.lines import SHAPES
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, read_rows
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -39,7 +40,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             (row for row in rows if row["quantity"] == "error"), key=lambda row: float(row["percent"]), default=None
         )
         videos = next(point["videos"] for point in points if point["n"] == n)
-        finding = f"{n} elements, {videos:,} videos"
+        finding = f"{count_of(n, 'element')}, {videos:,} videos"
         if best is not None:
             finding += f": the least error is {best['percent']:.2g} %, of {best['series']} at m = {best['m']:,}"
         findings.append(finding)
@@ -71,19 +72,19 @@ def _panel(rows: list[Row], look: Look) -> Any:
         color=alt.Color(
             "estimator:N",
             scale=alt.Scale(domain=kinds, range=[colours[place % len(colours)] for place in range(len(kinds))]),
-            legend=legend(look, kinds, "estimator"),
+            legend=legend(look, kinds, "estimator", alone=look.narrow),
         ),
         detail="series:N",
     )
     dash = alt.StrokeDash(
         "quantity:N",
         scale=alt.Scale(domain=quantities, range=[[1, 0], [4, 4]]),
-        legend=legend(look, quantities, "quantity"),
+        legend=legend(look, quantities, "quantity", alone=look.narrow),
     )
     shapes = alt.Scale(domain=iterations, range=[SHAPES[place % len(SHAPES)] for place in range(len(iterations))])
     lines = base.mark_line(strokeWidth=1.5).encode(strokeDash=dash)
     marks = base.mark_point(filled=True, size=60, opacity=1).encode(
-        shape=alt.Shape("iterations:N", scale=shapes, legend=legend(look, iterations, "iterations")),
+        shape=alt.Shape("iterations:N", scale=shapes, legend=legend(look, iterations, "iterations", alone=look.narrow)),
         tooltip=["series:N", "m:Q", "percent:Q", "evaluations:Q", "r:Q", alt.Tooltip("ms:Q", title="ms per video")],
     )
     return alt.layer(lines, marks).properties(width=look.plot_width(), height=_HEIGHT)

@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -35,7 +36,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         SpecError: the libraries of figures are not installed.
     """
     keys, values = ["n_elements", "method", "order", "discarded"], ["videos", "accuracy", "score", "low", "high"]
-    rows = [row for row in read_rows(table, "discards", keys, values) if has(row, "score")]
+    intervals = ["accuracy_low", "accuracy_high"]
+    rows = [row for row in read_rows(table, "discards", keys, values, intervals) if has(row, "score")]
     lengths, note = by_length(rows, "videos", most=3)
     panels, findings = [], []
     for n, of_length in lengths:
@@ -47,7 +49,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title=f"Mean score ({look.unit}) and accuracy as elements are discarded",
-        notes=["Band: 95 % interval of the mean score. All elements discarded: the class prior.", note],
+        notes=["Bands: 95 % intervals. All elements discarded: the class prior.", note],
         summary=". ".join(findings),
     )
 
@@ -60,7 +62,11 @@ def _finding(rows: Sequence[Row], n: int, method: str) -> str:
     parts = [
         f"{ORDERS[order]} {scores[order]:.2f}" for order in ("descending", "random", "ascending") if order in scores
     ]
-    return f"{n} elements, score after {half} discarded: {', '.join(parts)}" if parts else f"{n} elements"
+    return (
+        f"{count_of(n, 'element')}, score after {half} discarded: {', '.join(parts)}"
+        if parts
+        else count_of(n, "element")
+    )
 
 
 def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, finding: str) -> list[Any]:
@@ -74,12 +80,12 @@ def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, fin
     named = [row | {"series": ORDERS.get(row["order"], row["order"])} for row in first.values()]
     names = [ORDERS.get(order, order) for order in orders]
     score = f"mean score ({look.unit})"
-    accuracy = [row | {"low": None, "high": None} for row in named]
+    accuracy = [row | {"low": row["accuracy_low"], "high": row["accuracy_high"]} for row in named]
     panels = [
         headed(panel, look, heading, width=look.column)
         for panel, heading in (
             (_curves(named, "score", score, names, look), finding),
-            (_curves(accuracy, "accuracy", "accuracy", names, look), f"{n} elements: accuracy"),
+            (_curves(accuracy, "accuracy", "accuracy", names, look), f"{count_of(n, 'element')}: accuracy"),
         )
         if panel is not None
     ]
@@ -90,7 +96,7 @@ def _panels(rows: Sequence[Row], n: int, methods: Sequence[str], look: Look, fin
             panel = _curves([row for row in by_method if row["order"] == order], "score", score, words, look)
             if panel is not None:
                 value = ORDERS[order].replace("ESV", "value")
-                panels.append(headed(panel, look, f"{n} elements, by method: {value}", width=look.column))
+                panels.append(headed(panel, look, f"{count_of(n, 'element')}, by method: {value}", width=look.column))
     return grid(panels, look)
 
 

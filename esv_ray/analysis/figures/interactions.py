@@ -35,6 +35,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
     reading = (
         "Above 0: together the two elements add more than each alone. Below 0: each does in part what the other does. "
+        "Dot: the 95 % interval holds 0. "
         f"By class: those with the strongest interactions, of those with {FEW} videos or more."
     )
     return figure(
@@ -47,9 +48,14 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
 
 
 def _cells(table: pa.Table) -> list[Row]:
-    rows = read_rows(table, "interactions", _KEYS, _VALUES)
+    rows = read_rows(table, "interactions", _KEYS, _VALUES, ["low", "high"])
     return [
-        {"i": row["element_i"], "j": row["element_j"], "value": row["mean"], "sure": None}
+        {
+            "i": row["element_i"],
+            "j": row["element_j"],
+            "value": row["mean"],
+            "sure": row["low"] > 0 or row["high"] < 0 if has(row, "low", "high") else None,
+        }
         for row in rows
         if has(row, "mean")
     ]

@@ -79,7 +79,9 @@ def grid(panels: Sequence[Any], look: Look) -> list[Any]:
     return [row[0] if len(row) == 1 else _apart(alt.hconcat(*row, spacing=20)) for row in rows]
 
 
-def legend(look: Look, names: Sequence[str], title: str | None = None, *, small: bool = False) -> Any:
+def legend(
+    look: Look, names: Sequence[str], title: str | None = None, *, small: bool = False, alone: bool = False
+) -> Any:
     """Return a legend above a panel, in as many columns as fit.
 
     Args:
@@ -87,13 +89,14 @@ def legend(look: Look, names: Sequence[str], title: str | None = None, *, small:
         names: entries.
         title: of the legend.
         small: whether the panel is one of several side by side.
+        alone: whether each entry has its own line, so that other legends fit beside it.
     """
     longest = max((len(name) for name in names), default=1)
     return vega().Legend(
         title=title,
         orient="top",
         direction="horizontal",
-        columns=max(1, min(len(names), look.plot_width(small) // (6 * longest + 30))),
+        columns=1 if alone else max(1, min(len(names), int(look.plot_width(small) // (5.6 * longest + 26)))),
         labelFontSize=11,
         symbolSize=90,
         symbolOpacity=1,
@@ -103,7 +106,7 @@ def legend(look: Look, names: Sequence[str], title: str | None = None, *, small:
 
 def _apart(chart: Any) -> Any:
     """Return panels put together, each with its own scales and legends."""
-    channels = ("x", "y", "color", "fill", "stroke", "strokeDash", "shape")
+    channels = ("x", "y", "color", "fill", "stroke", "strokeDash", "shape", "xOffset")
     return chart.resolve_scale(**dict.fromkeys(channels, "independent"))
 
 

@@ -59,7 +59,11 @@ def lines(rows: Sequence[Row], axes: Axes, look: Look, *, names: Sequence[str] =
         title=axes.x,
         scale=alt.Scale(nice=False, zero=False, **span),
         axis=alt.Axis(
-            format=axes.x_format, grid=False, labelOverlap=True, **({"values": list(ticks)} if ticks else {})
+            format=axes.x_format,
+            grid=False,
+            labelOverlap=True,
+            labelSeparation=4,
+            **({"values": list(ticks)} if ticks else {}),
         ),
     )
     scale = alt.Scale(domain=axes.domain, clamp=True) if axes.domain else alt.Scale(zero=True)

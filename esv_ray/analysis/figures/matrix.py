@@ -84,7 +84,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         title=cells.value, orient="bottom", direction="horizontal", gradientLength=min(side, 200), format=cells.format,
         gradientThickness=10, titleFontSize=11, labelFontSize=11, values=[low, middle, high],
     )  # fmt: skip
-    axis = alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True)
+    axis = alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True, labelSeparation=4)
     words = alt.Axis(labelAngle=-40, ticks=False, domain=False)
     base = alt.Chart(alt.Data(values=kept)).encode(
         x=alt.X(

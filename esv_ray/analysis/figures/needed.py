@@ -13,6 +13,7 @@ from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import FEW, Row, by_length, read_rows, total
 from esv_ray.analysis.figures.wording import percent
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -35,12 +36,17 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         whole = [row for row in of_length if row["class"] is None]
         if whole:
             half = _quantile(whole, 0.5)
+            enough = "1 is" if half == 1 else f"{half} or fewer are"
             share = total([row for row in whole if row["elements"] <= half], "videos") / total(whole, "videos")
-            findings.append(f"{n} elements: {half} or fewer are enough for {percent(share)} of videos")
+            findings.append(f"{count_of(n, 'element')}: {enough} enough for {percent(share)} of videos")
             panels.append(headed(_curve(whole, n, look), look, findings[-1]))
         classes = _classes(of_length)
         if classes:
-            heading = f"{n} elements: the classes that need fewest and most" if len(classes) > 1 else f"{n} elements"
+            heading = (
+                f"{count_of(n, 'element')}: the classes that need fewest and most"
+                if len(classes) > 1
+                else count_of(n, "element")
+            )
             left_out = f"{_MOST} of {len(classes)} classes." if len(classes) > _MOST else ""
             panels.append(headed(_ranked(classes, n, look), look, heading, left_out))
     reading = (

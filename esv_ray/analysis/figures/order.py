@@ -11,6 +11,7 @@ from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import FEW, Row, by_length, has, read_rows
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -38,11 +39,11 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             first = whole[0]
             change = "falls" if first["difference"] >= 0 else "rises"
             values = f"from {first['score']:.3f} to {first['shuffled_score']:.3f}"
-            findings.append(f"{n} elements: shuffled, the mean score {change} {values}")
+            findings.append(f"{count_of(n, 'element')}: shuffled, the mean score {change} {values}")
         cut = len(classes) > _MOST
         shown = [*classes[: _MOST // 2], *classes[-_MOST // 2 :]] if cut else classes
         left_out = f"{_MOST} of {len(classes)} classes: those that need the order most, and least." if cut else ""
-        heading = findings[-1] if whole else f"{n} elements"
+        heading = findings[-1] if whole else count_of(n, "element")
         panels.append(headed(_panel([*whole, *shown], look), look, heading, left_out))
     return figure(
         panels,
@@ -69,7 +70,7 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
     x = ranked.x("difference", f"score minus shuffled score ({look.unit})")
     layers = [
         alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(x="zero:Q"),
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        ranked.base("low", "high")
         .mark_rule(color=theme.supporting, strokeWidth=2)
         .encode(x="low:Q", x2="high:Q", y=ranked.y("middle")),
         base.mark_point(filled=True, size=45, color=theme.ink, opacity=1).encode(x=x, y=ranked.y("middle")),

@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.layout import grid, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.matrix import Cells, blocks, matrix
 from esv_ray.analysis.figures.rows import Row
+from esv_ray.errors import count_of
 
 _MOST_CLASSES, _MOST_LENGTHS, _SIDE = 3, 3, 330
 
@@ -42,11 +43,11 @@ def pair_panels(
         small: list[Any] = []
         whole = cells(of_class(table, n, None))
         if whole:
-            findings.append(f"{n} elements: {finding(whole)}")
+            findings.append(f"{count_of(n, 'element')}: {finding(whole)}")
             small.append(headed(_panel(whole, n, shape, look), look, findings[-1], "all classes", width=look.column))
         for each in clearest_classes(table, n, strength, _MOST_CLASSES):
             panel = _panel(cells(of_class(table, n, each)), n, shape, look)
-            small.append(headed(panel, look, look.class_name(each), f"{n} elements", width=look.column))
+            small.append(headed(panel, look, look.class_name(each), count_of(n, "element"), width=look.column))
         panels += grid(small, look)
     return panels, findings, note
 

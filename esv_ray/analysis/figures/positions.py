@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars
+from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars, interval_of
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import percent
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -26,13 +27,14 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         DataError: the table is not the facet's.
         SpecError: the libraries of figures are not installed.
     """
-    rows = read_rows(table, "positions", ["n_elements", "element"], ["videos", *_KINDS])
+    ends = [f"{kind}_{end}" for kind in _KINDS for end in ("low", "high")]
+    rows = read_rows(table, "positions", ["n_elements", "element"], ["videos", *_KINDS], ends)
     lengths, note = by_length([row for row in rows if has(row, *_KINDS)], "videos")
     panels, findings = [], []
     for n, of_length in lengths:
         best = max(of_length, key=lambda row: float(row["most_supporting"]))
         findings.append(
-            f"{n} elements: the most supporting one is most often element {best['element']} "
+            f"{count_of(n, 'element')}: the most supporting one is most often element {best['element']} "
             f"({percent(best['most_supporting'])} of videos)"
         )
         panels.append(headed(_panel(of_length, n, look), look, findings[-1]))
@@ -40,7 +42,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title="Position of the most supporting and of the most distracting element",
-        notes=["Dashed: the share if all positions were alike.", note],
+        notes=["Dashed: the share by chance. Lines: 95 % intervals, where the table has them.", note],
         summary=". ".join(findings),
     )
 
@@ -54,6 +56,7 @@ def _panel(rows: Sequence[Row], n: int, look: Look) -> object:
             "bin": bin_name(first, size, n - 1),
             "group": name,
             "share": sum(row[kind] for row in rows if first <= row["element"] < first + size),
+            **interval_of(_of_kind(rows, kind, first), size),
         }
         for kind, name in _KINDS.items()
         for first in range(0, n, size)
@@ -62,3 +65,8 @@ def _panel(rows: Sequence[Row], n: int, look: Look) -> object:
     groups = [Group(name, colour) for name, colour in zip(_KINDS.values(), colours, strict=True)]
     x = "element (0: the first of the sequence)"
     return grouped_bars(bars, groups, look, x=x, y="share of videos", chance=size / n)
+
+
+def _of_kind(rows: Sequence[Row], kind: str, element: int) -> list[Row]:
+    """Return the interval of an element's share."""
+    return [{end: row[f"{kind}_{end}"] for end in ("low", "high")} for row in rows if row["element"] == element]

@@ -27,15 +27,16 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         SpecError: the libraries of figures are not installed.
     """
     keys, values = ["n_elements", "place"], ["class", "count", "mean", "low", "high"]
-    rows = read_rows(table, "profiles", keys, values)
-    lengths, note = by_length([row for row in rows if has(row, "mean")], "count")
+    rows = read_rows(table, "profiles", keys, values, ["videos"])
+    lengths, note = by_length([row for row in rows if has(row, "mean")], "count", most=3)
     panels, findings = [], []
     for n, of_length in lengths:
         whole = [row for row in of_length if row["class"] is None]
         if whole:
             top = max(whole, key=lambda row: float(row["mean"]))
             findings.append(
-                f"{n} elements: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the sequence"
+                f"{count_of(n, 'element')}: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the "
+                "sequence"
             )
             panels.append(headed(_panel(whole, look), look, findings[-1]))
         panels += grid(_class_panels(of_length, look, n), look)
@@ -62,7 +63,7 @@ def _class_panels(rows: Sequence[Row], look: Look, n: int) -> list[Any]:
             _panel(classes[each], look, domain, small=True),
             look,
             look.class_name(each),
-            f"{n} elements, {count_of(classes[each][0]['count'] or 0, 'sequence')}",
+            f"{count_of(n, 'element')}, {_videos(classes[each][0])}",
             width=look.column,
         )
         for each in clearest
@@ -85,13 +86,17 @@ def _panel(rows: Sequence[Row], look: Look, domain: tuple[float, float] | None =
 
 def _distance(row: Row) -> float:
     """Return the distance of a row's interval from 0; 0 for few values, whose intervals say little."""
-    if (row["count"] or 0) < FEW:
+    if (row["count"] if row["videos"] is None else row["videos"] or 0) < FEW:
         return 0.0
     return max(row["low"], -row["high"], 0.0) if has(row, "low", "high") else abs(float(row["mean"]))
 
 
 def _ends(rows: Sequence[Row], name: str) -> list[float]:
     return [float(row["mean"] if row[name] is None else row[name]) for row in rows]
+
+
+def _videos(row: Row) -> str:
+    return f"{row['count'] or 0:,} values" if row["videos"] is None else count_of(row["videos"], "video")
 
 
 def _tenth(row: Row) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esv_ray.analysis.figures.look import Look, vega
-from esv_ray.analysis.figures.rows import Row
+from esv_ray.analysis.figures.rows import Row, has
 from esv_ray.analysis.figures.wording import balanced
 
 _LINE, _BAR, _GAP = 13, 12, 6
@@ -62,9 +62,9 @@ class Ranking:
         )
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
-    def base(self) -> Any:
-        """Return a chart of the rows without marks."""
-        return vega().Chart(vega().Data(values=self.rows))
+    def base(self, *names: str) -> Any:
+        """Return a chart, without marks, of the rows that have some values."""
+        return vega().Chart(vega().Data(values=[row for row in self.rows if has(row, *names)]))
 
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""

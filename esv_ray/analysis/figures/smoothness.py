@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.boxes import PERCENTILES, READING, boxes
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import by_length, has, read_rows
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -30,7 +31,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         middle = ", ".join(
             f"{row['p25']:+.3f} to {row['p75']:+.3f} at offset {row['offset']}" for row in (of_length[0], of_length[-1])
         )
-        findings.append(f"{n} elements: the middle half of the changes is {middle}")
+        findings.append(f"{count_of(n, 'element')}: the middle half of the changes is {middle}")
         x = "offset of the neighbour (frames of the feature table)"
         panel = boxes(of_length, look, key="offset", x=x, y="change of the normalised ESV")
         panels.append(headed(panel, look, findings[-1]))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars
+from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars, interval_of
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, read_rows, total
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
     import altair
@@ -25,14 +26,14 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         DataError: the table is not the facet's.
         SpecError: the libraries of figures are not installed.
     """
-    rows = read_rows(table, "support", ["n_elements", "supporting"], ["correct", "videos"])
+    rows = read_rows(table, "support", ["n_elements", "supporting"], ["correct", "videos"], ["low", "high"])
     lengths, note = by_length([row for row in rows if row["videos"]], "videos")
     panels, findings = [], []
     for n, of_length in lengths:
         groups = [group for group in _GROUPS if any(row["correct"] is group for row in of_length)]
         means = [_mean([row for row in of_length if row["correct"] is group]) for group in groups]
         findings.append(
-            f"{n} elements: on average "
+            f"{count_of(n, 'element')}: on average "
             + ", ".join(f"{mean:.1f} supporting if {_GROUPS[group]}" for group, mean in zip(groups, means, strict=True))
         )
         panels.append(headed(_panel(of_length, n, groups, look), look, findings[-1]))
@@ -40,7 +41,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title="Supporting elements (ESV > 0) per video",
-        notes=["Each colour sums to 100 %.", note],
+        notes=["Each colour sums to 100 %. Lines: 95 % intervals, where the table has them.", note],
         summary=". ".join(findings),
     )
 
@@ -64,6 +65,7 @@ def _panel(rows: Sequence[Row], n: int, groups: Sequence[bool | None], look: Loo
                     "bin": bin_name(first, size, n),
                     "group": f"{_GROUPS[group]} ({videos:,})",
                     "share": total(inside, "videos") / videos,
+                    **interval_of(inside, size),
                 }
             )
     shades = {True: look.theme.supporting, False: look.theme.distracting, None: look.theme.faint}

@@ -47,7 +47,7 @@ def wrapped(text: str, pixels: float, size: float = 11, bold: bool = False) -> l
         size: of the letters, in pixels.
         bold: whether they are bold, which takes more room.
     """
-    most = max(4, int(pixels / (size * (0.58 if bold else 0.54))))
+    most = max(4, int(pixels / (size * (0.63 if bold else 0.58))))
     lines, line = [], ""
     for word in printable(text).split(" "):
         joined = f"{line} {word}" if line else word
