@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -147,6 +147,14 @@ Labels = Annotated[
 ]
 
 
+Table = Literal["marginals", "interactions", "discards"]
+
+
+def _each_once(tables: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tables in the order of the documentation: another order must not change the job's fingerprint."""
+    return tuple(name for name in get_args(Table) if name in tables)
+
+
 _FRAMES = "numbers of frames >= 1, `all`, or a list of numbers and `all`"
 
 
@@ -157,6 +165,7 @@ class JobSpec(_Frozen):
         columns: names of the feature table's columns that differ from its own.
         code: Python packages whose code may run to build the model; results do not depend on it.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
+        tables: tables that are written beside the videos and their ESVs.
     """
 
     features: Location
@@ -169,6 +178,7 @@ class JobSpec(_Frozen):
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
+    tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
     compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
     cluster: Annotated[ClusterSpec, BeforeValidator(_section)] = ClusterSpec()
@@ -198,6 +208,15 @@ class JobSpec(_Frozen):
     def all_frames(self) -> bool:
         """Whether each video is attributed with all of its frames."""
         return "all" in self.frames
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        if "interactions" in self.tables and self.estimator.kind != "exact":
+            raise ValueError(
+                "tables: interactions need the values of all subsequences: expected estimator.kind exact, got "
+                f"{self.estimator.kind}; set it, with at most about 16 frames, or leave interactions out"
+            )
+        return self
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esv_ray.attribution.kept import Batch, choose_classes
+from esv_ray.attribution.classes import choose_classes, probabilities, table_scores
+from esv_ray.attribution.discards import discarded, scores_from_engine, scores_from_values
+from esv_ray.attribution.further import Further, of_pairs
+from esv_ray.attribution.kept import Batch
 from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
+from esv_ray.output.layout import DISCARDS
 from esv_ray.output.results import Missing
 
 
@@ -35,31 +39,49 @@ def attribute_requests(
         chosen = affordable[selected]
         return torch.from_numpy(rows.features(requests.rows[chosen], requests.frames(chosen, rows.n_frames)))
 
-    def chosen_classes(selected: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+    def pairs_of(selected: Sequence[int], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         indices = requests.rows[affordable[selected]]
-        pairs = choose_classes(
-            place.spec.classes, scores.float().cpu().numpy(), rows.labels[indices], rows.labelled[indices]
-        )
+        return choose_classes(place.spec.classes, scores, rows.labels[indices], rows.labelled[indices])
+
+    def chosen_classes(selected: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+        pairs = pairs_of(selected, probabilities(scores, place.spec.estimator.output))
         mask = torch.zeros(scores.shape, dtype=torch.bool)
         mask[pairs[:, 0], pairs[:, 1]] = True
         return mask.to(scores.device)
 
-    def with_differences(
-        results: Iterable[tuple[list[int], Attribution]],
-    ) -> Iterator[tuple[list[int], Attribution]]:
+    made: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Further]] = []
+
+    def completed(results: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
+        """Add to results on the device what needs values that are not kept."""
         for selected, result in results:
             row = requests.rows[affordable[selected]]
-            yield selected, _with_difference(result, rows.labels[row], rows.labelled[row])
+            scores = table_scores(result, place.spec.estimator.output)
+            pairs = pairs_of(selected, scores)
+            further = of_pairs(place, result, pairs)
+            if DISCARDS in place.spec.tables:
+                names = [rows.ids[index] for index in row.tolist()]
+                if result.values is not None:
+                    scores_of = scores_from_values(place, result)
+                else:
+                    scores_of = scores_from_engine(place, features(selected), names)
+                classes = np.where(rows.labelled[row], rows.labels[row], scores.argmax(axis=1)).astype(np.int64)
+                index = torch.from_numpy(classes).to(result.esv.device)[:, None, None]
+                contributions = result.esv.take_along_dim(index, dim=2)[..., 0].float().cpu().numpy()
+                discards = discarded(place, contributions, scores, classes, names, scores_of)
+                further = further._replace(discarded=discards)
+            made.append((scores, pairs, further))
+            result = _with_difference(result, rows.labels[row], rows.labelled[row])
+            yield selected, replace(result, marginals=None, values=None)
 
     ids = [rows.ids[row] for row in requests.rows[affordable].tolist()]
     lengths = requests.lengths[affordable].tolist()
     batches: list[Batch] = []
-    attributions = with_differences(place.engine.attributions(lengths, ids, features, chosen_classes))
+    attributions = completed(place.engine.attributions(lengths, ids, features, chosen_classes))
     for indices, attribution in fetched(attributions):
         if place.stopped.is_set():
             raise JobError("stopped")
         place.heartbeat.beat()
-        batches.append(Batch(affordable[indices], attribution))
+        batches.append(Batch(affordable[indices], attribution, *made[len(batches)]))
     return batches, refused, perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""Comparison of two computations of a video, by its rows in both tables."""
+"""Comparison of two computations of a video, by its rows in all tables."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, VIDEOS
 from esv_ray.output.ranges import Ranges
 
 _REAL = ("scores", "efficiency_gap")  # columns of the videos table compared within rounding
+_SEQUENCE = ("video_id", "n_elements")
+# By table: the columns that rows are grouped by, and those compared within rounding.
+_GROUPS = {
+    ATTRIBUTIONS: ((*_SEQUENCE, "method", "class"), ("esv", "stderr")),
+    MARGINALS: ((*_SEQUENCE, "class"), ("marginal",)),
+    INTERACTIONS: ((*_SEQUENCE, "class"), ("interaction",)),
+    DISCARDS: ((*_SEQUENCE, "method", "order"), ("score",)),
+}
+_Key = tuple[Any, ...]
 Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class VideoValues:
-    """The rows of one video in both tables.
+    """The rows of one video in all tables.
 
     Attributes:
-        exact: values that must be equal, by (length,) for the videos table, by (length, class) for the attributions.
+        exact: values that must be equal, by (length,) for the videos table, by (length, group) for the others
+            (`_GROUPS`).
         real: values that rounding may change, by the same keys and by column; NaN in place of null.
     """
 
-    exact: Mapping[tuple[int, ...], Mapping[str, object]]
-    real: Mapping[tuple[int, ...], Mapping[str, Float32Array]]
+    exact: Mapping[_Key, Mapping[str, object]]
+    real: Mapping[_Key, Mapping[str, Float32Array]]
 
 
 _NOTHING = VideoValues({}, {})
@@ -38,20 +49,20 @@ def same_bits(a: VideoValues | None, b: VideoValues | None) -> bool:
     return a is not None and b is not None and a.exact == b.exact and _bits(a) == _bits(b)
 
 
-def _bits(values: VideoValues) -> dict[tuple[int, ...], dict[str, bytes]]:
+def _bits(values: VideoValues) -> dict[_Key, dict[str, bytes]]:
     return {key: {name: column.tobytes() for name, column in columns.items()} for key, columns in values.real.items()}
 
 
-def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> dict[str, VideoValues]:
+def values_of(tables: Mapping[str, pa.Table], ids: Sequence[str]) -> dict[str, VideoValues]:
     """Return the values of some videos of a unit, without failed rows.
 
     Args:
-        videos, attributions: tables of the unit.
+        tables: of the unit, by their folders.
         ids: ids of the videos.
     """
-    chosen = pa.array(ids, pa.string())
-    exact: dict[str, dict[tuple[int, ...], Mapping[str, object]]] = {video_id: {} for video_id in ids}
-    real: dict[str, dict[tuple[int, ...], Mapping[str, Float32Array]]] = {video_id: {} for video_id in ids}
+    chosen, videos = pa.array(ids, pa.string()), tables[VIDEOS]
+    exact: dict[str, dict[_Key, Mapping[str, object]]] = {video_id: {} for video_id in ids}
+    real: dict[str, dict[_Key, Mapping[str, Float32Array]]] = {video_id: {} for video_id in ids}
     mine = videos.filter(
         pc.and_(pc.is_in(videos.column("video_id"), chosen), pc.not_equal(videos.column("status"), "failed"))
     )
@@ -59,14 +70,17 @@ def values_of(videos: pa.Table, attributions: pa.Table, ids: Sequence[str]) -> d
         video_id, key = row.pop("video_id"), (row["n_elements"],)
         real[video_id][key] = {name: _real(row.pop(name)) for name in _REAL}
         exact[video_id][key] = row
-    mine = attributions.filter(pc.is_in(attributions.column("video_id"), chosen))
-    groups = mine.group_by(["video_id", "n_elements", "class"], use_threads=False).aggregate(
-        [(name, "list") for name in ("element", "frame_index", "esv", "stderr")]
-    )
-    for row in groups.to_pylist():
-        video_id, pair = row["video_id"], (row["n_elements"], row["class"])
-        exact[video_id][pair] = {name: row[f"{name}_list"] for name in ("element", "frame_index")}
-        real[video_id][pair] = {name: _real(row[f"{name}_list"]) for name in ("esv", "stderr")}
+    for folder, table in tables.items():
+        if folder == VIDEOS:
+            continue
+        keys, floats = list(_GROUPS[folder][0]), _GROUPS[folder][1]
+        mine = table.filter(pc.is_in(table.column("video_id"), chosen))
+        others = [name for name in table.column_names if name not in keys]
+        for row in mine.group_by(keys, use_threads=False).aggregate([(name, "list") for name in others]).to_pylist():
+            video_id = row["video_id"]
+            key = (row["n_elements"], folder, *(row[name] for name in keys[2:]))
+            exact[video_id][key] = {name: row[f"{name}_list"] for name in others if name not in floats}
+            real[video_id][key] = {name: _real(row[f"{name}_list"]) for name in floats}
     return {video_id: VideoValues(exact[video_id], real[video_id]) for video_id in ids if exact[video_id]}
 
 
@@ -97,7 +111,7 @@ def differences(
 
 def _of_video(committed: VideoValues, recomputed: VideoValues, ranges: Ranges) -> Iterator[str]:
     for key in sorted({*committed.exact, *recomputed.exact}):
-        name = f"at {key[0]} elements" + (f", class {key[1]}" if len(key) > 1 else "")
+        name = f"at {key[0]} elements" + _named(key)
         if key not in recomputed.exact:
             yield f"{name}: committed, but absent when recomputed"
         elif key not in committed.exact:
@@ -110,18 +124,27 @@ def _of_video(committed: VideoValues, recomputed: VideoValues, ranges: Ranges) -
         yield from (f"at {n} elements: {line}" for line in _of_length(n, committed.real, recomputed.real, ranges))
 
 
+def _named(key: _Key) -> str:
+    """Return the group of a key as messages name it."""
+    if len(key) == 1:
+        return ""
+    names = _GROUPS[key[1]][0][2:]
+    table = "" if key[1] == ATTRIBUTIONS else f"{key[1]}, "
+    return ", " + table + ", ".join(f"{name} {value}" for name, value in zip(names, key[2:], strict=True))
+
+
 def _of_length(
     n: int,
-    committed: Mapping[tuple[int, ...], Mapping[str, Float32Array]],
-    recomputed: Mapping[tuple[int, ...], Mapping[str, Float32Array]],
+    committed: Mapping[_Key, Mapping[str, Float32Array]],
+    recomputed: Mapping[_Key, Mapping[str, Float32Array]],
     ranges: Ranges,
 ) -> Iterator[str]:
     """Compare real columns at one length, by the largest difference over its classes."""
     keys = [key for key in committed if key[0] == n and key in recomputed]
-    sizes = [np.abs(committed[key]["esv"]).max(initial=0.0) for key in keys if len(key) > 1]
+    sizes = [np.abs(committed[key]["esv"]).max(initial=0.0) for key in keys if "esv" in committed[key]]
     # Probabilities are of order one; rounding of logits grows with their size.
     allowed = ranges.rounding * max([1.0, *(float(size) for size in sizes if np.isfinite(size))])
-    for column in ("scores", "efficiency_gap", "esv", "stderr"):
+    for column in (*_REAL, *(name for _, floats in _GROUPS.values() for name in floats)):
         worst = 0.0
         for key in keys:
             if column in committed[key]:

@@ -62,7 +62,9 @@ def compute_rows(
     ended = perf_counter()
     results, out_of_range = kept_results(place, rows, requests, batches)
     failures = missing + refused + out_of_range
-    tables = unit_tables(InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures)
+    tables = unit_tables(
+        InputRows(rows.ids, rows.labels, rows.labelled, rows.n_frames), results, failures, place.spec.tables
+    )
     return ComputedRows(tables, failures, seconds, ended)
 
 

@@ -257,9 +257,9 @@ def _state_of(spec: JobSpec, digest: str, ready: str | None, retry_failed: bool)
             check_same_job(manifest, keys_of(spec, digest), list_files_if_any(spec.features, spec.columns), spec.output)
         except JobError as error:
             raise JobError(f"{error}; or move {spec.output} away to recompute the partition") from None
-        if (retry_failed and success["failed"]) or len(committed_units(spec.output, manifest.units)) < len(
-            manifest.units
-        ):
+        if (retry_failed and success["failed"]) or len(
+            committed_units(spec.output, manifest.units, manifest.folders)
+        ) < len(manifest.units):
             return "due", ""  # tables of a finished partition may have been removed
         why = _too_many(spec, success["failed"], success["rows"])
         return ("problem", why) if why else ("finished", "")

@@ -23,7 +23,7 @@ from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
-from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
+from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS, folders_of
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
 from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
@@ -157,10 +157,10 @@ def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
     Raises:
         JobError: a file is of another job, or not in the plan.
     """
-    listed = list_tables(output)
-    check_no_strays(output, listed, manifest.units)
-    units = committed_units(output, manifest.units, listed)
-    footers = read_footers_of(output, units, manifest.job, both=False)
+    listed = list_tables(output, FOLDERS)
+    check_no_strays(output, listed, manifest)
+    units = committed_units(output, manifest.units, manifest.folders, listed)
+    footers = read_footers_of(output, units, manifest.job)
     return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True)}
 
 
@@ -265,7 +265,7 @@ def check_outside(spec: JobSpec) -> None:
         SpecError: tables that are written would be read as features.
     """
     name = f"part-000000-{16 * '0'}.parquet"
-    storage.check_outside(spec.features, spec.output, (f"attributions/{name}", f"videos/{name}"))
+    storage.check_outside(spec.features, spec.output, [f"{folder}/{name}" for folder in folders_of(spec.tables)])
 
 
 def _check_places(spec: JobSpec) -> None:

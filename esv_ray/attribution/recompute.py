@@ -31,10 +31,10 @@ from esv_ray.job.resources import shape_of, this_machine
 from esv_ray.machine import gpus, memory_per_actor
 from esv_ray.output.committed import committed_units, read_mark
 from esv_ray.output.files import read_output
-from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.layout import folders_of, table_url
 from esv_ray.output.manifest import Manifest, check_same_job, existing_manifest
 from esv_ray.output.ranges import ranges_of
-from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.schemas import SCHEMAS
 from esv_ray.output.verify.input import check_near, features_location
 from esv_ray.parallel import DaemonThreads
 from esv_ray.spec import JobSpec, load_spec, with_memory_budget
@@ -206,7 +206,7 @@ def _first_difference(planned: Sequence[InputFile], current: Sequence[InputFile]
 
 def _drawn(output: str, manifest: Manifest, count: int, without: Collection[str]) -> dict[Unit, list[int]]:
     """Draw rows that did not fail, by the job's seed; return them by unit, ascending."""
-    units = [unit for unit in committed_units(output, manifest.units) if unit.name not in without]
+    units = [unit for unit in committed_units(output, manifest.units, manifest.folders) if unit.name not in without]
     stops = list(accumulate(unit.rows for unit in units))
     drawn: dict[Unit, list[int]] = {}
     failed: dict[Unit, frozenset[int]] = {}
@@ -262,9 +262,11 @@ class _Recomputed:
         unit, location = self.unit, f"videos/{self.unit.name}"
         rows = read_rows(replace(unit, file=self.file), self.place.reader)
         ids = [rows.ids[row] for row in chosen]
-        videos, _, _ = read_output(videos_url(self.output, unit), VIDEOS, location)
-        attributions, _, _ = read_output(attributions_url(self.output, unit), ATTRIBUTIONS, f"attributions/{unit.name}")
-        committed = values_of(videos, attributions, ids)
+        tables = {
+            folder: read_output(table_url(self.output, folder, unit), SCHEMAS[folder], f"{folder}/{unit.name}")[0]
+            for folder in folders_of(self.place.spec.tables)
+        }
+        committed = values_of(tables, ids)
         estimator = self.place.spec.estimator
         ranges = ranges_of(estimator.output, estimator.kind, self.place.spec.compute.matmul)
         problems: list[str] = []
@@ -282,4 +284,4 @@ class _Recomputed:
         failed = read_mark(self.output, self.unit, self.place.job).failed
         poisoned = dict.fromkeys(failed, "failed in the job")
         tables = compute_rows(self.place, rows, poisoned=poisoned, only=only, compute=self.compute).tables
-        return values_of(tables.videos, tables.attributions, ids)
+        return values_of({folder: table.table for folder, table in tables.items()}, ids)

@@ -18,6 +18,7 @@ from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import Failures, RowCounts, UnitReport, all_failures
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_counts
+from esv_ray.output.layout import folders_of
 from esv_ray.output.results import Missing
 from esv_ray.output.retried import with_retried
 
@@ -41,7 +42,7 @@ def run_unit(
     spec = place.spec
     if task.probe is None and retried is None:
         # By another driver of this job, or by an actor that was given up and still works.
-        earlier = committed_counts(spec.output, unit, place.job)
+        earlier = committed_counts(spec.output, unit, place.job, folders_of(spec.tables))
         if earlier is not None:
             return UnitReport(RowCounts(**earlier.outcomes), already_committed=True)
     begun = perf_counter()

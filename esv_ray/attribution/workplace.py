@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from esv_ray.attribution.plan_cache import cached_plan
+from esv_ray.core.attribution import Extras
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.plan import BuildPlan, Plan
-from esv_ray.core.recipe import Recipe
+from esv_ray.core.recipe import Recipe, closed_form
 from esv_ray.errors import JobError
 from esv_ray.input.features import Contract
 from esv_ray.input.unit_reader import UnitReader
@@ -20,6 +21,7 @@ from esv_ray.job.work import Heartbeat
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file
 from esv_ray.models.probe import check_repeatable
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
 from esv_ray.spec import JobSpec
 
 
@@ -126,7 +128,19 @@ def job_engine(spec: JobSpec, model: VideoModel, build: BuildPlan = cached_plan)
         batch=batch,
         threads=spec.compute.threads,
         build=build,
+        extras=_extras(spec, model),
     )
+
+
+def _extras(spec: JobSpec, model: VideoModel) -> Extras:
+    """Return what the job's further tables need besides ESVs.
+
+    ESVs in closed form have no values of long subsequences, so discards are evaluated one by one; interactions need
+    all values.
+    """
+    closed = closed_form(spec.estimator.request(), model.scales)
+    values = INTERACTIONS in spec.tables or (DISCARDS in spec.tables and not closed)
+    return Extras(marginals=MARGINALS in spec.tables, values=values)
 
 
 def _unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:

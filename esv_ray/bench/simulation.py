@@ -22,7 +22,7 @@ from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
 from esv_ray.job.scheduling.scheduler import Scheduler, Task
 from esv_ray.output.committed import committed_units
-from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.layout import table_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.spec import fingerprint, job_keys, load_spec
 
@@ -227,7 +227,7 @@ def _resume(output: str, units: int, rows: int) -> None:
     commit_manifest(output, manifest)
     planned = time.perf_counter() - started
     for count, unit in enumerate(plan, start=1):
-        for url in (attributions_url(output, unit), videos_url(output, unit)):
+        for url in (table_url(output, folder, unit) for folder in reversed(manifest.folders)):
             _touch(url)
         if count % 10_000 == 0:
             print(f"  {count} objects", file=sys.stderr)
@@ -236,7 +236,7 @@ def _resume(output: str, units: int, rows: int) -> None:
     read = time.perf_counter() - started
     started = time.perf_counter()
     assert stored is not None, "it was written above"
-    done = committed_units(output, stored.units)
+    done = committed_units(output, stored.units, stored.folders)
     listed = time.perf_counter() - started
     assert len(done) == units, "all were written above"
     print(

@@ -12,6 +12,22 @@ from esv_ray.core.spread import Spread
 
 
 @dataclass(frozen=True)
+class Extras:
+    """What an attribution returns besides ESVs (issue 20).
+
+    Attributes:
+        marginals: the marginal contributions of each scale (`Attribution.marginals`).
+        values: the values of all subsequences (`Attribution.values`), of exact attributions over lattices.
+    """
+
+    marginals: bool = False
+    values: bool = False
+
+
+NO_EXTRAS = Extras()
+
+
+@dataclass(frozen=True)
 class Attribution:
     """Results for a batch of B videos of n elements.
 
@@ -28,6 +44,12 @@ class Attribution:
         difference_stderr: (B, n) standard errors of the ESVs of the label minus those of the predicted class; None if
             unknown.
         met: (B,) bool in host memory: whether the standard errors met the estimator's tolerance; None without one.
+        marginals: (B, n, n, C): for scale s (place s - 1) and element i, the mean of v(X' + i) - v(X') over the X' of
+            length s - 1 without i; NaN where the scale says nothing about the element. The mean over the scales that
+            are not NaN is the ESV. None unless requested (`Extras`).
+        values: for each scale s (place s - 1) the values (N_s, B, columns) of all subsequences of length s, in the
+            order of `lattices.lattice.full_lattice`, classes first; no scales if all values are that of the empty
+            sequence; None if sampled, or not requested.
     """
 
     esv: Tensor
@@ -40,6 +62,8 @@ class Attribution:
     spread: Spread | None = None
     difference_stderr: Tensor | None = None
     met: Tensor | None = None
+    marginals: Tensor | None = None
+    values: tuple[Tensor, ...] | None = None
 
     def relative_stderr(self, chosen: Tensor) -> Tensor:
         """Return (B,): mean standard error over mean |ESV| of a class's elements, largest of the chosen classes (B, C).
@@ -64,6 +88,8 @@ class Attribution:
             gaps=self.gaps[at],
             spread=None if self.spread is None else self.spread.take(at),
             met=None if self.met is None else self.met[rows],
+            marginals=None if self.marginals is None else self.marginals[at],
+            values=None if self.values is None else tuple(values[:, at] for values in self.values),
         )
 
 

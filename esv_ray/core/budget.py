@@ -16,6 +16,7 @@ from esv_ray.core.memory import (
     logit_bytes,
     longest_exact,
     sampled_bytes,
+    values_bytes,
 )
 from esv_ray.core.recipe import closed_form, complete, is_constant, resolve, subsequence_counts
 from esv_ray.errors import SpecError
@@ -33,12 +34,14 @@ class Budget:
         model: sizes of the model.
         n_bytes: bytes that plan, buffers and videos may take together.
         working_set: bytes of a chunk's intermediate results.
+        values: whether exact attributions return the values of all subsequences (`Extras.values`).
     """
 
     estimator: Estimator
     model: Sizes
     n_bytes: int
     working_set: int
+    values: bool = False
 
     def kind(self, n: int) -> Resolved:
         """Return the kind that the estimator resolves to for n elements; `auto` is exact only if that fits."""
@@ -66,7 +69,7 @@ class Budget:
             # Sampling with an m that covers every subsequence is exact, too.
             instead = "the estimator adjusted or auto" if self.estimator.kind == "exact" else "a smaller m"
             count, longest = f"2^{n} - 1", self._longest_exact(n)
-            if closed_form(self.estimator, self.model.scales) and self.model.scales is not None:
+            if self._closed(kind) and self.model.scales is not None:
                 count = f"{sum(subsequence_counts(n, self.model.scales)):.3g}"
             raise SpecError(
                 f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {available}; the "
@@ -100,7 +103,7 @@ class Budget:
         if is_constant(n, model.scales):
             return constant_bytes(model, n, batch)
         rows = estimator.m * estimator.iterations
-        if closed_form(estimator, model.scales):
+        if self._closed(kind):
             return logit_bytes(model, n, rows=None if kind == "exact" else rows, batch=batch, working_set=chunk)
         if kind == "adjusted":
             return adjusted_bytes(model, n, rows=rows, batch=batch, working_set=chunk)
@@ -108,15 +111,21 @@ class Budget:
             m, iterations = estimator.m, estimator.iterations
             return sampled_bytes(model, n, m=m, iterations=iterations, batch=batch, working_set=chunk)
         n = min(n, 64)  # beyond any memory already; larger numbers only take time
-        return exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
+        needed = exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
+        return needed + (values_bytes(model, n, batch) if self.values else 0)
 
     def _fits(self, n: int, kind: Resolved) -> bool:
         scales = self.model.scales
-        feasible = kind != "exact" or n <= MAX_FULL or closed_form(self.estimator, scales) or is_constant(n, scales)
+        feasible = kind != "exact" or n <= MAX_FULL or self._closed(kind) or is_constant(n, scales)
         return feasible and self._needs(n, kind) <= self.n_bytes
+
+    def _closed(self, kind: Resolved) -> bool:
+        """Return whether ESVs of a kind take the closed form (`recipe_for`)."""
+        return closed_form(self.estimator, self.model.scales) and not (self.values and kind == "exact")
 
     def _longest_exact(self, n: int) -> int:
         """Return the largest number of elements, at most about n, whose exact ESVs fit."""
-        if closed_form(self.estimator, self.model.scales):
-            return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, n)
+        if self.values or self._closed("exact"):
+            most = min(n, MAX_FULL) if self.values else n
+            return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, most)
         return longest_exact(self.model, self.n_bytes, working_set=self.working_set)

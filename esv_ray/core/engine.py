@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.budget import Budget
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.generators import generator_states, moved_generators, own_generators
@@ -64,6 +64,7 @@ class Engine:
         threads: int | None = None,
         build: BuildPlan = build_plan,
         memory: DeviceMemory | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         """Set up what all attributions share.
 
@@ -75,6 +76,7 @@ class Engine:
             threads: CPU threads, which set the size of chunks; None: torch's setting.
             build: builds plans, e.g. through a cache of the machine.
             memory: buffers shared with another engine for the same model and budget; None: new ones.
+            extras: what attributions return besides ESVs.
 
         Raises:
             SpecError: the estimator's output is `logit`, and the model has no logits, or not for every class.
@@ -82,6 +84,7 @@ class Engine:
         model.empty_value(estimator.output)
         self.model = model
         self.estimator = estimator
+        self.extras = extras
         # Looked up once: the properties search the module on every access.
         self._device, self._dtype = model.device, model.dtype
         self._own_generators = own_generators(model.scorer) if model.runs_user_code else {}
@@ -92,7 +95,9 @@ class Engine:
             working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
-        self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set)
+        self.budget = Budget(
+            estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, values=extras.values
+        )
 
     def batch(self, n: int, plan: Plan) -> int:
         """Return how many videos of n elements are computed together."""
@@ -118,6 +123,7 @@ class Engine:
             dtype=self._dtype,
             device=self._device,
             stored=self.budget.stored(n),
+            values=self.extras.values,
             build=self._build,
             cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
         )
@@ -175,7 +181,11 @@ class Engine:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def _stage(self, iterations: int) -> Engine:
+    def for_scores(self) -> Engine:
+        """Return an engine of which only the scores of sequences are wanted, on the same device memory."""
+        return self._stage(self.estimator.iterations, NO_EXTRAS)
+
+    def _stage(self, iterations: int, extras: Extras | None = None) -> Engine:
         """Return an engine with other iterations and no tolerance, on the same device memory."""
         return Engine(
             self.model,
@@ -184,6 +194,7 @@ class Engine:
             batch=self._batch,
             build=self._build,
             memory=self._memory,
+            extras=self.extras if extras is None else extras,
         )
 
     def _meets_tolerance(self, result: Attribution, classes: Tensor) -> Tensor:
@@ -275,6 +286,7 @@ class Engine:
             output=self.estimator.output,
             relabelling=relabelling,
             workspace=self._memory.workspace,
+            extras=self.extras,
         )
 
 

@@ -91,6 +91,11 @@ def exact_bytes(model: Sizes, n: int, *, batch: int, working_set: int, stored: b
     return masks + kept + _working_bytes(model, n, heads, comb(n, n // 2), batch, working_set)
 
 
+def values_bytes(model: Sizes, n: int, batch: int) -> int:
+    """Return the memory of the values of all subsequences of a batch, and of what is computed from them."""
+    return 2 * batch * (1 << n) * model.columns * model.itemsize
+
+
 def index_bytes(n: int, scales: Scales | None) -> int:
     """Return the memory of the parents and elements of a full lattice."""
     heads = longest_scale(n, scales)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.exact.constant import ConstantPlan
 from esv_ray.core.exact.plan import LatticePlan, lattice_plan
 from esv_ray.core.games.model import VideoModel
@@ -57,6 +57,7 @@ class Plan(Protocol):
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos.
 
@@ -66,6 +67,7 @@ class Plan(Protocol):
             output: the game: class probabilities or logits.
             relabelling: (B, n) permutations of each video's elements, from `relabelling`.
             workspace: buffers, kept from batch to batch.
+            extras: what to return besides ESVs.
         """
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
@@ -149,6 +151,7 @@ def plan_for(
     dtype: torch.dtype,
     device: torch.device,
     stored: bool = True,
+    values: bool = False,
     build: BuildPlan | None = None,
     cache_bytes: int = _CACHE_BYTES,
 ) -> Plan:
@@ -161,10 +164,11 @@ def plan_for(
         dtype: the model's.
         device: the model's.
         stored: whether a full lattice keeps its indices.
+        values: whether the values of all subsequences are asked for (`recipe_for`).
         build: builds the plan; None: `build_plan`.
         cache_bytes: bytes that cached plans may hold beside this one; older ones are dropped first.
     """
-    recipe = recipe_for(estimator, n, scales=scales, stored=stored)
+    recipe = recipe_for(estimator, n, scales=scales, stored=stored, values=values)
     key = (recipe, dtype, device)
     with _cache_lock:
         if key in _cache:

@@ -125,10 +125,15 @@ class Recipe:
         return is_constant(self.n, self.scales)
 
 
-def recipe_for(estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True) -> Recipe:
-    """Return the recipe of an estimator's plan for n elements."""
+def recipe_for(
+    estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True, values: bool = False
+) -> Recipe:
+    """Return the recipe of an estimator's plan for n elements; with `values`, exact ESVs are computed from all of them.
+
+    Without, ESVs that are linear in the heads take a closed form, which needs no values of long subsequences.
+    """
     kind = resolve(estimator, n, scales)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
-    closed = closed_form(estimator, scales)
+    closed = closed_form(estimator, scales) and not (values and exact)
     return Recipe(kind, n, scales, stored or not exact or closed, sampling, closed)

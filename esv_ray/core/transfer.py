@@ -13,7 +13,7 @@ from esv_ray.core.attribution import Attribution
 
 
 def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
-    """Yield attributions in host memory, without their spread, each copied while the device computes the next."""
+    """Yield attributions in host memory, without spread and values, each copied while the device computes the next."""
     waiting: deque[tuple[list[int], Attribution, torch.cuda.Event | None]] = deque()
     for indices, result in batches:
         waiting.append((indices, *_start_copy(result)))
@@ -26,7 +26,7 @@ def fetched(batches: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[
 def _start_copy(result: Attribution) -> tuple[Attribution, torch.cuda.Event | None]:
     """Start a copy to pinned memory; the event marks its end. Results on a CPU need neither."""
     if result.esv.device.type != "cuda":
-        return replace(result, spread=None), None
+        return replace(result, spread=None, values=None), None
 
     def copy(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
@@ -38,6 +38,8 @@ def _start_copy(result: Attribution) -> tuple[Attribution, torch.cuda.Event | No
         gaps=copy(result.gaps),
         stderr=None if result.stderr is None else copy(result.stderr),
         difference_stderr=None if result.difference_stderr is None else copy(result.difference_stderr),
+        marginals=None if result.marginals is None else copy(result.marginals),
+        values=None,
         spread=None,
     )
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]

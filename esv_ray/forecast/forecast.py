@@ -31,6 +31,7 @@ from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
 from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
+from esv_ray.output.manifest import Manifest
 from esv_ray.spec import JobSpec, with_memory_budget
 
 _START_S = 8.0  # until the first actor of a Ray runtime on this machine has loaded a small model
@@ -64,7 +65,7 @@ def forecast(
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files) if checked.footers is None else checked.footers
-    pending = _units_left(spec.output, manifest.units)
+    pending = _units_left(spec.output, manifest)
     workers = _actors(spec, len(pending))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
     lengths = lengths_from_rows(manifest.files, footers, model.feature_dim, pending, budget) if read_lengths else None
@@ -99,9 +100,9 @@ def forecast(
     )
 
 
-def _units_left(output: str, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    done = {unit.index for unit in committed_units(output, units)}
-    return tuple(unit for unit in units if unit.index not in done)
+def _units_left(output: str, manifest: Manifest) -> tuple[Unit, ...]:
+    done = {unit.index for unit in committed_units(output, manifest.units, manifest.folders)}
+    return tuple(unit for unit in manifest.units if unit.index not in done)
 
 
 def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSpec:

@@ -1,10 +1,10 @@
-"""Commits of attributed units: the attributions, then the videos table, which is the mark (`publish`)."""
+"""Commits of attributed units: its tables, then the videos table, which is the mark (`publish`)."""
 
 from __future__ import annotations
 
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import read_mark
-from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.layout import VIDEOS, table_url
 from esv_ray.output.origin import origin_for
 from esv_ray.output.publish import File, publish, replace
 from esv_ray.output.results import UnitTables
@@ -12,7 +12,7 @@ from esv_ray.output.unit_files import UnitCounts, unit_files
 
 
 def commit_unit(output: str, unit: Unit, job: str, tables: UnitTables, *, again: bool = False) -> UnitCounts:
-    """Publish a unit's two files, the mark last; files that another run of the same job published first are kept.
+    """Publish a unit's files, the mark last; files that another run of the same job published first are kept.
 
     Args:
         output: location of the output.
@@ -30,15 +30,18 @@ def commit_unit(output: str, unit: Unit, job: str, tables: UnitTables, *, again:
     """
     origin = origin_for(unit, job)
     files = unit_files(tables, unit.rows, origin)
-    attributions = File(attributions_url(output, unit), files.attributions, "write the attributions")
-    videos = File(videos_url(output, unit), files.videos, "write the videos table")
+    to_publish = [
+        File(table_url(output, folder, unit), data, f"write the table {folder}")
+        for folder, data in files.tables.items()
+    ]
+    mark = File(table_url(output, VIDEOS, unit), files.videos, "write the videos table")
+
+    def marked() -> list[str]:
+        checksums = read_mark(output, unit, job).checksums
+        return [checksums[folder] for folder in files.tables]
+
     if again:
-        replace([attributions], videos)
+        replace(to_publish, mark)
     else:
-        publish(
-            [attributions],
-            videos,
-            marked=lambda: [read_mark(output, unit, job).attributions],
-            check_owner=origin.check_file,
-        )
+        publish(to_publish, mark, marked=marked, check_owner=origin.check_file)
     return files.footer.counts

@@ -1,12 +1,12 @@
 """Committed units of a plan on storage, and the footers of their files.
 
-Listings may be late, and stores may lose objects that they accepted. So a unit counts as committed only if both of its
+Listings may be late, and stores may lose objects that they accepted. So a unit counts as committed only if all of its
 files are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow.parquet as pq
 
@@ -14,7 +14,8 @@ from esv_ray import storage
 from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.files import parquet_errors
-from esv_ray.output.layout import FOLDERS, attributions_url, videos_url
+from esv_ray.output.layout import table_url, videos_url
+from esv_ray.output.manifest import Manifest
 from esv_ray.output.origin import origin_for, origin_of
 from esv_ray.output.unit_files import UnitCounts, UnitFooter, footer_of
 from esv_ray.parallel import READERS, in_parallel
@@ -25,35 +26,35 @@ Listing = Mapping[str, frozenset[str]]
 """File names by folder of the output."""
 
 
-def list_tables(output: str) -> Listing:
-    """List the files of all tables of an output; a folder that does not exist is empty.
+def list_tables(output: str, folders: Sequence[str]) -> Listing:
+    """List the files of some tables of an output; a folder that does not exist is empty.
 
     Raises:
         DataError: the storage refuses to list.
     """
     return {
-        folder: frozenset(storage.list_names(storage.join(output, folder), "list the output")) for folder in FOLDERS
+        folder: frozenset(storage.list_names(storage.join(output, folder), "list the output")) for folder in folders
     }
 
 
-def strays_of(listed: Listing, units: Iterable[Unit]) -> tuple[str, ...]:
-    """Return the files below the output that are not in the plan, except hidden ones, which readers of tables skip."""
-    planned = {unit.name for unit in units}
+def strays_of(listed: Listing, manifest: Manifest) -> tuple[str, ...]:
+    """Return the files of tables that are not in the plan, except hidden ones, which readers of tables skip."""
+    planned = frozenset(unit.name for unit in manifest.units)
     return tuple(
         f"{folder}/{name}"
-        for folder in FOLDERS
-        for name in sorted(listed[folder] - planned)
+        for folder, names in listed.items()
+        for name in sorted(names - planned if folder in manifest.folders else names)
         if not name.startswith(("_", "."))
     )
 
 
-def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None:
+def check_no_strays(output: str, listed: Listing, manifest: Manifest) -> None:
     """Refuse an output with files of another job.
 
     Raises:
         JobError: names them.
     """
-    strays = strays_of(listed, units)
+    strays = strays_of(listed, manifest)
     if strays:
         more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
         raise JobError(
@@ -62,62 +63,64 @@ def check_no_strays(output: str, listed: Listing, units: Sequence[Unit]) -> None
         )
 
 
-def committed_units(output: str, units: Sequence[Unit], listed: Listing | None = None) -> list[Unit]:
-    """Find the units whose files both exist, in plan order.
+def committed_units(
+    output: str, units: Sequence[Unit], folders: Sequence[str], listed: Listing | None = None
+) -> list[Unit]:
+    """Find the units whose files all exist, in plan order.
 
     Args:
         output: of the job.
         units: of the plan.
+        folders: of the job's tables (`Manifest.folders`).
         listed: from `list_tables`; None: list now. A unit that only some of the listings name is looked up by name.
 
     Raises:
         DataError: the storage refuses.
     """
-    listed = list_tables(output) if listed is None else listed
-    complete = frozenset.intersection(*listed.values())
-    partial = frozenset.union(*listed.values()) - complete
-    committed = complete | {
-        unit.name for unit in find_committed(output, [unit for unit in units if unit.name in partial])
-    }
+    listed = list_tables(output, folders) if listed is None else listed
+    complete = frozenset.intersection(*(listed[folder] for folder in folders))
+    partial = frozenset.union(*(listed[folder] for folder in folders)) - complete
+    to_look_up = [unit for unit in units if unit.name in partial]
+    committed = complete | {unit.name for unit in find_committed(output, to_look_up, folders)}
     return [unit for unit in units if unit.name in committed]
 
 
-def find_committed(output: str, units: Sequence[Unit]) -> list[Unit]:
-    """Look units up by name, and return those whose files both exist.
+def find_committed(output: str, units: Sequence[Unit], folders: Sequence[str]) -> list[Unit]:
+    """Look units up by name, and return those whose files all exist.
 
     Raises:
         DataError: the storage refuses.
     """
     if not units:
         return []
-    results = in_parallel(lambda unit: is_committed(output, unit), units, threads=READERS)
+    results = in_parallel(lambda unit: is_committed(output, unit, folders), units, threads=READERS)
     return [unit for unit, committed in zip(units, results, strict=True) if committed]
 
 
-def is_committed(output: str, unit: Unit) -> bool:
-    """Return whether both files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
+def is_committed(output: str, unit: Unit, folders: Sequence[str]) -> bool:
+    """Return whether all files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
 
     Raises:
         DataError: the storage does not say.
     """
-    return storage.exists(videos_url(output, unit)) and storage.exists(attributions_url(output, unit))
+    return all(storage.exists(table_url(output, folder, unit)) for folder in folders)
 
 
-def committed_counts(output: str, unit: Unit, job: str) -> UnitCounts | None:
+def committed_counts(output: str, unit: Unit, job: str, folders: Sequence[str]) -> UnitCounts | None:
     """Return the counts of a unit, or None if it is not committed; errors as for `read_footers_of`."""
-    if not is_committed(output, unit):
+    if not is_committed(output, unit, folders):
         return None
     return read_mark(output, unit, job).counts
 
 
-def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool) -> list[UnitFooter]:
+def read_footers_of(output: str, units: Sequence[Unit], job: str, *, beside: Sequence[str] = ()) -> list[UnitFooter]:
     """Read the marks of committed units, and check that they are of this job.
 
     Args:
         output: of the job.
         units: committed ones.
         job: `Manifest.job`.
-        both: whether to check the footers of the attributions files, too.
+        beside: folders of other tables whose files are checked by their footers, too.
 
     Raises:
         JobError: a file is of another job, or of other rows than the plan says.
@@ -126,8 +129,8 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, both: bool)
 
     def read(unit: Unit) -> UnitFooter:
         footer = read_mark(output, unit, job)
-        if both:
-            check_attributions(output, unit, job)
+        for folder in beside:
+            check_table(output, folder, unit, job)
         return footer
 
     return in_parallel(read, units, threads=READERS)
@@ -146,9 +149,9 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
     return footer
 
 
-def check_attributions(output: str, unit: Unit, job: str) -> None:
-    """Check that a unit's attributions file is of this job; errors as for `read_footers_of`."""
-    url = attributions_url(output, unit)
+def check_table(output: str, folder: str, unit: Unit, job: str) -> None:
+    """Check that a unit's file in a folder is of this job; errors as for `read_footers_of`."""
+    url = table_url(output, folder, unit)
     origin_for(unit, job).check(origin_of(_metadata(url), url), url)
 
 

@@ -13,7 +13,7 @@ from esv_ray.errors import JobError
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_no_strays, committed_units, find_committed, list_tables, read_footers_of
 from esv_ray.output.files import parquet_errors
-from esv_ray.output.layout import videos_url
+from esv_ray.output.layout import FOLDERS, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest, read_manifest
 from esv_ray.output.repeats import Repeats, find_repeats
 from esv_ray.output.success import commit_success, read_success
@@ -60,14 +60,14 @@ def finish_job(
         DataError: the storage refuses.
     """
     _keep_manifest(output, manifest)
-    listed = list_tables(output)
-    check_no_strays(output, listed, manifest.units)
-    committed = {unit.name for unit in committed_units(output, manifest.units, listed)}
+    listed = list_tables(output, FOLDERS)
+    check_no_strays(output, listed, manifest)
+    committed = {unit.name for unit in committed_units(output, manifest.units, manifest.folders, listed)}
     absent = [unit for unit in manifest.units if unit.name in expected and unit.name not in committed]
-    missing = _find_missing(output, absent, pause)
+    missing = _find_missing(output, absent, manifest.folders, pause)
     committed |= {unit.name for unit in absent} - {unit.name for unit in missing}
     units = [unit for unit in manifest.units if unit.name in committed]
-    footers = read_footers_of(output, units, manifest.job, both=True)
+    footers = read_footers_of(output, units, manifest.job, beside=manifest.folders[1:])
     total = sum((footer.counts for footer in footers), start=NO_COUNTS)
     repeats = find_repeats(output, units, footers)
     finished = len(units) == len(manifest.units) and not repeats.number
@@ -90,13 +90,15 @@ def _keep_manifest(output: str, manifest: Manifest) -> None:
         )
 
 
-def _find_missing(output: str, absent: Sequence[Unit], pause: Callable[[float], None]) -> Sequence[Unit]:
+def _find_missing(
+    output: str, absent: Sequence[Unit], folders: Sequence[str], pause: Callable[[float], None]
+) -> Sequence[Unit]:
     """Look units up by name, several times; return those that remain missing."""
     for seconds in (0.0, *_PAUSES_S):
         if not absent or (seconds and len(absent) > _MOST_LOOKED_FOR):
             break
         pause(seconds)
-        present = {unit.name for unit in find_committed(output, absent)}
+        present = {unit.name for unit in find_committed(output, absent, folders)}
         absent = [unit for unit in absent if unit.name not in present]
     return absent
 

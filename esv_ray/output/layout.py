@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from esv_ray import storage
@@ -9,8 +10,12 @@ from esv_ray import storage
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
 PROGRESS = "progress.json"
-ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER = "attributions", "videos"
-FOLDERS = (VIDEOS_FOLDER, ATTRIBUTIONS_FOLDER)
+VIDEOS, ATTRIBUTIONS = "videos", "attributions"
+MARGINALS, INTERACTIONS, DISCARDS = "marginals", "interactions", "discards"
+FURTHER = (MARGINALS, INTERACTIONS, DISCARDS)
+"""Tables that a job writes if its spec asks for them (`tables`)."""
+FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
+"""All tables. The file of the first one marks a unit as committed."""
 ASIDE = "_aside"
 """Files that a repair moved away; readers of tables skip names that begin with an underscore."""
 SUBMISSIONS = "_submissions"
@@ -25,11 +30,16 @@ class Named(Protocol):
         """File name of its tables."""
 
 
-def attributions_url(output: str, unit: Named) -> str:
-    """Return where a unit's attributions are committed."""
-    return storage.join(output, ATTRIBUTIONS_FOLDER, unit.name)
+def folders_of(tables: Collection[str]) -> tuple[str, ...]:
+    """Return the folders of a job that writes some of the further tables; the mark's is the first."""
+    return (VIDEOS, ATTRIBUTIONS, *(name for name in FURTHER if name in tables))
+
+
+def table_url(output: str, folder: str, unit: Named) -> str:
+    """Return where a table of a unit is committed."""
+    return storage.join(output, folder, unit.name)
 
 
 def videos_url(output: str, unit: Named) -> str:
     """Return where a unit's videos are committed: the mark that it is done."""
-    return storage.join(output, VIDEOS_FOLDER, unit.name)
+    return table_url(output, VIDEOS, unit)

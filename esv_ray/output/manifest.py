@@ -19,13 +19,13 @@ from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.input.directories import check_named
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.output.layout import RUN
+from esv_ray.output.layout import RUN, folders_of
 from esv_ray.spec import JobSpec, fingerprint, job_keys
 
 Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
-FORMAT = 3
+FORMAT = 4
 _PRIOR_GAP = 2e-4  # |sum - 1|: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units has 60 MB, one of a million files 300 MB
 _SHOWN = 60  # characters of a value in a message
@@ -94,6 +94,11 @@ class Manifest:
     def rows(self) -> int:
         """Number of input rows of all units."""
         return sum(unit.rows for unit in self.units)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the job's tables; the mark's is the first."""
+        return folders_of(self.spec["tables"])
 
     @cached_property
     def job(self) -> str:

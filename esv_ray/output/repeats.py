@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from esv_ray.input.units import Unit
 from esv_ray.output.files import read_output
-from esv_ray.output.layout import videos_url
-from esv_ray.output.schemas import VIDEOS
+from esv_ray.output.layout import VIDEOS, videos_url
+from esv_ray.output.schemas import SCHEMAS
 from esv_ray.output.unit_files import HASH_BYTES, UnitFooter
 from esv_ray.parallel import READERS, in_parallel
 
@@ -86,5 +86,5 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
 
 
 def _ids_of(output: str, unit: Unit) -> set[str]:
-    table, _, _ = read_output(videos_url(output, unit), VIDEOS, f"videos/{unit.name}")
+    table, _, _ = read_output(videos_url(output, unit), SCHEMAS[VIDEOS], f"videos/{unit.name}")
     return set(pc.unique(table.column("video_id")).to_pylist()) - {"", None}

@@ -1,16 +1,23 @@
-"""The two tables of a unit, with the contract's schemas: its videos, and their ESVs."""
+"""The tables of a unit, with the contract's schemas: its videos, and their ESVs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.expanding import Block, UnitTable, expanded
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, FURTHER, INTERACTIONS, MARGINALS, VIDEOS
+from esv_ray.output.schemas import SCHEMAS
+
+METHODS = ("esv",)
+"""Methods of attribution, by their numbers in `Block`s."""
+ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
+"""Orders in which elements are taken away, likewise."""
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -32,6 +39,28 @@ class InputRows:
     n_frames: npt.NDArray[np.int32]
 
 
+class Discarded(NamedTuple):
+    """Scores of B videos while elements are taken away: K methods and orders, and 0 to n elements.
+
+    Attributes:
+        classes: (B,) class id: the label, or the predicted class of a video without one.
+        methods: (K,) place in `METHODS`.
+        orders: (K,) place in `ORDERS`.
+        scores: (B, K, n + 1) probability of the class.
+        predicted: (B, K, n + 1) class of the largest score.
+    """
+
+    classes: npt.NDArray[np.int64]
+    methods: Sequence[int]
+    orders: Sequence[int]
+    scores: Float32Array
+    predicted: npt.NDArray[np.int64]
+
+    def take(self, videos: npt.NDArray[np.int64]) -> Discarded:
+        """Return the scores of some of the videos."""
+        return Discarded(self.classes[videos], self.methods, self.orders, self.scores[videos], self.predicted[videos])
+
+
 @dataclass(frozen=True, eq=False)
 class Computed:
     """The ESVs of B videos at one length n: M pairs of a video and a kept class.
@@ -50,6 +79,9 @@ class Computed:
         evaluations: head evaluations per video.
         iterations: of the sampling; 0 if exact.
         met: (B,) bool, whether the estimator's tolerance was met; None without a tolerance.
+        marginals: (M, n, n) by scale and element, NaN where the scale says nothing; None if not asked for.
+        interactions: (M, n (n - 1) / 2) of the pairs i < j in the order of `numpy.triu_indices`; None if not asked for.
+        discarded: scores while elements are taken away; None if not asked for.
     """
 
     rows: npt.NDArray[np.int64]
@@ -65,6 +97,9 @@ class Computed:
     evaluations: int
     iterations: int
     met: npt.NDArray[np.bool_] | None
+    marginals: Float32Array | None = None
+    interactions: Float32Array | None = None
+    discarded: Discarded | None = None
 
     @property
     def n(self) -> int:
@@ -82,37 +117,26 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
-class UnitTables:
-    """Both tables of a unit.
-
-    Attributes:
-        videos, attributions: with the contract's schemas, in the order of the input rows.
-        video_rows, attribution_rows: the input row of each of their rows.
-    """
-
-    videos: pa.Table
-    attributions: pa.Table
-    video_rows: npt.NDArray[np.int64]
-    attribution_rows: npt.NDArray[np.int64]
+UnitTables = Mapping[str, UnitTable]
+"""The tables of a unit, by their folders."""
 
 
-def unit_tables(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTables:
+def unit_tables(
+    inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing], further: Collection[str] = ()
+) -> UnitTables:
     """Return the tables of a unit.
 
     Args:
         inputs: its input rows.
         computed: ESVs, in any order.
         missing: rows without ESVs.
+        further: tables besides those of videos and attributions, by their folders.
     """
-    videos, video_rows = _videos(inputs, computed, missing)
-    attributions, attribution_rows = _attributions(inputs, computed)
-    return UnitTables(videos, attributions, video_rows, attribution_rows)
+    tables = {VIDEOS: _videos(inputs, computed, missing), ATTRIBUTIONS: _attributions(inputs, computed)}
+    return tables | {folder: _FURTHER[folder](inputs.ids, computed) for folder in FURTHER if folder in further}
 
 
-def _videos(
-    inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]
-) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTable:
     """Return one row per (input row, n_elements), in that order; and the input rows."""
     rows = _joined([batch.rows for batch in computed] + [[item.row for item in missing]], np.int64)
     sizes = [len(batch.rows) for batch in computed]
@@ -127,7 +151,7 @@ def _videos(
         """Return values of rows with ESVs, in the order of the table."""
         full = np.zeros(len(order), dtype=values.dtype)
         full[has_esvs] = values[done]
-        kind = VIDEOS.field(name).type
+        kind = SCHEMAS[VIDEOS].field(name).type
         return pa.array(full, kind, mask=~has_esvs if absent is None else None)
 
     scores = np.concatenate([batch.scores for batch in computed]) if computed else np.zeros((0, 0), np.float32)
@@ -161,7 +185,8 @@ def _videos(
         "tolerance_met": pa.array(met_column, pa.bool_(), mask=~met_known),
     }
     arrays["stderr_difference"] = _differences(computed, has_esvs, done)
-    return pa.table([arrays[name] for name in VIDEOS.names], schema=VIDEOS), rows
+    schema = SCHEMAS[VIDEOS]
+    return UnitTable(pa.table([arrays[name] for name in schema.names], schema=schema), rows)
 
 
 def _differences(
@@ -188,35 +213,70 @@ def _filled(batch: Computed) -> Float32Array:
     return batch.difference_stderr
 
 
-def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Return one row per (input row, n_elements, class, element), ascending; and the input rows."""
-    rows = _joined([batch.rows[batch.pairs[:, 0]] for batch in computed], np.int64)  # (M,) for all pairs
-    classes = _joined([batch.pairs[:, 1] for batch in computed], np.int32)
-    counts = [len(batch.pairs) for batch in computed]
-    n = np.repeat(np.array([batch.n for batch in computed], np.int64), counts)
-    order = np.lexsort((classes, n, rows))
-    # Element e of a pair is at its start + e: in the joined values, and in the sorted table.
-    elements = n[order]
-    starts = (np.cumsum(n) - n)[order]
-    element = np.arange(elements.sum()) - np.repeat(np.cumsum(elements) - elements, elements)
-    place = np.repeat(starts, elements) + element
-    esv = _joined([batch.esv.ravel() for batch in computed], np.float32)
-    stderr = _joined(
-        [(np.zeros_like(batch.esv) if batch.stderr is None else batch.stderr).ravel() for batch in computed], np.float32
-    )
-    no_stderr = np.repeat(np.repeat([batch.stderr is None for batch in computed], counts).astype(bool)[order], elements)
-    frame = _joined([batch.frame_index[batch.pairs[:, 0]].ravel() for batch in computed], np.int32)
-    input_rows = np.repeat(rows[order], elements)
-    columns = [
-        pa.array(inputs.ids, pa.string()).take(pa.array(input_rows)),
-        pa.array(np.repeat(elements, elements).astype(np.int32)),
-        pa.array(np.repeat(classes[order], elements)),
-        pa.array(element.astype(np.int32)),
-        pa.array(frame[place]),
-        pa.array(esv[place]),
-        pa.array(stderr[place], mask=no_stderr),
+def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> UnitTable:
+    """Return one row per (input row, n_elements, class, element), ascending."""
+    blocks = [
+        Block(
+            batch.rows[batch.pairs[:, 0]],
+            batch.n,
+            keys={"method": np.zeros(len(batch.pairs), np.int8), "class": batch.pairs[:, 1]},
+            places={"element": np.arange(batch.n)},
+            values={
+                "frame_index": batch.frame_index[batch.pairs[:, 0]],
+                "esv": batch.esv,
+                "stderr": np.full_like(batch.esv, np.nan) if batch.stderr is None else batch.stderr,
+            },
+        )
+        for batch in computed
     ]
-    return pa.table(columns, schema=ATTRIBUTIONS), input_rows
+    return expanded(inputs.ids, blocks, SCHEMAS[ATTRIBUTIONS], {"method": METHODS})
+
+
+def _marginals(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
+    """Return one row per (input row, n_elements, class, element, scale), ascending."""
+    blocks = []
+    for batch in computed:
+        assert batch.marginals is not None, "the job asked for them"
+        element, scale = (axis.ravel() for axis in np.indices((batch.n, batch.n)))
+        values = batch.marginals.transpose(0, 2, 1).reshape(len(batch.pairs), batch.n**2)
+        places = {"element": element, "scale": scale + 1}
+        blocks.append(_of_pairs(batch, places, {"marginal": values}))
+    return expanded(ids, blocks, SCHEMAS[MARGINALS])
+
+
+def _interactions(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
+    """Return one row per (input row, n_elements, class, element_i, element_j), ascending."""
+    blocks = []
+    for batch in computed:
+        assert batch.interactions is not None, "the job asked for them"
+        i, j = np.triu_indices(batch.n, k=1)
+        blocks.append(_of_pairs(batch, {"element_i": i, "element_j": j}, {"interaction": batch.interactions}))
+    return expanded(ids, blocks, SCHEMAS[INTERACTIONS])
+
+
+def _of_pairs(batch: Computed, places: Mapping[str, np.ndarray], values: Mapping[str, Float32Array]) -> Block:
+    return Block(batch.rows[batch.pairs[:, 0]], batch.n, {"class": batch.pairs[:, 1]}, places, values)
+
+
+def _discards(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
+    """Return one row per (input row, n_elements, method, order, discarded), in the orders of `METHODS` and `ORDERS`."""
+    blocks = []
+    for batch in computed:
+        kept = batch.discarded
+        assert kept is not None, "the job asked for them"
+        steps = np.arange(batch.n + 1)
+        places = {
+            "method": np.repeat(np.asarray(kept.methods), len(steps)),
+            "order": np.repeat(np.asarray(kept.orders), len(steps)),
+            "discarded": np.tile(steps, len(kept.methods)),
+        }
+        shape = len(batch.rows), len(places["discarded"])
+        values: dict[str, Any] = {"score": kept.scores.reshape(shape), "predicted": kept.predicted.reshape(shape)}
+        blocks.append(Block(batch.rows, batch.n, {"class": kept.classes}, places, values))
+    return expanded(ids, blocks, SCHEMAS[DISCARDS], {"method": METHODS, "order": ORDERS})
+
+
+_FURTHER = {MARGINALS: _marginals, INTERACTIONS: _interactions, DISCARDS: _discards}
 
 
 def _joined(parts: Sequence[npt.ArrayLike], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

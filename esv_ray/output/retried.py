@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray import storage
 from esv_ray.input.units import Unit
+from esv_ray.output.expanding import UnitTable
 from esv_ray.output.files import open_parquet
-from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.layout import table_url
 from esv_ray.output.results import UnitTables
-from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.schemas import SCHEMAS
 
 
 def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str], rows: Sequence[int]) -> UnitTables:
@@ -32,26 +32,19 @@ def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str
     """
     again = set(rows)
     place = {video_id: row for row, video_id in enumerate(ids) if row not in again}
-    tables = (
-        (videos_url(output, unit), VIDEOS, retried.videos, retried.video_rows),
-        (attributions_url(output, unit), ATTRIBUTIONS, retried.attributions, retried.attribution_rows),
-    )
-    (videos, video_rows), (attributions, attribution_rows) = (
-        _merged(url, schema, table, numbers, place) for url, schema, table, numbers in tables
-    )
-    return UnitTables(videos, attributions, video_rows, attribution_rows)
+    return {
+        folder: _merged(table_url(output, folder, unit), SCHEMAS[folder], table, place)
+        for folder, table in retried.items()
+    }
 
 
-def _merged(
-    url: str, schema: pa.Schema, retried: pa.Table, rows: npt.NDArray[np.int64], place: Mapping[str, int]
-) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Return the rows of a committed table that stay and the recomputed rows, in input order; and the input rows.
+def _merged(url: str, schema: pa.Schema, retried: UnitTable, place: Mapping[str, int]) -> UnitTable:
+    """Return the rows of a committed table that stay and the recomputed rows, in input order.
 
     Args:
         url: file of the committed table.
         schema: of the table.
         retried: table of the recomputed rows.
-        rows: the input row of each of its rows.
         place: input rows of the videos that stay, by id.
     """
     committed = open_parquet(storage.read_bytes(url, "read the output"), url).read().cast(schema)
@@ -60,7 +53,7 @@ def _merged(
     places = np.array(
         [place.get(video_id, -1) for video_id in committed.column("video_id").to_pylist()], dtype=np.int64
     )
-    both = pa.concat_tables([committed.filter(pa.array(places >= 0)), retried.replace_schema_metadata(None)])
-    input_rows = np.concatenate([places[places >= 0], rows])
+    both = pa.concat_tables([committed.filter(pa.array(places >= 0)), retried.table.replace_schema_metadata(None)])
+    input_rows = np.concatenate([places[places >= 0], retried.rows])
     order = np.argsort(input_rows, kind="stable")  # all rows of a video come from one table, in its order
-    return both.take(pa.array(order)).combine_chunks(), input_rows[order]
+    return UnitTable(both.take(pa.array(order)).combine_chunks(), input_rows[order])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.output.layout import SUCCESS
-from esv_ray.output.unit_files import UnitCounts
+from esv_ray.output.unit_files import UnitCounts, counts_from
 
 _MOST_BYTES = 2**16
 
@@ -45,9 +45,10 @@ def read_success(output: str) -> Mapping[str, int] | None:
         return None
     try:
         content = json.loads(storage.read_bytes(url, "read _SUCCESS", most=_MOST_BYTES))
-        counts = {key: content[key] for key in ("units", *UnitCounts.__dataclass_fields__)}
-        if not all(type(count) is int and count >= 0 for count in counts.values()):
-            raise ValueError(counts)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        units = content.pop("units")
+        counts = {"units": units, **counts_from(content).asdict()}
+        if type(units) is not int or units < 0:
+            raise ValueError(units)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{url}: expected the counts of a finished job, got other content") from None
     return counts

@@ -1,7 +1,8 @@
-"""The two files of a unit: their bytes and their footers.
+"""The files of a unit, one for each of its tables: their bytes and their footers.
 
-Both footers name the job and the rows of a file, so that a file of another job is recognised
-(issue 15). The footer of the videos file, which marks the unit as committed, also holds the counts.
+All footers name the job and the rows of a file, so that a file of another job is recognised
+(issue 15). The footer of the videos file, which marks the unit as committed, also holds the counts and the checksums
+of the other files.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
+from esv_ray.output.layout import FOLDERS, VIDEOS
 from esv_ray.output.origin import FOOTER_KEY, Origin, content_of
 from esv_ray.output.results import UnitTables
 
@@ -31,41 +33,64 @@ class UnitCounts:
     Attributes:
         rows: input rows.
         ok, skipped, failed: input rows by status; failed at any length counts first, then skipped at any.
-        video_rows, attribution_rows: rows of the tables.
+        written: rows of each table, by the name of its folder.
     """
 
     rows: int
     ok: int
     skipped: int
     failed: int
-    video_rows: int
-    attribution_rows: int
+    written: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: UnitCounts) -> UnitCounts:
-        return UnitCounts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
+        written = {
+            name: self.written.get(name, 0) + other.written.get(name, 0)
+            for name in FOLDERS
+            if name in self.written or name in other.written
+        }
+        return UnitCounts(
+            self.rows + other.rows,
+            self.ok + other.ok,
+            self.skipped + other.skipped,
+            self.failed + other.failed,
+            written,
+        )
 
     @property
     def outcomes(self) -> dict[str, Any]:
         """What a job adds up, by the names of `job.work.RowCounts`: rows, those of each status, rows of the tables."""
-        written = {"video_rows": self.video_rows, "attribution_rows": self.attribution_rows}
-        return {
-            "rows": self.rows,
-            "ok": self.ok,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "written": written,
-        }
-
-    def astuple(self) -> tuple[int, ...]:
-        """The counts in the order of the attributes."""
-        return self.rows, self.ok, self.skipped, self.failed, self.video_rows, self.attribution_rows
+        return {**self._of_rows(), "written": self._of_tables()}
 
     def asdict(self) -> dict[str, int]:
-        """The counts by name."""
-        return dict(zip(self.__dataclass_fields__, self.astuple(), strict=True))
+        """The counts by name; those of tables as `video_rows`."""
+        return {**self._of_rows(), **self._of_tables()}
+
+    def _of_rows(self) -> dict[str, int]:
+        return {"rows": self.rows, "ok": self.ok, "skipped": self.skipped, "failed": self.failed}
+
+    def _of_tables(self) -> dict[str, int]:
+        return {rows_of(name): count for name, count in self.written.items()}
 
 
-NO_COUNTS = UnitCounts(0, 0, 0, 0, 0, 0)
+NO_COUNTS = UnitCounts(0, 0, 0, 0)
+
+
+def rows_of(folder: str) -> str:
+    """Return the name of the count of a table's rows, as `video_rows` of the folder `videos`."""
+    return folder.removesuffix("s") + "_rows"
+
+
+def counts_from(content: Mapping[str, int]) -> UnitCounts:
+    """Return the counts of their `asdict`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+    """
+    written = {name: content[rows_of(name)] for name in FOLDERS if rows_of(name) in content}
+    counts = UnitCounts(content["rows"], content["ok"], content["skipped"], content["failed"], written)
+    if counts.asdict() != content or not all(type(count) is int and count >= 0 for count in content.values()):
+        raise ValueError(content)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -76,27 +101,28 @@ class UnitFooter:
         counts: counts of the unit.
         origin: the job and the rows.
         failed: failed rows of the unit, 0 = first.
-        attributions: SHA-256 of the attributions file.
+        checksums: SHA-256 of the unit's other files, by their folders.
         ids: hashes of the unit's ids (`hash_ids`).
     """
 
     counts: UnitCounts
     origin: Origin
     failed: tuple[int, ...]
-    attributions: str
+    checksums: Mapping[str, str]
     ids: bytes
 
 
 @dataclass(frozen=True)
 class UnitFiles:
-    """The two files of a unit.
+    """The files of a unit.
 
     Attributes:
-        attributions, videos: bytes of the files.
+        tables: bytes of the files but that of the videos, by their folders.
+        videos: bytes of the videos file.
         footer: footer of the videos file.
     """
 
-    attributions: bytes
+    tables: Mapping[str, bytes]
     videos: bytes
     footer: UnitFooter
 
@@ -109,24 +135,25 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
         rows: number of its input rows.
         origin: the job and the rows.
     """
-    status = np.array(tables.videos.column("status").to_pylist(), dtype=object)
-    failed = np.unique(tables.video_rows[status == "failed"])
-    skipped = np.setdiff1d(tables.video_rows[status == "skipped"], failed)
+    videos, video_rows = tables[VIDEOS]
+    status = np.array(videos.column("status").to_pylist(), dtype=object)
+    failed = np.unique(video_rows[status == "failed"])
+    skipped = np.setdiff1d(video_rows[status == "skipped"], failed)
     counts = UnitCounts(
         rows=rows,
         ok=rows - len(failed) - len(skipped),
         skipped=len(skipped),
         failed=len(failed),
-        video_rows=tables.videos.num_rows,
-        attribution_rows=tables.attributions.num_rows,
+        written={folder: table.table.num_rows for folder, table in tables.items()},
     )
     origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
-    attributions = _serialised(tables.attributions, origin_fields)
-    ids = hash_ids(tables.videos.column("video_id").to_pylist())
-    footer = UnitFooter(counts, origin, tuple(failed.tolist()), hashlib.sha256(attributions).hexdigest(), ids)
-    content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "attributions": footer.attributions}
+    files = {folder: _serialised(table.table, origin_fields) for folder, table in tables.items() if folder != VIDEOS}
+    checksums = {folder: hashlib.sha256(data).hexdigest() for folder, data in files.items()}
+    ids = hash_ids(videos.column("video_id").to_pylist())
+    footer = UnitFooter(counts, origin, tuple(failed.tolist()), checksums, ids)
+    content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "checksums": checksums}
     content["ids"] = base64.b64encode(ids).decode()
-    return UnitFiles(attributions, _serialised(tables.videos, content), footer)
+    return UnitFiles(files, _serialised(videos, content), footer)
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
@@ -143,14 +170,16 @@ def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
     """
     origin, content = content_of(metadata, location)
     try:
-        counts, failed = UnitCounts(**content["counts"]), tuple(content["failed"])
-        if not all(type(count) is int and count >= 0 for count in (*counts.astuple(), *failed)):
+        counts, failed, checksums = counts_from(content["counts"]), tuple(content["failed"]), content["checksums"]
+        if not all(type(row) is int and row >= 0 for row in failed):
+            raise ValueError(content)
+        if set(checksums) != set(counts.written) - {VIDEOS} or VIDEOS not in counts.written:
             raise ValueError(content)
         ids = base64.b64decode(content["ids"], validate=True)
         if len(ids) % HASH_BYTES:
             raise ValueError(content)
-        return UnitFooter(counts, origin, failed, str(content["attributions"]), ids)
-    except (KeyError, TypeError, ValueError):
+        return UnitFooter(counts, origin, failed, {name: str(value) for name, value in checksums.items()}, ids)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 

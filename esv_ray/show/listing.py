@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from esv_ray.output.layout import VIDEOS_FOLDER
+from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.show.read import file_names, read_columns
 from esv_ray.show.text import printable, shortened
@@ -48,7 +48,7 @@ def list_videos(output: str, most: int) -> Listing:
     listing = Listing(most, classes=tuple(names) if names else None)
     seen: set[str] = set()  # an output of several lengths has several rows of a video
     for file in file_names(output):
-        for row in read_columns(output, VIDEOS_FOLDER, file, _COLUMNS).to_pylist():
+        for row in read_columns(output, VIDEOS, file, _COLUMNS).to_pylist():
             if row["status"] != "ok" or row["video_id"] in seen:
                 continue
             video = ListedVideo(row["video_id"], row["label"], row["predicted"])

@@ -14,17 +14,19 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
 from esv_ray.output.files import parquet_errors
-from esv_ray.output.layout import ATTRIBUTIONS_FOLDER, VIDEOS_FOLDER
+from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
-from esv_ray.output.schemas import ATTRIBUTIONS, VIDEOS
+from esv_ray.output.schemas import SCHEMAS
 from esv_ray.parallel import READERS, in_parallel
 from esv_ray.show.text import printable
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
 _DOING = "read the output"
 _NEEDED = {  # columns; any others may be missing
-    VIDEOS_FOLDER: [name for name in VIDEOS.names if name not in ("iterations", "tolerance_met", "stderr_difference")],
-    ATTRIBUTIONS_FOLDER: ATTRIBUTIONS.names,
+    VIDEOS: [
+        name for name in SCHEMAS[VIDEOS].names if name not in ("iterations", "tolerance_met", "stderr_difference")
+    ],
+    ATTRIBUTIONS: SCHEMAS[ATTRIBUTIONS].names,
 }
 _NAMED = 3  # ids or classes in an error
 _SUGGESTED_FROM = 100_000  # ids among which a similar one is looked for
@@ -61,11 +63,11 @@ def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
     """
     names = file_names(output)
     ids = in_parallel(
-        lambda name: read_columns(output, VIDEOS_FOLDER, name, ["video_id"], None).column(0), names, threads=READERS
+        lambda name: read_columns(output, VIDEOS, name, ["video_id"], None).column(0), names, threads=READERS
     )
     for name, of_unit in zip(names, ids, strict=True):
         if pc.any(pc.equal(of_unit, video_id)).as_py():
-            return name, read_columns(output, VIDEOS_FOLDER, name, None, pc.field("video_id") == video_id)
+            return name, read_columns(output, VIDEOS, name, None, pc.field("video_id") == video_id)
     known = [each for of_unit in ids for each in of_unit.unique().to_pylist()]
     near = difflib.get_close_matches(video_id, known, n=_NAMED) if len(known) < _SUGGESTED_FROM else []
     hint = f"did you mean {', '.join(map(_quoted, near))}?" if near else f"it has, e.g., {_quoted(known[0])}"
@@ -74,7 +76,7 @@ def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
 
 def file_names(output: str) -> list[str]:
     """Return the names of the committed units' files."""
-    url = storage.join(output, VIDEOS_FOLDER)
+    url = storage.join(output, VIDEOS)
     names = [
         name
         for name in storage.list_names(url, "list the output")
@@ -136,8 +138,8 @@ def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> 
 
 
 def _esvs(output: str, name: str, video_id: str, n_elements: int) -> pa.Table:
-    chosen = (pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements)
-    return read_columns(output, ATTRIBUTIONS_FOLDER, name, None, chosen).sort_by(
+    chosen = (pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements) & (pc.field("method") == "esv")
+    return read_columns(output, ATTRIBUTIONS, name, None, chosen).sort_by(
         [("class", "ascending"), ("element", "ascending")]
     )
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esv_ray.attribution.kept import choose_classes
+from esv_ray.attribution.classes import choose_classes
 
 SCORES = np.array([0.1, 0.4, 0.1, 0.3, 0.1], np.float32)
 

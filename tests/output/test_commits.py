@@ -1,4 +1,4 @@
-"""The two files of a unit on storage: once, whole, and matching each other, whoever else is at it."""
+"""The files of a unit on storage: once, whole, and matching each other, whoever else is at it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from esv_ray.input.units import Unit
 from esv_ray.output import publish
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_units, is_committed, read_mark
-from esv_ray.output.layout import attributions_url, videos_url
+from esv_ray.output.layout import FOLDERS, table_url, videos_url
 from esv_ray.output.origin import Origin
 from esv_ray.output.results import InputRows, Missing, UnitTables, unit_tables
 from esv_ray.output.retried import with_retried
@@ -36,7 +36,7 @@ def tables_of(failed: list[int]) -> UnitTables:
     """A unit of three videos, some of which failed."""
     good = [row for row in range(3) if row not in failed]
     done = [computed(2, [row], [[row]], seed=row, stderr=False) for row in good]
-    return unit_tables(INPUTS, done, [Missing(row, 2, "failed", "why") for row in failed])
+    return unit_tables(INPUTS, done, [Missing(row, 2, "failed", "why") for row in failed], FOLDERS)
 
 
 def files_of(failed: list[int], *, job: str = "job") -> UnitFiles:
@@ -54,52 +54,59 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "out") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
 
 
-def committed(output: str) -> tuple[bytes, bytes]:
-    return (
-        storage.read_bytes(attributions_url(output, UNIT), "read"),
-        storage.read_bytes(videos_url(output, UNIT), "read"),
-    )
+def committed(output: str) -> dict[str, bytes]:
+    return {folder: storage.read_bytes(table_url(output, folder, UNIT), "read") for folder in FOLDERS}
+
+
+def whole(files: UnitFiles) -> dict[str, bytes]:
+    return {"videos": files.videos, **files.tables}
+
+
+def left(output: str, files: UnitFiles) -> None:
+    """Leave what a run leaves that is killed before it writes the mark: all other tables."""
+    for folder, data in files.tables.items():
+        storage.commit_new(table_url(output, folder, UNIT), data, "write")
 
 
 def test_a_unit_is_done_when_its_videos_are_there(output: str) -> None:
     files = files_of([1])
-    storage.commit_new(attributions_url(output, UNIT), files.attributions, "write")
-    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([], False)
+    left(output, files)
+    assert (committed_units(output, [UNIT], FOLDERS), is_committed(output, UNIT, FOLDERS)) == ([], False)
     assert commit(output, [1]) == files.footer.counts
-    assert (committed_units(output, [UNIT]), is_committed(output, UNIT)) == ([UNIT], True)
-    assert committed(output) == (files.attributions, files.videos)
+    assert (committed_units(output, [UNIT], FOLDERS), is_committed(output, UNIT, FOLDERS)) == ([UNIT], True)
+    assert committed(output) == whole(files)
     assert videos_url(output, UNIT) == f"{output}/videos/{UNIT.name}"
-    assert attributions_url(output, UNIT) == f"{output}/attributions/{UNIT.name}"
+    assert table_url(output, "attributions", UNIT) == f"{output}/attributions/{UNIT.name}"
     footer = read_mark(output, UNIT, "job")
     assert (footer.counts.failed, footer.failed, footer.origin) == (1, (1,), ORIGIN)
-    assert footer.attributions == hashlib.sha256(files.attributions).hexdigest()
+    assert footer.checksums["attributions"] == hashlib.sha256(files.tables["attributions"]).hexdigest()
 
 
 def test_committing_a_unit_again_changes_nothing(output: str) -> None:
     commit(output, [])
     commit(output, [1])
-    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+    assert committed(output) == whole(files_of([]))
 
 
 def test_attributions_that_another_run_left_without_a_mark_are_replaced(output: str) -> None:
     """It had left a video out, and was killed between the two files."""
-    storage.commit_new(attributions_url(output, UNIT), files_of([1]).attributions, "write")
+    left(output, files_of([1]))
     commit(output, [])
-    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+    assert committed(output) == whole(files_of([]))
 
 
 def test_replacing_a_unit(output: str) -> None:
     commit(output, [1])
     commit_unit(output, UNIT, "job", tables_of([]), again=True)
-    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+    assert committed(output) == whole(files_of([]))
 
 
 def test_what_fails_again_changes_nothing(output: str) -> None:
     commit(output, [1])
-    again = unit_tables(INPUTS, [], [Missing(1, 2, "failed", "why")])
+    again = unit_tables(INPUTS, [], [Missing(1, 2, "failed", "why")], FOLDERS)
     merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
     assert commit_unit(output, UNIT, "job", merged, again=True) == files_of([1]).footer.counts
-    assert committed(output) == (files_of([1]).attributions, files_of([1]).videos)
+    assert committed(output) == whole(files_of([1]))
 
 
 def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
@@ -111,48 +118,48 @@ def test_a_mark_that_is_not_ours_is_refused(output: str) -> None:
 def test_files_of_another_job_are_refused_and_stay(output: str) -> None:
     """Two jobs on the same features give files of the same names (issue 15)."""
     other = files_of([], job="another")
-    storage.commit_new(attributions_url(output, UNIT), other.attributions, "write")
+    left(output, other)
     refused = r"part-\S+: expected a file of this job \(job\), got .* \(another\)"
     with pytest.raises(JobError, match=f"attributions/{refused}"):
         commit(output, [])
     storage.commit_new(videos_url(output, UNIT), other.videos, "write")
     with pytest.raises(JobError, match=f"videos/{refused}"):
         commit(output, [])
-    assert committed(output) == (other.attributions, other.videos)
+    assert committed(output) == whole(other)
 
 
 def test_a_torn_file_without_a_mark_is_replaced(output: str) -> None:
-    storage.replace(attributions_url(output, UNIT), b"torn", "write")
+    storage.replace(table_url(output, "attributions", UNIT), b"torn", "write")
     commit(output, [])
-    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+    assert committed(output) == whole(files_of([]))
 
 
 @pytest.mark.parametrize("failed", [[], [1]], ids=["the same", "another"])
 def test_a_mark_whose_attributions_were_removed(output: str, failed: list[int]) -> None:
     """Both files belong together afterwards, also where the mark was of attributions that nobody has any more."""
     commit(output, [1])
-    storage.remove(attributions_url(output, UNIT), "remove")
-    assert committed_units(output, [UNIT]) == []
+    storage.remove(table_url(output, "attributions", UNIT), "remove")
+    assert committed_units(output, [UNIT], FOLDERS) == []
     commit(output, failed)
-    assert committed(output) == (files_of(failed).attributions, files_of(failed).videos)
+    assert committed(output) == whole(files_of(failed))
 
 
 def test_what_is_tried_again_takes_its_place_and_the_rest_stays(output: str) -> None:
     """Row 1 failed and is well now: the same bytes as if it had never failed."""
     commit(output, [1])
-    again = unit_tables(INPUTS, [computed(2, [1], [[1]], seed=1, stderr=False)], [])
+    again = unit_tables(INPUTS, [computed(2, [1], [[1]], seed=1, stderr=False)], [], FOLDERS)
     merged = with_retried(output, UNIT, again, INPUTS.ids, [1])
     assert commit_unit(output, UNIT, "job", merged, again=True) == files_of([]).footer.counts
-    assert committed(output) == (files_of([]).attributions, files_of([]).videos)
+    assert committed(output) == whole(files_of([]))
 
 
 def test_a_row_that_repeats_an_id_fails_again_and_leaves_the_first_alone(output: str) -> None:
     inputs = InputRows(["a", "a", ""], INPUTS.labels, INPUTS.labelled, INPUTS.n_frames)
     missing = [Missing(1, 2, "failed", "repeated"), Missing(2, 2, "failed", "empty")]
-    whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing)
+    whole = unit_tables(inputs, [computed(2, [0], [[1]], seed=0, stderr=False)], missing, FOLDERS)
     commit_unit(output, UNIT, "job", whole)
     before = committed(output)
-    merged = with_retried(output, UNIT, unit_tables(inputs, [], missing), inputs.ids, [1, 2])
+    merged = with_retried(output, UNIT, unit_tables(inputs, [], missing, FOLDERS), inputs.ids, [1, 2])
     commit_unit(output, UNIT, "job", merged, again=True)
     assert committed(output) == before
 
@@ -234,7 +241,7 @@ def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: p
             thread.join(timeout=60)
         monkeypatch.undo()
         committed_files = committed(output)
-        (winner,) = [driver for driver, files in contents.items() if files.videos == committed_files[1]]
-        assert committed_files[0] == contents[winner].attributions, order
+        (winner,) = [driver for driver, files in contents.items() if files.videos == committed_files["videos"]]
+        assert committed_files == whole(contents[winner]), order
         winners.add(winner)
     assert winners == {"A", "B"}

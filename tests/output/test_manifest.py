@@ -16,7 +16,7 @@ from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
 from esv_ray.output.manifest import Manifest, check_same_job, checksum_of, commit_manifest, read_manifest
 from esv_ray.output.success import commit_success, read_success
-from esv_ray.output.unit_files import UnitCounts
+from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.spec import fingerprint, job_keys, load_spec
 
 MODEL: dict[str, Any] = {
@@ -93,7 +93,7 @@ def test_the_contract_of_run_json(output: str) -> None:
 
 
 WHOLE: dict[str, Any] = {
-    "format": 3,
+    "format": 4,
     "spec": load_spec({"features": "/f", "model": "/m", "output": "/o"}).model_dump(mode="json"),
     "keys": {"model": "d"},
     "fingerprint": fingerprint({"model": "d"}),
@@ -218,10 +218,10 @@ def test_a_manifest_that_was_changed_by_accident_is_refused(output: str) -> None
 
 
 def test_a_manifest_of_another_format_is_refused(output: str) -> None:
-    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 4}).encode(), "write")
+    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 5}).encode(), "write")
     with pytest.raises(DataError) as caught:
         read_manifest(output)
-    assert str(caught.value) == f"{output}/run.json: expected format 3, got 4; use the version that wrote it"
+    assert str(caught.value) == f"{output}/run.json: expected format 4, got 5; use the version that wrote it"
 
 
 # The same job ---------------------------------------------------------------------------------------------------------
@@ -330,10 +330,10 @@ def test_of_many_changed_files_the_first_are_named() -> None:
 
 def test_the_mark_of_a_finished_job_comes_back(output: str) -> None:
     assert read_success(output) is None
-    counts = UnitCounts(10, 7, 2, 1, 12, 99)
+    counts = UnitCounts(10, 7, 2, 1, {"videos": 12, "attributions": 99})
     commit_success(output, counts, 4)
     assert read_success(output) == {"units": 4, **counts.asdict()}
-    commit_success(output, UnitCounts(0, 0, 0, 0, 0, 0), 0)
+    commit_success(output, NO_COUNTS, 0)
     assert read_success(output) == {"units": 4, **counts.asdict()}
 
 

@@ -1,10 +1,11 @@
-"""The two tables of a unit: the contract's schemas, the same bytes for the same results, counts in the footer."""
+"""The tables of a unit: the contract's schemas, the same bytes for the same results, counts in the footer."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError, JobError
+from esv_ray.output.layout import FURTHER
 from esv_ray.output.origin import Origin, origin_of
 from esv_ray.output.results import (
+    ORDERS,
     Computed,
     InputRows,
     Missing,
     unit_tables,
 )
-from esv_ray.output.unit_files import NO_COUNTS, UnitCounts, UnitFooter, footer_of, hash_ids, unit_files
+from esv_ray.output.unit_files import NO_COUNTS, UnitCounts, UnitFooter, counts_from, footer_of, hash_ids, unit_files
 from tests.support.results import computed
 
 Results = tuple[InputRows, list[Computed], list[Missing]]
@@ -34,7 +37,7 @@ def made(
 ) -> tuple[bytes, bytes, UnitCounts]:
     """The attributions file, the videos file, and their counts."""
     files = unit_files(unit_tables(inputs, computed, missing), len(inputs.ids), origin)
-    return files.attributions, files.videos, files.footer.counts
+    return files.tables["attributions"], files.videos, files.footer.counts
 
 
 def inputs(ids: Sequence[str], labels: Sequence[int | None], n_frames: Sequence[int]) -> InputRows:
@@ -97,6 +100,7 @@ VIDEO_FIELDS = [
 ]
 ATTRIBUTION_FIELDS = [
     ("video_id", "string", False),
+    ("method", "string", False),
     ("n_elements", "int32", False),
     ("class", "int32", False),
     ("element", "int32", False),
@@ -165,6 +169,7 @@ def test_the_attributions_table() -> None:
                     int(batch.rows[b]),
                     {
                         "video_id": IDS[batch.rows[b]],
+                        "method": "esv",
                         "n_elements": batch.n,
                         "class": kept,
                         "element": element,
@@ -178,6 +183,80 @@ def test_the_attributions_table() -> None:
     expected.sort(key=lambda item: (item[0], item[1]["n_elements"], item[1]["class"], item[1]["element"]))
     assert rows == [row for _, row in expected]
     assert len(rows) == 2 * 2 + 2 * 5 + 2
+
+
+def further(results: Results, folder: str) -> list[dict[str, Any]]:
+    return list(unit_tables(*results, [folder])[folder].table.to_pylist())
+
+
+def batches_in_order() -> list[tuple[int, Computed, int]]:
+    """Input row, batch and video in the batch, in the order of the tables."""
+    _, batches, _ = some_results()
+    videos = [(row, batch, b) for batch in batches for b, row in enumerate(batch.rows.tolist())]
+    return sorted(videos, key=lambda video: (video[0], video[1].n))
+
+
+def test_the_marginals_table() -> None:
+    """One row for each (video, n_elements, class, element, scale), in that order."""
+    expected = [
+        (IDS[row], batch.n, kept, element, scale, float(batch.marginals[pair, scale - 1, element]))
+        for row, batch, b in batches_in_order()
+        for pair, (video, kept) in enumerate(batch.pairs.tolist())
+        if video == b and batch.marginals is not None
+        for element in range(batch.n)
+        for scale in range(1, batch.n + 1)
+    ]
+    assert [tuple(row.values()) for row in further(some_results(), "marginals")] == expected
+    assert len(expected) == 2 * 2 * 2 + 2 * 5 * 5 + 2 * 2
+
+
+def test_a_scale_that_says_nothing_has_no_marginal() -> None:
+    batch = computed(2, [0], [[1]], seed=1, stderr=True)
+    assert batch.marginals is not None
+    batch.marginals[0, 1, 0] = np.nan
+    rows = further((inputs(["a"], [1], [2]), [batch], []), "marginals")
+    assert [row["marginal"] is None for row in rows] == [False, True, False, False]
+
+
+def test_the_interactions_table() -> None:
+    """One row for each (video, n_elements, class, pair of elements), in that order."""
+    expected = [
+        (IDS[row], batch.n, kept, i, j, float(batch.interactions[pair, place]))
+        for row, batch, b in batches_in_order()
+        for pair, (video, kept) in enumerate(batch.pairs.tolist())
+        if video == b and batch.interactions is not None
+        for place, (i, j) in enumerate(combinations(range(batch.n), 2))
+    ]
+    assert [tuple(row.values()) for row in further(some_results(), "interactions")] == expected
+    assert len(expected) == 2 + 2 * 10 + 1
+
+
+def test_the_discards_table() -> None:
+    """One row for each (video, n_elements, method, order, number of elements taken away), in that order."""
+    expected = [
+        (
+            IDS[row],
+            batch.n,
+            "esv",
+            order,
+            discarded,
+            int(batch.discarded.classes[b]),
+            float(batch.discarded.scores[b, place, discarded]),
+            int(batch.discarded.predicted[b, place, discarded]),
+        )
+        for row, batch, b in batches_in_order()
+        if batch.discarded is not None
+        for place, order in enumerate(ORDERS)
+        for discarded in range(batch.n + 1)
+    ]
+    assert [tuple(row.values()) for row in further(some_results(), "discards")] == expected
+    assert len(expected) == 6 * (3 + 6 + 3 + 4)
+
+
+@pytest.mark.parametrize("results", [NONE, FAILED], ids=["none", "all failed"])
+@pytest.mark.parametrize("folder", FURTHER)
+def test_further_tables_without_videos(results: Results, folder: str) -> None:
+    assert further(results, folder) == []
 
 
 def test_stderr_is_null_exactly_where_there_is_none() -> None:
@@ -204,14 +283,14 @@ def test_without_results(results: Results) -> None:
     attributions, videos, counts = made(*results)
     assert (read(attributions).num_rows, read(videos).num_rows) == (0, 0)
     rows = len(results[0].ids)
-    assert counts == UnitCounts(rows, rows, 0, 0, 0, 0)
+    assert counts == UnitCounts(rows, rows, 0, 0, {"videos": 0, "attributions": 0})
 
 
 def test_where_every_row_failed() -> None:
     attributions, videos, counts = made(*FAILED)
     assert read(attributions).num_rows == 0
     assert read(videos).column("scores").null_count == 1
-    assert counts == UnitCounts(1, 0, 0, 1, 1, 0)
+    assert counts == UnitCounts(1, 0, 0, 1, {"videos": 1, "attributions": 0})
 
 
 # Counts ---------------------------------------------------------------------------------------------------------------
@@ -223,7 +302,7 @@ def test_the_counts_of_a_unit() -> None:
     rows = inputs([*IDS, "c"], [2, None, None, None, None], [9, 0, 2, 3, 9])
     missing += [Missing(4, 2, "skipped", "why"), Missing(4, 5, "failed", "why")]
     assert made(rows, batches, missing)[2] == UnitCounts(
-        rows=5, ok=2, skipped=1, failed=2, video_rows=9, attribution_rows=2 * 2 + 2 * 5 + 2
+        rows=5, ok=2, skipped=1, failed=2, written={"videos": 9, "attributions": 2 * 2 + 2 * 5 + 2}
     )
 
 
@@ -235,7 +314,7 @@ def test_counts_come_back_from_the_footer(results: Results) -> None:
     failed = {results[0].ids.index(row["video_id"]) for row in status if row["status"] == "failed"}
     checksum = hashlib.sha256(attributions).hexdigest()
     hashes = hash_ids(row["video_id"] for row in status)
-    footer = UnitFooter(counts, origin, tuple(sorted(failed)), checksum, hashes)
+    footer = UnitFooter(counts, origin, tuple(sorted(failed)), {"attributions": checksum}, hashes)
     assert footer_of(pq.read_metadata(io.BytesIO(videos)), "here") == footer
     assert origin_of(pq.read_metadata(io.BytesIO(attributions)), "here") == origin
 
@@ -254,8 +333,10 @@ def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
 
 
 def test_counts_add_up() -> None:
-    first, second = UnitCounts(1, 2, 3, 4, 5, 6), UnitCounts(10, 20, 30, 40, 50, 60)
-    assert first + second == UnitCounts(11, 22, 33, 44, 55, 66)
+    first = UnitCounts(1, 2, 3, 4, {"videos": 5, "attributions": 6})
+    second = UnitCounts(10, 20, 30, 40, {"videos": 50, "attributions": 60})
+    assert first + second == UnitCounts(11, 22, 33, 44, {"videos": 55, "attributions": 66})
+    assert counts_from(second.asdict()) == second
     assert NO_COUNTS + first == first
     assert first.asdict() == {"rows": 1, "ok": 2, "skipped": 3, "failed": 4, "video_rows": 5, "attribution_rows": 6}
 

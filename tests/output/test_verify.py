@@ -572,7 +572,7 @@ def test_a_footer_without_counts(output: Output) -> None:
 
 def test_a_dropped_video(output: Output) -> None:
     output.rewrite("videos", lambda table: table.slice(1))
-    assert any("by its footer, got 7 and " in problem for problem in output.problems())
+    assert any("by its footer, got 7 videos and " in problem for problem in output.problems())
 
 
 # Videos that stand twice ----------------------------------------------------------------------------------------------
@@ -683,7 +683,7 @@ def test_tables_of_the_test_are_tables_of_the_program(output: Output) -> None:
     files = unit_files(
         unit_tables(InputRows([], none, none.astype(bool), none), [], []), 0, Origin("job", "footer", ())
     )
-    for kind, data in (("attributions", files.attributions), ("videos", files.videos)):
+    for kind, data in (("attributions", files.tables["attributions"]), ("videos", files.videos)):
         assert pq.read_schema(output.part(kind)).equals(pq.read_schema(pa.BufferReader(data)), check_metadata=False)
 
 

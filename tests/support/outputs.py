@@ -43,7 +43,7 @@ class Output:
         table = change(pq.read_table(path))
         pq.write_table(table.replace_schema_metadata({k: v for k, v in footer.items() if k == b"esv_ray"}), path)
         if kind == "attributions":  # a forger who knows of the checksum: what is in the rows must tell
-            self.write_footer(number, attributions=hashlib.sha256(path.read_bytes()).hexdigest())
+            self.write_footer(number, checksums={"attributions": hashlib.sha256(path.read_bytes()).hexdigest()})
 
     def write_footer(self, number: int = 0, **values: object) -> None:
         """Change what the mark of a unit says."""

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from esv_ray.output.results import (
-    Computed,
-)
+from esv_ray.output.results import ORDERS, Computed, Discarded
 
 C = 4
 
@@ -31,4 +29,13 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
         evaluations=2**n - 1,
         iterations=4 if stderr else 0,
         met=rng.random(len(rows)) < 0.5 if stderr else None,
+        marginals=rng.standard_normal((len(pairs), n, n)).astype(np.float32),
+        interactions=rng.standard_normal((len(pairs), n * (n - 1) // 2)).astype(np.float32),
+        discarded=Discarded(
+            classes=rng.integers(C, size=len(rows)),
+            methods=[0] * len(ORDERS),
+            orders=range(len(ORDERS)),
+            scores=rng.random((len(rows), len(ORDERS), n + 1)).astype(np.float32),
+            predicted=rng.integers(C, size=(len(rows), len(ORDERS), n + 1)),
+        ),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.adjusted.attribution import attribute_adjusted
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, binned_permutation
 from esv_ray.core.recipe import longest_scale
@@ -95,6 +95,7 @@ class AdjustedPlan:
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute_adjusted`)."""
         assert output == "probability", "logits have a plan of their own"

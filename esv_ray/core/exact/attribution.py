@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
@@ -36,6 +36,7 @@ def attribute(
     output: Output = "probability",
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> Attribution:
     """Compute the ESVs of a batch of videos of equal length.
 
@@ -47,6 +48,7 @@ def attribute(
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
             the video. Makes the sampling errors of videos that share a plan independent. None: the identity.
         workspace: buffers, kept from batch to batch; None: new ones.
+        extras: what to return besides ESVs; values only if the plan is exact.
 
     Raises:
         ValueError: the features have another number of elements than the plan.
@@ -56,7 +58,8 @@ def attribute(
     scorer, n_classes, batch = model.scorer, model.n_classes, len(features)
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
     empty = F.pad(model.empty_value(output).to(features), (0, scorer.columns(n_classes) - n_classes))
-    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace)
+    kept: list[Tensor] | None = [] if extras.values and plan.exact else None
+    walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
     pooled, single, scores = _apply_operators(walk, empty)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
@@ -71,6 +74,7 @@ def attribute(
         evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
+        values=None if kept is None else tuple(kept),
     )
 
 
@@ -132,6 +136,7 @@ class _LatticeWalk:
         plan: the plan.
         relabelling: (B, n), or None.
         workspace: buffers.
+        kept: takes the values (N_s, B, columns) of each scale; None: they are not kept.
     """
 
     model: VideoModel
@@ -141,6 +146,7 @@ class _LatticeWalk:
     plan: LatticePlan
     relabelling: Tensor | None
     workspace: Workspace
+    kept: list[Tensor] | None
 
     @property
     def scorer(self) -> Scorer:
@@ -161,6 +167,8 @@ class _LatticeWalk:
             if scales is not None and s < scales.shortest:  # all have the value of the empty sequence
                 if len(baselines) == s:
                     baselines.append(baselines[s - 1])
+                if self.kept is not None:
+                    self.kept.append(baselines[0].view(batch, -1).expand(len(scale), -1, -1))
                 yield self.features.new_zeros((n + 1, batch * self.columns))
                 continue
             # F of the whole scale, if the next one needs it, with one row more than there are subsequences:
@@ -190,6 +198,8 @@ class _LatticeWalk:
         row_bytes = batch * (self.columns + scorer.width(s)) * self.features.element_size()
         rows = max(1, self.workspace.working_set // row_bytes)
         sums = self.features.new_zeros((n + 1, batch * self.columns))
+        if self.kept is not None:
+            self.kept.append(self.features.new_empty((count, batch, self.columns)))
         for start in range(0, count, rows):
             stop = min(start + rows, count)
             member = self.plan.membership(iteration, s, start, stop)
@@ -205,15 +215,22 @@ class _LatticeWalk:
             if previous is not None:
                 assert scorer.scales is not None, "only heads are combined with parents"
                 _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
-            sums.addmm_(member, self._values(out, baseline))
+            sums.addmm_(member, self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop]))
         return sums
 
-    def _values(self, out: Tensor, baseline: Tensor) -> Tensor:
-        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero."""
+    def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
+        """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
+
+        The values themselves are written to `kept` (R, B, columns), unless that is None.
+        """
         if self.scorer.softmax and self.output == "probability":
-            buffer = self.workspace.take("values", tuple(out.shape))
-            return torch.softmax(out, dim=-1, out=buffer).view(len(out), -1).sub_(baseline)
+            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", tuple(out.shape)))
+            if kept is not None:
+                kept.copy_(values)
+            return values.view(len(out), -1).sub_(baseline)
         out[..., self.model.n_classes :] = 0
+        if kept is not None:
+            kept.copy_(out)
         return out.view(len(out), -1) - baseline
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array
 from esv_ray.core.scales import Scales
@@ -42,6 +42,7 @@ class ConstantPlan:
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Return ESVs of 0, and the value of the empty sequence as scores."""
         del relabelling, workspace
@@ -54,6 +55,7 @@ class ConstantPlan:
             gaps=features.new_zeros(batch),
             evaluations=0,
             exact=True,
+            values=() if extras.values else None,
         )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:

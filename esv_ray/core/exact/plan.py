@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.exact.attribution import attribute
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, permutations
@@ -82,9 +82,12 @@ class LatticePlan:
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute`)."""
-        return attribute(model, features, self, output=output, relabelling=relabelling, workspace=workspace)
+        return attribute(
+            model, features, self, output=output, relabelling=relabelling, workspace=workspace, extras=extras
+        )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
         """Return a random permutation (B, n) of the elements for each key; None if exact."""

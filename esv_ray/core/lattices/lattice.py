@@ -148,6 +148,14 @@ def full_parents(elements: Tensor) -> Tensor:
     return (before + after).int()
 
 
+def index_of(kept: Tensor) -> Tensor:
+    """Return the index of subsequences (..., n) bool among all of their length, in a full lattice: int64."""
+    n = kept.shape[-1]
+    before = (kept.cumsum(dim=-1) - 1).clamp(min=0)
+    rank = _binomials(kept.device)[torch.arange(n, device=kept.device).expand(kept.shape), before + 1]
+    return torch.where(kept, rank, 0).sum(dim=-1)
+
+
 @lru_cache(maxsize=8)
 def _binomials(device: torch.device) -> Tensor:
     return torch.tensor([[comb(e, k) for k in range(MAX_FULL + 1)] for e in range(MAX_FULL)], device=device)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.attribution import Attribution
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, derive_key, permutations
 from esv_ray.core.logit.attribution import attribute_logits
@@ -97,6 +97,7 @@ class LogitPlan:
         output: Output,
         relabelling: Tensor | None,
         workspace: Workspace,
+        extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute_logits`)."""
         return attribute_logits(model, features, self, output=output, relabelling=relabelling, workspace=workspace)

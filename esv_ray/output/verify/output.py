@@ -11,8 +11,8 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.input.units import Unit
-from esv_ray.output.committed import check_attributions, list_tables, strays_of
-from esv_ray.output.layout import ASIDE, FOLDERS, RUN, SUCCESS
+from esv_ray.output.committed import check_table, list_tables, strays_of
+from esv_ray.output.layout import ASIDE, FOLDERS, RUN, SUCCESS, VIDEOS
 from esv_ray.output.manifest import BrokenManifestError, Manifest, existing_manifest
 from esv_ray.output.success import read_success
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
@@ -63,10 +63,10 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         manifest = existing_manifest(output)
     except BrokenManifestError as error:
         return Verification((str(error),), (), (), (), False, True, NO_COUNTS, 0, 0, 0.0)
-    names = list_tables(output)
-    strays = strays_of(names, manifest.units)
+    names = list_tables(output, FOLDERS)
+    strays = strays_of(names, manifest)
     problems = [f"{stray}: not in the plan" for stray in strays]
-    units = [unit for unit in manifest.units if unit.name in names["videos"]]
+    units = [unit for unit in manifest.units if unit.name in names[VIDEOS]]
     redo: list[str] = []
     total, worst = NO_COUNTS, 0.0
     ids, repeats = _Ids(), 0
@@ -87,17 +87,18 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         problems += repeated
         total += findings.counts
         worst = float(np.maximum(worst, findings.worst_gap))  # unlike max it keeps NaN
-    unmarked = [unit for unit in manifest.units if unit.name in names["attributions"] - names["videos"]]
-    for unit, problem in _unmarked_problems(output, unmarked, manifest.job):
-        problems.append(problem)
-        redo.append(unit.name)
+    for folder in manifest.folders[1:]:
+        unmarked = [unit for unit in manifest.units if unit.name in names[folder] - names[VIDEOS]]
+        for unit, problem in _unmarked_problems(output, folder, unmarked, manifest.job):
+            problems.append(problem)
+            redo.append(unit.name)
     success = _success_problems(output, manifest, total, len(manifest.units) - len(units), repeats)
     problems += success
     mismatches, notes = input_problems(output, manifest, features)
     return Verification(
         problems=(*problems, *mismatches),
         notes=tuple(notes),
-        redo=tuple(redo),
+        redo=tuple(dict.fromkeys(redo)),
         strays=strays,
         wrong_success=any(SUCCESS in problem and "missing although" not in problem for problem in success),
         wrong_manifest=False,
@@ -111,7 +112,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
 def repair_output(output: str, verification: Verification) -> tuple[str, ...]:
     """Move wrong files aside, so that the next run of the job recomputes their units; nothing is deleted.
 
-    Both files of a unit are moved to ``<output>/_aside/N/``, where N counts repairs. The mark is moved first, so that
+    All files of a unit are moved to ``<output>/_aside/N/``, where N counts repairs. The mark is moved first, so that
     an interrupted repair leaves a unit that is not committed.
 
     Returns:
@@ -134,11 +135,11 @@ def repair_output(output: str, verification: Verification) -> tuple[str, ...]:
     return tuple(existing)
 
 
-def _unmarked_problems(output: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
-    """Yield attributions of another job without a mark; those of this job are of a run killed between the two files."""
+def _unmarked_problems(output: str, folder: str, units: Sequence[Unit], job: str) -> Iterator[tuple[Unit, str]]:
+    """Yield files of another job without a mark; those of this job are of a run killed before it wrote the mark."""
     for unit in units:
         try:
-            check_attributions(output, unit, job)
+            check_table(output, folder, unit, job)
         except StorageError:
             raise
         except (DataError, JobError) as error:

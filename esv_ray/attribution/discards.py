@@ -1,0 +1,118 @@
+"""Class scores while the elements of a sequence are taken away, in the orders of `output.results.ORDERS` (issue 20).
+
+Removal is the model's own: what is left is a shorter subsequence. Exact attributions hold the values of all of them.
+For others, F of each subsequence is computed as the job's estimator does for a sequence of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esv_ray.attribution.classes import probabilities
+from esv_ray.attribution.workplace import Workplace
+from esv_ray.core.attribution import Attribution
+from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, random_orders
+from esv_ray.core.exact.values import values_at
+from esv_ray.core.keyed import derive_key
+from esv_ray.errors import JobError
+from esv_ray.output.results import METHODS, ORDERS, Discarded
+
+Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Scores = Callable[[BoolArray], Float32Array]
+"""Returns the class probabilities (B, K, C) of subsequences (B, K, n) that are neither empty nor whole."""
+
+
+def discarded(
+    place: Workplace,
+    contributions: Float32Array,
+    scores: Float32Array,
+    classes: Int64Array,
+    ids: Sequence[str],
+    scores_of: Scores,
+) -> Discarded:
+    """Compute the scores of a batch of videos while elements are taken away.
+
+    Args:
+        place: job and model.
+        contributions: (B, n) of the elements to the class.
+        scores: (B, C) class probabilities of the full sequences.
+        classes: (B,) class of each video.
+        ids: of the videos; with the job's seed they fix the random orders.
+        scores_of: evaluates subsequences.
+    """
+    orders = _orders(contributions, [derive_key(place.spec.estimator.seed, "discards", name) for name in ids])
+    batch, count, n = orders.shape
+    kept = kept_after(orders)  # (B, K, n + 1, n)
+    found = np.empty((batch, count, n + 1, scores.shape[1]), np.float32)
+    found[:, :, 0] = scores[:, None]
+    found[:, :, n] = place.model.prior.float().cpu().numpy()
+    if n > 1:
+        between = kept[:, :, 1:n].reshape(batch, count * (n - 1), n)
+        found[:, :, 1:n] = scores_of(between).reshape(batch, count, n - 1, -1)
+    own = np.take_along_axis(found, classes[:, None, None, None], axis=3)[..., 0]
+    places = range(len(ORDERS))
+    return Discarded(classes, [METHODS.index("esv")] * count, places, own, found.argmax(axis=3))
+
+
+def scores_from_values(place: Workplace, result: Attribution) -> Scores:
+    """Return the function that looks subsequences up among the values of an exact attribution."""
+    values, output = result.values, place.spec.estimator.output
+    assert values is not None, "the engine returns what the job asks for"
+    empty = place.model.empty_value(output).to(result.esv)
+
+    def scores_of(kept: BoolArray) -> Float32Array:
+        return probabilities(values_at(values, empty, torch.from_numpy(kept).to(empty.device)), output)
+
+    return scores_of
+
+
+def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[str]) -> Scores:
+    """Return the function that evaluates F of subsequences as sequences of their own.
+
+    Args:
+        place: job and model.
+        features: (B, n, D) of the full sequences.
+        ids: of the videos; with the seed they fix the relabelling of a sampled plan.
+    """
+    engine, output = place.engine.for_scores(), place.spec.estimator.output
+
+    def scores_of(kept: BoolArray) -> Float32Array:
+        batch, count, n = kept.shape
+        # Orders share subsequences, such as all that hold one element: each is evaluated once per video.
+        keys = np.concatenate([np.repeat(np.arange(batch), count)[:, None], kept.reshape(-1, n)], axis=1)
+        distinct, place_of = np.unique(keys, axis=0, return_inverse=True)
+        video, member = distinct[:, 0], distinct[:, 1:].astype(bool)
+        found = np.empty((len(distinct), place.model.n_classes), np.float32)
+
+        def chosen(selected: list[int]) -> torch.Tensor:
+            elements = member[selected].nonzero()[1].reshape(len(selected), -1)
+            return features[torch.from_numpy(video[selected])[:, None], torch.from_numpy(elements)]
+
+        names = [ids[index] for index in video.tolist()]
+        for selected, result in engine.attributions(member.sum(axis=1).tolist(), names, chosen):
+            if place.stopped.is_set():
+                raise JobError("stopped")
+            place.heartbeat.beat()
+            found[selected] = probabilities(result.scores, output)
+        return found[place_of.ravel()].reshape(batch, count, -1)
+
+    return scores_of
+
+
+def _orders(contributions: Float32Array, keys: Sequence[np.uint64]) -> Int64Array:
+    """Return the orders (B, K, n) of `ORDERS`."""
+    batch, n = contributions.shape
+    fixed = {name: np.broadcast_to(fixed_order(name, n), (batch, n)) for name in FIXED_ORDERS}
+    by_name = {
+        "descending": by_contribution(contributions, descending=True),
+        "ascending": by_contribution(contributions, descending=False),
+        "random": random_orders(keys, n),
+        **fixed,
+    }
+    return np.stack([by_name[name] for name in ORDERS], axis=1)

@@ -1,0 +1,140 @@
+"""The further tables of one committed unit (`tables` of its spec), checked against its videos and its ESVs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.results import METHODS, ORDERS
+from esv_ray.output.verify.expected import Expected
+
+_SEQUENCE = ["video_id", "n_elements"]
+_ROUNDING = 1e-5  # of a mean of float32 values of order 1
+
+
+def further_problems(
+    ok_videos: pa.Table, tables: Mapping[str, pa.Table], expected: Expected
+) -> Iterator[tuple[str, str]]:
+    """Yield the problems of the further tables of a unit: the folder of the table, and one line.
+
+    Args:
+        ok_videos: the `ok` rows of its videos table.
+        tables: its other tables, by their folders.
+        expected: of its job.
+    """
+    of_esv = tables[ATTRIBUTIONS].filter(pc.equal(tables[ATTRIBUTIONS].column("method"), "esv"))
+    checks: dict[str, Callable[[pa.Table], Iterator[str]]] = {
+        MARGINALS: lambda table: _marginals(table, of_esv),
+        INTERACTIONS: lambda table: _interactions(table, of_esv, expected),
+        DISCARDS: lambda table: _discards(table, ok_videos, expected),
+    }
+    for folder, check in checks.items():
+        if folder in tables:
+            yield from ((folder, problem) for problem in check(tables[folder]))
+
+
+def _marginals(table: pa.Table, esvs: pa.Table) -> Iterator[str]:
+    """Check that each ESV has a marginal for each scale, and is their mean over scales."""
+    keys = [*_SEQUENCE, "class", "element"]
+    found = table.group_by(keys, use_threads=False).aggregate(
+        [("marginal", "mean"), ("scale", "count_distinct"), ("scale", "min"), ("scale", "max"), ("scale", "count")]
+    )
+    both = _matched(esvs.select([*keys, "esv"]), found, keys)
+    if both is None:
+        yield "expected the marginals of each ESV, and of no other"
+        return
+    n = both.column("n_elements").to_numpy()
+    counts = (both.column(f"scale_{name}").to_numpy() for name in ("count_distinct", "min", "max", "count"))
+    distinct, least, most, rows = counts
+    yield from _first(both, keys, (distinct == n) & (rows == n) & (least == 1) & (most == n), "one marginal per scale")
+    esv = both.column("esv").to_numpy().astype(np.float64)
+    gaps = np.abs(both.column("marginal_mean").to_numpy(zero_copy_only=False).astype(np.float64) - esv)
+    allowed = _ROUNDING * np.maximum(1.0, np.abs(esv))
+    yield from _first(both, keys, gaps <= allowed, "marginals whose mean over scales is the ESV")
+
+
+def _interactions(table: pa.Table, esvs: pa.Table, expected: Expected) -> Iterator[str]:
+    """Check that each class with ESVs has an interaction for each pair of elements, in range."""
+    keys = [*_SEQUENCE, "class"]
+    i, j, n = (table.column(name).to_numpy().astype(np.int64) for name in ("element_i", "element_j", "n_elements"))
+    pairs = table.select(keys).append_column("pair", pa.array(i * n + j))
+    found = pairs.group_by(keys, use_threads=False).aggregate([("pair", "count_distinct"), ("pair", "count")])
+    # A sequence of one element has no pair.
+    longer = esvs.filter(pc.greater(esvs.column("n_elements"), 1))
+    both = _matched(longer.group_by(keys, use_threads=False).aggregate([]), found, keys)
+    if both is None:
+        yield "expected the interactions of each class with ESVs, and of no other"
+        return
+    yield from _first(table, keys, (i >= 0) & (i < j) & (j < n), "elements i < j < n")
+    count = both.column("n_elements").to_numpy().astype(np.int64)
+    count = count * (count - 1) // 2
+    distinct, rows = (both.column(f"pair_{name}").to_numpy() for name in ("count_distinct", "count"))
+    yield from _first(both, keys, (distinct == count) & (rows == count), "one interaction per pair of elements")
+    # Of probabilities: a mean of v - v - v + v.
+    most = np.inf if expected.ranges.in_logits else 2 + _ROUNDING
+    values = np.abs(table.column("interaction").to_numpy())
+    yield from _first(table, keys, np.isfinite(values) & (values <= most), f"finite interactions, at most {most:g}")
+
+
+def _discards(table: pa.Table, ok_videos: pa.Table, expected: Expected) -> Iterator[str]:
+    """Check that each video has a score for each order and number of elements taken away, from its own to the prior."""
+    keys = [*_SEQUENCE, "method", "order"]
+    found = table.group_by(keys, use_threads=False).aggregate(
+        [("discarded", "count_distinct"), ("discarded", "min"), ("discarded", "max"), ("discarded", "count")]
+    )
+    n = found.column("n_elements").to_numpy()
+    counts = (found.column(f"discarded_{name}").to_numpy() for name in ("count_distinct", "min", "max", "count"))
+    distinct, least, most, rows = counts
+    whole = (distinct == n + 1) & (rows == n + 1) & (least == 0) & (most == n)
+    yield from _first(found, keys, whole, "one row for each number of elements from 0 to n")
+    for name, known in (("method", METHODS), ("order", ORDERS)):
+        yield from _first(found, keys, pc.is_in(found.column(name), pa.array(known)).to_numpy(), f"a known {name}")
+    both = _matched(ok_videos.select(_SEQUENCE), found.group_by(_SEQUENCE, use_threads=False).aggregate([]), _SEQUENCE)
+    if both is None:
+        yield "expected the scores of each video that is ok, and of no other"
+        return
+    class_, predicted = (table.column(name).to_numpy().astype(np.int64) for name in ("class", "predicted"))
+    count, score = len(expected.prior), table.column("score").to_numpy()
+    inside = (class_ >= 0) & (class_ < count) & (predicted >= 0) & (predicted < count)
+    yield from _first(table, keys, inside, f"classes from 0 to {count - 1}")
+    yield from _first(table, keys, (score >= -_ROUNDING) & (score <= 1 + _ROUNDING), "scores from 0 to 1")
+    if not inside.all():
+        return
+    discarded, n = (table.column(name).to_numpy() for name in ("discarded", "n_elements"))
+    at_end = np.abs(score - expected.prior[class_]) <= _ROUNDING
+    yield from _first(table, keys, (discarded < n) | at_end, "the prior after all elements are taken away")
+    first = table.filter(pa.array(discarded == 0))
+    # pyarrow cannot join tables with list columns: the scores are looked up by row number.
+    numbered = ok_videos.select(_SEQUENCE).append_column("row", pa.array(np.arange(ok_videos.num_rows)))
+    first = first.join(numbered, _SEQUENCE, join_type="inner")
+    place, kept = first.column("row").to_numpy(), first.column("class").to_numpy()
+    scores = [ok_videos.column("scores")[row].as_py() for row in place.tolist()]
+    own = np.array(
+        [values[of] if values and of < len(values) else np.nan for values, of in zip(scores, kept, strict=True)]
+    )
+    same = first.column("score").to_numpy() == own.astype(np.float32)
+    same &= first.column("predicted").to_numpy() == ok_videos.column("predicted").to_numpy()[place]
+    yield from _first(first, keys, same, "the video's own score and predicted class before any is taken away")
+
+
+def _matched(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> pa.Table | None:
+    """Return the join of two tables; None unless each row of one has exactly one of the other."""
+    joined = left.join(right, list(keys), join_type="inner", use_threads=False)
+    return joined if joined.num_rows == left.num_rows == right.num_rows else None
+
+
+def _first(table: pa.Table, keys: Sequence[str], passed: npt.NDArray[np.bool_], due: str) -> Iterator[str]:
+    """Yield what the first row that does not pass was expected to have."""
+    wrong = np.flatnonzero(~passed)
+    if len(wrong):
+        row = {name: table.column(name)[int(wrong[0])].as_py() for name in keys}
+        others = ", ".join(f"{name} {row[name]}" for name in keys[2:])
+        yield (
+            f"video {row['video_id']!r} at {row['n_elements']} elements" + (f", {others}" if others else "") + f": "
+            f"expected {due}" + (f"; {len(wrong)} such rows" if len(wrong) > 1 else "")
+        )
