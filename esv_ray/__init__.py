@@ -1,7 +1,7 @@
 """Element Shapley Values of video models, for whole data sets: exact or sampled, on a laptop or a Ray cluster.
 
-Public names: `load_model`, `explain`, `load_spec`, `run`, `factory`, `fixed_length`, `characteristic_game`. Importing
-this package imports neither torch nor Ray; a name is loaded when it is first used.
+Public names: `load_model`, `explain`, `load_spec`, `run`, `analyze`, `factory`, `fixed_length`, `characteristic_game`.
+Importing this package imports neither torch nor Ray; a name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esv_ray.analysis.tables import analyze
     from esv_ray.attribution.work import run_job as run
     from esv_ray.consent import factory
     from esv_ray.core.games.model import characteristic_game
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from esv_ray.models.fixed_length import fixed_length
     from esv_ray.spec import load_spec
 
-__all__ = ["characteristic_game", "explain", "factory", "fixed_length", "load_model", "load_spec", "run"]
+__all__ = ["analyze", "characteristic_game", "explain", "factory", "fixed_length", "load_model", "load_spec", "run"]
 
 _HOMES = {
+    "analyze": ("esv_ray.analysis.tables", "analyze"),
     "characteristic_game": ("esv_ray.core.games.model", "characteristic_game"),
     "explain": ("esv_ray.models.explain", "explain"),
     "factory": ("esv_ray.consent", "factory"),

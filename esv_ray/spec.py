@@ -57,6 +57,13 @@ def _section(value: object) -> object:
     return value
 
 
+def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return numbers in ascending order, each once: another order must not change the job's fingerprint."""
+    if not numbers:
+        raise ValueError("expected at least one number")
+    return tuple(sorted(set(numbers)))
+
+
 Columns = Annotated[ColumnNames, BeforeValidator(_section)]
 
 
@@ -86,6 +93,18 @@ class EstimatorSpec(_Frozen):
     def request(self) -> Estimator:
         """Return the request for this estimator."""
         return Estimator(**self.model_dump())
+
+
+class VariationSpec(_Frozen):
+    """Settings of the tables of variations.
+
+    Attributes:
+        offsets: of `smoothness`: by how many frames an element is moved, both ways.
+        shuffles: of `order`: number of random orders.
+    """
+
+    offsets: Annotated[tuple[Positive, ...], BeforeValidator(one_or_many), AfterValidator(_ascending)] = (1, 2, 3)
+    shuffles: Positive = 8
 
 
 class ComputeSpec(_Frozen):
@@ -147,7 +166,7 @@ Labels = Annotated[
 ]
 
 
-Table = Literal["marginals", "interactions", "discards"]
+Table = Literal["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
 
 
 def _each_once(tables: tuple[str, ...]) -> tuple[str, ...]:
@@ -179,6 +198,7 @@ class JobSpec(_Frozen):
     unlabelled: Labels = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
     tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
+    variations: Annotated[VariationSpec, BeforeValidator(_section)] = VariationSpec()
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
     compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
     cluster: Annotated[ClusterSpec, BeforeValidator(_section)] = ClusterSpec()

@@ -66,6 +66,8 @@ def test_reading_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert np.isclose(space["rows"].esv.sum(), space["score"] - prior, atol=1e-5)
     assert space["result"].esv.shape == (video.n_frames, 9)
     assert "stderr" in capsys.readouterr().out
+    assert list(run_blocks("howto/analyze.md")["tables"]) == ["summary", "classes"]
+    assert "distract" in capsys.readouterr().out
 
 
 def test_a_table_of_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

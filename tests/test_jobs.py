@@ -51,7 +51,7 @@ def test_one_after_another(entry: Entry) -> None:
     code, out, err = entry("verify", "esv")
     assert (code, "no problems" in out) == (0, True), err
     code, out, err = entry("analyze", "esv", "--json")
-    assert (code, json.loads(out)["videos"]) == (0, 30), err
+    assert (code, json.loads(out)["sequences"]["ok"]) == (0, 30), err
     (entry.home / "esv" / "_SUCCESS").unlink()
     assert entry("verify", "esv")[0] == 1
 

@@ -11,16 +11,15 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.classes import choose_classes, probabilities, table_scores
-from esv_ray.attribution.discards import discarded, scores_from_engine, scores_from_values
-from esv_ray.attribution.further import Further, of_pairs
+from esv_ray.attribution.further import Further, further_of
 from esv_ray.attribution.kept import Batch
 from esv_ray.attribution.requests import Requests
+from esv_ray.attribution.sequences import sequences_of
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
-from esv_ray.output.layout import DISCARDS
 from esv_ray.output.results import Missing
 
 
@@ -57,18 +56,10 @@ def attribute_requests(
             row = requests.rows[affordable[selected]]
             scores = table_scores(result, place.spec.estimator.output)
             pairs = pairs_of(selected, scores)
-            further = of_pairs(place, result, pairs)
-            if DISCARDS in place.spec.tables:
-                names = [rows.ids[index] for index in row.tolist()]
-                if result.values is not None:
-                    scores_of = scores_from_values(place, result)
-                else:
-                    scores_of = scores_from_engine(place, features(selected), names)
-                classes = np.where(rows.labelled[row], rows.labels[row], scores.argmax(axis=1)).astype(np.int64)
-                index = torch.from_numpy(classes).to(result.esv.device)[:, None, None]
-                contributions = result.esv.take_along_dim(index, dim=2)[..., 0].float().cpu().numpy()
-                discards = discarded(place, contributions, scores, classes, names, scores_of)
-                further = further._replace(discarded=discards)
+            further = Further()
+            if place.spec.tables:
+                base = sequences_of(rows, requests, affordable[selected], result, scores)
+                further = further_of(place, rows, base, result, pairs)
             made.append((scores, pairs, further))
             result = _with_difference(result, rows.labels[row], rows.labelled[row])
             yield selected, replace(result, marginals=None, values=None)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, VIDEOS
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS, VIDEOS
 from esv_ray.output.ranges import Ranges
 
 _REAL = ("scores", "efficiency_gap")  # columns of the videos table compared within rounding
@@ -21,7 +21,10 @@ _GROUPS = {
     ATTRIBUTIONS: ((*_SEQUENCE, "method", "class"), ("esv", "stderr")),
     MARGINALS: ((*_SEQUENCE, "class"), ("marginal",)),
     INTERACTIONS: ((*_SEQUENCE, "class"), ("interaction",)),
-    DISCARDS: ((*_SEQUENCE, "method", "order"), ("score",)),
+    DISCARDS: ((*_SEQUENCE, "method", "order"), ("score", "best")),
+    SMOOTHNESS: ((*_SEQUENCE, "class"), ("change",)),
+    ORDER: ((*_SEQUENCE, "class"), ("score", "shuffled_score", "spearman")),
+    SANITY: ((*_SEQUENCE, "class"), ("spearman",)),
 }
 _Key = tuple[Any, ...]
 Float32Array = npt.NDArray[np.float32]
@@ -144,7 +147,7 @@ def _of_length(
     sizes = [np.abs(committed[key]["esv"]).max(initial=0.0) for key in keys if "esv" in committed[key]]
     # Probabilities are of order one; rounding of logits grows with their size.
     allowed = ranges.rounding * max([1.0, *(float(size) for size in sizes if np.isfinite(size))])
-    for column in (*_REAL, *(name for _, floats in _GROUPS.values() for name in floats)):
+    for column in dict.fromkeys((*_REAL, *(name for _, floats in _GROUPS.values() for name in floats))):
         worst = 0.0
         for key in keys:
             if column in committed[key]:

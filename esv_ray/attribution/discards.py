@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.classes import probabilities
+from esv_ray.attribution.sequences import Sequences
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, random_orders
-from esv_ray.core.exact.values import values_at
+from esv_ray.core.exact.values import largest_probabilities, values_at
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import JobError
 from esv_ray.output.results import METHODS, ORDERS, Discarded
@@ -28,36 +29,28 @@ Scores = Callable[[BoolArray], Float32Array]
 """Returns the class probabilities (B, K, C) of subsequences (B, K, n) that are neither empty nor whole."""
 
 
-def discarded(
-    place: Workplace,
-    contributions: Float32Array,
-    scores: Float32Array,
-    classes: Int64Array,
-    ids: Sequence[str],
-    scores_of: Scores,
-) -> Discarded:
+def discarded(place: Workplace, base: Sequences, scores_of: Scores, best: Float32Array | None = None) -> Discarded:
     """Compute the scores of a batch of videos while elements are taken away.
 
     Args:
         place: job and model.
-        contributions: (B, n) of the elements to the class.
-        scores: (B, C) class probabilities of the full sequences.
-        classes: (B,) class of each video.
-        ids: of the videos; with the job's seed they fix the random orders.
+        base: sequences of the batch.
         scores_of: evaluates subsequences.
+        best: (B, n + 1) largest probability of the class by length (`best_from_values`); None: unknown.
     """
-    orders = _orders(contributions, [derive_key(place.spec.estimator.seed, "discards", name) for name in ids])
+    orders = _orders(base.esv, [derive_key(place.spec.estimator.seed, "discards", name) for name in base.ids])
     batch, count, n = orders.shape
     kept = kept_after(orders)  # (B, K, n + 1, n)
-    found = np.empty((batch, count, n + 1, scores.shape[1]), np.float32)
-    found[:, :, 0] = scores[:, None]
+    found = np.empty((batch, count, n + 1, base.scores.shape[1]), np.float32)
+    found[:, :, 0] = base.scores[:, None]
     found[:, :, n] = place.model.prior.float().cpu().numpy()
     if n > 1:
         between = kept[:, :, 1:n].reshape(batch, count * (n - 1), n)
         found[:, :, 1:n] = scores_of(between).reshape(batch, count, n - 1, -1)
-    own = np.take_along_axis(found, classes[:, None, None, None], axis=3)[..., 0]
-    places = range(len(ORDERS))
-    return Discarded(classes, [METHODS.index("esv")] * count, places, own, found.argmax(axis=3))
+    own = np.take_along_axis(found, base.classes[:, None, None, None], axis=3)[..., 0]
+    most = np.full((batch, n + 1), np.nan, np.float32) if best is None else best[:, ::-1]
+    methods = [METHODS.index("esv")] * count
+    return Discarded(base.classes, methods, range(count), own, found.argmax(axis=3), most)
 
 
 def scores_from_values(place: Workplace, result: Attribution) -> Scores:
@@ -72,6 +65,17 @@ def scores_from_values(place: Workplace, result: Attribution) -> Scores:
     return scores_of
 
 
+def best_from_values(place: Workplace, result: Attribution, classes: Int64Array) -> Float32Array:
+    """Return (B, n + 1) the largest probability of each video's class over all subsequences of a length, ascending."""
+    values, output = result.values, place.spec.estimator.output
+    assert values is not None, "the engine returns what the job asks for"
+    empty = place.model.empty_value(output).to(result.esv)
+    own = torch.from_numpy(classes).to(empty.device)
+    found = largest_probabilities(values, empty, result.esv.shape[1], own, logits=output == "logit")
+    best: Float32Array = found.float().cpu().numpy()
+    return best
+
+
 def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[str]) -> Scores:
     """Return the function that evaluates F of subsequences as sequences of their own.
 
@@ -80,7 +84,7 @@ def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[s
         features: (B, n, D) of the full sequences.
         ids: of the videos; with the seed they fix the relabelling of a sampled plan.
     """
-    engine, output = place.engine.for_scores(), place.spec.estimator.output
+    engine, output = place.engine.plain(), place.spec.estimator.output
 
     def scores_of(kept: BoolArray) -> Float32Array:
         batch, count, n = kept.shape

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from esv_ray.attribution.discards import best_from_values, discarded, scores_from_engine, scores_from_values
+from esv_ray.attribution.sequences import Sequences
+from esv_ray.attribution.variations import vary
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.exact.values import interactions
-from esv_ray.output.layout import INTERACTIONS, MARGINALS
-from esv_ray.output.results import Discarded
+from esv_ray.input.features import FeatureRows
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.results import Discarded, Varied
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -24,21 +30,36 @@ class Further(NamedTuple):
         marginals: (M, n, n) by scale and element.
         interactions: (M, n (n - 1) / 2).
         discarded: scores while elements are taken away.
+        varied: rows of the tables of variations, by their folders.
     """
 
     marginals: Float32Array | None = None
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
+    varied: Mapping[str, Varied] = MappingProxyType({})
 
 
-def of_pairs(place: Workplace, result: Attribution, pairs: npt.NDArray[np.int64]) -> Further:
-    """Return the marginals and interactions of some classes, from attributions on the device.
+def further_of(
+    place: Workplace, rows: FeatureRows, base: Sequences, result: Attribution, pairs: npt.NDArray[np.int64]
+) -> Further:
+    """Return what the further tables hold of a batch, from its attributions on the device.
 
     Args:
         place: job and model.
+        rows: rows of the unit.
+        base: sequences of the batch.
         result: of the batch, with its `marginals` and `values` if the job asks for them.
-        pairs: (M, 2) place of a video and class.
+        pairs: (M, 2) place of a video and class, for the classes that are kept.
     """
+    marginals, indices = _of_pairs(place, result, pairs)
+    discards = _discarded(place, rows, base, result) if DISCARDS in place.spec.tables else None
+    return Further(marginals, indices, discards, vary(place, rows, base))
+
+
+def _of_pairs(
+    place: Workplace, result: Attribution, pairs: npt.NDArray[np.int64]
+) -> tuple[Float32Array | None, Float32Array | None]:
+    """Return the marginals and the interactions of the classes that are kept."""
     tables, marginals, indices = place.spec.tables, None, None
     video, kept = (torch.from_numpy(column).to(result.esv.device) for column in pairs.T.copy())
     if MARGINALS in tables:
@@ -48,4 +69,12 @@ def of_pairs(place: Workplace, result: Attribution, pairs: npt.NDArray[np.int64]
         assert result.values is not None, "the engine returns what the job asks for"
         empty = place.model.empty_value(place.spec.estimator.output).to(result.esv)
         indices = interactions(result.values, empty, result.esv.shape[1], video, kept).float().cpu().numpy()
-    return Further(marginals, indices)
+    return marginals, indices
+
+
+def _discarded(place: Workplace, rows: FeatureRows, base: Sequences, result: Attribution) -> Discarded:
+    """Return the scores while elements are taken away: looked up where all values are known, else computed."""
+    if result.values is not None:
+        return discarded(place, base, scores_from_values(place, result), best_from_values(place, result, base.classes))
+    features = torch.from_numpy(rows.features(base.rows, base.frames))
+    return discarded(place, base, scores_from_engine(place, features, base.ids))

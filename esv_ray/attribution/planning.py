@@ -23,7 +23,16 @@ from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
-from esv_ray.output.layout import ASIDE, FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS, folders_of
+from esv_ray.output.layout import (
+    ANALYSIS,
+    ASIDE,
+    FOLDERS,
+    PROGRESS,
+    SUBMISSIONS,
+    SUCCESS,
+    VARIATIONS_FOLDER,
+    folders_of,
+)
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
 from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
@@ -31,7 +40,7 @@ from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 # Increased when the same spec gives other values or files; an older output is then refused.
 RESULTS_VERSION = 6
 
-_OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS})
+_OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, ANALYSIS, VARIATIONS_FOLDER})
 """Names that an output may hold before it has a run.json: of this job, of its submission, and of a repair."""
 
 
@@ -249,7 +258,7 @@ def _check_no_partitions(output: str) -> None:
         return
     folders, _ = storage.list_folder(output, "look for outputs of partitions")
     # Names of partitions do not begin with _ or a dot; looking into the first one suffices.
-    name = next((name for name in folders if not name.startswith(("_", ".")) and name not in FOLDERS), None)
+    name = next((name for name in folders if not name.startswith(("_", ".")) and name not in _OWN_NAMES), None)
     if name is not None and storage.exists(storage.join(output, name, "run.json")):
         raise JobError(
             f"{output} holds the outputs of partitions ({name}, ...); use another output; `esv attribute "

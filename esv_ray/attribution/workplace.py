@@ -12,6 +12,7 @@ from esv_ray.attribution.plan_cache import cached_plan
 from esv_ray.core.attribution import Extras
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.randomised import count_layers, randomised
 from esv_ray.core.plan import BuildPlan, Plan
 from esv_ray.core.recipe import Recipe, closed_form
 from esv_ray.errors import JobError
@@ -21,7 +22,7 @@ from esv_ray.job.work import Heartbeat
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file
 from esv_ray.models.probe import check_repeatable
-from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, SANITY
 from esv_ray.spec import JobSpec
 
 
@@ -36,6 +37,7 @@ class Workplace:
         reader: reads units as the model takes them, within the job's memory budget.
         stopped: set when the actor is to stop.
         heartbeat: counts batches and module calls.
+        randomised: engines of the model with 1, 2, ... layers re-initialised, if the job asks for `sanity`.
     """
 
     spec: JobSpec
@@ -44,6 +46,7 @@ class Workplace:
     reader: UnitReader
     stopped: Event = field(default_factory=Event)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    randomised: tuple[Engine, ...] = ()
 
     @property
     def model(self) -> VideoModel:
@@ -105,7 +108,10 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
         with heartbeat.during(f"making the plan of n = {recipe.n}"):
             return cached_plan(recipe)
 
-    place = Workplace(spec, job, job_engine(spec, moved, build), _unit_reader(spec, moved), heartbeat=heartbeat)
+    engine = job_engine(spec, moved, build)
+    place = Workplace(
+        spec, job, engine, _unit_reader(spec, moved), heartbeat=heartbeat, randomised=_randomised(spec, engine)
+    )
     # One batch through a slow module may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
         module.register_forward_hook(lambda *_: place.heartbeat.beat())
@@ -130,6 +136,14 @@ def job_engine(spec: JobSpec, model: VideoModel, build: BuildPlan = cached_plan)
         build=build,
         extras=_extras(spec, model),
     )
+
+
+def _randomised(spec: JobSpec, engine: Engine) -> tuple[Engine, ...]:
+    """Return an engine for each number of layers that are re-initialised, if the job asks for `sanity`."""
+    if SANITY not in spec.tables:
+        return ()
+    model, seed = engine.model, spec.estimator.seed
+    return tuple(engine.plain(randomised(model, layers, seed=seed)) for layers in range(1, count_layers(model) + 1))
 
 
 def _extras(spec: JobSpec, model: VideoModel) -> Extras:

@@ -11,14 +11,17 @@ import click
 from esv_ray.cli.analyze import analyze
 from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
+from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
 from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.plan import plan
 from esv_ray.cli.show import show
+from esv_ray.cli.sql import sql
 from esv_ray.cli.submit import render, submit
 from esv_ray.cli.train import train
+from esv_ray.cli.variations import order, sanity, smoothness
 from esv_ray.errors import EsvError, IncompleteError, StorageError, one_line
 from esv_ray.show.text import printable
 from esv_ray.signals import INTERRUPTED, is_resumable, report_interrupted, was_interrupted
@@ -38,7 +41,12 @@ for command in (
     attribute,
     verify,
     analyze,
+    smoothness,
+    order,
+    sanity,
+    compare,
     show,
+    sql,
     submit,
     render,
     status,

@@ -4,94 +4,193 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from esv_ray.cli.types import LOCATION
-from esv_ray.errors import count_of
-from esv_ray.show.text import printable
+from esv_ray.cli.options import output_option
+from esv_ray.cli.types import LOCATION, NAME
+from esv_ray.errors import DataError, count_of
+from esv_ray.output.layout import ANALYSIS
 
 if TYPE_CHECKING:
-    from esv_ray.analysis.summary import Summary
+    from esv_ray.analysis.analysed import Analysed, ClassName
+    from esv_ray.analysis.facets.facet import Facet
+    from esv_ray.analysis.tables import Made
 
 
-@click.command(short_help="Summarize the results of a job.")
+@click.command(short_help="Analyze the results of a job: tables of a data set.")
 @click.argument("output", type=LOCATION)
+@click.option(
+    "--table",
+    "tables",
+    type=NAME,
+    multiple=True,
+    metavar="NAME",
+    help="A table to make; repeatable (default: all that the output allows).",
+)
+@click.option(
+    "--class",
+    "class_",
+    type=click.Choice(["label", "predicted"]),
+    help="Whose ESVs (default: the label if there are labels).",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    help="Of the files (default: parquet).",
+)
+@output_option("Folder (URL) for the files (default: OUTPUT/analysis).", into="out")
+@click.option(
+    "--figures",
+    type=LOCATION,
+    metavar="DIR",
+    help="Also draw each table, as SVG, PNG and HTML. Requires: pip install 'esv-ray[figures]'.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
-def analyze(output: str, as_json: bool) -> None:
-    """Summarize an OUTPUT: the model's accuracy, and how elements contribute to its class scores.
+def analyze(
+    output: str,
+    tables: tuple[str, ...],
+    class_: ClassName | None,
+    kind: str,
+    out: str | None,
+    figures: str | None,
+    as_json: bool,
+) -> None:
+    """Analyze an OUTPUT: what its ESVs say about the whole data set, in tables.
 
-    Reads whole tables into memory.
+    Prints each table in brief, and writes all of it to OUTPUT/analysis/NAME.parquet. Videos of different lengths are
+    never mixed. An output that cannot be written to is only printed.
+
+    \b
+    Tables:
+      summary       accuracy and contributions, per length
+      support       how many elements support the class
+      positions     where the most supporting and distracting elements are
+      pairs         which of two elements has the larger ESV
+      marginals     what elements add to subsequences of each length
+      contrasts     misclassified videos: ESV for the label minus ESV for the prediction
+      classes       accuracy and contributions, per class
+      profiles      mean ESV along the sequence
+      confusions    which class is taken for which
+      interactions  mean interaction of pairs of elements
+      discards      score while elements are taken away
+      areas         faithfulness of each method: deletion, insertion, ...
+      needed        fewest elements that reach 90 % of the score
+
+    \b
+    marginals, interactions and discards need a job with these names in `tables`;
+    areas and needed need discards. contrasts and confusions need labels.
 
     \b
     Examples:
       esv analyze esv/
-      esv analyze s3://bucket/esv --json
+      esv analyze s3://bucket/esv --table classes --format csv --output tables/
+      esv analyze esv/ --figures figures/
 
     \b
     Exit codes:
-      0  the summary was printed
-      2  there is no output, or no unit is committed yet
+      0  the tables were printed
+      2  there is no output, no unit is committed yet, or the output lacks what a table needs
     """
-    from esv_ray.analysis.summary import summarize
-    from esv_ray.storage import absolute
+    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.files import write_tables
+    from esv_ray.analysis.tables import chosen, tables_of_facets
+    from esv_ray.show.chart import check_figures
+    from esv_ray.storage import absolute, join
 
-    summary = summarize(absolute(output))
-    if as_json:
-        click.echo(json.dumps(_without_nan(asdict(summary)), indent=1, allow_nan=False))
-    else:
-        show_summary(summary)
+    if figures is not None:
+        check_figures()
+    location = absolute(output)
+    analysed = open_output(location, class_)
+    with tables_of_facets(analysed, chosen(analysed, tables or None)) as made:
+        if as_json:
+            print_json(analysed, made, named=tables)
+        else:
+            print_pages(analysed, made)
+            if not tables:
+                _print_left_out(analysed, {each.facet.name for each in made})
+        folder = join(location, ANALYSIS) if out is None else absolute(out)
+        try:
+            urls = write_tables(made, folder, kind)
+        except DataError as error:
+            if out is not None:
+                raise
+            click.echo(f"The tables were not written: {error}", err=True)
+        else:
+            click.echo(f"\nwrote {count_of(len(urls), 'table')} to {folder}", err=as_json)
+        if figures is not None:
+            from esv_ray.analysis.figures.writing import write_figures
 
-
-def show_summary(summary: Summary) -> None:
-    """Print a summary."""
-    console = Console()
-    of = "videos" if summary.videos == summary.sequences else "sequences"
-    if summary.classes:
-        click.echo("Means for the labelled class: score = prior + support + distract. Support is the sum of the")
-        click.echo("ESVs above 0, distract that of the others; share is the fraction of elements above 0.")
-        console.print(_by_class(summary))
-    if summary.sequences != summary.videos:
-        click.echo(f"number: {summary.sequences} sequences of {count_of(summary.videos, 'video')} at several lengths")
-    if summary.labelled:
-        console.print(f"accuracy {100 * summary.accuracy:.1f} % of {summary.labelled} {of}", highlight=False)
-    sampled = summary.sequences - summary.exact
-    text = f"{summary.exact} {of} exact (largest efficiency gap {summary.worst_exact_gap:.1e}), {sampled} sampled"
-    if sampled:
-        has_stderr = not math.isnan(summary.median_stderr)
-        stderr = f", median standard error of an ESV {summary.median_stderr:.1e}" if has_stderr else ""
-        text += f" (median efficiency gap {summary.median_sampled_gap:.1e}{stderr})"
-    console.print(text, highlight=False)
-
-
-def _by_class(summary: Summary) -> Table:
-    table = Table()
-    number = "videos" if summary.videos == summary.sequences else "number"  # 80 columns hold no longer names
-    for column in ("class", number, "accuracy", "prior", "support", "distract", "score", "share"):
-        table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True)
-    for row in summary.classes:
-        table.add_row(
-            escape(printable(row.name)),
-            str(row.sequences),
-            f"{100 * row.accuracy:.0f} %",
-            f"{row.prior:.3f}",
-            f"{row.supporting:+.3f}",
-            f"{row.distracting:+.3f}",
-            f"{row.score:.3f}",
-            f"{100 * row.supporting_share:.0f} %",
-        )
-    return table
+            drawn = write_figures(analysed, made, absolute(figures))
+            click.echo(f"wrote {count_of(len(drawn), 'figure')} to {absolute(figures)}", err=as_json)
 
 
-def _without_nan(value: Any) -> Any:
-    """Replace NaN by None, since JSON has no NaN."""
+def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
+    """Print the pages of tables."""
+    from esv_ray.analysis.pages import head_lines, page_lines
+    from esv_ray.show.terminal import encodable
+
+    def echo(line: str) -> None:
+        click.echo(encodable(line, sys.stdout.encoding))
+
+    for line in head_lines(analysed):
+        echo(line)
+    for each in made:
+        click.secho(f"\n{each.facet.title}", bold=True)
+        for line in page_lines(each.facet.page(each.table, analysed)):
+            echo(line)
+
+
+def print_json(analysed: Analysed, made: Iterable[Made], named: Sequence[str]) -> None:
+    """Print tables as one JSON object; those with rows per video only if they were named."""
+    import pyarrow.parquet as pq
+
+    census = analysed.census
+    content = {
+        "output": analysed.output,
+        "class": analysed.explained,
+        "unit": "logit" if analysed.in_logits else "probability",
+        "committed_units": len(analysed.units),
+        "planned_units": len(analysed.manifest.units),
+        "sequences": {"ok": census.ok, "skipped": census.skipped, "failed": census.failed},
+        "tables": {
+            each.facet.name: (pq.read_table(each.file) if each.file else each.table).to_pylist()
+            for each in made
+            if each.file is None or each.facet.name in named
+        },
+    }
+    click.echo(json.dumps(_finite(content), indent=1, allow_nan=False))
+
+
+def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
+    """Print which tables this output cannot have."""
+    from esv_ray.analysis.facets.registry import FACETS
+    from esv_ray.analysis.pages import wrapped
+    from esv_ray.analysis.tables import lacks
+
+    def needs(facet: Facet) -> list[str]:
+        return [name for name in facet.reads if name not in analysed.tables]
+
+    absent = [facet for facet in FACETS.values() if facet.name not in made]
+    unlabelled = [facet.name for facet in absent if lacks(analysed, facet) and not needs(facet)]
+    without = [facet.name for facet in absent if needs(facet)]
+    if unlabelled:
+        click.echo("\n" + "\n".join(wrapped(f"Without labels there is no {', '.join(unlabelled)}.")))
+    if without:
+        needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))
+        text = f"Further tables ({', '.join(without)}) need a job with tables: [{', '.join(needed)}]."
+        click.echo("\n" + "\n".join(wrapped(text)))
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities by None, since JSON has none."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

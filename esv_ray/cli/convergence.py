@@ -116,7 +116,7 @@ grid_options = option_group(
 @code_option
 @grid_options
 @click.option("--threads", type=Count(1), default=1, show_default=True, help="Number of torch threads.")
-@output_option("Folder for the table (convergence.parquet) and the figure (convergence.html, convergence.png).")
+@output_option("Folder for the table (convergence.parquet) and the figure (convergence.svg, .png, .html).")
 def convergence(
     model: str, code: tuple[str, ...], selection: VideoOptions, grid: GridOptions, threads: int, output: str | None
 ) -> None:
@@ -198,7 +198,7 @@ def _check_output(output: str, features: str) -> None:
         SpecError: it is inside the feature table.
         DataError: it cannot be written.
     """
-    names = [f"convergence.{suffix}" for suffix in ("parquet", "html", "png")]
+    names = [f"convergence.{suffix}" for suffix in ("parquet", "svg", "png", "html")]
     storage.check_outside(features, output, names)
     storage.check_writable(output, _WRITE, names)
 
@@ -208,13 +208,14 @@ def _write(points: list[Point], output: str) -> None:
     import pyarrow.parquet as pq
 
     from esv_ray.analysis.convergence import as_table
-    from esv_ray.analysis.convergence_figure import convergence_pictures
+    from esv_ray.analysis.figures.convergence import chart
+    from esv_ray.analysis.figures.files import figure_files
 
-    table = BytesIO()
-    pq.write_table(as_table(points), table)
-    files, note = {"parquet": table.getvalue()}, ""
+    table, written = as_table(points), BytesIO()
+    pq.write_table(table, written)
+    files, note = {"parquet": written.getvalue()}, ""
     try:
-        files |= convergence_pictures(points)
+        files |= figure_files(chart, table)
     except SpecError as error:  # they are not installed
         note = f"no figure: {error}"
     for suffix, data in files.items():

@@ -36,8 +36,6 @@ def demo(context: click.Context, folder: str) -> None:
     The data are JapaneseVowels: nine speakers say two vowels; each sequence has 7 to 29 frames of 12 coefficients
     (UCI, CC BY 4.0). A second run continues where the first one stopped.
     """
-    from esv_ray.analysis.summary import summarize
-    from esv_ray.cli.analyze import show_summary
     from esv_ray.cli.attribute import show_result
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec
@@ -59,7 +57,7 @@ def demo(context: click.Context, folder: str) -> None:
     if not result.counts.ok:
         context.exit(result.exit_code)
     click.echo("3. Summary of the results")
-    show_summary(summarize(result.output))
+    _show_tables(result.output)
     _show_videos(result.output)
     click.echo(f"\nFinished in {time.monotonic() - started:.0f} s. Next steps:")
     click.echo(f"  esv verify {shlex.quote(str(home / 'esv'))}    # check counts, ids and the efficiency of every row")
@@ -70,8 +68,20 @@ def demo(context: click.Context, folder: str) -> None:
     click.echo(
         f"  esv show {shlex.quote(str(home / 'esv'))} test-000    # any other video; --output test.html for a page"
     )
+    click.echo(f"  esv analyze {shlex.quote(str(home / 'esv'))}    # tables of the whole data set")
     click.echo(f"Read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or any other reader of Parquet.")
     context.exit(result.exit_code)
+
+
+def _show_tables(output: str) -> None:
+    """Print two tables of the analysis."""
+    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.tables import chosen, tables_of_facets
+    from esv_ray.cli.analyze import print_pages
+
+    analysed = open_output(output)
+    with tables_of_facets(analysed, chosen(analysed, ["summary", "classes"])) as made:
+        print_pages(analysed, made)
 
 
 def _show_videos(output: str) -> None:

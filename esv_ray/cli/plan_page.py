@@ -98,12 +98,20 @@ def _show_work(forecast: Forecast) -> None:
 def _show_needs(forecast: Forecast) -> None:
     pending = _range(forecast.evaluations(pending=True), forecast.evaluations(pending=True, most=True))
     click.echo(f"evaluations  {pending} left of {_range(forecast.evaluations(), forecast.evaluations(most=True))}")
+    shorter = sum(length.work.pending * length.work.shorter_evaluations for length in forecast.by_length)
+    if shorter:
+        click.echo(f"             and {shorter:,} of what is left while elements are taken away (discards)")
+    repeated = sum(length.work.pending * length.work.repeated_evaluations for length in forecast.by_length)
+    if repeated:
+        click.echo(f"             and up to {repeated:,} of variations (smoothness, order, sanity)")
     click.echo(f"read         {_bytes(forecast.read_bytes)}")
     size = forecast.output_size
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)
     written = f"{_bytes(size.bytes_least)} to {_bytes(size.bytes_most)}"
     kind = "create-only" if forecast.create_only else "not create-only"
     click.echo(f"written      {written}: {rows} attributions in {count_of(size.files, 'file')}, {kind}")
+    for table, most in size.further_rows_most.items():
+        click.echo(f"             {_range(size.further_rows_least[table], most)} {table}")
     click.echo(
         f"memory       at most {_bytes(forecast.actor_bytes)} per actor: work {_bytes(forecast.batch_bytes)} of "
         f"{_bytes(forecast.budget)} allowed, reading {_bytes(forecast.reading_bytes)}"

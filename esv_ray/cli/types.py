@@ -106,6 +106,30 @@ class Real(click.FloatRange):
         return float(super().convert(_number(value, integer=False, param=param), param, ctx))
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """A number of bytes, also written as 500MB or 2GB."""
+
+    name = "size"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes.
+
+        Raises:
+            SpecError: the value is no size.
+        """
+        from esv_ray.spec_values import bytes_or_auto
+
+        try:
+            size = (
+                int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else bytes_or_auto(value)
+            )
+        except (SpecError, ValueError):
+            size = 0
+        if not isinstance(size, int) or size < 1:
+            raise SpecError(f"{_prefix(param)}expected a size such as 500MB or 2GB, got {value!r:.80}")
+        return size
+
+
 def _number(value: str | float, *, integer: bool, param: click.Parameter | None) -> float:
     """Return the number that a text means in a spec; a default is a number already.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from esv_ray.core.attribution import NO_EXTRAS, Extras
 from esv_ray.core.lattices.lattice import MAX_FULL
 from esv_ray.core.memory import (
     Sizes,
     adjusted_bytes,
+    adjusted_marginal_bytes,
     constant_bytes,
     exact_bytes,
     format_bytes,
@@ -15,6 +17,7 @@ from esv_ray.core.memory import (
     largest_fitting,
     logit_bytes,
     longest_exact,
+    marginal_bytes,
     sampled_bytes,
     values_bytes,
 )
@@ -34,14 +37,14 @@ class Budget:
         model: sizes of the model.
         n_bytes: bytes that plan, buffers and videos may take together.
         working_set: bytes of a chunk's intermediate results.
-        values: whether exact attributions return the values of all subsequences (`Extras.values`).
+        extras: what attributions return besides ESVs.
     """
 
     estimator: Estimator
     model: Sizes
     n_bytes: int
     working_set: int
-    values: bool = False
+    extras: Extras = NO_EXTRAS
 
     def kind(self, n: int) -> Resolved:
         """Return the kind that the estimator resolves to for n elements; `auto` is exact only if that fits."""
@@ -95,10 +98,30 @@ class Budget:
         """Return whether a full lattice stores its indices; otherwise each chunk recomputes them, which is slower."""
         if n > MAX_FULL or is_constant(n, self.model.scales) or 4 * index_bytes(n, self.model.scales) > self.n_bytes:
             return False
-        return exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True) <= self.n_bytes
+        needed = exact_bytes(self.model, n, batch=1, working_set=self.working_set, stored=True)
+        return needed + self._needs_of_extras(n, "exact", 1) <= self.n_bytes
 
     def _needs(self, n: int, kind: Resolved, batch: int = 1) -> int:
         """Return the bytes that a batch takes with an estimator of a kind."""
+        return self._needs_of_esvs(n, kind, batch) + self._needs_of_extras(n, kind, batch)
+
+    def _needs_of_extras(self, n: int, kind: Resolved, batch: int) -> int:
+        """Return the bytes that a batch takes for what it returns besides ESVs."""
+        model = self.model
+        if not self.extras.marginals:
+            return 0
+        if is_constant(n, model.scales):
+            return marginal_bytes(model, n, batch=batch)
+        if self._closed(kind):
+            estimated = n if model.scales is None else len(model.scales.heads(n))
+            return marginal_bytes(model, n, batch=batch, estimated=estimated)
+        if kind == "adjusted":
+            rows = self.estimator.m * self.estimator.iterations
+            return adjusted_marginal_bytes(model, n, rows=rows, batch=batch)
+        return marginal_bytes(model, n, batch=batch)
+
+    def _needs_of_esvs(self, n: int, kind: Resolved, batch: int) -> int:
+        """Return the bytes that a batch takes for its ESVs."""
         model, estimator, chunk = self.model, self.estimator, self.working_set
         if is_constant(n, model.scales):
             return constant_bytes(model, n, batch)
@@ -112,7 +135,7 @@ class Budget:
             return sampled_bytes(model, n, m=m, iterations=iterations, batch=batch, working_set=chunk)
         n = min(n, 64)  # beyond any memory already; larger numbers only take time
         needed = exact_bytes(model, n, batch=batch, working_set=chunk, stored=self.stored(n))
-        return needed + (values_bytes(model, n, batch) if self.values else 0)
+        return needed + (values_bytes(model, n, batch) if self.extras.values else 0)
 
     def _fits(self, n: int, kind: Resolved) -> bool:
         scales = self.model.scales
@@ -121,11 +144,12 @@ class Budget:
 
     def _closed(self, kind: Resolved) -> bool:
         """Return whether ESVs of a kind take the closed form (`recipe_for`)."""
-        return closed_form(self.estimator, self.model.scales) and not (self.values and kind == "exact")
+        return closed_form(self.estimator, self.model.scales) and not (self.extras.values and kind == "exact")
 
     def _longest_exact(self, n: int) -> int:
         """Return the largest number of elements, at most about n, whose exact ESVs fit."""
-        if self.values or self._closed("exact"):
-            most = min(n, MAX_FULL) if self.values else n
+        if self.extras.values or self._closed("exact"):
+            most = min(n, MAX_FULL) if self.extras.values else n
             return largest_fitting(lambda n: self._needs(n, "exact"), self.n_bytes, most)
-        return longest_exact(self.model, self.n_bytes, working_set=self.working_set)
+        marginals = self.extras.marginals
+        return longest_exact(self.model, self.n_bytes, working_set=self.working_set, marginals=marginals)

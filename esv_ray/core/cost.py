@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
+from esv_ray.core.adjusted.marginals import operator_sizes
 from esv_ray.core.adjusted.plan import sizes_of
 from esv_ray.core.recipe import closed_form, evaluated_scales, is_constant, longest_scale
 from esv_ray.core.regression.design import subsequences_of
@@ -32,6 +33,8 @@ class PlanCost:
         largest: subsequences of the largest scale.
         terms: coefficients of the adjusted estimator's surrogate; 1 for other kinds.
         plan_s: seconds to build the plan, within a factor of two.
+        marginal_products: products per video and class that the marginals of an adjusted plan take besides its ESVs; 0
+            for other kinds, whose sums are there anyway, and if marginals are not requested.
     """
 
     kind: Resolved
@@ -41,9 +44,12 @@ class PlanCost:
     largest: int
     terms: int
     plan_s: float
+    marginal_products: int = 0
 
 
-def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | None) -> PlanCost:
+def plan_cost(
+    estimator: Estimator, kind: Resolved, n: int, scales: Scales | None, *, marginals: bool = False
+) -> PlanCost:
     """Estimate the cost of a plan.
 
     Args:
@@ -51,6 +57,7 @@ def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | Non
         kind: kind that it resolves to (`Engine.kind`).
         n: number of elements.
         scales: of the model's heads, or None.
+        marginals: whether marginals are requested.
     """
     if is_constant(n, scales):
         return PlanCost(kind, n, 0, True, 1, 1, 0.0)
@@ -65,7 +72,7 @@ def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | Non
         evaluations = sum(comb(n, s) for s in heads)
         return PlanCost(kind, n, evaluations, True, comb(n, n // 2), 1, _PLAN_S + _SUBSEQUENCE_S * 2.0 ** min(n, 64))
     if kind == "adjusted":
-        return _adjusted(n, rows, scales)
+        return _adjusted(n, rows, scales, marginals)
     drawn = _sampled_scales(n, estimator.m)
     evaluations = round(estimator.iterations * sum(drawn[s - 1] for s in heads))
     longest = longest_scale(n, scales)
@@ -75,7 +82,7 @@ def plan_cost(estimator: Estimator, kind: Resolved, n: int, scales: Scales | Non
     return PlanCost(kind, n, evaluations, counted, round(max(drawn)), 1, seconds)
 
 
-def _adjusted(n: int, rows: int, scales: Scales | None) -> PlanCost:
+def _adjusted(n: int, rows: int, scales: Scales | None, marginals: bool) -> PlanCost:
     """Estimate the cost of an adjusted plan of at most `rows` subsequences per size."""
     looked = sizes_of(n, scales)
     heads = set(evaluated_scales(n, scales))
@@ -88,9 +95,12 @@ def _adjusted(n: int, rows: int, scales: Scales | None) -> PlanCost:
     for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), fitted)):
         width = sum(features.features.counts())
         work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
-    return PlanCost(
-        "adjusted", n, evaluations, True, max([*counts.values(), 1]), terms, _SIZE_S * len(looked) + work / _FLOPS_S
-    )
+    products = 0
+    if marginals:
+        operators = operator_sizes(few, rows, sizes_of(few, scales))
+        work, products = work + operators.building, operators.products
+    seconds = _SIZE_S * len(looked) + work / _FLOPS_S
+    return PlanCost("adjusted", n, evaluations, True, max([*counts.values(), 1]), terms, seconds, products)
 
 
 def _logit_s(n: int, rows: int, heads: list[int], sizes: list[int]) -> float:

@@ -95,9 +95,7 @@ class Engine:
             working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
-        self.budget = Budget(
-            estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, values=extras.values
-        )
+        self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, extras)
 
     def batch(self, n: int, plan: Plan) -> int:
         """Return how many videos of n elements are computed together."""
@@ -126,6 +124,7 @@ class Engine:
             values=self.extras.values,
             build=self._build,
             cache_bytes=min(_PLANS_BYTES, self.budget.n_bytes // 4),
+            marginals=self.extras.marginals,
         )
 
     def attributions(
@@ -181,14 +180,18 @@ class Engine:
                     pending += [indices[row] for row in (~met).nonzero()[:, 0].tolist()]
             spent, iterations = {**spent, **evaluations}, later
 
-    def for_scores(self) -> Engine:
-        """Return an engine of which only the scores of sequences are wanted, on the same device memory."""
-        return self._stage(self.estimator.iterations, NO_EXTRAS)
+    def plain(self, model: VideoModel | None = None) -> Engine:
+        """Return an engine without extras and tolerance, on the same device memory.
 
-    def _stage(self, iterations: int, extras: Extras | None = None) -> Engine:
+        Args:
+            model: of the same sizes; None: the engine's own.
+        """
+        return self._stage(self.estimator.iterations, NO_EXTRAS, model)
+
+    def _stage(self, iterations: int, extras: Extras | None = None, model: VideoModel | None = None) -> Engine:
         """Return an engine with other iterations and no tolerance, on the same device memory."""
         return Engine(
-            self.model,
+            model or self.model,
             replace(self.estimator, iterations=iterations, tolerance=None),
             memory_budget=self.budget.n_bytes,
             batch=self._batch,

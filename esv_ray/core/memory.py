@@ -8,6 +8,8 @@ from math import comb, inf, log
 
 import torch
 
+from esv_ray.core.adjusted.marginals import operator_sizes
+from esv_ray.core.adjusted.plan import sizes_of
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.recipe import longest_scale, widest_scale
@@ -175,6 +177,37 @@ def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_s
     return 2**22 + (cells + operators + results) * len(every) // len(counted) + making + work
 
 
+def marginal_bytes(model: Sizes, n: int, *, batch: int, estimated: int = 0) -> int:
+    """Return the memory of a batch's marginals, beside that of its ESVs.
+
+    Args:
+        model: sizes of the model.
+        n: number of elements.
+        batch: number of videos.
+        estimated: scales whose estimates are kept until all are known; 0 if sums over lattices are added at once.
+    """
+    # Sums, results in the videos' own order, and those of the batch before; estimates, and a copy without means.
+    return n * (3 * n + 2 * estimated) * model.columns * batch * model.itemsize
+
+
+def adjusted_marginal_bytes(model: Sizes, n: int, *, rows: int, batch: int) -> int:
+    """Return the memory of a batch's marginals by the adjusted estimator, operators and building them included.
+
+    Args:
+        model: sizes of the model.
+        n: number of elements.
+        rows: most subsequences per size.
+        batch: number of videos.
+    """
+    few = min(n, _MAX_COUNTED)
+    sizes = operator_sizes(few, rows, sizes_of(few, model.scales))
+    states = sizes.sizes * sizes.rows * model.columns * batch * model.itemsize
+    # Targets of all sizes, held until the last is eliminated; or each size's root, beside its link.
+    making = sizes.sizes * sizes.coefficients * (sizes.coefficients if sizes.chained else sizes.columns)
+    results = marginal_bytes(model, n, batch=batch, estimated=sizes.sizes)
+    return (8 + model.itemsize) * sizes.numbers + 8 * making + states + results
+
+
 def _working_bytes(
     model: Sizes, n: int, heads: int, largest: int, batch: int, working_set: int, *, closed: bool = False
 ) -> int:
@@ -201,11 +234,14 @@ def largest_fitting(needs: Callable[[int], int], budget: int, most: int) -> int:
     return low
 
 
-def longest_exact(model: Sizes, budget: int, *, working_set: int) -> int:
-    """Return the largest n whose exact ESVs fit, one video at a time."""
-    return largest_fitting(
-        lambda n: exact_bytes(model, n, batch=1, working_set=working_set, stored=False), budget, MAX_FULL
-    )
+def longest_exact(model: Sizes, budget: int, *, working_set: int, marginals: bool = False) -> int:
+    """Return the largest n whose exact ESVs, and marginals if requested, fit, one video at a time."""
+
+    def needs(n: int) -> int:
+        own = exact_bytes(model, n, batch=1, working_set=working_set, stored=False)
+        return own + (marginal_bytes(model, n, batch=1) if marginals else 0)
+
+    return largest_fitting(needs, budget, MAX_FULL)
 
 
 def format_bytes(size: float) -> str:

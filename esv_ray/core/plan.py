@@ -104,14 +104,16 @@ def build_plan(recipe: Recipe) -> Plan:
         return ConstantPlan(recipe.n)
     if recipe.closed:
         m, iterations, seed = recipe.sampling or (0, 0, 0)
-        return build_logit(recipe.n, rows=m * iterations or None, seed=seed, scales=recipe.scales)
+        rows = m * iterations or None
+        return build_logit(recipe.n, rows=rows, seed=seed, scales=recipe.scales, marginals=recipe.marginals)
     if recipe.sampling is None:
         parents = recipe.scales is not None and recipe.stored
         heads = longest_scale(recipe.n, recipe.scales) if recipe.stored else 0
         return lattice_plan((full_lattice(recipe.n, scales_with_elements=heads, parents=parents),), exact=True)
     m, iterations, seed = recipe.sampling
     if recipe.kind == "adjusted":
-        return build_adjusted(recipe.n, rows=m * iterations, seed=seed, scales=recipe.scales)
+        rows = m * iterations
+        return build_adjusted(recipe.n, rows=rows, seed=seed, scales=recipe.scales, marginals=recipe.marginals)
     lattices = tuple(
         sampled_lattice(
             recipe.n,
@@ -154,6 +156,7 @@ def plan_for(
     values: bool = False,
     build: BuildPlan | None = None,
     cache_bytes: int = _CACHE_BYTES,
+    marginals: bool = False,
 ) -> Plan:
     """Return the plan of an estimator for n elements, on a device, cached (least recently used first out, by bytes).
 
@@ -167,8 +170,9 @@ def plan_for(
         values: whether the values of all subsequences are asked for (`recipe_for`).
         build: builds the plan; None: `build_plan`.
         cache_bytes: bytes that cached plans may hold beside this one; older ones are dropped first.
+        marginals: whether the plan can give marginals.
     """
-    recipe = recipe_for(estimator, n, scales=scales, stored=stored, values=values)
+    recipe = recipe_for(estimator, n, scales=scales, stored=stored, values=values, marginals=marginals)
     key = (recipe, dtype, device)
     with _cache_lock:
         if key in _cache:

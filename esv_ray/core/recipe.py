@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb, inf
 
 from esv_ray.core.scales import Scales
@@ -105,6 +105,7 @@ class Recipe:
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
         closed: whether ESVs are linear in the heads (`closed_form`).
+        marginals: whether the plan holds operators to the marginals of each scale; False if it needs none for them.
     """
 
     kind: Resolved
@@ -113,6 +114,11 @@ class Recipe:
     stored: bool
     sampling: tuple[int, int, int] | None
     closed: bool = False
+    marginals: bool = field(default=False, repr=False)
+
+    def __str__(self) -> str:
+        """Return the name by which plans are cached; without marginals it is the same as before there were any."""
+        return f"{self!r} with marginals" if self.marginals else repr(self)
 
     @property
     def exact(self) -> bool:
@@ -126,14 +132,29 @@ class Recipe:
 
 
 def recipe_for(
-    estimator: Estimator, n: int, *, scales: Scales | None, stored: bool = True, values: bool = False
+    estimator: Estimator,
+    n: int,
+    *,
+    scales: Scales | None,
+    stored: bool = True,
+    values: bool = False,
+    marginals: bool = False,
 ) -> Recipe:
     """Return the recipe of an estimator's plan for n elements; with `values`, exact ESVs are computed from all of them.
 
     Without, ESVs that are linear in the heads take a closed form, which needs no values of long subsequences.
+
+    Args:
+        estimator: the estimator.
+        n: number of elements.
+        scales: of the model's heads, or None.
+        stored: whether a full lattice keeps its indices.
+        values: whether the values of all subsequences are requested.
+        marginals: whether marginals are requested.
     """
     kind = resolve(estimator, n, scales)
     exact = kind == "exact"
     sampling = None if exact else (estimator.m, estimator.iterations, estimator.seed)
     closed = closed_form(estimator, scales) and not (values and exact)
-    return Recipe(kind, n, scales, stored or not exact or closed, sampling, closed)
+    stored = stored or not exact or closed
+    return Recipe(kind, n, scales, stored, sampling, closed, marginals and kind == "adjusted")

@@ -91,3 +91,11 @@ def per_video(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor |
         return esv.contiguous()
     own = torch.empty_like(esv, memory_format=torch.contiguous_format)
     return own.scatter_(1, relabelling.long()[:, :, None].expand_as(esv), esv)
+
+
+def per_video_and_scale(columns: Tensor, batch: int, n_classes: int, relabelling: Tensor | None) -> Tensor:
+    """Reorder (scales, n, B * columns), elements in the plan's order, to (B, scales, n, C), in each video's order."""
+    out = columns.new_empty((batch, *columns.shape[:2], n_classes))
+    for place, scale in enumerate(columns):
+        out[:, place] = per_video(scale, batch, n_classes, relabelling)
+    return out

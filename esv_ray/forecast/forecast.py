@@ -10,6 +10,7 @@ import torch
 from esv_ray import storage
 from esv_ray.attribution.planning import check_job, memory_budget, runs_here
 from esv_ray.core.games.model import VideoModel
+from esv_ray.forecast.further import extra_seconds
 from esv_ray.forecast.io import (
     OutputSize,
     RowGroup,
@@ -74,9 +75,10 @@ def forecast(
     # Refuses an unwritable output before measuring.
     create_only = storage.creates_only(spec.output) if pending else None
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.pending]))
-    estimates = _length_estimates(work, len(pending), timings, model)
     row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
-    size = output_size(work, pending, class_counts(spec, model.n_classes, labelled), model.n_classes)
+    classes = class_counts(spec, model.n_classes, labelled)
+    estimates = _length_estimates(spec, work, len(pending), timings, model, classes[1])
+    size = output_size(spec, work, pending, classes, model)
     return Forecast(
         spec=spec,
         resumed=checked.planned,
@@ -126,8 +128,9 @@ def _actors(spec: JobSpec, units: int) -> Actors:
 
 
 def _length_estimates(
-    work: Sequence[LengthWork], units: int, timings: Timings, model: VideoModel
+    spec: JobSpec, work: Sequence[LengthWork], units: int, timings: Timings, model: VideoModel, classes: int
 ) -> tuple[LengthEstimate, ...]:
+    """Return the time of each length; `classes` are kept per video, at most."""
     video_time, estimates = time_per_video(timings, model), []
     for length in work:
         videos = length.pending / max(1, units)  # of this length in a unit, on average
@@ -135,7 +138,12 @@ def _length_estimates(
         times = [video_time(stage, length.mean_batch(index, videos)) for index, stage in stages]
         seconds = [stage_s for stage_s, _ in times]
         basis = times[0][1] if times else ""
-        estimates.append(LengthEstimate(length, sum(seconds[:1]), sum(seconds), basis))
+        further = 0.0
+        if times:
+            further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
+            further += length.repeated * seconds[0]
+            further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
+        estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))
     return tuple(estimates)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esv_ray import storage
+from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.randomised import count_layers
+from esv_ray.forecast.further import bytes_per_row, rows_per_video
 from esv_ray.forecast.work import LengthWork
 from esv_ray.input.columns import feature_itemsize
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.input.units import Unit
+from esv_ray.output.layout import folders_of
 from esv_ray.spec import JobSpec, top_k
 
 ADVISED_BYTES = 64_000_000  # of a row group, compressed
@@ -56,9 +60,10 @@ class OutputSize:
     """What is written for the units that are left; least and most, since the kept classes of a video may coincide.
 
     Attributes:
-        files: two per unit.
+        files: one per unit and table.
         video_rows: one row per video and length.
         attribution_rows_least, attribution_rows_most: one row per video, length, class and element.
+        further_rows_least, further_rows_most: rows of each further table, by its folder.
         bytes_least, bytes_most: including the error of the estimate.
     """
 
@@ -66,6 +71,8 @@ class OutputSize:
     video_rows: int
     attribution_rows_least: int
     attribution_rows_most: int
+    further_rows_least: Mapping[str, int]
+    further_rows_most: Mapping[str, int]
     bytes_least: int
     bytes_most: int
 
@@ -116,31 +123,42 @@ def class_counts(spec: JobSpec, n_classes: int, labelled: bool) -> tuple[int, in
 
 
 def output_size(
-    work: Sequence[LengthWork], pending: Sequence[Unit], classes: tuple[int, int], n_classes: int
+    spec: JobSpec, work: Sequence[LengthWork], pending: Sequence[Unit], classes: tuple[int, int], model: VideoModel
 ) -> OutputSize:
     """Estimate what is written for the units that are left.
 
     Args:
+        spec: the job.
         work: by length.
         pending: units not yet committed.
         classes: kept per video, least and most (`class_counts`).
-        n_classes: C.
+        model: the job's.
     """
+    tables, layers = len(folders_of(spec.tables)), count_layers(model)
     attributed = [length for length in work if length.stages]
-    row_counts, byte_counts = [], []
+    row_counts, byte_counts, further = [], [], []
     for kept, differing in zip(classes, (0, 1), strict=True):
         rows = Counter({length.n: length.pending * length.n * kept for length in attributed})
         size = sum(rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind]) for length in attributed)
-        size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * n_classes)
+        size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * model.n_classes)
         sampled = [length for length in attributed if length.stages[-1].kind != "exact"]
         size += differing * sum(length.pending * length.n * _DIFFERENCE for length in sampled)
+        counts = Counter[str](dict.fromkeys(spec.tables, 0))
+        for length in attributed:
+            own = rows_per_video(spec, layers, length.n, kept, least=not differing)
+            counts.update({table: length.pending * count for table, count in own.items()})
+        further.append(dict(counts))
+        size += sum(count * bytes_per_row(table) for table, count in counts.items())
+        size += len(spec.tables) * sum(length.pending for length in attributed) * _ID
         row_counts.append(rows.total())
-        byte_counts.append(size + len(pending) * (_FILE + _VIDEOS_FILE))
+        byte_counts.append(size + len(pending) * (_FILE * (tables - 1) + _VIDEOS_FILE))
     return OutputSize(
-        files=2 * len(pending),
+        files=tables * len(pending),
         video_rows=sum(length.pending for length in work),
         attribution_rows_least=row_counts[0],
         attribution_rows_most=row_counts[1],
+        further_rows_least=further[0],
+        further_rows_most=further[1],
         bytes_least=int((1 - ERROR) * byte_counts[0]),
         bytes_most=int((1 + ERROR) * byte_counts[1]),
     )
@@ -155,4 +173,5 @@ def read_seconds(row_groups: Sequence[RowGroup], features: str) -> float:
 def write_seconds(size: OutputSize, output: str) -> float:
     """Return the seconds to make tables and commit units one after the other, at assumed rates."""
     commit = _COMMIT_DISK_S if storage.is_local(storage.open_location(output)[0]) else _COMMIT_STORE_S
-    return size.files / 2 * commit + size.attribution_rows_most * _ROW_S + size.video_rows * _VIDEO_S
+    rows = size.attribution_rows_most + sum(size.further_rows_most.values())
+    return size.files / 2 * commit + rows * _ROW_S + size.video_rows * _VIDEO_S

@@ -86,6 +86,8 @@ def _length(length: LengthEstimate) -> dict[str, Any]:
         "estimator": work.kind,
         "evaluations": work.evaluations,
         "evaluations_most": work.evaluations_most,
+        "discard_evaluations": work.shorter_evaluations,
+        "variation_evaluations": work.repeated_evaluations,
         "counted": all(stage.counted for stage in work.stages),
         "fits": work.fits,
         "reason": work.unfit_reason,
@@ -104,6 +106,10 @@ def _write(forecast: Forecast) -> dict[str, Any]:
         "attribution_rows_least": size.attribution_rows_least,
         "attribution_rows_most": size.attribution_rows_most,
         "video_rows": size.video_rows,
+        "further": [
+            {"table": table, "rows_least": size.further_rows_least[table], "rows_most": most}
+            for table, most in size.further_rows_most.items()
+        ],
         "files": size.files,
         "create_only": forecast.create_only,
     }

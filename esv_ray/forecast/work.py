@@ -12,9 +12,11 @@ from esv_ray.attribution.workplace import job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.games.randomised import count_layers
 from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
+from esv_ray.forecast.further import repeated, shorter_plans
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -33,6 +35,8 @@ class LengthWork:
         unfit_reason: why the length does not fit in memory, so that its videos fail; None if it fits.
         memory: bytes of a batch, including its plan.
         batch_sizes: most videos that each stage computes together.
+        shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
+        repeated: how often a video is attributed once more for tables of variations, at most.
     """
 
     n: int
@@ -42,6 +46,8 @@ class LengthWork:
     unfit_reason: str | None
     memory: int
     batch_sizes: tuple[int, ...]
+    shorter: tuple[tuple[PlanCost, int], ...] = ()
+    repeated: int = 0
 
     @property
     def fits(self) -> bool:
@@ -62,6 +68,16 @@ class LengthWork:
     def evaluations_most(self) -> int:
         """Head evaluations of a video that never meets the tolerance."""
         return sum(stage.evaluations for stage in self.stages)
+
+    @property
+    def shorter_evaluations(self) -> int:
+        """Head evaluations per video of what is left while elements are taken away."""
+        return sum(plan.evaluations * count for plan, count in self.shorter)
+
+    @property
+    def repeated_evaluations(self) -> int:
+        """Head evaluations per video of tables of variations, at most."""
+        return self.repeated * self.evaluations
 
     def mean_batch(self, stage: int, videos: float) -> float:
         """Return the mean number of videos that a stage computes together.
@@ -126,14 +142,17 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
             break
         iterations = doubled
     memory = engine.budget.needed_bytes(n, batch_sizes[-1])
-    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes))
+    shorter, times = shorter_plans(spec, engine, n), repeated(spec, count_layers(engine.model), n)
+    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter, times)
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
-    stage = plan_cost(engine.estimator, kind, n, engine.model.scales)
+    marginals = engine.extras.marginals
+    stage = plan_cost(engine.estimator, kind, n, engine.model.scales, marginals=marginals)
     if kind == "exact":  # its plans are not cached: lattices are built quickly
         return stage
-    recipe = recipe_for(replace(engine.estimator, kind=kind), n, scales=engine.model.scales)
+    estimator = replace(engine.estimator, kind=kind)
+    recipe = recipe_for(estimator, n, scales=engine.model.scales, marginals=marginals)
     return replace(stage, plan_s=_LOAD_S) if is_cached(recipe) else stage
 
 
@@ -147,4 +166,5 @@ def _fits(engine: Engine, n: int) -> bool:
 
 def all_stages(work: Sequence[LengthWork]) -> list[PlanCost]:
     """Return the costs of all plans that are needed."""
-    return [stage for length in work for stage in length.stages]
+    own = [stage for length in work for stage in length.stages]
+    return own + [plan for length in work for plan, _ in length.shorter]

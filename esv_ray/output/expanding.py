@@ -33,7 +33,7 @@ class Block:
         rows: (I,) input rows.
         n: number of elements.
         keys: by column, (I,): equal at all places of an item; rows are sorted by them.
-        places: by column, (K,): equal for all items.
+        places: by column, (K,): equal for all items; without any, K = 1.
         values: by column, (I, K); NaN becomes null.
     """
 
@@ -45,7 +45,7 @@ class Block:
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", len(next(iter(self.places.values()))))
+        object.__setattr__(self, "size", len(next(iter(self.places.values()), (0,))))
 
 
 def expanded(

@@ -12,10 +12,17 @@ SUCCESS = "_SUCCESS"
 PROGRESS = "progress.json"
 VIDEOS, ATTRIBUTIONS = "videos", "attributions"
 MARGINALS, INTERACTIONS, DISCARDS = "marginals", "interactions", "discards"
-FURTHER = (MARGINALS, INTERACTIONS, DISCARDS)
+SMOOTHNESS, ORDER, SANITY = "smoothness", "order", "sanity"
+VARIATIONS = (SMOOTHNESS, ORDER, SANITY)
+"""Tables of what changes when the sequence or the model does."""
+FURTHER = (MARGINALS, INTERACTIONS, DISCARDS, *VARIATIONS)
 """Tables that a job writes if its spec asks for them (`tables`)."""
 FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
 """All tables. The file of the first one marks a unit as committed."""
+ANALYSIS = "analysis"
+"""Tables of an analysis (`esv analyze`), which are no part of the job."""
+VARIATIONS_FOLDER = "variations"
+"""Outputs of jobs of variations (`esv smoothness`, `esv order`, `esv sanity`)."""
 ASIDE = "_aside"
 """Files that a repair moved away; readers of tables skip names that begin with an underscore."""
 SUBMISSIONS = "_submissions"

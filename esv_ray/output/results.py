@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.output.expanding import Block, UnitTable, expanded
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, FURTHER, INTERACTIONS, MARGINALS, VIDEOS
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, FURTHER, INTERACTIONS, MARGINALS, VARIATIONS, VIDEOS
 from esv_ray.output.schemas import SCHEMAS
 
 METHODS = ("esv",)
@@ -48,6 +48,7 @@ class Discarded(NamedTuple):
         orders: (K,) place in `ORDERS`.
         scores: (B, K, n + 1) probability of the class.
         predicted: (B, K, n + 1) class of the largest score.
+        best: (B, n + 1) largest probability of the class over all subsequences of as many elements; NaN if unknown.
     """
 
     classes: npt.NDArray[np.int64]
@@ -55,10 +56,42 @@ class Discarded(NamedTuple):
     orders: Sequence[int]
     scores: Float32Array
     predicted: npt.NDArray[np.int64]
+    best: Float32Array
 
     def take(self, videos: npt.NDArray[np.int64]) -> Discarded:
         """Return the scores of some of the videos."""
-        return Discarded(self.classes[videos], self.methods, self.orders, self.scores[videos], self.predicted[videos])
+        return Discarded(
+            self.classes[videos],
+            self.methods,
+            self.orders,
+            self.scores[videos],
+            self.predicted[videos],
+            self.best[videos],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Varied:
+    """Rows of a table of variations.
+
+    Attributes:
+        videos: (K,) place of a video in the batch.
+        keys: by column, (K,) numbers that the rows of a video are sorted by.
+        values: by column, (K,); NaN becomes null.
+    """
+
+    videos: npt.NDArray[np.int64]
+    keys: Mapping[str, npt.NDArray[np.int64]]
+    values: Mapping[str, Float32Array]
+
+    def take(self, videos: npt.NDArray[np.int64]) -> Varied:
+        """Return the rows of some of the videos (ascending), whose places are then those among them."""
+        rows = np.flatnonzero(np.isin(self.videos, videos))
+        return Varied(
+            np.searchsorted(videos, self.videos[rows]),
+            {name: column[rows] for name, column in self.keys.items()},
+            {name: column[rows] for name, column in self.values.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +115,7 @@ class Computed:
         marginals: (M, n, n) by scale and element, NaN where the scale says nothing; None if not asked for.
         interactions: (M, n (n - 1) / 2) of the pairs i < j in the order of `numpy.triu_indices`; None if not asked for.
         discarded: scores while elements are taken away; None if not asked for.
+        varied: rows of the tables of variations that are asked for, by their folders.
     """
 
     rows: npt.NDArray[np.int64]
@@ -100,6 +134,7 @@ class Computed:
     marginals: Float32Array | None = None
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
+    varied: Mapping[str, Varied] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -133,7 +168,12 @@ def unit_tables(
         further: tables besides those of videos and attributions, by their folders.
     """
     tables = {VIDEOS: _videos(inputs, computed, missing), ATTRIBUTIONS: _attributions(inputs, computed)}
-    return tables | {folder: _FURTHER[folder](inputs.ids, computed) for folder in FURTHER if folder in further}
+    for folder in FURTHER:
+        if folder in VARIATIONS and folder in further:
+            tables[folder] = _variations(folder, inputs.ids, computed)
+        elif folder in further:
+            tables[folder] = _FURTHER[folder](inputs.ids, computed)
+    return tables
 
 
 def _videos(inputs: InputRows, computed: Sequence[Computed], missing: Sequence[Missing]) -> UnitTable:
@@ -272,8 +312,25 @@ def _discards(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
         }
         shape = len(batch.rows), len(places["discarded"])
         values: dict[str, Any] = {"score": kept.scores.reshape(shape), "predicted": kept.predicted.reshape(shape)}
+        values["best"] = np.tile(kept.best, len(kept.methods))
         blocks.append(Block(batch.rows, batch.n, {"class": kept.classes}, places, values))
     return expanded(ids, blocks, SCHEMAS[DISCARDS], {"method": METHODS, "order": ORDERS})
+
+
+def _variations(folder: str, ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
+    """Return the rows of a table of variations, by (input row, n_elements, keys), ascending."""
+    blocks = [
+        Block(
+            batch.rows[varied.videos],
+            batch.n,
+            varied.keys,
+            {},
+            {name: column[:, None] for name, column in varied.values.items()},
+        )
+        for batch in computed
+        for varied in [batch.varied[folder]]
+    ]
+    return expanded(ids, blocks, SCHEMAS[folder])
 
 
 _FURTHER = {MARGINALS: _marginals, INTERACTIONS: _interactions, DISCARDS: _discards}

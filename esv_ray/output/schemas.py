@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, VIDEOS
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS, VIDEOS
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -71,6 +71,33 @@ SCHEMAS = {
             _required("class", pa.int32()),
             _required("score", pa.float32()),
             _required("predicted", pa.int32()),
+            pa.field("best", pa.float32()),
+        ]
+    ),
+    SMOOTHNESS: pa.schema(
+        [
+            *_SEQUENCE,
+            _required("class", pa.int32()),
+            _required("element", pa.int32()),
+            _required("offset", pa.int32()),
+            _required("change", pa.float32()),
+        ]
+    ),
+    ORDER: pa.schema(
+        [
+            *_SEQUENCE,
+            _required("class", pa.int32()),
+            _required("score", pa.float32()),
+            _required("shuffled_score", pa.float32()),
+            pa.field("spearman", pa.float32()),
+        ]
+    ),
+    SANITY: pa.schema(
+        [
+            *_SEQUENCE,
+            _required("class", pa.int32()),
+            _required("layers_randomised", pa.int32()),
+            pa.field("spearman", pa.float32()),
         ]
     ),
 }

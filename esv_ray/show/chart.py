@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.errors import SpecError
@@ -88,7 +88,7 @@ def video_chart(
 
 
 def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
-    """Return a figure as a file.
+    """Return a figure as a file. In an SVG, its description is what screen readers read.
 
     Args:
         chart: the figure.
@@ -96,10 +96,13 @@ def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
     """
     import vl_convert
 
-    spec = json.loads(chart.to_json())
+    spec = chart.to_dict(validate=False)  # validation takes longer than drawing; tests validate
     if kind == "png":
         return bytes(vl_convert.vegalite_to_png(spec, scale=2))
-    return str(vl_convert.vegalite_to_svg(spec)).encode()
+    svg = str(vl_convert.vegalite_to_svg(spec))
+    if description := spec.get("description"):
+        svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    return svg.encode()
 
 
 def _width(video: AttributedVideo) -> int:
@@ -112,13 +115,47 @@ def _panel(
     """Return bars of values of the elements, with standard errors."""
     import altair
 
-    numbered = video.n <= _MOST_WIDTH // _ELEMENT_WIDTH  # otherwise there is no room for the frames
+    chart = element_bars(
+        list(enumerate(video.frame_index.tolist())),
+        values.tolist(),
+        None if stderr is None else stderr.tolist(),
+        title=f"ESV ({video.unit})",
+        width=_width(video),
+        numbered=video.n <= _MOST_WIDTH // _ELEMENT_WIDTH,  # otherwise there is no room for the frames
+        theme=theme,
+    )
+    return chart.properties(title=altair.TitleParams(text=title, subtitle=subtitle, fontSize=13))
+
+
+def element_bars(
+    elements: Sequence[tuple[int, int]],
+    values: Sequence[float],
+    stderr: Sequence[float] | None,
+    *,
+    title: str,
+    width: int,
+    numbered: bool,
+    theme: Theme,
+) -> altair.LayerChart:
+    """Return a bar per element: ESVs, or differences of ESVs.
+
+    Args:
+        elements: position and frame number of each.
+        values: their values.
+        stderr: standard errors, or None.
+        title: of the values, with their unit.
+        width: of the plot, in pixels.
+        numbered: whether the frame numbers stand above the bars.
+        theme: colours.
+    """
+    import altair
+
     rows: list[dict[str, Any]] = [
-        {"element": place, "frame": int(frame), "value": float(value), "supports": float(value) > 0}
-        for place, (frame, value) in enumerate(zip(video.frame_index, values, strict=True))
+        {"element": place, "frame": frame, "value": value, "supports": value > 0}
+        for (place, frame), value in zip(elements, values, strict=True)
     ]
     if stderr is not None:
-        for row, error in zip(rows, stderr.tolist(), strict=True):
+        for row, error in zip(rows, stderr, strict=True):
             row |= {"low": row["value"] - error, "high": row["value"] + error}
     base = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X(
@@ -128,7 +165,7 @@ def _panel(
         )
     )
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
-        y=altair.Y("value:Q", title=f"ESV ({video.unit})", axis=altair.Axis(tickCount=5, format="~g")),
+        y=altair.Y("value:Q", title=title, axis=altair.Axis(tickCount=5, format="~g")),
         color=altair.condition("datum.supports", altair.value(theme.supporting), altair.value(theme.distracting)),
         tooltip=[
             altair.Tooltip("element:O"),
@@ -144,11 +181,7 @@ def _panel(
     )
     if numbered:
         layers.append(frames)
-    return altair.layer(*layers).properties(
-        width=_width(video),
-        height=_PANEL_HEIGHT,
-        title=altair.TitleParams(text=title, subtitle=subtitle, fontSize=13),
-    )
+    return altair.layer(*layers).properties(width=width, height=_PANEL_HEIGHT)
 
 
 def _pictures(video: AttributedVideo, thumbnails: Sequence[str | None]) -> altair.Chart:

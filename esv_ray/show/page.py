@@ -7,17 +7,26 @@ from html import escape
 
 from esv_ray.show.theme import DARK, FONT, LIGHT
 
+_TAG = re.compile(rb"<[^<>]+>")
+_NAME = re.compile(rb'( id="|"url\(#)')
 _WIDTH_HEIGHT = re.compile(rb'^(<svg[^>]*?) width="[0-9.]+" height="[0-9.]+"')
 
 
-def figure_page(title: str, light: bytes, dark: bytes, more: str = "") -> bytes:
+def figure_page(
+    title: str, light: bytes, dark: bytes, more: str = "", narrow: tuple[bytes, bytes] | None = None
+) -> bytes:
     """Return a page with a figure, of which a screen shows one version.
 
     Args:
         title: plain text.
         light, dark: the figure as SVG, for light and for dark screens.
         more: HTML below the figure.
+        narrow: light and dark versions for phones; without them a phone scrolls sideways.
     """
+    versions = [("light", light), ("dark", dark)]
+    if narrow is not None:
+        versions = [("light wide", light), ("dark wide", dark), ("light narrow", narrow[0]), ("dark narrow", narrow[1])]
+    figures = "\n".join(f'<div class="figure {kind}">{_inline(svg, kind)}</div>' for kind, svg in versions)
     style = f"""
 :root {{ color-scheme: light dark; }}
 body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {FONT}; background: {LIGHT.background};
@@ -26,6 +35,9 @@ svg {{ max-width: 100%; height: auto; }}
 .dark {{ display: none; }}
 .figure {{ overflow-x: auto; }}
 .figure svg {{ min-width: 560px; }}
+.figure.narrow svg {{ min-width: 0; overflow: visible; }}
+@media (max-width: 640px) {{ .wide {{ display: none !important; }} }}
+@media (min-width: 640.02px) {{ .narrow {{ display: none !important; }} }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }}
 th, td {{ text-align: right; padding: 3px 10px; border-bottom: 1px solid {LIGHT.grid}; }}
 summary {{ cursor: pointer; margin: 12px 0; }}
@@ -46,8 +58,7 @@ summary {{ cursor: pointer; margin: 12px 0; }}
 </head>
 <body>
 <main>
-<div class="figure light">{_inline(light)}</div>
-<div class="figure dark">{_inline(dark)}</div>
+{figures}
 {more}
 </main>
 </body>
@@ -55,6 +66,8 @@ summary {{ cursor: pointer; margin: 12px 0; }}
 """.encode()
 
 
-def _inline(svg: bytes) -> str:
-    """Return a figure that fits the page's width."""
-    return _WIDTH_HEIGHT.sub(rb"\1", svg).decode()
+def _inline(svg: bytes, kind: str) -> str:
+    """Return a figure that fits the page's width, and whose gradients and clips have names of their own."""
+    name = kind.replace(" ", "-").encode() + b"-"
+    named = _TAG.sub(lambda tag: _NAME.sub(rb"\1" + name, tag[0]), svg)
+    return _WIDTH_HEIGHT.sub(rb"\1", named).decode()

@@ -19,7 +19,10 @@ class Theme:
         faint: secondary text, axes.
         grid: lines behind the marks.
         supporting, distracting: bars of ESVs above 0, and of others.
-        categories: colours of lines that must be told apart, four.
+        categories: colours of lines that must be told apart, six.
+        sequential: from the least to the most of a quantity.
+        diverging: from the lowest to the highest of a quantity with a middle. The lightness changes in one direction,
+            so that both sides differ in grey too; the middle has no hue.
     """
 
     background: str
@@ -28,15 +31,39 @@ class Theme:
     grid: str
     supporting: str
     distracting: str
-    categories: tuple[str, str, str, str]
+    categories: tuple[str, ...]
+    sequential: tuple[str, ...]
+    diverging: tuple[str, ...]
 
 
 LIGHT = Theme(
-    "#ffffff", "#1b1f24", "#57606a", "#e3e6ea", SUPPORTING, DISTRACTING, (DISTRACTING, SUPPORTING, "#00795a", "#a8407f")
+    background="#ffffff",
+    ink="#1b1f24",
+    faint="#57606a",
+    grid="#e3e6ea",
+    supporting=SUPPORTING,
+    distracting=DISTRACTING,
+    categories=(DISTRACTING, SUPPORTING, "#00795a", "#a8407f", "#8a6a00", "#6e7781"),
+    sequential=("#eef4fa", "#8fbcdc", "#2b7bb5", "#08366b"),
+    diverging=("#ffc078", "#e5b27f", "#a3a3a3", "#3f6fa0", "#00306b"),
 )
 DARK = Theme(
-    "#14171b", "#e8eaed", "#a3abb5", "#333a42", "#56b4e9", "#ef8a47", ("#ef8a47", "#56b4e9", "#2fc39a", "#dc8fbc")
+    background="#14171b",
+    ink="#e8eaed",
+    faint="#a3abb5",
+    grid="#333a42",
+    supporting="#56b4e9",
+    distracting="#ef8a47",
+    categories=("#ef8a47", "#56b4e9", "#2fc39a", "#dc8fbc", "#d9b43a", "#98a2ad"),
+    sequential=("#20303f", "#2a5f8a", "#4fa3d9", "#c5e6fb"),
+    diverging=("#a34a00", "#8d5a33", "#7a7a7a", "#6aa5cc", "#a9dcff"),
 )
+
+
+def blended(colour: str, other: str, share: float) -> str:
+    """Return a colour (``#rrggbb``) mixed with a share of another one."""
+    pairs = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
 
 
 def vega_config(theme: Theme) -> dict[str, object]:
@@ -50,6 +77,7 @@ def vega_config(theme: Theme) -> dict[str, object]:
         "labelFont": FONT,
         "titleFont": FONT,
         "titleFontWeight": "normal",
+        "labelLimit": 0,
     }
     return {
         "background": theme.background,
@@ -68,6 +96,7 @@ def vega_config(theme: Theme) -> dict[str, object]:
         "view": {"stroke": None},
         "legend": {
             "labelLimit": 0,
+            "titleLimit": 0,
             "labelColor": theme.ink,
             "titleColor": theme.faint,
             "symbolBaseFillColor": theme.faint,  # of shapes, which have no colour of their own: else black

@@ -5,7 +5,8 @@ the environment of the store's client and are never part of a URL. Transient fau
 (`transport.faults`); every other fault becomes a `DataError` that says what was being done and where.
 """
 
-from esv_ray.storage.commit import commit_new, move, remove, replace
+from esv_ray.storage.commit import commit_new, move, remove, replace, replace_from
+from esv_ray.storage.escaped_files import EscapedFiles, fault_in, file_path, plain_path, unescaped
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
 from esv_ray.storage.links import check_no_broken_link, is_hidden
@@ -30,6 +31,7 @@ from esv_ray.storage.trials import check_writable, creates_only
 from esv_ray.storage.vacancy import check_vacant
 
 __all__ = [
+    "EscapedFiles",
     "RangeFile",
     "RetryPolicy",
     "State",
@@ -42,6 +44,8 @@ __all__ = [
     "commit_new",
     "creates_only",
     "exists",
+    "fault_in",
+    "file_path",
     "find",
     "identity",
     "in_this_process",
@@ -58,17 +62,20 @@ __all__ = [
     "move",
     "open_location",
     "path_below",
+    "plain_path",
     "protocol_of",
     "read_bytes",
     "read_ranges",
     "reader",
     "remove",
     "replace",
+    "replace_from",
     "retry_policy",
     "root_of",
     "spelled",
     "split_archive",
     "state",
+    "unescaped",
     "without_credentials",
     "without_links",
 ]

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,6 +110,16 @@ def replace(url: str, data: bytes, doing: str) -> None:
     attempt(url, doing, lambda: overwrite(fs, path, data))
 
 
+def replace_from(url: str, file: Path, doing: str) -> None:
+    """Write one object whole from a file of this machine, in pieces, and replace an existing one.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    fs, path = open_location(url)
+    attempt(url, doing, lambda: _overwrite_from(fs, path, file))
+
+
 def remove(url: str, doing: str) -> None:
     """Remove one object, if it exists.
 
@@ -188,16 +200,27 @@ def create_once(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 def overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     """Try to write an object once, and replace an existing one."""
     if is_local(fs):
-        requests.in_time(lambda: _replace_file(Path(path), data), RequestLimits(takes=len(data)))
+        requests.in_time(
+            lambda: _replace_file(Path(path), lambda target: _write_synced(target, data)),
+            RequestLimits(takes=len(data)),
+        )
     else:
         requests.pipe(fs, path, data)
 
 
-def _replace_file(target: Path, data: bytes) -> None:
+def _overwrite_from(fs: AbstractFileSystem, path: str, file: Path) -> None:
+    if is_local(fs):
+        limits = RequestLimits(takes=file.stat().st_size)
+        requests.in_time(lambda: _replace_file(Path(path), lambda target: _copy_synced(file, target)), limits)
+    else:
+        requests.put(fs, file, path)
+
+
+def _replace_file(target: Path, write: Callable[[Path], None]) -> None:
     _make_folder(target.parent)
     temporary = _sibling(target)
     try:
-        _write_synced(temporary, data)
+        write(temporary)
         temporary.replace(target)
         _sync_folder(target.parent)
     finally:
@@ -242,6 +265,13 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _copy_synced(file: Path, target: Path) -> None:
+    with file.open("rb") as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from esv_ray.analysis.convergence import Point, as_table, compare, convergence, estimator_grid, exact_cases, lad_slope
-from esv_ray.analysis.convergence_figure import convergence_pictures
+from esv_ray.analysis.figures.convergence import chart
+from esv_ray.analysis.figures.files import figure_files
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.errors import DataError
 from esv_ray.estimator import Estimator
@@ -71,12 +72,11 @@ def test_order_of_estimators() -> None:
     table = as_table(points)
     assert table.num_rows == 8
     assert {"relative_error", "lad_slope", "pearson", "cost", "video_ms"} <= set(table.column_names)
-    pictures = convergence_pictures(points)
-    page = pictures["html"].decode()
-    assert all(name in page for name in ("adjusted x1", "algorithm1 x2: standard error", "head evaluations per video"))
-    assert 'src="' not in page, "it needs no network"
-    assert "prefers-color-scheme: dark" in page
-    assert pictures["png"].startswith(b"\x89PNG")
+    files = figure_files(chart, table)
+    assert set(files) == {"svg", "png", "html"}
+    names = ("adjusted", "algorithm1", "standard error", "head evaluations per video", "11 elements, 8 videos")
+    assert all(name in files["svg"].decode() for name in names)
+    assert files["png"].startswith(b"\x89PNG")
 
 
 def test_convergence_of_logits() -> None:

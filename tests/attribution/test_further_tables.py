@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.support.jobs import run
 from tests.support.oracle import Array, Game, multiscale_game
 
 LENGTHS = [3, 6, 1, 4, 6]
-TABLES = "tables=[interactions,discards]"
+TABLES = "tables=[marginals,interactions,discards]"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,33 @@ def esvs(output: Path, video: str, n: int, kept: int) -> Array:
     return np.array([row["esv"] for row in found if row["class"] == kept])
 
 
+def test_marginals_are_those_of_the_definition(folder: Path, done: Path) -> None:
+    found = rows(done, "marginals")
+    for video, n in sequences(done):
+        game = game_of(folder, video, n)
+        own = [row for row in found if (row["video_id"], row["n_elements"]) == (video, n)]
+        assert own
+        for row in own:
+            others = [element for element in range(n) if element != row["element"]]
+            added = [
+                game(tuple(sorted((*x, row["element"])))) - game(x) for x in combinations(others, row["scale"] - 1)
+            ]
+            assert row["marginal"] == pytest.approx(np.mean(added, axis=0)[row["class"]], abs=2e-6)
+
+
+def test_the_mean_of_marginals_over_scales_is_the_esv(done: Path) -> None:
+    means = pq.read_table(done / "marginals").group_by(["video_id", "n_elements", "class", "element"])
+    by_key = {
+        (row["video_id"], row["n_elements"], row["class"], row["element"]): row["marginal_mean"]
+        for row in means.aggregate([("marginal", "mean")]).to_pylist()
+    }
+    attributions = rows(done, "attributions")
+    assert len(by_key) == len(attributions)
+    for row in attributions:
+        key = (row["video_id"], row["n_elements"], row["class"], row["element"])
+        assert by_key[key] == pytest.approx(row["esv"], abs=1e-6)
+
+
 def test_interactions_are_those_of_the_definition(folder: Path, done: Path) -> None:
     found = rows(done, "interactions")
     assert len(found) == sum(row["n_elements"] - 1 for row in rows(done, "attributions")) / 2, (
@@ -118,6 +146,11 @@ def check_discards(folder: Path, output: Path, *, tolerance: float) -> None:
             assert row["class"] == kept
             assert row["score"] == pytest.approx(value[kept], abs=tolerance)
             assert value[row["predicted"]] >= value.max() - 2 * tolerance
+            if of_video["exact"]:
+                best = max(game(x)[kept] for x in combinations(range(n), n - row["discarded"]))
+                assert row["best"] == pytest.approx(best, abs=tolerance)
+            else:
+                assert row["best"] is None
             if row["discarded"] == 0:
                 assert (row["score"], row["predicted"]) == (of_video["scores"][kept], of_video["predicted"])
             if row["discarded"] == n:
@@ -166,7 +199,7 @@ def check_first_and_last(output: Path) -> None:
 def test_interactions_of_logits(folder: Path, tmp_path: Path) -> None:
     """Logits have a closed form without values of long subsequences; interactions need them."""
     output = tmp_path / "out"
-    attributed(folder, output, "estimator.kind=exact", "estimator.output=logit", "tables=[interactions]")
+    attributed(folder, output, "estimator.kind=exact", "estimator.output=logit", "tables=[interactions,marginals]")
     for row in rows(output, "interactions"):
         game = game_of(folder, row["video_id"], row["n_elements"], logits=True)
         expected = interaction(game, row["n_elements"], row["element_i"], row["element_j"])
@@ -180,7 +213,7 @@ def test_the_same_bits_for_other_units_and_other_orders(folder: Path, done: Path
     """Tables of the same rows, whatever the units; and the same files where a job is resumed."""
     output = tmp_path / "out"
     attributed(folder, output, "frames=[4,all]", "estimator.kind=exact", TABLES, "compute.unit=2", "compute.batch=1")
-    for name in ("interactions", "discards"):
+    for name in ("marginals", "interactions", "discards"):
         for row, other in zip(rows(output, name), rows(done, name), strict=True):
             assert {key: value for key, value in row.items() if not isinstance(value, float)} == {
                 key: value for key, value in other.items() if not isinstance(value, float)
@@ -195,10 +228,11 @@ def test_a_removed_table_is_computed_again_with_the_same_bytes(folder: Path, tmp
     assert {name.split("/")[0] for name in before} == {
         "attributions",
         "videos",
+        "marginals",
         "interactions",
         "discards",
     }
-    for name in ("interactions", "discards"):
+    for name in ("marginals", "interactions", "discards"):
         sorted((output / name).iterdir())[0].unlink()
     assert verify_output(str(output)).problems != ()
     attributed(folder, output, *settings)
@@ -230,7 +264,9 @@ def test_recomputing_compares_all_tables(done: Path) -> None:
     assert found.videos == 5
 
 
-@pytest.mark.parametrize(("name", "column"), [("interactions", "interaction"), ("discards", "score")])
+@pytest.mark.parametrize(
+    ("name", "column"), [("marginals", "marginal"), ("interactions", "interaction"), ("discards", "score")]
+)
 def test_recomputing_finds_other_values(folder: Path, tmp_path: Path, name: str, column: str) -> None:
     output = tmp_path / "out"
     attributed(folder, output, "estimator.kind=exact", TABLES)
@@ -253,6 +289,9 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
 @pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
+        ("marginals", lambda table: changed(table, "marginal", 4, 0.7), "marginals whose mean over scales is the ESV"),
+        ("marginals", lambda table: changed(table, "scale", 4, 9), "one marginal per scale"),
+        ("marginals", lambda table: table.slice(len(table) // 2), "the marginals of each ESV, and of no other"),
         ("interactions", lambda table: changed(table, "interaction", 0, 2.5), "finite interactions, at most 2"),
         ("interactions", lambda table: changed(table, "interaction", 0, float("nan")), "finite interactions"),
         ("interactions", lambda table: changed(table, "element_j", 0, 0), "elements i < j < n"),

@@ -243,6 +243,7 @@ def test_the_discards_table() -> None:
             int(batch.discarded.classes[b]),
             float(batch.discarded.scores[b, place, discarded]),
             int(batch.discarded.predicted[b, place, discarded]),
+            float(batch.discarded.best[b, discarded]),
         )
         for row, batch, b in batches_in_order()
         if batch.discarded is not None

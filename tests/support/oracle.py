@@ -26,6 +26,18 @@ def esv_by_orders(game: Game, n: int) -> Array:
     return total / len(orders)
 
 
+def marginals_by_scale(game: Game, n: int) -> Array:
+    """(n, n, C): for scale s and element i, the mean of v(X + i) - v(X) over the X of length s - 1 without i."""
+    values = {x: game(x) for s in range(n + 1) for x in combinations(range(n), s)}
+    total = np.zeros((n, n, len(values[()])))
+    for element in range(n):
+        others = [other for other in range(n) if other != element]
+        for s in range(1, n + 1):
+            added = [values[tuple(sorted([*x, element]))] - values[x] for x in combinations(others, s - 1)]
+            total[s - 1, element] = np.mean(added, axis=0)
+    return total
+
+
 def multiscale_game(heads: Mapping[int, nn.Module], features: Tensor, prior: Tensor, *, logits: bool = False) -> Game:
     """v(X) = softmax of F(X), or F(X), by Eq. 8: the mean over scales of the mean over subsequences of X."""
 

@@ -37,5 +37,6 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
             orders=range(len(ORDERS)),
             scores=rng.random((len(rows), len(ORDERS), n + 1)).astype(np.float32),
             predicted=rng.integers(C, size=(len(rows), len(ORDERS), n + 1)),
+            best=rng.random((len(rows), n + 1)).astype(np.float32),
         ),
     )

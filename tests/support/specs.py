@@ -10,12 +10,14 @@ from esv_ray.spec import (
     ClusterSpec,
     ComputeSpec,
     EstimatorSpec,
+    VariationSpec,
 )
 from esv_ray.spec_columns import ColumnNames
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnNames,
     "estimator": EstimatorSpec,
+    "variations": VariationSpec,
     "compute": ComputeSpec,
     "cluster": ClusterSpec,
 }

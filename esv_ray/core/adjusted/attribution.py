@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esv_ray.core.adjusted.marginals import combine
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
-from esv_ray.core.spread import Spread, per_video
+from esv_ray.core.spread import Spread, per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,11 +68,17 @@ def attribute_adjusted(
     *,
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
+    marginals: bool = False,
 ) -> Attribution:
     """Compute the ESVs of B videos of equal length by the adjusted estimator.
 
     Arguments and errors as for `exact.attribution.attribute`.
+
+    Raises:
+        ValueError: marginals are requested, and the plan was built without them.
     """
+    if marginals and plan.mixes is None:
+        raise ValueError("marginals: the plan was built without them; build it with marginals=True")
     workspace = workspace or Workspace(features.device, features.dtype)
     columns = model.scorer.columns(model.n_classes)
     rows = max(1, workspace.working_set // (len(features) * columns * features.element_size()))
@@ -86,11 +93,12 @@ def attribute_adjusted(
     esv = elements.new_zeros((plan.n, width))
     response = elements.new_zeros((plan.n, width))  # of the ESVs to one draw of the surrogates' errors
     residuals: list[Tensor] = []  # residual contrasts of the values of each size
+    estimates: list[tuple[Tensor, Tensor]] | None = [] if marginals else None  # of each size, `marginals.combine`
     *sizes, full = plan.sizes
     for size in sizes:
         scale = _evaluate_heads(batch, size)
         weights, contrasts = _fit_surrogate(batch, size, scale, means) if recursive else (None, None)
-        gathered, sample = _read_out(batch, size, scale, weights)
+        gathered, sample = _read_out(batch, size, scale, weights, estimates)
         esv += gathered[: plan.n]
         residuals.append(gathered[plan.n :])
         if recursive and unexplained:
@@ -113,7 +121,14 @@ def attribute_adjusted(
         evaluations=plan.evaluations(batch.scorer.scales),
         exact=False,
         spread=spread,
+        marginals=None if estimates is None else _marginals(batch, estimates, prior, scores),
     )
+
+
+def _marginals(batch: _Batch, estimates: list[tuple[Tensor, Tensor]], prior: Tensor, scores: Tensor) -> Tensor:
+    """Return marginals (B, n, n, C) from the estimates of sizes and the values of the empty and the full sequence."""
+    out = combine(batch.plan, estimates, prior.repeat(batch.size), scores.reshape(-1))
+    return per_video_and_scale(out, batch.size, batch.n_classes, batch.relabelling)
 
 
 def _evaluate_heads(batch: _Batch, size: Size) -> Tensor:
@@ -163,7 +178,13 @@ def _fit_surrogate(batch: _Batch, size: Size, scale: Tensor, means: Tensor) -> t
     return weights, own[terms:].clone() if len(own) > terms else None
 
 
-def _read_out(batch: _Batch, size: Size, scale: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+def _read_out(
+    batch: _Batch,
+    size: Size,
+    scale: Tensor,
+    weights: Tensor | None,
+    estimates: list[tuple[Tensor, Tensor]] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Compute the values of a size's subsequences, and apply its read-out.
 
     Args:
@@ -171,12 +192,14 @@ def _read_out(batch: _Batch, size: Size, scale: Tensor, weights: Tensor | None) 
         size: the size.
         scale: (N, B, columns) scores of its head; overwritten by F.
         weights: (P, B * columns) of the surrogates' features in F; None for a model that scores every size itself.
+        estimates: the size's operators `own` and `shared` applied to its values are appended to it; None: not needed.
 
     Returns:
         The read-out (n + L, B * columns), and the values of the first subsequences (at most 16, B * columns).
     """
     gathered = batch.features.new_zeros((size.readout.shape[0], batch.size * batch.columns))
     sample: Tensor | None = None
+    products = [] if estimates is None else _operators(size, gathered)
     for start in range(0, size.count, batch.rows):
         stop = min(start + batch.rows, size.count)
         out = scale[start:stop].view(stop - start, -1)
@@ -189,10 +212,21 @@ def _read_out(batch: _Batch, size: Size, scale: Tensor, weights: Tensor | None) 
                 out.addmm_(table.t(), weights, beta=1 + size.borrowed)
         values = _values(batch, out)
         gathered.addmm_(size.readout[:, start:stop], values)
+        for operator, product in products:
+            product.addmm_(operator[:, start:stop], values)
         if sample is None:
             sample = values[:_SLOPE_ROWS].clone()
     assert sample is not None, "every size has a subsequence"
+    if estimates is not None:
+        estimates.append((products[0][1], products[1][1]))
     return gathered, sample
+
+
+def _operators(size: Size, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the operators of a size's estimates, each with zeros for its product."""
+    assert size.own is not None, "checked at the start"
+    assert size.shared is not None, "checked at the start"
+    return [(operator, like.new_zeros((len(operator), like.shape[1]))) for operator in (size.own, size.shared)]
 
 
 def _response(batch: _Batch, size: Size, sample: Tensor, unexplained: list[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.adjusted.attribution import attribute_adjusted
+from esv_ray.core.adjusted.marginals import mixes, size_operators
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, binned_permutation
@@ -49,6 +50,8 @@ class Size:
         responses: (n, L * heads): from the residual contrasts of all shorter heads to one draw of the error that their
             surrogates cause in the ESVs' part of this size, before the softmax.
         borrowed: share of the head's own residual that is added once more.
+        own, shared, link, output: operators to the estimates of sizes, of this size (`regression.estimates`); None for
+            the full sequence, and in a plan without marginals.
     """
 
     k: int
@@ -60,6 +63,10 @@ class Size:
     scales: Tensor
     responses: Tensor
     borrowed: float
+    own: Tensor | None = None
+    shared: Tensor | None = None
+    link: Tensor | None = None
+    output: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,9 @@ class AdjustedPlan:
         pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
         weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated.
         exact: False.
+        mixes: (2, n, sizes - 1): marginals of each scale from the contrasts, and from the means, of each size but n;
+            None in a plan without marginals.
+        ends: (2, n): marginals of each scale from the value of the empty and of the full sequence; likewise.
     """
 
     n: int
@@ -81,6 +91,8 @@ class AdjustedPlan:
     pairs: Tensor
     weights: Tensor
     exact: bool = False
+    mixes: Tensor | None = None
+    ends: Tensor | None = None
 
     @property
     def terms(self) -> int:
@@ -99,7 +111,9 @@ class AdjustedPlan:
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute_adjusted`)."""
         assert output == "probability", "logits have a plan of their own"
-        return attribute_adjusted(model, features, self, relabelling=relabelling, workspace=workspace)
+        return attribute_adjusted(
+            model, features, self, relabelling=relabelling, workspace=workspace, marginals=extras.marginals
+        )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array:
         """Return a random permutation (B, n) for each key that keeps elements of one bin together."""
@@ -157,13 +171,22 @@ class AdjustedPlan:
                 scales=parts["scales"],
                 responses=parts["responses"],
                 borrowed=float(parts["borrowed"]),
+                **{name: parts.get(name) for name in ("own", "shared", "link", "output")},
             )
             for k, parts in by_number(tensors)
         )
-        return cls(len(tensors["bins"]), sizes, tensors["bins"], tensors["pairs"], tensors["weights"])
+        return cls(
+            len(tensors["bins"]),
+            sizes,
+            tensors["bins"],
+            tensors["pairs"],
+            tensors["weights"],
+            mixes=tensors.get("mixes"),
+            ends=tensors.get("ends"),
+        )
 
 
-def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
+def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None, marginals: bool = False) -> AdjustedPlan:
     """Build the plan.
 
     Args:
@@ -171,12 +194,13 @@ def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None) -> Ad
         rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
         seed: seed of the draws.
         scales: of the model's heads; None for a model that scores every size itself.
+        marginals: whether it can give marginals; all else is the same with and without.
     """
     with one_thread():
-        return _build(n, rows, seed, scales)
+        return _build(n, rows, seed, scales, marginals)
 
 
-def _build(n: int, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
+def _build(n: int, rows: int, seed: int, scales: Scales | None, marginals: bool) -> AdjustedPlan:
     heads = longest_scale(n, scales)
     looked = sizes_of(n, scales)
     smooth_from = 1 if scales is None else min(heads, max(n - 1, 1))
@@ -189,7 +213,7 @@ def _build(n: int, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
             members[k] = draw(n, k, rows if k > 1 else n, seed).astype(np.float64)
     shares = {k: len(member) / subsequences_of(n, k) for k, member in members.items()}
     chosen = [Node(k, members[k], shares[k], float(quadratures[i])) for i, k in enumerate(looked)]
-    readout = read_out(chosen, n, of_values(n, rows), seed=seed) if chosen else None
+    readout = read_out(chosen, n, of_values(n, rows), seed=seed, with_estimates=marginals) if chosen else None
     expected = of_heads(n, rows)
     means = expected.features
     pairs = means.products(2) if means.order > 1 else np.zeros((0, 2), dtype=np.int64)
@@ -213,6 +237,7 @@ def _build(n: int, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
                 scales=_scales(n, node.k, len(pairs)),
                 responses=_tensor(means.mean_contrasts(node.k) @ errors * (node.weight / n / divisor)),
                 borrowed=_borrowed(scales, node.k) if fit is not None and node.share < 1 else 0.0,
+                **size_operators(readout.estimates, index),
             )
         )
         if fit is not None:
@@ -231,12 +256,15 @@ def _build(n: int, rows: int, seed: int, scales: Scales | None) -> AdjustedPlan:
             borrowed=0.0,
         )
     )
+    mix, ends = mixes(n, looked, smooth_from) if marginals else (None, None)
     return AdjustedPlan(
         n,
         tuple(sizes),
         torch.tensor(means.bins, dtype=torch.int64),
         torch.from_numpy(pairs),
         _tensor(np.concatenate([np.zeros((n, 0)), *weights], axis=1)),
+        mixes=mix,
+        ends=ends,
     )
 
 

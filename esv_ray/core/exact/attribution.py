@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
+from esv_ray.core.exact import marginals as per_scale
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
-from esv_ray.core.spread import Spread, per_video
+from esv_ray.core.spread import Spread, per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace, counting
 from esv_ray.estimator import Output
 
@@ -60,7 +61,8 @@ def attribute(
     empty = F.pad(model.empty_value(output).to(features), (0, scorer.columns(n_classes) - n_classes))
     kept: list[Tensor] | None = [] if extras.values and plan.exact else None
     walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
-    pooled, single, scores = _apply_operators(walk, empty)
+    marginals = elements.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
+    pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
         bound = 1.0 if scorer.probabilities and output == "probability" else inf
@@ -74,16 +76,20 @@ def attribute(
         evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
+        marginals=None if marginals is None else per_video_and_scale(marginals, batch, n_classes, relabelling),
         values=None if kept is None else tuple(kept),
     )
 
 
-def _apply_operators(walk: _LatticeWalk, empty: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+def _apply_operators(
+    walk: _LatticeWalk, empty: Tensor, marginals: Tensor | None = None
+) -> tuple[Tensor, list[Tensor], Tensor]:
     """Apply a plan's operators to the values on its lattices.
 
     Args:
         walk: the batch and the plan.
         empty: (columns,) value of the empty sequence.
+        marginals: (n, n, B * columns) zeros, to which the marginal contributions are written; None: not requested.
 
     Returns:
         ESVs (n, B * columns) pooled over iterations, those of each iteration alone (as `LatticePlan.single`), and the
@@ -106,11 +112,15 @@ def _apply_operators(walk: _LatticeWalk, empty: Tensor) -> tuple[Tensor, list[Te
                 # within * (sum with the element) - without * (total - sum with the element)
                 esv.addcmul_(sums[:n], (weights.within[s] + weights.without[s])[:, None])
                 esv.addcmul_(sums[n], weights.without[s][:, None], value=-1)
+            if marginals is not None:
+                per_scale.add_scale(marginals, plan.pooled, s, sums)
             if s == n:
                 scores += (sums[n] + baselines[n - 1]).view_as(scores) / len(plan.lattices)
     for s, baseline in enumerate(baselines[:n], start=1):
         for esv, weights in operators:
             esv.addcmul_(baseline, weights.constant[s][:, None])
+    if marginals is not None:
+        per_scale.finish(marginals, plan.pooled, baselines, empty.repeat(batch))
     return pooled, single, scores
 
 

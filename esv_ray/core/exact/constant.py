@@ -44,7 +44,7 @@ class ConstantPlan:
         workspace: Workspace,
         extras: Extras = NO_EXTRAS,
     ) -> Attribution:
-        """Return ESVs of 0, and the value of the empty sequence as scores."""
+        """Return ESVs and marginals of 0, and the value of the empty sequence as scores."""
         del relabelling, workspace
         batch, n, _ = features.shape
         empty = model.empty_value(output).to(features)
@@ -55,6 +55,7 @@ class ConstantPlan:
             gaps=features.new_zeros(batch),
             evaluations=0,
             exact=True,
+            marginals=features.new_zeros((batch, n, n, model.n_classes)) if extras.marginals else None,
             values=() if extras.values else None,
         )
 

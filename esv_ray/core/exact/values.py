@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import factorial
 
 import torch
 from torch import Tensor
 
-from esv_ray.core.lattices.lattice import full_lattice, index_of, membership
+from esv_ray.core.lattices.lattice import Lattice, full_lattice, index_of, membership
 
-_CHUNK = 2**14  # subsequences whose weights are held at once
+_CHUNK = 2**12  # subsequences that are summed at once
 
 
 @torch.no_grad()
@@ -36,18 +37,30 @@ def interactions(values: Sequence[Tensor], empty: Tensor, n: int, videos: Tensor
         return torch.zeros((len(videos), len(i)), dtype=torch.float64, device=empty.device)
     start = empty.double()[classes]
     out = _weight(n, 0) * start.expand(len(i), -1)  # (P, M)
-    for s, scale in enumerate(full_lattice(n, scales_with_elements=0, parents=False).scales, start=1):
-        masks = scale.masks.to(empty.device)
-        # By how many of the two elements a subsequence holds.
-        weights = torch.tensor(
-            [_weight(n, s), -_weight(n, s - 1), _weight(n, s - 2)], dtype=torch.float64, device=empty.device
-        )
-        for begin in range(0, len(masks), _CHUNK):
-            end = begin + _CHUNK
-            held = membership(masks[begin:end], n, torch.int8)
-            own = values[s - 1][begin:end, videos, classes].double()  # (R, M)
-            out = out + weights[(held[i] + held[j]).long()] @ own
+    for s, scale in enumerate(_lattice(n).scales, start=1):
+        sums = _pair_sums(scale.masks.to(empty.device), values[s - 1], n, videos, classes)  # (n, n, M)
+        single = sums.diagonal().t()  # (n, M)
+        total = single.sum(dim=0) / s  # each subsequence counts once for each of its elements
+        # A subsequence with both elements counts for S = X less both, one with one of them for X less that one.
+        both, one, none = _weight(n, s - 2), _weight(n, s - 1), _weight(n, s)
+        out = out + (both + 2 * one + none) * sums[i, j] - (one + none) * (single[i] + single[j]) + none * total
     return out.t().contiguous()
+
+
+@lru_cache(maxsize=1)
+def _lattice(n: int) -> Lattice:
+    """Return the subsequences of n elements; batches of one length follow each other."""
+    return full_lattice(n, scales_with_elements=0, parents=False)
+
+
+def _pair_sums(masks: Tensor, values: Tensor, n: int, videos: Tensor, classes: Tensor) -> Tensor:
+    """Return the sums (n, n, M) of values over the subsequences with both elements; with one, on the diagonal."""
+    sums = torch.zeros((n, n * len(videos)), dtype=torch.float64, device=masks.device)
+    for begin in range(0, len(masks), _CHUNK):
+        held = membership(masks[begin : begin + _CHUNK], n, torch.float64)[:n]  # (n, R)
+        own = values[begin : begin + _CHUNK, videos, classes].double()  # (R, M)
+        sums += held @ (held.t()[:, :, None] * own[:, None]).flatten(start_dim=1)
+    return sums.view(n, n, -1)
 
 
 def _weight(n: int, size: int) -> float:
@@ -55,6 +68,33 @@ def _weight(n: int, size: int) -> float:
     if not 0 <= size <= n - 2:
         return 0.0
     return factorial(size) * factorial(n - size - 2) / factorial(n - 1)
+
+
+@torch.no_grad()
+def largest_probabilities(values: Sequence[Tensor], empty: Tensor, n: int, classes: Tensor, *, logits: bool) -> Tensor:
+    """Return for each length the largest probability of a class over all subsequences of that length.
+
+    Args:
+        values: of all subsequences (`Attribution.values`).
+        empty: (C,) value of the empty sequence.
+        n: number of elements.
+        classes: (B,) class of each video.
+        logits: whether values are logits.
+
+    Returns:
+        (B, n + 1), lengths ascending from 0.
+    """
+    place = classes[None, :, None]
+
+    def largest(scale: Tensor) -> Tensor:
+        parts = torch.split(scale[..., : len(empty)], _CHUNK)
+        own = [(part.softmax(dim=-1) if logits else part).take_along_dim(place, dim=2)[..., 0] for part in parts]
+        return torch.stack([part.amax(dim=0) for part in own]).amax(dim=0)
+
+    nothing = largest(empty.expand(1, len(classes), -1))
+    if not values:  # all equal
+        return nothing[:, None].expand(-1, n + 1)
+    return torch.stack([nothing, *(largest(scale) for scale in values)], dim=1)
 
 
 @torch.no_grad()

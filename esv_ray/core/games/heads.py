@@ -83,7 +83,7 @@ class MlpHead(nn.Module):
         return folded
 
 
-class _GatherHead(nn.Module):
+class GatherHead(nn.Module):
     """An MLP head laid out for the gather-sum; its scores are divided (`Scales.share`)."""
 
     def __init__(self, head: MlpHead, share: float, *, padded: bool) -> None:
@@ -243,9 +243,7 @@ class MultiScale(nn.Module):
         self.heads = nn.ModuleDict()  # by s - 1
         for s in sorted(heads):
             head = heads[s]
-            laid_out = (
-                _GatherHead(head, self.scales.share(s), padded=self.padded) if isinstance(head, MlpHead) else head
-            )
+            laid_out = GatherHead(head, self.scales.share(s), padded=self.padded) if isinstance(head, MlpHead) else head
             self.heads[str(s - 1)] = laid_out.eval()
 
     def embed(self, features: Tensor) -> Tensor:
@@ -258,7 +256,7 @@ class MultiScale(nn.Module):
     def called(self) -> dict[int, nn.Module]:
         """Return the heads that are called on gathered subsequences (all but MLPs), by scale."""
         heads = {s: self._head(s) for s in self.scales.heads(self.scales.n_max)}
-        return {s: head for s, head in heads.items() if not isinstance(head, _GatherHead)}
+        return {s: head for s, head in heads.items() if not isinstance(head, GatherHead)}
 
     def columns(self, n_classes: int) -> int:
         """Return the width of the scores: if all heads are MLPs, idle columns (-inf) may follow the classes."""
@@ -269,12 +267,12 @@ class MultiScale(nn.Module):
         if not self.scales.has_head(s):
             return 0
         head = self._head(s)
-        return int(head.widest) if isinstance(head, _GatherHead) else s * self.feature_dim
+        return int(head.widest) if isinstance(head, GatherHead) else s * self.feature_dim
 
     def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """Return the first-layer table of an MLP head, or features (B, n, D); from features (n, B, D), contiguous."""
         head = self._head(s)
-        return head.table(features, workspace) if isinstance(head, _GatherHead) else features.transpose(0, 1)
+        return head.table(features, workspace) if isinstance(head, GatherHead) else features.transpose(0, 1)
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
         """Write f^s / `Scales.share` to out (R, B, columns), for positions (R, 1 or B, s)."""
@@ -282,7 +280,7 @@ class MultiScale(nn.Module):
         assert elements is not None, "an ordered game needs positions"
         s = elements.shape[-1]
         head = self._head(s)
-        if isinstance(head, _GatherHead):
+        if isinstance(head, GatherHead):
             head.scores(prepared, elements, out.view(-1, out.shape[-1]))
         else:
             logits: Tensor = head(gather_subsequences(prepared, elements))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import VideoModel
-from esv_ray.core.spread import Spread, per_video
+from esv_ray.core.logit.marginals import combine, zero_estimates
+from esv_ray.core.spread import Spread, per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
 
@@ -26,12 +28,14 @@ def attribute_logits(
     output: Output = "logit",
     relabelling: Tensor | None = None,
     workspace: Workspace | None = None,
+    marginals: bool = False,
 ) -> Attribution:
     """Compute ESVs of B videos of equal length, for values that are F. Arguments as for `exact.attribution.attribute`.
 
     Raises:
         SpecError: the model has no logits, or not for every class.
-        ValueError: the features have another number of elements than the plan.
+        ValueError: the features have another number of elements than the plan, or marginals are requested of a plan
+            that was built without them.
     """
     workspace = workspace or Workspace(features.device, features.dtype)
     elements = elements_first(model, features, plan.n, relabelling)
@@ -41,18 +45,27 @@ def attribute_logits(
     esv = features.new_zeros((n, batch * columns))
     full = features.new_zeros(batch * columns)
     residuals = []
-    for scale in plan.scales:
+    estimates = zero_estimates(len(plan.scales), n, batch * columns, like=features) if marginals else None
+    for place, scale in enumerate(plan.scales):
         if scale.operator is not None:
-            product = _apply_operator(model, elements, scale, scale.operator, relabelling, workspace)
+            mean = None if estimates is None else (_mean_of(scale), estimates.means[place])
+            product = _apply_operator(model, elements, scale, scale.operator, relabelling, workspace, mean)
             esv += product[:n]
             full += product[n]
             residuals.append(product[n + 1 :])
+            if estimates is not None:
+                torch.div(product[:n], scale.weight, out=estimates.contrasts[place])
             continue
         sums, count = _apply_operator(model, elements, scale, scale.member, relabelling, workspace), len(scale)
         full.add_(sums[n], alpha=scale.mean_weight / count)
+        if estimates is not None:
+            torch.div(sums[n], count, out=estimates.means[place])
         if scale.s < n:
             holding = count * scale.s // n  # subsequences with an element
-            esv.add_(sums[:n] / holding - (sums[n] - sums[:n]) / (count - holding), alpha=scale.weight)
+            contrast = sums[:n] / holding - (sums[n] - sums[:n]) / (count - holding)
+            esv.add_(contrast, alpha=scale.weight)
+            if estimates is not None:
+                estimates.contrasts[place] = contrast
     scores = full.view(batch, columns)[:, :n_classes].contiguous()
     values = per_video(esv, batch, n_classes, relabelling)  # (B, n, C)
     # The remainder of F(all) - F(none) is shared equally: efficiency holds whatever was sampled.
@@ -61,6 +74,10 @@ def attribute_logits(
     if not plan.exact:
         rows = torch.cat(residuals).view(-1, batch, columns)[..., :n_classes]
         spread = Spread(rows, plan.weights, relabelling)
+    by_scale = None
+    if estimates is not None:
+        padded = F.pad(empty, (0, columns - n_classes)).repeat(batch)
+        by_scale = per_video_and_scale(combine(estimates, padded, scorer.scales), batch, n_classes, relabelling)
     gaps = values.sum(dim=1) - (scores - empty)
     return Attribution(
         esv=values,
@@ -70,7 +87,19 @@ def attribute_logits(
         evaluations=plan.evaluations(scorer.scales),
         exact=plan.exact,
         spread=spread,
+        marginals=by_scale,
     )
+
+
+def _mean_of(scale: LogitScale) -> Tensor:
+    """Return a scale's operator to its mean.
+
+    Raises:
+        ValueError: the plan was built without marginals.
+    """
+    if scale.mean is None:
+        raise ValueError("marginals: the plan was built without them; build it with marginals=True")
+    return scale.mean
 
 
 def _apply_operator(
@@ -80,6 +109,7 @@ def _apply_operator(
     operator: Tensor,
     relabelling: Tensor | None,
     workspace: Workspace,
+    mean: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return operator (K, N) @ f^s (N, B * columns), chunk by chunk; idle columns are zero.
 
@@ -90,6 +120,7 @@ def _apply_operator(
         operator: (K, N).
         relabelling: (B, n), or None.
         workspace: buffers.
+        mean: another operator (1, N), and zeros (B * columns,) to which its product is added; or None.
     """
     scorer, batch, columns = model.scorer, elements.shape[1], model.scorer.columns(model.n_classes)
     prepared = scorer.prepare(elements, scale.s, workspace)
@@ -105,4 +136,6 @@ def _apply_operator(
         scorer.scores(prepared, positions, member, out)
         out[..., model.n_classes :] = 0
         product.addmm_(operator[:, start:stop].to(out.dtype), out.view(len(out), -1), alpha=share)
+        if mean is not None:
+            mean[1].addmv_(out.view(len(out), -1).t(), mean[0][0, start:stop], alpha=share)
     return product

@@ -55,6 +55,8 @@ class LogitScale:
             evaluated: means suffice.
         weight: w_s.
         mean_weight: weight of the mean of f^s in F(all).
+        mean: (1, N) operator to the mean of f^s; None if every subsequence is evaluated, and in a plan without
+            marginals.
     """
 
     s: int
@@ -63,6 +65,7 @@ class LogitScale:
     operator: Tensor | None
     weight: float
     mean_weight: float
+    mean: Tensor | None = None
 
     def __len__(self) -> int:
         return self.member.shape[1]
@@ -100,7 +103,15 @@ class LogitPlan:
         extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Compute the ESVs of a batch of videos (`attribute_logits`)."""
-        return attribute_logits(model, features, self, output=output, relabelling=relabelling, workspace=workspace)
+        return attribute_logits(
+            model,
+            features,
+            self,
+            output=output,
+            relabelling=relabelling,
+            workspace=workspace,
+            marginals=extras.marginals,
+        )
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array | None:
         """Return a random permutation (B, n) of the elements for each key; None if exact."""
@@ -147,7 +158,15 @@ class LogitPlan:
             KeyError: a tensor is missing.
         """
         scales = tuple(
-            LogitScale(s, parts["elements"], parts["member"], parts.get("operator"), *parts["factors"].tolist())
+            LogitScale(
+                s,
+                parts["elements"],
+                parts["member"],
+                parts.get("operator"),
+                weight=float(parts["factors"][0]),
+                mean_weight=float(parts["factors"][1]),
+                mean=parts.get("mean"),
+            )
             for s, parts in by_number(tensors)
         )
         return cls(len(tensors["weights"]), scales, tensors["weights"], bool(tensors["exact"]))
@@ -165,7 +184,7 @@ def scale_weights(n: int, scales: Scales | None) -> FloatArray:
     return np.asarray(np.array(scales.weights[: len(s)]) * s * after[s - 1] / n)
 
 
-def build_logit(n: int, *, rows: int | None, seed: int, scales: Scales | None) -> LogitPlan:
+def build_logit(n: int, *, rows: int | None, seed: int, scales: Scales | None, marginals: bool = False) -> LogitPlan:
     """Build the plan.
 
     Args:
@@ -174,12 +193,13 @@ def build_logit(n: int, *, rows: int | None, seed: int, scales: Scales | None) -
             all of them.
         seed: seed of the draws.
         scales: of the model's heads; None for a model that scores every length itself.
+        marginals: whether it can give marginals; all else is the same with and without.
     """
     with one_thread():
-        return _build(n, rows, seed, scales)
+        return _build(n, rows, seed, scales, marginals)
 
 
-def _build(n: int, rows: int | None, seed: int, scales: Scales | None) -> LogitPlan:
+def _build(n: int, rows: int | None, seed: int, scales: Scales | None, marginals: bool) -> LogitPlan:
     evaluated, variances = [], []
     for s, weight in enumerate(scale_weights(n, scales).tolist(), start=1):
         if scales is not None and not scales.has_head(s):
@@ -187,22 +207,24 @@ def _build(n: int, rows: int | None, seed: int, scales: Scales | None) -> LogitP
         count = comb(n, s) if rows is None else max(rows, n)
         member = draw(n, s, count, seed)
         mean_weight = float(s == n) if scales is None else scales.weights[s - 1] / scales.divisor(n)
-        operator = None
+        operator, mean = None, None
         if len(member) < subsequences_of(n, s):
-            operator, variance = _kriging(member.astype(np.float64), s, weight, mean_weight, rows or 0, seed)
+            operator, mean, variance = _kriging(member.astype(np.float64), s, weight, mean_weight, rows or 0, seed)
             variances.append(np.repeat(variance[:, None] / CONTRASTS, CONTRASTS, axis=1))
         ones = torch.ones((n + 1, len(member)), dtype=torch.uint8)
         ones[:n] = torch.from_numpy(np.ascontiguousarray(member.T).view(np.uint8))
         positions = torch.from_numpy(member.nonzero()[1].reshape(len(member), s).astype(np.int32))
-        evaluated.append(LogitScale(s, positions, ones, operator, weight, mean_weight))
+        kept = mean if marginals else None
+        evaluated.append(LogitScale(s, positions, ones, operator, weight, mean_weight, kept))
     weights = np.concatenate(variances, axis=1) if variances else np.zeros((n, 0))
     return LogitPlan(n, tuple(evaluated), torch.from_numpy(weights), not variances)
 
 
 def _kriging(
     member: FloatArray, s: int, weight: float, mean_weight: float, rows: int, seed: int
-) -> tuple[Tensor, FloatArray]:
-    """Return the operator (n + 1 + L, N), and the variance (n,) of the ESVs' part per unit of prior variance.
+) -> tuple[Tensor, Tensor, FloatArray]:
+    """Return the operator (n + 1 + L, N), the one to the mean (1, N), and the variance (n,) of the ESVs' part per unit
+    of prior variance.
 
     Weights are expressed by coefficients of the features: weights of a functional t are features @ coefficients.
     """
@@ -258,4 +280,5 @@ def _kriging(
     key = int(derive_key(seed, "logit contrasts", n, s))
     residuals = residual_contrasts(values, covariance, noise, key)
     operator = np.concatenate([weight * contrast, mean_weight * mean[None], residuals])
-    return torch.from_numpy(np.ascontiguousarray(operator)), np.asarray(np.maximum(variance, 0.0))
+    own_variance = np.asarray(np.maximum(variance, 0.0))
+    return torch.from_numpy(np.ascontiguousarray(operator)), torch.from_numpy(mean[None].copy()), own_variance

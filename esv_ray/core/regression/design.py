@@ -48,18 +48,29 @@ def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
         sizes: ascending.
         smooth_from: size from which contrasts are smooth; all sizes left out are larger.
     """
+    weights = np.zeros(len(sizes))
+    for row in interpolation(n, sizes, smooth_from=smooth_from)[sizes[0] : n]:
+        weights += row
+    return weights
+
+
+def interpolation(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
+    """Return (n + 1, len(sizes)): weights with which values at some sizes give that of size 0 .. n (`quadrature`).
+
+    Rows of sizes below the first, and of size n, are zero. Arguments as for `quadrature`.
+    """
     start = next(i for i, k in enumerate(sizes) if k >= smooth_from)
     place = np.log(np.asarray(sizes, dtype=np.float64))
-    weights = np.zeros(len(sizes))
+    weights = np.zeros((n + 1, len(sizes)))
     for k in range(sizes[0], n):
         if k in sizes:
-            weights[sizes.index(k)] += 1
+            weights[k, sizes.index(k)] = 1
             continue
         after = int(np.searchsorted(place, np.log(k)))
         first = max(min(after - 2, len(sizes) - 4), start)
         near = range(first, min(first + 4, len(sizes)))
         for a in near:
-            weights[a] += np.prod([(np.log(k) - place[b]) / (place[a] - place[b]) for b in near if b != a])
+            weights[k, a] = np.prod([(np.log(k) - place[b]) / (place[a] - place[b]) for b in near if b != a])
     return weights
 
 

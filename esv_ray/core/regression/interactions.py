@@ -86,6 +86,15 @@ class Interactions:
         q, spread = _centre(self.n, k)
         return self._contrasts(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
 
+    def means(self, k: int) -> FloatArray:
+        """Return (sum of counts,): mean of each feature over all X of size k."""
+        q, spread = _centre(self.n, k)
+        out = [np.ones(1), np.zeros(self.n)]
+        for d in range(2, self.order + 1):
+            scale = 1 / spread**d / np.sqrt(comb(self.n, d))
+            out.append(_terms(self.products(d), self.sizes(d)) * _moment(self.n, k, q, d) * scale)
+        return np.concatenate(out)
+
     def mean_contrasts(self, k: int) -> FloatArray:
         """Return the contrasts of the means b, a, c of `to_means`: (n, n + 1 + P_2)."""
         plain = self._contrasts(k, 0.0, [1.0, 1 / k, 2 / max(k * (k - 1), 1), 0.0])

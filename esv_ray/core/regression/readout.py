@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esv_ray.core.keyed import derive_key
+from esv_ray.core.regression.estimates import Estimates, Posterior, estimates_of, mean_differences
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.surrogate import Expectation, inverse, residual_contrasts
 
@@ -52,14 +53,16 @@ class Readout:
         operators: for each node (n, N_k): summed over nodes, the ESVs minus the equal share of v(all) - v(none).
         contrasts: for each node (L, N_k), `residual_contrasts`; empty if all subsequences are evaluated.
         weights: (n, nodes): variance of an ESV per mean square of a node's contrasts.
+        estimates: operators to the contrasts and the mean of each size; None unless requested.
     """
 
     operators: list[FloatArray]
     contrasts: list[FloatArray]
     weights: FloatArray
+    estimates: Estimates | None = None
 
 
-def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int) -> Readout:
+def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int, with_estimates: bool = False) -> Readout:
     """Build the read-out.
 
     Args:
@@ -67,6 +70,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int) -> 
         n: number of elements.
         expected: expectation of the values (`surrogate.of_values`).
         seed: seed of the residual contrasts.
+        with_estimates: also build the operators to the estimates of each size.
     """
     features, shares = expected.features, expected.shares
     prior = shares.variances(features)
@@ -111,8 +115,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int) -> 
             target = node.weight * features.contrasts(node.k)
             variance[:, index] = np.maximum((target * after.T).sum(axis=1), 0.0)
         else:
-            inside = node.member / node.member.sum(axis=0)
-            outside = (1 - node.member) / (1 - node.member).sum(axis=0)
-            operator = operator + node.weight * (inside - outside).T
+            operator = operator + node.weight * mean_differences(node.member)
         operators.append(operator / n)
-    return Readout(operators[::-1], contrasts, variance / n**2)
+    estimates = estimates_of(nodes, features, Posterior(eliminated, across, noises)) if with_estimates else None
+    return Readout(operators[::-1], contrasts, variance / n**2, estimates)

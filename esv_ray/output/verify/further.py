@@ -106,6 +106,10 @@ def _discards(table: pa.Table, ok_videos: pa.Table, expected: Expected) -> Itera
     if not inside.all():
         return
     discarded, n = (table.column(name).to_numpy() for name in ("discarded", "n_elements"))
+    best = table.column("best").to_numpy(zero_copy_only=False)
+    yield from _first(
+        table, keys, np.isnan(best) | (best >= score - _ROUNDING), "a best score that is none below `score`"
+    )
     at_end = np.abs(score - expected.prior[class_]) <= _ROUNDING
     yield from _first(table, keys, (discarded < n) | at_end, "the prior after all elements are taken away")
     first = table.filter(pa.array(discarded == 0))

@@ -1,0 +1,168 @@
+"""What an analysis knows of an output before it reads the ESVs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+
+from esv_ray.analysis.database import add_classes, add_tables, connect, reading
+from esv_ray.errors import DataError, SpecError, count_of
+from esv_ray.output.committed import committed_units
+from esv_ray.output.layout import VIDEOS
+from esv_ray.output.manifest import Manifest, existing_manifest
+
+ClassName = Literal["label", "predicted"]
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts over the videos table.
+
+    Attributes:
+        ok, skipped, failed: number of rows of each status: one per video and length.
+        labelled: number of `ok` rows with a label.
+        elements: sum of the numbers of elements of `ok` rows.
+        lengths: numbers of elements of `ok` rows, ascending.
+    """
+
+    ok: int
+    skipped: int
+    failed: int
+    labelled: int
+    elements: int
+    lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """An output that is analyzed.
+
+    Attributes:
+        output: its location.
+        manifest: its run.json.
+        units: file names of its committed units, in the order of the plan.
+        rows: input rows of these units.
+        tables: names of its tables.
+        census: counts over its videos.
+        explained: the class whose ESVs are analyzed: each video's label or predicted class.
+    """
+
+    output: str
+    manifest: Manifest
+    units: tuple[str, ...]
+    rows: int
+    tables: tuple[str, ...]
+    census: Census
+    explained: ClassName
+
+    @property
+    def in_logits(self) -> bool:
+        """Whether ESVs and scores are logits."""
+        return bool(self.manifest.spec["estimator"]["output"] == "logit")
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Class names by id, or None."""
+        names: Sequence[str] | None = self.manifest.model["classes"]
+        return names
+
+    @property
+    def finished(self) -> bool:
+        """Whether all units of the plan are committed."""
+        return len(self.units) == len(self.manifest.units)
+
+    @property
+    def empty_values(self) -> list[float]:
+        """Values of the empty sequence, by class: the class priors, or their logarithms."""
+        prior = self.manifest.model["prior"]
+        return [math.log(share) if share > 0 else -math.inf for share in prior] if self.in_logits else list(prior)
+
+    @property
+    def progress(self) -> str:
+        """How much of a job is there, in words."""
+        return (
+            f"unfinished: {len(self.units)} of {count_of(len(self.manifest.units), 'unit')} committed, "
+            f"{self.rows} of {count_of(self.manifest.rows, 'video')}"
+        )
+
+
+def open_output(output: str, explained: ClassName | None = None) -> Analysed:
+    """Read what an analysis needs to know of an output: its manifest, a listing, and columns of the videos table.
+
+    Args:
+        output: its location.
+        explained: the class whose ESVs are analyzed; None: the label where there are labels, else the predicted class.
+
+    Raises:
+        DataError: there is no output, no unit is committed yet, or a table cannot be read.
+        SpecError: the output has no labels, or its job keeps no ESVs of that class.
+    """
+    manifest = existing_manifest(output)
+    units = committed_units(output, manifest.units, manifest.folders)
+    if not units:
+        raise DataError(
+            f"{output}: expected committed units, found none of {len(manifest.units)} yet; run the job first"
+        )
+    names = tuple(unit.name for unit in units)
+    census = _census(output, names)
+    return Analysed(
+        output=output,
+        manifest=manifest,
+        units=names,
+        rows=sum(unit.rows for unit in units),
+        tables=manifest.folders,
+        census=census,
+        explained=_explained(explained, census, manifest.spec["classes"]),
+    )
+
+
+def add_priors(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> None:
+    """Add the tables `classes` (id, name) and `priors` (class, prior: the value of the empty sequence)."""
+    add_classes(con, analysed.manifest)
+    con.execute("CREATE OR REPLACE TABLE priors (class INTEGER, prior DOUBLE)")
+    con.execute(
+        "INSERT INTO priors SELECT unnest(range(len($1)))::INTEGER, unnest($1)::DOUBLE", [analysed.empty_values]
+    )
+
+
+def _census(output: str, names: Sequence[str]) -> Census:
+    with connect() as con, reading(output):
+        add_tables(con, output, names, [VIDEOS])
+        (counts,) = con.execute(
+            """
+            SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),
+              count(*) FILTER (status = 'failed'), count(label) FILTER (status = 'ok'),
+              coalesce(sum(n_elements) FILTER (status = 'ok'), 0)
+            FROM videos
+            """
+        ).fetchall()
+        lengths = con.execute("SELECT DISTINCT n_elements FROM videos WHERE status = 'ok' ORDER BY 1").fetchall()
+    ok, skipped, failed, labelled, elements = map(int, counts)
+    return Census(ok, skipped, failed, labelled, elements, tuple(n for (n,) in lengths))
+
+
+def _explained(asked: ClassName | None, census: Census, kept: Sequence[object]) -> ClassName:
+    """Return the class to analyze.
+
+    Raises:
+        SpecError: there are no labels, or no ESVs are kept of that class.
+    """
+    of_predictions = {str(each) for each in kept if each == "predicted" or str(each).startswith("top:")}
+    only_predictions = len(of_predictions) == len(kept)
+    if asked is None:
+        return "label" if census.labelled and not only_predictions else "predicted"
+    if asked == "label" and census.ok and not census.labelled:
+        raise SpecError("class: expected labels in the videos table, found none; use --class predicted")
+    if asked == "label" and list(kept) == ["predicted"]:
+        raise SpecError(f"class: the output keeps ESVs of {_listed(kept)} only, got label; use --class predicted")
+    if asked == "predicted" and list(kept) == ["label"]:
+        raise SpecError(f"class: the output keeps ESVs of {_listed(kept)} only, got predicted; use --class label")
+    return asked
+
+
+def _listed(kept: Sequence[object]) -> str:
+    return ", ".join(map(str, kept))

@@ -1,0 +1,127 @@
+"""A comparison as lines of text: at most 80 columns; names are shortened in the middle, numbers never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from esv_ray.analysis.comparison import Comparison
+from esv_ray.analysis.facets.words import Row, of_main_length, percent, plain, signed, span
+from esv_ray.analysis.pages import table_lines, wrapped
+from esv_ray.errors import count_of
+from esv_ray.show.text import shortened
+
+_NOISE = "0.80"  # sqrt(2 / pi): mean |x| of a standard normal variable
+_MOST_LENGTHS = 20
+_MOST_ID = 26  # characters of an id
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of a comparison."""
+    yield from _head(comparison)
+    rows = comparison.compare.to_pylist()
+    main, _ = of_main_length(comparison.compare)
+    row = next(row for row in rows if row["n_elements"] == main)
+    yield ""
+    yield from wrapped(_counts(row))
+    yield from table_lines(("", "mean", "95 %"), _measures(row, of_one=comparison.of_one), names=0)
+    if row["in_stderrs"] is not None:
+        yield from wrapped(
+            "In standard errors: the difference of two ESVs divided by their combined standard error. By sampling "
+            f"alone it would be {_NOISE} on average."
+        )
+    if len(rows) > 1:
+        yield ""
+        yield from _lengths(rows)
+    changes = [row for row in comparison.changes.to_pylist() if row["n_elements"] == main]
+    if changes:
+        yield ""
+        yield from _changes(changes, main)
+
+
+def _head(comparison: Comparison) -> Iterator[str]:
+    for name, side in (("A", comparison.a), ("B", comparison.b)):
+        yield from wrapped(f"{name}: {side.method} of {side.analysed.output}")
+    explained = "label" if comparison.a.analysed.explained == "label" else "class predicted by A"
+    yield from wrapped(
+        f"{count_of(comparison.shared, 'video')} in both, {comparison.only_a} in A only, {comparison.only_b} in B "
+        f"only. Values of the {explained}."
+    )
+    for note in comparison.notes:
+        yield from wrapped(f"Note: {note}.")
+
+
+def _counts(row: Row) -> str:
+    text = (
+        f"Sequences of {count_of(row['n_elements'], 'element')}: {row['videos_a']} in A, {row['videos_b']} in B, "
+        f"{row['videos']} in both; ESVs are compared of {row['compared']}."
+    )
+    if row["labelled"]:
+        text += (
+            f" Of {row['labelled']} with a label both are right in {row['right_in_both']}, A alone in "
+            f"{row['right_in_a']}, B alone in {row['right_in_b']}, none in {row['right_in_neither']}."
+        )
+    return text
+
+
+def _measures(row: Row, *, of_one: bool) -> list[Sequence[str]]:
+    lines: list[Sequence[str]] = []
+
+    def add(title: str, value: str, low: float | None, high: float | None, *, shares: bool = False) -> None:
+        if value != "-":
+            lines.append((title, value, span(low, high, shares=shares)))
+
+    if of_one:  # the predictions are the same
+        row = row | dict.fromkeys(("accuracy_b", "accuracy_difference", "score_b", "score_difference"))
+    for title, name in (("accuracy of A", "accuracy_a"), ("accuracy of B", "accuracy_b")):
+        add(title, percent(row[name], 1), row[f"{name}_low"], row[f"{name}_high"], shares=True)
+    change = row["accuracy_difference"]
+    add(
+        "accuracy, B - A",
+        "-" if change is None else f"{100 * change:+.1f} %",
+        row["accuracy_difference_low"],
+        row["accuracy_difference_high"],
+        shares=True,
+    )
+    for title, name in (("score of A", "score_a"), ("score of B", "score_b"), ("score, B - A", "score_difference")):
+        add(title, signed(row[name]) if "-" in title else plain(row[name]), row[f"{name}_low"], row[f"{name}_high"])
+    for title, name in (("Pearson's r", "pearson"), ("Spearman's rank correlation", "spearman")):
+        add(f"{title}, per video", signed(row[name]), row[f"{name}_low"], row[f"{name}_high"])
+        add(f"{title}, all elements", signed(row[f"{name}_overall"]), None, None)
+    add("cosine, per video", signed(row["cosine"]), row["cosine_low"], row["cosine_high"])
+    for title, name in (("mean |B - A| of an ESV", "difference"), ("|B - A| in standard errors", "in_stderrs")):
+        add(title, plain(row[name]), row[f"{name}_low"], row[f"{name}_high"])
+    return lines
+
+
+def _lengths(rows: Sequence[Row]) -> Iterator[str]:
+    shown = [
+        (
+            *(str(row[name]) for name in ("n_elements", "videos_a", "videos_b", "videos")),
+            *(percent(row[name], 1) for name in ("accuracy_a", "accuracy_b")),
+            *(signed(row[name]) for name in ("pearson", "spearman", "cosine")),
+            plain(row["difference"]),
+        )
+        for row in rows[:_MOST_LENGTHS]
+    ]
+    heads = ("n", "in A", "in B", "both", "acc. A", "acc. B", "Pearson", "Spearman", "cosine", "|B - A|")
+    yield from table_lines(heads, shown, names=0)
+    if len(rows) > _MOST_LENGTHS:
+        yield f"{len(rows) - _MOST_LENGTHS} more lengths in the table."
+
+
+def _changes(rows: Sequence[Row], n: int) -> Iterator[str]:
+    yield from wrapped(f"The largest changes, of {count_of(n, 'element')}; the element that changes most:")
+    shown = [
+        (
+            str(row["class"]) if row["name"] is None else row["name"],
+            shortened(row["video_id"], _MOST_ID),
+            f"{row['predicted_a']} {row['predicted_b']}",
+            plain(row["difference"]),
+            str(row["element"]),
+            signed(row["esv_a"]),
+            signed(row["esv_b"]),
+        )
+        for row in rows
+    ]
+    heads = ("class", "video", "predicted", "|B - A|", "element", "A", "B")
+    yield from table_lines(heads, shown, names=1)

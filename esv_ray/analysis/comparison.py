@@ -1,0 +1,84 @@
+"""The result of comparing two outputs, and its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from esv_ray.analysis.pairing import Side
+
+
+def _interval(*names: str) -> list[pa.Field]:
+    return [pa.field(f"{name}{suffix}", pa.float64()) for name in names for suffix in ("", "_low", "_high")]
+
+
+COMPARE = pa.schema(
+    [
+        pa.field("n_elements", pa.int32(), nullable=False),
+        *(
+            pa.field(name, pa.int64(), nullable=False)
+            for name in ("videos_a", "videos_b", "videos", "labelled", "compared")
+        ),
+        *(pa.field(f"right_in_{name}", pa.int64(), nullable=False) for name in ("both", "a", "b", "neither")),
+        *_interval("accuracy_a", "accuracy_b", "accuracy_difference", "score_a", "score_b", "score_difference"),
+        *_interval("pearson", "spearman", "cosine", "difference", "in_stderrs"),
+        *(pa.field(name, pa.float64()) for name in ("pearson_overall", "spearman_overall")),
+    ]
+)
+AGREEMENT = pa.schema(
+    [
+        pa.field("n_elements", pa.int32(), nullable=False),
+        pa.field("method_a", pa.string(), nullable=False),
+        pa.field("method_b", pa.string(), nullable=False),
+        pa.field("videos", pa.int64(), nullable=False),
+        *_interval("pearson", "spearman"),
+    ]
+)
+CHANGES = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("n_elements", pa.int32(), nullable=False),
+        pa.field("class", pa.int32(), nullable=False),
+        pa.field("name", pa.string()),
+        *(pa.field(name, pa.int32()) for name in ("label", "predicted_a", "predicted_b")),
+        *(pa.field(name, pa.float64()) for name in ("score_a", "score_b", "difference", "in_stderrs")),
+        *(pa.field(name, pa.float64()) for name in ("pearson", "spearman", "cosine")),
+        pa.field("element", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("esv_a", "esv_b")),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two outputs, or two methods of one, compared on the videos that both have.
+
+    Attributes:
+        a, b: the outputs and methods.
+        shared, only_a, only_b: numbers of videos by id: in both, and in one only; whatever their status.
+        notes: what a reader must know first: what is missing, and what differs besides the values.
+        compare: one row per number of elements: accuracies, scores, correlations and differences, with 95 % intervals.
+        agreement: one row per number of elements: correlations of the two methods, means over videos.
+        changes: the sequences that differ most.
+    """
+
+    a: Side
+    b: Side
+    shared: int
+    only_a: int
+    only_b: int
+    notes: tuple[str, ...]
+    compare: pa.Table
+    agreement: pa.Table
+    changes: pa.Table
+
+    @property
+    def of_one(self) -> bool:
+        """Whether two methods of one output are compared."""
+        return self.a.analysed.output == self.b.analysed.output
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {"compare": self.compare, "agreement": self.agreement, "changes": self.changes}

@@ -1,0 +1,1 @@
+"""The tables of an analysis, one module per facet: its queries and its page."""

@@ -1,0 +1,77 @@
+"""Facet `confusions`: which classes are taken for which, and how much the most misleading element does (Fig. 7)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
+from esv_ray.analysis.facets.words import class_name, joined, more, of_main_length, other_lengths, short_name, signed
+from esv_ray.errors import count_of
+
+_SHOWN = 10
+_DIFFERENCE = "mean_difference_at_most_misleading_element"
+
+_QUERY = f"""
+SELECT label, predicted, n_elements, c.videos, mean[1] AS {_DIFFERENCE}, low[1] AS low, high[1] AS high,
+  sqrt(nullif(mean[2], 0) / m.videos) AS stderr
+FROM confusion_counts AS c LEFT JOIN confusion_means AS m USING (label, predicted, n_elements)
+ORDER BY n_elements, c.videos DESC, label, predicted
+"""
+
+
+def page(table: pa.Table, analysed: Analysed) -> Page:
+    """Return what is printed."""
+    if not table.num_rows:
+        return Page(["No labelled video is misclassified."])
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
+    top = of_length[0]
+    return Page(
+        [
+            f"{short_name(top['label'], analysed)} is most often taken for another class, "
+            f"{short_name(top['predicted'], analysed)}: {count_of(top['videos'], 'video')}. Difference: ESV for the "
+            "label minus ESV for the predicted class, of each video's most misleading element."
+        ],
+        ("label", "predicted", "videos", "difference"),
+        [
+            (
+                class_name(row["label"], analysed),
+                class_name(row["predicted"], analysed),
+                str(row["videos"]),
+                signed(row[_DIFFERENCE]),
+            )
+            for row in of_length[:_SHOWN]
+        ],
+        names=2,
+        note=joined([more(_SHOWN, len(of_length), "pairs of classes"), other_lengths(table, n)]),
+    )
+
+
+FACET = Facet(
+    name="confusions",
+    title="Confusions",
+    reads=("videos", "attributions"),
+    uses=("wrong", "differences"),
+    counts=(
+        Counts(
+            "confusion_counts",
+            ("label", "predicted", "n_elements"),
+            "SELECT label, predicted, n_elements, count(*) AS videos FROM wrong GROUP BY ALL",
+        ),
+    ),
+    values=(
+        Values(
+            "confusion_means",
+            {"label": pa.int32(), "predicted": pa.int32(), "n_elements": pa.int32()},
+            """
+            SELECT video_id, label, predicted, n_elements,
+              [min(difference), coalesce(arg_min(stderr * stderr, difference), 0)] AS values
+            FROM differences GROUP BY ALL
+            """,
+        ),
+    ),
+    query=_QUERY,
+    page=page,
+    labelled=True,
+)

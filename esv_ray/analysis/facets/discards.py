@@ -1,0 +1,90 @@
+"""Facet `discards`: the score while elements are taken away (Fig. 3 of the paper)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
+
+ORDERS = {
+    "descending": "largest first",
+    "ascending": "smallest first",
+    "center": "from the centre outward",
+    "edges": "from the edges inward",
+    "uniform": "evenly",
+    "random": "at random",
+}
+"""Orders in words."""
+_METHODS = {
+    "esv": "ESV",
+    "integrated_gradients": "integrated gradients",
+    "grad_cam": "Grad-CAM",
+    "occlusion": "occlusion",
+    "random": "random values",
+}
+
+_QUERY = """
+WITH places AS (SELECT *, unnest(range(n_elements + 1))::INTEGER AS discarded FROM discard_means)
+SELECT n_elements, method, "order", discarded, videos, mean[n_elements + 2 + discarded] AS accuracy,
+  mean[discarded + 1] AS score, low[discarded + 1] AS low, high[discarded + 1] AS high,
+  round(mean[n_elements + 2 + discarded] * videos) AS _correct
+FROM places ORDER BY n_elements, method, "order", discarded
+"""
+
+
+def method_name(method: str) -> str:
+    """Return a method in words."""
+    return _METHODS.get(method, method)
+
+
+def page(table: pa.Table, analysed: Analysed) -> Page:
+    """Return what is printed."""
+    if not table.num_rows:
+        return Page(["No video has discards."])
+    n, rows = of_main_length(table)
+    scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows.to_pylist()}
+    steps = list(dict.fromkeys((0, n // 4, n // 2, 3 * n // 4, n)))
+    curves = list(dict.fromkeys((method, order) for method, order, _ in scores))
+    curves.sort(key=lambda curve: (list(ORDERS).index(curve[1]) if curve[1] in ORDERS else 9, curve[0] != "esv"))
+    half = [scores.get(("esv", order, n // 2)) for order in ("descending", "ascending")]
+    return Page(
+        [
+            "Probability of the label (of the predicted class where there is no label) while elements are taken away: "
+            "the model scores the shorter subsequence, down to the class prior.",
+            f"Without {n // 2} of {n} elements it is {plain(half[0])} if those of the largest ESVs are taken away, "
+            f"and {plain(half[1])} if those of the smallest are.",
+        ],
+        ("taken away", *(str(step) for step in steps)),
+        [(_name(*curve), *(plain(scores.get((*curve, step))) for step in steps)) for curve in curves],
+        names=1,
+        note=other_lengths(table, n),
+    )
+
+
+def _name(method: str, order: str) -> str:
+    name = ORDERS.get(order, order)
+    return f"{method_name(method)}, {name}" if order in ("descending", "ascending") else name
+
+
+FACET = Facet(
+    name="discards",
+    title="Elements taken away",
+    reads=("discards",),
+    uses=(),
+    values=(
+        Values(
+            "discard_means",
+            {"n_elements": pa.int32(), "method": pa.string(), "order": pa.string()},
+            """
+            SELECT video_id, n_elements, method, "order", list_concat(
+              list(score::DOUBLE ORDER BY discarded), list((predicted = class)::DOUBLE ORDER BY discarded)) AS values
+            FROM discards GROUP BY ALL HAVING count(*) = n_elements + 1
+            """,
+        ),
+    ),
+    query=_QUERY,
+    shares=(Share("_correct", "videos", "accuracy_low", "accuracy_high"),),
+    page=page,
+)

@@ -1,0 +1,95 @@
+"""Facet `pairs`: of two elements, which has the larger ESV (Fig. 5 of the paper)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
+from esv_ray.analysis.facets.words import Row, class_name, joined, of_main_length, other_lengths, percent, span
+
+PER_CLASS = 32
+"""Most elements of a sequence whose pairs are counted per class."""
+MOST_ELEMENTS = 128
+"""Most elements of a sequence whose pairs are counted: the table has n (n - 1) rows for a length of n."""
+_SHOWN = 5
+
+_QUERY = """
+WITH directed AS (
+  SELECT class, n_elements, i, j, videos, greater FROM pair_counts
+  UNION ALL SELECT class, n_elements, j, i, videos, less FROM pair_counts
+), all_classes AS (
+  SELECT NULL::INTEGER AS class, n_elements, i, j, sum(videos)::BIGINT AS videos, sum(greater)::BIGINT AS greater
+  FROM directed GROUP BY n_elements, i, j
+)
+SELECT class, n_elements, i AS element_i, j AS element_j, videos, greater / videos AS share, greater AS _greater
+FROM (SELECT * FROM all_classes UNION ALL SELECT * FROM directed WHERE class IS NOT NULL)
+ORDER BY class NULLS FIRST, n_elements, element_i, element_j
+"""
+
+
+def page(table: pa.Table, analysed: Analysed) -> Page:
+    """Return what is printed."""
+    longer = [n for n in analysed.census.lengths if n > MOST_ELEMENTS]
+    left_out = f"Sequences of more than {MOST_ELEMENTS} elements are left out." if longer else ""
+    if not table.num_rows:
+        return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
+    n, of_length = of_main_length(table)
+    once = of_length.filter(pc.less(of_length.column("element_i"), of_length.column("element_j")))
+    (top,) = _surest(once.filter(pc.is_null(once.column("class"))), 1)
+    return Page(
+        [
+            f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
+            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. Below, "
+            "the pairs whose intervals are farthest from it."
+        ],
+        ("class", "i", "j", "videos", "ESV i > j", "95 %"),
+        [
+            (
+                class_name(row["class"], analysed),
+                str(row["element_i"]),
+                str(row["element_j"]),
+                str(row["videos"]),
+                percent(row["share"]),
+                span(row["low"], row["high"], shares=True),
+            )
+            for row in _surest(once, _SHOWN)
+        ],
+        names=1,
+        note=joined([left_out, other_lengths(table, n)]),
+    )
+
+
+def _surest(table: pa.Table, most: int) -> list[Row]:
+    """Return the rows whose intervals are farthest from one half."""
+    above, below = pc.subtract(table.column("low"), 0.5), pc.subtract(0.5, table.column("high"))
+    table = table.append_column("distance", pc.max_element_wise(above, below))
+    order = [("distance", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
+    rows: list[Row] = table.take(pc.select_k_unstable(table, most, order)).to_pylist()
+    return rows
+
+
+FACET = Facet(
+    name="pairs",
+    title="Pairs of elements",
+    reads=("videos", "attributions"),
+    uses=("sequences",),
+    counts=(
+        Counts(
+            "pair_counts",
+            ("class", "n_elements", "i", "j"),
+            f"""
+            WITH lengths AS (SELECT DISTINCT n_elements FROM sequences WHERE n_elements <= {MOST_ELEMENTS}),
+            firsts AS (SELECT n_elements, unnest(range(n_elements))::INTEGER AS i FROM lengths),
+            places AS (SELECT n_elements, i, unnest(range(i + 1, n_elements))::INTEGER AS j FROM firsts)
+            SELECT CASE WHEN n_elements <= {PER_CLASS} THEN class END AS class, n_elements, i, j, count(*) AS videos,
+              count_if(esv[i + 1] > esv[j + 1]) AS greater, count_if(esv[i + 1] < esv[j + 1]) AS less
+            FROM sequences JOIN places USING (n_elements) GROUP BY ALL
+            """,
+        ),
+    ),
+    query=_QUERY,
+    shares=(Share("_greater", "videos", "low", "high"),),
+    page=page,
+)

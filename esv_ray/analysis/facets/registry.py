@@ -1,0 +1,47 @@
+"""The facets by name, in the order in which they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from esv_ray.analysis.facets import (
+    areas,
+    classes,
+    confusions,
+    contrasts,
+    discards,
+    interactions,
+    marginals,
+    needed,
+    order,
+    pairs,
+    positions,
+    profiles,
+    sanity,
+    smoothness,
+    summary,
+    support,
+)
+from esv_ray.analysis.facets.facet import Facet
+
+FACETS: Mapping[str, Facet] = {
+    facet.name: facet
+    for facet in (
+        summary.FACET,
+        support.FACET,
+        positions.FACET,
+        pairs.FACET,
+        marginals.FACET,
+        smoothness.FACET,
+        contrasts.FACET,
+        classes.FACET,
+        profiles.FACET,
+        confusions.FACET,
+        interactions.FACET,
+        discards.FACET,
+        areas.FACET,
+        needed.FACET,
+        order.FACET,
+        sanity.FACET,
+    )
+}

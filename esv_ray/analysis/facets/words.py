@@ -1,0 +1,79 @@
+"""Words and numbers of the pages of facets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.errors import count_of
+from esv_ray.show.text import shortened
+
+_IN_SENTENCE = 44  # characters of a name
+Row = dict[str, Any]
+
+
+def of_main_length(table: pa.Table, weight: str = "videos") -> tuple[int, pa.Table]:
+    """Return the number of elements that most videos have (of several, the largest), and the rows of that length.
+
+    Args:
+        table: with rows.
+        weight: the column that counts.
+    """
+    totals = table.group_by("n_elements", use_threads=False).aggregate([(weight, "sum")])
+    n = max((row[f"{weight}_sum"] or 0, row["n_elements"]) for row in totals.to_pylist())[1]
+    return n, table.filter(pc.equal(table.column("n_elements"), n))
+
+
+def other_lengths(table: pa.Table, n: int) -> str:
+    """Return a note that a page shows one length of several; "" if there is one."""
+    others = len(pc.unique(table.column("n_elements"))) - 1
+    return f"Sequences of {count_of(n, 'element')}; the table has {count_of(others, 'other length')}." if others else ""
+
+
+def class_name(class_id: int | None, analysed: Analysed) -> str:
+    """Return the name of a class, or its id."""
+    if class_id is None:
+        return "all classes"
+    names = analysed.names
+    return names[class_id] if names is not None and 0 <= class_id < len(names) else str(class_id)
+
+
+def short_name(class_id: int | None, analysed: Analysed) -> str:
+    """Return the name of a class for a sentence."""
+    return shortened(class_name(class_id, analysed), _IN_SENTENCE)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """Return a share in percent."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Return an ESV or a sum of them."""
+    return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def plain(value: float | None, digits: int = 3) -> str:
+    """Return a score, a prior or a mean count."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def span(low: float | None, high: float | None, *, shares: bool = False) -> str:
+    """Return a 95 % interval."""
+    if low is None or high is None:
+        return "-"
+    return f"{100 * low:.1f}..{100 * high:.1f}" if shares else f"{low:+.4f}..{high:+.4f}"
+
+
+def joined(notes: Iterable[str]) -> str:
+    """Return notes as one text."""
+    return " ".join(note for note in notes if note)
+
+
+def more(shown: int, there: int, noun: str) -> str:
+    """Return a note that rows are left out; "" if none are."""
+    return f"{there - shown} more {noun} in the table." if there > shown else ""

@@ -1,0 +1,1 @@
+"""Figures of analyses: one module per facet, each a function of the facet's table."""

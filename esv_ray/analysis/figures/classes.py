@@ -1,0 +1,97 @@
+"""Figure of the facet `classes`: from the prior to the score, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from esv_ray.analysis.figures.layout import figure, headed
+from esv_ray.analysis.figures.look import Look, vega
+from esv_ray.analysis.figures.ranking import ranking
+from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows, total
+from esv_ray.analysis.figures.wording import percent, signed
+from esv_ray.errors import count_of
+
+if TYPE_CHECKING:
+    import altair
+
+_MOST = 200
+_VALUES = ("prior", "score", "support", "distract")
+
+
+def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
+    """Return the prior, the sums of supporting and of distracting ESVs, and the score of each class.
+
+    Raises:
+        DataError: the table is not the facet's.
+        SpecError: the libraries of figures are not installed.
+    """
+    rows = read_rows(table, "classes", ["class", "n_elements"], ["videos", "accuracy", *_VALUES], ["name"])
+    lengths, note = by_length([row for row in rows if has(row, *_VALUES)], "videos", most=2)
+    panels, findings = [], []
+    for n, of_length in lengths:
+        of_length.sort(key=lambda row: (row["prior"] - row["score"], row["class"]))
+        best, worst = of_length[0], of_length[-1]
+        findings.append(
+            f"{count_of(n, 'element')}, {total(of_length, 'videos'):,} videos: score minus prior is from "
+            f"{signed(worst['score'] - worst['prior'])} to {signed(best['score'] - best['prior'])}"
+        )
+        panels.append(headed(_panel(of_length, look), look, findings[-1], _left_out(of_length)))
+    reading = (
+        "Wide bar: from the prior up by what supporting elements add. Narrow bar: down from there by what distracting "
+        "elements take. Black line: the mean score where it ends. Sorted by score minus prior."
+    )
+    return figure(
+        panels,
+        look,
+        title=f"From the class prior to the mean score ({look.unit}), by class",
+        notes=[reading, note],
+        summary=". ".join(findings),
+    )
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    """Return a note on classes for which there is no room."""
+    return f"{_MOST} of {len(rows)} classes: the first and the last {_MOST // 2}." if len(rows) > _MOST else ""
+
+
+def _panel(rows: Sequence[Row], look: Look) -> Any:
+    """Return the bars of one length."""
+    alt = vega()
+    shown = [*rows[: _MOST // 2], *rows[-_MOST // 2 :]] if len(rows) > _MOST else rows
+    texts = [_texts(row, look) for row in shown]
+    values = [
+        {name: row[name] for name in _VALUES}
+        | {"sum": row["prior"] + row["support"], "remark": _remark(row)}
+        for row in shown
+    ]  # fmt: skip
+    ranked = ranking(values, texts, look, title="class", right=0 if look.narrow else 76)
+    base = ranked.base()
+    theme = look.theme
+    x = ranked.x("prior", f"{look.unit} (prior, and score)")
+    tooltip = [alt.Tooltip(f"{name}:Q", format=".4f") for name in _VALUES]
+    layers = [
+        base.mark_rect(color=theme.supporting).encode(
+            x=x, x2="sum:Q", y=ranked.y("top"), y2="bottom:Q", tooltip=tooltip
+        ),
+        base.mark_rect(color=theme.distracting).encode(
+            x="sum:Q", x2="score:Q", y=ranked.y("inner_top"), y2="inner_bottom:Q", tooltip=tooltip
+        ),
+        base.mark_rule(color=theme.ink, strokeWidth=2).encode(x="score:Q", y=ranked.y("top"), y2="bottom:Q"),
+    ]
+    if not look.narrow:
+        layers.append(ranked.remarks("remark", "correct"))
+    return ranked.panel(layers)
+
+
+def _texts(row: Row, look: Look) -> list[str]:
+    """Return the name of a class; in a narrow figure also what otherwise stands at the right."""
+    name = str(row["name"] or "").strip() or look.class_name(row["class"])
+    return [name, f"{_remark(row)} correct"] if look.narrow and row["accuracy"] is not None else [name]
+
+
+def _remark(row: Row) -> str:
+    accuracy = "" if row["accuracy"] is None else f"{percent(row['accuracy'])} of "
+    return f"{accuracy}{row['videos'] or 0:,}"

@@ -1,0 +1,84 @@
+"""How a figure looks: its colours, its width, and its words for classes and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esv_ray.show.chart import check_figures
+from esv_ray.show.text import printable
+from esv_ray.show.theme import LIGHT, Theme
+
+WIDE, NARROW = 760, 328
+"""Widths of figures in pixels: of a page or a paper, and of a phone 360 pixels wide."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a chart needs to know besides its table.
+
+    Attributes:
+        names: class names by id, or None.
+        theme: colours.
+        width: of the whole figure, in pixels.
+        unit: of scores and ESVs: `probability` or `logit`.
+    """
+
+    names: Sequence[str] | None = None
+    theme: Theme = LIGHT
+    width: int = WIDE
+    unit: str = "probability"
+
+    @property
+    def narrow(self) -> bool:
+        """Whether there is no room for two things side by side."""
+        return self.width < 520
+
+    @property
+    def padding(self) -> int:
+        """Pixels around the figure."""
+        return 4 if self.narrow else 14
+
+    @property
+    def inner(self) -> int:
+        """Pixels inside the padding."""
+        return self.width - 2 * self.padding
+
+    @property
+    def columns(self) -> int:
+        """Number of small panels side by side."""
+        return 1 if self.narrow else 2
+
+    @property
+    def column(self) -> int:
+        """Width of one of the small panels, with its axis."""
+        return (self.inner - 20 * (self.columns - 1)) // self.columns
+
+    def plot_width(self, small: bool = False, axis: int = 56) -> int:
+        """Return the width of a plot with a vertical axis and its labels on its left.
+
+        Args:
+            small: whether it is one of the panels side by side.
+            axis: pixels that axis and labels take.
+        """
+        return max(80, (self.column if small else self.inner) - axis)
+
+    def class_name(self, class_id: int | None) -> str:
+        """Return a class in words, whole: its name, or its id; `all classes` for None."""
+        if class_id is None:
+            return "all classes"
+        name = self.names[class_id] if self.names is not None and 0 <= class_id < len(self.names) else ""
+        return printable(name).strip() or f"class {class_id}"
+
+
+def vega() -> Any:
+    """Return the module altair, which is imported when a figure is made, not before.
+
+    Raises:
+        SpecError: the libraries of figures are not installed.
+    """
+    check_figures()
+    import altair
+
+    return altair

@@ -1,0 +1,75 @@
+"""Figure of the facet `pairs`: how often one element contributes more than another (Fig. 5 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from esv_ray.analysis.figures.clearest import FloatArray, numbers
+from esv_ray.analysis.figures.layout import figure
+from esv_ray.analysis.figures.look import Look
+from esv_ray.analysis.figures.matrix import Cells
+from esv_ray.analysis.figures.pair_panels import pair_panels
+from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
+from esv_ray.analysis.figures.wording import percent
+
+if TYPE_CHECKING:
+    import altair
+
+_KEYS, _VALUES = ["n_elements", "element_i", "element_j"], ["class", "videos", "share"]
+
+
+def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
+    """Return the share of videos in which element i has a larger ESV than element j, as matrices.
+
+    Raises:
+        DataError: the table is not the facet's.
+        SpecError: the libraries of figures are not installed.
+    """
+    check_columns(table, "pairs", _KEYS, _VALUES)
+    panels, findings, note = pair_panels(
+        table, _strength(table), look, cells=_cells, finding=_finding, shape=lambda _: _SHAPE
+    )
+    return figure(
+        panels,
+        look,
+        title="Share of videos in which the ESV of element i exceeds that of element j",
+        notes=[
+            "Dot: the 95 % interval holds 50 %. By class: those with the clearest order of elements.",
+            note,
+        ],
+        summary=". ".join(findings),
+    )
+
+
+_SHAPE = Cells("element j", "element i", "share of videos with ESV i > ESV j", ".0%", (0.0, 0.5, 1.0))
+
+
+def _strength(table: pa.Table) -> FloatArray:
+    """Return by how much each share differs from one half: its interval, where there is one."""
+    if {"low", "high"} <= set(table.column_names):
+        return np.asarray(np.fmax(np.fmax(numbers(table, "low") - 0.5, 0.5 - numbers(table, "high")), 0))
+    return np.asarray(np.abs(numbers(table, "share") - 0.5))
+
+
+def _cells(table: pa.Table) -> list[Row]:
+    """Return the cells; one is sure if its interval does not hold 50 %."""
+    rows = read_rows(table, "pairs", _KEYS, _VALUES, ["low", "high"])
+    return [
+        {
+            "i": row["element_i"],
+            "j": row["element_j"],
+            "value": row["share"],
+            "sure": row["low"] > 0.5 or row["high"] < 0.5 if has(row, "low", "high") else None,
+        }
+        for row in rows
+        if has(row, "share") and row["element_i"] != row["element_j"]
+    ]
+
+
+def _finding(cells: Sequence[Row]) -> str:
+    top = max(cells, key=lambda row: float(row["value"]))
+    return f"element {top['i']} contributes more than element {top['j']} in {percent(top['value'])} of videos"

@@ -1,0 +1,82 @@
+"""The figures by name, and a function that draws any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from esv_ray.analysis.figures import (
+    agreement,
+    areas,
+    classes,
+    confusions,
+    contrasts,
+    convergence,
+    discards,
+    interactions,
+    marginals,
+    needed,
+    order,
+    pairs,
+    positions,
+    profiles,
+    sanity,
+    smoothness,
+    support,
+)
+from esv_ray.analysis.figures.look import WIDE, Look
+from esv_ray.show.theme import LIGHT, Theme
+
+if TYPE_CHECKING:
+    import altair
+
+    Chart = Callable[[pa.Table, Look], altair.ConcatChart]
+
+CHARTS: Mapping[str, Chart] = {
+    "support": support.chart,
+    "positions": positions.chart,
+    "pairs": pairs.chart,
+    "marginals": marginals.chart,
+    "smoothness": smoothness.chart,
+    "contrasts": contrasts.chart,
+    "classes": classes.chart,
+    "profiles": profiles.chart,
+    "confusions": confusions.chart,
+    "interactions": interactions.chart,
+    "discards": discards.chart,
+    "areas": areas.chart,
+    "needed": needed.chart,
+    "order": order.chart,
+    "sanity": sanity.chart,
+    "agreement": agreement.chart,
+    "convergence": convergence.chart,
+}
+"""Charts by the name of their table."""
+
+
+def draw(
+    facet: str,
+    table: pa.Table,
+    *,
+    names: Sequence[str] | None = None,
+    theme: Theme = LIGHT,
+    width: int = WIDE,
+    unit: str = "probability",
+) -> altair.ConcatChart:
+    """Return the figure of a facet.
+
+    Args:
+        facet: one of `CHARTS`.
+        table: the facet's table.
+        names: class names by id; without them, classes are named by their ids.
+        theme: colours.
+        width: of the figure, in pixels.
+        unit: of scores and ESVs: `probability` or `logit`.
+
+    Raises:
+        DataError: the table is not the facet's.
+        SpecError: the libraries of figures are not installed.
+    """
+    return CHARTS[facet](table, Look(names, theme, width, unit))

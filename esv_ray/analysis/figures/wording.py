@@ -1,0 +1,89 @@
+"""Words and numbers of figures: wrapped to a width, never cut."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from esv_ray.show.text import printable
+
+_WIDE = {"W", "F"}  # East Asian signs and most emoji take two columns
+METHODS = {
+    "esv": "ESV",
+    "integrated_gradients": "integrated gradients",
+    "grad_cam": "Grad-CAM",
+    "occlusion": "occlusion",
+    "random": "random",
+}
+"""Methods in words, in the order of figures."""
+
+
+def method_name(method: str) -> str:
+    """Return a method in words."""
+    return METHODS.get(method, printable(method))
+
+
+def method_place(method: str) -> tuple[int, str]:
+    """Return the place of a method in a figure: those that are known first."""
+    return (list(METHODS).index(method) if method in METHODS else len(METHODS), method)
+
+
+def percent(share: float) -> str:
+    """Return a share in percent: two digits where it is small."""
+    value = 100 * share
+    return f"{value:.0f} %" if abs(value) >= 9.95 or value == 0 else f"{value:.1f} %"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a value with its sign, without a negative zero."""
+    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+
+
+def wrapped(text: str, pixels: float, size: float = 11, bold: bool = False) -> list[str]:
+    """Return the lines of a text that is broken at a width, between words where possible.
+
+    Args:
+        text: any; control characters are escaped.
+        pixels: width of a line.
+        size: of the letters, in pixels.
+        bold: whether they are bold, which takes more room.
+    """
+    most = max(4, int(pixels / (size * (0.63 if bold else 0.58))))
+    lines, line = [], ""
+    for word in printable(text).split(" "):
+        joined = f"{line} {word}" if line else word
+        if _columns(joined) <= most:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        *full, line = _pieces(word, most)
+        lines += full
+    return [*lines, line]
+
+
+def balanced(text: str, pixels: float, size: float = 11) -> list[str]:
+    """Return the lines of a text as `wrapped` does, but of about equal length."""
+    lines = wrapped(text, pixels, size)
+    narrower = pixels
+    while len(lines) > 1 and narrower > pixels / 2:
+        narrower -= 2 * size
+        tried = wrapped(text, narrower, size)
+        if len(tried) > len(lines):
+            break
+        lines = tried
+    return lines
+
+
+def _pieces(word: str, most: int) -> list[str]:
+    """Return the pieces of a word that is too long for a line."""
+    pieces, piece = [], ""
+    for character in word:
+        if _columns(piece + character) > most:
+            pieces.append(piece)
+            piece = ""
+        piece += character
+    return [*pieces, piece]
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in _WIDE else 1 for character in text)

@@ -1,0 +1,59 @@
+"""Write the figures of an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from esv_ray import storage
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.database import connect
+from esv_ray.analysis.figures.files import figure_files
+from esv_ray.analysis.figures.registry import CHARTS
+from esv_ray.analysis.tables import MEMORY, Made
+
+_VIDEOS = 32  # per length, of a table with rows per video
+_LENGTHS = 3
+_LOWEST = f"""
+WITH videos AS (
+  SELECT video_id, n_elements, min(difference) AS lowest FROM read_parquet(?) GROUP BY video_id, n_elements
+), lengths AS (
+  SELECT n_elements FROM videos GROUP BY n_elements ORDER BY count(*) DESC, n_elements DESC LIMIT {_LENGTHS}
+), chosen AS (
+  SELECT video_id, n_elements FROM videos WHERE n_elements IN (SELECT n_elements FROM lengths)
+  QUALIFY row_number() OVER (PARTITION BY n_elements ORDER BY lowest, video_id) <= {_VIDEOS}
+)
+SELECT c.* FROM read_parquet(?) AS c JOIN chosen USING (video_id, n_elements)
+ORDER BY c.n_elements, c.video_id, c.element
+"""
+
+
+def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list[str]:
+    """Write the figures of tables, as SVG, PNG and HTML each; return their locations without suffixes.
+
+    Tables without rows, and those that have no figure, are left out.
+
+    Raises:
+        DataError: the storage refuses.
+        SpecError: the libraries of figures are not installed.
+    """
+    unit = "logit" if analysed.in_logits else "probability"
+    written = []
+    for each in made:
+        name = each.facet.name
+        table = each.table if each.file is None else _most_misled(each.file)
+        if name not in CHARTS or not table.num_rows:
+            continue
+        url = storage.join(folder, name)
+        for suffix, data in figure_files(CHARTS[name], table, names=analysed.names, unit=unit).items():
+            storage.replace(f"{url}.{suffix}", data, "write a figure")
+        written.append(url)
+    return written
+
+
+def _most_misled(file: Path) -> pa.Table:
+    """Return the rows of `contrasts` that a figure may show, of a table that may be large."""
+    with connect(memory=MEMORY) as con:
+        return con.sql(_LOWEST, params=[str(file), str(file)]).to_arrow_table()

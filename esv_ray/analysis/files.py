@@ -1,0 +1,29 @@
+"""Write the tables of an analysis: whole files, which replace those of an earlier analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.analysis.result_files import write_file
+from esv_ray.analysis.tables import Made
+
+
+def write_tables(made: Sequence[Made], folder: str, kind: str = "parquet") -> list[str]:
+    """Write tables as Parquet or CSV, one file each; return their locations.
+
+    Raises:
+        DataError: the storage refuses.
+    """
+    urls = []
+    for each in made:
+        url = storage.join(folder, f"{each.facet.name}.{kind}")
+        if each.file is None:
+            write_file(each.table.schema, each.table.to_batches(), kind, url)
+        else:
+            with pq.ParquetFile(each.file) as parquet:
+                write_file(parquet.schema_arrow, parquet.iter_batches(), kind, url)
+        urls.append(url)
+    return urls

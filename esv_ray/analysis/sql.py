@@ -1,0 +1,298 @@
+"""SQL of users over the tables of outputs: one SELECT statement, which reads nothing else and writes nothing.
+
+Three fences, each of which suffices for most attempts:
+
+- The syntax tree of the query: SELECT in all its forms only, and table functions that read no files. DuckDB 2.0 calls
+  a statement SELECT also if a part of its WITH clause inserts, updates, deletes or copies to a file.
+- DuckDB's configuration: no access outside of the process but to the files of the units, and locked.
+- Files of units that are symbolic links out of the output are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from esv_ray import storage
+from esv_ray.analysis.database import add_views, connect, error_from, fault_of, message_of
+from esv_ray.errors import DataError, SpecError, count_of
+from esv_ray.output.committed import committed_units
+from esv_ray.output.layout import FOLDERS
+from esv_ray.output.manifest import Manifest, existing_manifest
+
+BATCH_ROWS = 10_000
+_MOST_QUERY = 100_000  # characters: DuckDB takes minutes to parse longer ones of hostile shapes
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_TAKEN = {"main", "temp", "system", "pg_catalog", "information_schema", "memory"}
+_QUERIES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = {
+    *("generate_series", "range", "repeat", "repeat_row", "unnest", "json_each", "json_tree", "summary"),
+    *("histogram", "histogram_values", "duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_schemas"),
+    *("duckdb_tables", "duckdb_types", "duckdb_views", "pragma_show", "pragma_table_info", "pragma_version"),
+    *("icu_calendar_names", "pg_timezone_names", "test_all_types", "pragma_collations"),
+}
+_OF_THE_QUERY = (
+    *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException),
+    *(duckdb.OutOfRangeException, duckdb.TypeMismatchException, duckdb.NotImplementedException),
+    *(duckdb.PermissionException, duckdb.SyntaxException, duckdb.ConstraintException),
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Outputs that can be queried.
+
+    Attributes:
+        con: the database, locked.
+        outputs: locations by the name of their views; "" for views without one.
+        unfinished: one line for each output that lacks units.
+        files: paths of the files of the views, as DuckDB sees them.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    outputs: Mapping[str, str]
+    unfinished: tuple[str, ...]
+    files: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The result of a query, as it is computed; can be read once.
+
+    Attributes:
+        schema: names and types of the columns; no two have the same name.
+        batches: of rows.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+    def table(self) -> pa.Table:
+        """Return all rows."""
+        return pa.Table.from_batches(list(self.batches), self.schema)
+
+
+def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threads: int = 1) -> Opened:
+    """Open outputs for queries.
+
+    Args:
+        outputs: locations by name: the views of an output are NAME.videos and so on; of "", videos and so on.
+        memory, threads: as for `database.connect`.
+
+    Raises:
+        SpecError: a name is not an identifier of SQL, or is taken.
+        DataError: there is no output, no unit is committed yet, or a file is a link out of its output.
+    """
+    _check_names(outputs)
+    con = connect(memory=memory, threads=threads)
+    files: list[str] = []
+    unfinished = []
+    for name, output in outputs.items():
+        manifest = existing_manifest(output)
+        units = committed_units(output, manifest.units, manifest.folders)
+        unfinished += _unfinished(name, output, manifest, len(units), sum(unit.rows for unit in units))
+        paths = add_views(con, output, [unit.name for unit in units], schema=name or None, manifest=manifest)
+        _check_links(output, paths)
+        files += paths
+    con.execute("SET allowed_paths = $paths", {"paths": files})
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    return Opened(con, outputs, tuple(unfinished), files)
+
+
+def select(opened: Opened, query: str) -> Rows:
+    """Start one SELECT statement.
+
+    Returns:
+        Its result, which is computed while it is read. It must be read before the next one is started.
+
+    Raises:
+        SpecError: the query is not one SELECT statement, or DuckDB refuses it; one line says what to do.
+        DataError: a file of the output is damaged, or the memory does not suffice. `Rows.batches` raises both, too.
+    """
+    try:
+        _check_query(opened.con, query)
+        reader = opened.con.sql(query).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise _error_of(opened, error) from None
+    schema = _with_unique_names(reader.schema)
+    return Rows(schema, _batches(opened, reader, schema))
+
+
+def _batches(opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except duckdb.Error as error:
+            raise _error_of(opened, error) from None
+        except (pa.ArrowException, OSError, ValueError) as error:  # Arrow's stream keeps only the text
+            raise _error_of(opened, error_from(str(error))) from None
+        yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
+def _check_names(outputs: Mapping[str, str]) -> None:
+    """Raise `SpecError` unless every name is an identifier of its own; DuckDB ignores case."""
+    seen: set[str] = set()
+    for name in outputs:
+        if name and (not _NAME.fullmatch(name) or name.lower() in _TAKEN):
+            raise SpecError(
+                f"output: expected a name of letters, digits and _ that DuckDB does not use itself, got {name!r:.80}; "
+                "for example a=URL"
+            )
+        if name.lower() in seen:
+            raise SpecError(f"output: expected different names, got {name!r} twice")
+        seen.add(name.lower())
+
+
+def _unfinished(name: str, output: str, manifest: Manifest, units: int, rows: int) -> list[str]:
+    if units == len(manifest.units):
+        return []
+    of = f"{name}: " if name else ""
+    return [
+        f"{of}unfinished: {units} of {count_of(len(manifest.units), 'unit')} committed, {rows} of "
+        f"{count_of(manifest.rows, 'video')}"
+    ]
+
+
+def _check_links(output: str, paths: Sequence[str]) -> None:
+    """Raise `DataError` if a file on this machine is, through links, outside of its output."""
+    fs, folder = storage.open_location(output)
+    if not storage.is_local(fs):
+        return
+    root = Path(folder).resolve()
+    inside: dict[Path, bool] = {}
+    for plain in map(storage.plain_path, paths):
+        path = Path(plain)
+        if path.parent not in inside:
+            inside[path.parent] = path.parent.resolve().is_relative_to(root)
+        if not inside[path.parent] or (path.is_symlink() and not path.resolve().is_relative_to(root)):
+            raise DataError(
+                f"{path}: expected a file of the output, got a link to {path.resolve()}, which is outside of it; copy "
+                "that file here"
+            )
+
+
+def _check_query(con: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Check that a query is one SELECT statement that reads no other files.
+
+    Raises:
+        SpecError: it is not.
+        duckdb.Error: its syntax is wrong.
+    """
+    if len(query) > _MOST_QUERY:
+        raise SpecError(f"query: expected at most {_MOST_QUERY} characters, got {len(query)}; write a shorter one")
+    if "\0" in query or (not query.isprintable() and _lone_surrogate(query)):
+        raise SpecError("query: expected a text in UTF-8 without null characters")
+    statements = con.extract_statements(query)
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        got = " and ".join(kinds) or "none"
+        raise SpecError(
+            f"query: expected one SELECT statement, got {got}; SQL only reads, and a PIVOT needs its values: ON x IN "
+            "(1, 2)"
+        )
+    _check_tree(con.execute("SELECT json_serialize_sql($query)", {"query": query}).fetchall()[0][0])
+
+
+def _lone_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _check_tree(serialized: str) -> None:
+    """Raise `SpecError` if the syntax tree of a query, as JSON, has a part that writes or that reads files."""
+    try:
+        tree: dict[str, Any] = json.loads(serialized)
+    except RecursionError:
+        raise SpecError("query: expected fewer nested parts; write a simpler one") from None
+    if tree.get("error"):
+        raise SpecError(f"query: {tree.get('error_message', 'DuckDB cannot analyse it')}; SQL only reads")
+    waiting: list[Any] = [tree]
+    while waiting:
+        part = waiting.pop()
+        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str):
+            continue
+        if kind.endswith("_NODE") and kind not in _QUERIES:
+            verb = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise SpecError(f"query: expected a query that only reads, got {verb} in it; write SELECT")
+        if kind == "TABLE_FUNCTION":
+            _check_function(str(part["function"].get("function_name")))
+
+
+def _check_function(name: str) -> None:
+    if name.lower() not in _TABLE_FUNCTIONS:
+        raise SpecError(
+            f"query: the function {name!r:.80} is not available, since SQL reads the output only; select from its "
+            f"views, or from one of {', '.join(sorted(_TABLE_FUNCTIONS)[:6])}, ..."
+        )
+
+
+def _error_of(opened: Opened, error: duckdb.Error) -> DataError | SpecError:
+    """Return the error for users."""
+    fault = fault_of(error)
+    if fault is not None:
+        return fault
+    text = str(error)
+    damaged = any(path in text for path in opened.files) or "esv-file://" in text
+    if isinstance(error, _OF_THE_QUERY) or (isinstance(error, duckdb.InvalidInputException) and not damaged):
+        return SpecError(f"query: {_reason(error)}{_advice(opened, error)}")
+    outputs = ", ".join(opened.outputs.values())
+    return DataError(f"{outputs}: expected readable tables, got: {message_of(error)}; see esv verify")
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Return DuckDB's reason in one line, with its suggestions, without the excerpt of the query."""
+    if isinstance(error, duckdb.PermissionException):
+        return "SQL reads the views of the output and no other file"
+    lines = str(error).split("\nLINE ")[0].splitlines()
+    return " ".join(message_of(type(error)("\n".join(lines[:1]))).split() + " ".join(lines[1:]).split())[:500]
+
+
+def _advice(opened: Opened, error: duckdb.Error) -> str:
+    """Return what a query can use, if it named something else."""
+    if not isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
+        return ""
+    return f"; there are {'; '.join(_described(opened))}"
+
+
+def _described(opened: Opened) -> list[str]:
+    """Return the views, each with its columns; those of an output with a name only once for all outputs."""
+    rows = opened.con.execute(
+        "SELECT schema_name, table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
+        "WHERE NOT internal GROUP BY ALL"
+    ).fetchall()
+    order = [*FOLDERS, "classes"]
+    rows.sort(key=lambda row: (order.index(row[1]), row[0]))
+    first = next(name or "main" for name in opened.outputs)
+    described = [
+        f"{'' if schema == 'main' else schema + '.'}{table} ({', '.join(columns)})"
+        for schema, table, columns in rows
+        if schema == first
+    ]
+    others = [schema for schema in dict.fromkeys(row[0] for row in rows) if schema != first]
+    return described + [f"the same in {', '.join(others)}"] * bool(others)
+
+
+def _with_unique_names(schema: pa.Schema) -> pa.Schema:
+    """Return a schema in which a name that occurs again has a number: JSON and data frames need different names."""
+    names: list[str] = []
+    for name in schema.names:
+        unique, number = name, 2
+        while unique in names:
+            unique, number = f"{name}_{number}", number + 1
+        names.append(unique)
+    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])

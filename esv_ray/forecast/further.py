@@ -1,0 +1,92 @@
+"""Further tables in a forecast: what they compute besides ESVs, and their rows and bytes (`tables` of a spec)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import comb
+
+from esv_ray.core.cost import PlanCost, plan_cost
+from esv_ray.core.engine import Engine
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS
+from esv_ray.output.results import ORDERS
+from esv_ray.spec import JobSpec
+
+# Seconds of one thread per subsequence, pair of elements and class; and per subsequence that is looked up, C = 174:
+# n = 16 takes 100 ms with two classes, n = 12 4 ms.
+_PAIR_S, _LOOKUP_S = 3e-9, 1.2e-5
+# Bytes written per row (zstd), measured on the outputs of `esv_ray.forecast.io`.
+_BYTES = {MARGINALS: 3.9, INTERACTIONS: 3.9, DISCARDS: 4.5, SMOOTHNESS: 4.5, ORDER: 13.0, SANITY: 4.5}
+
+
+def shorter_plans(spec: JobSpec, engine: Engine, n: int) -> tuple[tuple[PlanCost, int], ...]:
+    """Return the plans of what is left while elements are taken away, and how many sequences of each per video.
+
+    Exact attributions over lattices hold these values already.
+
+    Args:
+        spec: the job.
+        engine: of the job.
+        n: number of elements.
+    """
+    kind = engine.budget.kind(n)
+    if DISCARDS not in spec.tables or (kind == "exact" and engine.extras.values):
+        return ()
+    alone, scales = engine.plain(), engine.model.scales
+    return tuple(
+        (plan_cost(alone.estimator, alone.budget.kind(k), k, scales), min(len(ORDERS), comb(n, k))) for k in range(1, n)
+    )
+
+
+def repeated(spec: JobSpec, layers: int, n: int) -> int:
+    """Return how often a video is attributed once more for the tables of variations, at most.
+
+    Args:
+        spec: the job.
+        layers: of the model that can be re-initialised.
+        n: number of elements.
+    """
+    return sum(_variations(spec, layers, n).values())
+
+
+def _variations(spec: JobSpec, layers: int, n: int) -> dict[str, int]:
+    """Return the number of variations per video, at most, by table."""
+    times = {SMOOTHNESS: 2 * len(spec.variations.offsets) * n, ORDER: spec.variations.shuffles, SANITY: layers}
+    return {table: count for table, count in times.items() if table in spec.tables}
+
+
+def extra_seconds(tables: Collection[str], n: int, classes: int) -> float:
+    """Return the seconds per video that exact attributions take for further tables, at assumed rates.
+
+    Args:
+        tables: of the job.
+        n: number of elements.
+        classes: kept per video.
+    """
+    seconds = _PAIR_S * 2.0 ** min(n, 64) * n * n * classes if INTERACTIONS in tables else 0.0
+    return seconds + (_LOOKUP_S * len(ORDERS) * n if DISCARDS in tables else 0.0)
+
+
+def rows_per_video(spec: JobSpec, layers: int, n: int, classes: int, *, least: bool) -> dict[str, int]:
+    """Return the rows of each further table per video.
+
+    Args:
+        spec: the job.
+        layers: of the model that can be re-initialised.
+        n: number of elements.
+        classes: kept per video.
+        least: whether to return the fewest, not the most: elements next to each other cannot be moved.
+    """
+    rows = {
+        MARGINALS: classes * n * n,
+        INTERACTIONS: classes * n * (n - 1) // 2,
+        DISCARDS: len(ORDERS) * (n + 1),
+        **_variations(spec, layers, n),
+        ORDER: 1,
+        **({SMOOTHNESS: 0} if least else {}),
+    }
+    return {table: rows[table] for table in spec.tables}
+
+
+def bytes_per_row(table: str) -> float:
+    """Return the bytes of a row of a further table on storage."""
+    return _BYTES[table]

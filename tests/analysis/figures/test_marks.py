@@ -1,0 +1,153 @@
+"""What each figure draws: marks are counted, and findings compared with numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.analysis.figures.drawing import CLASSES, NAMES, VIDEOS, N, svg, svg_of, tables
+from tests.support import facet_tables as made
+
+VIDEOS_MADE = made.made_up(VIDEOS, N, CLASSES)
+
+
+def test_supporting_elements() -> None:
+    shown = sum(1 for videos in tables()["support"].column("videos").to_pylist() if videos)
+    assert made.marks(svg("support"), "rect") == shown
+    counts = (VIDEOS_MADE.esv > 0).sum(1)
+    correct = VIDEOS_MADE.label == VIDEOS_MADE.predicted
+    assert f"{counts[correct].mean():.1f} supporting if classified correctly" in svg("support")
+    unlabelled = pa.table({"n_elements": [2, 2], "correct": pa.nulls(2), "supporting": [0, 2], "videos": [3, 1]})
+    text = svg_of("support", unlabelled)
+    assert "0.5 supporting if without a label" in text
+    assert made.marks(text, "rect") == 2
+
+
+def test_positions() -> None:
+    best = np.bincount(VIDEOS_MADE.esv.argmax(1), minlength=N)
+    worst = np.bincount(VIDEOS_MADE.esv.argmin(1), minlength=N)
+    assert made.marks(svg("positions"), "rect") == (best > 0).sum() + (worst > 0).sum()
+    assert made.marks(svg("positions"), "rule") == 1, "chance"
+    assert f"most often element {best.argmax()}" in svg("positions")
+
+
+def test_intervals_of_bars() -> None:
+    table = tables()["support"].filter(pa.compute.greater(tables()["support"].column("videos"), 0))
+    for name, value in (("low", 0.1), ("high", 0.2)):
+        table = table.append_column(name, pa.array([value] * len(table)))
+    assert made.marks(svg_of("support", table), "rule") == len(table)
+    table = tables()["positions"]
+    for name, value in (("low", 0.1), ("high", 0.2)):
+        table = table.append_column(f"most_supporting_{name}", pa.array([value] * len(table)))
+    assert made.marks(svg_of("positions", table), "rule") == N + 1, "and chance"
+
+
+def test_long_sequences_are_binned() -> None:
+    text = svg_of("positions", made.positions(made.made_up(300, 100, 4)))
+    assert made.marks(text, "rect") <= 2 * 40
+    assert "0-2" in made.texts(text)
+
+
+def test_pairs() -> None:
+    panels = 1 + 3
+    assert made.marks(svg("pairs"), "rect") == panels * N * (N - 1)
+    unsure = tables()["pairs"].filter(pa.compute.is_null(tables()["pairs"].column("class"))).to_pylist()
+    dots = sum(1 for row in unsure if row["low"] <= 0.5 <= row["high"])
+    table = tables()["pairs"].filter(pa.compute.is_null(tables()["pairs"].column("class")))
+    text = svg_of("pairs", table)
+    assert made.marks(text, "symbol") == dots
+    assert made.marks(text, "text") == N * (N - 1), "numbers, where there is room"
+
+
+def test_interactions() -> None:
+    assert made.marks(svg("interactions"), "rect") == (1 + 3) * N * (N - 1) // 2
+    large = made.made_up(30, 40, 2)
+    assert made.marks(svg_of("interactions", made.interactions(large)), "rect") <= 3 * 20 * 21 // 2
+
+
+@pytest.mark.parametrize(("facet", "boxes"), [("marginals", N), ("smoothness", 6)])
+def test_boxes(facet: str, boxes: int) -> None:
+    assert made.marks(svg(facet), "symbol") == boxes
+    assert made.marks(svg(facet), "rule") == boxes + 1, "and the zero line"
+
+
+def test_most_misled_videos() -> None:
+    assert made.marks(svg("contrasts"), "rect") == 6 * N
+    difference = VIDEOS_MADE.esv - VIDEOS_MADE.other
+    assert f"video-{difference.min(1).argmin():06d}" in made.texts(svg("contrasts"))
+    assert "most misleading: element" in svg("contrasts")
+    few = made.contrasts(VIDEOS_MADE, stderr=True)
+    assert made.marks(svg_of("contrasts", few), "rule") == 6 * (N + 1), "standard errors and zero lines"
+
+
+def test_classes() -> None:
+    count = len(np.unique(VIDEOS_MADE.label))
+    assert made.marks(svg("classes"), "rect") == 2 * count
+    assert made.marks(svg("classes"), "rule") == count
+    words = " ".join(made.texts(svg("classes")).split())
+    assert all(NAMES[each].split()[0] in words for each in np.unique(VIDEOS_MADE.label))
+
+
+def test_all_classes_of_a_large_data_set() -> None:
+    names = made.something_like()
+    large = made.made_up(2000, 4, 174)
+    count = len(np.unique(large.label))
+    assert made.marks(svg_of("classes", made.classes(large, names), names), "rule") == count
+    assert count > 150
+
+
+def test_confusions() -> None:
+    assert made.marks(svg("confusions"), "rect") == min(20, tables()["confusions"].num_rows)
+    wrong = int((VIDEOS_MADE.label != VIDEOS_MADE.predicted).sum())
+    assert f"{wrong} videos misclassified" in svg("confusions")
+
+
+def test_profiles() -> None:
+    panels = 1 + 6
+    assert made.marks(svg("profiles"), "symbol") == panels * N
+    assert made.marks(svg("profiles"), "area") == panels
+
+
+def test_discards() -> None:
+    text = svg("discards")
+    assert made.marks(text, "line") == 6 + 6 + 5 + 5
+    assert made.marks(text, "area") == 6 + 5 + 5, "bands of scores"
+    alone = svg_of("discards", made.discards(VIDEOS_MADE, methods=("esv",)))
+    assert made.marks(alone, "line") == 6 + 6
+    assert all(order in made.texts(alone) for order in ("largest ESV first", "from the centre", "at random"))
+
+
+def test_areas() -> None:
+    assert made.marks(svg("areas"), "rect") == 6 * 5
+    assert made.marks(svg("areas"), "rule") == 6 * 5
+    assert made.marks(svg_of("areas", made.areas(VIDEOS_MADE, intervals=False)), "rule") == 0
+
+
+def test_needed() -> None:
+    assert made.marks(svg("needed"), "line") == 1
+    classes = sum(1 for count in np.bincount(VIDEOS_MADE.label) if count >= 5)
+    assert made.marks(svg("needed"), "symbol") == N + classes
+    whole = pa.table(
+        {"class": pa.nulls(3, pa.int32()), "n_elements": [3] * 3, "elements": [1, 2, 3], "videos": [1, 6, 3]}
+    )
+    assert "2 or fewer are enough for 70 % of videos" in svg_of("needed", whole)
+
+
+def test_order() -> None:
+    classes = sum(1 for count in np.bincount(VIDEOS_MADE.label) if count >= 5)
+    assert made.marks(svg("order"), "symbol") == 1 + classes
+    assert made.marks(svg("order"), "rule") == 1 + classes + 1, "intervals and the zero line"
+
+
+def test_sanity_and_agreement() -> None:
+    assert made.marks(svg("sanity"), "symbol") == 4
+    assert "the rank correlation is -0.03 with 3 layers" in svg("sanity")
+    assert made.marks(svg("agreement"), "rect") == 2 * 25
+    assert "integrated gradients" in made.texts(svg("agreement"))
+
+
+def test_convergence() -> None:
+    rows = tables()["convergence"].to_pylist()
+    with_error = sum(1 for row in rows if row["standard_error"] == row["standard_error"])
+    assert made.marks(svg("convergence"), "symbol") == len(rows) + with_error

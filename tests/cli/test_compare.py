@@ -1,0 +1,101 @@
+"""esv compare: pages, JSON, files; one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from esv_ray.models.saving import save_heads
+from tests.conftest import make_heads, make_prior
+from tests.support.jobs import run
+
+Esv = Callable[..., tuple[int, str, str]]
+NAMES = (
+    "Pretending to put something behind something",
+    "Moving something and something so they collide with each other",
+    "[red]\x1b[31m\r\nsomething",
+)
+
+
+@pytest.fixture
+def outputs(features: str, tmp_path: Path) -> tuple[str, str]:
+    for seed in (0, 1):
+        save_heads(str(tmp_path / f"model-{seed}"), make_heads(seed=seed), make_prior(3), classes=NAMES)
+        sampling = ["estimator.kind=algorithm1", "estimator.m=3", "frames=4", "compute.unit=8", "classes=all"]
+        run(features, str(tmp_path / f"model-{seed}"), tmp_path / f"out-{seed}", *sampling)
+    return str(tmp_path / "out-0"), str(tmp_path / "out-1")
+
+
+def test_a_page_fits_80_columns(esv: Esv, outputs: tuple[str, str]) -> None:
+    code, out, err = esv("compare", *outputs)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80 + len(outputs[0])  # a location is never broken
+    assert "40 videos in both, 0 in A only, 0 in B only." in out
+    assert "Values of the label." in " ".join(lines)
+    for text in ("accuracy of A", "accuracy, B - A", "per video", "all elements", "cosine", "in standard errors"):
+        assert text in out
+    assert "The largest changes, of 4 elements" in out
+    assert "each other" in out
+    assert "\x1b" not in out
+    assert "nan" not in out
+
+
+def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
+    code, out, err = esv("compare", *outputs, "--json", "--changes", "2", "--class", "predicted")
+    content = json.loads(out, parse_constant=lambda name: pytest.fail(name))
+    assert (code, err) == (0, "")
+    assert content["a"] == {"output": outputs[0], "method": "esv", "committed_units": 6, "planned_units": 6}
+    assert (content["class"], content["unit"]) == ("predicted", "probability")
+    assert content["videos"] == {"shared": 40, "only_a": 0, "only_b": 0}
+    assert list(content["tables"]) == ["compare", "agreement", "changes"]
+    assert [row["n_elements"] for row in content["tables"]["compare"]] == [1, 2, 3, 4]
+    assert len(content["tables"]["changes"]) == 8
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json", None])
+def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | None) -> None:
+    folder = tmp_path / "new" / "tables"
+    code, _, err = esv("compare", *outputs, "--out", str(folder), *(["--format", kind] if kind else []))
+    assert (code, err) == (0, f"wrote 3 tables to {folder}\n")
+    suffix = kind or "parquet"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{name}.{suffix}" for name in ("agreement", "changes", "compare")
+    ]
+    if suffix == "parquet":
+        assert pq.read_table(folder / "agreement.parquet").column_names[:6] == [
+            *("n_elements", "method_a", "method_b", "videos", "pearson", "pearson_low")
+        ]
+
+
+def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:
+    next(Path(outputs[0], "videos").iterdir()).unlink()
+    out = esv("compare", *outputs)[1]
+    assert "Note: A is unfinished: 5 of 6 units committed, " in out
+    assert out.index("Note: A is unfinished") < out.index("accuracy of A")
+
+
+def test_wrong_requests_are_one_line(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    a, b = outputs
+    (tmp_path / "file").write_text("")
+    shutil.rmtree(Path(b, "videos"))
+    for arguments, text in (
+        ([a], "expected two outputs, or two methods of one (--method-b)"),
+        ([a, a], "expected two outputs, or two methods of one (--method-b)"),
+        ([a, "--method-b", "occlusion"], "expected values of the method 'occlusion', found those of esv"),
+        ([a, str(tmp_path)], "found no run.json"),
+        ([a, b], "expected committed units, found none"),
+        ([a, b, "--format", "csv"], "--format is that of the files: give --output too"),
+        ([a, b, "--class", "esv"], "'esv' is not one of 'label', 'predicted'"),
+        ([a, b, "--changes", "0"], "--changes"),
+        ([a, b, "--out", str(tmp_path / "file")], "expected a folder or nothing, got a file"),
+        ([], "Missing argument 'OUTPUT_A'"),
+    ):
+        code, out, err = esv("compare", *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert text in err

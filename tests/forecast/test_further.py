@@ -1,0 +1,69 @@
+"""What a forecast says of the further tables of a job: rows, bytes and evaluations, against the job itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from esv_ray.attribution.work import run_job
+from esv_ray.core.engine import Engine
+from esv_ray.forecast.forecast import forecast
+from esv_ray.forecast.report import as_json
+from esv_ray.spec import JobSpec
+from tests.forecast.test_forecast import bytes_of
+from tests.support.forecasts import job, same_lengths
+
+TABLES = ["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
+
+
+def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:
+    return job(same_lengths(folder / "f.parquet", lengths=(6, 11), rows=64), bundle, folder / "out", *overrides)
+
+
+@pytest.mark.parametrize("tables", [TABLES, *([table] for table in TABLES)], ids=str)
+def test_rows_and_bytes(tables: list[str], bundle: str, tmp_path: Path) -> None:
+    names = ",".join(tables)
+    spec = spec_of(
+        bundle, tmp_path, "estimator.kind=exact", f"tables=[{names}]", "frames=[3,5]", "variations.shuffles=2"
+    )
+    result = forecast(spec)
+    size, written = result.output_size, run_job(spec).counts.written
+    assert list(size.further_rows_least) == tables
+    for table in tables:
+        rows = written[f"{table.removesuffix('s')}_rows"]
+        assert size.further_rows_least[table] <= rows <= size.further_rows_most[table]
+    assert size.bytes_least <= bytes_of(tmp_path / "out") <= size.bytes_most
+    assert size.files == len(list((tmp_path / "out").glob("*/part-*")))
+    assert [each["table"] for each in as_json(result)["write"]["further"]] == tables
+    assert {each["discard_evaluations"] for each in as_json(result)["by_length"]} == {0}
+
+
+@pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
+def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most as many as foretold: orders share subsequences, each of which is evaluated once."""
+    spec = spec_of(
+        bundle, tmp_path, f"estimator.kind={kind}", "estimator.m=16", "estimator.iterations=1", "tables=discards"
+    )
+    result = forecast(spec)
+    spent = []
+    scoring = Engine.plain
+
+    def counting(engine: Engine) -> Engine:
+        alone = scoring(engine)
+        attributions = alone.attributions
+
+        def counted(*arguments: object) -> object:
+            for selected, attribution in attributions(*arguments):  # type: ignore[arg-type]
+                spent.append(len(selected) * attribution.evaluations)
+                yield selected, attribution
+
+        monkeypatch.setattr(alone, "attributions", counted)
+        return alone
+
+    monkeypatch.setattr(Engine, "plain", counting)
+    run_job(spec)
+    expected = sum(length.work.videos * length.work.shorter_evaluations for length in result.by_length)
+    assert 0.6 * expected < sum(spent) <= expected
+    own = sum(length.work.videos * length.work.evaluations for length in result.by_length)
+    assert expected > own
