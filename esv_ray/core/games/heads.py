@@ -289,13 +289,13 @@ class MultiScale(nn.Module):
     def lay_out(self, elements: Tensor, s: int) -> Tensor:
         """Return the first-layer table of an MLP head, or the elements (B, n, D') themselves; differentiable."""
         head = self._head(s)
-        return head.lay_out(elements) if isinstance(head, _GatherHead) else elements
+        return head.lay_out(elements) if isinstance(head, GatherHead) else elements
 
     def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
         """Return weighted sums of f^s / `Scales.share`, differentiable (`model.Scorer`)."""
         s = positions.shape[-1]
         head = self._head(s)
-        if isinstance(head, _GatherHead):
+        if isinstance(head, GatherHead):
             return head.weighted(laid_out, positions, weights)
         logits: Tensor = head(gather_subsequences(laid_out, positions))
         return weighted_sums(logits, weights) / self.scales.share(s)
