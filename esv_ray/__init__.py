@@ -1,6 +1,7 @@
 """Element Shapley Values of video models, for whole data sets: exact or sampled, on a laptop or a Ray cluster.
 
-Public names: `load_model`, `explain`, `load_spec`, `run`, `analyze`, `factory`, `fixed_length`, `characteristic_game`.
+Public names: `load_model`, `explain`, `load_spec`, `run`, `analyze`, `compare`, `sql`, `factory`, `fixed_length`,
+`characteristic_game`.
 Importing this package imports neither torch nor Ray; a name is loaded when it is first used.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esv_ray.analysis.compare import compare
+    from esv_ray.analysis.sql import sql
     from esv_ray.analysis.tables import analyze
     from esv_ray.attribution.work import run_job as run
     from esv_ray.consent import factory
@@ -18,17 +21,30 @@ if TYPE_CHECKING:
     from esv_ray.models.fixed_length import fixed_length
     from esv_ray.spec import load_spec
 
-__all__ = ["analyze", "characteristic_game", "explain", "factory", "fixed_length", "load_model", "load_spec", "run"]
+__all__ = [
+    "analyze",
+    "characteristic_game",
+    "compare",
+    "explain",
+    "factory",
+    "fixed_length",
+    "load_model",
+    "load_spec",
+    "run",
+    "sql",
+]
 
 _HOMES = {
     "analyze": ("esv_ray.analysis.tables", "analyze"),
     "characteristic_game": ("esv_ray.core.games.model", "characteristic_game"),
+    "compare": ("esv_ray.analysis.compare", "compare"),
     "explain": ("esv_ray.models.explain", "explain"),
     "factory": ("esv_ray.consent", "factory"),
     "fixed_length": ("esv_ray.models.fixed_length", "fixed_length"),
     "load_model": ("esv_ray.models.bundle", "load_model"),
     "load_spec": ("esv_ray.spec", "load_spec"),
     "run": ("esv_ray.attribution.work", "run_job"),
+    "sql": ("esv_ray.analysis.sql", "sql"),
 }
 
 

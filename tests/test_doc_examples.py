@@ -70,6 +70,30 @@ def test_reading_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "distract" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("page", ["howto/sql.md", "howto/compare.md"])
+def test_querying_and_comparing(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All commands and the Python of the pages run on an output of the demo's form."""
+    monkeypatch.chdir(tmp_path)
+    Path("esv-demo").mkdir()
+    pq.write_table(pq.read_table(ROOT / "jobs" / "demo" / "test.parquet").slice(0, 12), "esv-demo/test.parquet")
+    save_model(tmp_path / "esv-demo" / "model", feature_dim=12, n_classes=9)
+    places = {"features": "esv-demo/test.parquet", "model": "esv-demo/model", "output": "esv-demo/esv"}
+    Path("esv-demo/attribute.yaml").write_text(yaml.safe_dump(places))
+    here = [word for override in HERE for word in ("--set", override)]
+    assert run("attribute", "esv-demo/attribute.yaml", *here, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    for line in shell_lines((DOCS / page).read_text()):
+        _, command, *words = shlex.split(line)
+        if "OUTPUT" in words:
+            continue
+        words += here if command == "attribute" else []
+        code, _, err = run(command, *words, monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 0, (line, err)
+    run_blocks(page)
+    assert capsys.readouterr().out
+
+
 def test_a_table_of_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_blocks("howto/own-data.md")

@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed, ClassName, open_output
+from esv_ray.analysis.compare_sums import (
+    MEANS,
+    OF_CLASS,
+    Length,
+    add_batch,
+    known_or_none,
+    make_keys,
+    overall_spearman,
+)
 from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, Comparison
-from esv_ray.analysis.correlation import FloatArray, cosine, order_keys, pearson, spearman
+from esv_ray.analysis.correlation import FloatArray
 from esv_ray.analysis.database import connect, reading
 from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
-from esv_ray.analysis.statistics import REPLICATES, ROWS, Sums, means, resampling_weights, wilson
+from esv_ray.analysis.statistics import means, wilson
 from esv_ray.errors import DataError, SpecError, count_of
 
 MEMORY = 384_000_000
 """Bytes that DuckDB may use."""
 CHANGES_KEPT = 10
-_MEANS = ("pearson", "spearman", "cosine", "difference", "in_stderrs")
-_OF_CLASS = ("score_a", "score_b", "score_difference")
-
-
-@dataclass(eq=False)
-class _Length:
-    """What is added up over the sequences of one number of elements.
-
-    Attributes:
-        videos: number of sequences that are `ok` in a, and in b.
-        sequences: number of sequences that are `ok` in both outputs.
-        right: (2, 2) labelled ones by whether a and b predict the label.
-        compared: those with values in both outputs.
-        other_frames, other_labels: of these, whose elements are other frames; of all, whose labels differ.
-        sums: of each value per video.
-        moments: (6,) number, sums, sums of squares and of products of all values of both.
-        changes: rows of the sequences that differ most.
-    """
-
-    videos: tuple[int, int] = (0, 0)
-    sequences: int = 0
-    right: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
-    compared: int = 0
-    other_frames: int = 0
-    other_labels: int = 0
-    sums: dict[str, Sums] = field(default_factory=dict)
-    moments: FloatArray = field(default_factory=lambda: np.zeros(6))
-    changes: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, name: str, values: FloatArray, drawn: npt.NDArray[np.float32]) -> None:
-        """Add one value per video; NaN: the video has none."""
-        known = np.isfinite(values)
-        if name not in self.sums:
-            self.sums[name] = Sums.empty(1, REPLICATES)
-        if known.any():
-            self.sums[name].add(values[known, None], drawn[known])
 
 
 def compare(
@@ -74,7 +47,8 @@ def compare(
     Args:
         a: location of an output, finished or not.
         b: of another; None: the same.
-        method_a, method_b: whose values.
+        method_a: whose values of `a`.
+        method_b: whose values of `b`.
         class_: of which class: each video's `label`, or the predicted class of `a`; None: the label if there is any.
         changes: how many of the sequences that differ most are kept, for each number of elements.
 
@@ -82,7 +56,7 @@ def compare(
         SpecError: nothing can be compared: other classes, values of another kind, or the same values twice.
         DataError: there is no output, a table cannot be read, or the outputs have no videos in common.
     """
-    b = a if b is None else b
+    a, b = storage.absolute(a), storage.absolute(a if b is None else b)
     if a == b and method_a == method_b:
         raise SpecError(
             f"compare: expected two outputs, or two methods of one (--method-b), got {a} and {method_a} twice"
@@ -103,16 +77,45 @@ def compare(
                 f"{a} and {b}: expected videos with ESVs at the same number of elements, got {_listed(counts[0])} and "
                 f"{_listed(counts[1])} elements"
             )
-        lengths = {n: _Length() for n in sorted({*counts[0], *counts[1]})}
-        con.execute("CREATE TEMP TABLE keys (n_elements INTEGER, a INTEGER, b INTEGER)")
+        lengths = {n: Length() for n in sorted({*counts[0], *counts[1]})}
+        make_keys(con)
         for rows in paired_batches(con, *sides, indexes):
-            _add_batch(con, rows, lengths, changes)
+            add_batch(con, rows, lengths, changes)
         if not any(of.compared for of in lengths.values()):
             _check_methods(con, sides)
-        overall = _overall_spearman(con)
+        overall = overall_spearman(con)
     for n, of in lengths.items():
         of.videos = counts[0].get(n, 0), counts[1].get(n, 0)
     return _comparison(sides, shared, lengths, overall)
+
+
+def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
+    """Return how the values of the methods of an output correlate: the table `agreement` of all pairs of them.
+
+    Each pair is one pass over the output.
+
+    Args:
+        output: location of an output, finished or not.
+        class_: as for `compare`.
+
+    Raises:
+        SpecError: the output has values of one method only, or none of the class.
+        DataError: there is no output, or a table cannot be read.
+    """
+    analysed = open_output(storage.absolute(output), class_)
+    with connect(memory=MEMORY) as con:
+        methods = methods_of(con, analysed)
+    if len(methods) < 2:
+        raise SpecError(
+            f"{output}: expected two outputs, or one with values of several methods, got values of "
+            f"{', '.join(methods) or 'none'}; give a second output, or see `methods` of the spec"
+        )
+    ordered = sorted(methods, key=lambda name: (name != "esv", name))
+    pairs = [
+        compare(output, method_a=one, method_b=other, class_=class_).agreement
+        for one, other in combinations(ordered, 2)
+    ]
+    return pa.concat_tables(pairs)
 
 
 def _check_methods(con: duckdb.DuckDBPyConnection, sides: tuple[Side, Side]) -> None:
@@ -155,103 +158,8 @@ def _listed(lengths: Iterable[int]) -> str:
     return (", ".join(map(str, ordered[:8])) or "no") + (", ..." if len(ordered) > 8 else "")
 
 
-def _add_batch(con: duckdb.DuckDBPyConnection, rows: pa.Table, lengths: dict[int, _Length], changes: int) -> None:
-    """Add the sequences of a batch, which are ordered by length, in chunks of one length."""
-    n_elements = rows.column("n_elements").to_numpy()
-    ends = [*(np.flatnonzero(np.diff(n_elements)) + 1).tolist(), len(n_elements)]
-    start = 0
-    for end in ends:
-        while start < end:
-            size = min(ROWS, end - start)
-            chunk = rows.slice(start, size)
-            n = int(n_elements[start])
-            _add_chunk(con, chunk, n, lengths[n], changes)
-            start += size
-
-
-def _add_chunk(con: duckdb.DuckDBPyConnection, rows: pa.Table, n: int, of: _Length, changes: int) -> None:
-    drawn = resampling_weights(rows.column("video_id").to_pylist(), REPLICATES)
-    of.sequences += rows.num_rows
-    label, label_b, predicted_a, predicted_b = (
-        _numbers(rows, name) for name in ("label", "label_b", "predicted_a", "predicted_b")
-    )
-    labelled = label >= 0
-    right_a, right_b = predicted_a == label, predicted_b == label
-    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        of.right[i, j] += int((labelled & (right_a == i) & (right_b == j)).sum())
-    of.other_labels += int((labelled & (label_b >= 0) & (label != label_b)).sum())
-    gained = np.where(labelled, right_b.astype(float) - right_a, np.nan)
-    of.add("accuracy_difference", gained, drawn)
-    scores = [_floats(rows, name) for name in ("score_a", "score_b")]
-    for name, values in zip(_OF_CLASS, (*scores, scores[1] - scores[0]), strict=True):
-        of.add(name, values, drawn)
-    both = np.flatnonzero(rows.column("esv_a").is_valid().to_numpy() & rows.column("esv_b").is_valid().to_numpy())
-    if len(both):
-        _add_values(con, rows.take(pa.array(both)), n, of, drawn[both], changes)
-
-
-def _add_values(
-    con: duckdb.DuckDBPyConnection,
-    rows: pa.Table,
-    n: int,
-    of: _Length,
-    drawn: npt.NDArray[np.float32],
-    changes: int,
-) -> None:
-    """Add sequences whose values both outputs have."""
-    a, b = (_matrix(rows, name, n) for name in ("esv_a", "esv_b"))  # (V, n)
-    stderr = np.hypot(*(np.nan_to_num(_matrix(rows, name, n)) for name in ("stderr_a", "stderr_b")))
-    apart = np.abs(b - a)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        units = np.where(stderr > 0, apart / stderr, np.nan)
-        known = np.isfinite(units)
-        in_stderrs = np.where(known, units, 0).sum(axis=1) / known.sum(axis=1)  # NaN where all are exact
-    values = dict(
-        zip(_MEANS, (pearson(a, b), spearman(a, b), cosine(a, b), apart.mean(axis=1), in_stderrs), strict=True)
-    )
-    for name in _MEANS:
-        of.add(name, values[name], drawn)
-    of.compared += len(a)
-    of.other_frames += int(rows.column("other_frames").to_numpy().sum())
-    of.moments += [a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum()]
-    keys = {"n_elements": np.full(a.size, n, np.int32), "a": order_keys(a.ravel()), "b": order_keys(b.ravel())}
-    con.register("esv_keys", pa.table(keys))
-    con.execute("INSERT INTO keys SELECT * FROM esv_keys")
-    con.unregister("esv_keys")
-    _keep_changes(rows, of, values, (a, b), changes)
-
-
-def _keep_changes(
-    rows: pa.Table, of: _Length, values: Mapping[str, FloatArray], esvs: tuple[FloatArray, FloatArray], most: int
-) -> None:
-    """Keep the sequences that differ most so far; of equal ones the first by id."""
-    for place in np.argsort(-values["difference"], kind="stable")[:most].tolist():
-        row = rows.slice(place, 1).to_pylist()[0]
-        element = int(np.abs(esvs[1][place] - esvs[0][place]).argmax())
-        names = ("video_id", "n_elements", "class", "label", "predicted_a", "predicted_b", "score_a", "score_b")
-        kept = {name: row[name] for name in names} | {name: _known(values[name][place]) for name in _MEANS}
-        kept |= {"element": element, "esv_a": esvs[0][place, element], "esv_b": esvs[1][place, element]}
-        of.changes.append(kept)
-    of.changes.sort(key=lambda row: (-row["difference"], row["video_id"]))
-    del of.changes[most:]
-
-
-def _overall_spearman(con: duckdb.DuckDBPyConnection) -> dict[int, float | None]:
-    """Return the rank correlation over all elements of all sequences, by length; DuckDB keeps the keys on the disk."""
-    ranked = ", ".join(
-        f"ranks_{side} AS (SELECT n_elements, {side}, sum(count(*)) OVER (PARTITION BY n_elements ORDER BY {side}) "
-        f"- (count(*) - 1) / 2.0 AS rank_{side} FROM keys GROUP BY n_elements, {side})"
-        for side in "ab"
-    )
-    query = (
-        f"WITH {ranked} SELECT n_elements, least(1, greatest(-1, corr(rank_a, rank_b))) FROM keys "
-        "JOIN ranks_a USING (n_elements, a) JOIN ranks_b USING (n_elements, b) GROUP BY n_elements"
-    )
-    return {n: _known(value) for n, value in con.execute(query).fetchall()}
-
-
 def _comparison(
-    sides: tuple[Side, Side], shared: Overlap, lengths: Mapping[int, _Length], overall: Mapping[int, float | None]
+    sides: tuple[Side, Side], shared: Overlap, lengths: Mapping[int, Length], overall: Mapping[int, float | None]
 ) -> Comparison:
     ordered = sorted(lengths.items())
     names = sides[0].analysed.names or sides[1].analysed.names
@@ -280,7 +188,7 @@ def _comparison(
     )
 
 
-def _row(n: int, of: _Length, overall: float | None) -> dict[str, Any]:
+def _row(n: int, of: Length, overall: float | None) -> dict[str, Any]:
     """Return the row of a length in the table `compare`."""
     (neither, only_b), (only_a, both) = of.right.tolist()
     labelled = int(of.right.sum())
@@ -290,12 +198,12 @@ def _row(n: int, of: _Length, overall: float | None) -> dict[str, Any]:
     for side, right in (("a", both + only_a), ("b", both + only_b)):
         low, high = wilson(right, labelled)
         row[f"accuracy_{side}"] = right / labelled if labelled else None
-        row |= {f"accuracy_{side}_low": _known(low), f"accuracy_{side}_high": _known(high)}
-    for name in ("accuracy_difference", *_OF_CLASS, *_MEANS):
+        row |= {f"accuracy_{side}_low": known_or_none(low), f"accuracy_{side}_high": known_or_none(high)}
+    for name in ("accuracy_difference", *OF_CLASS, *MEANS):
         if name in of.sums:
             found = means(of.sums[name])
             ends = {"": found.mean, "_low": found.low, "_high": found.high}
-            row |= {f"{name}{suffix}": _known(values[0]) for suffix, values in ends.items()}
+            row |= {f"{name}{suffix}": known_or_none(values[0]) for suffix, values in ends.items()}
     row |= {"pearson_overall": _pearson_of(of.moments), "spearman_overall": overall}
     return row
 
@@ -308,7 +216,7 @@ def _pearson_of(moments: FloatArray) -> float | None:
     return float(np.clip((ab - a * b / count) / np.sqrt(spread), -1, 1)) if spread > 0 else None
 
 
-def _notes(sides: tuple[Side, Side], lengths: Sequence[_Length]) -> tuple[str, ...]:
+def _notes(sides: tuple[Side, Side], lengths: Sequence[Length]) -> tuple[str, ...]:
     """Return what a reader must know: what is missing, and what differs besides the values."""
     notes = []
     for side, name in zip(sides, "AB", strict=True):
@@ -332,24 +240,3 @@ def _notes(sides: tuple[Side, Side], lengths: Sequence[_Length]) -> tuple[str, .
             f"the class priors differ, by at most {priors:.3g}, and so does what the ESVs of a class add up to"
         )
     return tuple(notes)
-
-
-def _matrix(rows: pa.Table, name: str, n: int) -> FloatArray:
-    """Return (V, n) a column of lists; null becomes NaN."""
-    flat = rows.column(name).combine_chunks().flatten()
-    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float64).reshape(-1, n)
-
-
-def _numbers(rows: pa.Table, name: str) -> npt.NDArray[np.int64]:
-    """Return a column of class ids; -1 for null."""
-    return np.asarray(rows.column(name).fill_null(-1).to_numpy(), np.int64)
-
-
-def _floats(rows: pa.Table, name: str) -> FloatArray:
-    """Return a column of numbers; NaN for null."""
-    return np.asarray(rows.column(name).to_numpy(zero_copy_only=False), np.float64)
-
-
-def _known(value: Any) -> float | None:
-    """Return a number; None for NaN."""
-    return None if value is None or np.isnan(value) else float(value)

@@ -2,8 +2,9 @@
 
 The batches are those of the first output. Footers of videos files hold hashes of the ids of their unit, so the units of
 the second output that a batch needs are known without reading them: in memory are 12 bytes for each video of both
-outputs, and one batch. If both outputs list the videos in similar orders, each file is read about once; otherwise a
-batch may need all units of the second output, which are then read as a stream and joined with the batch.
+outputs (40 while they are sorted), and one batch. If both outputs list the videos in similar orders, each file is read
+about once; otherwise a batch may need all units of the second output, which are then read as a stream and joined with
+the batch.
 """
 
 from __future__ import annotations

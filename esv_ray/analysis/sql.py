@@ -2,42 +2,32 @@
 
 Three fences, each of which suffices for most attempts:
 
-- The syntax tree of the query: SELECT in all its forms only, and table functions that read no files. DuckDB 2.0 calls
-  a statement SELECT also if a part of its WITH clause inserts, updates, deletes or copies to a file.
+- The syntax tree of the query (`select_only`).
 - DuckDB's configuration: no access outside of the process but to the files of the units, and locked.
 - Files of units that are symbolic links out of the output are refused.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.analysis.database import add_views, connect, error_from, fault_of, message_of
+from esv_ray.analysis.select_only import check_query
 from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.output.committed import committed_units
 from esv_ray.output.layout import FOLDERS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
 BATCH_ROWS = 10_000
-_MOST_QUERY = 100_000  # characters: DuckDB takes minutes to parse longer ones of hostile shapes
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TAKEN = {"main", "temp", "system", "pg_catalog", "information_schema", "memory"}
-_QUERIES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
-_TABLE_FUNCTIONS = {
-    *("generate_series", "range", "repeat", "repeat_row", "unnest", "json_each", "json_tree", "summary"),
-    *("histogram", "histogram_values", "duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_schemas"),
-    *("duckdb_tables", "duckdb_types", "duckdb_views", "pragma_show", "pragma_table_info", "pragma_version"),
-    *("icu_calendar_names", "pg_timezone_names", "test_all_types", "pragma_collations"),
-}
 _OF_THE_QUERY = (
     *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException),
     *(duckdb.OutOfRangeException, duckdb.TypeMismatchException, duckdb.NotImplementedException),
@@ -50,7 +40,7 @@ class Opened:
     """Outputs that can be queried.
 
     Attributes:
-        con: the database, locked.
+        con: the database, locked; to be closed (``with opened.con``), which removes its temporary files.
         outputs: locations by the name of their views; "" for views without one.
         unfinished: one line for each output that lacks units.
         files: paths of the files of the views, as DuckDB sees them.
@@ -79,6 +69,29 @@ class Rows:
         return pa.Table.from_batches(list(self.batches), self.schema)
 
 
+def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = None, threads: int = 1) -> pa.Table:
+    """Return the result of one SELECT statement of DuckDB's SQL over the tables of an output.
+
+    The views are `videos`, `attributions`, `classes` (id, name), and the further tables of the job. SQL reads no other
+    files, and writes nothing.
+
+    Args:
+        outputs: location of an output, finished or not; or several by name: the views of one are `NAME.videos` and so
+            on.
+        query: the statement.
+        memory: bytes that DuckDB may use before it writes temporary files; None: 80 % of this machine's.
+        threads: of the query; with one, the same query gives the same bits.
+
+    Raises:
+        SpecError: the query is not one SELECT statement, it failed, or a name is not an identifier.
+        DataError: there is no output, no unit is committed yet, a file cannot be read, or the memory does not suffice.
+    """
+    named = {"": outputs} if isinstance(outputs, str) else outputs
+    opened = open_outputs({name: storage.absolute(url) for name, url in named.items()}, memory=memory, threads=threads)
+    with opened.con:
+        return select(opened, query).table()
+
+
 def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threads: int = 1) -> Opened:
     """Open outputs for queries.
 
@@ -90,8 +103,8 @@ def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threa
         SpecError: a name is not an identifier of SQL, or is taken.
         DataError: there is no output, no unit is committed yet, or a file is a link out of its output.
     """
-    _check_names(outputs)
     con = connect(memory=memory, threads=threads)
+    _check_names(con, outputs)
     files: list[str] = []
     unfinished = []
     for name, output in outputs.items():
@@ -118,7 +131,7 @@ def select(opened: Opened, query: str) -> Rows:
         DataError: a file of the output is damaged, or the memory does not suffice. `Rows.batches` raises both, too.
     """
     try:
-        _check_query(opened.con, query)
+        check_query(opened.con, query)
         reader = opened.con.sql(query).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise _error_of(opened, error) from None
@@ -139,18 +152,26 @@ def _batches(opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema) ->
         yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def _check_names(outputs: Mapping[str, str]) -> None:
+def _check_names(con: duckdb.DuckDBPyConnection, outputs: Mapping[str, str]) -> None:
     """Raise `SpecError` unless every name is an identifier of its own; DuckDB ignores case."""
     seen: set[str] = set()
     for name in outputs:
-        if name and (not _NAME.fullmatch(name) or name.lower() in _TAKEN):
+        if name and (not _NAME.fullmatch(name) or name.lower() in _TAKEN or not _is_free(con, name)):
             raise SpecError(
-                f"output: expected a name of letters, digits and _ that DuckDB does not use itself, got {name!r:.80}; "
-                "for example a=URL"
+                f"output: expected a name of letters, digits and _ that is no word of SQL, got {name!r:.80}; for "
+                "example a=URL"
             )
         if name.lower() in seen:
             raise SpecError(f"output: expected different names, got {name!r} twice")
         seen.add(name.lower())
+
+
+def _is_free(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Return whether a name can stand before views without quotes."""
+    try:
+        return len(con.extract_statements(f"SELECT {name}.videos.label FROM {name}.videos")) == 1
+    except duckdb.Error:
+        return False
 
 
 def _unfinished(name: str, output: str, manifest: Manifest, units: int, rows: int) -> list[str]:
@@ -181,66 +202,6 @@ def _check_links(output: str, paths: Sequence[str]) -> None:
             )
 
 
-def _check_query(con: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Check that a query is one SELECT statement that reads no other files.
-
-    Raises:
-        SpecError: it is not.
-        duckdb.Error: its syntax is wrong.
-    """
-    if len(query) > _MOST_QUERY:
-        raise SpecError(f"query: expected at most {_MOST_QUERY} characters, got {len(query)}; write a shorter one")
-    if "\0" in query or (not query.isprintable() and _lone_surrogate(query)):
-        raise SpecError("query: expected a text in UTF-8 without null characters")
-    statements = con.extract_statements(query)
-    kinds = [statement.type.name for statement in statements]
-    if kinds != ["SELECT"]:
-        got = " and ".join(kinds) or "none"
-        raise SpecError(
-            f"query: expected one SELECT statement, got {got}; SQL only reads, and a PIVOT needs its values: ON x IN "
-            "(1, 2)"
-        )
-    _check_tree(con.execute("SELECT json_serialize_sql($query)", {"query": query}).fetchall()[0][0])
-
-
-def _lone_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _check_tree(serialized: str) -> None:
-    """Raise `SpecError` if the syntax tree of a query, as JSON, has a part that writes or that reads files."""
-    try:
-        tree: dict[str, Any] = json.loads(serialized)
-    except RecursionError:
-        raise SpecError("query: expected fewer nested parts; write a simpler one") from None
-    if tree.get("error"):
-        raise SpecError(f"query: {tree.get('error_message', 'DuckDB cannot analyse it')}; SQL only reads")
-    waiting: list[Any] = [tree]
-    while waiting:
-        part = waiting.pop()
-        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(kind, str):
-            continue
-        if kind.endswith("_NODE") and kind not in _QUERIES:
-            verb = kind.removesuffix("_NODE").removesuffix("_QUERY")
-            raise SpecError(f"query: expected a query that only reads, got {verb} in it; write SELECT")
-        if kind == "TABLE_FUNCTION":
-            _check_function(str(part["function"].get("function_name")))
-
-
-def _check_function(name: str) -> None:
-    if name.lower() not in _TABLE_FUNCTIONS:
-        raise SpecError(
-            f"query: the function {name!r:.80} is not available, since SQL reads the output only; select from its "
-            f"views, or from one of {', '.join(sorted(_TABLE_FUNCTIONS)[:6])}, ..."
-        )
-
-
 def _error_of(opened: Opened, error: duckdb.Error) -> DataError | SpecError:
     """Return the error for users."""
     fault = fault_of(error)
@@ -264,6 +225,8 @@ def _reason(error: duckdb.Error) -> str:
 
 def _advice(opened: Opened, error: duckdb.Error) -> str:
     """Return what a query can use, if it named something else."""
+    if isinstance(error, duckdb.ParserException) and 'near "order"' in str(error):
+        return '; the view and the column of this name need double quotes: "order"'
     if not isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
         return ""
     return f"; there are {'; '.join(_described(opened))}"

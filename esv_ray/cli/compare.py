@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from esv_ray import storage
 from esv_ray.cli.options import output_option
-from esv_ray.cli.results import FORMATS, finite
+from esv_ray.cli.results import FORMATS, check_out_folder, finite
 from esv_ray.cli.types import LOCATION, NAME, Count
+from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from esv_ray.analysis.analysed import ClassName
     from esv_ray.analysis.comparison import Comparison
 
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
 @click.argument("a", type=LOCATION, metavar="OUTPUT_A")
 @click.argument("b", type=LOCATION, metavar="[OUTPUT_B]", required=False)
 @click.option("--method-a", type=NAME, default="esv", show_default=True, help="Whose values of OUTPUT_A.")
-@click.option("--method-b", type=NAME, default="esv", show_default=True, help="Whose values of OUTPUT_B.")
+@click.option(
+    "--method-b", type=NAME, help="Whose values of OUTPUT_B (default: esv), or with one output, of this method."
+)
 @click.option(
     "--class",
     "class_",
@@ -37,14 +43,14 @@ def compare(
     a: str,
     b: str | None,
     method_a: str,
-    method_b: str,
+    method_b: str | None,
     class_: ClassName | None,
     changes: int,
     kind: str | None,
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Compare two outputs on the videos that both have: of two models, estimators or seeds. Or two methods of one.
+    """Compare two outputs on the videos that both have: of two models, estimators or seeds. Or methods of one.
 
     Prints accuracies side by side, how the values of each video correlate (means over videos, with 95 % intervals),
     and the videos that differ most. Sequences of different lengths are never mixed.
@@ -53,6 +59,7 @@ def compare(
     Examples:
       esv compare esv-1/ esv-2/
       esv compare esv/ --method-b integrated_gradients
+      esv compare esv/   (all pairs of methods)
       esv compare esv-1/ s3://bucket/esv-2 --json
       esv compare esv-1/ esv-2/ --output comparison/ --format csv
 
@@ -68,12 +75,15 @@ def compare(
     if kind is not None and out is None:
         raise click.UsageError("--format is that of the files: give --output too; --json prints JSON")
     if out is not None:
-        storage.check_writable(storage.absolute(out), "write the tables")
+        check_out_folder(out, [storage.absolute(url) for url in (a, b) if url is not None])
+    if b is None and method_b is None:
+        _compare_methods(storage.absolute(a), class_, kind, out, as_json=as_json)
+        return
     result = compared(
         storage.absolute(a),
         None if b is None else storage.absolute(b),
         method_a=method_a,
-        method_b=method_b,
+        method_b=method_b or "esv",
         class_=class_,
         changes=changes,
     )
@@ -82,7 +92,25 @@ def compare(
     else:
         click.echo(encodable("\n".join(comparison_lines(result)), sys.stdout.encoding))
     if out is not None:
-        _write(result, storage.absolute(out), kind or "parquet")
+        _write(result.tables, storage.absolute(out), kind or "parquet")
+
+
+def _compare_methods(
+    output: str, class_: ClassName | None, kind: str | None, out: str | None, *, as_json: bool
+) -> None:
+    """Print and write how all pairs of methods of an output agree."""
+    from esv_ray.analysis.compare import agreement
+    from esv_ray.analysis.compare_page import agreement_lines
+    from esv_ray.show.terminal import encodable
+
+    table = agreement(output, class_)
+    if as_json:
+        content = {"output": output, "tables": {"agreement": table.to_pylist()}}
+        click.echo(json.dumps(finite(content), indent=1, allow_nan=False))
+    else:
+        click.echo(encodable("\n".join(agreement_lines(table)), sys.stdout.encoding))
+    if out is not None:
+        _write({"agreement": table}, storage.absolute(out), kind or "parquet")
 
 
 def _content(result: Comparison) -> dict[str, object]:
@@ -106,9 +134,9 @@ def _content(result: Comparison) -> dict[str, object]:
     }
 
 
-def _write(result: Comparison, folder: str, kind: str) -> None:
+def _write(tables: Mapping[str, pa.Table], folder: str, kind: str) -> None:
     from esv_ray.analysis.result_files import write_file
 
-    for name, table in result.tables.items():
+    for name, table in tables.items():
         write_file(table.schema, table.to_batches(), kind, storage.join(folder, f"{name}.{kind}"))
-    click.echo(f"wrote {len(result.tables)} tables to {folder}", err=True)
+    click.echo(f"wrote {count_of(len(tables), 'table')} to {folder}", err=True)

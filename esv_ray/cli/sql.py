@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.results import FORMATS, check_out, format_of, memory_option, threads_option, write_result
-from esv_ray.cli.types import LARGEST, LOCATION, Count, Name
+from esv_ray.cli.types import LOCATION, Count, Name
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Word(Name):
 )
 @click.option("--out", type=LOCATION, metavar="URL", help="Write the result to this file (.csv, .json or .parquet).")
 @click.option(
-    "--rows", type=Count(1, LARGEST), default=20, show_default=True, help="Most rows that are printed as a table."
+    "--rows", type=Count(1, 1_000_000), default=20, show_default=True, help="Most rows that are printed as a table."
 )
 @memory_option
 @threads_option
@@ -64,9 +64,9 @@ def sql(
 ) -> None:
     """Run one SELECT statement of DuckDB's SQL over the tables of an OUTPUT.
 
-    The views are videos, attributions, classes (id, name) and, if the job wrote them, marginals, interactions and
-    discards. SQL only reads: no other file, and it writes nothing. Printed numbers have six digits; the other formats
-    have exact values.
+    The views are videos, attributions, classes (id, name) and the further tables that the job wrote, such as discards.
+    SQL only reads: no other file, and it writes nothing. Printed numbers have six digits; the other formats have exact
+    values.
 
     \b
     Examples:
@@ -88,13 +88,14 @@ def sql(
     if out is not None:
         check_out(out, list(outputs.values()))
     opened = open_outputs(outputs, memory=memory, threads=threads)
-    for line in opened.unfinished:
-        click.echo(line, err=True)
-    result = select(opened, query)
-    if kind == "table":
-        _show(result, rows)
-    else:
-        write_result(result.schema, result.batches, kind, out)
+    with opened.con:
+        for line in opened.unfinished:
+            click.echo(line, err=True)
+        result = select(opened, query)
+        if kind == "table":
+            _show(result, rows)
+        else:
+            write_result(result.schema, result.batches, kind, out)
 
 
 def _request(words: Sequence[str], named: Sequence[str]) -> tuple[str, dict[str, str]]:

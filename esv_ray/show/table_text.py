@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from esv_ray.show.text import printable, shortened
 
-_GAP = "  "
+_GAPS = ("  ", " ")
 _LEAST = 12  # characters to which a text may be shortened
 _LEAST_HEAD = 8  # and the name of a column of numbers
 
@@ -29,12 +29,14 @@ def table_lines(names: Sequence[str], rows: Sequence[Sequence[Any]], width: int)
     """
     cells = [[value_text(value) for value in row] for row in rows]
     numeric = [_is_numeric(column) for column in zip(*rows, strict=True)] or [False] * len(names)
-    widths = _widths([printable(name) for name in names], cells, numeric, width)
-    if widths is None:
-        return _blocks([printable(name) for name in names], cells, rows, width)
-    head = _line([_fitted(name, most) for name, most in zip(names, widths, strict=True)], widths, numeric)
-    rule = _GAP.join("─" * most for most in widths)
-    return [head, rule, *(_line(_cut(row, of, widths), widths, numeric) for row, of in zip(cells, rows, strict=True))]
+    heads = [printable(name) for name in names]
+    for gap in _GAPS:
+        widths = _widths(heads, cells, numeric, width - len(gap) * (len(names) - 1))
+        if widths is not None:
+            head = _line([_fitted(name, most) for name, most in zip(names, widths, strict=True)], widths, numeric, gap)
+            lines = [_line(_cut(row, of, widths), widths, numeric, gap) for row, of in zip(cells, rows, strict=True)]
+            return [head, gap.join("─" * most for most in widths), *lines]
+    return _blocks(heads, cells, rows, width)
 
 
 def value_text(value: Any) -> str:
@@ -64,7 +66,7 @@ def _is_numeric(values: Sequence[Any]) -> bool:
 def _widths(
     names: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
 ) -> list[int] | None:
-    """Return the widths of the columns; None if they cannot be made to fit."""
+    """Return the widths of the columns, which add up to `width` at most; None if they cannot be made to fit."""
     columns = list(zip(*cells, strict=True)) or [()] * len(names)
     content = [max(map(cell_len, column), default=0) for column in columns]
     heads = [cell_len(name) for name in names]
@@ -73,24 +75,22 @@ def _widths(
         max(own, min(head, _LEAST_HEAD)) if number else min(max(own, head), _LEAST)
         for own, head, number in zip(content, heads, numeric, strict=True)
     ]
-    excess = sum(full) + len(_GAP) * (len(names) - 1) - width
+    excess = sum(full) - width
     while excess > 0:
-        room, place = max((now - low, place) for place, (now, low) in enumerate(zip(full, least, strict=True)))
-        if room <= 0:
+        wide = [place for place, (now, low) in enumerate(zip(full, least, strict=True)) if now > low]
+        if not wide:
             return None
-        # The widest of those that can be narrower gives way first.
-        place = max((i for i in range(len(full)) if full[i] > least[i]), key=lambda i: full[i])
-        full[place] -= 1
+        full[max(wide, key=full.__getitem__)] -= 1  # the widest gives way first
         excess -= 1
     return full
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], gap: str) -> str:
     padded = []
     for cell, most, number in zip(cells, widths, numeric, strict=True):
         space = " " * (most - cell_len(cell))
         padded.append(space + cell if number else cell + space)
-    return _GAP.join(padded).rstrip()
+    return gap.join(padded).rstrip()
 
 
 def _cut(cells: Sequence[str], values: Sequence[Any], widths: Sequence[int]) -> list[str]:
@@ -133,6 +133,6 @@ def _blocks(
         lines += [""] * bool(number) + [f"row {number + 1}"]
         for name, text, value in zip(names, texts, values, strict=True):
             is_number = isinstance(value, Real | Decimal)
-            shown = text if is_number else _fitted_value(text, value, max(_LEAST, width - left - len(_GAP)))
-            lines.append(f"{_fitted(name, left):<{left}}{_GAP}{shown}".rstrip())
+            shown = text if is_number else _fitted_value(text, value, max(_LEAST, width - left - 2))
+            lines.append(f"{_fitted(name, left):<{left}}  {shown}".rstrip())
     return lines

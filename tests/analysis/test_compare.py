@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esv_ray.analysis import compare as module
-from esv_ray.analysis.compare import compare
+from esv_ray.analysis.compare import agreement, compare
+from esv_ray.analysis.compare_sums import make_keys, overall_spearman
 from esv_ray.analysis.comparison import Comparison
 from esv_ray.analysis.correlation import order_keys
 from esv_ray.analysis.statistics import mean_of, wilson
@@ -75,10 +75,10 @@ def check(a: Path, b: Path, explained: str = "label", methods: tuple[str, str] =
             assert row[name] == wanted, (name, row["n_elements"])
             if f"{name}_low" in row and row[f"{name}_low"] is not None:
                 assert row[f"{name}_low"] - 1e-6 <= row[name] <= row[f"{name}_high"] + 1e-6
-    for row, agreement in zip(rows, result.agreement.to_pylist(), strict=True):
-        assert agreement["videos"] == row["compared"]
-        assert (agreement["method_a"], agreement["method_b"]) == methods
-        assert all(agreement[name] == row[name] for name in ("pearson", "spearman", "pearson_low", "spearman_high"))
+    for row, of_methods in zip(rows, result.agreement.to_pylist(), strict=True):
+        assert of_methods["videos"] == row["compared"]
+        assert (of_methods["method_a"], of_methods["method_b"]) == methods
+        assert all(of_methods[name] == row[name] for name in ("pearson", "spearman", "pearson_low", "spearman_high"))
     return result
 
 
@@ -192,9 +192,8 @@ def test_other_frames_and_labels(job: Job, tmp_path: Path) -> None:
     assert any(note.endswith("with another label in B; that of A counts") for note in notes)
 
 
-def test_methods_of_one_output(job: Job, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    shutil.copytree(job("all", "model-0"), output)
+def add_random(output: Path) -> None:
+    """Add values of the method `random` to an output."""
     rng = np.random.default_rng(0)
     for path in (output / "attributions").iterdir():
         table = pq.read_table(path).replace_schema_metadata(pq.read_metadata(path).metadata)
@@ -208,8 +207,19 @@ def test_methods_of_one_output(job: Job, tmp_path: Path) -> None:
             for one, method in ((table, "esv"), (other, "random"))
         ]
         pq.write_table(pa.concat_tables(both), path)
+
+
+def test_methods_of_one_output(job: Job, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(job("all", "model-0"), output)
+    add_random(output)
     result = check(output, output, methods=("esv", "random"))
     assert result.of_one
+    assert agreement(str(output)).equals(result.agreement)
+    with pytest.raises(
+        SpecError, match="expected two outputs, or one with values of several methods, got values of esv"
+    ):
+        agreement(str(job("all", "model-0")))
     with pytest.raises(SpecError, match=r"the method 'grad_cam', found those of esv, random; choose .*--method-b"):
         compare(str(output), method_b="grad_cam")
     with pytest.raises(SpecError, match=r"expected two outputs, or two methods of one \(--method-b\)"):
@@ -319,7 +329,7 @@ def test_memory_does_not_grow_with_the_values() -> None:
 
     rng = np.random.default_rng(0)
     con = connect(memory=FEWEST_BYTES * 2)
-    con.execute("CREATE TEMP TABLE keys (n_elements INTEGER, a INTEGER, b INTEGER)")
+    make_keys(con)
     for _ in range(8):
         a = rng.standard_normal(500_000)
         b = 0.8 * a + 0.6 * rng.standard_normal(500_000)
@@ -327,5 +337,5 @@ def test_memory_does_not_grow_with_the_values() -> None:
         con.register("rows", rows)
         con.execute("INSERT INTO keys SELECT * FROM rows")
         con.unregister("rows")
-    [value] = module._overall_spearman(con).values()
+    [value] = overall_spearman(con).values()
     assert value == pytest.approx(6 / np.pi * np.arcsin(0.4), abs=1e-3)

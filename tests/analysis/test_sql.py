@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.analysis.database import FEWEST_BYTES
-from esv_ray.analysis.sql import Opened, open_outputs, select
+from esv_ray.analysis.select_only import TABLE_FUNCTIONS
+from esv_ray.analysis.sql import Opened, open_outputs, select, sql
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.output.manifest import checksum_of
 from tests.analysis.test_database import copy_to
@@ -105,13 +106,11 @@ def test_hostile_queries(opened: Opened, output: Path, query: str) -> None:
 
 def test_every_function_that_reads_or_changes_anything_is_closed(opened: Opened) -> None:
     """No table function of DuckDB is open but those of the list, whatever a later version adds."""
-    from esv_ray.analysis.sql import _TABLE_FUNCTIONS
-
     names = rows(
         opened,
         "SELECT DISTINCT function_name f FROM duckdb_functions() WHERE function_type IN ('table', 'table_macro')",
     )
-    closed = {str(row["f"]) for row in names} - _TABLE_FUNCTIONS
+    closed = {str(row["f"]) for row in names} - TABLE_FUNCTIONS
     assert len(closed) > 60
     for name in closed:
         with pytest.raises(SpecError, match="is not available"):
@@ -127,6 +126,10 @@ def test_every_function_that_reads_or_changes_anything_is_closed(opened: Opened)
         ),
         ("FROM video", r'Did you mean "videos"\?; there are videos \(video_id'),
         ("SELECT * FORM videos", r'query: syntax error at or near "videos"'),
+        (
+            "FROM order",
+            r'syntax error at or near "order"; the view and the column of this name need double quotes: "order"',
+        ),
         ("SELECT CAST('x' AS INT)", r"query: Could not convert string 'x' to INT32"),
         ("SELECT sum(video_id) FROM videos", r"query: No function matches"),
         ("DELETE FROM videos", r"expected one SELECT statement, got DELETE; SQL only reads"),
@@ -169,7 +172,9 @@ def copied(name: str, output: Path) -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("name", ["a b", "1a", "a.b", "main", "TEMP", "information_schema", "a;", "é", "x" * 64, '"'])
+@pytest.mark.parametrize(
+    "name", ["a b", "1a", "a.b", "main", "TEMP", "information_schema", "a;", "é", "x" * 64, '"', "all", "Select"]
+)
 def test_names_of_outputs(output: Path, name: str) -> None:
     with pytest.raises(SpecError, match="expected a name of letters, digits and _"):
         open_outputs({name: str(output)})
@@ -241,3 +246,11 @@ def test_hostile_class_names(output: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
     opened = open_outputs({"": str(tmp_path / "out")})
     assert [row["name"] for row in rows(opened, "FROM classes")] == names
+
+
+def test_in_python(output: Path) -> None:
+    assert sql(str(output), "SELECT count(*) n FROM videos").to_pylist() == [{"n": 12}]
+    named = {"a": str(output), "b": str(output)}
+    assert sql(named, "SELECT count(*) n FROM a.videos JOIN b.videos USING (video_id)").to_pylist() == [{"n": 12}]
+    with pytest.raises(SpecError, match="got DELETE"):
+        sql(str(output), "DELETE FROM videos")

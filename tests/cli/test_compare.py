@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.models.saving import save_heads
+from tests.analysis.test_compare import add_random
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import run
 
@@ -73,6 +74,20 @@ def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | N
         ]
 
 
+def test_methods_of_one_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    add_random(Path(outputs[0]))
+    code, out, err = esv("compare", outputs[0], "--output", str(tmp_path / "tables"))
+    assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\n")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "esv  random" in out
+    rows = pq.read_table(tmp_path / "tables" / "agreement.parquet").to_pylist()
+    assert [row["n_elements"] for row in rows] == [1, 2, 3, 4]
+    assert json.loads(esv("compare", outputs[0], "--json")[1])["tables"]["agreement"] == rows
+    page = esv("compare", outputs[0], "--method-b", "random")[1]
+    assert "B: random of" in page
+    assert "accuracy of B" not in page
+
+
 def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:
     next(Path(outputs[0], "videos").iterdir()).unlink()
     out = esv("compare", *outputs)[1]
@@ -85,7 +100,8 @@ def test_wrong_requests_are_one_line(esv: Esv, outputs: tuple[str, str], tmp_pat
     (tmp_path / "file").write_text("")
     shutil.rmtree(Path(b, "videos"))
     for arguments, text in (
-        ([a], "expected two outputs, or two methods of one (--method-b)"),
+        ([a], "expected two outputs, or one with values of several methods, got values of esv"),
+        ([a, "--method-b", "esv"], "expected two outputs, or two methods of one (--method-b)"),
         ([a, a], "expected two outputs, or two methods of one (--method-b)"),
         ([a, "--method-b", "occlusion"], "expected values of the method 'occlusion', found those of esv"),
         ([a, str(tmp_path)], "found no run.json"),
@@ -94,6 +110,7 @@ def test_wrong_requests_are_one_line(esv: Esv, outputs: tuple[str, str], tmp_pat
         ([a, b, "--class", "esv"], "'esv' is not one of 'label', 'predicted'"),
         ([a, b, "--changes", "0"], "--changes"),
         ([a, b, "--out", str(tmp_path / "file")], "expected a folder or nothing, got a file"),
+        ([a, b, "--out", f"{b}/videos"], "would be a file of the output"),
         ([], "Missing argument 'OUTPUT_A'"),
     ):
         code, out, err = esv("compare", *arguments)

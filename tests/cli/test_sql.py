@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,22 @@ def test_wrong_requests_are_one_line(esv: Esv, output: str, arguments: list[str]
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert text in err
     assert "\x1b" not in err
+
+
+def test_no_temporary_files_are_left(output: str, tmp_path: Path) -> None:
+    """Of a query that sorts on the disk, and of one that fails after that."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    rows = "(SELECT hash(i) h FROM range(6000000) t(i) ORDER BY h LIMIT 5000000)"
+    for value, code in (("max(h)", 0), ("max(CASE WHEN h > 7 THEN error('no') END)", 2)):
+        done = subprocess.run(
+            command("sql", output, f"SELECT {value} FROM {rows}", "--memory", "64MB"),
+            capture_output=True,
+            env={**os.environ, "TMPDIR": str(folder)},
+            timeout=200,
+        )
+        assert done.returncode == code, done.stderr
+        assert not list(folder.iterdir())
 
 
 def test_an_interrupt_ends_the_query(output: str) -> None:

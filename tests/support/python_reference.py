@@ -14,6 +14,7 @@ from typing import Any
 
 import esv_ray
 from esv_ray import errors
+from esv_ray.analysis.comparison import Comparison
 from esv_ray.core.games.model import VideoModel
 from esv_ray.job.result import JobResult
 from esv_ray.models.explanation import Contrast, Explanation
@@ -21,7 +22,13 @@ from tests.support.pages import DOCS
 
 PAGE = DOCS / "reference" / "python.md"
 REGENERATE = "python -m tests.support.python_reference"
-RESULTS = {Explanation: "explain", Contrast: "Explanation.contrast", VideoModel: "load_model", JobResult: "run"}
+RESULTS = {
+    Explanation: "explain",
+    Contrast: "Explanation.contrast",
+    VideoModel: "load_model",
+    JobResult: "run",
+    Comparison: "compare",
+}
 """Classes that the public functions return, and which one does."""
 
 _HEAD = f"""\

@@ -9,7 +9,7 @@ from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.words import (
     class_name,
     joined,
-    main_length,
+    of_main_length,
     other_lengths,
     percent,
     plain,
@@ -30,13 +30,10 @@ FROM order_means ORDER BY class NULLS FIRST, n_elements
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need the order most and least."""
-    rows = table.to_pylist()
-    whole = [row for row in rows if row["class"] is None]
-    if not whole:
+    if not table.num_rows:
         return Page(["No videos."])
-    n = main_length(whole)
-    (everything,) = (row for row in whole if row["n_elements"] == n)
-    classes = [row for row in rows if row["n_elements"] == n and row["class"] is not None]
+    n, rows = of_main_length(table)
+    everything, *classes = rows.to_pylist()  # ascending, all classes first
     known = [row for row in classes if row["videos"] >= _FEWEST] or classes
     known.sort(key=lambda row: -row["difference"])
     ends = known if len(known) <= 2 * _ENDS else [*known[:_ENDS], *known[-_ENDS:]]

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.words import main_length, other_lengths, span
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, span
 
 _QUERY = """
 SELECT n_elements, layers_randomised, videos, mean[1] AS spearman, low[1] AS low, high[1] AS high
@@ -17,11 +17,10 @@ FROM sanity_means ORDER BY n_elements, layers_randomised
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     del analysed
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No rank correlation is known: the model has no layers, or all ESVs of each video are equal."])
-    n = main_length(rows)
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
     last = of_length[-1]
     return Page(
         [

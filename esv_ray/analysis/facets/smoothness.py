@@ -7,7 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.measures import bin_of, percentile
-from esv_ray.analysis.facets.words import joined, main_length, more, other_lengths, signed
+from esv_ray.analysis.facets.words import joined, more, of_main_length, other_lengths, signed
 from esv_ray.errors import count_of
 
 _SHOWN = 12
@@ -31,11 +31,10 @@ ORDER BY p.n_elements, p."offset"
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     del analysed
-    rows = table.to_pylist()
-    if not rows:
+    if not table.num_rows:
         return Page(["No element could be moved: the videos have one frame."])
-    n = main_length(rows, "count")
-    of_length = [row for row in rows if row["n_elements"] == n]
+    n, rows = of_main_length(table, "count")
+    of_length = rows.to_pylist()
     nearest = min(of_length, key=lambda row: (abs(row["offset"]), -row["offset"]))
     return Page(
         [
