@@ -11,6 +11,8 @@ from esv_ray.errors import SpecError
 Kind = Literal["auto", "exact", "algorithm1", "adjusted"]
 Resolved = Literal["exact", "algorithm1", "adjusted"]
 Output = Literal["probability", "logit"]
+Method = Literal["integrated_gradients", "grad_cam", "occlusion", "random"]
+"""Other methods of attribution than ESVs (`core.methods`)."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 python -m esv_ray.bench.made_up made-up/
 esv train --features made-up/train.parquet --output made-up/model --set n_max=8 --set epochs=25
 esv convergence --features made-up/test.parquet --model made-up/model -n 16
+
+With --key-events the class is decided by a short event in known frames, which the columns key_start and key_end of the
+tables number (both are part of the event; jobs ignore them): `esv_ray.bench.faithfulness` uses them.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ class World:
 
 
 Row = tuple[str, int, npt.NDArray[np.float16]]
+KeyRow = tuple[str, int, npt.NDArray[np.float16], int, int]
+
+_KEY_SHARE = (0.15, 0.3)  # of the frames of a video, in the deciding event; at least two frames
 
 
 def made_up_videos(world: World, count: int, *, seed: int) -> Iterator[Row]:
@@ -58,15 +64,50 @@ def made_up_videos(world: World, count: int, *, seed: int) -> Iterator[Row]:
         yield f"made-{seed}-{index:05d}", label, np.maximum(0.6 * (shown + noise), 0).astype(np.float16)
 
 
-def write_made_up(path: Path, world: World, count: int, *, seed: int) -> None:
-    """Write one feature table."""
-    ids, labels, features = zip(*made_up_videos(world, count, seed=seed), strict=True)
+def key_event_videos(world: World, count: int, *, seed: int) -> Iterator[KeyRow]:
+    """Yield videos (video_id, label, (T, D) features, first and last deciding frame).
+
+    Class c is one ordered pair of events, as in `made_up_videos`, but they take place in the deciding frames alone: in
+    half of them the first event, in the others the second one. All other frames show a scene that every class shares,
+    and two distractions, which are events of no class and as strong and long.
+    """
+    shared = np.random.default_rng(1)
+    looks, others = shared.standard_normal((2, world.events, world.feature_dim)).astype(np.float32)
+    pairs = [(a, b) for a in range(world.events) for b in range(world.events) if a != b]
+    classes = shared.permutation(pairs)[: world.n_classes]
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        label = index % world.n_classes
+        t = int(rng.integers(*world.frames))
+        lengths = np.maximum(2, (rng.uniform(*_KEY_SHARE, 3) * t).astype(int))
+        gaps = np.sort(rng.integers(0, t - lengths.sum() + 1, 3))  # frames of the scene before each event
+        order = rng.permutation(3)  # place of the deciding event among the three
+        starts = np.empty(3, dtype=int)
+        starts[order] = gaps + np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
+        shown = np.zeros((t, world.feature_dim), dtype=np.float32)
+        for event, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            two = looks[classes[label]] if event == 0 else others[rng.permutation(world.events)[:2]]
+            shown[start : start + length] = two[(2 * np.arange(length) >= length).astype(int)]
+        noise = 0.2 * rng.standard_normal((1, world.feature_dim)) + 0.3 * rng.standard_normal((t, world.feature_dim))
+        features = np.maximum(0.6 * (shown + noise), 0).astype(np.float16)
+        yield f"key-{seed}-{index:05d}", label, features, int(starts[0]), int(starts[0] + lengths[0] - 1)
+
+
+def write_made_up(path: Path, world: World, count: int, *, seed: int, key_events: bool = False) -> None:
+    """Write one feature table; with `key_events` of `key_event_videos`, and the columns key_start and key_end."""
+    keys: dict[str, pa.Array] = {}
+    if key_events:
+        ids, labels, features, first, last = zip(*key_event_videos(world, count, seed=seed), strict=True)
+        keys = {"key_start": pa.array(first, pa.int32()), "key_end": pa.array(last, pa.int32())}
+    else:
+        ids, labels, features = zip(*made_up_videos(world, count, seed=seed), strict=True)
     ends = np.cumsum([0, *map(len, features)]).astype(np.int32)
     frames = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(features).ravel()), world.feature_dim)
     columns = {
         "video_id": pa.array(ids),
         "label": pa.array(labels, pa.int32()),
         "features": pa.ListArray.from_arrays(pa.array(ends), frames),
+        **keys,
     }
     pq.write_table(pa.table(columns), path, row_group_size=1024)
 
@@ -78,7 +119,11 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=40, help="videos of a class to train on (default: 40)")
     parser.add_argument("--classes", type=int, default=World.n_classes, help="(default: 174)")
     parser.add_argument("--feature-dim", type=int, default=World.feature_dim, help="(default: 256)")
+    parser.add_argument(
+        "--key-events", action="store_true", help="classes are decided by a short event, whose frames are known"
+    )
     options = parser.parse_args()
+    key = options.key_events
     world = World(options.feature_dim, options.classes)
     most = world.events * (world.events - 1)
     if not (2 <= world.n_classes <= most and options.per_class >= 1 and world.feature_dim >= 1):
@@ -87,8 +132,10 @@ def main() -> None:
         parser.error(f"{options.folder}: expected a local folder")
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
-        write_made_up(options.folder / "train.parquet", world, options.per_class * world.n_classes, seed=1)
-        write_made_up(options.folder / "test.parquet", world, 3 * world.n_classes, seed=2)
+        write_made_up(
+            options.folder / "train.parquet", world, options.per_class * world.n_classes, seed=1, key_events=key
+        )
+        write_made_up(options.folder / "test.parquet", world, 3 * world.n_classes, seed=2, key_events=key)
     except OSError as error:
         parser.error(f"{options.folder}: cannot be written: {error.strerror or error}")
 

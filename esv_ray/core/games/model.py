@@ -21,7 +21,8 @@ from esv_ray.estimator import Output
 # `width(s)`, numbers held per subsequence beside its scores; `embed(features (..., n, D))`, the elements (..., n, D')
 # that it scores, called once per batch; `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch;
 # `scores(prepared, elements (R, 1 or B, s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write
-# f^s / `Scales.share`.
+# f^s / `Scales.share`. Differentiable in the elements are `lay_out(elements (B, n, D'), s)`, called once per scale and
+# batch, and `weighted(laid_out, positions (R, 1 or B, s), weights (K, R))`, weighted sums (K, B, columns) of scores.
 Scorer = MultiScale | Average | Pooled | VariableLength | CharacteristicFunction
 
 

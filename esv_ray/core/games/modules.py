@@ -35,6 +35,12 @@ def gather_subsequences(features: Tensor, elements: Tensor) -> Tensor:
     return features[video, elements.long()].reshape(rows * batch, s, dim)
 
 
+def weighted_sums(scores: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sums (K, B, C) of scores (R * B, C), rows as of `gather_subsequences`, for weights (K, R)."""
+    out: Tensor = torch.tensordot(weights, scores.reshape(weights.shape[1], -1, scores.shape[-1]), dims=1)
+    return out
+
+
 class AnyLength(nn.Module):
     """Base of the scorers that score every length themselves: scores as wide as there are classes."""
 
@@ -52,6 +58,11 @@ class AnyLength(nn.Module):
         """Return the features (B, n, D) of features (n, B, D)."""
         del s, workspace
         return features.transpose(0, 1)
+
+    def lay_out(self, elements: Tensor, s: int) -> Tensor:
+        """Return the elements (B, n, D') themselves."""
+        del s
+        return elements
 
 
 class Average(AnyLength):
@@ -95,6 +106,16 @@ class Average(AnyLength):
         n = len(prepared)
         torch.mm(member[:n].t(), prepared.view(n, -1), out=out.view(len(out), -1))
 
+    def lay_out(self, elements: Tensor, s: int) -> Tensor:
+        """Return each element's logits, or probabilities, (B, n, C)."""
+        del s
+        logits = F.linear(elements.relu() if self.input_relu else elements, self.weight, self.bias)
+        return logits if self.softmax else logits.softmax(dim=-1)
+
+    def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return weighted sums of the scores, differentiable (`model.Scorer`)."""
+        return weighted_sums(gather_subsequences(laid_out, positions).mean(dim=1), weights)
+
 
 class VariableLength(AnyLength):
     """Any module (N, s, D) -> (N, C) logits that takes every s from 1 to n."""
@@ -117,6 +138,10 @@ class VariableLength(AnyLength):
         del member
         assert elements is not None, "an ordered game needs positions"
         out.copy_(self.module(gather_subsequences(prepared, elements)).view_as(out))
+
+    def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return weighted sums of the scores, differentiable (`model.Scorer`)."""
+        return weighted_sums(self.module(gather_subsequences(laid_out, positions)), weights)
 
 
 class CharacteristicFunction(AnyLength):
@@ -142,3 +167,9 @@ class CharacteristicFunction(AnyLength):
         batch, (rows, _, s) = prepared.shape[0], elements.shape
         positions = elements.long().expand(rows, batch, s).reshape(rows * batch, s)
         out.copy_(self.function(positions).view_as(out))
+
+    def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return weighted sums of the values (`model.Scorer`), which do not depend on the features."""
+        rows, _, s = positions.shape
+        values = self.function(positions.long().expand(rows, len(laid_out), s).reshape(-1, s))
+        return weighted_sums(values.to(laid_out), weights)

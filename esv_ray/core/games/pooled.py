@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esv_ray.core.games.modules import AnyLength
+from esv_ray.core.games.modules import AnyLength, gather_subsequences, weighted_sums
 from esv_ray.core.workspace import Workspace
 
 _SQUARES_OVERFLOW = 2.0**40  # numbers whose squares may sum to infinity in float32; below it, no bit changes
@@ -77,6 +77,12 @@ class Pooled(AnyLength):
         sums = torch.mm(held, prepared.reshape(n, -1)).view(-1, width)  # (R * B, E)
         sizes = held.sum(dim=1).repeat_interleave(batch)
         out.copy_(self._interface.decode(sums, sizes).view_as(out))
+
+    def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return weighted sums of the scores, differentiable (`model.Scorer`)."""
+        sums = gather_subsequences(laid_out, positions).sum(dim=1)  # (R * B, E)
+        sizes = sums.new_full((len(sums),), positions.shape[-1])
+        return weighted_sums(self._interface.decode(sums, sizes), weights)
 
 
 class CosinePooling(nn.Module):
