@@ -101,10 +101,12 @@ class VariationSpec(_Frozen):
     Attributes:
         offsets: of `smoothness`: by how many frames an element is moved, both ways.
         shuffles: of `order`: number of random orders.
+        steps: of the method `integrated_gradients`: points of its integration.
     """
 
     offsets: Annotated[tuple[Positive, ...], BeforeValidator(one_or_many), AfterValidator(_ascending)] = (1, 2, 3)
     shuffles: Positive = 8
+    steps: Positive = 50
 
 
 class ComputeSpec(_Frozen):
@@ -166,6 +168,16 @@ Labels = Annotated[
 ]
 
 
+MethodName = Literal["esv", "integrated_gradients", "grad_cam", "occlusion", "random"]
+
+
+def _with_esv(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods in the order of the documentation: another order must not change the job's fingerprint."""
+    if "esv" not in methods:
+        raise ValueError(f"expected esv among the methods, got {', '.join(methods)}; add it: the others go beside it")
+    return tuple(name for name in get_args(MethodName) if name in methods)
+
+
 Table = Literal["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
 
 
@@ -184,6 +196,7 @@ class JobSpec(_Frozen):
         columns: names of the feature table's columns that differ from its own.
         code: Python packages whose code may run to build the model; results do not depend on it.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
+        methods: methods of attribution: `esv`, and others for comparison.
         tables: tables that are written beside the videos and their ESVs.
     """
 
@@ -197,6 +210,7 @@ class JobSpec(_Frozen):
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
+    methods: Annotated[tuple[MethodName, ...], BeforeValidator(one_or_many), AfterValidator(_with_esv)] = ("esv",)
     tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
     variations: Annotated[VariationSpec, BeforeValidator(_section)] = VariationSpec()
     estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()

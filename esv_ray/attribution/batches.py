@@ -57,7 +57,7 @@ def attribute_requests(
             scores = table_scores(result, place.spec.estimator.output)
             pairs = pairs_of(selected, scores)
             further = Further()
-            if place.spec.tables:
+            if place.spec.tables or len(place.spec.methods) > 1:
                 base = sequences_of(rows, requests, affordable[selected], result, scores)
                 further = further_of(place, rows, base, result, pairs)
             made.append((scores, pairs, further))

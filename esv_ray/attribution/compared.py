@@ -18,7 +18,7 @@ _REAL = ("scores", "efficiency_gap")  # columns of the videos table compared wit
 _SEQUENCE = ("video_id", "n_elements")
 # By table: the columns that rows are grouped by, and those compared within rounding.
 _GROUPS = {
-    ATTRIBUTIONS: ((*_SEQUENCE, "method", "class"), ("esv", "stderr")),
+    ATTRIBUTIONS: ((*_SEQUENCE, "method", "class"), ("esv", "stderr", "delta")),
     MARGINALS: ((*_SEQUENCE, "class"), ("marginal",)),
     INTERACTIONS: ((*_SEQUENCE, "class"), ("interaction",)),
     DISCARDS: ((*_SEQUENCE, "method", "order"), ("score", "best")),

@@ -6,7 +6,7 @@ For others, F of each subsequence is computed as the job's estimator does for a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,18 +29,27 @@ Scores = Callable[[BoolArray], Float32Array]
 """Returns the class probabilities (B, K, C) of subsequences (B, K, n) that are neither empty nor whole."""
 
 
-def discarded(place: Workplace, base: Sequences, scores_of: Scores, best: Float32Array | None = None) -> Discarded:
+def discarded(
+    place: Workplace,
+    base: Sequences,
+    contributions: Mapping[str, Float32Array],
+    scores_of: Scores,
+    best: Float32Array | None = None,
+) -> Discarded:
     """Compute the scores of a batch of videos while elements are taken away.
 
     Args:
         place: job and model.
         base: sequences of the batch.
+        contributions: (B, n) values of the elements for each video's class, by method; `esv` first, which also has the
+            orders that depend on no values.
         scores_of: evaluates subsequences.
         best: (B, n + 1) largest probability of the class by length (`best_from_values`); None: unknown.
     """
-    orders = _orders(base.esv, [derive_key(place.spec.estimator.seed, "discards", name) for name in base.ids])
-    batch, count, n = orders.shape
-    kept = kept_after(orders)  # (B, K, n + 1, n)
+    orders = _orders(contributions, [derive_key(place.spec.estimator.seed, "discards", name) for name in base.ids])
+    stacked = np.stack(list(orders.values()), axis=1)
+    batch, count, n = stacked.shape
+    kept = kept_after(stacked)  # (B, K, n + 1, n)
     found = np.empty((batch, count, n + 1, base.scores.shape[1]), np.float32)
     found[:, :, 0] = base.scores[:, None]
     found[:, :, n] = place.model.prior.float().cpu().numpy()
@@ -49,8 +58,9 @@ def discarded(place: Workplace, base: Sequences, scores_of: Scores, best: Float3
         found[:, :, 1:n] = scores_of(between).reshape(batch, count, n - 1, -1)
     own = np.take_along_axis(found, base.classes[:, None, None, None], axis=3)[..., 0]
     most = np.full((batch, n + 1), np.nan, np.float32) if best is None else best[:, ::-1]
-    methods = [METHODS.index("esv")] * count
-    return Discarded(base.classes, methods, range(count), own, found.argmax(axis=3), most)
+    methods = [METHODS.index(method) for method, _ in orders]
+    names = [ORDERS.index(order) for _, order in orders]
+    return Discarded(base.classes, methods, names, own, found.argmax(axis=3), most)
 
 
 def scores_from_values(place: Workplace, result: Attribution) -> Scores:
@@ -109,14 +119,14 @@ def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[s
     return scores_of
 
 
-def _orders(contributions: Float32Array, keys: Sequence[np.uint64]) -> Int64Array:
-    """Return the orders (B, K, n) of `ORDERS`."""
-    batch, n = contributions.shape
-    fixed = {name: np.broadcast_to(fixed_order(name, n), (batch, n)) for name in FIXED_ORDERS}
-    by_name = {
-        "descending": by_contribution(contributions, descending=True),
-        "ascending": by_contribution(contributions, descending=False),
-        "random": random_orders(keys, n),
-        **fixed,
-    }
-    return np.stack([by_name[name] for name in ORDERS], axis=1)
+def _orders(contributions: Mapping[str, Float32Array], keys: Sequence[np.uint64]) -> dict[tuple[str, str], Int64Array]:
+    """Return the orders (B, n) of each method, by method and name."""
+    orders = {}
+    for method, values in contributions.items():
+        orders[method, "descending"] = by_contribution(values, descending=True)
+        orders[method, "ascending"] = by_contribution(values, descending=False)
+        if method == "esv":
+            batch, n = values.shape
+            orders |= {(method, name): np.broadcast_to(fixed_order(name, n), (batch, n)) for name in FIXED_ORDERS}
+            orders[method, "random"] = random_orders(keys, n)
+    return orders

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from esv_ray.attribution.discards import best_from_values, discarded, scores_from_engine, scores_from_values
+from esv_ray.attribution.methods import other_methods
 from esv_ray.attribution.sequences import Sequences
 from esv_ray.attribution.variations import vary
 from esv_ray.attribution.workplace import Workplace
@@ -18,7 +19,7 @@ from esv_ray.core.attribution import Attribution
 from esv_ray.core.exact.values import interactions
 from esv_ray.input.features import FeatureRows
 from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
-from esv_ray.output.results import Discarded, Varied
+from esv_ray.output.results import Discarded, MethodValues, Varied
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -31,12 +32,14 @@ class Further(NamedTuple):
         interactions: (M, n (n - 1) / 2).
         discarded: scores while elements are taken away.
         varied: rows of the tables of variations, by their folders.
+        others: values by other methods, by their names.
     """
 
     marginals: Float32Array | None = None
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
     varied: Mapping[str, Varied] = MappingProxyType({})
+    others: Mapping[str, MethodValues] = MappingProxyType({})
 
 
 def further_of(
@@ -52,8 +55,11 @@ def further_of(
         pairs: (M, 2) place of a video and class, for the classes that are kept.
     """
     marginals, indices = _of_pairs(place, result, pairs)
-    discards = _discarded(place, rows, base, result) if DISCARDS in place.spec.tables else None
-    return Further(marginals, indices, discards, vary(place, rows, base))
+    others, own = other_methods(place, rows, base, pairs) if len(place.spec.methods) > 1 else ({}, {})
+    discards = None
+    if DISCARDS in place.spec.tables:
+        discards = _discarded(place, rows, base, result, {"esv": base.esv, **own})
+    return Further(marginals, indices, discards, vary(place, rows, base), others)
 
 
 def _of_pairs(
@@ -72,9 +78,16 @@ def _of_pairs(
     return marginals, indices
 
 
-def _discarded(place: Workplace, rows: FeatureRows, base: Sequences, result: Attribution) -> Discarded:
+def _discarded(
+    place: Workplace,
+    rows: FeatureRows,
+    base: Sequences,
+    result: Attribution,
+    contributions: Mapping[str, Float32Array],
+) -> Discarded:
     """Return the scores while elements are taken away: looked up where all values are known, else computed."""
     if result.values is not None:
-        return discarded(place, base, scores_from_values(place, result), best_from_values(place, result, base.classes))
+        best = best_from_values(place, result, base.classes)
+        return discarded(place, base, contributions, scores_from_values(place, result), best)
     features = torch.from_numpy(rows.features(base.rows, base.frames))
-    return discarded(place, base, scores_from_engine(place, features, base.ids))
+    return discarded(place, base, contributions, scores_from_engine(place, features, base.ids))

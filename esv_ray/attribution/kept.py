@@ -76,6 +76,7 @@ def kept_results(
                 marginals=None if further.marginals is None else further.marginals[pair],
                 interactions=None if further.interactions is None else further.interactions[pair],
                 discarded=None if further.discarded is None else further.discarded.take(valid),
+                others={method: values.take(pair) for method, values in further.others.items()},
                 varied={folder: varied.take(valid) for folder, varied in further.varied.items()},
             )
         )

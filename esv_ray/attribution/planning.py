@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from esv_ray import storage
-from esv_ray.attribution.workplace import job_engine
+from esv_ray.attribution.workplace import job_engine, unit_reader
 from esv_ray.core.games.model import VideoModel
+from esv_ray.core.methods.attribution import check_installed
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
+from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of, read_rows
 from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
@@ -106,6 +109,8 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
         EsvError: the request is wrong or another job's output is in the way.
     """
     _check_places(spec)
+    for method in spec.methods:
+        check_installed(method)
     model = load_model(spec.model, code=spec.code)
     _check_classes(spec, model)
     files = list_files(spec.features, spec.columns)
@@ -187,6 +192,7 @@ def _new_manifest(
     _check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
         memory_budget=budget,
+        baseline=_baseline(with_memory_budget(spec, budget), model, units),
         spec=spec.model_dump(mode="json"),
         keys=keys,
         fingerprint=fingerprint(keys),
@@ -200,6 +206,21 @@ def _new_manifest(
     )
     _check_adoptable(spec.output, manifest)
     return manifest
+
+
+def _baseline(spec: JobSpec, model: VideoModel, units: Sequence[Unit]) -> tuple[float, ...] | None:
+    """Return the mean element of the feature table, if the job computes integrated gradients; reads all of it."""
+    if "integrated_gradients" not in spec.methods:
+        return None
+    reader = unit_reader(spec, model)
+    total, count = np.zeros(model.feature_dim), 0
+    for unit in units:
+        rows = read_rows(unit, reader)
+        for row in np.setdiff1d(np.arange(unit.rows), list(rows.faults)).tolist():
+            frames = rows.features(np.array([row]), np.arange(int(rows.n_frames[row]))[None])[0]
+            total += frames.sum(axis=0, dtype=np.float64)
+            count += len(frames)
+    return tuple((total / max(count, 1)).tolist())
 
 
 def _about(model: VideoModel) -> dict[str, Any]:

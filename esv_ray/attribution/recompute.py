@@ -157,7 +157,7 @@ def _workplace(spec: JobSpec, manifest: Manifest, compute: Executor) -> Workplac
         shape_of(spec.cluster, spec.compute.threads, [this_machine()]).device,
     )
     try:
-        return compute.submit(open_workplace, spec, manifest.job, digest, device).result()
+        return compute.submit(open_workplace, spec, manifest.job, digest, device, manifest.baseline).result()
     except JobError:  # the digest differs
         raise JobError(
             f"{spec.model}: expected the model that the job ran with, {digest[:16]}, got a different model; give the "

@@ -44,7 +44,7 @@ class AttributionPlan:
     def open_workplace(self) -> OpenWorkplace:
         """Function that opens an actor's workplace."""
         manifest = self.job.manifest
-        return OpenWorkplace(self.job.spec, manifest.job, str(manifest.model["digest"]))
+        return OpenWorkplace(self.job.spec, manifest.job, str(manifest.model["digest"]), manifest.baseline)
 
     @property
     def run_unit(self) -> RunUnit:

@@ -13,6 +13,7 @@ from esv_ray.core.attribution import Extras
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.randomised import count_layers, randomised
+from esv_ray.core.methods.score import ScoreFunction
 from esv_ray.core.plan import BuildPlan, Plan
 from esv_ray.core.recipe import Recipe, closed_form
 from esv_ray.errors import JobError
@@ -38,6 +39,8 @@ class Workplace:
         stopped: set when the actor is to stop.
         heartbeat: counts batches and module calls.
         randomised: engines of the model with 1, 2, ... layers re-initialised, if the job asks for `sanity`.
+        baseline: mean element of the feature table (`Manifest.baseline`).
+        score_functions: scores of sequences as other methods need them, by number of elements.
     """
 
     spec: JobSpec
@@ -47,6 +50,8 @@ class Workplace:
     stopped: Event = field(default_factory=Event)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     randomised: tuple[Engine, ...] = ()
+    baseline: tuple[float, ...] | None = None
+    score_functions: dict[int, ScoreFunction] = field(default_factory=dict)
 
     @property
     def model(self) -> VideoModel:
@@ -66,18 +71,22 @@ class OpenWorkplace:
         spec: the job.
         job: fingerprint of the job (`Manifest.job`).
         digest: hash of the model in the plan.
+        baseline: mean element of the feature table (`Manifest.baseline`).
     """
 
     spec: JobSpec
     job: str
     digest: str
+    baseline: tuple[float, ...] | None = None
 
     def __call__(self, device: str) -> Workplace:
         """Open the workplace on a torch device."""
-        return open_workplace(self.spec, self.job, self.digest, device)
+        return open_workplace(self.spec, self.job, self.digest, device, self.baseline)
 
 
-def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workplace:
+def open_workplace(
+    spec: JobSpec, job: str, digest: str, device: str, baseline: tuple[float, ...] | None = None
+) -> Workplace:
     """Load the model once, and set torch's threads and precision of matrix products in this process.
 
     Torch has a pool of threads for each thread that calls it: units run on the thread that opened the workplace.
@@ -87,6 +96,7 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
         job: fingerprint of the job (`Manifest.job`).
         digest: hash of the model in the plan.
         device: torch device.
+        baseline: mean element of the feature table, for integrated gradients.
 
     Raises:
         JobError: the bundle changed since the job was planned.
@@ -110,7 +120,13 @@ def open_workplace(spec: JobSpec, job: str, digest: str, device: str) -> Workpla
 
     engine = job_engine(spec, moved, build)
     place = Workplace(
-        spec, job, engine, _unit_reader(spec, moved), heartbeat=heartbeat, randomised=_randomised(spec, engine)
+        spec,
+        job,
+        engine,
+        unit_reader(spec, moved),
+        heartbeat=heartbeat,
+        randomised=_randomised(spec, engine),
+        baseline=baseline,
     )
     # One batch through a slow module may take longer than a worker may be silent.
     for module in place.model.scorer.modules():
@@ -157,7 +173,7 @@ def _extras(spec: JobSpec, model: VideoModel) -> Extras:
     return Extras(marginals=MARGINALS in spec.tables, values=values)
 
 
-def _unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:
+def unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:
     """Return the reader of a job's units, with a loaded model."""
     contract = Contract(
         model.feature_dim, model.n_classes, np.dtype(spec.compute.dtype), spec.unlabelled, model.classes

@@ -64,6 +64,7 @@ class _Written(BaseModel):
     files: list[Annotated[tuple[str, Count, str, str, _Named], Field(strict=False)]]
     units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
     memory_budget: Count | None = None
+    baseline: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Manifest:
         files: files of the feature table.
         units: units of the plan.
         memory_budget: bytes that the work of an actor may take, fixed when the job was planned.
+        baseline: (D,) mean element of the feature table, for integrated gradients; None if the job does not use them.
     """
 
     spec: Mapping[str, Any]
@@ -89,6 +91,7 @@ class Manifest:
     files: tuple[InputFile, ...]
     units: tuple[Unit, ...]
     memory_budget: int | None = None
+    baseline: tuple[float, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -204,6 +207,7 @@ def _manifest_of(written: _Written) -> Manifest:
         files=files,
         units=units,
         memory_budget=written.memory_budget,
+        baseline=None if written.baseline is None else tuple(written.baseline),
     )
 
 
@@ -244,6 +248,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "versions": manifest.versions,
         "model": manifest.model,
         "memory_budget": manifest.memory_budget,
+        "baseline": manifest.baseline,
         "files": [[file.url, file.size, file.version, file.footer, dict(file.directories)] for file in manifest.files],
         "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
     }

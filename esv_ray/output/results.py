@@ -14,7 +14,7 @@ from esv_ray.output.expanding import Block, UnitTable, expanded
 from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, FURTHER, INTERACTIONS, MARGINALS, VARIATIONS, VIDEOS
 from esv_ray.output.schemas import SCHEMAS
 
-METHODS = ("esv",)
+METHODS = ("esv", "integrated_gradients", "grad_cam", "occlusion", "random")
 """Methods of attribution, by their numbers in `Block`s."""
 ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
 """Orders in which elements are taken away, likewise."""
@@ -70,6 +70,22 @@ class Discarded(NamedTuple):
         )
 
 
+class MethodValues(NamedTuple):
+    """Values of the elements by another method than ESVs.
+
+    Attributes:
+        values: (M, n) for the kept pairs of a video and a class.
+        delta: (M,) error of the integration of integrated gradients; None for other methods.
+    """
+
+    values: Float32Array
+    delta: Float32Array | None
+
+    def take(self, pairs: npt.NDArray[np.int64]) -> MethodValues:
+        """Return the values of some of the pairs."""
+        return MethodValues(self.values[pairs], None if self.delta is None else self.delta[pairs])
+
+
 @dataclass(frozen=True, eq=False)
 class Varied:
     """Rows of a table of variations.
@@ -116,6 +132,7 @@ class Computed:
         interactions: (M, n (n - 1) / 2) of the pairs i < j in the order of `numpy.triu_indices`; None if not asked for.
         discarded: scores while elements are taken away; None if not asked for.
         varied: rows of the tables of variations that are asked for, by their folders.
+        others: values by other methods, by their names.
     """
 
     rows: npt.NDArray[np.int64]
@@ -135,6 +152,7 @@ class Computed:
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
     varied: Mapping[str, Varied] = field(default_factory=dict)
+    others: Mapping[str, MethodValues] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -254,22 +272,32 @@ def _filled(batch: Computed) -> Float32Array:
 
 
 def _attributions(inputs: InputRows, computed: Sequence[Computed]) -> UnitTable:
-    """Return one row per (input row, n_elements, class, element), ascending."""
-    blocks = [
-        Block(
-            batch.rows[batch.pairs[:, 0]],
-            batch.n,
-            keys={"method": np.zeros(len(batch.pairs), np.int8), "class": batch.pairs[:, 1]},
-            places={"element": np.arange(batch.n)},
-            values={
-                "frame_index": batch.frame_index[batch.pairs[:, 0]],
-                "esv": batch.esv,
-                "stderr": np.full_like(batch.esv, np.nan) if batch.stderr is None else batch.stderr,
-            },
-        )
-        for batch in computed
-    ]
+    """Return one row per (input row, n_elements, method, class, element), ascending, in the order of `METHODS`."""
+    blocks = []
+    for batch in computed:
+        blocks.append(_of_method(batch, "esv", batch.esv, batch.stderr, None))
+        for method, values in batch.others.items():
+            blocks.append(_of_method(batch, method, values.values, None, values.delta))
     return expanded(inputs.ids, blocks, SCHEMAS[ATTRIBUTIONS], {"method": METHODS})
+
+
+def _of_method(
+    batch: Computed, method: str, values: Float32Array, stderr: Float32Array | None, delta: Float32Array | None
+) -> Block:
+    """Return the rows of a method, for all kept classes."""
+    unknown = np.full_like(values, np.nan)
+    return Block(
+        batch.rows[batch.pairs[:, 0]],
+        batch.n,
+        keys={"method": np.full(len(batch.pairs), METHODS.index(method), np.int8), "class": batch.pairs[:, 1]},
+        places={"element": np.arange(batch.n)},
+        values={
+            "frame_index": batch.frame_index[batch.pairs[:, 0]],
+            "esv": values,
+            "stderr": unknown if stderr is None else stderr,
+            "delta": unknown if delta is None else np.broadcast_to(delta[:, None], values.shape),
+        },
+    )
 
 
 def _marginals(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:

@@ -42,6 +42,7 @@ SCHEMAS = {
             _required("frame_index", pa.int32()),
             _required("esv", pa.float32()),
             pa.field("stderr", pa.float32()),
+            pa.field("delta", pa.float32()),
         ]
     ),
     MARGINALS: pa.schema(

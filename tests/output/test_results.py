@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +21,7 @@ from esv_ray.output.results import (
     ORDERS,
     Computed,
     InputRows,
+    MethodValues,
     Missing,
     unit_tables,
 )
@@ -107,6 +109,7 @@ ATTRIBUTION_FIELDS = [
     ("frame_index", "int32", False),
     ("esv", "float", False),
     ("stderr", "float", True),
+    ("delta", "float", True),
 ]
 
 
@@ -176,6 +179,7 @@ def test_the_attributions_table() -> None:
                         "frame_index": int(batch.frame_index[b, element]),
                         "esv": float(batch.esv[pair, element]),
                         "stderr": None if batch.stderr is None else float(batch.stderr[pair, element]),
+                        "delta": None,
                     },
                 )
                 for element in range(batch.n)
@@ -258,6 +262,30 @@ def test_the_discards_table() -> None:
 @pytest.mark.parametrize("folder", FURTHER)
 def test_further_tables_without_videos(results: Results, folder: str) -> None:
     assert further(results, folder) == []
+
+
+def test_other_methods_stand_beside_the_esvs() -> None:
+    """One row for each (video, n_elements, method, class, element), in the order of the methods."""
+    batch = computed(2, [0, 1], [[0, 2], [1]], seed=1, stderr=True)
+    rng = np.random.default_rng(0)
+    others = {
+        "integrated_gradients": MethodValues(rng.random((3, 2)).astype(np.float32), rng.random(3).astype(np.float32)),
+        "random": MethodValues(rng.random((3, 2)).astype(np.float32), None),
+    }
+    made_up = replace(batch, others=others)
+    rows = unit_tables(inputs(["a", "b"], [0, 1], [2, 2]), [made_up], [])["attributions"].table.to_pylist()
+    places = [(row["video_id"], row["method"], row["class"], row["element"]) for row in rows]
+    names = ["esv", *others]
+    kept = {"a": (0, 2), "b": (1,)}
+    assert places == [(video, name, c, e) for video in kept for name in names for c in kept[video] for e in range(2)]
+    for row in rows:
+        if row["method"] == "esv":
+            continue
+        pair = {("a", 0): 0, ("a", 2): 1, ("b", 1): 2}[row["video_id"], row["class"]]
+        found = others[row["method"]]
+        assert row["esv"] == float(found.values[pair, row["element"]])
+        assert row["stderr"] is None
+        assert row["delta"] == (None if found.delta is None else float(found.delta[pair]))
 
 
 def test_stderr_is_null_exactly_where_there_is_none() -> None:

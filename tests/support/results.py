@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
-from esv_ray.output.results import ORDERS, Computed, Discarded
+from esv_ray.output.layout import VARIATIONS
+from esv_ray.output.results import ORDERS, Computed, Discarded, Varied
+from esv_ray.output.schemas import SCHEMAS
 
 C = 4
+
+
+def varied(folder: str, videos: int, rng: np.random.Generator) -> Varied:
+    """Random rows of a table of variations: three of each video."""
+    names = [name for name in SCHEMAS[folder].names if name not in ("video_id", "n_elements")]
+    video = np.repeat(np.arange(videos), 3)
+    keys = {
+        name: np.tile(np.arange(3), videos) for name in names if pa.types.is_integer(SCHEMAS[folder].field(name).type)
+    }
+    values = {name: rng.random(len(video)).astype(np.float32) for name in names if name not in keys}
+    return Varied(video, keys, values)
 
 
 def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, seed: int, stderr: bool) -> Computed:
@@ -39,4 +53,5 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
             predicted=rng.integers(C, size=(len(rows), len(ORDERS), n + 1)),
             best=rng.random((len(rows), n + 1)).astype(np.float32),
         ),
+        varied={folder: varied(folder, len(rows), rng) for folder in VARIATIONS},
     )

@@ -205,7 +205,7 @@ def _read_out(
         out = scale[start:stop].view(stop - start, -1)
         member = size.member[:, start:stop].to(out.dtype)
         if weights is not None:
-            table = _surrogate_features(batch.plan, member)
+            table = surrogate_features(batch.plan, member)
             if size.elements is None:
                 torch.mm(table.t(), weights, out=out)
             else:
@@ -253,7 +253,7 @@ def _values(batch: _Batch, out: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
 
 
-def _surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
+def surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
     """Return the surrogate's features (P, R) from memberships (n + 1, R): memberships, ones, and pairs by bins."""
     if not len(plan.pairs):
         return member

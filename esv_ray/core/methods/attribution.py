@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from esv_ray.errors import ModelError, SpecError, short_text
 from esv_ray.estimator import Method
 
 DEFAULT_STEPS = 50
+_NO_CAPTUM = "integrated gradients need captum, which is not installed: pip install 'esv-ray[methods]'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +222,16 @@ def _gradients(function: ScoreFunction) -> Iterator[None]:
             ) from error
 
 
+def check_installed(method: str) -> None:
+    """Check that the library of a method is installed, without importing it.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if method == "integrated_gradients" and find_spec("captum") is None:
+        raise SpecError(_NO_CAPTUM)
+
+
 def _captum() -> Any:
     """Return captum's class of integrated gradients. Its import takes seconds.
 
@@ -229,5 +241,5 @@ def _captum() -> Any:
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
-        raise SpecError("integrated gradients need captum: pip install 'esv-ray[methods]'") from error
+        raise SpecError(_NO_CAPTUM) from error
     return IntegratedGradients

@@ -25,6 +25,7 @@ class Expected:
         label_only: whether only ESVs of labelled classes are kept.
         tolerance: whether the estimator had a tolerance.
         shortest: the shortest scale with a head; shorter sequences take no evaluation.
+        methods: of attribution, `esv` first.
     """
 
     prior: npt.NDArray[np.float64]
@@ -32,6 +33,7 @@ class Expected:
     label_only: bool
     tolerance: bool
     shortest: int
+    methods: tuple[str, ...] = ("esv",)
 
 
 def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
@@ -59,4 +61,5 @@ def expected_of(spec: Mapping[str, Any], model: Mapping[str, Any]) -> Expected:
             "run.json: expected a prior of probabilities that sum to 1, got numbers from "
             f"{prior.min():.6g} to {prior.max():.6g} that sum to {prior.sum():.9g}"
         )
-    return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance, shortest)
+    methods = tuple(spec.get("methods", ("esv",)))
+    return Expected(prior, ranges, not any(choice != "label" for choice in classes), tolerance, shortest, methods)

@@ -38,6 +38,30 @@ def further_problems(
             yield from ((folder, problem) for problem in check(tables[folder]))
 
 
+def method_problems(rows: pa.Table, of_esv: pa.Table, expected: Expected) -> list[str]:
+    """Check the values of other methods: finite, one for each ESV, of the job's methods only.
+
+    Args:
+        rows: the attributions of a unit.
+        of_esv: those of the method `esv`.
+        expected: of its job.
+    """
+    unknown = sorted(set(pc.unique(rows.column("method")).to_pylist()) - set(expected.methods))
+    if unknown:
+        return [f"expected the methods {', '.join(expected.methods)}, got {unknown[0]!r:.60}"]
+    keys = [*_SEQUENCE, "class", "element", "frame_index"]
+    problems = []
+    for method in expected.methods[1:]:
+        own = rows.filter(pc.equal(rows.column("method"), method))
+        if _matched(of_esv.select(keys), own.select(keys), keys) is None:
+            problems.append(f"expected a value of {method} beside each ESV, and no other")
+        elif not np.isfinite(own.column("esv").to_numpy()).all():
+            problems.append(f"values of {method} are not finite")
+        elif own.column("stderr").null_count != own.num_rows:
+            problems.append(f"{method} has no standard errors")
+    return problems
+
+
 def _marginals(table: pa.Table, esvs: pa.Table) -> Iterator[str]:
     """Check that each ESV has a marginal for each scale, and is their mean over scales."""
     keys = [*_SEQUENCE, "class", "element"]

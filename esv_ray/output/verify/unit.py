@@ -16,7 +16,7 @@ from esv_ray.output.origin import origin_for, origin_of
 from esv_ray.output.schemas import SCHEMAS
 from esv_ray.output.unit_files import UnitCounts, UnitFooter, footer_of, hash_ids
 from esv_ray.output.verify.expected import expected_of
-from esv_ray.output.verify.further import further_problems
+from esv_ray.output.verify.further import further_problems, method_problems
 from esv_ray.output.verify.values import value_problems
 
 
@@ -60,7 +60,9 @@ def verify_unit(output: str, manifest: Manifest, unit: Unit) -> UnitFindings:
     faults[VIDEOS] = list(_count_problems(unit, footer, {VIDEOS: videos, **tables}))
     ok_videos = videos.filter(pc.equal(videos.column("status"), "ok"))
     expected = expected_of(manifest.spec, manifest.model)
-    gap, of_values = value_problems(ok_videos, tables[ATTRIBUTIONS], expected)
+    of_esv = tables[ATTRIBUTIONS].filter(pc.equal(tables[ATTRIBUTIONS].column("method"), "esv"))
+    gap, of_values = value_problems(ok_videos, of_esv, expected)
+    of_values += method_problems(tables[ATTRIBUTIONS], of_esv, expected)
     faults[ATTRIBUTIONS] = of_values + faults.get(ATTRIBUTIONS, [])
     for folder, problem in further_problems(ok_videos, tables, expected):
         faults.setdefault(folder, []).append(problem)

@@ -310,7 +310,9 @@ def test_a_missing_captum_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     function = score_function(model_of("multiscale"), EXACT, 3)
     with pytest.raises(SpecError) as caught:
         attributed("integrated_gradients", function, features_of(3))
-    assert str(caught.value) == "integrated gradients need captum: pip install 'esv-ray[methods]'"
+    assert (
+        str(caught.value) == "integrated gradients need captum, which is not installed: pip install 'esv-ray[methods]'"
+    )
     attributed("grad_cam", function, features_of(3))
 
 
