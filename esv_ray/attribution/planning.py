@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -151,6 +151,9 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
     """
     checked = check_job(spec, measure)
     manifest = checked.manifest
+    if not checked.planned:
+        within = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
+        manifest = replace(manifest, baseline=_baseline(within, checked.model, manifest.units))
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
         existing = read_manifest(spec.output)
         assert existing is not None, "a create-only put was refused, so it is there"
@@ -192,7 +195,6 @@ def _new_manifest(
     _check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
         memory_budget=budget,
-        baseline=_baseline(with_memory_budget(spec, budget), model, units),
         spec=spec.model_dump(mode="json"),
         keys=keys,
         fingerprint=fingerprint(keys),

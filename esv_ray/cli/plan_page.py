@@ -104,6 +104,9 @@ def _show_needs(forecast: Forecast) -> None:
     repeated = sum(length.work.pending * length.work.repeated_evaluations for length in forecast.by_length)
     if repeated:
         click.echo(f"             and up to {repeated:,} of variations (smoothness, order, sanity)")
+    compared = sum(length.work.pending * length.work.compared_evaluations for length in forecast.by_length)
+    if compared:
+        click.echo(f"             and {compared:,} of other methods, counting a gradient as two")
     click.echo(f"read         {_bytes(forecast.read_bytes)}")
     size = forecast.output_size
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)

@@ -71,12 +71,12 @@ def forecast(
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
     lengths = lengths_from_rows(manifest.files, footers, model.feature_dim, pending, budget) if read_lengths else None
     lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, pending)
-    work, skipped = work_by_length(spec, model, lengths)
+    row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
+    classes = class_counts(spec, model.n_classes, labelled)
+    work, skipped = work_by_length(spec, model, lengths, classes[1])
     # Refuses an unwritable output before measuring.
     create_only = storage.creates_only(spec.output) if pending else None
     timings = timings or measure_here(spec, model, all_stages([length for length in work if length.pending]))
-    row_groups, labelled = row_groups_of(spec, manifest.files, footers), has_labels(footers)
-    classes = class_counts(spec, model.n_classes, labelled)
     estimates = _length_estimates(spec, work, len(pending), timings, model, classes[1])
     size = output_size(spec, work, pending, classes, model)
     return Forecast(
@@ -141,7 +141,7 @@ def _length_estimates(
         further = 0.0
         if times:
             further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
-            further += length.repeated * seconds[0]
+            further += (length.repeated + length.compared) * seconds[0]
             further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
         estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))
     return tuple(estimates)

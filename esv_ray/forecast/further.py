@@ -32,9 +32,8 @@ def shorter_plans(spec: JobSpec, engine: Engine, n: int) -> tuple[tuple[PlanCost
     if DISCARDS not in spec.tables or (kind == "exact" and engine.extras.values):
         return ()
     alone, scales = engine.plain(), engine.model.scales
-    return tuple(
-        (plan_cost(alone.estimator, alone.budget.kind(k), k, scales), min(len(ORDERS), comb(n, k))) for k in range(1, n)
-    )
+    plans = (plan_cost(alone.estimator, alone.budget.kind(k), k, scales) for k in range(1, n))
+    return tuple((plan, min(_orders(spec), comb(n, plan.n))) for plan in plans)
 
 
 def repeated(spec: JobSpec, layers: int, n: int) -> int:
@@ -52,6 +51,22 @@ def _variations(spec: JobSpec, layers: int, n: int) -> dict[str, int]:
     """Return the number of variations per video, at most, by table."""
     times = {SMOOTHNESS: 2 * len(spec.variations.offsets) * n, ORDER: spec.variations.shuffles, SANITY: layers}
     return {table: count for table, count in times.items() if table in spec.tables}
+
+
+def by_other_methods(spec: JobSpec, classes: int) -> int:
+    """Return how many evaluations of F the other methods take per video, counting a gradient as two.
+
+    Args:
+        spec: the job.
+        classes: kept per video, and the one whose score the table `discards` follows.
+    """
+    times = {
+        "integrated_gradients": 3 * spec.variations.steps * classes,
+        "grad_cam": 1 + 2 * classes,
+        "occlusion": 1,
+        "random": 0,
+    }
+    return sum(times[method] for method in spec.methods[1:])
 
 
 def extra_seconds(tables: Collection[str], n: int, classes: int) -> float:
@@ -79,12 +94,17 @@ def rows_per_video(spec: JobSpec, layers: int, n: int, classes: int, *, least: b
     rows = {
         MARGINALS: classes * n * n,
         INTERACTIONS: classes * n * (n - 1) // 2,
-        DISCARDS: len(ORDERS) * (n + 1),
+        DISCARDS: _orders(spec) * (n + 1),
         **_variations(spec, layers, n),
         ORDER: 1,
         **({SMOOTHNESS: 0} if least else {}),
     }
     return {table: rows[table] for table in spec.tables}
+
+
+def _orders(spec: JobSpec) -> int:
+    """Return the number of orders in which elements are taken away: other methods add two each."""
+    return len(ORDERS) + 2 * (len(spec.methods) - 1)
 
 
 def bytes_per_row(table: str) -> float:

@@ -138,8 +138,10 @@ def output_size(
     attributed = [length for length in work if length.stages]
     row_counts, byte_counts, further = [], [], []
     for kept, differing in zip(classes, (0, 1), strict=True):
-        rows = Counter({length.n: length.pending * length.n * kept for length in attributed})
-        size = sum(rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind]) for length in attributed)
+        rows = Counter({length.n: length.pending * length.n * kept * len(spec.methods) for length in attributed})
+        size = sum(
+            rows[length.n] * (_ROW + _STDERR[length.stages[-1].kind] / len(spec.methods)) for length in attributed
+        )
         size += sum(length.pending for length in attributed) * (_ID + _VIDEO + _SCORE * model.n_classes)
         sampled = [length for length in attributed if length.stages[-1].kind != "exact"]
         size += differing * sum(length.pending * length.n * _DIFFERENCE for length in sampled)

@@ -88,6 +88,7 @@ def _length(length: LengthEstimate) -> dict[str, Any]:
         "evaluations_most": work.evaluations_most,
         "discard_evaluations": work.shorter_evaluations,
         "variation_evaluations": work.repeated_evaluations,
+        "method_evaluations": work.compared_evaluations,
         "counted": all(stage.counted for stage in work.stages),
         "fits": work.fits,
         "reason": work.unfit_reason,

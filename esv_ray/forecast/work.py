@@ -16,7 +16,7 @@ from esv_ray.core.games.randomised import count_layers
 from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
-from esv_ray.forecast.further import repeated, shorter_plans
+from esv_ray.forecast.further import by_other_methods, repeated, shorter_plans
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -37,6 +37,7 @@ class LengthWork:
         batch_sizes: most videos that each stage computes together.
         shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
         repeated: how often a video is attributed once more for tables of variations, at most.
+        compared: evaluations of F by other methods, per video (`further.by_other_methods`).
     """
 
     n: int
@@ -48,6 +49,7 @@ class LengthWork:
     batch_sizes: tuple[int, ...]
     shorter: tuple[tuple[PlanCost, int], ...] = ()
     repeated: int = 0
+    compared: int = 0
 
     @property
     def fits(self) -> bool:
@@ -79,6 +81,11 @@ class LengthWork:
         """Head evaluations per video of tables of variations, at most."""
         return self.repeated * self.evaluations
 
+    @property
+    def compared_evaluations(self) -> int:
+        """Head evaluations per video of other methods, counting a gradient as two."""
+        return self.compared * self.evaluations
+
     def mean_batch(self, stage: int, videos: float) -> float:
         """Return the mean number of videos that a stage computes together.
 
@@ -89,13 +96,14 @@ class LengthWork:
         return videos / max(1 - exp(-videos), videos / self.batch_sizes[stage]) if videos else 1.0
 
 
-def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[list[LengthWork], int]:
+def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths, classes: int) -> tuple[list[LengthWork], int]:
     """Return the work at each length, ascending, and the number of videos that are skipped at some length.
 
     Args:
         spec: the job, its memory budget fixed.
         model: on its device, in its dtype.
         lengths: of the videos.
+        classes: kept per video, at most.
 
     Raises:
         SpecError: logits are asked for, and the model has none.
@@ -108,7 +116,9 @@ def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths) -> tuple[
             videos_at[n] += videos
             pending_at[n] += lengths.pending[frames]
     engines = _engines(spec, model)
-    return [_length_work(spec, engines, n, videos_at[n], pending_at[n]) for n in sorted(videos_at)], skipped
+    compared = by_other_methods(spec, classes)
+    work = [_length_work(spec, engines, n, videos_at[n], pending_at[n]) for n in sorted(videos_at)]
+    return [replace(length, compared=compared) for length in work], skipped
 
 
 def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:

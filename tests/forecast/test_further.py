@@ -67,3 +67,17 @@ def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, mon
     assert 0.6 * expected < sum(spent) <= expected
     own = sum(length.work.videos * length.work.evaluations for length in result.by_length)
     assert expected > own
+
+
+def test_rows_of_other_methods(bundle: str, tmp_path: Path) -> None:
+    methods = "methods=[esv,integrated_gradients,grad_cam,random]"
+    spec = spec_of(
+        bundle, tmp_path, "estimator.kind=exact", methods, "tables=discards", "frames=3", "variations.steps=4"
+    )
+    result = forecast(spec)
+    size, written = result.output_size, run_job(spec).counts.written
+    assert size.attribution_rows_least <= written["attribution_rows"] <= size.attribution_rows_most
+    assert written["discard_rows"] == size.further_rows_most["discards"]
+    assert size.bytes_least <= bytes_of(tmp_path / "out") <= size.bytes_most
+    (length,) = as_json(result)["by_length"]
+    assert length["method_evaluations"] == length["evaluations"] * (3 * 4 * 2 + 1 + 2 * 2)
