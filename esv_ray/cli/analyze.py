@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from esv_ray.cli.options import output_option
+from esv_ray.cli.results import finite
 from esv_ray.cli.types import LOCATION, NAME
 from esv_ray.errors import DataError, count_of
 from esv_ray.output.layout import ANALYSIS
@@ -168,7 +168,7 @@ def print_json(analysed: Analysed, made: Iterable[Made], named: Sequence[str]) -
             if each.file is None or each.facet.name in named
         },
     }
-    click.echo(json.dumps(_finite(content), indent=1, allow_nan=False))
+    click.echo(json.dumps(finite(content), indent=1, allow_nan=False))
 
 
 def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
@@ -189,12 +189,3 @@ def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
         needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))
         text = f"Further tables ({', '.join(without)}) need a job with tables: [{', '.join(needed)}]."
         click.echo("\n" + "\n".join(wrapped(text)))
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities by None, since JSON has none."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

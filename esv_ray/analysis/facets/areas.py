@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
-from esv_ray.analysis.facets.discards import method_name
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
+from esv_ray.analysis.figures.wording import method_name
 
 MEASURES = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
 """Measures of a video, from its score s(k) without the k most influential elements, and t(k) with these alone.

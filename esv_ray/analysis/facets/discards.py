@@ -7,6 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
+from esv_ray.analysis.figures.wording import method_name
 
 ORDERS = {
     "descending": "largest first",
@@ -17,13 +18,6 @@ ORDERS = {
     "random": "at random",
 }
 """Orders in words."""
-_METHODS = {
-    "esv": "ESV",
-    "integrated_gradients": "integrated gradients",
-    "grad_cam": "Grad-CAM",
-    "occlusion": "occlusion",
-    "random": "random values",
-}
 
 _QUERY = """
 WITH places AS (SELECT *, unnest(range(n_elements + 1))::INTEGER AS discarded FROM discard_means)
@@ -32,11 +26,6 @@ SELECT n_elements, method, "order", discarded, videos, mean[n_elements + 2 + dis
   round(mean[n_elements + 2 + discarded] * videos) AS _correct
 FROM places ORDER BY n_elements, method, "order", discarded
 """
-
-
-def method_name(method: str) -> str:
-    """Return a method in words."""
-    return _METHODS.get(method, method)
 
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
