@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import duckdb
 
 from esv_ray.analysis.database import add_classes, add_tables, connect, reading
+from esv_ray.analysis.moments import lacks_moments
 from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.output.committed import committed_units
 from esv_ray.output.layout import VIDEOS
@@ -49,6 +51,7 @@ class Analysed:
         tables: names of its tables.
         census: counts over its videos.
         explained: the class whose ESVs are analyzed: each video's label or predicted class.
+        features: location of the feature table that the user gives; None: that of run.json.
     """
 
     output: str
@@ -58,6 +61,7 @@ class Analysed:
     tables: tuple[str, ...]
     census: Census
     explained: ClassName
+    features: str | None = None
 
     @property
     def in_logits(self) -> bool:
@@ -69,6 +73,11 @@ class Analysed:
         """Class names by id, or None."""
         names: Sequence[str] | None = self.manifest.model["classes"]
         return names
+
+    @cached_property
+    def lacks_moments(self) -> str | None:
+        """Why there are no key moments, in words; None if the feature table has them."""
+        return lacks_moments(self.output, self.manifest, self.features)
 
     @property
     def finished(self) -> bool:
@@ -90,12 +99,13 @@ class Analysed:
         )
 
 
-def open_output(output: str, explained: ClassName | None = None) -> Analysed:
+def open_output(output: str, explained: ClassName | None = None, features: str | None = None) -> Analysed:
     """Read what an analysis needs to know of an output: its manifest, a listing, and columns of the videos table.
 
     Args:
         output: its location.
         explained: the class whose ESVs are analyzed; None: the label where there are labels, else the predicted class.
+        features: location of the feature table, which may have key moments; None: that of run.json, if it is trusted.
 
     Raises:
         DataError: there is no output, no unit is committed yet, or a table cannot be read.
@@ -117,6 +127,7 @@ def open_output(output: str, explained: ClassName | None = None) -> Analysed:
         tables=manifest.folders,
         census=census,
         explained=_explained(explained, census, manifest.spec["classes"]),
+        features=features,
     )
 
 

@@ -12,6 +12,7 @@ import duckdb
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import add_tables
+from esv_ray.analysis.moments import read_moments
 from esv_ray.errors import DataError
 from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 
@@ -56,6 +57,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "sequences": ("explained", VIDEOS, ATTRIBUTIONS),
     "wrong": (VIDEOS,),
     "differences": ("wrong", VIDEOS, ATTRIBUTIONS),
+    "moments": (),
 }
 """Tables of a batch, in the order in which they are made, with what each is made of.
 
@@ -63,6 +65,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 - `sequences`: those whose ESVs of that class are kept: score, and the lists esv and stderr, by element.
 - `wrong`: misclassified videos.
 - `differences`: their elements: ESV of the label minus that of the predicted class.
+- `moments`: key moments of videos, from the feature table.
 """
 
 
@@ -110,7 +113,14 @@ def load_batch(
         "differences": _DIFFERENCES,
     }
     for name in made:
-        con.execute(queries[name])
+        if name == "moments":
+            chosen = frozenset(names)
+            moments = read_moments(analysed.manifest, [u for u in analysed.manifest.units if u.name in chosen])
+            con.register("esv_moments", moments)
+            con.execute("CREATE OR REPLACE TEMP TABLE moments AS SELECT * FROM esv_moments")
+            con.unregister("esv_moments")
+        else:
+            con.execute(queries[name])
     if "sequences" in made:
         uneven = con.execute(_UNEVEN).fetchall()
         if uneven:

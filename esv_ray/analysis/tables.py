@@ -30,20 +30,26 @@ _WRITTEN_ROWS = 100_000
 _COMPACT_AT = 500_000  # rows of a table of totals that are added up before more are inserted
 
 
-def analyze(output: str, tables: Sequence[str] | None = None, class_: ClassName | None = None) -> dict[str, pa.Table]:
+def analyze(
+    output: str,
+    tables: Sequence[str] | None = None,
+    class_: ClassName | None = None,
+    features: str | None = None,
+) -> dict[str, pa.Table]:
     """Return the tables of an analysis (`docs/reference/output.md`).
 
     Args:
         output: location of a job's output, finished or not.
         tables: names of tables; None: all that the output has what it takes for.
         class_: whose ESVs: `label` or `predicted`; None: the label where there are labels, else the predicted class.
+        features: location of the feature table, whose key moments the table `moments` needs; None: that of run.json.
 
     Raises:
         DataError: there is no output, no unit is committed yet, a table cannot be read, or the output lacks what a
             table that was asked for needs.
         SpecError: an unknown table, or no ESVs are kept of that class.
     """
-    analysed = open_output(output, class_)
+    analysed = open_output(output, class_, features)
     with tables_of_facets(analysed, chosen(analysed, tables)) as made:
         return {each.facet.name: pq.read_table(each.file) if each.file else each.table for each in made}
 
@@ -75,6 +81,8 @@ def lacks(analysed: Analysed, facet: Facet) -> str | None:
             f"expected the table {missing[0]} in the output, found none; run a job with `tables: [{missing[0]}]` into "
             "a new output"
         )
+    if facet.marked and analysed.lacks_moments is not None:
+        return analysed.lacks_moments
     if facet.labelled and analysed.census.ok and not analysed.census.labelled:
         return "expected labels, found none in the videos table"
     return None

@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Also draw each table, as SVG, PNG and HTML. Requires: pip install 'esv-ray[figures]'.",
 )
+@click.option(
+    "--features",
+    type=LOCATION,
+    metavar="URL",
+    help="Feature table, whose key moments `moments` needs (default: that of the job, if it is near the output).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(
     output: str,
@@ -59,6 +65,7 @@ def analyze(
     kind: str,
     out: str | None,
     figures: str | None,
+    features: str | None,
     as_json: bool,
 ) -> None:
     """Analyze an OUTPUT: what its ESVs say about the whole data set, in tables.
@@ -82,13 +89,15 @@ def analyze(
       discards      score while elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
       needed        fewest elements that reach 90 % of the score
+      moments       agreement with marked key moments, of each method
       order         what the order of the elements is worth
       sanity        what is left of the ESVs when layers are re-initialised
 
     \b
     marginals, smoothness, interactions, discards, order and sanity need a job with
     these names in `tables`; areas and needed need discards. contrasts and
-    confusions need labels.
+    confusions need labels; moments needs the columns key_start and key_end (numbers of
+    frames) in the feature table.
 
     \b
     Examples:
@@ -110,7 +119,7 @@ def analyze(
     if figures is not None:
         check_figures()
     location = absolute(output)
-    analysed = open_output(location, class_)
+    analysed = open_output(location, class_, features)
     with tables_of_facets(analysed, chosen(analysed, tables or None)) as made:
         if as_json:
             print_json(analysed, made, named=tables)
@@ -181,7 +190,7 @@ def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
         return [name for name in facet.reads if name not in analysed.tables]
 
     absent = [facet for facet in FACETS.values() if facet.name not in made]
-    unlabelled = [facet.name for facet in absent if lacks(analysed, facet) and not needs(facet)]
+    unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analysed, facet) and not needs(facet)]
     without = [facet.name for facet in absent if needs(facet)]
     if unlabelled:
         click.echo("\n" + "\n".join(wrapped(f"Without labels there is no {', '.join(unlabelled)}.")))

@@ -92,6 +92,7 @@ class Facet:
         shares: intervals to add.
         page: what is printed, given the table, or with `rows` the result of `query`.
         labelled: whether it needs labels.
+        marked: whether it needs the key moments of the feature table (`analysis.moments`).
     """
 
     name: str
@@ -105,3 +106,4 @@ class Facet:
     rows: str | None = None
     shares: tuple[Share, ...] = ()
     labelled: bool = False
+    marked: bool = False

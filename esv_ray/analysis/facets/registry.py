@@ -12,6 +12,7 @@ from esv_ray.analysis.facets import (
     discards,
     interactions,
     marginals,
+    moments,
     needed,
     order,
     pairs,
@@ -41,6 +42,7 @@ FACETS: Mapping[str, Facet] = {
         discards.FACET,
         areas.FACET,
         needed.FACET,
+        moments.FACET,
         order.FACET,
         sanity.FACET,
     )

@@ -1,0 +1,96 @@
+"""Facet `moments`: whether elements with large values are those of marked key moments (`analysis.moments`)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain, span
+from esv_ray.analysis.figures.wording import method_name
+
+_QUERY = """
+SELECT n_elements, method, videos, mean[1] AS pointing, low[1] AS pointing_low, high[1] AS pointing_high,
+  mean[2] AS auc, low[2] AS auc_low, high[2] AS auc_high, mean[3] AS iou, low[3] AS iou_low, high[3] AS iou_high,
+  mean[4] AS by_chance
+FROM moment_means ORDER BY n_elements, method <> 'esv', method
+"""
+
+
+def page(table: pa.Table, analysed: Analysed) -> Page:
+    """Return what is printed."""
+    del analysed
+    if not table.num_rows:
+        return Page(["No sequence has elements both inside and outside of its key moment."])
+    n, rows = of_main_length(table)
+    of_length = rows.to_pylist()
+    first = of_length[0]
+    return Page(
+        [
+            f"The element with the largest value by {method_name(first['method'])} is in the marked key moment in "
+            f"{percent(first['pointing'])} of {first['videos']} videos; by chance it would be in "
+            f"{percent(first['by_chance'])}."
+        ],
+        ("method", "videos", "pointing", "95 %", "AUC", "95 %", "IoU", "95 %"),
+        [
+            (
+                method_name(row["method"]),
+                str(row["videos"]),
+                percent(row["pointing"]),
+                span(row["pointing_low"], row["pointing_high"], shares=True),
+                plain(row["auc"], 2),
+                f"{plain(row['auc_low'], 2)}..{plain(row['auc_high'], 2)}",
+                plain(row["iou"], 2),
+                f"{plain(row['iou_low'], 2)}..{plain(row['iou_high'], 2)}",
+            )
+            for row in of_length
+        ],
+        names=1,
+        note=other_lengths(table, n),
+    )
+
+
+FACET = Facet(
+    name="moments",
+    title="Agreement with marked key moments",
+    reads=("attributions",),
+    uses=("explained", "moments"),
+    values=(
+        Values(
+            "moment_means",
+            {"n_elements": pa.int32(), "method": pa.string()},
+            """
+            WITH marked AS (
+              SELECT video_id, n_elements, method, element, esv::DOUBLE AS value,
+                (frame_index BETWEEN key_start AND key_end)::INTEGER AS inside
+              FROM attributions JOIN explained USING (video_id, n_elements, class) JOIN moments USING (video_id)
+            ), placed AS (
+              SELECT *, sum(inside) OVER sequence AS keys,
+                row_number() OVER (sequence ORDER BY value DESC, element) AS place,
+                rank() OVER (sequence ORDER BY value)
+                  + (count(*) OVER (PARTITION BY video_id, n_elements, method, value) - 1) / 2 AS midrank
+              FROM marked WINDOW sequence AS (PARTITION BY video_id, n_elements, method)
+            ), counted AS (
+              SELECT video_id, n_elements, method, any_value(keys) AS k, sum(inside) FILTER (place = 1) AS pointing,
+                sum(midrank) FILTER (inside = 1) AS ranks, sum(inside) FILTER (place <= keys) AS hits
+              FROM placed GROUP BY ALL
+            )
+            SELECT video_id, n_elements, method, [
+              pointing, (ranks - k * (k + 1) / 2) / (k * (n_elements - k)), hits / (2 * k - hits), k / n_elements
+            ] AS values
+            FROM counted WHERE k > 0 AND k < n_elements
+            """,
+        ),
+    ),
+    query=_QUERY,
+    page=page,
+    marked=True,
+)
+"""Per sequence with elements both inside and outside of its key moment:
+
+- pointing: whether the element with the largest value is inside (pointing game, Zhang et al. 2016).
+- auc: share of the pairs of an element inside and one outside in which the one inside has the larger value; equal
+  values count one half.
+- iou: elements inside among the k with the largest values, where k are inside: intersection over union.
+- by_chance: share of the elements that are inside.
+"""
