@@ -56,8 +56,9 @@ def table_lines(
     """
     if names:
         others = sum(_GAP + max(len(row[place]) for row in (columns, *rows)) for place in range(names, len(columns)))
-        most = max(_FEWEST, (width - others - _GAP * (names - 1)) // names)
-        rows = [(*(shortened(name, most) for name in row[:names]), *row[names:]) for row in rows]
+        longest = [max(cell_len(row[place]) for row in (columns, *rows)) for place in range(names)]
+        room = _shares(width - others - _GAP * (names - 1), longest)
+        rows = [(*(shortened(name, most) for name, most in zip(row, room, strict=False)), *row[names:]) for row in rows]
     widths = [max(cell_len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
     for row in (columns, *rows):
         pads = [" " * (size - cell_len(text)) for text, size in zip(row, widths, strict=True)]
@@ -66,3 +67,12 @@ def table_lines(
             for place, (text, pad) in enumerate(zip(row, pads, strict=True))
         ]
         yield (" " * _GAP).join(cells).rstrip()
+
+
+def _shares(width: int, needed: Sequence[int]) -> list[int]:
+    """Divide a width among columns: what the narrow ones do not need goes to the others."""
+    shares, left = [0] * len(needed), width
+    for turn, place in enumerate(sorted(range(len(needed)), key=lambda place: needed[place])):
+        shares[place] = max(_FEWEST, min(needed[place], left // (len(needed) - turn)))
+        left -= shares[place]
+    return shares

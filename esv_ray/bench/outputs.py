@@ -14,7 +14,7 @@ from esv_ray.input.units import Unit
 from esv_ray.output.layout import table_url, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest
 from esv_ray.output.origin import origin_for
-from esv_ray.output.results import METHODS, ORDERS, Computed, Discarded, InputRows, UnitTables, unit_tables
+from esv_ray.output.results import ORDERS, Computed, Discarded, InputRows, UnitTables, unit_tables
 from esv_ray.output.unit_files import unit_files
 from esv_ray.spec import fingerprint, job_keys, load_spec
 
@@ -143,16 +143,14 @@ def _interactions(rng: np.random.Generator, pairs: int, n: int) -> npt.NDArray[n
 
 
 def _discarded(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int, n_classes: int) -> Discarded:
-    """Return scores of random curves: every order by ESV, and the orders by contribution by the other methods."""
-    curves = [(0, order) for order in range(len(ORDERS))]
-    by_contribution = [order for order, name in enumerate(ORDERS) if name in ("descending", "ascending")]
-    curves += [(method, order) for method in range(1, len(METHODS)) for order in by_contribution]
-    shape = (len(label), len(curves), n + 1)
+    """Return scores of random curves, of every order by ESV."""
+    shape = (len(label), len(ORDERS), n + 1)
     scores = np.sort(rng.random(shape).astype(np.float32), axis=2)[:, :, ::-1]
     scores += 0.1 * rng.random(shape).astype(np.float32)
     scores[:, :, 0], scores[:, :, -1] = scores[:, :1, 0], 1 / n_classes
     predicted = np.where(rng.random(shape) < 0.5, label[:, None, None], 0)
-    methods, orders = zip(*curves, strict=True)
     best = np.maximum.accumulate(scores.max(axis=1)[:, ::-1], axis=1)[:, ::-1]
     best[:, 0] = scores[:, 0, 0]
-    return Discarded(label.astype(np.int64), methods, orders, scores, predicted.astype(np.int64), best)
+    return Discarded(
+        label.astype(np.int64), [0] * len(ORDERS), range(len(ORDERS)), scores, predicted.astype(np.int64), best
+    )
