@@ -15,7 +15,7 @@ from esv_ray.attribution.further import Further, further_of
 from esv_ray.attribution.kept import Batch
 from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.sequences import sequences_of
-from esv_ray.attribution.workplace import Workplace
+from esv_ray.attribution.workplace import Workplace, check_fits
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
@@ -96,7 +96,7 @@ def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.in
     refusals = {}
     for n in np.unique(requests.lengths).tolist():
         try:
-            place.engine.budget.check(n)
+            check_fits(place.spec, place.engine, n)
         except SpecError as error:
             refusals[n] = str(error)
     refused = [

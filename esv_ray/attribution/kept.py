@@ -13,6 +13,7 @@ from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.input.features import FeatureRows
+from esv_ray.output.layout import ORDER
 from esv_ray.output.ranges import ranges_of, value_faults
 from esv_ray.output.results import Computed, Missing
 
@@ -44,7 +45,7 @@ def kept_results(
     """Return the chosen classes of each batch, and the videos whose values are out of range (`output.ranges`)."""
     results, missing = [], []
     for numbers, attribution, scores, chosen, further in batches:
-        faults = _faults(place, attribution, scores)
+        faults = {**_further_faults(further, chosen), **_faults(place, attribution, scores)}
         for position, reason in sorted(faults.items()):
             number = int(numbers[position])
             missing.append(Missing(int(requests.rows[number]), int(requests.lengths[number]), "failed", reason))
@@ -81,6 +82,25 @@ def kept_results(
             )
         )
     return results, missing
+
+
+def _further_faults(further: Further, pairs: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Return the videos of a batch whose values by other methods or in further tables are not finite, and which."""
+    by_pair = {method: values.values for method, values in further.others.items()}
+    if further.interactions is not None:
+        by_pair["interactions"] = further.interactions
+    faults: dict[int, str] = {}
+    for name, values in by_pair.items():
+        wrong = pairs[~np.isfinite(values).all(axis=1), 0]
+        faults |= {int(video): f"{name}: values are not finite" for video in wrong}
+    if further.discarded is not None:
+        wrong = np.flatnonzero(~np.isfinite(further.discarded.scores).all(axis=(1, 2)))
+        faults |= {int(video): "discards: scores are not finite" for video in wrong}
+    order = further.varied.get(ORDER)
+    if order is not None:
+        wrong = order.videos[~np.isfinite(order.values["shuffled_score"])]
+        faults |= {int(video): "order: scores of shuffled elements are not finite" for video in wrong}
+    return faults
 
 
 def _faults(place: Workplace, attribution: Attribution, scores: npt.NDArray[np.float32]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from esv_ray import storage
-from esv_ray.attribution.workplace import job_engine, unit_reader
+from esv_ray.attribution.workplace import check_fits, job_engine, unit_reader
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
@@ -344,4 +344,4 @@ def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer])
             "or class ids"
         )
     for n in spec.frame_numbers:
-        job_engine(spec, model).budget.check(n)
+        check_fits(spec, job_engine(spec, model), n)

@@ -58,8 +58,10 @@ def _smoothness(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
     before = _normalised(base.esv)[video, element]
     for selected, esv, _ in _attributed(place, place.engine.plain(), rows, base, video, moved):
         changed[selected] = _normalised(esv)[np.arange(len(selected)), element[selected]] - before[selected]
-    keys = {"class": base.classes[video], "element": element, "offset": offset}
-    return Varied(video, keys, {"change": changed})
+    # Frames that no element of the sequence has may be too large for the model: such moves are left out.
+    known = np.isfinite(changed)
+    keys = {"class": base.classes[video][known], "element": element[known], "offset": offset[known]}
+    return Varied(video[known], keys, {"change": changed[known]})
 
 
 def _order(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
@@ -94,6 +96,9 @@ def _sanity(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
         for selected, esv, _ in _attributed(place, engine, rows, base, everyone, base.frames):
             correlation[selected] = spearman(base.esv[selected], esv)
         found.append(correlation)
+    if not found:  # a model without weights
+        nobody = np.zeros(0, np.int64)
+        return Varied(nobody, {"class": nobody, "layers_randomised": nobody}, {"spearman": np.zeros(0, np.float32)})
     layers = np.tile(np.arange(1, len(found) + 1), batch)
     video = np.repeat(everyone, len(found))
     keys = {"class": base.classes[video], "layers_randomised": layers}
@@ -128,7 +133,7 @@ def _attributed(
 
 
 def _normalised(esv: Float32Array) -> Float32Array:
-    """Return ESVs (K, n) divided by the sum of their absolute values; zeros where all are 0."""
+    """Return ESVs (K, n) divided by the sum of their absolute values; zeros if all are 0, NaN if one is not finite."""
     size = np.abs(esv).sum(axis=1, keepdims=True)
     share: Float32Array = np.divide(esv, size, out=np.zeros_like(esv), where=size > 0)
-    return share
+    return np.where(np.isfinite(size), share, np.float32(np.nan))

@@ -16,7 +16,7 @@ from esv_ray.core.games.randomised import count_layers, randomised
 from esv_ray.core.methods.score import ScoreFunction
 from esv_ray.core.plan import BuildPlan, Plan
 from esv_ray.core.recipe import Recipe, closed_form
-from esv_ray.errors import JobError
+from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import Contract
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.job.work import Heartbeat
@@ -152,6 +152,25 @@ def job_engine(spec: JobSpec, model: VideoModel, build: BuildPlan = cached_plan)
         build=build,
         extras=_extras(spec, model),
     )
+
+
+def check_fits(spec: JobSpec, engine: Engine, n: int) -> None:
+    """Refuse a length that does not fit the memory budget, or whose shorter sequences do not (table `discards`).
+
+    Raises:
+        SpecError: as `Budget.check`.
+    """
+    engine.budget.check(n)
+    if DISCARDS not in spec.tables or (engine.extras.values and engine.budget.kind(n) == "exact"):
+        return
+    shorter = engine.plain().budget
+    for k in range(n - 1, 0, -1):
+        try:
+            shorter.check(k)
+        except SpecError as error:
+            raise SpecError(
+                f"discards of {n} elements evaluate shorter sequences, too, which may take more memory: {error}"
+            ) from None
 
 
 def _randomised(spec: JobSpec, engine: Engine) -> tuple[Engine, ...]:

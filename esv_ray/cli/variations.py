@@ -110,7 +110,7 @@ def _run(job: JobArguments, table: str, setting: str | None = None) -> int:
 
     resumes()
     main = read_job(job).output
-    own = [f"output={write_text(storage.join(main, VARIATIONS_FOLDER, table))}", f"tables=[{table}]"]
+    own = [f"output={write_text(storage.join(main, VARIATIONS_FOLDER, table))}", f"tables=[{table}]", "methods=[esv]"]
     own += [] if setting is None else [f"variations.{setting}"]
     spec = read_job(replace(job, overrides=(*job.overrides, *own)))
     from esv_ray.attribution.work import run_job  # Ray takes a second to import: invalid requests are answered at once

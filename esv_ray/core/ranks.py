@@ -16,7 +16,8 @@ def ranks(values: npt.NDArray[np.floating]) -> Float64Array:
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Float64Array:
-    """Return Spearman's rank correlation of the rows (K, n) of two arrays: (K,); NaN if a row has equal values only."""
+    """Return Spearman's rank correlation (K,) of rows (K, n) of two arrays; NaN if all are equal, or one not finite."""
     x, y = (ranks(values) - (values.shape[1] - 1) / 2 for values in (a, b))
     size = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
-    return np.where(size > 0, (x * y).sum(axis=1) / np.where(size > 0, size, 1.0), np.nan)
+    known = (size > 0) & np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    return np.where(known, (x * y).sum(axis=1) / np.where(size > 0, size, 1.0), np.nan)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import exp
 
 from esv_ray.attribution.plan_cache import is_cached
-from esv_ray.attribution.workplace import job_engine
+from esv_ray.attribution.workplace import check_fits, job_engine
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
@@ -138,7 +138,7 @@ def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:
 def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos: int, pending: int) -> LengthWork:
     estimator = spec.estimator
     try:
-        engines(estimator.iterations).budget.check(n)
+        check_fits(spec, engines(estimator.iterations), n)
     except SpecError as error:
         return LengthWork(n, videos, pending, (), str(error), 0, ())
     stages, batch_sizes, iterations = [], [], estimator.iterations

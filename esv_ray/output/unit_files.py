@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
-from esv_ray.output.layout import FOLDERS, VIDEOS
+from esv_ray.output.layout import FOLDERS, VARIATIONS, VIDEOS
 from esv_ray.output.origin import FOOTER_KEY, Origin, content_of
 from esv_ray.output.results import UnitTables
 
@@ -77,7 +77,7 @@ NO_COUNTS = UnitCounts(0, 0, 0, 0)
 
 def rows_of(folder: str) -> str:
     """Return the name of the count of a table's rows, as `video_rows` of the folder `videos`."""
-    return folder.removesuffix("s") + "_rows"
+    return (folder if folder in VARIATIONS else folder.removesuffix("s")) + "_rows"
 
 
 def counts_from(content: Mapping[str, int]) -> UnitCounts:

@@ -337,3 +337,17 @@ def test_a_failed_video_that_is_tried_again(folder: Path, tmp_path: Path) -> Non
     before = every_file(whole)
     attributed(folder, output, *settings, retry_failed=True)
     assert every_file(output) == before
+
+
+def test_a_length_whose_shorter_sequences_do_not_fit_fails_alone(folder: Path, tmp_path: Path) -> None:
+    """The adjusted estimator may take more memory for 12 elements than for 14; found by a review."""
+    (tmp_path / "features").mkdir()
+    pq.write_table(make_table([14, 6, 14, 6]), tmp_path / "features" / "a.parquet")
+    settings = ("estimator.kind=adjusted", "estimator.m=64", "estimator.iterations=2", "compute.memory_budget=8MB")
+    places = str(tmp_path / "features"), str(folder / "model")
+    assert run(*places, tmp_path / "plain", *settings).counts.failed == 0
+    result = run(*places, tmp_path / "out", *settings, "tables=discards", "max_failed=1")
+    assert (result.quarantined, result.counts.ok, result.counts.failed) == ({}, 2, 2)
+    reasons = {row["reason"] for row in rows(tmp_path / "out", "videos") if row["status"] == "failed"}
+    assert all(reason.startswith("discards of 14 elements evaluate shorter sequences, too") for reason in reasons)
+    assert verify_output(str(tmp_path / "out")).problems == ()

@@ -24,6 +24,7 @@ from esv_ray.output.results import METHODS
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
+from tests.support.bundles import python_bundle
 from tests.support.jobs import files_of, run
 from tests.support.oracle import multiscale_game
 
@@ -180,3 +181,16 @@ def test_methods_that_cannot_be(folder: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(SpecError, match=r"^integrated gradients need captum, which is not installed: pip install"):
         attributed(folder, tmp_path / "out", ALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_video_without_a_finite_gradient_fails_alone(folder: Path, tmp_path: Path) -> None:
+    """Of one element, the module's gradient is not finite; found by a review."""
+    bundle = python_bundle(tmp_path / "model", "weightless")
+    settings = "methods=[esv,integrated_gradients,grad_cam]", "variations.steps=3", "max_failed=1", "tables=sanity"
+    result = run(str(folder / "features"), bundle, tmp_path / "out", *settings)
+    assert (result.quarantined, result.counts.ok, result.counts.failed) == ({}, 6, 2)
+    failed = {row["video_id"]: row["reason"] for row in rows(tmp_path / "out", "videos") if row["status"] == "failed"}
+    assert set(failed) == {"a3", "b3"}, "those of one frame"
+    assert all(reason.endswith("values are not finite") for reason in failed.values())
+    assert verify_output(str(tmp_path / "out")).problems == ()
+    assert rows(tmp_path / "out", "sanity") == [], "the model has no weights"

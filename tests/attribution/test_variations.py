@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from esv_ray.attribution.recompute import recompute
+from esv_ray.core.games.model import multiscale_model, variable_length_model
 from esv_ray.core.games.randomised import count_layers, randomised
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.core.ranks import ranks, spearman
+from esv_ray.errors import ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
 from esv_ray.models.saving import save_heads
@@ -23,6 +27,7 @@ from tests.support.jobs import run
 
 N, LENGTHS = 4, [17, 9, 4, 2, 12]
 TABLES = "tables=[smoothness,order,sanity]"
+OFFSETS = (-3, -2, -1, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +90,7 @@ def test_smoothness(folder: Path, done: Path) -> None:
     for video, (frames, places, label) in frames_of(folder).items():
         esv, _ = explained(video, frames[places])
         for element in range(len(places)):
-            for offset in (-3, -2, -1, 1, 2, 3):
+            for offset in OFFSETS:
                 moved = places.copy()
                 moved[element] += offset
                 if not 0 <= moved[element] < len(frames) or (np.diff(moved) < 0).any():
@@ -141,8 +146,6 @@ def test_randomised_models_differ_more_and_more() -> None:
     """Layers below the randomised ones stay; idle columns stay idle; the model itself is not changed."""
     for n_classes in (3, 70):
         heads = make_heads(n_classes=n_classes)
-        from esv_ray.core.games.model import multiscale_model
-
         model = multiscale_model(heads, make_prior(n_classes), feature_dim=4)
         before = {name: tensor.clone() for name, tensor in model.scorer.state_dict().items()}
         assert count_layers(model) == 2
@@ -164,3 +167,39 @@ def test_ranks_of_equal_values_are_their_mean() -> None:
     rows_a, rows_b = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     assert spearman(rows_a, rows_b)[0] == pytest.approx(-1)
     assert np.isnan(spearman(rows_a, rows_b)[1])
+    assert np.isnan(spearman(np.array([[1.0, np.nan, 3.0]]), rows_b[:1])).all()
+
+
+class Locked(torch.nn.Module):
+    """A module that cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.out = threading.Lock(), torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.out(x.mean(1))
+        return logits
+
+
+def test_a_module_that_cannot_be_copied_is_refused_in_one_line() -> None:
+    model = variable_length_model(Locked().eval(), make_prior(3), feature_dim=4)
+    with pytest.raises(ModelError, match=r"^sanity re-initialises a copy of the model, but its module cannot"):
+        randomised(model, 1, seed=0)
+
+
+def test_moves_onto_frames_that_are_too_large_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """The sequence itself is fine, and so are the other moves; found by a review."""
+    table = make_table([30] * 3)
+    features = table.column("features").to_pylist()
+    features[1][4] = [3e38, -3e38, 3e38, 3e38]
+    column = pa.array(features, table.schema.field("features").type)
+    (tmp_path / "features").mkdir()
+    place = table.schema.get_field_index("features")
+    pq.write_table(table.set_column(place, table.schema.field(place), column), tmp_path / "features" / "a.parquet")
+    save_heads(str(tmp_path / "model"), make_heads(gain=8), make_prior(3))
+    attributed(tmp_path, tmp_path / "out", "frames=4", "estimator.kind=exact", "tables=smoothness")
+    found = {(row["video_id"], row["element"], row["offset"]) for row in rows(tmp_path / "out", "smoothness")}
+    everything = {(f"v{video}", element, offset) for video in range(3) for element in range(4) for offset in OFFSETS}
+    assert everything - found == {("v1", 0, 1)}
+    assert verify_output(str(tmp_path / "out")).problems == ()

@@ -117,6 +117,20 @@ def poisonous(fixed: str | None = None) -> nn.Module:
     return Linear(fixed=fixed)
 
 
+class Weightless(nn.Module):
+    """Has no weights, and no finite gradient where all elements are equal."""
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        spread = (subsequences - subsequences.mean(dim=1, keepdim=True)).pow(2).sum(dim=(1, 2)).sqrt()
+        return subsequences.mean(dim=1)[:, :3] + spread[:, None] * torch.tensor([1.0, 0.0, -1.0])
+
+
+@esv_ray.factory
+def weightless() -> nn.Module:
+    """Scores by features alone."""
+    return Weightless()
+
+
 class SinglePrecision(Linear):
     """Has a constant that no move takes along."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from esv_ray.core.games.heads import GatherHead, MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import derive_key, normals, permutation
+from esv_ray.errors import ModelError, short_text
 
 
 def count_layers(model: VideoModel) -> int:
@@ -30,8 +31,17 @@ def randomised(model: VideoModel, layers: int, *, seed: int) -> VideoModel:
         model: the model.
         layers: number of layers.
         seed: of the draws.
+
+    Raises:
+        ModelError: a user's module cannot be copied.
     """
-    scorer = deepcopy(model.scorer)
+    try:
+        scorer = deepcopy(model.scorer)
+    except Exception as error:  # whatever a user's module raises
+        raise ModelError(
+            f"sanity re-initialises a copy of the model, but its module cannot be copied ({short_text(error, 200)}); "
+            "leave what cannot be copied, such as locks and open files, out of the module"
+        ) from error
     for depth, tensors in enumerate(_layers(scorer, model.n_classes)[:layers]):
         for number, tensor in enumerate(tensors):
             _draw(tensor, derive_key(seed, "randomised", depth, number))
