@@ -99,14 +99,15 @@ def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[s
     def scores_of(kept: BoolArray) -> Float32Array:
         batch, count, n = kept.shape
         # Orders share subsequences, such as all that hold one element: each is evaluated once per video.
-        keys = np.concatenate([np.repeat(np.arange(batch), count)[:, None], kept.reshape(-1, n)], axis=1)
-        distinct, place_of = np.unique(keys, axis=0, return_inverse=True)
-        video, member = distinct[:, 0], distinct[:, 1:].astype(bool)
-        found = np.empty((len(distinct), place.model.n_classes), np.float32)
+        owner = np.repeat(np.arange(batch, dtype=np.uint32), count)
+        keys = np.concatenate([owner[:, None].view(np.uint8), np.packbits(kept.reshape(-1, n), axis=1)], axis=1)
+        _, first, place_of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        video, member = owner[first], kept.reshape(-1, n)[first]
+        found = np.empty((len(first), place.model.n_classes), np.float32)
 
         def chosen(selected: list[int]) -> torch.Tensor:
             elements = member[selected].nonzero()[1].reshape(len(selected), -1)
-            return features[torch.from_numpy(video[selected])[:, None], torch.from_numpy(elements)]
+            return features[torch.from_numpy(video[selected].astype(np.int64))[:, None], torch.from_numpy(elements)]
 
         names = [ids[index] for index in video.tolist()]
         for selected, result in engine.attributions(member.sum(axis=1).tolist(), names, chosen):

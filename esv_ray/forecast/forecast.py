@@ -141,7 +141,7 @@ def _length_estimates(
         further = 0.0
         if times:
             further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
-            further += (length.repeated + length.compared) * seconds[0]
+            further += (length.repeated + length.compared_evaluations / max(1, length.evaluations)) * seconds[0]
             further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
         estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))
     return tuple(estimates)

@@ -53,20 +53,26 @@ def _variations(spec: JobSpec, layers: int, n: int) -> dict[str, int]:
     return {table: count for table, count in times.items() if table in spec.tables}
 
 
-def by_other_methods(spec: JobSpec, classes: int) -> int:
-    """Return how many evaluations of F the other methods take per video, counting a gradient as two.
+def by_other_methods(spec: JobSpec, stage: PlanCost, classes: int, *, any_length: bool) -> int:
+    """Return the head evaluations that the other methods take per video, counting a gradient as two.
 
     Args:
         spec: the job.
-        classes: kept per video, and the one whose score the table `discards` follows.
+        stage: cost of the ESVs' plan.
+        classes: kept per video, at most.
+        any_length: whether the model scores sequences of any length itself, in one evaluation; others evaluate every
+            head that the ESVs do.
     """
+    once = 1 if any_length else stage.evaluations
+    # Of each sequence without an element, unless its score is a mean of the same heads' scores.
+    alone = stage.n if any_length or stage.kind == "algorithm1" else 0
     times = {
         "integrated_gradients": 3 * spec.variations.steps * classes,
         "grad_cam": 1 + 2 * classes,
-        "occlusion": 1,
+        "occlusion": 1 + alone,
         "random": 0,
     }
-    return sum(times[method] for method in spec.methods[1:])
+    return once * sum(times[method] for method in spec.methods[1:])
 
 
 def extra_seconds(tables: Collection[str], n: int, classes: int) -> float:

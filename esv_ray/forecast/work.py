@@ -37,7 +37,7 @@ class LengthWork:
         batch_sizes: most videos that each stage computes together.
         shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
         repeated: how often a video is attributed once more for tables of variations, at most.
-        compared: evaluations of F by other methods, per video (`further.by_other_methods`).
+        compared_evaluations: head evaluations of other methods, per video (`further.by_other_methods`).
     """
 
     n: int
@@ -49,7 +49,7 @@ class LengthWork:
     batch_sizes: tuple[int, ...]
     shorter: tuple[tuple[PlanCost, int], ...] = ()
     repeated: int = 0
-    compared: int = 0
+    compared_evaluations: int = 0
 
     @property
     def fits(self) -> bool:
@@ -81,11 +81,6 @@ class LengthWork:
         """Head evaluations per video of tables of variations, at most."""
         return self.repeated * self.evaluations
 
-    @property
-    def compared_evaluations(self) -> int:
-        """Head evaluations per video of other methods, counting a gradient as two."""
-        return self.compared * self.evaluations
-
     def mean_batch(self, stage: int, videos: float) -> float:
         """Return the mean number of videos that a stage computes together.
 
@@ -116,9 +111,13 @@ def work_by_length(spec: JobSpec, model: VideoModel, lengths: Lengths, classes: 
             videos_at[n] += videos
             pending_at[n] += lengths.pending[frames]
     engines = _engines(spec, model)
-    compared = by_other_methods(spec, classes)
+    any_length = model.scales is None
     work = [_length_work(spec, engines, n, videos_at[n], pending_at[n]) for n in sorted(videos_at)]
-    return [replace(length, compared=compared) for length in work], skipped
+    for place, length in enumerate(work):
+        if length.stages:
+            compared = by_other_methods(spec, length.stages[0], classes, any_length=any_length)
+            work[place] = replace(length, compared_evaluations=compared)
+    return work, skipped
 
 
 def _engines(spec: JobSpec, model: VideoModel) -> Callable[[int], Engine]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from esv_ray.core.attribution import Attribution, Extras
 from esv_ray.core.engine import Engine
+from esv_ray.core.exact import values as exact_values
 from esv_ray.core.exact.values import interactions, values_at
 from esv_ray.core.games.model import VideoModel, variable_length_model
 from esv_ray.core.lattices.lattice import elements_of, full_lattice, index_of
@@ -153,3 +154,15 @@ def test_values_of_some_videos() -> None:
     assert taken.values is not None
     for whole, part in zip(result.values, taken.values, strict=True):
         assert torch.equal(part, whole[:, [2, 0]])
+
+
+def test_interactions_of_many_classes_take_little_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts they are the same; found by a review."""
+    features = torch.randn((3, 5, 4), generator=torch.Generator().manual_seed(0))
+    model = make_model()
+    result = attributed(model, features)
+    assert result.values is not None
+    arguments = result.values, model.prior.float(), 5, torch.arange(3).repeat_interleave(3), torch.arange(3).repeat(3)
+    whole = interactions(*arguments)
+    monkeypatch.setattr(exact_values, "_PRODUCT", 100)
+    torch.testing.assert_close(interactions(*arguments), whole)

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from esv_ray.attribution.work import run_job
+from esv_ray.core.cost import PlanCost
 from esv_ray.core.engine import Engine
 from esv_ray.forecast.forecast import forecast
+from esv_ray.forecast.further import by_other_methods
 from esv_ray.forecast.report import as_json
-from esv_ray.spec import JobSpec
+from esv_ray.output.unit_files import rows_of
+from esv_ray.spec import JobSpec, load_spec
 from tests.forecast.test_forecast import bytes_of
 from tests.support.forecasts import job, same_lengths
 
@@ -31,7 +34,7 @@ def test_rows_and_bytes(tables: list[str], bundle: str, tmp_path: Path) -> None:
     size, written = result.output_size, run_job(spec).counts.written
     assert list(size.further_rows_least) == tables
     for table in tables:
-        rows = written[f"{table.removesuffix('s')}_rows"]
+        rows = written[rows_of(table)]
         assert size.further_rows_least[table] <= rows <= size.further_rows_most[table]
     assert size.bytes_least <= bytes_of(tmp_path / "out") <= size.bytes_most
     assert size.files == len(list((tmp_path / "out").glob("*/part-*")))
@@ -81,3 +84,13 @@ def test_rows_of_other_methods(bundle: str, tmp_path: Path) -> None:
     assert size.bytes_least <= bytes_of(tmp_path / "out") <= size.bytes_most
     (length,) = as_json(result)["by_length"]
     assert length["method_evaluations"] == length["evaluations"] * (3 * 4 * 2 + 1 + 2 * 2)
+
+
+def test_evaluations_of_other_methods() -> None:
+    """A model of any length takes one evaluation of the whole sequence, and one without each element."""
+    spec = load_spec({"features": "f", "model": "m", "output": "o", "methods": ["esv", "occlusion", "grad_cam"]})
+    exact = PlanCost("exact", 12, 4095, True, 924, 1, 0.0)
+    assert by_other_methods(spec, exact, 2, any_length=True) == 13 + 5
+    assert by_other_methods(spec, exact, 2, any_length=False) == 4095 * (1 + 5)
+    drawn = PlanCost("algorithm1", 6, 18, True, 6, 1, 0.0)
+    assert by_other_methods(spec, drawn, 1, any_length=False) == 18 * (7 + 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import factorial
+from math import comb, factorial
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from esv_ray.core.lattices.lattice import Lattice, full_lattice, index_of, membership
 
 _CHUNK = 2**12  # subsequences that are summed at once
+_PRODUCT = 2**22  # numbers of a product of memberships and values: 32 MB
 
 
 @torch.no_grad()
@@ -35,6 +36,10 @@ def interactions(values: Sequence[Tensor], empty: Tensor, n: int, videos: Tensor
     i, j = torch.triu_indices(n, n, offset=1, device=empty.device)
     if not values:  # all equal
         return torch.zeros((len(videos), len(i)), dtype=torch.float64, device=empty.device)
+    most = max(1, _PRODUCT // (min(_CHUNK, comb(n, n // 2)) * n))
+    if len(videos) > most:
+        parts = zip(videos.split(most), classes.split(most), strict=True)  # type: ignore[no-untyped-call]
+        return torch.cat([interactions(values, empty, n, own, kept) for own, kept in parts])
     start = empty.double()[classes]
     out = _weight(n, 0) * start.expand(len(i), -1)  # (P, M)
     for s, scale in enumerate(_lattice(n).scales, start=1):
