@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -303,6 +304,11 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
         ("discards", lambda table: changed(table, "predicted", 1, 3), "classes from 0 to 2"),
         ("discards", lambda table: changed(table, "order", 1, "up"), "a known order"),
         ("discards", lambda table: table.slice(1), "one row for each number of elements"),
+        (
+            "discards",
+            lambda table: table.filter(pc.not_equal(table.column("order"), "random")),
+            "expected the 6 orders",
+        ),
         ("discards", lambda table: table.slice(0, 0), "the scores of each video that is ok"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,16 @@ def test_sanity(folder: Path, done: Path) -> None:
         other = randomised(explained.model, row["layers_randomised"], seed=0)
         now, _ = explained(row["video_id"], frames[places], other)
         assert row["spearman"] == pytest.approx(spearman(esv[None, :, label], now[None, :, label])[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("order", "a row of each video that is ok"), ("sanity", "layers 1 to 2")]
+)
+def test_verification_finds_rows_that_are_missing(done: Path, tmp_path: Path, name: str, expected: str) -> None:
+    output = Path(shutil.copytree(done, tmp_path / "out"))
+    (path,) = (output / name).iterdir()
+    pq.write_table(pq.read_table(path).slice(1), path)
+    assert any(expected in problem for problem in verify_output(str(output)).problems)
 
 
 def test_they_are_verified_and_recomputed(done: Path) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY
 from esv_ray.output.results import METHODS, ORDERS
 from esv_ray.output.verify.expected import Expected
 
@@ -32,6 +32,8 @@ def further_problems(
         MARGINALS: lambda table: _marginals(table, of_esv),
         INTERACTIONS: lambda table: _interactions(table, of_esv, expected),
         DISCARDS: lambda table: _discards(table, ok_videos, expected),
+        ORDER: lambda table: _order(table, ok_videos),
+        SANITY: lambda table: _sanity(table, ok_videos),
     }
     for folder, check in checks.items():
         if folder in tables:
@@ -122,6 +124,12 @@ def _discards(table: pa.Table, ok_videos: pa.Table, expected: Expected) -> Itera
     if both is None:
         yield "expected the scores of each video that is ok, and of no other"
         return
+    due = {("esv", order) for order in ORDERS}
+    due |= {(method, order) for method in expected.methods[1:] for order in ("descending", "ascending")}
+    pairs = set(zip(found.column("method").to_pylist(), found.column("order").to_pylist(), strict=True))
+    counts_of = found.group_by(_SEQUENCE, use_threads=False).aggregate([("order", "count")])
+    if found.num_rows and (pairs != due or pc.any(pc.not_equal(counts_of.column("order_count"), len(due))).as_py()):
+        yield f"expected the {len(due)} orders of the methods {', '.join(expected.methods)} for each video"
     class_, predicted = (table.column(name).to_numpy().astype(np.int64) for name in ("class", "predicted"))
     count, score = len(expected.prior), table.column("score").to_numpy()
     inside = (class_ >= 0) & (class_ < count) & (predicted >= 0) & (predicted < count)
@@ -148,6 +156,28 @@ def _discards(table: pa.Table, ok_videos: pa.Table, expected: Expected) -> Itera
     same = first.column("score").to_numpy() == own.astype(np.float32)
     same &= first.column("predicted").to_numpy() == ok_videos.column("predicted").to_numpy()[place]
     yield from _first(first, keys, same, "the video's own score and predicted class before any is taken away")
+
+
+def _order(table: pa.Table, ok_videos: pa.Table) -> Iterator[str]:
+    """Check that each sequence has a row."""
+    if _matched(ok_videos.select(_SEQUENCE), table.select(_SEQUENCE), _SEQUENCE) is None:
+        yield "expected a row of each video that is ok, and of no other"
+
+
+def _sanity(table: pa.Table, ok_videos: pa.Table) -> Iterator[str]:
+    """Check that each sequence has a row for 1 to L layers, the same L for all; a model without weights has none."""
+    if not table.num_rows:
+        return
+    found = table.group_by(_SEQUENCE, use_threads=False).aggregate(
+        [("layers_randomised", "count_distinct"), ("layers_randomised", "min"), ("layers_randomised", "count")]
+    )
+    if _matched(ok_videos.select(_SEQUENCE), found.select(_SEQUENCE), _SEQUENCE) is None:
+        yield "expected rows of each video that is ok, and of no other"
+    most = pc.max(table.column("layers_randomised")).as_py()
+    distinct, least, rows = (
+        found.column(f"layers_randomised_{name}").to_numpy() for name in ("count_distinct", "min", "count")
+    )
+    yield from _first(found, _SEQUENCE, (distinct == most) & (rows == most) & (least == 1), f"layers 1 to {most}")
 
 
 def _matched(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> pa.Table | None:
