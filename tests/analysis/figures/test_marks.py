@@ -118,6 +118,11 @@ def test_discards() -> None:
     assert all(order in made.texts(alone) for order in ("largest ESV first", "from the centre", "at random"))
 
 
+def test_moments() -> None:
+    assert made.marks(svg("moments"), "rect") == 3 * 5
+    assert made.marks(svg("moments"), "rule") == 3 * 5
+
+
 def test_areas() -> None:
     assert made.marks(svg("areas"), "rect") == 6 * 5
     assert made.marks(svg("areas"), "rule") == 6 * 5
