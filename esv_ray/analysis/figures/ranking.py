@@ -86,7 +86,8 @@ class Ranking:
         words = [texts.mark_text(align=align, baseline="middle", fontSize=11, color=theme.ink)]
         if self.look.narrow:  # they stand on the lines of the axis, which must not cross the letters
             ground = theme.background
-            words.insert(0, texts.mark_text(align=align, baseline="middle", fontSize=11, stroke=ground, strokeWidth=4))
+            halo = {"stroke": ground, "strokeWidth": 3, "strokeJoin": "round"}  # sharp joins would cut into the bars
+            words.insert(0, texts.mark_text(align=align, baseline="middle", fontSize=11, **halo))
         return alt.layer(*layers, *words).properties(width=self.width, height=self.height)
 
 
