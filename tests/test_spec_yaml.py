@@ -206,6 +206,7 @@ JOB_WHOLE = [
         ("estimator", ("m", "iterations", "seed", "max_iterations")),
         ("compute", ("batch", "threads", "unit", "memory_budget")),
         ("cluster", ("actors",)),
+        ("variations", ("shuffles", "steps")),
     )
     for key in keys
 ]
@@ -275,7 +276,7 @@ def test_no_key_of_numbers_takes_anything_else(path: Path, text: str) -> None:
 def test_keys_above_are_all_that_hold_numbers() -> None:
     numbers = {
         f"{section}.{key}" for section, kind in SECTIONS.items() for key, field in kind.model_fields.items()
-        if not isinstance(field.default, str) and key != "address" and section != "columns"
+        if not isinstance(field.default, str) and key not in ("address", "offsets") and section != "columns"
     }  # fmt: skip
     auto = {"compute.batch", "compute.unit", "compute.memory_budget", "cluster.actors", "cluster.gpus_per_actor"}
     assert numbers | auto | {"max_failed"} == {*JOB_WHOLE, *REAL}
