@@ -22,10 +22,10 @@ from esv_ray.analysis.compare_sums import (
     overall_spearman,
 )
 from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, Comparison
-from esv_ray.analysis.correlation import FloatArray
 from esv_ray.analysis.database import connect, reading
 from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
 from esv_ray.analysis.statistics import means, wilson
+from esv_ray.core.correlation import FloatArray
 from esv_ray.errors import DataError, SpecError, count_of
 
 MEMORY = 384_000_000

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.analysis.correlation import FloatArray, cosine, order_keys, pearson, spearman
 from esv_ray.analysis.statistics import REPLICATES, ROWS, Sums, resampling_weights
+from esv_ray.core.correlation import FloatArray, cosine, order_keys, pearson, spearman
 
 MEANS = ("pearson", "spearman", "cosine", "difference", "in_stderrs")
 OF_CLASS = ("score_a", "score_b", "score_difference")

@@ -15,9 +15,9 @@ import torch
 from esv_ray.attribution.classes import probabilities
 from esv_ray.attribution.sequences import Sequences, of_classes
 from esv_ray.attribution.workplace import Workplace
+from esv_ray.core.correlation import spearman
 from esv_ray.core.engine import Engine
 from esv_ray.core.keyed import derive_key, permutation
-from esv_ray.core.ranks import spearman
 from esv_ray.errors import JobError
 from esv_ray.input.features import FeatureRows
 from esv_ray.output.layout import ORDER, SANITY, SMOOTHNESS

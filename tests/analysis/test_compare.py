@@ -15,8 +15,8 @@ import pytest
 from esv_ray.analysis.compare import agreement, compare
 from esv_ray.analysis.compare_sums import make_keys, overall_spearman
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.correlation import order_keys
 from esv_ray.analysis.statistics import mean_of, wilson
+from esv_ray.core.correlation import order_keys
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
 from tests.analysis.test_database import copy_to

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from esv_ray.attribution.recompute import recompute
+from esv_ray.core.correlation import ranks, spearman
 from esv_ray.core.games.model import multiscale_model, variable_length_model
 from esv_ray.core.games.randomised import count_layers, randomised
 from esv_ray.core.keyed import derive_key, permutation
-from esv_ray.core.ranks import ranks, spearman
 from esv_ray.errors import ModelError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
@@ -174,7 +174,7 @@ def test_randomised_models_differ_more_and_more() -> None:
 
 
 def test_ranks_of_equal_values_are_their_mean() -> None:
-    assert ranks(np.array([[3.0, 1.0, 3.0, 0.0]])).tolist() == [[2.5, 1.0, 2.5, 0.0]]
+    assert ranks(np.array([[3.0, 1.0, 3.0, 0.0]])).tolist() == [[3.5, 2.0, 3.5, 1.0]]
     rows_a, rows_b = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     assert spearman(rows_a, rows_b)[0] == pytest.approx(-1)
     assert np.isnan(spearman(rows_a, rows_b)[1])

@@ -9,7 +9,7 @@ FloatArray = npt.NDArray[np.float64]
 _MANTISSA_BITS = 12
 
 
-def ranks(values: FloatArray) -> FloatArray:
+def ranks(values: npt.NDArray[np.floating]) -> FloatArray:
     """Return (V, n) the ranks of the values in each row, 1 = smallest; equal values have their mean rank."""
     n = values.shape[1]
     order = np.argsort(values, axis=1, kind="stable")
@@ -39,9 +39,10 @@ def pearson(a: FloatArray, b: FloatArray) -> FloatArray:
     return _normed(*centred)
 
 
-def spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return (V,) Spearman's rank correlations of rows of (V, n) arrays; NaN where one is constant."""
-    return pearson(ranks(a), ranks(b))
+def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> FloatArray:
+    """Return (V,) Spearman's rank correlations of rows of (V, n) arrays; NaN where one is constant or not finite."""
+    known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    return np.where(known, pearson(ranks(a), ranks(b)), np.nan)
 
 
 def _normed(a: FloatArray, b: FloatArray) -> FloatArray:

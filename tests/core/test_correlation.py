@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esv_ray.analysis.correlation import cosine, order_keys, pearson, ranks, spearman
+from esv_ray.core.correlation import cosine, order_keys, pearson, ranks, spearman
 from tests.support import compare_oracle
 
 RNG = np.random.default_rng(0)
