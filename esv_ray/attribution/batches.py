@@ -20,7 +20,7 @@ from esv_ray.core.attribution import Attribution
 from esv_ray.core.transfer import fetched
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
-from esv_ray.output.results import Missing
+from esv_ray.output.computed import Missing
 
 
 def attribute_requests(

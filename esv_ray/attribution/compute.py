@@ -15,7 +15,8 @@ from esv_ray.attribution.kept import kept_results
 from esv_ray.attribution.requests import plan_requests
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.input.features import FeatureRows
-from esv_ray.output.results import InputRows, Missing, UnitTables, unit_tables
+from esv_ray.output.computed import InputRows, Missing
+from esv_ray.output.results import UnitTables, unit_tables
 
 _T = TypeVar("_T")
 

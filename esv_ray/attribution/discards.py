@@ -1,4 +1,4 @@
-"""Class scores while the elements of a sequence are taken away, in the orders of `output.results.ORDERS` (issue 20).
+"""Class scores while the elements of a sequence are taken away, in the orders of `output.computed.ORDERS` (issue 20).
 
 Removal is the model's own: what is left is a shorter subsequence. Exact attributions hold the values of all of them.
 For others, F of each subsequence is computed as the job's estimator does for a sequence of its own.
@@ -20,7 +20,7 @@ from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, ke
 from esv_ray.core.exact.values import largest_probabilities, values_at
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import JobError
-from esv_ray.output.results import METHODS, ORDERS, Discarded
+from esv_ray.output.computed import METHODS, ORDERS, Discarded
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]

@@ -18,8 +18,8 @@ from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.exact.values import interactions
 from esv_ray.input.features import FeatureRows
+from esv_ray.output.computed import Discarded, MethodValues, Varied
 from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
-from esv_ray.output.results import Discarded, MethodValues, Varied
 
 Float32Array = npt.NDArray[np.float32]
 

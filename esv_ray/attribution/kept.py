@@ -13,9 +13,9 @@ from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.input.features import FeatureRows
+from esv_ray.output.computed import Computed, Missing
 from esv_ray.output.layout import ORDER
 from esv_ray.output.ranges import ranges_of, value_faults
-from esv_ray.output.results import Computed, Missing
 
 
 class Batch(NamedTuple):

@@ -16,7 +16,7 @@ from esv_ray.core.methods.score import ScoreFunction, score_function
 from esv_ray.errors import JobError
 from esv_ray.estimator import Method
 from esv_ray.input.features import FeatureRows
-from esv_ray.output.results import MethodValues
+from esv_ray.output.computed import MethodValues
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]

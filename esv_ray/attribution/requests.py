@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.frames import sample_frames
-from esv_ray.output.results import Missing
+from esv_ray.output.computed import Missing
 from esv_ray.spec import JobSpec
 
 

@@ -18,8 +18,8 @@ from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.job.work import Failures, RowCounts, UnitReport, all_failures
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_counts
+from esv_ray.output.computed import Missing
 from esv_ray.output.layout import folders_of
-from esv_ray.output.results import Missing
 from esv_ray.output.retried import with_retried
 
 

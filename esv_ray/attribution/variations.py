@@ -20,8 +20,8 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.keyed import derive_key, permutation
 from esv_ray.errors import JobError
 from esv_ray.input.features import FeatureRows
+from esv_ray.output.computed import Varied
 from esv_ray.output.layout import ORDER, SANITY, SMOOTHNESS
-from esv_ray.output.results import Varied
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]

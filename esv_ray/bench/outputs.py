@@ -11,10 +11,11 @@ import numpy.typing as npt
 from esv_ray import storage
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
+from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows
 from esv_ray.output.layout import table_url, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest
 from esv_ray.output.origin import origin_for
-from esv_ray.output.results import ORDERS, Computed, Discarded, InputRows, UnitTables, unit_tables
+from esv_ray.output.results import UnitTables, unit_tables
 from esv_ray.output.unit_files import unit_files
 from esv_ray.spec import fingerprint, job_keys, load_spec
 

@@ -7,8 +7,8 @@ from math import comb
 
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
+from esv_ray.output.computed import ORDERS
 from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS
-from esv_ray.output.results import ORDERS
 from esv_ray.spec import JobSpec
 
 # Seconds of one thread per subsequence, pair of elements and class; and per subsequence that is looked up, C = 174:

@@ -23,7 +23,7 @@ from esv_ray.core.discards import by_contribution, fixed_order, random_orders
 from esv_ray.core.keyed import derive_key
 from esv_ray.errors import JobError, SpecError
 from esv_ray.models.saving import save_heads
-from esv_ray.output.results import ORDERS
+from esv_ray.output.computed import ORDERS
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table

@@ -19,8 +19,8 @@ from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator
 from esv_ray.models.bundle import load_model
 from esv_ray.models.saving import save_heads
+from esv_ray.output.computed import METHODS
 from esv_ray.output.manifest import existing_manifest
-from esv_ray.output.results import METHODS
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table

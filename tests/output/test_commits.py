@@ -20,9 +20,10 @@ from esv_ray.input.units import Unit
 from esv_ray.output import publish
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_units, is_committed, read_mark
+from esv_ray.output.computed import InputRows, Missing
 from esv_ray.output.layout import FOLDERS, table_url, videos_url
 from esv_ray.output.origin import Origin
-from esv_ray.output.results import InputRows, Missing, UnitTables, unit_tables
+from esv_ray.output.results import UnitTables, unit_tables
 from esv_ray.output.retried import with_retried
 from esv_ray.output.unit_files import UnitCounts, UnitFiles, unit_files
 from tests.support.results import computed

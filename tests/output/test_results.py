@@ -15,16 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.errors import DataError, JobError
+from esv_ray.output.computed import ORDERS, Computed, InputRows, MethodValues, Missing
 from esv_ray.output.layout import FURTHER
 from esv_ray.output.origin import Origin, origin_of
-from esv_ray.output.results import (
-    ORDERS,
-    Computed,
-    InputRows,
-    MethodValues,
-    Missing,
-    unit_tables,
-)
+from esv_ray.output.results import unit_tables
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts, UnitFooter, counts_from, footer_of, hash_ids, unit_files
 from tests.support.results import computed
 

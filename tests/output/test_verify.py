@@ -22,9 +22,10 @@ from esv_ray.errors import DataError
 from esv_ray.job.result import JobResult
 from esv_ray.job.work import RowCounts
 from esv_ray.models.saving import save_heads
+from esv_ray.output.computed import InputRows
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.output.origin import Origin
-from esv_ray.output.results import InputRows, unit_tables
+from esv_ray.output.results import unit_tables
 from esv_ray.output.unit_files import unit_files
 from esv_ray.output.verify.expected import expected_of
 from esv_ray.output.verify.input import input_problems

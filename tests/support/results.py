@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from esv_ray.output.computed import ORDERS, Computed, Discarded, Varied
 from esv_ray.output.layout import VARIATIONS
-from esv_ray.output.results import ORDERS, Computed, Discarded, Varied
 from esv_ray.output.schemas import SCHEMAS
 
 C = 4

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from esv_ray.output.computed import METHODS, ORDERS
 from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY
-from esv_ray.output.results import METHODS, ORDERS
 from esv_ray.output.verify.expected import Expected
 
 _SEQUENCE = ["video_id", "n_elements"]
