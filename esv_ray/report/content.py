@@ -57,8 +57,9 @@ class Section:
         figure: None for a table without a figure.
         table: rows that the page shows, with classes as names; the first `table.num_rows` of `rows`.
         rows: number of rows of the whole table.
-        csv: rows as a CSV file, guarded against formulas; None: too large for the page.
-        location: of the whole table.
+        csv: its first rows as a CSV file, guarded against formulas.
+        csv_rows: number of rows in it: all, unless the file would be too large for the page.
+        location: of the whole table, which `esv analyze` writes.
     """
 
     name: str
@@ -68,7 +69,8 @@ class Section:
     figure: Figure | None
     table: pa.Table
     rows: int
-    csv: bytes | None
+    csv: bytes
+    csv_rows: int
     location: str
 
 
