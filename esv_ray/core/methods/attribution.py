@@ -33,6 +33,8 @@ from esv_ray.errors import ModelError, SpecError, short_text
 from esv_ray.estimator import Method
 
 DEFAULT_STEPS = 50
+BY_GRADIENT: frozenset[Method] = frozenset({"integrated_gradients", "grad_cam"})
+"""The methods that differentiate the model."""
 _NO_CAPTUM = "integrated gradients need captum, which is not installed: pip install 'esv-ray[methods]'"
 
 
