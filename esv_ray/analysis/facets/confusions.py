@@ -6,7 +6,19 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.words import class_name, joined, more, of_main_length, other_lengths, short_name, signed
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import (
+    class_name,
+    joined,
+    more,
+    of_main_length,
+    other_lengths,
+    percent,
+    short_name,
+    signed,
+    within_percent,
+)
+from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import count_of
 
 _SHOWN = 10
@@ -48,6 +60,28 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the class whose videos are most often taken for one other class, compared with an even mix."""
+    others = len(analysed.empty_values) - 1
+    if not table.num_rows or others < 2:
+        return None
+    _, part = of_main_length(table)
+    rows = part.to_pylist()
+    wrong: dict[int, int] = {}
+    for row in rows:
+        wrong[row["label"]] = wrong.get(row["label"], 0) + row["videos"]
+    lows, highs = wilson([row["videos"] for row in rows], [wrong[row["label"]] for row in rows])
+    sizes = [effect(low, high, 1 / others) for low, high in zip(lows.tolist(), highs.tolist(), strict=True)]
+    top = max(range(len(rows)), key=lambda at: (rows[at]["videos"] * others > wrong[rows[at]["label"]], sizes[at]))
+    row, all_wrong = rows[top], wrong[rows[top]["label"]]
+    sentence = (
+        f"{count_of(row['videos'], 'video')} of the {all_wrong} misclassified of {short_name(row['label'], analysed)} "
+        f"are taken for {short_name(row['predicted'], analysed)}{within_percent(lows[top], highs[top])}; by chance "
+        f"{percent(1 / others)}."
+    )
+    return Finding(FACET.name, sentence, sizes[top])
+
+
 FACET = Facet(
     name="confusions",
     title="Confusions",
@@ -73,5 +107,6 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
     labelled=True,
 )
