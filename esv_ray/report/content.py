@@ -37,12 +37,15 @@ class Figure:
         wide, narrow: SVG for a page and for a phone. Colours that depend on the theme are CSS variables.
         alt: its finding in words, for those who do not see it.
         marks: number of marks that show data in `wide`.
+        title, notes: the quantity, and how the chart is read; the SVG is without them.
     """
 
     wide: bytes
     narrow: bytes
     alt: str
     marks: int
+    title: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,7 @@ class ShownVideo:
         video: its ESVs, for label and predicted class as far as they are kept.
         reasons: why it was chosen, such as `most misled`; the page groups by the first.
         thumbnails: data URL of a small picture per element, or None; empty without pictures.
-        before: the same video in the output that is compared, or None.
+        before: the same video in the output that this one is compared with, or None.
     """
 
     video: AttributedVideo

@@ -22,6 +22,7 @@ from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import count_of
 
 _SHOWN = 10
+_FEWEST = 5  # misclassified videos of a class that is a finding
 _DIFFERENCE = "mean_difference_at_most_misleading_element"
 
 _QUERY = f"""
@@ -70,12 +71,15 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     wrong: dict[int, int] = {}
     for row in rows:
         wrong[row["label"]] = wrong.get(row["label"], 0) + row["videos"]
+    rows = [row for row in rows if wrong[row["label"]] >= _FEWEST]
+    if not rows:
+        return None
     lows, highs = wilson([row["videos"] for row in rows], [wrong[row["label"]] for row in rows])
-    sizes = [effect(low, high, 1 / others) for low, high in zip(lows.tolist(), highs.tolist(), strict=True)]
-    top = max(range(len(rows)), key=lambda at: (rows[at]["videos"] * others > wrong[rows[at]["label"]], sizes[at]))
+    sizes = [effect(low, 1.0, 1 / others) for low in lows.tolist()]
+    top = max(range(len(rows)), key=sizes.__getitem__)
     row, all_wrong = rows[top], wrong[rows[top]["label"]]
     sentence = (
-        f"{count_of(row['videos'], 'video')} of the {all_wrong} misclassified of {short_name(row['label'], analysed)} "
+        f"{row['videos']} of the {all_wrong} misclassified videos of {short_name(row['label'], analysed)} "
         f"are taken for {short_name(row['predicted'], analysed)}{within_percent(lows[top], highs[top])}; by chance "
         f"{percent(1 / others)}."
     )

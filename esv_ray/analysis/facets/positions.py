@@ -61,7 +61,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
-    """Return the element whose share of most supporting or most distracting ones is farthest from that by chance."""
+    """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
     del analysed
     if not table.num_rows:
         return None
@@ -72,7 +72,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
             f"{place_name(row['element'], n).capitalize()} of {n} is the {name.replace('_', ' ')} one in "
             f"{percent(row[name])} of videos{within_percent(row[f'{name}_low'], row[f'{name}_high'])}; by chance "
             f"{percent(1 / n)}.",
-            effect(row[f"{name}_low"], row[f"{name}_high"], 1 / n),
+            effect(row[f"{name}_low"], 1.0, 1 / n),
         )
         for row in rows.to_pylist()
         for name in ("most_supporting", "most_distracting")

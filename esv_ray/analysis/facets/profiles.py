@@ -68,7 +68,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
             f"Tenth {row['place']} of the sequence has {percent(share)} of the absolute mean ESVs"
             f"{within_percent(low, high)}, with {percent(chance)} of the elements."
         )
-        found.append(Finding(FACET.name, sentence, effect(low, high, chance)))
+        found.append(Finding(FACET.name, sentence, effect(low, 1.0, chance)))
     return max(found, key=lambda each: each.effect)
 
 
