@@ -55,8 +55,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = _surest_of_all(once)
     surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
     clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
-    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, "
-    ranked += "those whose intervals are farthest from it" if clear else "none of which is clear of it, the first"
+    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, those whose intervals are farthest from it"
+    ranked += "" if clear else " (none is clear of it)"
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
