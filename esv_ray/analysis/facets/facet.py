@@ -85,6 +85,7 @@ class Facet:
         name: of the table.
         title: a few words for people.
         reads: tables of the job that it needs.
+        reads_if_there: tables of the job that it also uses; without rows where the job has none.
         uses: tables of a batch that its queries use (`analysis/batches.py`).
         counts, values: queries over a batch.
         rows: query over a batch whose rows are the table, which may be large; None: `query` makes it.
@@ -111,3 +112,4 @@ class Facet:
     finding: Callable[[pa.Table, Analysed], Finding | None] | None = None
     labelled: bool = False
     marked: bool = False
+    reads_if_there: tuple[str, ...] = ()
