@@ -40,7 +40,7 @@ READING = {
     "profiles": "Above 0, this part of the sequence supports the class on average.",
     "interactions": "Above 0, two elements say more together than apart; below 0, they say the same.",
     "areas": "Low deletion and high insertion: the values find the elements that the score needs.",
-    "replacements": "Areas that differ little from those of removal: it matters little what is put in an element's place.",
+    "replacements": "Areas near those of removal: it matters little what is put in an element's place.",
     "needed": "Bars to the left: few elements are enough for 90 % of the score.",
     "moments": "Above the line of chance, large values are in the marked moments.",
     "order": "Far from 0, the class depends on the order of the elements.",
