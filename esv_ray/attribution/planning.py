@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from esv_ray import storage
-from esv_ray.attribution.workplace import check_fits, job_engine, unit_reader
+from esv_ray.attribution.workplace import check_fits, check_methods, job_engine, unit_reader
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
 from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
@@ -112,6 +112,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     for method in spec.methods:
         check_installed(method)
     model = load_model(spec.model, code=spec.code)
+    check_methods(spec, model)
     _check_classes(spec, model)
     files = list_files(spec.features, spec.columns)
     keys = keys_of(spec, model.digest)
