@@ -20,8 +20,8 @@ RANKED = {"descending": "largest", "ascending": "smallest"}
 ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
 """Orders in which elements are taken away, in the order of tables and figures."""
 _FIXED = {
-    "center": "from the centre outward",
-    "edges": "from the edges inward",
+    "center": "from the centre",
+    "edges": "from the edges",
     "uniform": "evenly",
     "random": "at random",
 }

@@ -112,10 +112,22 @@ def test_profiles() -> None:
 def test_discards() -> None:
     text = svg("discards")
     assert made.marks(text, "line") == 6 + 6 + 5 + 5
-    assert made.marks(text, "area") == 6 + 5 + 5, "bands of scores"
+    assert made.marks(text, "area") == 2 + 1 + 1, "bands of the orders by ESVs, and of ESV beside other methods"
     alone = svg_of("discards", made.discards(VIDEOS_MADE, methods=("esv",)))
     assert made.marks(alone, "line") == 6 + 6
     assert all(order in made.texts(alone) for order in ("largest ESV first", "from the centre", "at random"))
+    intervals = pa.table({name: tables()["discards"].column(name) for name in tables()["discards"].column_names})
+    for name, shift in (("accuracy_low", -0.1), ("accuracy_high", 0.1)):
+        intervals = intervals.append_column(name, pa.compute.add(intervals.column("accuracy"), shift))
+    assert made.marks(svg_of("discards", intervals), "area") == 2 + 2 + 1 + 1
+
+
+def test_discards_of_one_element_are_left_out_beside_longer_ones() -> None:
+    one, longer = made.discards(made.made_up(12, 1, 2, seed=5)), made.discards(made.made_up(12, 5, 2, seed=5))
+    assert "1 element:" in made.texts(svg_of("discards", one))
+    both = made.texts(svg_of("discards", pa.concat_tables([one, longer])))
+    assert "5 elements: score" in both
+    assert "1 element:" not in both
 
 
 def test_moments() -> None:
