@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from esv_ray.analysis.pairing import Side
 
+ENDS = ("_low", "_high")
+
 
 def _interval(*names: str) -> list[pa.Field]:
-    return [pa.field(f"{name}{suffix}", pa.float64()) for name in names for suffix in ("", "_low", "_high")]
+    return [pa.field(f"{name}{suffix}", pa.float64()) for name in names for suffix in ("", *ENDS)]
 
 
 COMPARE = pa.schema(
@@ -32,7 +34,12 @@ AGREEMENT = pa.schema(
         pa.field("method_a", pa.string(), nullable=False),
         pa.field("method_b", pa.string(), nullable=False),
         pa.field("videos", pa.int64(), nullable=False),
-        *_interval("pearson", "spearman"),
+        *(
+            pa.field(f"{name}{suffix}", pa.float64())
+            for names, suffixes in ((("pearson", "spearman"), ("",)), (("pearson",), ENDS), (("spearman",), ENDS))
+            for name in names
+            for suffix in suffixes
+        ),
     ]
 )
 CHANGES = pa.schema(

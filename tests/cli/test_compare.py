@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.models.saving import save_heads
-from tests.analysis.test_compare import add_random
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import run
 
@@ -70,20 +69,21 @@ def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | N
     ]
     if suffix == "parquet":
         assert pq.read_table(folder / "agreement.parquet").column_names[:6] == [
-            *("n_elements", "method_a", "method_b", "videos", "pearson", "pearson_low")
+            *("n_elements", "method_a", "method_b", "videos", "pearson", "spearman")
         ]
 
 
-def test_methods_of_one_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
-    add_random(Path(outputs[0]))
-    code, out, err = esv("compare", outputs[0], "--output", str(tmp_path / "tables"))
+def test_methods_of_one_output(esv: Esv, features: str, bundle: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    run(features, bundle, Path(output), "frames=4", "methods=[esv,random]")
+    code, out, err = esv("compare", output, "--output", str(tmp_path / "tables"))
     assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\n")
     assert max(map(len, out.splitlines())) <= 80
-    assert "esv  random" in out
+    assert "ESV, random" in out
     rows = pq.read_table(tmp_path / "tables" / "agreement.parquet").to_pylist()
     assert [row["n_elements"] for row in rows] == [1, 2, 3, 4]
-    assert json.loads(esv("compare", outputs[0], "--json")[1])["tables"]["agreement"] == rows
-    page = esv("compare", outputs[0], "--method-b", "random")[1]
+    assert json.loads(esv("compare", output, "--json")[1])["tables"]["agreement"] == rows
+    page = esv("compare", output, "--method-b", "random")[1]
     assert "B: random of" in page
     assert "accuracy of B" not in page
 

@@ -93,6 +93,7 @@ class Facet:
         page: what is printed, given the table, or with `rows` the result of `query`.
         labelled: whether it needs labels.
         marked: whether it needs the key moments of the feature table (`analysis.moments`).
+        several_methods: whether it needs values of more than one method.
     """
 
     name: str
@@ -107,3 +108,4 @@ class Facet:
     shares: tuple[Share, ...] = ()
     labelled: bool = False
     marked: bool = False
+    several_methods: bool = False
