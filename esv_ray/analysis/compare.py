@@ -12,6 +12,7 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed, ClassName, open_output
 from esv_ray.analysis.compare_sums import (
+    BINS,
     MEANS,
     OF_CLASS,
     Length,
@@ -20,7 +21,7 @@ from esv_ray.analysis.compare_sums import (
     make_keys,
     overall_spearman,
 )
-from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, Comparison
+from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, CORRELATIONS, Comparison
 from esv_ray.analysis.database import connect, reading
 from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
 from esv_ray.analysis.statistics import means, wilson
@@ -161,11 +162,18 @@ def _comparison(
     methods = {"method_a": sides[0].method, "method_b": sides[1].method}
     compared = [_row(n, of, overall.get(n)) for n, of in ordered]
     agreement = [{**row, **methods, "videos": row["compared"]} for row in compared]
+    correlations = [
+        {"n_elements": n, "lower": lower, "upper": upper, "videos": videos}
+        for n, of in ordered
+        if of.histogram.any()
+        for lower, upper, videos in zip(BINS[:-1].tolist(), BINS[1:].tolist(), of.histogram.tolist(), strict=True)
+    ]
     tables = {
         name: pa.Table.from_pylist([{key: row.get(key) for key in schema.names} for row in rows], schema)
         for name, schema, rows in (
             ("compare", COMPARE, compared),
             ("agreement", AGREEMENT, agreement),
+            ("correlations", CORRELATIONS, correlations),
             ("changes", CHANGES, changes),
         )
     }

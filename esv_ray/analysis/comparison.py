@@ -42,6 +42,14 @@ AGREEMENT = pa.schema(
         ),
     ]
 )
+CORRELATIONS = pa.schema(
+    [
+        pa.field("n_elements", pa.int32(), nullable=False),
+        pa.field("lower", pa.float64(), nullable=False),
+        pa.field("upper", pa.float64(), nullable=False),
+        pa.field("videos", pa.int64(), nullable=False),
+    ]
+)
 CHANGES = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -67,6 +75,7 @@ class Comparison:
         notes: what a reader must know first: what is missing, and what differs besides the values.
         compare: one row per number of elements: accuracies, scores, correlations and differences, with 95 % intervals.
         agreement: one row per number of elements: correlations of the two methods, means over videos.
+        correlations: how many videos have a rank correlation of their values in each tenth from -1 to 1.
         changes: the sequences that differ most.
     """
 
@@ -78,6 +87,7 @@ class Comparison:
     notes: tuple[str, ...]
     compare: pa.Table
     agreement: pa.Table
+    correlations: pa.Table
     changes: pa.Table
 
     @property
@@ -88,4 +98,9 @@ class Comparison:
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        return {"compare": self.compare, "agreement": self.agreement, "changes": self.changes}
+        return {
+            "compare": self.compare,
+            "agreement": self.agreement,
+            "correlations": self.correlations,
+            "changes": self.changes,
+        }

@@ -68,7 +68,11 @@ def check(a: Path, b: Path, explained: str = "label", methods: tuple[str, str] =
     expected = compare_oracle.compared(a, b, explained, methods)
     rows = result.compare.to_pylist()
     assert [row["n_elements"] for row in rows] == list(expected)
+    bins = result.correlations.to_pylist()
     for row in rows:
+        by_hand = expected[row["n_elements"]].pop("histogram")
+        of_length = [each for each in bins if each["n_elements"] == row["n_elements"]]
+        assert [each["videos"] for each in of_length] == (by_hand if any(by_hand) else [])
         for name, value in expected[row["n_elements"]].items():
             tolerance = 5e-3 if name == "spearman_overall" else 1e-9
             wanted = value if value is None else pytest.approx(value, abs=tolerance)

@@ -168,3 +168,33 @@ def test_convergence() -> None:
     rows = tables()["convergence"].to_pylist()
     with_error = sum(1 for row in rows if row["standard_error"] == row["standard_error"])
     assert made.marks(svg("convergence"), "symbol") == len(rows) + with_error
+
+
+def test_compare() -> None:
+    assert made.marks(svg("compare"), "symbol") == made.marks(svg("compare"), "rule") == 2 + 3
+    texts = made.texts(svg("compare"))
+    assert "B - A: +5.0 points (+1.0 to +9.0, paired by video)" in texts
+    assert "6 elements: accuracy 61 % in A and 66 % in B; mean rank correlation of a video's values 0.77" in svg(
+        "compare"
+    )
+    unlabelled = tables()["compare"]
+    for name in unlabelled.column_names:
+        if name.startswith("accuracy"):
+            unlabelled = unlabelled.set_column(unlabelled.column_names.index(name), name, pa.nulls(1, pa.float64()))
+    assert made.marks(svg_of("compare", unlabelled), "symbol") == 3
+    assert "accuracy" not in made.texts(svg_of("compare", unlabelled)).replace("Accuracy", "")
+
+
+def test_correlations() -> None:
+    rows = tables()["correlations"].to_pylist()
+    assert made.marks(svg("correlations"), "rect") == sum(1 for row in rows if row["videos"])
+    above = next(
+        lower
+        for lower in sorted((row["lower"] for row in rows), reverse=True)
+        if 2 * sum(row["videos"] for row in rows if row["lower"] >= lower) >= VIDEOS
+    )
+    share = 100 * sum(row["videos"] for row in rows if row["lower"] >= above) / VIDEOS
+    assert f"{above:.1f} or more in {share:.0f} % of {VIDEOS} videos" in svg("correlations")
+    few = pa.table({"n_elements": [4, 4], "lower": [-0.1, 0.9], "upper": [0.0, 1.0], "videos": [1, 3]})
+    text = svg_of("correlations", few)
+    assert text.count("#d55e00") == 1, "one bar below 0"
