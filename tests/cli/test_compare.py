@@ -102,7 +102,7 @@ def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     row = next(
         row for row in pq.read_table(tmp_path / "tables" / "compare.parquet").to_pylist() if row["n_elements"] == 4
     )
-    assert f"rank correlation of a video's values {row['spearman']:.2f}" in (folder / "compare.svg").read_text()
+    assert f"rank correlation within a video {row['spearman']:.2f}" in (folder / "compare.svg").read_text()
     code, _, err = esv("compare", *outputs, "--figures", f"{outputs[1]}/videos")
     assert (code, err.count("\n")) == (2, 1)
     assert "--figures" in err

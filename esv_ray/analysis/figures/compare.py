@@ -64,7 +64,7 @@ def _findings(row: Row) -> list[str]:
     if has(row, *_ACCURACIES):
         found.append(f"accuracy {percent(row['accuracy_a'])} in A and {percent(row['accuracy_b'])} in B")
     if has(row, "spearman"):
-        found.append(f"mean rank correlation of a video's values {row['spearman']:.2f}")
+        found.append(f"mean rank correlation within a video {row['spearman']:.2f}")
     return found or [count_of(int(row["videos"]), "video")]
 
 
