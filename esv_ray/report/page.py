@@ -88,7 +88,7 @@ def _contents(report: Report) -> str:
 
 def _first(report: Report) -> Iterator[str]:
     """Yield the first screen: what was explained, whether it is whole, and three findings."""
-    yield '<section class="first" aria-labelledby="title"><p class="brow">Element Shapley Values</p>'
+    yield '<section class="first" aria-labelledby="title">'
     yield f'<h1 id="title">{text_of(report.title)}</h1>'
     if report.notice:
         yield f'<p class="notice" role="note"><b>{_STATES["warning"]}</b> {prose(report.notice)}</p>'
