@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.facets.words import Row, of_main_length, other_lengths, percent, plain, signed, span
-from esv_ray.analysis.pages import table_lines, wrapped
+from esv_ray.analysis.facets import agreement
+from esv_ray.analysis.facets.words import Row, of_main_length, percent, plain, signed, span
+from esv_ray.analysis.pages import page_lines, table_lines, wrapped
 from esv_ray.errors import count_of
 from esv_ray.show.text import shortened
 
@@ -42,33 +43,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def agreement_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the lines of the table `agreement` of several pairs of methods."""
-    main, rows = of_main_length(table)
-    shown = [
-        (
-            row["method_a"],
-            row["method_b"],
-            str(row["videos"]),
-            *(text for name in ("pearson", "spearman") for text in _with_interval(row, name)),
-        )
-        for row in rows.to_pylist()
-    ]
-    yield from wrapped(agreement_sentence(table))
-    yield from table_lines(("A", "B", "videos", "Pearson", "95 %", "Spearman", "95 %"), shown, names=2)
-    note = other_lengths(table, main)
-    if note:
-        yield from wrapped(note)
-
-
-def agreement_sentence(table: pa.Table) -> str:
-    """Return what the table `agreement` has."""
-    main, _ = of_main_length(table)
-    return f"Correlation of the values of two methods in each video, of {count_of(main, 'element')}: means over videos."
-
-
-def _with_interval(row: Row, name: str) -> tuple[str, str]:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return signed(row[name]), "-" if low is None else f"{low:+.2f}..{high:+.2f}"
+    """Yield the lines of the table `agreement` of all pairs of methods."""
+    yield from page_lines(agreement.page(table))
 
 
 def head_sentences(comparison: Comparison) -> Iterator[str]:

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.models.saving import save_heads
-from tests.analysis.test_compare import add_random
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import run
 
@@ -54,7 +53,7 @@ def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
     assert content["a"] == {"output": outputs[0], "method": "esv", "committed_units": 6, "planned_units": 6}
     assert (content["class"], content["unit"]) == ("predicted", "probability")
     assert content["videos"] == {"shared": 40, "only_a": 0, "only_b": 0}
-    assert list(content["tables"]) == ["compare", "agreement", "changes"]
+    assert list(content["tables"]) == ["compare", "agreement", "correlations", "changes"]
     assert [row["n_elements"] for row in content["tables"]["compare"]] == [1, 2, 3, 4]
     assert len(content["tables"]["changes"]) == 8
 
@@ -63,29 +62,50 @@ def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
 def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | None) -> None:
     folder = tmp_path / "new" / "tables"
     code, _, err = esv("compare", *outputs, "--out", str(folder), *(["--format", kind] if kind else []))
-    assert (code, err) == (0, f"wrote 3 tables to {folder}\n")
+    assert (code, err) == (0, f"wrote 4 tables to {folder}\n")
     suffix = kind or "parquet"
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{name}.{suffix}" for name in ("agreement", "changes", "compare")
+        f"{name}.{suffix}" for name in ("agreement", "changes", "compare", "correlations")
     ]
     if suffix == "parquet":
         assert pq.read_table(folder / "agreement.parquet").column_names[:6] == [
-            *("n_elements", "method_a", "method_b", "videos", "pearson", "pearson_low")
+            *("n_elements", "method_a", "method_b", "videos", "pearson", "spearman")
         ]
 
 
-def test_methods_of_one_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
-    add_random(Path(outputs[0]))
-    code, out, err = esv("compare", outputs[0], "--output", str(tmp_path / "tables"))
-    assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\n")
+def test_methods_of_one_output(esv: Esv, features: str, bundle: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    run(features, bundle, Path(output), "frames=4", "methods=[esv,random]")
+    into = ["--output", str(tmp_path / "tables"), "--figures", str(tmp_path / "figures")]
+    code, out, err = esv("compare", output, *into)
+    assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\nwrote 1 figure to {tmp_path / 'figures'}\n")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"agreement"}
     assert max(map(len, out.splitlines())) <= 80
-    assert "esv  random" in out
+    assert "ESV, random" in out
     rows = pq.read_table(tmp_path / "tables" / "agreement.parquet").to_pylist()
     assert [row["n_elements"] for row in rows] == [1, 2, 3, 4]
-    assert json.loads(esv("compare", outputs[0], "--json")[1])["tables"]["agreement"] == rows
-    page = esv("compare", outputs[0], "--method-b", "random")[1]
+    assert json.loads(esv("compare", output, "--json")[1])["tables"]["agreement"] == rows
+    page = esv("compare", output, "--method-b", "random")[1]
     assert "B: random of" in page
     assert "accuracy of B" not in page
+
+
+def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    """Two figures of two outputs, and one of the methods of an output; written before the page is printed."""
+    folder = tmp_path / "figures"
+    code, out, err = esv("compare", *outputs, "--figures", str(folder), "--output", str(tmp_path / "tables"))
+    assert (code, err) == (0, f"wrote 4 tables to {tmp_path / 'tables'}\nwrote 2 figures to {folder}\n")
+    assert "accuracy of A" in out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{name}.{suffix}" for name in ("compare", "correlations") for suffix in ("html", "png", "svg")
+    ]
+    row = next(
+        row for row in pq.read_table(tmp_path / "tables" / "compare.parquet").to_pylist() if row["n_elements"] == 4
+    )
+    assert f"rank correlation within a video {row['spearman']:.2f}" in (folder / "compare.svg").read_text()
+    code, _, err = esv("compare", *outputs, "--figures", f"{outputs[1]}/videos")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--figures" in err
 
 
 def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:
