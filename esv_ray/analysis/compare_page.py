@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.facets.words import Row, of_main_length, other_lengths, percent, plain, signed, span
+from esv_ray.analysis.facets.words import Row, class_text, of_main_length, other_lengths, percent, plain, signed, span
 from esv_ray.analysis.pages import table_lines, wrapped
 from esv_ray.errors import count_of
-from esv_ray.show.text import shortened
 
 _NOISE = "0.80"  # sqrt(2 / pi): mean |x| of a standard normal variable
 _MOST_LENGTHS = 20
-_MOST_ID = 26  # characters of an id
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
@@ -37,7 +35,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     changes = [row for row in comparison.changes.to_pylist() if row["n_elements"] == main]
     if changes:
         yield ""
-        yield from _changes(changes, main)
+        names = comparison.a.analysed.names or comparison.b.analysed.names
+        yield from _changes(changes, main, names)
 
 
 def agreement_lines(table: pa.Table) -> Iterator[str]:
@@ -137,12 +136,12 @@ def _lengths(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{len(rows) - _MOST_LENGTHS} more lengths in the table."
 
 
-def _changes(rows: Sequence[Row], n: int) -> Iterator[str]:
+def _changes(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Iterator[str]:
     yield from wrapped(f"The largest changes, of {count_of(n, 'element')}; the element that changes most:")
     shown = [
         (
-            str(row["class"]) if row["name"] is None else row["name"],
-            shortened(row["video_id"], _MOST_ID),
+            class_text(row["class"], names),
+            row["video_id"],
             f"{row['predicted_a']} {row['predicted_b']}",
             plain(row["difference"]),
             str(row["element"]),
@@ -152,4 +151,4 @@ def _changes(rows: Sequence[Row], n: int) -> Iterator[str]:
         for row in rows
     ]
     heads = ("class", "video", "predicted", "|B - A|", "element", "A", "B")
-    yield from table_lines(heads, shown, names=1)
+    yield from table_lines(heads, shown, names=2, classes=names or ())

@@ -185,7 +185,7 @@ def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
         echo(line)
     for each in made:
         click.secho(f"\n{each.facet.title}", bold=True)
-        for line in page_lines(each.facet.page(each.table, analysed)):
+        for line in page_lines(each.facet.page(each.table, analysed), classes=analysed.names or ()):
             echo(line)
 
 
