@@ -20,7 +20,11 @@ _BOUND = "\ue000"  # not printable, so no text has it
 
 
 def head_lines(analysed: Analysed) -> Iterator[str]:
-    """Yield what a reader must know first: how much of a job is there, and what is not in the tables."""
+    """Yield what a reader must know first: which output it is, how much of it is there, and what is in no table."""
+    yield printable(f"output  {analysed.output}")  # locations are not broken, so that they can be copied
+    yield printable(f"model   {analysed.manifest.spec['model']}, {len(analysed.empty_values)} classes")
+    of_class = "label" if analysed.explained == "label" else "predicted class"
+    yield f"ESVs of each video's {of_class}, in {'logit' if analysed.in_logits else 'probability'}"
     if not analysed.finished:
         yield f"{analysed.progress}. The tables are of these."
     census = analysed.census
