@@ -10,6 +10,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import click
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -124,6 +125,18 @@ def test_figures(tmp_path: Path) -> None:
     assert f"wrote {len(names)} figures to {figures}" in found.stdout
     contrasts = make_tables(str(out), ["contrasts"])["contrasts"].sort_by([("difference", "ascending")])
     assert contrasts.column("video_id")[0].as_py() in (figures / "contrasts.svg").read_text()
+
+
+def test_no_color(tmp_path: Path) -> None:
+    """Titles are bold on a terminal, on a line of their own; with NO_COLOR there are no escapes."""
+    write_output(str(tmp_path / "out"), Shape(8, 3, 3, sampled=False, tables=(), rows=8))
+    plain, bold = (
+        CliRunner().invoke(cli, ["analyze", str(tmp_path / "out")], color=True, env={"NO_COLOR": value}).stdout
+        for value in ("1", "")
+    )
+    assert "\x1b" not in plain
+    assert "\n\x1b[1mSummary\x1b[0m\n" in bold
+    assert click.unstyle(bold) == plain
 
 
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
