@@ -58,6 +58,8 @@ def compare(
         DataError: there is no output, a table cannot be read, or the outputs have no videos in common.
     """
     a, b = storage.absolute(a), storage.absolute(a if b is None else b)
+    if storage.without_links(a) == storage.without_links(b):
+        b = a
     if a == b and method_a == method_b:
         raise SpecError(
             f"compare: expected two outputs, or two methods of one (--method-b), got {a} and {method_a} twice"
@@ -234,6 +236,8 @@ def _notes(sides: tuple[Side, Side], lengths: Sequence[Length]) -> tuple[str, ..
     ):
         if count:
             notes.append(f"{count_of(count, 'sequence')} {text}")
+    if sides[1].analysed.census.labelled and not sides[0].analysed.census.labelled:
+        notes.append("A has no labels, and those of B are not used; give the output with labels first")
     priors = np.abs(np.subtract(*(side.analysed.manifest.model["prior"] for side in sides))).max()
     if priors > 1e-6:
         notes.append(

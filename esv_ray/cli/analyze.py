@@ -186,8 +186,9 @@ def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
     for line in head_lines(analysed):
         echo(line)
     for each in made:
-        click.secho(f"\n{each.facet.title}", bold=True)
-        for line in page_lines(each.facet.page(each.table, analysed)):
+        click.echo()
+        click.secho(each.facet.title, bold=True)
+        for line in page_lines(each.facet.page(each.table, analysed), classes=analysed.names or ()):
             echo(line)
 
 

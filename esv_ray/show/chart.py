@@ -51,12 +51,13 @@ def video_chart(
     check_figures()
     import altair
 
+    titles = video.short_titles(_MOST_NAME)
     panels = [
         _panel(
             video,
             each.esv,
             each.stderr,
-            title=shortened(each.title, _MOST_NAME) + video.roles(each),
+            title=titles[each.class_id] + video.roles(each),
             subtitle=each.equation(video.unit),
             theme=theme,
         )

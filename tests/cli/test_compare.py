@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,46 @@ def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     code, _, err = esv("compare", *outputs, "--figures", f"{outputs[1]}/videos")
     assert (code, err.count("\n")) == (2, 1)
     assert "--figures" in err
+
+
+def test_only_what_may_be_negative_has_a_sign(esv: Esv, outputs: tuple[str, str]) -> None:
+    lines = [re.split(r"  +", line) for line in esv("compare", *outputs)[1].splitlines()]
+    shown = {line[0]: line[1:] for line in lines if len(line) == 3}
+    assert "accuracy, B - A, in points" in shown
+    assert "%" not in shown["accuracy, B - A, in points"][0]
+    for title, (value, interval) in shown.items():
+        for end in (value, *(interval.split("..") if ".." in interval else ())):
+            signed = ("B - A" in title and "|" not in title) or any(
+                name in title for name in ("Pearson", "Spearm", "cos")
+            )
+            assert (end[0] in "+-") == signed, (title, end)
+
+
+def test_equal_values_are_no_changes(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    shutil.copytree(outputs[0], tmp_path / "copy")
+    out = esv("compare", outputs[0], str(tmp_path / "copy"))[1]
+    assert "No value of 4 elements differs." in out
+    assert "largest changes" not in out
+
+
+def test_a_link_to_an_output_is_the_same_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(outputs[0])
+    code, _, err = esv("compare", outputs[0], str(tmp_path / "link"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected two outputs, or two methods of one (--method-b)" in err
+
+
+def test_labels_of_the_second_output_alone_are_said_to_be_unused(
+    esv: Esv, outputs: tuple[str, str], features: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    pq.write_table(pq.read_table(features).drop_columns(["label"]), folder / "a.parquet")
+    sampling = ["estimator.kind=algorithm1", "estimator.m=3", "frames=4", "classes=all"]
+    run(str(folder), str(tmp_path / "model-0"), tmp_path / "out", *sampling)
+    note = "A has no labels, and those of B are not used"
+    assert note in " ".join(esv("compare", str(tmp_path / "out"), outputs[0])[1].split())
+    assert note not in " ".join(esv("compare", outputs[0], str(tmp_path / "out"))[1].split())
 
 
 def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:
