@@ -111,9 +111,11 @@ def measures(row: Row, *, of_one: bool) -> list[Sequence[str]]:
 
     def add(title: str, name: str, spelling: str = "+.3f", factor: float = 1, unit: str = "") -> None:
         if row[name] is not None:
-            ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
+            low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
             finer = spelling if factor > 1 else spelling.replace("3", "4")
-            interval = "-" if None in ends else "..".join(f"{factor * end:{finer}}" for end in ends)
+            interval = "-"
+            if low is not None and high is not None:
+                interval = f"{factor * low:{finer}}..{factor * high:{finer}}"
             lines.append((title, f"{factor * row[name]:{spelling}}{unit}", interval))
 
     if of_one:  # the predictions are the same
