@@ -40,7 +40,7 @@ def table_lines(names: Sequence[str], rows: Sequence[Sequence[Any]], width: int)
             columns = [_fitted_column(*column) for column in zip(*by_column, widths, strict=False)]
             lines = [_line(row, widths, numeric, gap) for row in zip(*columns, strict=True)]
             return [head, gap.join("─" * most for most in widths), *lines]
-    return _blocks(heads, cells, rows, width)
+    return _blocks(heads, cells, rows, width) or [shortened(head, width) for head in heads]
 
 
 def value_text(value: Any) -> str:
