@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -19,6 +19,7 @@ from esv_ray.output.manifest import Manifest, existing_manifest
 from esv_ray.output.repeats import find_repeats
 
 ClassName = Literal["label", "predicted"]
+CLASS_NAMES: tuple[ClassName, ...] = ("label", "predicted")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Census:
         ok, skipped, failed: number of rows of each status: one per video and length.
         labelled: number of `ok` rows with a label.
         elements: sum of the numbers of elements of `ok` rows.
-        lengths: numbers of elements of `ok` rows, ascending.
+        videos_of: number of `ok` rows of each number of elements, which ascend.
+        classes_of: the classes that are labels of `ok` rows, and those that are predicted.
     """
 
     ok: int
@@ -37,7 +39,13 @@ class Census:
     failed: int
     labelled: int
     elements: int
-    lengths: tuple[int, ...]
+    videos_of: Mapping[int, int]
+    classes_of: Mapping[ClassName, frozenset[int]]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Numbers of elements of `ok` rows, ascending."""
+        return tuple(self.videos_of)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Analysed:
         tables: names of its tables.
         census: counts over its videos.
         explained: the class whose ESVs are analyzed: each video's label or predicted class.
+        without: number of `ok` rows of each number of elements without ESVs of that class; only those that have some.
         features: location of the feature table that the user gives; None: that of run.json.
     """
 
@@ -62,6 +71,7 @@ class Analysed:
     tables: tuple[str, ...]
     census: Census
     explained: ClassName
+    without: Mapping[int, int]
     features: str | None = None
 
     @property
@@ -110,7 +120,8 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
 
     Args:
         output: its location.
-        explained: the class whose ESVs are analyzed; None: the label where there are labels, else the predicted class.
+        explained: the class whose ESVs are analyzed; None: the label if the job keeps its ESVs of all labelled videos,
+            else the predicted class.
         features: location of the feature table, which may have key moments; None: that of run.json, if it is trusted.
 
     Raises:
@@ -130,7 +141,12 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
     if repeats.number:
         raise DataError(f"{output}: {repeats.describe()}")
     names = tuple(unit.name for unit in units)
-    census = _census(output, names)
+    kept, n_classes = manifest.spec["classes"], len(manifest.model["prior"])
+    with connect() as con, reading(output):
+        add_tables(con, output, names, [VIDEOS])
+        census = _census(con)
+        chosen = _explained(explained, census, kept, n_classes)
+        without = _without(con, chosen, kept)
     return Analysed(
         output=output,
         manifest=manifest,
@@ -138,46 +154,55 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
         rows=sum(unit.rows for unit in units),
         tables=manifest.folders,
         census=census,
-        explained=_explained(explained, census, manifest.spec["classes"]),
+        explained=chosen,
+        without=without,
         features=features,
     )
 
 
 def add_priors(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> None:
-    """Add the tables `classes` (id, name) and `priors` (class, prior: the value of the empty sequence)."""
+    """Add the tables `classes` (id, name) and `priors` (class, prior: the value of the empty sequence).
+
+    The variable `in_logits` says whether scores are logits.
+    """
     add_classes(con, analysed.manifest)
+    con.execute(f"SET VARIABLE in_logits = {analysed.in_logits}")
     con.execute("CREATE OR REPLACE TABLE priors (class INTEGER, prior DOUBLE)")
     con.execute(
         "INSERT INTO priors SELECT unnest(range(len($1)))::INTEGER, unnest($1)::DOUBLE", [analysed.empty_values]
     )
 
 
-def _census(output: str, names: Sequence[str]) -> Census:
-    with connect() as con, reading(output):
-        add_tables(con, output, names, [VIDEOS])
-        (counts,) = con.execute(
-            """
-            SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),
-              count(*) FILTER (status = 'failed'), count(label) FILTER (status = 'ok'),
-              coalesce(sum(n_elements) FILTER (status = 'ok'), 0)
-            FROM videos
-            """
-        ).fetchall()
-        lengths = con.execute("SELECT DISTINCT n_elements FROM videos WHERE status = 'ok' ORDER BY 1").fetchall()
+def _census(con: duckdb.DuckDBPyConnection) -> Census:
+    (counts,) = con.execute(
+        """
+        SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),
+          count(*) FILTER (status = 'failed'), count(label) FILTER (status = 'ok'),
+          coalesce(sum(n_elements) FILTER (status = 'ok'), 0)
+        FROM videos
+        """
+    ).fetchall()
     ok, skipped, failed, labelled, elements = map(int, counts)
-    return Census(ok, skipped, failed, labelled, elements, tuple(n for (n,) in lengths))
+    videos_of = con.execute(
+        "SELECT n_elements, count(*) FROM videos WHERE status = 'ok' GROUP BY n_elements ORDER BY n_elements"
+    ).fetchall()
+    classes_of: dict[ClassName, frozenset[int]] = {}
+    for name in CLASS_NAMES:
+        found = con.execute(f"SELECT DISTINCT {name} FROM videos WHERE status = 'ok' AND {name} IS NOT NULL").fetchall()
+        classes_of[name] = frozenset(each for (each,) in found)
+    return Census(ok, skipped, failed, labelled, elements, dict(videos_of), classes_of)
 
 
-def _explained(asked: ClassName | None, census: Census, kept: Sequence[object]) -> ClassName:
-    """Return the class to analyze.
+def _explained(asked: ClassName | None, census: Census, kept: Sequence[object], n_classes: int) -> ClassName:
+    """Return the class to analyze: by default the label if its ESVs are kept of all labelled videos.
+
+    If they are kept of some videos only, such as those that are recognised, these videos are a biased choice.
 
     Raises:
         SpecError: there are no labels, or no ESVs are kept of that class.
     """
-    of_predictions = {str(each) for each in kept if each == "predicted" or str(each).startswith("top:")}
-    only_predictions = len(of_predictions) == len(kept)
     if asked is None:
-        return "label" if census.labelled and not only_predictions else "predicted"
+        return "label" if census.labelled and _keeps_all_labels(census, kept, n_classes) else "predicted"
     if asked == "label" and census.ok and not census.labelled:
         raise SpecError("class: expected labels in the videos table, found none; use --class predicted")
     if asked == "label" and list(kept) == ["predicted"]:
@@ -185,6 +210,34 @@ def _explained(asked: ClassName | None, census: Census, kept: Sequence[object]) 
     if asked == "predicted" and list(kept) == ["label"]:
         raise SpecError(f"class: the output keeps ESVs of {_listed(kept)} only, got predicted; use --class label")
     return asked
+
+
+def _keeps_all_labels(census: Census, kept: Sequence[object], n_classes: int) -> bool:
+    ids = {each for each in kept if isinstance(each, int)}
+    return "label" in kept or "all" in kept or _most_top(kept) >= n_classes or census.classes_of["label"] <= ids
+
+
+def _most_top(kept: Sequence[object]) -> int:
+    """Return the largest K of `top:K`; 0 if there is none."""
+    return max((int(str(each)[4:]) for each in kept if str(each).startswith("top:")), default=0)
+
+
+def _without(con: duckdb.DuckDBPyConnection, explained: ClassName, kept: Sequence[object]) -> dict[int, int]:
+    """Count the videos, by number of elements, of whose label or predicted class the job keeps no ESVs."""
+    if "all" in kept or explained in kept:
+        known = f"{explained} IS NOT NULL"
+    else:
+        ids = ", ".join(str(each) for each in kept if isinstance(each, int))
+        ways = [f"{explained} IN ({ids})"] if ids else []
+        ways += ["label = predicted"] if {"label", "predicted"} & set(map(str, kept)) else []
+        if _most_top(kept):
+            better = f"len(list_filter(scores, lambda x: x > scores[{explained} + 1]))"
+            ways.append(f"{better} < {_most_top(kept)}")
+        known = " OR ".join(ways) or "false"
+    found = con.execute(
+        f"SELECT n_elements, count(*) FROM videos WHERE status = 'ok' AND NOT coalesce({known}, false) GROUP BY 1"
+    ).fetchall()
+    return dict(found)
 
 
 def _listed(kept: Sequence[object]) -> str:

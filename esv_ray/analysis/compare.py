@@ -24,7 +24,7 @@ from esv_ray.analysis.compare_sums import (
 from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, CORRELATIONS, Comparison
 from esv_ray.analysis.database import connect, reading
 from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
-from esv_ray.analysis.statistics import means, wilson
+from esv_ray.analysis.statistics import means, newcombe, wilson
 from esv_ray.analysis.tables import chosen, tables_of_facets
 from esv_ray.core.correlation import FloatArray
 from esv_ray.errors import DataError, SpecError, count_of
@@ -32,6 +32,12 @@ from esv_ray.errors import DataError, SpecError, count_of
 MEMORY = 384_000_000
 """Bytes that DuckDB may use."""
 CHANGES_KEPT = 10
+_RANGES = {
+    **dict.fromkeys(("score_a", "score_b"), (0.0, 1.0)),
+    **dict.fromkeys(("score_difference", "pearson", "spearman", "cosine"), (-1.0, 1.0)),
+    **dict.fromkeys(("difference", "in_stderrs"), (0.0, np.inf)),
+}
+"""Possible values, which the intervals of few videos do not leave."""
 
 
 def compare(
@@ -201,11 +207,15 @@ def _row(n: int, of: Length, overall: float | None) -> dict[str, Any]:
         low, high = wilson(right, labelled)
         row[f"accuracy_{side}"] = right / labelled if labelled else None
         row |= {f"accuracy_{side}_low": known_or_none(low), f"accuracy_{side}_high": known_or_none(high)}
-    for name in ("accuracy_difference", *OF_CLASS, *MEANS):
+    ends = newcombe(both, only_a, only_b, neither)
+    row |= {"accuracy_difference": (only_b - only_a) / labelled if labelled else None}
+    row |= {f"accuracy_difference_{end}": known_or_none(each) for end, each in zip(("low", "high"), ends, strict=True)}
+    for name in (*OF_CLASS, *MEANS):
         if name in of.sums:
             found = means(of.sums[name])
-            ends = {"": found.mean, "_low": found.low, "_high": found.high}
-            row |= {f"{name}{suffix}": known_or_none(values[0]) for suffix, values in ends.items()}
+            range_ = _RANGES.get(name, (-np.inf, np.inf))
+            values = {"": found.mean, "_low": np.clip(found.low, *range_), "_high": np.clip(found.high, *range_)}
+            row |= {f"{name}{suffix}": known_or_none(each[0]) for suffix, each in values.items()}
     row |= {"pearson_overall": _pearson_of(of.moments), "spearman_overall": overall}
     return row
 

@@ -86,8 +86,6 @@ def _add_chunk(con: duckdb.DuckDBPyConnection, rows: pa.Table, n: int, of: Lengt
     for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
         of.right[i, j] += int((labelled & (right_a == i) & (right_b == j)).sum())
     of.other_labels += int((labelled & (label_b >= 0) & (label != label_b)).sum())
-    gained = np.where(labelled, right_b.astype(float) - right_a, np.nan)
-    of.add("accuracy_difference", gained, drawn)
     scores = [_floats(rows, name) for name in ("score_a", "score_b")]
     for name, values in zip(OF_CLASS, (*scores, scores[1] - scores[0]), strict=True):
         of.add(name, values, drawn)

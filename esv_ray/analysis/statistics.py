@@ -1,12 +1,19 @@
 """Intervals of shares and of means over videos.
 
-Shares have Wilson intervals. Means have percentile intervals of the bootstrap over videos (Efron 1979): the elements of
-one video depend on each other, so whole videos are drawn. A resample gives each video a weight, drawn from a Poisson
-distribution with mean 1 (Chamandy et al. 2012), which needs no second pass over the data: a mean of a resample is the
-weighted sum divided by the sum of the weights. The weights are a function of the seed and of the video's id alone, so
+Shares have Wilson intervals, and differences of two shares of the same videos Newcombe's. Means have percentile
+intervals of the bootstrap over videos (Efron 1979): the elements of one video depend on each other, so whole videos are
+drawn. A resample gives each video a weight, drawn from a Poisson distribution with mean 1 (Chamandy et al. 2012), which
+needs no second pass over the data: a mean of a resample is the weighted sum divided by the sum of the weights. The
+weights are a function of the seed and of the video's id alone, so
 
 - they do not depend on files, batches, threads or the order of videos;
 - two methods or two outputs give a video the same weights: the interval of a difference is paired by video.
+
+Few videos: percentiles of resamples of V videos cover too little. Both distances from the mean to the ends are
+multiplied by `student.small_sample_factor`, which is near 1 for many videos and leaves the interval as asymmetric as
+the resamples are. Measured (`tests/analysis/test_statistics.py`), 95 % intervals of 3, 5, 10 and 30 videos cover the
+mean of a normal distribution in 94 to 96 % of cases, that of an exponential distribution in 88, 91, 92 and 94 %. Fewer
+than `FEWEST` videos, or videos whose values are all equal, say nothing useful about the spread: there is no interval.
 
 Standard errors of sampled ESVs: the interval of a mean covers them, because the values that are drawn are the estimates
 themselves, and their errors are independent between videos. The variance of estimates is that of the exact values plus
@@ -24,12 +31,16 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.analysis.student import small_sample_factor
+
 FloatArray = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 SEED = 0
 REPLICATES = 1000
 FEWEST_REPLICATES = 100
+FEWEST = 3
+"""Videos below which a mean has no interval: that of two would be 6 times as wide as they are apart, to each side."""
 _MOST_SUMS = 2**23  # 64 MB of float64
 ROWS = 2048
 """Videos whose weights are in memory at once: 8 MB."""
@@ -37,18 +48,19 @@ ROWS = 2048
 _GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64 (Steele et al. 2014)
 
 
-def wilson(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return the 95 % Wilson intervals of shares (Wilson 1927).
+def wilson(successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
+    """Return the Wilson intervals of shares (Wilson 1927).
 
     Args:
         successes: (...) counts.
         trials: (...) counts.
+        level: of the intervals.
 
     Returns:
         Lower and upper ends (...), in [0, 1]; NaN without trials.
     """
     k, n = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
-    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = k / n
         middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -57,6 +69,36 @@ def wilson(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[FloatArray,
     low = np.where(k == 0, np.where(n > 0, 0.0, np.nan), np.maximum(middle - half, 0.0))
     high = np.where(k == n, np.where(n > 0, 1.0, np.nan), np.minimum(middle + half, 1.0))
     return low, high
+
+
+def newcombe(both: int, only_a: int, only_b: int, neither: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares of the same videos, b minus a.
+
+    It is method 10 of Newcombe (1998, "Improved confidence intervals for the difference ... based on paired data"): it
+    combines the Wilson intervals of both shares by their correlation. So it has a width where no video changes
+    sides, where all resamples are equal.
+
+    Args:
+        both, only_a, only_b, neither: numbers of videos that count in both shares, in one, and in none.
+
+    Returns:
+        Lower and upper end, in [-1, 1]; NaN without videos.
+    """
+    total = both + only_a + only_b + neither
+    if not total:
+        return np.nan, np.nan
+    shares = np.array([both + only_b, both + only_a]) / total  # of b, of a
+    lows, highs = wilson([both + only_b, both + only_a], total)
+    below, above = shares - lows, highs - shares
+    spread = (both + only_b) * (only_a + neither) * (both + only_a) * (only_b + neither)
+    product = float(both * neither - only_a * only_b)
+    if product > 0:
+        product = max(product - total / 2, 0.0)  # correction for continuity
+    correlation = product / spread**0.5 if spread else 0.0
+    difference = float(shares[0] - shares[1])
+    down = below[0] ** 2 - 2 * correlation * below[0] * above[1] + above[1] ** 2
+    up = above[0] ** 2 - 2 * correlation * above[0] * below[1] + below[1] ** 2
+    return max(-1.0, difference - max(down, 0.0) ** 0.5), min(1.0, difference + max(up, 0.0) ** 0.5)
 
 
 def replicates_for(means: int) -> int:
@@ -108,19 +150,23 @@ class Sums:
     Attributes:
         videos: number of videos.
         total: (K,) sums of K columns.
+        least, most: (K,) the smallest and the largest value of each column.
         weight: (R,) sum of the weights of each resample.
         weighted: (K, R) sums of weight times value.
     """
 
     videos: int
     total: FloatArray
+    least: FloatArray
+    most: FloatArray
     weight: FloatArray
     weighted: FloatArray
 
     @staticmethod
     def empty(columns: int, replicates: int) -> Sums:
         """Return the sums over no videos."""
-        return Sums(0, np.zeros(columns), np.zeros(replicates), np.zeros((columns, replicates)))
+        ends = np.full(columns, np.inf), np.full(columns, -np.inf)
+        return Sums(0, np.zeros(columns), *ends, np.zeros(replicates), np.zeros((columns, replicates)))
 
     def add(self, values: FloatArray, drawn: npt.NDArray[np.float32]) -> None:
         """Add videos, in place.
@@ -131,6 +177,7 @@ class Sums:
         """
         self.videos += len(values)
         self.total += values.sum(axis=0)
+        self._extend(values.min(axis=0, initial=np.inf), values.max(axis=0, initial=-np.inf))
         self.weight += drawn.sum(axis=0)
         self.weighted += values.astype(np.float32).T @ drawn  # ends of intervals, not means: 24 bits suffice
 
@@ -138,8 +185,12 @@ class Sums:
         """Add the sums over other videos, in place."""
         self.videos += other.videos
         self.total += other.total
+        self._extend(other.least, other.most)
         self.weight += other.weight
         self.weighted += other.weighted
+
+    def _extend(self, least: FloatArray, most: FloatArray) -> None:
+        self.least, self.most = np.minimum(self.least, least), np.maximum(self.most, most)
 
     def keep_replicates(self, replicates: int) -> None:
         """Keep only the first resamples, to save memory: weights do not depend on how many are drawn."""
@@ -153,8 +204,8 @@ class Means:
 
     Attributes:
         mean: (K,); NaN without videos.
-        low, high: (K,) ends of the 95 % intervals; NaN with fewer than two videos, where nothing is known about the
-            spread, or without resamples.
+        low, high: (K,) ends of the 95 % intervals; NaN with fewer than `FEWEST` videos, for equal values, where nothing
+            is known about the spread, and without resamples.
     """
 
     mean: FloatArray
@@ -163,13 +214,18 @@ class Means:
 
 
 def means(sums: Sums) -> Means:
-    """Return the means of all columns, with percentile intervals."""
+    """Return the means of all columns, with intervals: those of the resamples, wider for few videos."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums.total / sums.videos
         drawn = sums.weighted / sums.weight  # (K, R); NaN where a resample drew no video
-    if sums.videos < 2:
-        drawn = drawn[:, :0]
-    return Means(mean, *percentile_interval(drawn))
+    if sums.videos < FEWEST:
+        return Means(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+    low, high = percentile_interval(drawn)
+    factor = small_sample_factor(sums.videos, LEVEL)
+    known = sums.least < sums.most
+    # Rounding of float32 must not leave the mean outside.
+    low, high = np.minimum(mean + factor * (low - mean), mean), np.maximum(mean + factor * (high - mean), mean)
+    return Means(mean, np.where(known, low, np.nan), np.where(known, high, np.nan))
 
 
 def percentile_interval(drawn: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

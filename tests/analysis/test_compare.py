@@ -15,7 +15,7 @@ import pytest
 from esv_ray.analysis.compare import agreement, compare
 from esv_ray.analysis.compare_sums import make_keys, overall_spearman
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.statistics import mean_of, wilson
+from esv_ray.analysis.statistics import mean_of, newcombe, wilson
 from esv_ray.core.correlation import order_keys
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
@@ -123,6 +123,8 @@ def test_an_output_with_itself_copied(job: Job, tmp_path: Path) -> None:
     shutil.copytree(a, tmp_path / "copy")
     for row in check(a, tmp_path / "copy").compare.to_pylist():
         assert row["difference"] == row["score_difference"] == row["accuracy_difference"] == 0
+        assert row["difference_low"] is None  # all are equal
+        assert row["accuracy_difference_low"] < 0 < row["accuracy_difference_high"]  # of few videos: no proof of 0
         if row["n_elements"] > 1:
             assert row["pearson"] == row["spearman"] == row["cosine"] == pytest.approx(1)
             assert (row["pearson_overall"], row["spearman_overall"]) == pytest.approx((1, 1))
@@ -131,7 +133,7 @@ def test_an_output_with_itself_copied(job: Job, tmp_path: Path) -> None:
 
 
 def test_intervals_are_those_of_videos(job: Job) -> None:
-    """Accuracies have Wilson intervals; means are bootstrapped over videos, and differences paired by video."""
+    """Accuracies have Wilson intervals, their difference Newcombe's; means are bootstrapped, paired by video."""
     a, b = job("all", "model-0", "frames=4"), job("all", "model-1", "frames=4")
     [row] = [row for row in compare(str(a), str(b)).compare.to_pylist() if row["n_elements"] == 4]
     videos = [
@@ -141,10 +143,13 @@ def test_intervals_are_those_of_videos(job: Job) -> None:
     ids = sorted(videos[0])
     right = [[side[name]["label"] == side[name]["predicted"] for name in ids] for side in videos]
     assert (row["accuracy_a_low"], row["accuracy_a_high"]) == pytest.approx(wilson(sum(right[0]), len(ids)))
-    paired = mean_of(ids, [[two - one] for one, two in zip(*right, strict=True)])
-    assert (row["accuracy_difference_low"], row["accuracy_difference_high"]) == (
-        pytest.approx(paired.low[0]),
-        pytest.approx(paired.high[0]),
+    counts = [sum(pair == kind for pair in zip(*right, strict=True)) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))]
+    assert (row["accuracy_difference_low"], row["accuracy_difference_high"]) == pytest.approx(newcombe(*counts))
+    scores = [[side[name]["scores"][videos[0][name]["label"]] for name in ids] for side in videos]
+    paired = mean_of(ids, [[two - one] for one, two in zip(*scores, strict=True)])
+    assert (row["score_difference_low"], row["score_difference_high"]) == (
+        pytest.approx(paired.low[0], abs=1e-6),
+        pytest.approx(paired.high[0], abs=1e-6),
     )
 
 

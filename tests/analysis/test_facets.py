@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import esv_ray
 from esv_ray.analysis import batches
 from esv_ray.analysis.analysed import open_output
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.analysis.statistics import REPLICATES, resampling_weights
-from esv_ray.analysis.tables import analyze
+from esv_ray.analysis.facets.words import of_main_length
+from esv_ray.analysis.statistics import FEWEST, REPLICATES, resampling_weights
+from esv_ray.analysis.student import small_sample_factor
+from esv_ray.analysis.tables import analyze, tables_of_facets
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
@@ -33,8 +36,10 @@ JOBS = {
     "logit": ["frames=4", "estimator.kind=exact", "estimator.output=logit"],
     "all classes": ["frames=3", "classes=all"],
     "label alone": ["frames=3", "classes=[label]"],
+    "predicted and 1": ["frames=3", "classes=[predicted,1]"],
 }
 TABLES = [*facet_oracle.KEYS]
+BY_LENGTH = ("support", "positions", "pairs", "profiles", "classes")
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +210,12 @@ def test_efficiency(outputs: dict[str, Path], name: str) -> None:
     for row in found["summary"].to_pylist():
         assert row["support"] + row["distract"] == pytest.approx(row["mean_score"] - row["mean_prior"], abs=1e-4)
     for row in found["classes"].to_pylist():
+        if not row["videos"]:
+            assert row["score"] is row["entropy"] is row["elements_to_90"] is None
+            continue
         assert row["support"] + row["distract"] == pytest.approx(row["score"] - row["prior"], abs=1e-4)
         assert 0 <= row["entropy"] <= math.log2(row["n_elements"]) + 1e-9
-        assert 0 <= row["elements_to_90"] <= row["n_elements"]
+        assert row["elements_to_90"] is None or 1 <= row["elements_to_90"] <= row["n_elements"]
 
 
 @pytest.mark.parametrize("name", ["exact", "sampled", "swept"])
@@ -238,14 +246,15 @@ def test_intervals_of_means(outputs: dict[str, Path]) -> None:
     weights = resampling_weights([s.row["video_id"] for s in sequences], REPLICATES).astype(float)
     for row in found["classes"].to_pylist():
         chosen = [place for place, s in enumerate(sequences) if (s.class_id, s.n) == (row["class"], row["n_elements"])]
-        if len(chosen) < 2:
+        if len(chosen) < FEWEST:
             assert row["support_low"] is row["support_high"] is None
             continue
         values = np.array([facet_oracle.support_of(sequences[place]) for place in chosen])
         drawn = weights[chosen]
         kept = drawn.sum(axis=0) > 0
-        expected = np.quantile((values @ drawn)[kept] / drawn.sum(axis=0)[kept], [0.025, 0.975])
-        assert [row["support_low"], row["support_high"]] == pytest.approx(expected, abs=1e-5)
+        ends = np.quantile((values @ drawn)[kept] / drawn.sum(axis=0)[kept], [0.025, 0.975])
+        expected = values.mean() + small_sample_factor(len(chosen), 0.95) * (ends - values.mean())
+        assert [row["support_low"], row["support_high"]] == pytest.approx([max(0, expected[0]), expected[1]], abs=1e-5)
         assert row["support_low"] <= row["support"] <= row["support_high"]
     for row in found["profiles"].to_pylist():
         assert row["low"] is None or row["low"] <= row["mean"] <= row["high"]
@@ -289,6 +298,91 @@ def test_which_class_is_explained(outputs: dict[str, Path]) -> None:
         analyze(str(outputs["unlabelled"]), class_="label")
     with pytest.raises(SpecError, match="keeps ESVs of label only, got predicted"):
         analyze(str(outputs["label alone"]), class_="predicted")
+
+
+@pytest.mark.parametrize(
+    ("kept", "explained"),
+    [
+        ("[label]", "label"),
+        ("[predicted,label]", "label"),
+        ("all", "label"),
+        ("[0,1,2]", "label"),
+        ("[top:3]", "label"),
+        ("[predicted,1]", "predicted"),
+        ("[top:1,2]", "predicted"),
+        ("[top:2]", "predicted"),
+        ("[0,2]", "predicted"),
+    ],
+)
+def test_labels_are_explained_by_default_only_if_all_are_kept(
+    outputs: dict[str, Path], tmp_path: Path, kept: str, explained: str
+) -> None:
+    """Videos with ESVs of their label because it is predicted are those that are recognised: a biased choice."""
+    parts = outputs["exact"].parent
+    run(str(parts / "features"), str(parts / "model"), tmp_path / "out", "frames=3", f"classes={kept}")
+    out = str(tmp_path / "out")
+    assert open_output(out).explained == explained
+    for each in ("label", "predicted"):
+        if (kept, each) == ("[label]", "predicted"):
+            continue
+        rows = analyze(out, ["summary"], each)["summary"].to_pylist()
+        missing = {row["n_elements"]: row["videos"] - row["explained"] for row in rows}
+        assert open_output(out, each).without == {n: count for n, count in missing.items() if count}
+
+
+def test_accuracy_counts_videos_without_esvs(outputs: dict[str, Path]) -> None:
+    """If ESVs of the label are kept of some videos only, accuracies are those of all; pages tell what is left out."""
+    some, whole = str(outputs["predicted and 1"]), str(outputs["all classes"])
+    found, expected = (
+        {(row["class"], row["n_elements"]): row for row in analyze(out, ["classes"], "label")["classes"].to_pylist()}
+        for out in (some, whole)
+    )
+    assert found.keys() == expected.keys()
+    for key, row in found.items():
+        for name in ("accuracy", "labelled", "accuracy_low", "accuracy_high", "prior"):
+            assert row[name] == expected[key][name]
+    assert any(row["accuracy"] == 0 and not row["videos"] and row["score"] is None for row in found.values())
+    analysed = open_output(some, "label")
+    assert analysed.without
+    chosen = [FACETS[name] for name in BY_LENGTH]
+    with tables_of_facets(analysed, chosen) as made:
+        for each in made:
+            note = each.facet.page(each.table, analysed).note
+            assert re.search(r"Without \d+ videos that have no ESVs of their label\.", note), each.facet.name
+
+
+def test_pages_show_the_length_that_most_videos_have(tmp_path: Path) -> None:
+    """Of 1 to 9 elements, most videos have 3; tables with a row per pair or element have most rows of 9."""
+    lengths = [3] * 6 + [9] * 4 + [5]
+    save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("one", "two", "three"))
+    pq.write_table(make_table(lengths), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), str(tmp_path / "m"), tmp_path / "out", "frames=all", "tables=[marginals,discards]")
+    analysed = open_output(str(tmp_path / "out"))
+    with tables_of_facets(analysed, [FACETS[name] for name in (*BY_LENGTH, "marginals", "discards", "areas")]) as made:
+        for each in made:
+            assert of_main_length(each.table, analysed)[0] == 3
+            assert "Sequences of 3 elements; the table has " in each.facet.page(each.table, analysed).note
+
+
+def test_undefined_values_are_left_out(tmp_path: Path) -> None:
+    """A video without a supporting element needs no number of them; one whose ESVs are all 0 has no entropy."""
+    out = tmp_path / "out"
+    write_output(str(out), Shape(12, 4, 2, sampled=False, rows=16))
+    for path in (out / "attributions").iterdir():
+        table = pq.read_table(path)
+        esv = table.column("esv").to_numpy().copy()
+        video = np.unique(table.column("video_id").to_numpy(zero_copy_only=False), return_inverse=True)[1]
+        esv[video % 3 == 0] = np.abs(esv[video % 3 == 0]) + np.float32(1e-3)
+        esv[video % 3 == 1] = 0
+        esv[video % 3 == 2] = -np.abs(esv[video % 3 == 2])
+        pq.write_table(table.set_column(table.column_names.index("esv"), "esv", pa.array(esv)), path)
+    expected = {row["class"]: row for row in facet_oracle.classes(facet_oracle.read(out), "label")}
+    rows = analyze(str(out), ["classes"], "label")["classes"].to_pylist()
+    check_rows(rows, list(expected.values()), ["class", "n_elements"])
+    assert sum(row["videos"] for row in rows) == 12
+    assert sum(row["entropy_videos"] for row in rows) == 8
+    assert sum(row["elements_to_90_videos"] for row in rows) == 4
+    assert all(row["elements_to_90"] is None or row["elements_to_90"] >= 1 for row in rows)
 
 
 def test_tables_that_cannot_be_made(outputs: dict[str, Path]) -> None:

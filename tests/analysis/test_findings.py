@@ -23,7 +23,7 @@ def analysed(explained: ClassName = "label", output: str = "probability", classe
     names = ["cat", "dog", "cow", "hen"][:classes]
     model = {"prior": [1 / classes] * classes, "classes": names}
     manifest = Manifest({"estimator": {"output": output}}, {}, "", {}, model, (), ())
-    return Analysed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, ()), explained)
+    return Analysed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, {}, {}), explained, {})
 
 
 def found(name: str, rows: list[dict[str, Any]], of: Analysed | None = None) -> Finding | None:

@@ -15,6 +15,7 @@ import pytest
 from esv_ray.analysis.figures.files import figure_files
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.analysis.moments import lacks_moments
+from esv_ray.analysis.statistics import wilson
 from esv_ray.analysis.tables import analyze
 from esv_ray.errors import DataError
 from esv_ray.models.saving import save_heads
@@ -95,9 +96,11 @@ def test_against_brute_force(folder: Path) -> None:
     for row in rows:
         for name, value in expected[row["n_elements"], row["method"]].items():
             assert row[name] == pytest.approx(value, abs=1e-9)
-        if row["videos"] > 1:
-            for name in ("pointing", "auc", "iou"):
-                assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        for name in ("pointing", "auc", "iou"):
+            if row[f"{name}_low"] is not None:
+                assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 1
+        hits = round(row["pointing"] * row["videos"])
+        assert (row["pointing_low"], row["pointing_high"]) == pytest.approx(wilson(hits, row["videos"]))
 
 
 def test_the_figure(folder: Path) -> None:

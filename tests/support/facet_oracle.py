@@ -99,18 +99,20 @@ def distract_of(s: Attributed) -> float:
     return sum(x for x in s.esv if x <= 0)
 
 
-def entropy_of(s: Attributed) -> float:
+def entropy_of(s: Attributed) -> float | None:
     total = sum(map(abs, s.esv))
+    if not total:
+        return None
     return -sum(abs(x) / total * math.log2(abs(x) / total) for x in s.esv if x)
 
 
-def to_90(s: Attributed) -> int:
+def to_90(s: Attributed) -> int | None:
     due, done = 0.9 * support_of(s), 0.0
     for count, x in enumerate(sorted((x for x in s.esv if x > 0), reverse=True), start=1):
         done += x
         if done >= due:
             return count
-    return 0
+    return None  # nothing supports the class
 
 
 def error_of(parts: Sequence[list[float | None]], count: int) -> float | None:
@@ -249,24 +251,33 @@ def contrasts(out: Output, explained: str) -> list[Row]:
 
 
 def classes(out: Output, explained: str) -> list[Row]:
-    return [
-        {
-            "class": class_id,
-            "name": out.names[class_id] if out.names else None,
-            "n_elements": n,
-            "videos": len(group),
-            "accuracy": accuracy([s.row for s in group]),
-            "prior": group[0].prior,
-            "score": mean(s.score for s in group),
-            "support": mean(map(support_of, group)),
-            "distract": mean(map(distract_of, group)),
-            "supporting_share": mean(x > 0 for s in group for x in s.esv),
-            "entropy": mean(map(entropy_of, group)),
-            "elements_to_90": mean(map(to_90, group)),
-            "labelled": sum(s.row["label"] is not None for s in group),
-        }
-        for (class_id, n), group in grouped(out.sequences(explained), lambda s: (s.class_id, s.n)).items()
-    ]
+    rows = []
+    kept = grouped(out.sequences(explained), lambda s: (s.class_id, s.n))
+    there = [row for row in out.videos if row[explained] is not None]
+    for (class_id, n), videos in grouped(there, lambda row: (row[explained], row["n_elements"])).items():
+        group = kept.get((class_id, n), [])
+        entropies = [x for x in map(entropy_of, group) if x is not None]
+        fewest = [x for x in map(to_90, group) if x is not None]
+        rows.append(
+            {
+                "class": class_id,
+                "name": out.names[class_id] if out.names else None,
+                "n_elements": n,
+                "videos": len(group),
+                "accuracy": accuracy(videos),
+                "prior": math.log(out.prior[class_id]) if out.in_logits else out.prior[class_id],
+                "score": mean(s.score for s in group),
+                "support": mean(map(support_of, group)),
+                "distract": mean(map(distract_of, group)),
+                "supporting_share": mean(x > 0 for s in group for x in s.esv),
+                "entropy": mean(entropies),
+                "elements_to_90": mean(fewest),
+                "labelled": sum(row["label"] is not None for row in videos),
+                "entropy_videos": len(entropies),
+                "elements_to_90_videos": len(fewest),
+            }
+        )
+    return rows
 
 
 def profiles(out: Output, explained: str) -> list[Row]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name
 
@@ -47,11 +48,16 @@ WITH curves AS (
 
 def _columns(table: str, suffix: str) -> str:
     return ", ".join(
-        f"{table}.{part}[{place}] AS {name}{suffix}{end}"
+        f"{bounded(f'{table}.{part}[{place}]', _least(name, suffix))} AS {name}{suffix}{end}"
         for place, name in enumerate(MEASURES, start=1)
         for part, end in (("mean", ""), ("low", "_low"), ("high", "_high"))
         if suffix or end
     )
+
+
+def _least(name: str, suffix: str) -> str:
+    """Return the smallest value possible; the largest is 1."""
+    return "-1" if suffix or name in ("comprehensiveness", "sufficiency") else "0"
 
 
 _QUERY = f"""
@@ -68,7 +74,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has discards in descending and ascending order."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = sorted(rows.to_pylist(), key=lambda row: row["deletion_auc"])
     best = of_length[0]
     return Page(
@@ -87,10 +93,9 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the deletion area of the ESVs beside that of values at random, where the job has such values."""
-    del analysed
     if not table.num_rows:
         return None
-    _, rows = of_main_length(table)
+    _, rows = of_main_length(table, analysed)
     of_method = {row["method"]: row for row in rows.to_pylist()}
     esv, random = of_method.get("esv"), of_method.get("random")
     if esv is None or random is None:

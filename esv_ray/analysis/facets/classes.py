@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect
-from esv_ray.analysis.facets.measures import MEASURES, error_of, measure
+from esv_ray.analysis.facets.measures import CONCENTRATION, MEASURES, bounded, error_of, measure
 from esv_ray.analysis.facets.words import (
     Row,
     class_name,
@@ -19,29 +21,38 @@ from esv_ray.analysis.facets.words import (
     short_name,
     signed,
     within_percent,
+    without_esvs,
 )
 
 _SHOWN = 20
 _ENDS = 6
 _FEW = 30  # videos of a class, below which its intervals are shown
 
+_MEANS = ("score", "support", "distract", "supporting_share")
+
+
+def _ends(name: str, table: str, least: str, most: str) -> str:
+    return ", ".join(f"{bounded(f'{table}.{end}[1]', least, most)} AS {name}_{end}" for end in ("low", "high"))
+
+
 _QUERY = f"""
-SELECT m.class, c.name, m.n_elements, m.videos, k.correct / nullif(k.labelled, 0) AS accuracy,
-  {measure("prior")} AS prior, {measure("score")} AS score, {measure("support")} AS support,
-  {measure("distract")} AS distract, {measure("supporting_share")} AS supporting_share, {measure("entropy")} AS entropy,
-  {measure("elements_to_90")} AS elements_to_90, k.labelled, k.correct AS _correct,
-  {
-    ", ".join(
-        f"{measure(name, end)} AS {name}_{end}"
-        for name in ("score", "support", "distract", "supporting_share", "entropy", "elements_to_90")
-        for end in ("low", "high")
-    )
-},
-  {error_of(measure("support_square"))} AS support_stderr, {error_of(measure("distract_square"))} AS distract_stderr
-FROM measures AS m
-JOIN class_counts AS k ON k.class = m.class AND k.n_elements = m.n_elements
-LEFT JOIN classes AS c ON c.id = m.class
-ORDER BY m.class, m.n_elements
+SELECT k.class, c.name, k.n_elements, coalesce(m.videos, 0) AS videos,
+  k.correct / nullif(k.labelled, 0) AS accuracy, p.prior, {measure("score", "m.mean")} AS score,
+  {measure("support", "m.mean")} AS support, {measure("distract", "m.mean")} AS distract,
+  {measure("supporting_share", "m.mean")} AS supporting_share, e.mean[1] AS entropy, t.mean[1] AS elements_to_90,
+  k.labelled, k.correct AS _correct,
+  {", ".join(f"{measure(name, f'm.{end}')} AS {name}_{end}" for name in _MEANS for end in ("low", "high"))},
+  {_ends("entropy", "e", "0", "log2(k.n_elements)")}, {_ends("elements_to_90", "t", "1", "k.n_elements")},
+  {error_of(measure("support_square", "m.mean"), "m.videos")} AS support_stderr,
+  {error_of(measure("distract_square", "m.mean"), "m.videos")} AS distract_stderr,
+  coalesce(e.videos, 0) AS entropy_videos, coalesce(t.videos, 0) AS elements_to_90_videos
+FROM class_counts AS k
+JOIN priors AS p ON p.class = k.class
+LEFT JOIN measures AS m ON m.class = k.class AND m.n_elements = k.n_elements
+LEFT JOIN concentration AS e ON e.class = k.class AND e.n_elements = k.n_elements AND e.measure = 'entropy'
+LEFT JOIN concentration AS t ON t.class = k.class AND t.n_elements = k.n_elements AND t.measure = 'elements_to_90'
+LEFT JOIN classes AS c ON c.id = k.class
+ORDER BY k.class, k.n_elements
 """
 
 
@@ -49,18 +60,22 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
-    by_score = sorted(of_length, key=lambda row: -row["score"])
+    by_score = sorted(of_length, key=lambda row: -math.inf if row["score"] is None else row["score"], reverse=True)
     some = len(of_length) > _SHOWN
     shown = [*by_score[:_ENDS], *by_score[-_ENDS:]] if some else of_length
     top = by_score[0]
-    accuracy = "accuracy" if analysed.explained == "label" else "precision"
-    return Page(
-        [
+    if top["score"] is None:
+        sentence = f"No class has videos with ESVs of it, of {len(of_length)} classes."
+    else:
+        sentence = (
             f"{short_name(top['class'], analysed)} has the highest mean {'logit' if analysed.in_logits else 'score'} "
             f"of {len(of_length)} classes: {plain(top['score'])}, from a prior of {plain(top['prior'])}."
-        ],
+        )
+    accuracy = "accuracy" if analysed.explained == "label" else "precision"
+    return Page(
+        [sentence],
         ("class", "videos", accuracy, "support", "distract", "logit" if analysed.in_logits else "score"),
         [
             (
@@ -78,6 +93,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             [
                 f"Ranges: 95 % intervals, for classes of fewer than {_FEW} videos." if any(map(_few, shown)) else "",
                 f"The {_ENDS} classes of the highest and of the lowest score of {len(of_length)}." if some else "",
+                without_esvs(analysed, n),
                 other_lengths(table, n),
             ]
         ),
@@ -90,13 +106,13 @@ def _few(row: Row) -> bool:
 
 def _accuracy(row: Row) -> str:
     """Return the accuracy of a class, or its interval if the class has few videos."""
-    if not _few(row) or row["accuracy"] is None:
+    if row["labelled"] >= _FEW or row["accuracy"] is None:
         return percent(row["accuracy"])
     return f"{100 * row['accuracy_low']:.0f}..{100 * row['accuracy_high']:.0f} %"
 
 
 def _score(row: Row) -> str:
-    """Return the mean score of a class, likewise; a single video has no interval."""
+    """Return the mean score of a class, likewise; one or two videos have no interval."""
     if not _few(row) or row["score_low"] is None:
         return plain(row["score"])
     return f"{row['score_low']:.3f}..{row['score_high']:.3f}"
@@ -106,7 +122,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the class whose accuracy differs most from that of all classes together."""
     if not table.num_rows or analysed.explained != "label":
         return None
-    _, of_length = of_main_length(table)
+    _, of_length = of_main_length(table, analysed)
     rows = [row for row in of_length.to_pylist() if row["labelled"]]
     if len(rows) < 2:
         return None
@@ -126,18 +142,18 @@ FACET = Facet(
     name="classes",
     title="Classes",
     reads=("videos", "attributions"),
-    uses=("sequences",),
+    uses=("explained", "sequences"),
     counts=(
         Counts(
             "class_counts",
             ("class", "n_elements"),
             """
             SELECT class, n_elements, count(label) AS labelled, count_if(correct) AS correct
-            FROM sequences GROUP BY ALL
+            FROM explained GROUP BY ALL
             """,
         ),
     ),
-    values=(MEASURES,),
+    values=(MEASURES, CONCENTRATION),
     query=_QUERY,
     shares=(Share("_correct", "labelled", "accuracy_low", "accuracy_high"),),
     page=page,

@@ -37,7 +37,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No labelled video is misclassified."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     top = of_length[0]
     return Page(
@@ -66,7 +66,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     others = len(analysed.empty_values) - 1
     if not table.num_rows or others < 2:
         return None
-    _, part = of_main_length(table)
+    _, part = of_main_length(table, analysed)
     rows = part.to_pylist()
     wrong: dict[int, int] = {}
     for row in rows:

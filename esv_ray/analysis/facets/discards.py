@@ -7,13 +7,15 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import RANKED, method_name, method_place, order_name, order_place
 
-_QUERY = """
+_QUERY = f"""
 WITH places AS (SELECT *, unnest(range(n_elements + 1))::INTEGER AS discarded FROM discard_means)
 SELECT n_elements, method, "order", discarded, videos, mean[n_elements + 2 + discarded] AS accuracy,
-  mean[discarded + 1] AS score, low[discarded + 1] AS low, high[discarded + 1] AS high,
+  mean[discarded + 1] AS score, {bounded("low[discarded + 1]")} AS low,
+  {bounded("high[discarded + 1]")} AS high,
   round(mean[n_elements + 2 + discarded] * videos) AS _correct
 FROM places ORDER BY n_elements, method, "order", discarded
 """
@@ -23,7 +25,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has discards."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows.to_pylist()}
     steps = list(dict.fromkeys((0, n // 4, n // 2, 3 * n // 4, n)))
     curves = list(dict.fromkeys((method, order) for method, order, _ in scores))
@@ -49,10 +51,9 @@ def _name(method: str, order: str) -> str:
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the score without the half of the elements with the largest ESVs, beside that without half at random."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     half = n // 2
     at_half = {
         row["order"]: row for row in rows.to_pylist() if row["method"] == "esv" and row["discarded"] == half and half

@@ -8,7 +8,16 @@ import pyarrow.compute as pc
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
-from esv_ray.analysis.facets.words import class_name, of_main_length, other_lengths, short_name, signed, span
+from esv_ray.analysis.facets.words import (
+    class_name,
+    joined,
+    of_main_length,
+    other_lengths,
+    short_name,
+    signed,
+    span,
+    without_esvs,
+)
 
 _SHOWN = 5
 _LARGEST = 2.0  # of an interaction in probability: the difference of two changes of at most 1
@@ -29,7 +38,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No interactions of the class."])
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     of_all = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
     near = [row for row in of_all if row["element_j"] - row["element_i"] == 1]
     far = [row for row in of_all if row["element_j"] - row["element_i"] > 1]
@@ -56,7 +65,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in strongest
         ],
         names=1,
-        note=other_lengths(table, n),
+        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
@@ -68,7 +77,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the pair, over all classes, whose interaction is farthest from 0; logits have no largest value."""
     if not table.num_rows or analysed.in_logits:
         return None
-    _, of_length = of_main_length(table)
+    _, of_length = of_main_length(table, analysed)
     found = []
     for row in of_length.filter(pc.is_null(of_length.column("class"))).to_pylist():
         sentence = (

@@ -17,6 +17,7 @@ from esv_ray.analysis.facets.words import (
     percent,
     signed,
     within_percent,
+    without_esvs,
 )
 
 _SHOWN = 16
@@ -44,7 +45,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No marginals of the class."])
-    n, rows = of_main_length(table, "count")
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     share = abs(of_length[0]["mean"]) / _total(of_length) if _total(of_length) else 0.0
     return Page(
@@ -57,7 +58,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             (str(row["scale"]), *(signed(row[name]) for name in ("mean", "p5", "p25", "p50", "p75", "p95")))
             for row in of_length[:_SHOWN]
         ],
-        note=joined([more(_SHOWN, n, "lengths"), other_lengths(table, n)]),
+        note=joined([more(_SHOWN, n, "lengths"), without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
@@ -67,10 +68,9 @@ def _total(rows: list[Row]) -> float:
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return how much an element alone has of the sum of the absolute means, compared with one of n lengths."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, "count")
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     first, total = of_length[0], _total(of_length)
     if not total or first["low"] is None or first["scale"] != 1:

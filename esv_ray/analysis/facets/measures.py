@@ -11,8 +11,6 @@ NAMES = (
     "support",
     "distract",
     "supporting_share",
-    "entropy",
-    "elements_to_90",
     "prior",
     "support_square",
     "distract_square",
@@ -20,11 +18,10 @@ NAMES = (
 PLACES = 10
 
 _ELEMENTS_TO_90 = """
-CASE WHEN len(positive) = 0 THEN 0
-ELSE list_reduce(
+list_reduce(
   list_transform(positive, lambda x: {'sum': x, 'count': 1}),
   lambda a, b: {'sum': a.sum + b.sum, 'count': a.count + (a.sum < 0.9 * support)::INTEGER}
-).count END
+).count
 """
 
 MEASURES = Values(
@@ -33,7 +30,6 @@ MEASURES = Values(
     f"""
     WITH parts AS (
       SELECT *, list_reverse_sort(list_filter(esv, lambda x: x > 0)) AS positive,
-        list_sum(list_transform(esv, lambda x: abs(x))) AS total,
         list_transform(stderr, lambda x: coalesce(x * x, 0)) AS square
       FROM sequences
     ), sums AS (
@@ -44,10 +40,7 @@ MEASURES = Values(
       FROM parts
     )
     SELECT video_id, class, n_elements, list_concat(
-      [score, support, distract, len(positive) / n_elements,
-        list_sum(list_transform(esv, lambda x: CASE WHEN x = 0 THEN 0
-          ELSE -abs(x) / total * log2(abs(x) / total) END)),
-        {_ELEMENTS_TO_90}, prior, support_square, list_sum(square) - support_square],
+      [score, support, distract, len(positive) / n_elements, prior, support_square, list_sum(square) - support_square],
       list_transform(range({PLACES}), lambda p: coalesce(list_avg(
         esv[(p * n_elements + 9) // 10 + 1 : ((p + 1) * n_elements + 9) // 10]), 0)),
       list_transform(range({PLACES}), lambda p: coalesce(list_sum(
@@ -60,21 +53,59 @@ MEASURES = Values(
 )
 """Per sequence: the measures of `NAMES`, then the mean ESV of each tenth, then the squared error of that mean.
 
-- entropy: of the shares of the absolute ESVs, in bits: 0 if one element does everything, log2(n) if all do the same.
-- elements_to_90: fewest elements whose ESVs add up to 90 % of the support.
 - support_square, distract_square: sums of squared standard errors (`statistics.mean_stderr`); 0 if exact.
 - Element e of n is in tenth floor(10 e / n).
 """
 
 
+CONCENTRATION = Values(
+    "concentration",
+    {"class": pa.int32(), "n_elements": pa.int32(), "measure": pa.string()},
+    f"""
+    WITH sums AS (
+      SELECT *, list_reverse_sort(list_filter(esv, lambda x: x > 0)) AS positive,
+        list_sum(list_filter(esv, lambda x: x > 0)) AS support, list_sum(list_transform(esv, lambda x: abs(x))) AS total
+      FROM sequences
+    ), measured AS (
+      SELECT video_id, class, n_elements, unnest(['entropy', 'elements_to_90']) AS measure, unnest([
+        CASE WHEN total > 0 THEN list_sum(list_transform(esv, lambda x: CASE WHEN x = 0 THEN 0
+          ELSE -abs(x) / total * log2(abs(x) / total) END)) END,
+        CASE WHEN len(positive) > 0 THEN {_ELEMENTS_TO_90} END
+      ]) AS value
+      FROM sums
+    )
+    SELECT video_id, class, n_elements, measure, [value] AS values FROM measured WHERE value IS NOT NULL
+    """,
+)
+"""How much few elements do, of the sequences where it is defined.
+
+- entropy: of the shares of the absolute ESVs, in bits: 0 if one element does everything, log2(n) if all do the same.
+  Not defined if all ESVs are 0.
+- elements_to_90: fewest elements whose ESVs add up to 90 % of the support. Not defined without an ESV above 0.
+"""
+
+_RANGES = {"support": ("0", "'Infinity'"), "distract": ("'-Infinity'", "0"), "supporting_share": ("0", "1")}
+
+
 def measure(name: str, part: str = "mean") -> str:
     """Return the SQL of a measure's mean, or of an end of its interval: low or high."""
-    return f"{part}[{NAMES.index(name) + 1}]"
+    value = f"{part}[{NAMES.index(name) + 1}]"
+    if name == "score":
+        return f"CASE WHEN getvariable('in_logits') THEN {value} ELSE {bounded(value)} END"
+    return bounded(value, *_RANGES[name]) if name in _RANGES else value
 
 
-def error_of(square: str) -> str:
+def bounded(value: str, least: str = "0", most: str = "1") -> str:
+    """Return the SQL of a mean or of an end of its interval within possible values; null stays null.
+
+    The intervals of few videos are wide, and symmetric ones may leave the range.
+    """
+    return f"CASE WHEN {value} IS NOT NULL THEN greatest({least}::DOUBLE, least({most}::DOUBLE, {value})) END"
+
+
+def error_of(square: str, videos: str = "videos") -> str:
     """Return the SQL of the standard error of a mean due to sampling, from the mean of squares; null if exact."""
-    return f"sqrt(nullif({square}, 0) / videos)"
+    return f"sqrt(nullif({square}, 0) / {videos})"
 
 
 BINS = 1024  # per octave: percentiles are right to 0.04 %

@@ -5,25 +5,34 @@ from __future__ import annotations
 import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
-from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain, span, within_percent
+from esv_ray.analysis.facets.measures import bounded
+from esv_ray.analysis.facets.words import (
+    joined,
+    of_main_length,
+    other_lengths,
+    percent,
+    plain,
+    span,
+    within_percent,
+    without_esvs,
+)
 from esv_ray.analysis.figures.wording import method_name
 
-_QUERY = """
-SELECT n_elements, method, videos, mean[1] AS pointing, low[1] AS pointing_low, high[1] AS pointing_high,
-  mean[2] AS auc, low[2] AS auc_low, high[2] AS auc_high, mean[3] AS iou, low[3] AS iou_low, high[3] AS iou_high,
-  mean[4] AS by_chance
+_QUERY = f"""
+SELECT n_elements, method, videos, mean[1] AS pointing, mean[2] AS auc, {bounded("low[2]")} AS auc_low,
+  {bounded("high[2]")} AS auc_high, mean[3] AS iou, {bounded("low[3]")} AS iou_low, {bounded("high[3]")} AS iou_high,
+  mean[4] AS by_chance, round(mean[1] * videos) AS _pointing
 FROM moment_means ORDER BY n_elements, method <> 'esv', method
 """
 
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    del analysed
     if not table.num_rows:
         return Page(["No sequence has elements both inside and outside of its key moment."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     first = of_length[0]
     return Page(
@@ -47,16 +56,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in of_length
         ],
         names=1,
-        note=other_lengths(table, n),
+        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return how often the element with the largest ESV is in the marked moment, compared with chance."""
-    del analysed
     if not table.num_rows:
         return None
-    _, rows = of_main_length(table)
+    _, rows = of_main_length(table, analysed)
     row = next((row for row in rows.to_pylist() if row["method"] == "esv"), None)
     if row is None:
         return None
@@ -101,6 +109,7 @@ FACET = Facet(
         ),
     ),
     query=_QUERY,
+    shares=(Share("_pointing", "videos", "pointing_low", "pointing_high"),),
     page=page,
     finding=finding,
     marked=True,

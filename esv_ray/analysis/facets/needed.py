@@ -45,7 +45,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need least and most."""
     if not table.num_rows:
         return Page(["The job did not evaluate all subsequences: only exact ones in probability know this."])
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     groups = _groups(of_length)
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
     known = _known(of_classes, groups)
@@ -114,7 +114,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return how many elements the videos need. If all contributed alike, they would need 90 % of them, rounded up."""
     if not table.num_rows:
         return None
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     groups = _groups(of_length)
     mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 1, n)
     alike = (9 * n + 9) // 10

@@ -35,7 +35,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need the order most and least."""
     if not table.num_rows:
         return Page(["No videos."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     everything, *classes = rows.to_pylist()  # ascending, all classes first
     known = [row for row in classes if row["videos"] >= _FEWEST] or classes
     known.sort(key=lambda row: -row["difference"])
@@ -75,10 +75,9 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return what the order of the elements is worth, over all classes; by chance, nothing."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     row = rows.to_pylist()[0]  # all classes first
     does = "lower" if row["difference"] >= 0 else "raise"
     sentence = (

@@ -18,6 +18,7 @@ from esv_ray.analysis.facets.words import (
     place_name,
     span,
     within_percent,
+    without_esvs,
 )
 
 PER_CLASS = 32
@@ -46,7 +47,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     left_out = f"Sequences of more than {MOST_ELEMENTS} elements are left out." if longer else ""
     if not table.num_rows:
         return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     once = _once(of_length)
     top = _surest_of_all(once)
     return Page(
@@ -68,7 +69,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in _surest(once, _SHOWN)
         ],
         names=1,
-        note=joined([left_out, other_lengths(table, n)]),
+        note=joined([left_out, without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
@@ -93,10 +94,9 @@ def _surest(table: pa.Table, most: int) -> list[Row]:
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the pair, over all classes, whose interval is farthest from one half."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     top = _surest_of_all(_once(rows))
     first, second, share, ends = top["element_i"], top["element_j"], top["share"], (top["low"], top["high"])
     if share < 0.5:  # equal ESVs, if there are any, count for neither

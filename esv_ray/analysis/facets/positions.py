@@ -16,6 +16,7 @@ from esv_ray.analysis.facets.words import (
     place_name,
     span,
     within_percent,
+    without_esvs,
 )
 
 _SHOWN = 16
@@ -35,7 +36,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     rows = of_length.to_pylist()
     first, last = (max(rows, key=lambda row: row[name]) for name in ("most_supporting", "most_distracting"))
     shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda row: -row["most_supporting"])
@@ -56,16 +57,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             )
             for row in shown[:_SHOWN]
         ],
-        note=joined([more(_SHOWN, n, "elements"), other_lengths(table, n)]),
+        note=joined([more(_SHOWN, n, "elements"), without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     found = [
         Finding(
             FACET.name,

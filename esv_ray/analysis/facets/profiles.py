@@ -9,7 +9,16 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, signed, span, within_percent
+from esv_ray.analysis.facets.words import (
+    joined,
+    of_main_length,
+    other_lengths,
+    percent,
+    signed,
+    span,
+    within_percent,
+    without_esvs,
+)
 
 _FIRST = len(NAMES) + 1  # lists of SQL begin at 1
 
@@ -31,7 +40,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     top, least = (pick(of_length, key=lambda row: row["mean"]) for pick in (max, min))
     return Page(
@@ -44,16 +53,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             (str(row["place"]), str(row["count"]), signed(row["mean"], 4), span(row["low"], row["high"]))
             for row in of_length
         ],
-        note=other_lengths(table, n),
+        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the tenth with the largest part of the absolute mean ESVs, compared with its part of the elements."""
-    del analysed
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     elements = [row["count"] // row["videos"] for row in of_length]
     total = sum(abs(row["mean"]) * count for row, count in zip(of_length, elements, strict=True))

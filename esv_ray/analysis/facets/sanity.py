@@ -6,20 +6,21 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, span
 
-_QUERY = """
-SELECT n_elements, layers_randomised, videos, mean[1] AS spearman, low[1] AS low, high[1] AS high
+_QUERY = f"""
+SELECT n_elements, layers_randomised, videos, mean[1] AS spearman, {bounded("low[1]", "-1")} AS low,
+  {bounded("high[1]", "-1")} AS high
 FROM sanity_means ORDER BY n_elements, layers_randomised
 """
 
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    del analysed
     if not table.num_rows:
         return Page(["No rank correlation is known: the model has no layers, or all ESVs of each video are equal."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     last = of_length[-1]
     return Page(

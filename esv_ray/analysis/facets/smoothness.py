@@ -30,10 +30,9 @@ ORDER BY p.n_elements, p."offset"
 
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
-    del analysed
     if not table.num_rows:
         return Page(["No element could be moved: the videos have one frame."])
-    n, rows = of_main_length(table, "count")
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     nearest = min(of_length, key=lambda row: (abs(row["offset"]), -row["offset"]))
     return Page(

@@ -32,9 +32,9 @@ SELECT v.n_elements, v.videos, v.correct / nullif(v.labelled, 0) AS accuracy,
   e.value AS median_stderr, v.labelled, coalesce(m.videos, 0) AS explained, v.correct AS _correct,
   {measure("score", "m.low")} AS score_low, {measure("score", "m.high")} AS score_high,
   {measure("support", "m.low")} AS support_low, {measure("support", "m.high")} AS support_high,
-  {error_of("m." + measure("support_square")).replace("videos", "m.videos")} AS support_stderr,
+  {error_of(measure("support_square", "m.mean"), "m.videos")} AS support_stderr,
   {measure("distract", "m.low")} AS distract_low, {measure("distract", "m.high")} AS distract_high,
-  {error_of("m." + measure("distract_square")).replace("videos", "m.videos")} AS distract_stderr,
+  {error_of(measure("distract_square", "m.mean"), "m.videos")} AS distract_stderr,
   v.largest_gap AS largest_exact_gap, g.value AS median_sampled_gap
 FROM summary_videos AS v
 LEFT JOIN (SELECT * FROM measures WHERE class IS NULL) AS m USING (n_elements)

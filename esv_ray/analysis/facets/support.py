@@ -9,11 +9,13 @@ from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
     class_in_words,
+    joined,
     of_main_length,
     other_lengths,
     percent,
     plain,
     within,
+    without_esvs,
 )
 from esv_ray.errors import count_of
 
@@ -34,7 +36,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, of_length = of_main_length(table)
+    n, of_length = of_main_length(table, analysed)
     rows = of_length.to_pylist()
     shown, means = [], []
     for group, name in _GROUPS.items():
@@ -51,7 +53,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         [f"Supporting elements (ESV > 0) among {n}, mean per video: {', '.join(means)}."],
         ("videos that are", "videos", "mean", "below half", "all support"),
         shown,
-        note=other_lengths(table, n),
+        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
@@ -59,7 +61,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return how many elements of a video support the class, or do not; by chance it would be half of them."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n)
     raises = 2 * mean > n
     shown, ends = (mean, (low, high)) if raises else (n - mean, (n - high, n - low))

@@ -16,16 +16,30 @@ _IN_SENTENCE = 44  # cells of a name
 Row = dict[str, Any]
 
 
-def of_main_length(table: pa.Table, weight: str = "videos") -> tuple[int, pa.Table]:
+def of_main_length(table: pa.Table, analysed: Analysed | None = None) -> tuple[int, pa.Table]:
     """Return the number of elements that most videos have (of several, the largest), and the rows of that length.
+
+    So all pages of an analysis show the same length, if their tables have it.
 
     Args:
         table: with rows.
-        weight: the column that counts.
+        analysed: whose videos are counted; None: the largest `videos` of a row of each length decides.
     """
-    totals = table.group_by("n_elements", use_threads=False).aggregate([(weight, "sum")])
-    n = max((row[f"{weight}_sum"] or 0, row["n_elements"]) for row in totals.to_pylist())[1]
+    there = table.group_by("n_elements", use_threads=False).aggregate([] if analysed else [("videos", "max")])
+    counts = (
+        analysed.census.videos_of if analysed else {row["n_elements"]: row["videos_max"] for row in there.to_pylist()}
+    )
+    n = max(there.column("n_elements").to_pylist(), key=lambda each: (counts.get(each) or 0, each))
     return n, table.filter(pc.equal(table.column("n_elements"), n))
+
+
+def without_esvs(analysed: Analysed, n: int) -> str:
+    """Return a note on the videos of a length that a page leaves out, for want of ESVs; "" if there are none."""
+    count = analysed.without.get(n, 0)
+    if not count:
+        return ""
+    of = "their label" if analysed.explained == "label" else "their predicted class"
+    return f"Without {count_of(count, 'video')} that {'has' if count == 1 else 'have'} no ESVs of {of}."
 
 
 def other_lengths(table: pa.Table, n: int) -> str:
