@@ -23,6 +23,7 @@ from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.pools import Pool, add_rows, table_of
 from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import DataError, SpecError
+from esv_ray.output.schemas import SCHEMAS
 
 MEMORY = 256_000_000
 """Bytes that DuckDB may use."""
@@ -149,7 +150,10 @@ def _read_batches(
 ) -> dict[str, Path]:
     """Add up all batches: counts in tables of their names, values in pools; return the files of rows per video."""
     uses = list(dict.fromkeys(name for facet in facets for name in facet.uses))
-    reads = list(dict.fromkeys(name for facet in facets for name in facet.reads))
+    wanted = dict.fromkeys(name for facet in facets for name in (*facet.reads, *facet.reads_if_there))
+    reads = [name for name in wanted if name in analysed.tables]
+    for name in wanted.keys() - {*reads}:
+        con.register(name, SCHEMAS[name].empty_table())
     counts = {each.name: each for facet in facets for each in facet.counts}.values()
     files = {facet.name: folder / f"{facet.name}.parquet" for facet in facets if facet.rows}
     with ExitStack() as stack:

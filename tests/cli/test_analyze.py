@@ -24,7 +24,7 @@ from tests.support.jobs import all_of, run
 from tests.support.s3_server import S3Server
 
 BASIC = ["summary", "support", "positions", "pairs", "contrasts", "classes", "profiles", "confusions"]
-WRITTEN = ("videos", "attributions", "marginals", "interactions", "discards")
+WRITTEN = ("videos", "attributions", "marginals", "interactions", "discards", "replacements")
 """Tables of a job that writes all it can."""
 LONG = (
     "Pretending to put something behind something",
@@ -91,10 +91,10 @@ def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
 
 def test_every_page(tmp_path: Path) -> None:
     """All tables, also the further ones, of sequences of one element and of more than fit a page."""
-    tables = ("marginals", "interactions", "discards")
+    tables = ("marginals", "discards", "replacements", "interactions")
     for n in (1, 2, 40):
         out = tmp_path / str(n)
-        write_output(str(out), Shape(30, n, 25, sampled=False, tables=tables if n < 40 else tables[::2], rows=16))
+        write_output(str(out), Shape(30, n, 25, sampled=False, tables=tables if n < 40 else tables[:3], rows=16))
         found = analyze(str(out))
         assert found.exit_code == 0, found.output
         assert "wrote" in found.stdout
@@ -108,7 +108,7 @@ def test_every_page(tmp_path: Path) -> None:
 def test_figures(tmp_path: Path) -> None:
     """A figure of every table but the summary, in three formats; none of tables without rows."""
     out, figures = tmp_path / "out", tmp_path / "figures"
-    write_output(str(out), Shape(30, 4, 5, sampled=False, tables=("marginals", "interactions", "discards"), rows=16))
+    write_output(str(out), Shape(30, 4, 5, sampled=False, tables=WRITTEN[2:], rows=16))
     found = analyze(str(out), "--figures", str(figures))
     assert found.exit_code == 0, found.output
     made = [name for name, facet in FACETS.items() if {*facet.reads} <= {*WRITTEN} and not facet.marked]

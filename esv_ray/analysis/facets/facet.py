@@ -84,6 +84,7 @@ class Facet:
         name: of the table.
         title: a few words for people.
         reads: tables of the job that it needs.
+        reads_if_there: tables of the job that it also uses; without rows where the job has none.
         uses: tables of a batch that its queries use (`analysis/batches.py`).
         counts, values: queries over a batch.
         rows: query over a batch whose rows are the table, which may be large; None: `query` makes it.
@@ -107,3 +108,4 @@ class Facet:
     shares: tuple[Share, ...] = ()
     labelled: bool = False
     marked: bool = False
+    reads_if_there: tuple[str, ...] = ()

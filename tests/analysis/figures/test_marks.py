@@ -129,6 +129,16 @@ def test_areas() -> None:
     assert made.marks(svg_of("areas", made.areas(VIDEOS_MADE, intervals=False)), "rule") == 0
 
 
+def test_replacements() -> None:
+    text = svg("replacements")
+    assert made.marks(text, "rect") == 2 * 15
+    assert made.marks(text, "rule") == 2 * 15 * 2, "intervals, and the area in random order"
+    table = tables()["replacements"]
+    alone = svg_of("replacements", table.filter(pa.compute.equal(table.column("method"), "esv")))
+    assert made.marks(alone, "rect") == 2 * 3
+    assert "left out 0.200, neighbour 0.230, mean element 0.260" in alone
+
+
 def test_needed() -> None:
     assert made.marks(svg("needed"), "line") == 1
     classes = sum(1 for count in np.bincount(VIDEOS_MADE.label) if count >= 5)
