@@ -11,6 +11,7 @@ from esv_ray.analysis.figures.wording import method_name, method_place
 
 REPLACED_BY = {"removal": "left out", "neighbour": "neighbour repeated", "mean": "mean element"}
 """What becomes of elements that are taken away, in words; `removal` is the table `discards` of the job."""
+_IN_PLACE = {"removal": "nothing", "neighbour": "nearest left", "mean": "mean element"}
 MEASURES = ("deletion_auc", "insertion_auc", "random_auc")
 """Areas under a video's score, by trapezoids, while all elements but the last are taken away one by one: the most
 influential first, the least influential first (the same as adding the most influential to the last one), at random.
@@ -70,17 +71,16 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     areas = joined([f"{plain(of_esv[by])} ({word})," for by, word in REPLACED_BY.items() if by in of_esv])
     return Page(
         [
-            f"Deletion area by ESV: {areas.removesuffix(',')}; a method whose place among the others changes with the "
-            "replacement owes it to the replacement.",
+            f"Deletion area by ESV: {areas.removesuffix(',')}.",
             "Left out, elements leave a shorter subsequence, which a multi-scale model was trained on. A repeated "
             "neighbour or the mean element keeps the length, but may be unlike anything that the model has seen: "
             "compare with the area in random order.",
         ],
-        ("method", "replaced by", "deletion", "insertion", "random"),
+        ("method", "in their place", "deletion", "insertion", "random"),
         [
             (
                 method_name(row["method"]),
-                "- (left out)" if row["replaced_by"] == "removal" else REPLACED_BY[row["replaced_by"]],
+                _IN_PLACE[row["replaced_by"]],
                 *(plain(row[name]) for name in MEASURES),
             )
             for row in of_length
