@@ -194,6 +194,7 @@ class JobSpec(_Frozen):
 
     Attributes:
         columns: names of the feature table's columns that differ from its own.
+        sampling: which frames are sampled: the middle one of each of n segments, or one at random.
         code: Python packages whose code may run to build the model; results do not depend on it.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
         methods: methods of attribution: `esv`, and others for comparison.
@@ -207,6 +208,7 @@ class JobSpec(_Frozen):
     code: Annotated[tuple[str, ...], BeforeValidator(_packages)] = ()
     frames: Literal["all"] | tuple[Positive | Literal["all"], ...] = "all"
     short: Literal["all", "skip"] = "all"
+    sampling: Literal["uniform", "jittered"] = "uniform"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
@@ -361,6 +363,10 @@ def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
     return spec.model_copy(update={"compute": spec.compute.model_copy(update={"memory_budget": size})})
 
 
+# Keys that earlier versions did not have: with these values a job is the one that it was before, and can be resumed.
+_LATER = {"sampling": "uniform"}
+
+
 def job_keys(spec: JobSpec) -> dict[str, object]:
     """Return the keys of a job on which its results depend, flat: {"estimator.m": 1024, ...}.
 
@@ -374,7 +380,7 @@ def job_keys(spec: JobSpec) -> dict[str, object]:
         if key not in free:
             inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else None
             flat.update({key: value} if inner is None else inner)
-    return flat
+    return {key: value for key, value in flat.items() if key not in _LATER or value != _LATER[key]}
 
 
 def fingerprint(keys: Mapping[str, object]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray import storage
@@ -24,6 +25,12 @@ def write_tables(made: Sequence[Made], folder: str, kind: str = "parquet") -> li
             write_file(each.table.schema, each.table.to_batches(), kind, url)
         else:
             with pq.ParquetFile(each.file) as parquet:
-                write_file(parquet.schema_arrow, parquet.iter_batches(), kind, url)
+                write_file(parquet.schema_arrow, _batches(parquet), kind, url)
         urls.append(url)
     return urls
+
+
+def _batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file. One call for all would hold on to every row group (Arrow 26)."""
+    for group in range(parquet.num_row_groups):
+        yield from parquet.iter_batches(row_groups=[group])

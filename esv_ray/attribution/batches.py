@@ -36,7 +36,7 @@ def attribute_requests(
 
     def features(selected: Sequence[int]) -> torch.Tensor:
         chosen = affordable[selected]
-        return torch.from_numpy(rows.features(requests.rows[chosen], requests.frames(chosen, rows.n_frames)))
+        return torch.from_numpy(rows.features(requests.rows[chosen], requests.frames(chosen, rows)))
 
     def pairs_of(selected: Sequence[int], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         indices = requests.rows[affordable[selected]]

@@ -64,7 +64,7 @@ def kept_results(
                 rows=indices,
                 scores=scores[valid],
                 gaps=attribution.gaps.float().numpy()[valid],
-                frame_index=rows.frame_index(indices, requests.frames(kept, rows.n_frames)),
+                frame_index=rows.frame_index(indices, requests.frames(kept, rows)),
                 pairs=np.stack([np.searchsorted(valid, video), classes], axis=1),
                 esv=attribution.esv.float().numpy()[video, :, classes],
                 stderr=stderr,

@@ -11,6 +11,7 @@ from typing import Any
 from esv_ray import storage
 from esv_ray.attribution.baseline import baseline_of
 from esv_ray.attribution.checks import OWN_NAMES, check_classes, check_features, check_no_partitions, check_places
+from esv_ray.attribution.workplace import check_methods
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
 from esv_ray.errors import DataError, JobError, StorageError, one_line
@@ -90,6 +91,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     for method in spec.methods:
         check_installed(method)
     model = load_model(spec.model, code=spec.code)
+    check_methods(spec, model)
     check_classes(spec, model)
     files = list_files(spec.features, spec.columns)
     keys = keys_of(spec, model.digest)

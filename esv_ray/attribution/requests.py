@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.core.keyed import derive_key, mix64
 from esv_ray.input.features import FeatureRows
 from esv_ray.input.frames import sample_frames
 from esv_ray.output.computed import Missing
@@ -21,14 +22,44 @@ class Requests:
     Attributes:
         rows: (K,) input rows.
         lengths: (K,) elements n <= T.
+        jitter: seed of a job with `sampling: jittered`; None: `uniform`.
     """
 
     rows: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    jitter: int | None = None
 
-    def frames(self, indices: npt.NDArray[np.int64], n_frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Return the positions (len(indices), n) of the sampled frames, for requests of one length."""
-        return sample_frames(n_frames[self.rows[indices]].astype(np.int64), int(self.lengths[indices[0]]))
+    def frames(self, indices: npt.NDArray[np.int64], rows: FeatureRows) -> npt.NDArray[np.int64]:
+        """Return the positions (len(indices), n) of the sampled frames, for requests of one length.
+
+        Args:
+            indices: numbers of the requests.
+            rows: rows of the unit.
+        """
+        chosen, n = self.rows[indices], int(self.lengths[indices[0]])
+        n_frames = rows.n_frames[chosen].astype(np.int64)
+        if self.jitter is None:
+            return sample_frames(n_frames, n)
+        return jittered_frames(n_frames, n, [rows.ids[row] for row in chosen.tolist()], self.jitter)
+
+
+def jittered_frames(n_frames: npt.NDArray[np.int64], n: int, ids: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
+    """Choose one frame at random in each of n equal segments of a video, as in the training of TSN (Wang et al. 2016).
+
+    Args:
+        n_frames: (K,) frames T of the videos.
+        n: elements, n <= T.
+        ids: of the videos; with the seed they fix the choice.
+        seed: of the job.
+
+    Returns:
+        (K, n) positions, ascending; segment i holds the frames from floor(i * T / n) to before floor((i + 1) * T / n).
+    """
+    bounds = np.arange(n + 1, dtype=np.int64) * n_frames[:, None] // n  # (K, n + 1)
+    keys = np.array([derive_key(seed, "jitter", name) for name in ids], np.uint64)
+    words = mix64(np.arange(n, dtype=np.uint64) ^ keys[:, None])  # (K, n)
+    share = (words >> np.uint64(11)).astype(np.float64) / 2.0**53  # [0, 1)
+    return bounds[:, :-1] + (share * np.diff(bounds, axis=1)).astype(np.int64)
 
 
 def plan_requests(
@@ -74,4 +105,5 @@ def plan_requests(
         new = ~(kept & (capped == frames[:, None])).any(axis=1)
         capped, kept = np.column_stack([capped, frames]), np.column_stack([kept, new])
     place, index = kept.nonzero()
-    return Requests(valid[place], capped[place, index]), missing
+    jitter = spec.estimator.seed if spec.sampling == "jittered" else None
+    return Requests(valid[place], capped[place, index], jitter), missing

@@ -62,7 +62,7 @@ def sequences_of(
     return Sequences(
         rows=row,
         ids=[rows.ids[index] for index in row.tolist()],
-        frames=requests.frames(numbers, rows.n_frames),
+        frames=requests.frames(numbers, rows),
         n_frames=rows.n_frames[row].astype(np.int64),
         classes=classes,
         esv=of_classes(result, classes),

@@ -13,6 +13,7 @@ from esv_ray.core.attribution import Extras
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.randomised import count_layers, randomised
+from esv_ray.core.methods.attribution import BY_GRADIENT
 from esv_ray.core.methods.score import ScoreFunction
 from esv_ray.core.plan import BuildPlan, Plan
 from esv_ray.core.recipe import Recipe, closed_form
@@ -22,6 +23,7 @@ from esv_ray.input.unit_reader import UnitReader
 from esv_ray.job.work import Heartbeat
 from esv_ray.models.bundle import load_model
 from esv_ray.models.class_tables import in_file
+from esv_ray.models.gradients import check_gradients
 from esv_ray.models.probe import check_repeatable
 from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, SANITY
 from esv_ray.spec import JobSpec
@@ -100,7 +102,8 @@ def open_workplace(
 
     Raises:
         JobError: the bundle changed since the job was planned.
-        ModelError: the model cannot be loaded here, or its modules are not repeatable on this device in this dtype.
+        ModelError: the model cannot be loaded here; or on this device in this dtype its modules are not repeatable, or
+            have no gradients for a method that needs them.
     """
     torch.set_num_threads(spec.compute.threads)
     torch.set_float32_matmul_precision(spec.compute.matmul)
@@ -112,6 +115,7 @@ def open_workplace(
     if (moved.device, moved.dtype) != loaded:
         with in_file(spec.model):
             check_repeatable(moved)
+        check_methods(spec, moved)
     heartbeat = Heartbeat()
 
     def build(recipe: Recipe) -> Plan:
@@ -152,6 +156,18 @@ def job_engine(spec: JobSpec, model: VideoModel, build: BuildPlan = cached_plan)
         build=build,
         extras=_extras(spec, model),
     )
+
+
+def check_methods(spec: JobSpec, model: VideoModel) -> None:
+    """Refuse a model that has no gradients, if a method of the job needs them.
+
+    Raises:
+        ModelError: as `check_gradients`.
+    """
+    if BY_GRADIENT.isdisjoint(spec.methods):
+        return
+    with in_file(spec.model):
+        check_gradients(model)
 
 
 def check_fits(spec: JobSpec, engine: Engine, n: int) -> None:

@@ -3,9 +3,9 @@
 python -m esv_ray.bench.faithfulness
 python -m esv_ray.bench.faithfulness --train jobs/demo/train.parquet --test jobs/demo/test.parquet
 
-The first command makes videos whose class is decided by a short event in known frames (`made_up`); any table that has
-the columns key_start and key_end is measured likewise. Heads are trained with the code of `esv train`; every method
-explains the score of the label.
+The first command makes two sets of videos whose class is decided by an event in known frames (`made_up`): `event`,
+which every method finds, and `order`, which is harder. Any table that has the columns key_start and key_end is
+measured likewise. Heads are trained with the code of `esv train`; every method explains the score of the label.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 
-from esv_ray.bench.made_up import World, write_made_up
+from esv_ray.bench.made_up import KeyEvents, World, write_made_up
+from esv_ray.bench.measured import Measured, differences_table, intervals_table, means_table
 from esv_ray.core.attribution import Attribution, Extras
 from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, random_orders
 from esv_ray.core.engine import Engine
@@ -50,6 +51,11 @@ ORDERS: tuple[str, ...] = (*FIXED_ORDERS, "random")
 """Orders that need no attribution: the paper's baselines."""
 _SHARES = (1, 5, 10, 20, 50)  # % of the elements (DeYoung et al. 2020)
 _MAX_ELEMENTS = 16
+WORLDS: dict[KeyEvents, tuple[World, int]] = {
+    "event": (World(feature_dim=32, n_classes=6, events=8), 200),
+    "order": (World(feature_dim=32, n_classes=6, events=6), 1000),
+}
+"""Made-up data sets, and their videos per class to train on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +78,6 @@ class Cases:
         """Return some of the videos."""
         key = None if self.key is None else self.key[rows]
         return Cases([self.ids[row] for row in rows], self.features[rows], self.labels[rows], key)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Means over videos for one method, or for an order that is no method.
-
-    Attributes:
-        key_auc: share of pairs of a deciding and another element that are ranked right; NaN where unknown.
-        deletion, insertion: areas under the score while elements are taken away, and while they are added, most
-            supporting ones first (Petsiuk et al. 2018).
-        comprehensiveness, sufficiency: mean over 1, 5, 10, 20 and 50 % of the elements of the score minus that without
-            the most supporting ones, and minus that of these alone (DeYoung et al. 2020).
-        video_ms: milliseconds per video.
-    """
-
-    key_auc: float
-    deletion: float
-    insertion: float
-    comprehensiveness: float
-    sufficiency: float
-    video_ms: float
 
 
 def read_cases(url: str, model: VideoModel, n: int, count: int) -> tuple[Cases, torch.Tensor]:
@@ -129,7 +114,7 @@ def _deciding(url: str, videos: Sequence[Video], frames: Int64Array) -> BoolArra
 
 
 def measure(model: VideoModel, cases: Cases, mean: torch.Tensor, *, steps: int, seed: int) -> dict[str, Measured]:
-    """Measure every method, and the deletion area of the orders that are none.
+    """Measure every method on each video, and the deletion area of the orders that are none.
 
     Args:
         model: the model.
@@ -142,12 +127,13 @@ def measure(model: VideoModel, cases: Cases, mean: torch.Tensor, *, steps: int, 
     engine = Engine(
         model, Estimator("exact", seed=seed), memory_budget=spare_memory(model.device), extras=Extras(values=True)
     )
-    seconds = dict.fromkeys(METHODS, 0.0)
+    seconds, ids = dict.fromkeys(METHODS, 0.0), list[str]()
     batches = engine.attributions([n] * len(cases.ids), cases.ids, lambda some: cases.features[some])
     started = time.perf_counter()
     for indices, result in batches:
         seconds["esv"] += time.perf_counter() - started
         part = cases.take(indices)
+        ids += part.ids
         values = {"esv": result.esv.take_along_dim(part.labels.to(result.esv.device)[:, None, None], dim=2)[..., 0]}
         for method in get_args(Method):
             started = time.perf_counter()
@@ -156,10 +142,9 @@ def measure(model: VideoModel, cases: Cases, mean: torch.Tensor, *, steps: int, 
         for name, measures in _measures(engine, part, result, values).items():
             rows.setdefault(name, []).append(measures)
         started = time.perf_counter()
-    means = {name: [_mean(column) for column in np.concatenate(parts).T] for name, parts in rows.items()}
     return {
-        name: Measured(auc, deletion, insertion, without, alone, seconds.get(name, np.nan) / len(cases.ids) * 1e3)
-        for name, (auc, deletion, insertion, without, alone) in means.items()
+        name: Measured(ids, np.concatenate(parts), seconds.get(name, np.nan) / len(ids) * 1e3)
+        for name, parts in rows.items()
     }
 
 
@@ -227,33 +212,12 @@ def _area(curve: FloatArray) -> FloatArray:
     return np.asarray((curve.sum(axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / (curve.shape[1] - 1))
 
 
-def _mean(values: FloatArray) -> float:
-    """Return the mean of the values that are not NaN; NaN if there is none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def as_lines(measured: Mapping[str, Measured]) -> list[str]:
-    """Return the lines of a table for people."""
-    lines = [f"{'':22}{'key AUC':>9}{'deletion':>10}{'insertion':>11}{'compr.':>8}{'suff.':>8}{'ms/video':>10}"]
-    for name, row in measured.items():
-        cells = [
-            f"{row.key_auc:9.3f}",
-            f"{row.deletion:10.3f}",
-            f"{row.insertion:11.3f}",
-            f"{row.comprehensiveness:8.3f}",
-            f"{row.sufficiency:8.3f}",
-            f"{row.video_ms:10.2f}",
-        ]
-        lines.append(f"{name:22}" + "".join("-".rjust(len(cell)) if "nan" in cell else cell for cell in cells))
-    return lines
-
-
 def main() -> None:
     """Train a model, measure all methods on it, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m esv_ray.bench.faithfulness", description=__doc__.splitlines()[0])
     parser.add_argument("--train", help="feature table to train on, and --test another one (default: made-up videos)")
     parser.add_argument("--test", help="feature table to measure on")
+    parser.add_argument("--made-up", choices=("event", "order", "both"), default="both", help="set (default: both)")
     parser.add_argument(
         "--elements", type=int, default=12, help=f"elements per video, 2 to {_MAX_ELEMENTS} (default: 12)"
     )
@@ -277,12 +241,22 @@ def main() -> None:
 
 def _run(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     """Yield the lines that are printed."""
-    train_table, test_table = options.train, options.test
-    if train_table is None:
-        world = World(feature_dim=32, n_classes=6, events=8)
-        train_table, test_table = (str(folder / f"{name}.parquet") for name in ("train", "test"))
-        write_made_up(Path(train_table), world, 200 * world.n_classes, seed=1, key_events=True)
-        write_made_up(Path(test_table), world, options.videos, seed=2, key_events=True)
+    if options.train is not None:
+        yield from _of_tables(options, options.train, options.test, folder)
+        return
+    kinds: list[KeyEvents] = ["event", "order"] if options.made_up == "both" else [options.made_up]
+    for kind in kinds:
+        world, per_class = WORLDS[kind]
+        train_table, test_table = (folder / f"{kind}-{name}.parquet" for name in ("train", "test"))
+        write_made_up(train_table, world, per_class * world.n_classes, seed=1, key_events=kind)
+        write_made_up(test_table, world, options.videos, seed=2, key_events=kind)
+        yield f"made-up videos: {kind}"
+        yield from _of_tables(options, str(train_table), str(test_table), folder / kind)
+        yield ""
+
+
+def _of_tables(options: argparse.Namespace, train_table: str, test_table: str, folder: Path) -> Iterator[str]:
+    """Yield the lines about one pair of tables."""
     keys = {"features": train_table, "output": str(folder / "model"), "n_max": options.n_max, "seed": options.seed}
     result = train(load_train_spec({**keys, "epochs": options.epochs}))
     model = load_model(result.output)
@@ -292,7 +266,8 @@ def _run(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         f"{len(cases.ids)} videos of {options.elements} elements; heads up to {options.n_max}, accuracy of F on "
         f"held-out videos {result.accuracy_f:.2f}"
     )
-    yield from as_lines(measured)
+    for lines in (means_table(measured), intervals_table(measured), differences_table(measured, "esv")):
+        yield from lines
 
 
 if __name__ == "__main__":

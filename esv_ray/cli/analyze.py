@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.options import output_option
-from esv_ray.cli.results import finite
+from esv_ray.cli.results import check_out_folder, finite
 from esv_ray.cli.types import LOCATION, NAME
 from esv_ray.errors import DataError, count_of
 from esv_ray.output.layout import ANALYSIS
@@ -112,36 +112,66 @@ def analyze(
       2  there is no output, no unit is committed yet, or the output lacks what a table needs
     """
     from esv_ray.analysis.analysed import open_output
-    from esv_ray.analysis.files import write_tables
     from esv_ray.analysis.tables import chosen, tables_of_facets
     from esv_ray.show.chart import check_figures
-    from esv_ray.storage import absolute, join
+    from esv_ray.storage import absolute, check_outside, join
 
     if figures is not None:
         check_figures()
     location = absolute(output)
     analysed = open_output(location, class_, features)
-    with tables_of_facets(analysed, chosen(analysed, tables or None)) as made:
+    facets = chosen(analysed, tables or None)
+    for option, given, suffix in (("--output", out, kind), ("--figures", figures, "png")):
+        if given is not None:
+            check_out_folder(given, [location], option)
+            check_outside(
+                analysed.manifest.spec["features"], absolute(given), [f"{facet.name}.{suffix}" for facet in facets]
+            )
+    with tables_of_facets(analysed, facets) as made:
+        # Files first: who reads the pages may stop reading at any line.
+        written = _write(analysed, made, join(location, ANALYSIS), out, kind, figures)
         if as_json:
             print_json(analysed, made, named=tables)
         else:
             print_pages(analysed, made)
             if not tables:
                 _print_left_out(analysed, {each.facet.name for each in made})
-        folder = join(location, ANALYSIS) if out is None else absolute(out)
-        try:
-            urls = write_tables(made, folder, kind)
-        except DataError as error:
-            if out is not None:
-                raise
-            click.echo(f"The tables were not written: {error}", err=True)
-        else:
-            click.echo(f"\nwrote {count_of(len(urls), 'table')} to {folder}", err=as_json)
-        if figures is not None:
-            from esv_ray.analysis.figures.writing import write_figures
+            click.echo()
+        for line in written:
+            click.echo(line, err=as_json)
 
-            drawn = write_figures(analysed, made, absolute(figures))
-            click.echo(f"wrote {count_of(len(drawn), 'figure')} to {absolute(figures)}", err=as_json)
+
+def _write(
+    analysed: Analysed, made: Sequence[Made], usual: str, out: str | None, kind: str, figures: str | None
+) -> list[str]:
+    """Write tables and figures; return what was written, in words.
+
+    Args:
+        analysed: the output.
+        made: its tables.
+        usual: folder for the tables without `out`; they are only printed if it cannot be written to.
+        out: folder that is asked for, or None.
+        kind: format of the tables.
+        figures: folder for figures, or None.
+
+    Raises:
+        DataError: a folder that is asked for cannot be written to.
+    """
+    from esv_ray.analysis.figures.writing import write_figures
+    from esv_ray.analysis.files import write_tables
+    from esv_ray.storage import absolute
+
+    folder, lines = usual if out is None else absolute(out), []
+    try:
+        lines.append(f"wrote {count_of(len(write_tables(made, folder, kind)), 'table')} to {folder}")
+    except DataError as error:
+        if out is not None:
+            raise
+        click.echo(f"The tables were not written: {error}", err=True)
+    if figures is not None:
+        drawn = write_figures(analysed, made, absolute(figures))
+        lines.append(f"wrote {count_of(len(drawn), 'figure')} to {absolute(figures)}")
+    return lines
 
 
 def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:

@@ -136,7 +136,7 @@ def bench(
     if file is not None and not file.parent.is_dir():
         raise SpecError(f"--json {file}: there is no directory {file.parent}; create it first")
     if file is not None:
-        storage.check_writable(str(file.parent), _WRITE)
+        storage.check_writable(str(file.parent), _WRITE, [file.name])
     mixed_lengths = None if mixed is None else _length_range(mixed)
     setting = _setting(options)
     earlier = {} if compare is None else read_measurements(compare, setting)

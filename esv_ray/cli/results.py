@@ -65,9 +65,9 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
     _check_writable(folder or "/", [name])
 
 
-def check_out_folder(folder: str, outputs: Sequence[str]) -> None:
+def check_out_folder(folder: str, outputs: Sequence[str], option: str = "--output") -> None:
     """Check that files can be written to a folder, before anything is computed; errors as for `check_out`."""
-    _check_apart(folder, outputs, "--output")
+    _check_apart(folder, outputs, option)
     _check_writable(storage.absolute(folder))
 
 

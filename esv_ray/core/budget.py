@@ -25,7 +25,8 @@ from esv_ray.core.recipe import closed_form, complete, is_constant, resolve, sub
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Resolved
 
-_MAX_LENGTH = 2**24  # elements, upper end of the search for the longest sequence that fits
+# Beyond it the needs of sampling grow with n. Largest step down met: n = 130, for m = 4 to 256 and 1 to 4 iterations.
+_LAST_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,9 @@ class Budget:
                 f"exact ESVs of n = {n} elements evaluate {count} subsequences and take {needed}, {available}; the "
                 f"largest n that fits is {min(longest, n)}: sample frames, or use {instead}"
             )
-        longest = largest_fitting(lambda n: self._needs(n, kind), self.n_bytes, _MAX_LENGTH)
         raise SpecError(
             f"sampling subsequences of n = {n} elements with m = {self.estimator.m} and {self.estimator.iterations} "
-            f"iteration(s) takes {needed}, {available}; the largest n that fits is {min(longest, n)}: sample frames, "
-            "or use a smaller m"
+            f"iteration(s) takes {needed}, {available}; {self._what_fits(n)}: sample frames, or use a smaller m"
         )
 
     def largest_batch(self, n: int, preferred: int) -> int:
@@ -145,6 +144,20 @@ class Budget:
     def _closed(self, kind: Resolved) -> bool:
         """Return whether ESVs of a kind take the closed form (`recipe_for`)."""
         return closed_form(self.estimator, self.model.scales) and not (self.extras.values and kind == "exact")
+
+    def _what_fits(self, n: int) -> str:
+        """Return the largest n that fits, in words, for n elements whose sampled subsequences do not.
+
+        The needs of sampling grow with n but for a few steps down: a short sequence whose subsequences are all
+        evaluated takes more than a longer one of whose subsequences a few are. Hence longer sequences may fit.
+        """
+        shorter = largest_fitting(lambda at: 0 if self.fits(at) else self.n_bytes + 1, self.n_bytes, n)
+        # Above `shorter` the search met lengths that do not fit; where needs step down it may have passed some that do.
+        shorter = next((at for at in range(min(n - 1, _LAST_STEP), shorter, -1) if self.fits(at)), shorter)
+        longer = any(self.fits(at) for at in range(n + 1, _LAST_STEP + 1))
+        if not shorter:
+            return "no shorter sequence fits"
+        return f"the largest {f'n below {n}' if longer else 'n'} that fits is {shorter}"
 
     def _longest_exact(self, n: int) -> int:
         """Return the largest number of elements, at most about n, whose exact ESVs fit."""

@@ -82,16 +82,32 @@ def check_repeatable(model: VideoModel) -> None:
     Raises:
         ModelError: as for `check_modules`.
     """
-    scorer = model.scorer
-    modules: Mapping[int, nn.Module] | nn.Module = {}
-    if isinstance(scorer, VariableLength):
-        modules = scorer.module
-    elif isinstance(scorer, MultiScale):
-        modules = scorer.called()
-    elif isinstance(scorer, Pooled) and isinstance(scorer.pooling, OwnPooling):
-        modules = scorer.pooling
-    for s, module, needed in _probes(modules, None):
+    for s, module, needed in _probes(_modules_of(model), None):
         _check(model, module, s, rows=False, needed=needed)
+
+
+def taken_by(model: VideoModel) -> Iterator[tuple[int, nn.Module, Tensor]]:
+    """Yield each length that a user's modules are tried at, its module, and the features (N, s, D), if it takes them.
+
+    Nothing for models that run no user's code.
+    """
+    for s, module, _ in _probes(_modules_of(model), None):
+        features = _features(model, s)
+        try:
+            _logits(model, module, features)
+        except _NotTakenError:
+            continue
+        yield s, module, features
+
+
+def _modules_of(model: VideoModel) -> Mapping[int, nn.Module] | nn.Module:
+    """Return the user's modules of a model, by scale, or the one of any length; empty if there are none."""
+    scorer = model.scorer
+    if isinstance(scorer, VariableLength):
+        return scorer.module
+    if isinstance(scorer, Pooled) and isinstance(scorer.pooling, OwnPooling):
+        return scorer.pooling
+    return scorer.called() if isinstance(scorer, MultiScale) else {}
 
 
 def _probes(modules: Mapping[int, nn.Module] | nn.Module, longest: int | None) -> Iterator[tuple[int, nn.Module, bool]]:

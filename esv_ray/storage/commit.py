@@ -22,15 +22,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage.links import check_no_broken_link
+from esv_ray.storage.local_files import make_folder, replace_file, sibling, sync_folder, write_synced
 from esv_ray.storage.location import absolute, is_local, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
@@ -168,9 +167,9 @@ def move(url: str, to: str, doing: str) -> None:
 def _rename(path: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, "something is there already", str(target))
-    _make_folder(target.parent)
+    make_folder(target.parent)
     path.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def create_once(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
@@ -201,7 +200,7 @@ def overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     """Try to write an object once, and replace an existing one."""
     if is_local(fs):
         requests.in_time(
-            lambda: _replace_file(Path(path), lambda target: _write_synced(target, data)),
+            lambda: replace_file(Path(path), lambda file: file.write(data)),
             RequestLimits(takes=len(data)),
         )
     else:
@@ -211,20 +210,14 @@ def overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
 def _overwrite_from(fs: AbstractFileSystem, path: str, file: Path) -> None:
     if is_local(fs):
         limits = RequestLimits(takes=file.stat().st_size)
-        requests.in_time(lambda: _replace_file(Path(path), lambda target: _copy_synced(file, target)), limits)
+        requests.in_time(lambda: replace_file(Path(path), lambda target: _copy(file, target)), limits)
     else:
         requests.put(fs, file, path)
 
 
-def _replace_file(target: Path, write: Callable[[Path], None]) -> None:
-    _make_folder(target.parent)
-    temporary = _sibling(target)
-    try:
-        write(temporary)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _copy(file: Path, target: BinaryIO) -> None:
+    with file.open("rb") as source:
+        shutil.copyfileobj(source, target)
 
 
 def _remove(fs: AbstractFileSystem, path: str) -> None:
@@ -236,10 +229,10 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
 
 
 def _link_new(path: Path, data: bytes) -> bool:
-    _make_folder(path.parent)
-    temporary = _sibling(path)
+    make_folder(path.parent)
+    temporary = sibling(path)
     try:
-        _write_synced(temporary, data)
+        write_synced(temporary, lambda file: file.write(data))
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -250,51 +243,7 @@ def _link_new(path: Path, data: bytes) -> bool:
             if error.errno in _NO_LINKS:
                 raise UnconditionalError from error
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _copy_synced(file: Path, target: Path) -> None:
-    with file.open("rb") as source, target.open("xb") as copy:
-        shutil.copyfileobj(source, copy)
-        copy.flush()
-        os.fsync(copy.fileno())
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, and sync them, so that they survive a power failure."""
-    if folder.is_dir():
-        return
-    check_no_broken_link(str(folder))
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    above = new[-1].parent if new else folder
-    if not above.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "expected a folder, got a file", str(above))
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in new:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder, where that is possible, so that a new name in it survives a power failure."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):
-            raise
-    finally:
-        os.close(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,18 +12,20 @@ from fsspec.spec import AbstractFileSystem
 from esv_ray.errors import DataError
 from esv_ray.storage.commit import UnconditionalError, create_once, overwrite, remove
 from esv_ray.storage.links import check_no_broken_link
+from esv_ray.storage.local_files import is_special
 from esv_ray.storage.location import in_archive, is_local, join, open_location
 from esv_ray.storage.objects import read_bytes
 from esv_ray.storage.transport.faults import attempt
 
 
-def check_writable(folder: str, doing: str, names: Iterable[str] = ()) -> None:
+def check_writable(folder: str, doing: str, names: Collection[str] = ()) -> None:
     """Check that files can be written below a folder, which need not exist; tried with a small hidden object.
 
     Args:
         folder: its location.
         doing: what will be written, for the error: "write the model bundle".
-        names: of files that will be written or replaced, which must not be folders now.
+        names: of files that will be written or replaced, which must not be folders now. Nothing is tried if all of them
+            are pipes or devices: these are written to, and the folder stays as it is.
 
     Raises:
         DataError: nothing can be written there.
@@ -38,6 +40,8 @@ def check_writable(folder: str, doing: str, names: Iterable[str] = ()) -> None:
         for name in names:
             if (Path(place) / name).is_dir():
                 raise DataError(f"cannot {doing}: {join(folder, name)}: expected a file or nothing, got a folder")
+        if names and all(is_special(Path(place) / name) for name in names):
+            return
     with _trial_object(folder) as (fs, path, _):
         attempt(folder, doing, lambda: overwrite(fs, path, b"trial"))
 

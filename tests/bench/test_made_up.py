@@ -24,6 +24,10 @@ def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
     for video, (video_id, label, features) in zip(videos, again, strict=True):
         assert (video.video_id, video.label) == (video_id, label)
         assert np.array_equal(video.features, features)
+    ordered = [str(tmp_path / "ordered"), "--per-class", "1", "--classes", "7", "--feature-dim", "4", "--key-events"]
+    command = [sys.executable, "-m", "esv_ray.bench.made_up", *ordered, "order"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "2 to 6 classes" in refused.stderr) == (2, True)
     held = tmp_path / "held"
     held.touch()
     command = [sys.executable, "-m", "esv_ray.bench.made_up", str(held), "--classes", "6", "--per-class", "1"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.tables import analyze as make_tables
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.cli import cli
-from esv_ray.errors import DataError, EsvError
+from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.models.saving import save_heads
 from esv_ray.output.verify.output import repair_output, verify_output
 from tests.conftest import make_heads, make_prior, make_table
@@ -206,8 +209,32 @@ def test_output_that_cannot_be_written(features: str, bundle: str, tmp_path: Pat
     assert found.exit_code == 0
     assert "Summary" in found.stdout
     assert "The tables were not written: cannot write the result" in found.stderr
-    refused = analyze(str(out), "--out", str(out / "run.json" / "x")).exception
+    refused = analyze(str(out), "--out", str(tmp_path / "out" / "analysis" / "x")).exception
     assert isinstance(refused, DataError)
+
+
+@pytest.mark.parametrize("option", ["--output", "--figures"])
+def test_tables_and_figures_never_join_the_results_or_the_features(
+    option: str, features: str, bundle: str, tmp_path: Path
+) -> None:
+    """A table among the files of a job breaks whatever reads their folder."""
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=3")
+    before = sorted(out.rglob("*")), sorted(Path(features).rglob("*"))
+    for place in (out / "attributions", out / "videos" / "new", out / "run.json", Path(features)):
+        refused = analyze(str(out), option, str(place), "--table", "summary").exception
+        assert isinstance(refused, SpecError), repr(refused)
+        assert "itself" in str(refused) or "would be read as input" in str(refused)
+    assert (sorted(out.rglob("*")), sorted(Path(features).rglob("*"))) == before
+
+
+def test_a_reader_who_stops_at_the_first_line_has_all_tables(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=3")
+    command = f"{shlex.quote(sys.executable)} -m esv_ray analyze {shlex.quote(str(out))} | head -1"
+    done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert {f"{name}.parquet" for name in make_tables(str(out))} == {path.name for path in (out / "analysis").iterdir()}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -101,6 +101,26 @@ def test_what_does_not_fit_is_refused_with_a_way_out(kind: str) -> None:
         attributed(engine, [torch.zeros(n, 4)])
 
 
+@pytest.mark.parametrize(("m", "iterations", "n_bytes"), [(16, 2, 10**6), (64, 1, 10**7), (4, 1, 5 * 10**4)])
+def test_the_largest_length_that_fits_is_below_the_refused_one(m: int, iterations: int, n_bytes: int) -> None:
+    """Needs of `adjusted` step down where a complete set of subsequences gives way to a sample: longer ones may fit."""
+    budget = Engine(make_model(), Estimator("adjusted", m=m, iterations=iterations), memory_budget=n_bytes).budget
+    fitting = [n for n in range(1, 60) if budget.fits(n)]
+    refused = [n for n in range(1, fitting[-1]) if n not in fitting]
+    assert refused, "a case in which needs step down"
+    for n in refused:
+        with pytest.raises(SpecError, match=rf"n = {n} .*; the largest n below {n} that fits is \d+: ") as caught:
+            budget.check(n)
+        named = int(str(caught.value).partition("that fits is ")[2].partition(":")[0])
+        assert named == max(k for k in fitting if k < n)
+
+
+def test_no_length_may_fit() -> None:
+    budget = Engine(make_model(), Estimator("adjusted", m=16), memory_budget=100).budget
+    with pytest.raises(SpecError, match="only 100 B is available; no shorter sequence fits: "):
+        budget.check(50)
+
+
 def test_auto_samples_what_does_not_fit() -> None:
     model = random_model(Dimensions(feature_dim=4, hidden=4, n_classes=10000, n_max=4))
     features = random_features(1, 14)[0]

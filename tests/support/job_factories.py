@@ -217,3 +217,45 @@ class Fickle(Linear):
 def fickle(above: str = "-inf", after: str = "0", hidden: str = "") -> nn.Module:
     """Passes the checks of a load, and is no function of its features."""
     return Fickle(float(above), int(after), bool(hidden))
+
+
+class WithoutGradient(Linear):
+    """A linear model whose gradients are lost on the way, in one of the ways in which that happens."""
+
+    def __init__(self, how: str, from_length: int) -> None:
+        """`how`: the way; `from_length`: shorter sequences keep their gradients."""
+        super().__init__()
+        self.how, self.from_length = how, from_length
+
+    def forward(self, subsequences: Tensor) -> Tensor:
+        if subsequences.shape[1] < self.from_length:
+            return super().forward(subsequences)
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return super().forward(subsequences)
+        if self.how == "inference_mode":
+            with torch.inference_mode():
+                return super().forward(subsequences)
+        if self.how == "detach":  # the weights have a gradient, the features have none
+            return super().forward(subsequences.detach())
+        if self.how == "numpy":
+            return super().forward(torch.from_numpy(subsequences.detach().numpy().copy()))
+        if self.how == "numpy_of_a_leaf":
+            return super().forward(torch.from_numpy(subsequences.numpy().copy()))
+        if self.how == "argmax":
+            return super().forward(nn.functional.one_hot(subsequences.argmax(dim=2), 4).to(subsequences.dtype))
+        if self.how == "round":
+            return super().forward(subsequences.round())
+        assert self.how == "overwritten"
+        hidden = subsequences.exp()
+        out = super().forward(hidden)
+        hidden.zero_()
+        return out
+
+
+@esv_ray.factory
+def without_gradient(how: str, from_length: str = "1") -> nn.Module:
+    """Passes the checks of a load, and has no gradients."""
+    made = WithoutGradient(how, int(from_length))
+    made.inner.requires_grad_()
+    return made

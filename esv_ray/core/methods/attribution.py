@@ -5,8 +5,8 @@ With v the score of a class (`ScoreFunction`), x_1 .. x_n in R^D the elements of
 - `integrated_gradients` (Sundararajan et al. 2017), from the baseline sequence (b, .., b):
   sum over d of (x_id - b_d) * integral over t = 0 .. 1 of g_id(b + t (X - b)). Over all elements they sum to
   v(X) - v(b, .., b).
-- `grad_cam` (Selvaraju et al. 2017) without its ReLU (Price & Damen 2020): sum over d of a_d x_id, where the weight of
-  a feature is a_d = mean over i of g_id.
+- `grad_cam` (Selvaraju et al. 2017) without its ReLU: sum over d of a_d x_id, where the weight of a feature is
+  a_d = mean over i of g_id.
 - `occlusion` (Zeiler & Fergus 2014): v(X) - v(X minus i), where X minus i is the sequence of the other n - 1 elements.
 - `random`: uniform on [-1, 1), fixed by seed, video and class.
 
@@ -33,6 +33,8 @@ from esv_ray.errors import ModelError, SpecError, short_text
 from esv_ray.estimator import Method
 
 DEFAULT_STEPS = 50
+BY_GRADIENT: frozenset[Method] = frozenset({"integrated_gradients", "grad_cam"})
+"""The methods that differentiate the model."""
 _NO_CAPTUM = "integrated gradients need captum, which is not installed: pip install 'esv-ray[methods]'"
 
 
