@@ -13,9 +13,10 @@ import duckdb
 from esv_ray.analysis.database import add_classes, add_tables, connect, reading
 from esv_ray.analysis.moments import lacks_moments
 from esv_ray.errors import DataError, SpecError, count_of
-from esv_ray.output.committed import committed_units
+from esv_ray.output.committed import committed_units, read_footers_of
 from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
+from esv_ray.output.repeats import find_repeats
 
 ClassName = Literal["label", "predicted"]
 
@@ -100,7 +101,7 @@ class Analysed:
 
 
 def open_output(output: str, explained: ClassName | None = None, features: str | None = None) -> Analysed:
-    """Read what an analysis needs to know of an output: its manifest, a listing, and columns of the videos table.
+    """Read what an analysis needs to know of an output: its manifest, a listing, all footers, and columns of videos.
 
     Args:
         output: its location.
@@ -108,7 +109,9 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
         features: location of the feature table, which may have key moments; None: that of run.json, if it is trusted.
 
     Raises:
-        DataError: there is no output, no unit is committed yet, or a table cannot be read.
+        DataError: there is no output, no unit is committed yet, a table cannot be read, or it holds videos several
+            times.
+        JobError: a file is of another job, or of other rows than the plan says.
         SpecError: the output has no labels, or its job keeps no ESVs of that class.
     """
     manifest = existing_manifest(output)
@@ -117,6 +120,10 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
         raise DataError(
             f"{output}: expected committed units, found none of {len(manifest.units)} yet; run the job first"
         )
+    footers = read_footers_of(output, units, manifest.job, beside=manifest.folders[1:])
+    repeats = find_repeats(output, units, footers)
+    if repeats.number:
+        raise DataError(f"{output}: {repeats.describe()}")
     names = tuple(unit.name for unit in units)
     census = _census(output, names)
     return Analysed(

@@ -12,25 +12,26 @@ from esv_ray.analysis.pages import table_lines, wrapped
 from esv_ray.errors import count_of
 from esv_ray.show.text import shortened
 
-_NOISE = "0.80"  # sqrt(2 / pi): mean |x| of a standard normal variable
+IN_STDERRS = (
+    "In standard errors: the difference of two ESVs divided by their combined standard error. By sampling alone it "
+    "would be 0.80 on average."  # sqrt(2 / pi): mean |x| of a standard normal variable
+)
 _MOST_LENGTHS = 20
 _MOST_ID = 26  # characters of an id
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """Yield the lines of a comparison."""
-    yield from _head(comparison)
+    for sentence in head_sentences(comparison):
+        yield from wrapped(sentence)
     rows = comparison.compare.to_pylist()
     main, _ = of_main_length(comparison.compare)
     row = next(row for row in rows if row["n_elements"] == main)
     yield ""
-    yield from wrapped(_counts(row))
-    yield from table_lines(("", "mean", "95 %"), _measures(row, of_one=comparison.of_one), names=0)
+    yield from wrapped(counts_sentence(row))
+    yield from table_lines(("", "mean", "95 %"), measures(row, of_one=comparison.of_one), names=0)
     if row["in_stderrs"] is not None:
-        yield from wrapped(
-            "In standard errors: the difference of two ESVs divided by their combined standard error. By sampling "
-            f"alone it would be {_NOISE} on average."
-        )
+        yield from wrapped(IN_STDERRS)
     if len(rows) > 1:
         yield ""
         yield from _lengths(rows)
@@ -52,13 +53,17 @@ def agreement_lines(table: pa.Table) -> Iterator[str]:
         )
         for row in rows.to_pylist()
     ]
-    yield from wrapped(
-        f"Correlation of the values of two methods in each video, of {count_of(main, 'element')}: means over videos."
-    )
+    yield from wrapped(agreement_sentence(table))
     yield from table_lines(("A", "B", "videos", "Pearson", "95 %", "Spearman", "95 %"), shown, names=2)
     note = other_lengths(table, main)
     if note:
         yield from wrapped(note)
+
+
+def agreement_sentence(table: pa.Table) -> str:
+    """Return what the table `agreement` has."""
+    main, _ = of_main_length(table)
+    return f"Correlation of the values of two methods in each video, of {count_of(main, 'element')}: means over videos."
 
 
 def _with_interval(row: Row, name: str) -> tuple[str, str]:
@@ -66,19 +71,21 @@ def _with_interval(row: Row, name: str) -> tuple[str, str]:
     return signed(row[name]), "-" if low is None else f"{low:+.2f}..{high:+.2f}"
 
 
-def _head(comparison: Comparison) -> Iterator[str]:
+def head_sentences(comparison: Comparison) -> Iterator[str]:
+    """Yield what is compared, and what a reader must know first."""
     for name, side in (("A", comparison.a), ("B", comparison.b)):
-        yield from wrapped(f"{name}: {side.method} of {side.analysed.output}")
+        yield f"{name}: {side.method} of {side.analysed.output}"
     explained = "label" if comparison.a.analysed.explained == "label" else "class predicted by A"
-    yield from wrapped(
+    yield (
         f"{count_of(comparison.shared, 'video')} in both, {comparison.only_a} in A only, {comparison.only_b} in B "
         f"only. Values of the {explained}."
     )
     for note in comparison.notes:
-        yield from wrapped(f"Note: {note}.")
+        yield f"Note: {note}."
 
 
-def _counts(row: Row) -> str:
+def counts_sentence(row: Row) -> str:
+    """Return how many sequences of a length are compared, and in how many each side is right."""
     text = (
         f"Sequences of {count_of(row['n_elements'], 'element')}: {row['videos_a']} in A, {row['videos_b']} in B, "
         f"{row['videos']} in both; ESVs are compared of {row['compared']}."
@@ -91,7 +98,13 @@ def _counts(row: Row) -> str:
     return text
 
 
-def _measures(row: Row, *, of_one: bool) -> list[Sequence[str]]:
+def measures(row: Row, *, of_one: bool) -> list[Sequence[str]]:
+    """Return the measures of a length as texts: name, mean, 95 % interval; those that are not known are left out.
+
+    Args:
+        row: of the table `compare`.
+        of_one: whether two methods of one output are compared (`Comparison.of_one`).
+    """
     lines: list[Sequence[str]] = []
 
     def add(title: str, value: str, low: float | None, high: float | None, *, shares: bool = False) -> None:

@@ -146,8 +146,10 @@ def overall_spearman(con: duckdb.DuckDBPyConnection) -> dict[int, float | None]:
         for side in "ab"
     )
     query = (
-        f"WITH {ranked} SELECT n_elements, least(1, greatest(-1, corr(rank_a, rank_b))) FROM keys "
-        "JOIN ranks_a USING (n_elements, a) JOIN ranks_b USING (n_elements, b) GROUP BY n_elements"
+        f"WITH {ranked}, found AS (SELECT n_elements, corr(rank_a, rank_b) AS c FROM keys "
+        "JOIN ranks_a USING (n_elements, a) JOIN ranks_b USING (n_elements, b) GROUP BY n_elements) "
+        # Of constants there is none: NaN, which SQL orders above all numbers.
+        "SELECT n_elements, CASE WHEN isnan(c) THEN NULL ELSE least(1, greatest(-1, c)) END FROM found"
     )
     return {n: known_or_none(value) for n, value in con.execute(query).fetchall()}
 

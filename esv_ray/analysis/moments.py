@@ -52,18 +52,29 @@ def lacks_moments(output: str, manifest: Manifest, features: str | None) -> str 
 
 
 def read_moments(manifest: Manifest, units: Sequence[Unit]) -> pa.Table:
-    """Read the key moments of the videos of some units, of videos that have them (`SCHEMA`).
+    """Read the key moments of the videos of some units, of videos that have them (`SCHEMA`), one row for each.
+
+    Of rows with the same id the first counts: a job attributes that one, and the others are failed rows.
+
+    Args:
+        manifest: of the output.
+        units: in the order of the plan.
 
     Raises:
         DataError: a file cannot be read, or a column is not of whole numbers.
     """
     own = manifest.spec["columns"].get("video_id", "video_id")
     tables = [table for unit in units for table in _of_unit(unit, own)]
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+    rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    first: dict[str, int] = {}
+    for row, video_id in enumerate(rows.column("video_id").to_pylist()):
+        first.setdefault(video_id, row)
+    rows = rows.take(list(first.values())) if len(first) < rows.num_rows else rows
+    return rows.filter(pc.is_valid(pc.add(rows.column(START), rows.column(END))))
 
 
 def _of_unit(unit: Unit, own: str) -> Iterator[pa.Table]:
-    """Yield the key moments of a unit."""
+    """Yield the key moments of all rows of a unit; null where there are none."""
     url = unit.file.url
     try:
         with storage.locating(url, _DOING), storage.reader(url, _DOING) as file:
@@ -79,8 +90,7 @@ def _of_unit(unit: Unit, own: str) -> Iterator[pa.Table]:
     for batch in rows.combine_chunks().to_batches():
         plain = plain_columns(batch)
         ids, _ = read_ids(plain.column("video_id").combine_chunks())
-        moments = pa.table(
+        yield pa.table(
             [pa.array(ids, pa.string()), plain.column(START).cast(pa.int64()), plain.column(END).cast(pa.int64())],
             schema=SCHEMA,
         )
-        yield moments.filter(pc.is_valid(pc.add(moments.column(START), moments.column(END))))

@@ -21,7 +21,7 @@ from esv_ray import storage
 from esv_ray.analysis.database import add_views, connect, error_from, fault_of, message_of
 from esv_ray.analysis.select_only import check_query
 from esv_ray.errors import DataError, SpecError, count_of
-from esv_ray.output.committed import committed_units
+from esv_ray.output.committed import committed_units, read_footers_of
 from esv_ray.output.layout import FOLDERS
 from esv_ray.output.manifest import Manifest, existing_manifest
 
@@ -102,6 +102,7 @@ def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threa
     Raises:
         SpecError: a name is not an identifier of SQL, or is taken.
         DataError: there is no output, no unit is committed yet, or a file is a link out of its output.
+        JobError: a file is of another job.
     """
     con = connect(memory=memory, threads=threads)
     _check_names(con, outputs)
@@ -111,6 +112,7 @@ def open_outputs(outputs: Mapping[str, str], *, memory: int | None = None, threa
         manifest = existing_manifest(output)
         units = committed_units(output, manifest.units, manifest.folders)
         unfinished += _unfinished(name, output, manifest, len(units), sum(unit.rows for unit in units))
+        read_footers_of(output, units, manifest.job, beside=manifest.folders[1:])
         paths = add_views(con, output, [unit.name for unit in units], schema=name or None, manifest=manifest)
         _check_links(output, paths)
         files += paths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,28 @@ def lacks(analysed: Analysed, facet: Facet) -> str | None:
     if facet.labelled and analysed.census.ok and not analysed.census.labelled:
         return "expected labels, found none in the videos table"
     return None
+
+
+def left_out(analysed: Analysed, made: Iterable[str]) -> list[str]:
+    """Return which tables an output cannot have, and why, in sentences.
+
+    Args:
+        analysed: the output.
+        made: names of the tables that it has.
+    """
+
+    def needs(facet: Facet) -> list[str]:
+        return [name for name in facet.reads if name not in analysed.tables]
+
+    there = set(made)
+    absent = [facet for facet in FACETS.values() if facet.name not in there]
+    unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analysed, facet) and not needs(facet)]
+    without = [facet.name for facet in absent if needs(facet)]
+    sentences = [f"Without labels there is no {', '.join(unlabelled)}."] if unlabelled else []
+    if without:
+        needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))
+        sentences.append(f"Further tables ({', '.join(without)}) need a job with tables: [{', '.join(needed)}].")
+    return sentences
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from esv_ray import storage
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
 from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows, Replaced, replaced_places
+from esv_ray.output.finish import finish_job
 from esv_ray.output.layout import table_url, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest
 from esv_ray.output.origin import origin_for
@@ -48,7 +49,7 @@ class Shape:
 
 
 def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
-    """Write an output with random ESVs, whose sums are score minus prior; its units are committed, without a job.
+    """Write a finished output with random ESVs, whose sums are score minus prior; without a job.
 
     Raises:
         DataError: it cannot be written.
@@ -61,6 +62,7 @@ def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
         for folder, data in files.tables.items():
             storage.commit_new(table_url(output, folder, unit), data, _DOING)
         storage.commit_new(videos_url(output, unit), files.videos, _DOING)
+    finish_job(output, manifest, [unit.name for unit in manifest.units])
 
 
 def _manifest(output: str, shape: Shape) -> Manifest:

@@ -17,6 +17,7 @@ from esv_ray.cli.demo import demo
 from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.plan import plan
+from esv_ray.cli.report import report
 from esv_ray.cli.show import show
 from esv_ray.cli.sql import sql
 from esv_ray.cli.submit import render, submit
@@ -46,6 +47,7 @@ for command in (
     sanity,
     compare,
     show,
+    report,
     sql,
     submit,
     render,

@@ -17,7 +17,6 @@ from esv_ray.output.layout import ANALYSIS
 
 if TYPE_CHECKING:
     from esv_ray.analysis.analysed import Analysed, ClassName
-    from esv_ray.analysis.facets.facet import Facet
     from esv_ray.analysis.tables import Made
 
 
@@ -213,19 +212,8 @@ def print_json(analysed: Analysed, made: Iterable[Made], named: Sequence[str]) -
 
 def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
     """Print which tables this output cannot have."""
-    from esv_ray.analysis.facets.registry import FACETS
     from esv_ray.analysis.pages import wrapped
-    from esv_ray.analysis.tables import lacks
+    from esv_ray.analysis.tables import left_out
 
-    def needs(facet: Facet) -> list[str]:
-        return [name for name in facet.reads if name not in analysed.tables]
-
-    absent = [facet for facet in FACETS.values() if facet.name not in made]
-    unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analysed, facet) and not needs(facet)]
-    without = [facet.name for facet in absent if needs(facet)]
-    if unlabelled:
-        click.echo("\n" + "\n".join(wrapped(f"Without labels there is no {', '.join(unlabelled)}.")))
-    if without:
-        needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))
-        text = f"Further tables ({', '.join(without)}) need a job with tables: [{', '.join(needed)}]."
-        click.echo("\n" + "\n".join(wrapped(text)))
+    for sentence in left_out(analysed, made):
+        click.echo("\n" + "\n".join(wrapped(sentence)))

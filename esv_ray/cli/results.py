@@ -12,7 +12,6 @@ import click
 
 from esv_ray import storage
 from esv_ray.cli.types import Count, Size
-from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,14 +59,18 @@ def check_out(out: str, outputs: Sequence[str]) -> None:
         SpecError: it would be one of the files of an output.
         DataError: nothing can be written there.
     """
-    _check_apart(out, outputs, "--out")
+    from esv_ray.output.layout import check_apart
+
+    check_apart(out, outputs, "--out")
     folder, _, name = storage.absolute(out).rpartition("/")
     _check_writable(folder or "/", [name])
 
 
 def check_out_folder(folder: str, outputs: Sequence[str], option: str = "--output") -> None:
     """Check that files can be written to a folder, before anything is computed; errors as for `check_out`."""
-    _check_apart(folder, outputs, option)
+    from esv_ray.output.layout import check_apart
+
+    check_apart(folder, outputs, option)
     _check_writable(storage.absolute(folder))
 
 
@@ -75,17 +78,6 @@ def _check_writable(folder: str, names: Sequence[str] = ()) -> None:
     from esv_ray.analysis.result_files import DOING
 
     storage.check_writable(folder, DOING, names)
-
-
-def _check_apart(out: str, outputs: Sequence[str], option: str) -> None:
-    """Raise `SpecError` if a location is that of files of an output."""
-    from esv_ray.output.layout import FOLDERS, PROGRESS, RUN, SUCCESS
-
-    place = storage.without_links(storage.absolute(out))
-    for output in outputs:
-        below = storage.path_below(storage.without_links(output), place)
-        if (below or "").partition("/")[0] in {*FOLDERS, RUN, SUCCESS, PROGRESS}:
-            raise SpecError(f"{option}: {out} would be a file of the output {output} itself; choose another place")
 
 
 def finite(value: Any) -> Any:

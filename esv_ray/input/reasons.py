@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+VARYING = r"'[^']*'|\d+(\.\d+)?(e[-+]?\d+)?( [kMGTPE]?B\b)?"
+"""What differs from row to row in reasons of a kind, as a regular expression (of Python and of RE2)."""
 _SHOWN = 3  # kinds of reasons in a message
 
 
 def reason_kind(reason: str) -> str:
     """Return a reason with `#` in place of what differs from row to row: numbers, amounts and quoted text."""
-    return re.sub(r"'[^']*'|\d+(\.\d+)?(e[-+]?\d+)?( [kMGTPE]?B\b)?", "#", reason)
+    return re.sub(VARYING, "#", reason)
 
 
 def describe_reasons(rows: Mapping[str, int]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from esv_ray import storage
+from esv_ray.errors import SpecError
 
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
@@ -50,3 +51,21 @@ def table_url(output: str, folder: str, unit: Named) -> str:
 def videos_url(output: str, unit: Named) -> str:
     """Return where a unit's videos are committed: the mark that it is done."""
     return table_url(output, VIDEOS, unit)
+
+
+def check_apart(place: str, outputs: Iterable[str], option: str) -> None:
+    """Check that a result is not written over the files of an output.
+
+    Args:
+        place: location of the result.
+        outputs: absolute locations of outputs.
+        option: that names the place, for the error.
+
+    Raises:
+        SpecError: the place is one of the files of an output.
+    """
+    absolute = storage.without_links(storage.absolute(place))
+    for output in outputs:
+        below = storage.path_below(storage.without_links(output), absolute)
+        if (below or "").partition("/")[0] in {*FOLDERS, RUN, SUCCESS, PROGRESS}:
+            raise SpecError(f"{option}: {place} would be a file of the output {output} itself; choose another place")

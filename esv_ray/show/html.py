@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-import numpy as np
-
+from esv_ray.show.geometry import bars, scale_of
 from esv_ray.show.text import shortened
 from esv_ray.show.theme import DISTRACTING, FONT, SUPPORTING
 from esv_ray.show.video import AttributedVideo, ClassEsvs
@@ -30,32 +29,29 @@ def _class_html(video: AttributedVideo, each: ClassEsvs) -> str:
 
 def _svg(video: AttributedVideo, each: ClassEsvs) -> str:
     """Return bars in the page's text colour for the axis, with a tooltip per element."""
-    top, bottom = max(0.0, float(each.esv.max(initial=0.0))), min(0.0, float(each.esv.min(initial=0.0)))
-    span = (top - bottom) or 1.0
-    step, zero = _WIDTH / max(1, video.n), top / span * _HEIGHT
-    bars = []
-    for place, value in enumerate(np.nan_to_num(each.esv).tolist()):
-        height = max(1.0, abs(value) / span * _HEIGHT)
-        y = zero - height if value > 0 else zero
-        colour = SUPPORTING if value > 0 else DISTRACTING
+    scale = scale_of([each.esv], _HEIGHT)
+    step, zero = _WIDTH / max(1, video.n), scale.y(0.0)
+    drawn = []
+    for place, (value, box) in enumerate(zip(each.esv.tolist(), bars(each.esv, scale), strict=True)):
+        colour = SUPPORTING if box.supports else DISTRACTING
         tooltip = f"<title>element {place}, frame {int(video.frame_index[place])}: {value:+.4f}</title>"
-        bars.append(
-            f'<rect x="{place * step + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}" '
-            f'fill="{colour}">{tooltip}</rect>'
+        drawn.append(
+            f'<rect x="{place * step + step * 0.1:.1f}" y="{box.y:.1f}" width="{step * 0.8:.1f}" '
+            f'height="{box.height:.1f}" fill="{colour}">{tooltip}</rect>'
         )
     axis = f'<line x1="0" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor" stroke-width="0.75"/>'
-    label = f"ESVs of {video.n} elements, {bottom:+.3g} to {top:+.3g}"
+    label = f"ESVs of {video.n} elements, {scale.low:+.3g} to {scale.high:+.3g}"
     return (
         f'<svg role="img" aria-label="{escape(label)}" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width: 100%">{"".join(bars)}{axis}</svg>'
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width: 100%">{"".join(drawn)}{axis}</svg>'
     )
 
 
 def values_table(video: AttributedVideo) -> str:
     """Return the ESVs as a table: a row per element, a column per class."""
-    head = "".join(f"<th>{escape(shortened(each.title, _MOST_NAME))}</th>" for each in video.classes)
+    head = "".join(f'<th scope="col">{escape(shortened(each.title, _MOST_NAME))}</th>' for each in video.classes)
     difference = video.difference
-    last = "" if difference is None else "<th>difference</th>"
+    last = "" if difference is None else '<th scope="col">difference</th>'
     rows = []
     for place, frame in enumerate(video.frame_index.tolist()):
         cells = [_value(each.esv[place], None if each.stderr is None else each.stderr[place]) for each in video.classes]
@@ -63,7 +59,8 @@ def values_table(video: AttributedVideo) -> str:
             error = video.difference_stderr
             cells.append(_value(difference[place], None if error is None else error[place]))
         rows.append(f"<tr><td>{place}</td><td>{frame}</td>{''.join(cells)}</tr>")
-    return f"<table><tr><th>element</th><th>frame</th>{head}{last}</tr>{''.join(rows)}</table>"
+    names = f'<th scope="col">element</th><th scope="col">frame</th>{head}{last}'
+    return f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _value(value: float, error: float | None) -> str:

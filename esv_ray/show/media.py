@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from esv_ray import storage
@@ -29,6 +30,43 @@ def thumbnails_of(media: str, video: AttributedVideo) -> tuple[list[str | None],
     Raises:
         DataError: there are no pictures of the video, or one cannot be read.
     """
+    folder, files = _files_of(media, video)
+
+    def read(frame: int) -> str | None:
+        return _data_url(storage.join(folder, files[frame])) if frame in files else None
+
+    pictures = in_parallel(read, [int(frame) for frame in video.frame_index], threads=READERS)
+    missing = [int(frame) for frame, url in zip(video.frame_index, pictures, strict=True) if url is None]
+    notes = [f"no picture of {len(missing)} frames: {missing[:5]}"] if missing else []
+    return pictures, notes
+
+
+def pictures_of(media: str, video: AttributedVideo, elements: Sequence[int]) -> list[bytes | None]:
+    """Return the files of some elements' pictures, unchecked: None for a frame without one, empty if it is unreadable.
+
+    Args:
+        media: location, as in `thumbnails_of`.
+        video: the video.
+        elements: positions.
+
+    Raises:
+        DataError: there are no pictures of the video.
+    """
+    folder, files = _files_of(media, video)
+
+    def read(frame: int) -> bytes | None:
+        if frame not in files:
+            return None
+        try:
+            return _bytes(storage.join(folder, files[frame]))
+        except DataError:
+            return b""
+
+    return in_parallel(read, [int(video.frame_index[element]) for element in elements], threads=READERS)
+
+
+def _files_of(media: str, video: AttributedVideo) -> tuple[str, dict[int, str]]:
+    """Return the folder of a video's pictures, and their names by frame."""
     parts = PurePosixPath(video.video_id).parts
     if not parts or any(part in ("", ".", "..", "/") or "\\" in part for part in parts):
         raise DataError(f"{media}: video id {video.video_id!r:.100} is no name of a folder below it")
@@ -42,18 +80,15 @@ def thumbnails_of(media: str, video: AttributedVideo) -> tuple[list[str | None],
             files.setdefault(int(number[1]), name)
     if not files:
         raise DataError(f"{folder}: expected pictures NUMBER.jpg or .png of the frames, found none; check --media")
+    return folder, files
 
-    def read(frame: int) -> str | None:
-        return _data_url(storage.join(folder, files[frame])) if frame in files else None
 
-    pictures = in_parallel(read, [int(frame) for frame in video.frame_index], threads=READERS)
-    missing = [int(frame) for frame, url in zip(video.frame_index, pictures, strict=True) if url is None]
-    notes = [f"no picture of {len(missing)} frames: {missing[:5]}"] if missing else []
-    return pictures, notes
+def _bytes(url: str) -> bytes:
+    return storage.read_bytes(url, "read the picture", most=_MOST_BYTES)
 
 
 def _data_url(url: str) -> str:
-    data = storage.read_bytes(url, "read the picture", most=_MOST_BYTES)
+    data = _bytes(url)
     kind = _TYPES[PurePosixPath(url).suffix.lower()]
     if not data.startswith(_STARTS[kind]):
         raise DataError(f"{url}: expected a picture ({kind}), got bytes that begin with {data[:8].hex(' ')}")

@@ -51,8 +51,52 @@ def read_video(
     manifest = existing_manifest(output)
     name, rows = _find(output, video_id)
     row = _row(output, rows, video_id, n_elements)
-    esvs = _esvs(output, name, video_id, row["n_elements"])
-    return _video(manifest, row, esvs, classes)
+    esvs = _esvs(output, name, pa.array([video_id]))
+    return _video(manifest, row, _of_sequence(esvs, video_id, row["n_elements"]), classes)
+
+
+def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str, int]]) -> list[AttributedVideo]:
+    """Read videos of an output, each at one length: label and predicted class as `read_video` does.
+
+    The ids of each unit are read once, and the other columns only of units with one of the videos, once.
+
+    Args:
+        output: of a job, finished or not.
+        units: file names of the units that may have them.
+        sequences: video_id and number of elements of each.
+
+    Returns:
+        The videos in this order.
+
+    Raises:
+        DataError: there is no output, or one of the videos has no ESVs at its length.
+    """
+    manifest = existing_manifest(output)
+    ids = pa.array([video_id for video_id, _ in sequences], pa.string())
+
+    def of_unit(name: str) -> dict[tuple[str, int], AttributedVideo]:
+        chosen = pc.is_in(read_columns(output, VIDEOS, name, ["video_id"]).column(0), ids)
+        if not pc.any(chosen).as_py():
+            return {}
+        rows = read_columns(output, VIDEOS, name, None, pc.field("video_id").isin(ids)).to_pylist()
+        wanted = [row for row in rows if (row["video_id"], row["n_elements"]) in asked and row["status"] == "ok"]
+        esvs = _esvs(output, name, ids)
+        return {
+            (row["video_id"], row["n_elements"]): _video(
+                manifest, row, _of_sequence(esvs, row["video_id"], row["n_elements"]), ()
+            )
+            for row in wanted
+        }
+
+    asked = set(sequences)
+    found: dict[tuple[str, int], AttributedVideo] = {}
+    for of_one in in_parallel(of_unit, units, threads=READERS) if asked else ():
+        found |= of_one
+    missing = [sequence for sequence in sequences if sequence not in found]
+    if missing:
+        video_id, n = missing[0]
+        raise DataError(f"{output}: expected ESVs of video {_quoted(video_id)} at {n} elements, found none")
+    return [found[sequence] for sequence in sequences]
 
 
 def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
@@ -137,11 +181,16 @@ def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> 
     raise SpecError(f"elements: video {_quoted(video_id)} was attributed with {lengths} elements, got {n_elements}")
 
 
-def _esvs(output: str, name: str, video_id: str, n_elements: int) -> pa.Table:
-    chosen = (pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements) & (pc.field("method") == "esv")
+def _esvs(output: str, name: str, ids: pa.Array) -> pa.Table:
+    """Return the ESVs of some videos of a unit, ordered by class and element."""
+    chosen = pc.field("video_id").isin(ids) & (pc.field("method") == "esv")
     return read_columns(output, ATTRIBUTIONS, name, None, chosen).sort_by(
         [("class", "ascending"), ("element", "ascending")]
     )
+
+
+def _of_sequence(esvs: pa.Table, video_id: str, n_elements: int) -> pa.Table:
+    return esvs.filter((pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements))
 
 
 def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Sequence[str]) -> AttributedVideo:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 SUPPORTING, DISTRACTING = "#0072b2", "#d55e00"
 """Okabe and Ito's blue and vermilion, of different lightness."""
+MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 
 
@@ -23,6 +25,9 @@ class Theme:
         sequential: from the least to the most of a quantity.
         diverging: from the lowest to the highest of a quantity with a middle. The lightness changes in one direction,
             so that both sides differ in grey too; the middle has no hue.
+        surface: behind what stands out of a page, such as a video.
+        link: links, buttons and what is selected.
+        good, warning, bad: words that judge.
     """
 
     background: str
@@ -34,6 +39,11 @@ class Theme:
     categories: tuple[str, ...]
     sequential: tuple[str, ...]
     diverging: tuple[str, ...]
+    surface: str
+    link: str
+    good: str
+    warning: str
+    bad: str
 
 
 LIGHT = Theme(
@@ -46,6 +56,11 @@ LIGHT = Theme(
     categories=(DISTRACTING, SUPPORTING, "#00795a", "#a8407f", "#8a6a00", "#6e7781"),
     sequential=("#eef4fa", "#8fbcdc", "#2b7bb5", "#08366b"),
     diverging=("#ffc078", "#e5b27f", "#a3a3a3", "#3f6fa0", "#00306b"),
+    surface="#f5f7f9",
+    link="#005a9c",
+    good="#1a6f37",
+    warning="#835500",
+    bad="#b3261e",
 )
 DARK = Theme(
     background="#14171b",
@@ -57,7 +72,52 @@ DARK = Theme(
     categories=("#ef8a47", "#56b4e9", "#2fc39a", "#dc8fbc", "#d9b43a", "#98a2ad"),
     sequential=("#20303f", "#2a5f8a", "#4fa3d9", "#c5e6fb"),
     diverging=("#a34a00", "#8d5a33", "#7a7a7a", "#6aa5cc", "#a9dcff"),
+    surface="#1d2126",
+    link="#7cc0f5",
+    good="#5fcb8b",
+    warning="#e6b450",
+    bad="#ff9a8f",
 )
+
+SIZES = {"tiny": 11, "small": 13, "text": 16, "lead": 19, "heading": 26, "title": 38}
+"""Sizes of type on pages, in pixels."""
+PAGE_FONT = (
+    "-apple-system, BlinkMacSystemFont, Segoe UI, Roboto, Helvetica Neue, Noto Sans, Liberation Sans, Arial, sans-serif"
+)
+"""Fonts of pages: those of screens, all about as wide as the ones that measure the texts of figures."""
+SPACES = (4, 8, 12, 16, 24, 40, 64)
+"""Distances on pages, in pixels; the page's variables count them from 1."""
+
+
+def colours(theme: Theme) -> dict[str, str]:
+    """Return the colours of a theme by name; those of a series are numbered from 1."""
+    named: dict[str, str] = {}
+    for each in fields(theme):
+        value = getattr(theme, each.name)
+        if isinstance(value, str):
+            named[each.name] = value
+        else:
+            named |= {f"{each.name}-{number}": colour for number, colour in enumerate(value, start=1)}
+    return named
+
+
+def css_variables(light: Mapping[str, str] | None = None, dark: Mapping[str, str] | None = None) -> str:
+    """Return the theme as CSS variables, by the setting of the reader; paper is light.
+
+    Args:
+        light, dark: further colours, by name.
+    """
+    sizes = {f"size-{name}": f"{size / 16:g}rem" for name, size in SIZES.items()}
+    spaces = {f"space-{number}": f"{space / 16:g}rem" for number, space in enumerate(SPACES, start=1)}
+    fixed = sizes | spaces | {"font": PAGE_FONT, "mono": MONO}
+    return (
+        f":root{{color-scheme:light dark;{_declared(fixed | colours(LIGHT) | dict(light or {}))}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{_declared(colours(DARK) | dict(dark or {}))}}}}}\n"
+    )
+
+
+def _declared(values: Mapping[str, str]) -> str:
+    return ";".join(f"--{name}:{value}" for name, value in values.items())
 
 
 def blended(colour: str, other: str, share: float) -> str:

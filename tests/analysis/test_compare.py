@@ -317,7 +317,7 @@ def test_damaged_and_repeated_rows(job: Job, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected one value per element, got more or fewer for video"):
         compare(str(a), str(b))
     part.write_bytes(b"not Parquet")
-    with pytest.raises(DataError, match="expected readable tables"):
+    with pytest.raises(DataError, match="not readable as Parquet"):
         compare(str(a), str(b))
     with pytest.raises(DataError, match=r"found no run\.json"):
         compare(str(a), str(tmp_path))
@@ -339,3 +339,15 @@ def test_memory_does_not_grow_with_the_values() -> None:
         con.unregister("rows")
     [value] = overall_spearman(con).values()
     assert value == pytest.approx(6 / np.pi * np.arcsin(0.4), abs=1e-3)
+
+
+@pytest.mark.parametrize("constant", ["a", "b", "ab"])
+def test_no_overall_rank_correlation_of_constants(constant: str) -> None:
+    from esv_ray.analysis.database import connect
+
+    values = {side: order_keys(np.full(12, 0.25) if side in constant else np.arange(12.0)) for side in "ab"}
+    con = connect()
+    make_keys(con)
+    con.register("rows", pa.table({"n_elements": np.repeat(np.array([3, 4], np.int32), 6), **values}))
+    con.execute("INSERT INTO keys SELECT * FROM rows")
+    assert overall_spearman(con) == {3: None, 4: None}

@@ -160,3 +160,18 @@ def test_a_run_json_may_not_name_any_location(folder: Path, tmp_path: Path) -> N
     reason = lacks_moments(str(folder / "out"), other, None)
     assert reason is not None
     assert "run.json names s3://elsewhere/f.parquet; give --features" in reason
+
+
+@pytest.mark.parametrize("unit", [4, 30])
+def test_repeated_ids_count_once(unit: int, folder: Path, tmp_path: Path) -> None:
+    """A job attributes the first row of an id in a file; whatever moments the others have."""
+    table = pq.read_table(folder / "features" / "a.parquet")
+    other = pa.table({name: table.column(name) for name in table.column_names if not name.startswith("key_")})
+    other = with_columns(other, marked(len(LENGTHS), seed=1)).slice(2, 9)
+    features = tmp_path / "features.parquet"
+    pq.write_table(pa.concat_tables([table, other.cast(table.schema)]), features, row_group_size=10)
+    settings = "methods=[esv,occlusion,random]", f"compute.unit={unit}", "max_failed=1"
+    run(str(features), str(folder / "model"), tmp_path / "out", "frames=6", *settings)
+    assert analyze(str(tmp_path / "out"), ["moments"])["moments"].equals(
+        analyze(str(folder / "out"), ["moments"])["moments"]
+    )

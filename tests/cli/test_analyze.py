@@ -260,7 +260,7 @@ def test_invalid_outputs(features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, out, "frames=3")
     part = next((out / "attributions").iterdir())
     part.write_bytes(part.read_bytes()[:100])
-    assert "see esv verify" in refusal(out)
+    assert "`esv verify --repair` on the output moves it aside" in refusal(out)
     for path in (out / "videos").iterdir():
         path.unlink()
     assert "expected committed units, found none" in refusal(out)

@@ -426,7 +426,7 @@ MAKERS: dict[str, Callable[[MadeUp], pa.Table]] = {
 
 def marks(svg: str, kind: str) -> int:
     """The number of marks of a kind (`rect`, `symbol`, `rule`, `text`, ...) in a figure, without axes and legends."""
-    groups = re.findall(rf'<g class="mark-{kind} role-mark[^"]*"[^>/]*>(.*?)</g>', svg, re.S)
+    groups = re.findall(rf'<g (?:[^<>]* )?class="mark-{kind} role-mark[^"]*"[^>/]*>(.*?)</g>', svg, re.S)
     return sum(len(re.findall(r"<(?:path|line|text)\b", group)) for group in groups)
 
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name
 
 MEASURES = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
@@ -84,6 +85,24 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the deletion area of the ESVs beside that of values at random, where the job has such values."""
+    del analysed
+    if not table.num_rows:
+        return None
+    _, rows = of_main_length(table)
+    of_method = {row["method"]: row for row in rows.to_pylist()}
+    esv, random = of_method.get("esv"), of_method.get("random")
+    if esv is None or random is None:
+        return None
+    low, high = esv["deletion_auc_low"], esv["deletion_auc_high"]
+    sentence = (
+        f"The area under the score is {plain(esv['deletion_auc'])} if the elements with the largest ESVs are taken "
+        f"away first{within(low, high, 3)}, and {plain(random['deletion_auc'])} in the order of random values."
+    )
+    return Finding(FACET.name, sentence, effect(low, high, random["deletion_auc"]))
+
+
 FACET = Facet(
     name="areas",
     title="Faithfulness",
@@ -109,4 +128,5 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
+from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import MEASURES, error_of, measure
 from esv_ray.analysis.facets.words import (
     Row,
@@ -17,6 +18,7 @@ from esv_ray.analysis.facets.words import (
     plain,
     short_name,
     signed,
+    within_percent,
 )
 
 _SHOWN = 20
@@ -100,6 +102,26 @@ def _score(row: Row) -> str:
     return f"{row['score_low']:.3f}..{row['score_high']:.3f}"
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the class whose accuracy differs most from that of all classes together."""
+    if not table.num_rows or analysed.explained != "label":
+        return None
+    _, of_length = of_main_length(table)
+    rows = [row for row in of_length.to_pylist() if row["labelled"]]
+    if len(rows) < 2:
+        return None
+    overall = sum(row["accuracy"] * row["labelled"] for row in rows) / sum(row["labelled"] for row in rows)
+    sizes = [effect(row["accuracy_low"], row["accuracy_high"], overall) for row in rows]
+    top = max(range(len(rows)), key=sizes.__getitem__)
+    row = rows[top]
+    sentence = (
+        f"{short_name(row['class'], analysed)} is recognised in {percent(row['accuracy'])} of its {row['labelled']} "
+        f"videos{within_percent(row['accuracy_low'], row['accuracy_high'])}; all classes together in "
+        f"{percent(overall)}."
+    )
+    return Finding(FACET.name, sentence, sizes[top])
+
+
 FACET = Facet(
     name="classes",
     title="Classes",
@@ -119,4 +141,5 @@ FACET = Facet(
     query=_QUERY,
     shares=(Share("_correct", "labelled", "accuracy_low", "accuracy_high"),),
     page=page,
+    finding=finding,
 )

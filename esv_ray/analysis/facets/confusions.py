@@ -6,10 +6,23 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.words import class_name, joined, more, of_main_length, other_lengths, short_name, signed
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import (
+    class_name,
+    joined,
+    more,
+    of_main_length,
+    other_lengths,
+    percent,
+    short_name,
+    signed,
+    within_percent,
+)
+from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import count_of
 
 _SHOWN = 10
+_FEWEST = 5  # misclassified videos of a class that is a finding
 _DIFFERENCE = "mean_difference_at_most_misleading_element"
 
 _QUERY = f"""
@@ -48,6 +61,31 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the class whose videos are most often taken for one other class, compared with an even mix."""
+    others = len(analysed.empty_values) - 1
+    if not table.num_rows or others < 2:
+        return None
+    _, part = of_main_length(table)
+    rows = part.to_pylist()
+    wrong: dict[int, int] = {}
+    for row in rows:
+        wrong[row["label"]] = wrong.get(row["label"], 0) + row["videos"]
+    rows = [row for row in rows if wrong[row["label"]] >= _FEWEST]
+    if not rows:
+        return None
+    lows, highs = wilson([row["videos"] for row in rows], [wrong[row["label"]] for row in rows])
+    sizes = [effect(low, 1.0, 1 / others) for low in lows.tolist()]
+    top = max(range(len(rows)), key=sizes.__getitem__)
+    row, all_wrong = rows[top], wrong[rows[top]["label"]]
+    sentence = (
+        f"{row['videos']} of the {all_wrong} misclassified videos of {short_name(row['label'], analysed)} "
+        f"are taken for {short_name(row['predicted'], analysed)}{within_percent(lows[top], highs[top])}; by chance "
+        f"{percent(1 / others)}."
+    )
+    return Finding(FACET.name, sentence, sizes[top])
+
+
 FACET = Facet(
     name="confusions",
     title="Confusions",
@@ -73,5 +111,6 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
     labelled=True,
 )

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name
 
 ORDERS = {
@@ -57,6 +58,26 @@ def _name(method: str, order: str) -> str:
     return f"{method_name(method)}, {name}" if order in ("descending", "ascending") else name
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the score without the half of the elements with the largest ESVs, beside that without half at random."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    half = n // 2
+    at_half = {
+        row["order"]: row for row in rows.to_pylist() if row["method"] == "esv" and row["discarded"] == half and half
+    }
+    chosen, random = at_half.get("descending"), at_half.get("random")
+    if chosen is None or random is None:
+        return None
+    sentence = (
+        f"Without the {half} of {n} elements with the largest ESVs the mean score is {plain(chosen['score'])}"
+        f"{within(chosen['low'], chosen['high'], 3)}; without {half} at random it is {plain(random['score'])}."
+    )
+    return Finding(FACET.name, sentence, effect(chosen["low"], chosen["high"], random["score"]))
+
+
 FACET = Facet(
     name="discards",
     title="Elements taken away",
@@ -76,4 +97,5 @@ FACET = Facet(
     query=_QUERY,
     shares=(Share("_correct", "videos", "accuracy_low", "accuracy_high"),),
     page=page,
+    finding=finding,
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.facets.finding import Finding
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,8 @@ class Facet:
             out of the table.
         shares: intervals to add.
         page: what is printed, given the table, or with `rows` the result of `query`.
+        finding: what the table says in one sentence, with the size of the effect; none for a table without rows, or
+            where chance gives the same. None: no value by chance is known to compare with.
         labelled: whether it needs labels.
         marked: whether it needs the key moments of the feature table (`analysis.moments`).
     """
@@ -106,6 +109,7 @@ class Facet:
     values: tuple[Values, ...] = ()
     rows: str | None = None
     shares: tuple[Share, ...] = ()
+    finding: Callable[[pa.Table, Analysed], Finding | None] | None = None
     labelled: bool = False
     marked: bool = False
     reads_if_there: tuple[str, ...] = ()

@@ -7,9 +7,11 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.words import class_name, of_main_length, other_lengths, short_name, signed, span
 
 _SHOWN = 5
+_LARGEST = 2.0  # of an interaction in probability: the difference of two changes of at most 1
 
 _QUERY = """
 WITH firsts AS (
@@ -62,6 +64,23 @@ def _mean(rows: list[dict[str, float]]) -> str:
     return signed(sum(row["mean"] for row in rows) / len(rows) if rows else None, 4)
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the pair, over all classes, whose interaction is farthest from 0; logits have no largest value."""
+    if not table.num_rows or analysed.in_logits:
+        return None
+    _, of_length = of_main_length(table)
+    found = []
+    for row in of_length.filter(pc.is_null(of_length.column("class"))).to_pylist():
+        sentence = (
+            f"Elements {row['element_i']} and {row['element_j']} say {'more' if row['mean'] > 0 else 'less'} together "
+            f"than apart: mean interaction {signed(row['mean'], 4)} (95 % interval {span(row['low'], row['high'])})."
+        )
+        found.append(
+            Finding(FACET.name, sentence, effect(row["low"], row["high"], 0.0, least=-_LARGEST, most=_LARGEST))
+        )
+    return max(found, key=lambda each: each.effect, default=None)
+
+
 FACET = Facet(
     name="interactions",
     title="Interactions",
@@ -81,4 +100,5 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

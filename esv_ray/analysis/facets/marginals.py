@@ -6,8 +6,18 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
+from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bin_of, percentile
-from esv_ray.analysis.facets.words import joined, more, of_main_length, other_lengths, signed
+from esv_ray.analysis.facets.words import (
+    Row,
+    joined,
+    more,
+    of_main_length,
+    other_lengths,
+    percent,
+    signed,
+    within_percent,
+)
 
 _SHOWN = 16
 
@@ -36,8 +46,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         return Page(["No marginals of the class."])
     n, rows = of_main_length(table, "count")
     of_length = rows.to_pylist()
-    total = sum(abs(row["mean"]) for row in of_length)
-    share = abs(of_length[0]["mean"]) / total if total else 0.0
+    share = abs(of_length[0]["mean"]) / _total(of_length) if _total(of_length) else 0.0
     return Page(
         [
             f"What an element adds when it joins a subsequence, so that it has the length given, of {n} elements. The "
@@ -50,6 +59,29 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         ],
         note=joined([more(_SHOWN, n, "lengths"), other_lengths(table, n)]),
     )
+
+
+def _total(rows: list[Row]) -> float:
+    return float(sum(abs(row["mean"]) for row in rows))
+
+
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return how much an element alone has of the sum of the absolute means, compared with one of n lengths."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table, "count")
+    of_length = rows.to_pylist()
+    first, total = of_length[0], _total(of_length)
+    if not total or first["low"] is None or first["scale"] != 1:
+        return None
+    low, high = sorted(min(1.0, abs(first[name]) / total) for name in ("low", "high"))
+    low = 0.0 if first["low"] * first["high"] < 0 else low
+    sentence = (
+        f"An element alone brings {percent(abs(first['mean']) / total)} of what elements add over all {n} lengths"
+        f"{within_percent(low, high)}; if all lengths did the same, {percent(1 / n)}."
+    )
+    return Finding(FACET.name, sentence, effect(low, high, 1 / n))
 
 
 FACET = Facet(
@@ -82,4 +114,5 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

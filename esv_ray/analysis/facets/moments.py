@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain, span
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain, span, within_percent
 from esv_ray.analysis.figures.wording import method_name
 
 _QUERY = """
@@ -50,6 +51,23 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return how often the element with the largest ESV is in the marked moment, compared with chance."""
+    del analysed
+    if not table.num_rows:
+        return None
+    _, rows = of_main_length(table)
+    row = next((row for row in rows.to_pylist() if row["method"] == "esv"), None)
+    if row is None:
+        return None
+    ends = row["pointing_low"], row["pointing_high"]
+    sentence = (
+        f"The element with the largest ESV is in the marked key moment in {percent(row['pointing'])} of videos"
+        f"{within_percent(*ends)}; by chance in {percent(row['by_chance'])}."
+    )
+    return Finding(FACET.name, sentence, effect(*ends, row["by_chance"]))
+
+
 FACET = Facet(
     name="moments",
     title="Agreement with marked key moments",
@@ -84,6 +102,7 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
     marked=True,
 )
 """Per sequence with elements both inside and outside of its key moment:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
+from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
     Row,
     class_name,
@@ -15,6 +18,7 @@ from esv_ray.analysis.facets.words import (
     percent,
     plain,
     short_name,
+    within,
 )
 from esv_ray.errors import count_of
 
@@ -42,11 +46,9 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     if not table.num_rows:
         return Page(["The job did not evaluate all subsequences: only exact ones in probability know this."])
     n, of_length = of_main_length(table)
-    groups: dict[int | None, list[Row]] = {}
-    for row in of_length.to_pylist():
-        groups.setdefault(row["class"], []).append(row)
+    groups = _groups(of_length)
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
-    known = [each for each in of_classes if _videos(groups[each]) >= _FEWEST] or of_classes
+    known = _known(of_classes, groups)
     shown = list(dict.fromkeys([None, *known[:_ENDS], *known[-_ENDS:]]))
     enough = _typical(groups[None])
     return Page(
@@ -77,6 +79,19 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def _groups(table: pa.Table) -> dict[int | None, list[Row]]:
+    """Return the rows by class; None: all classes."""
+    groups: dict[int | None, list[Row]] = {}
+    for row in table.to_pylist():
+        groups.setdefault(row["class"], []).append(row)
+    return groups
+
+
+def _known(classes: Sequence[int], groups: Mapping[int | None, list[Row]]) -> Sequence[int]:
+    """Return the classes with enough videos; all if none has."""
+    return [each for each in classes if _videos(groups[each]) >= _FEWEST] or classes
+
+
 def _videos(rows: list[Row]) -> int:
     return sum(row["videos"] for row in rows)
 
@@ -93,6 +108,25 @@ def _typical(rows: list[Row]) -> int:
         if 2 * below >= _videos(rows):
             return int(row["elements"])
     raise AssertionError("half of the videos are below the last row")
+
+
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return how many elements the videos need. If all contributed alike, they would need 90 % of them, rounded up."""
+    if not table.num_rows:
+        return None
+    n, of_length = of_main_length(table)
+    groups = _groups(of_length)
+    mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 1, n)
+    alike = (9 * n + 9) // 10
+    classes = [each for each in groups if each is not None]
+    most = max(_known(classes, groups), key=lambda each: _mean(groups[each]))
+    sentence = (
+        f"{plain(mean, 1)} of {count_of(n, 'element')} are enough on average to reach 90 % of the score"
+        f"{within(low, high)}; if all contributed alike, {alike} would be needed."
+    )
+    if len(classes) > 1:
+        sentence += f" {short_name(most, analysed)} needs {plain(_mean(groups[most]), 1)}."
+    return Finding(FACET.name, sentence, effect(low, high, alike, least=1, most=n))
 
 
 FACET = Facet(
@@ -120,4 +154,5 @@ FACET = Facet(
     query=_QUERY,
     shares=(Share("videos", "_total", "low", "high"),),
     page=page,
+    finding=finding,
 )

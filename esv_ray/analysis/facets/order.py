@@ -6,7 +6,9 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.words import (
+    Row,
     class_name,
     joined,
     of_main_length,
@@ -16,6 +18,7 @@ from esv_ray.analysis.facets.words import (
     short_name,
     signed,
     span,
+    within,
 )
 
 _ENDS = 5
@@ -70,6 +73,26 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return what the order of the elements is worth, over all classes; by chance, nothing."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    row = rows.to_pylist()[0]  # all classes first
+    does = "lower" if row["difference"] >= 0 else "raise"
+    sentence = (
+        f"Random orders of the {n} elements {does} the mean score from {plain(row['score'])} to "
+        f"{plain(row['shuffled_score'])}; difference {signed(-row['difference'])}{_interval(row)}."
+    )
+    size = effect(row["low"], row["high"], 0.0, least=row["score"] - 1, most=row["score"])
+    return Finding(FACET.name, sentence, size)
+
+
+def _interval(row: Row) -> str:
+    return within(None, None) if row["low"] is None else within(-row["high"], -row["low"], 3)
+
+
 FACET = Facet(
     name="order",
     title="What the order is worth",
@@ -90,4 +113,5 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

@@ -7,7 +7,18 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import Row, class_name, joined, of_main_length, other_lengths, percent, span
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import (
+    Row,
+    class_name,
+    joined,
+    of_main_length,
+    other_lengths,
+    percent,
+    place_name,
+    span,
+    within_percent,
+)
 
 PER_CLASS = 32
 """Most elements of a sequence whose pairs are counted per class."""
@@ -36,8 +47,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     if not table.num_rows:
         return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
     n, of_length = of_main_length(table)
-    once = of_length.filter(pc.less(of_length.column("element_i"), of_length.column("element_j")))
-    (top,) = _surest(once.filter(pc.is_null(once.column("class"))), 1)
+    once = _once(of_length)
+    top = _surest_of_all(once)
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
@@ -61,6 +72,16 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def _once(table: pa.Table) -> pa.Table:
+    """Return each pair once: i before j."""
+    return table.filter(pc.less(table.column("element_i"), table.column("element_j")))
+
+
+def _surest_of_all(table: pa.Table) -> Row:
+    (top,) = _surest(table.filter(pc.is_null(table.column("class"))), 1)
+    return top
+
+
 def _surest(table: pa.Table, most: int) -> list[Row]:
     """Return the rows whose intervals are farthest from one half."""
     above, below = pc.subtract(table.column("low"), 0.5), pc.subtract(0.5, table.column("high"))
@@ -68,6 +89,26 @@ def _surest(table: pa.Table, most: int) -> list[Row]:
     order = [("distance", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
     rows: list[Row] = table.take(pc.select_k_unstable(table, most, order)).to_pylist()
     return rows
+
+
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the pair, over all classes, whose interval is farthest from one half."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    top = _surest_of_all(_once(rows))
+    first, second, share, ends = top["element_i"], top["element_j"], top["share"], (top["low"], top["high"])
+    if share < 0.5:  # equal ESVs, if there are any, count for neither
+        word = "no larger ESV than"
+        share, ends = 1 - share, (1 - ends[1], 1 - ends[0])
+    else:
+        word = "a larger ESV than"
+    sentence = (
+        f"{place_name(first, n).capitalize()} of {n} has {word} {place_name(second, n)} in {percent(share)} of "
+        f"videos{within_percent(*ends)}; by chance 50 %."
+    )
+    return Finding(FACET.name, sentence, effect(top["low"], top["high"], 0.5))
 
 
 FACET = Facet(
@@ -92,4 +133,5 @@ FACET = Facet(
     query=_QUERY,
     shares=(Share("_greater", "videos", "low", "high"),),
     page=page,
+    finding=finding,
 )

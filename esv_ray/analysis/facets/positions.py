@@ -6,7 +6,17 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import joined, more, of_main_length, other_lengths, percent, span
+from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.words import (
+    joined,
+    more,
+    of_main_length,
+    other_lengths,
+    percent,
+    place_name,
+    span,
+    within_percent,
+)
 
 _SHOWN = 16
 
@@ -50,6 +60,26 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    found = [
+        Finding(
+            FACET.name,
+            f"{place_name(row['element'], n).capitalize()} of {n} is the {name.replace('_', ' ')} one in "
+            f"{percent(row[name])} of videos{within_percent(row[f'{name}_low'], row[f'{name}_high'])}; by chance "
+            f"{percent(1 / n)}.",
+            effect(row[f"{name}_low"], 1.0, 1 / n),
+        )
+        for row in rows.to_pylist()
+        for name in ("most_supporting", "most_distracting")
+    ]
+    return max(found, key=lambda each: each.effect)
+
+
 FACET = Facet(
     name="positions",
     title="Positions",
@@ -76,4 +106,5 @@ FACET = Facet(
         Share("_distracting", "videos", "most_distracting_low", "most_distracting_high"),
     ),
     page=page,
+    finding=finding,
 )

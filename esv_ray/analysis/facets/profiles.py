@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page
+from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, signed, span
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, signed, span, within_percent
 
 _FIRST = len(NAMES) + 1  # lists of SQL begin at 1
 
@@ -47,6 +48,37 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the tenth with the largest part of the absolute mean ESVs, compared with its part of the elements."""
+    del analysed
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
+    elements = [row["count"] // row["videos"] for row in of_length]
+    total = sum(abs(row["mean"]) * count for row, count in zip(of_length, elements, strict=True))
+    if not total or len(of_length) < 2:
+        return None
+    found = []
+    for row, count in zip(of_length, elements, strict=True):
+        share, chance = abs(row["mean"]) * count / total, count / n
+        sides = _sizes(row["low"], row["high"])
+        low, high = (None, None) if sides is None else (min(1.0, side * count / total) for side in sides)
+        sentence = (
+            f"Tenth {row['place']} of the sequence has {percent(share)} of the absolute mean ESVs"
+            f"{within_percent(low, high)}, with {percent(chance)} of the elements."
+        )
+        found.append(Finding(FACET.name, sentence, effect(low, 1.0, chance)))
+    return max(found, key=lambda each: each.effect)
+
+
+def _sizes(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Return the interval of an absolute value."""
+    if low is None or high is None:
+        return None
+    return (0.0 if low < 0 < high else min(abs(low), abs(high))), max(abs(low), abs(high))
+
+
 FACET = Facet(
     name="profiles",
     title="Profile along the sequence",
@@ -55,4 +87,5 @@ FACET = Facet(
     values=(MEASURES,),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

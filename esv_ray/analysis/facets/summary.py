@@ -55,11 +55,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         "distract. Support is the sum of the ESVs above 0, distract that of the others; share is the fraction of "
         "elements above 0."
     ]
-    sentences += [_accuracy(row) for row in rows[:1] if len(rows) == 1 and row["labelled"]]
+    sentences += [accuracy_of(row) for row in rows[:1] if len(rows) == 1 and row["labelled"]]
     missing = sum(row["videos"] - row["explained"] for row in rows)
     if missing:
         sentences.append(f"{count_of(missing, 'video')} without ESVs of that class: in the accuracy alone.")
-    sentences.append(_exactness(rows))
+    sentences.append(exactness_of(rows))
     return Page(
         sentences,
         ("n", "videos", "accuracy", "prior", "support", "distract", of, "share"),
@@ -80,14 +80,16 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
-def _accuracy(row: Row) -> str:
+def accuracy_of(row: Row) -> str:
+    """Return the accuracy of a length in words, with its interval."""
     return (
         f"Accuracy {percent(row['accuracy'], 1)} of {count_of(row['labelled'], 'labelled video')} (95 % interval "
         f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %)."
     )
 
 
-def _exactness(rows: list[Row]) -> str:
+def exactness_of(rows: list[Row]) -> str:
+    """Return how many videos are exact and sampled, and how accurate they are."""
     exact = sum(round(row["exact_share"] * row["videos"]) for row in rows)
     sampled = sum(row["videos"] for row in rows) - exact
     gaps = [row["largest_exact_gap"] for row in rows if row["largest_exact_gap"] is not None]

@@ -6,7 +6,16 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, percent, plain
+from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
+from esv_ray.analysis.facets.words import (
+    class_in_words,
+    of_main_length,
+    other_lengths,
+    percent,
+    plain,
+    within,
+)
+from esv_ray.errors import count_of
 
 _GROUPS = {True: "correct", False: "misclassified", None: "unlabelled"}
 
@@ -46,6 +55,26 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return how many elements of a video support the class, or do not; by chance it would be half of them."""
+    if not table.num_rows:
+        return None
+    n, rows = of_main_length(table)
+    mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n)
+    raises = 2 * mean > n
+    shown, ends = (mean, (low, high)) if raises else (n - mean, (n - high, n - low))
+    does = "raise" if raises else "lower"
+    sentence = (
+        f"On average {shown:.1f} of {count_of(n, 'element')} {does} the {_score(analysed)} of "
+        f"{class_in_words(analysed)}{within(*ends)}."
+    )
+    return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))
+
+
+def _score(analysed: Analysed) -> str:
+    return "logit" if analysed.in_logits else "score"
+
+
 FACET = Facet(
     name="support",
     title="Supporting elements",
@@ -65,4 +94,5 @@ FACET = Facet(
     query=_QUERY,
     shares=(Share("videos", "_total", "low", "high"),),
     page=page,
+    finding=finding,
 )

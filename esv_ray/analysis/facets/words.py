@@ -69,6 +69,27 @@ def span(low: float | None, high: float | None, *, shares: bool = False) -> str:
     return f"{100 * low:.1f}..{100 * high:.1f}" if shares else f"{low:+.4f}..{high:+.4f}"
 
 
+def place_name(element: int, n: int) -> str:
+    """Return an element of n in words."""
+    names = {0: "the first element", n - 1: "the last element"}
+    return names.get(element, f"element {element}") if n > 1 else "the element"
+
+
+def class_in_words(analysed: Analysed) -> str:
+    """Return the class whose ESVs are analyzed."""
+    return "the label" if analysed.explained == "label" else "the predicted class"
+
+
+def within(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return a 95 % interval for a sentence; "" if there is none."""
+    return "" if low is None or high is None else f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
+
+
+def within_percent(low: float | None, high: float | None) -> str:
+    """Return the 95 % interval of a share for a sentence; "" if there is none."""
+    return "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+
+
 def joined(notes: Iterable[str]) -> str:
     """Return notes as one text."""
     return " ".join(note for note in notes if note)

@@ -61,7 +61,7 @@ def grouped_bars(
         blended(colour, look.theme.background, 0.45) if place == 1 else colour for place, colour in enumerate(colours)
     ]
     order = list(dict.fromkeys(row["bin"] for row in sorted(rows, key=lambda row: int(row["place"]))))
-    base = alt.Chart(alt.Data(values=[row for row in rows if row["share"] > 0]))
+    base = alt.Chart(alt.Data(values=tuple(row for row in rows if row["share"] > 0)))
     bars = base.mark_bar(strokeWidth=1).encode(
         x=alt.X(
             "bin:O",
@@ -78,7 +78,7 @@ def grouped_bars(
     layers = [bars]
     inside = [row for row in rows if row.get("low") is not None and row.get("high") is not None]
     if inside:
-        line = alt.Chart(alt.Data(values=inside)).mark_rule(color=look.theme.ink)
+        line = alt.Chart(alt.Data(values=tuple(inside))).mark_rule(color=look.theme.ink)
         offset = alt.XOffset("group:N", sort=names, scale=alt.Scale(domain=names, paddingInner=0.05))
         layers.append(line.encode(x="bin:O", xOffset=offset, y="low:Q", y2="high:Q"))
     if chance is not None:

@@ -27,7 +27,7 @@ def boxes(rows: Sequence[Row], look: Look, *, key: str, x: str, y: str) -> Any:
     width = look.plot_width()
     step = width / max(1, len(kept))
     thick = max(2.0, min(22.0, 0.6 * step))
-    base = alt.Chart(alt.Data(values=kept)).encode(
+    base = alt.Chart(alt.Data(values=tuple(kept))).encode(
         x=alt.X("key:O", title=x, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4, ticks=False)),
         tooltip=["key:O", *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", *PERCENTILES))],
     )

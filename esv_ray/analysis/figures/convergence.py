@@ -61,7 +61,7 @@ def _panel(rows: list[Row], look: Look) -> Any:
     iterations = sorted({row["iterations"] for row in rows}, key=int)
     quantities = list(_QUANTITIES.values())
     colours = look.theme.categories
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = alt.Chart(alt.Data(values=tuple(rows))).encode(
         x=alt.X(
             "evaluations:Q",
             title="head evaluations per video",

@@ -68,7 +68,7 @@ def lines(rows: Sequence[Row], axes: Axes, look: Look, *, names: Sequence[str] =
     )
     scale = alt.Scale(domain=axes.domain, clamp=True) if axes.domain else alt.Scale(zero=True)
     y = alt.Y("y:Q", title=axes.y, scale=scale, axis=alt.Axis(format=axes.y_format, tickCount=5))
-    base = alt.Chart(alt.Data(values=kept)).encode(x=x)
+    base = alt.Chart(alt.Data(values=tuple(kept))).encode(x=x)
     interpolate = "step-after" if axes.steps else "linear"
     if names:
         base = base.encode(**_series(names, look, small))
@@ -88,7 +88,7 @@ def _band(rows: Sequence[Row], x: Any, low: Any, series: dict[str, Any] | None, 
     """Return the intervals of rows that have one."""
     alt = vega()
     inside = [row for row in rows if has(row, "low", "high")]
-    band = alt.Chart(alt.Data(values=inside)).mark_area(opacity=0.18, line=False)
+    band = alt.Chart(alt.Data(values=tuple(inside))).mark_area(opacity=0.18, line=False)
     colour = series["color"] if series else alt.value(look.theme.supporting)
     return band.encode(x=x, y=low, y2="high:Q", color=colour)
 

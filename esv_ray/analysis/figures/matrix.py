@@ -86,7 +86,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
     )  # fmt: skip
     axis = alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True, labelSeparation=4)
     words = alt.Axis(labelAngle=-40, ticks=False, domain=False)
-    base = alt.Chart(alt.Data(values=kept)).encode(
+    base = alt.Chart(alt.Data(values=tuple(kept))).encode(
         x=alt.X(
             "j:O", title=cells.x, sort=keys, axis=words if cells.keys else axis, scale=alt.Scale(domain=keys, padding=0)
         ),
@@ -104,7 +104,8 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         number = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format=cells.format), color=ink)
         layers.append(number)
     if dots:
-        mark = alt.Chart(alt.Data(values=dots)).mark_circle(size=min(14.0, step), opacity=1, yOffset=_below(step))
+        base = alt.Chart(alt.Data(values=tuple(dots)))
+        mark = base.mark_circle(size=min(14.0, step), opacity=1, yOffset=_below(step))
         layers.append(mark.encode(x="j:O", y="i:O", color=ink))
     return alt.layer(*layers).properties(width=side, height=side)
 

@@ -9,6 +9,7 @@ from typing import Any
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
 from esv_ray.analysis.figures.wording import balanced
+from esv_ray.show.chart import HALO
 
 _LINE, _BAR, _GAP = 13, 12, 6
 _AXIS = 26  # of the vertical axis's title
@@ -64,7 +65,7 @@ class Ranking:
 
     def base(self, *names: str) -> Any:
         """Return a chart, without marks, of the rows that have some values."""
-        return vega().Chart(vega().Data(values=[row for row in self.rows if has(row, *names)]))
+        return vega().Chart(vega().Data(values=tuple(row for row in self.rows if has(row, *names))))
 
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""
@@ -81,14 +82,14 @@ class Ranking:
         """Return layers of marks with the texts."""
         alt = vega()
         place = alt.value(0 if self.look.narrow else self.left - 8)
-        texts = alt.Chart(alt.Data(values=self.names)).encode(x=place, y=self.y("line"), text="text:N")
+        texts = alt.Chart(alt.Data(values=tuple(self.names))).encode(x=place, y=self.y("line"), text="text:N")
         theme, align = self.look.theme, "left" if self.look.narrow else "right"
-        words = [texts.mark_text(align=align, baseline="middle", fontSize=11, color=theme.ink)]
+        mark = texts.mark_text(align=align, baseline="middle", fontSize=11, color=theme.ink)
         if self.look.narrow:  # they stand on the lines of the axis, which must not cross the letters
-            ground = theme.background
-            halo = {"stroke": ground, "strokeWidth": 3, "strokeJoin": "round"}  # sharp joins would cut into the bars
-            words.insert(0, texts.mark_text(align=align, baseline="middle", fontSize=11, **halo))
-        return alt.layer(*layers, *words).properties(width=self.width, height=self.height)
+            mark = mark.properties(name=HALO).mark_text(
+                align=align, baseline="middle", fontSize=11, fill=theme.ink, stroke=theme.background, strokeWidth=3
+            )
+        return alt.layer(*layers, mark).properties(width=self.width, height=self.height)
 
 
 def ranking(

@@ -43,7 +43,7 @@ def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list
     written = []
     for each in made:
         name = each.facet.name
-        table = each.table if each.file is None else _most_misled(each.file)
+        table = each.table if each.file is None else most_misled(each.file)
         if name not in CHARTS or not table.num_rows:
             continue
         url = storage.join(folder, name)
@@ -53,7 +53,7 @@ def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list
     return written
 
 
-def _most_misled(file: Path) -> pa.Table:
+def most_misled(file: Path) -> pa.Table:
     """Return the rows of `contrasts` that a figure may show, of a table that may be large."""
     with connect(memory=MEMORY) as con:
         return con.sql(_LOWEST, params=[str(file), str(file)]).to_arrow_table()

@@ -1,0 +1,1 @@
+"""The HTML report of an output: one file that needs no network."""

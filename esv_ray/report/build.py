@@ -1,0 +1,164 @@
+"""Build a report: read an output, and write one page about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import PurePosixPath
+
+from esv_ray import storage
+from esv_ray.analysis.analysed import Analysed, ClassName, open_output
+from esv_ray.analysis.facets.finding import largest
+from esv_ray.analysis.tables import Made, chosen, left_out, tables_of_facets
+from esv_ray.errors import DataError, SpecError
+from esv_ray.output.layout import check_apart
+from esv_ray.output.verify.output import verify_output
+from esv_ray.report.comparison import compared
+from esv_ray.report.content import ComparisonPart, Report, ShownVideo
+from esv_ray.report.facts import facts_of
+from esv_ray.report.page import page
+from esv_ray.report.sections import findings_of, sections_of
+from esv_ray.report.selection import FACET, chosen_videos
+from esv_ray.report.thumbnails import thumbnails
+from esv_ray.show.chart import check_figures
+from esv_ray.show.read import read_videos
+from esv_ray.show.text import printable
+
+NAME = "report.html"
+"""Of the file in the output, by default."""
+FINDINGS = 3
+_DOING = "write the report"
+_MOST_PICTURES = 6_500_000  # bytes, so that a page with pictures has less than 10 MB
+
+
+def report(
+    output: str,
+    out: str | None = None,
+    *,
+    media: str | None = None,
+    compare: str | None = None,
+    class_: ClassName | None = None,
+    features: str | None = None,
+) -> str:
+    """Write a report about an output: one HTML file that needs no network; an existing file is replaced.
+
+    Args:
+        output: location of a job's output, finished or not.
+        out: location of the file, which ends in .html; None: `report.html` in the output.
+        media: folder with pictures of the frames, VIDEO_ID/NUMBER.jpg, .png or .webp; None: no pictures.
+        compare: location of a second output, to compare with.
+        class_: whose ESVs: `label` or `predicted`; None: the label where there are labels.
+        features: location of the feature table; None: that of run.json, if it is trusted.
+
+    Returns:
+        The location of the file.
+
+    Raises:
+        SpecError: the file's name does not end in .html, the libraries of figures are not installed, no ESVs are kept
+            of the class, or the outputs cannot be compared.
+        DataError: there is no output, no unit is committed yet, a table or the media cannot be read, or the file cannot
+            be written.
+    """
+    output = storage.absolute(output)
+    out = storage.join(output, NAME) if out is None else storage.absolute(out)
+    _check_file(out, [output, *([] if compare is None else [storage.absolute(compare)])])
+    check_figures()
+    content = content_of(output, media=media, compare=compare, class_=class_, features=features)
+    storage.replace(out, page(content), _DOING)
+    return out
+
+
+def content_of(
+    output: str,
+    *,
+    media: str | None = None,
+    compare: str | None = None,
+    class_: ClassName | None = None,
+    features: str | None = None,
+) -> Report:
+    """Return what a report says; arguments and errors as for `report`."""
+    if media is not None:
+        _check_media(media)
+    analysed = open_output(output, class_, features)
+    comparison = None if compare is None else compared(output, storage.absolute(compare), class_)
+    with tables_of_facets(analysed, [*chosen(analysed), FACET]) as (*made, ranked):
+        summary = next(each.table for each in made if each.facet.name == "summary")
+        facts = facts_of(analysed, verify_output(output, features), summary)
+        findings = largest(findings_of(analysed, made), FINDINGS)
+        sections = sections_of(analysed, made)
+        picked = chosen_videos(ranked.table)
+        notes = _left_out(analysed, made, len(picked))
+    videos = read_videos(output, analysed.units, [(each.video_id, each.n_elements) for each in picked])
+    shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
+    shown, comparison, missing = _with_pictures(media, shown, comparison)
+    return Report(
+        title=f"{_name(output)}: Element Shapley Values",
+        notice="" if analysed.finished else f"{analysed.progress}. Tables, figures and videos are of these.",
+        facts=facts,
+        findings=findings,
+        sections=sections,
+        videos=shown,
+        notes=[*notes, *missing],
+        comparison=comparison,
+        version=version("esv-ray"),
+    )
+
+
+def _check_file(out: str, outputs: Sequence[str]) -> None:
+    """Check that the file can be written, before anything is read.
+
+    Raises:
+        SpecError: its name does not end in .html, or it would be a file of an output.
+        DataError: nothing can be written there.
+    """
+    if PurePosixPath(out).suffix.lower() not in (".html", ".htm"):
+        raise SpecError(f"--output: expected a file that ends in .html, got {out!r:.200}")
+    check_apart(out, outputs, "--output")
+    folder, _, name = out.rpartition("/")
+    storage.check_writable(folder or "/", _DOING, [name])
+
+
+def _check_media(media: str) -> None:
+    """Check that there may be pictures, before anything is read.
+
+    Raises:
+        DataError: the folder is empty or absent, or the storage refuses.
+        SpecError: Pillow is not installed.
+    """
+    thumbnails(media, [], 0)
+    if not storage.list_names(media, "list the pictures"):
+        raise DataError(f"--media: {media}: expected folders VIDEO_ID with pictures of the frames, found nothing")
+
+
+def _with_pictures(
+    media: str | None, shown: Sequence[ShownVideo], comparison: ComparisonPart | None
+) -> tuple[list[ShownVideo], ComparisonPart | None, list[str]]:
+    """Return videos with pictures of their frames, and notes on missing ones.
+
+    Raises:
+        DataError: the media cannot be read.
+    """
+    if media is None:
+        return list(shown), comparison, []
+    changed = [] if comparison is None else list(comparison.changed)
+    pictures, notes = thumbnails(media, [each.video for each in (*shown, *changed)], _MOST_PICTURES)
+    pictured = [replace(each, thumbnails=of_one) for each, of_one in zip((*shown, *changed), pictures, strict=True)]
+    if comparison is not None:
+        comparison = replace(comparison, changed=pictured[len(shown) :])
+    return pictured[: len(shown)], comparison, notes
+
+
+def _left_out(analysed: Analysed, made: Sequence[Made], picked: int) -> list[str]:
+    """Return what the report does not have, and why."""
+    notes = left_out(analysed, [each.facet.name for each in made])
+    others = analysed.census.ok - picked
+    if picked and others > 0:
+        notes.append(
+            f"Videos: the first of five rankings, {picked} of {analysed.census.ok} sequences; esv show shows any other."
+        )
+    return notes
+
+
+def _name(output: str) -> str:
+    return printable(output.rstrip("/").rpartition("/")[2]) or "output"

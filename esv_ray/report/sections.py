@@ -1,0 +1,162 @@
+"""The sections of a report: a facet each, with its figure, its first rows, and its data as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esv_ray import storage
+from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.compare import agreement
+from esv_ray.analysis.compare_page import agreement_sentence
+from esv_ray.analysis.database import connect
+from esv_ray.analysis.facets.finding import Finding
+from esv_ray.analysis.facets.words import class_name
+from esv_ray.analysis.figures.registry import CHARTS
+from esv_ray.analysis.figures.writing import most_misled
+from esv_ray.analysis.tables import MEMORY, Made
+from esv_ray.output.layout import ANALYSIS
+from esv_ray.report.content import Figure, Section
+from esv_ray.report.csv_text import guarded_csv
+from esv_ray.report.pictures import figure_of
+from esv_ray.show.text import printable
+
+READING = {
+    "discards": "A curve that falls early was led by elements that the score needs.",
+    "support": "Bars to the right: most elements of these videos support the class.",
+    "positions": "A bar above the line of chance: this place decides more often than others.",
+    "pairs": "Blue: the element of the row has the larger ESV in most videos; grey: neither.",
+    "marginals": "A mean that falls fast: few elements already decide, and more add little.",
+    "smoothness": "Narrow boxes: a neighbouring frame does the same, so the ESVs do not depend on the exact frame.",
+    "contrasts": "Bars below 0 speak for the wrong class: these frames misled the model.",
+    "confusions": "Darker: more videos of the class of the row were taken for that of the column.",
+    "agreement": "Near 1, both methods rank the elements of a video alike; near 0, they have nothing in common.",
+    "summary": "Support and distract add up to the score less the prior.",
+    "classes": "Long bars to the right: many elements support the class; to the left: they distract from it.",
+    "profiles": "Above 0, this part of the sequence supports the class on average.",
+    "interactions": "Above 0, two elements say more together than apart; below 0, they say the same.",
+    "areas": "Low deletion and high insertion: the values find the elements that the score needs.",
+    "replacements": "Deletion below the dashed line: the order lowers the score, not the replacement alone.",
+    "needed": "Bars to the left: few elements are enough for 90 % of the score.",
+    "moments": "Above the line of chance, large values are in the marked moments.",
+    "order": "Far from 0, the class depends on the order of the elements.",
+    "sanity": "Values that fall to 0: the ESVs depend on what the model learnt.",
+}
+"""How each figure is read, in one line; in the order of a report: figures of the paper first."""
+MOST_ROWS = 400
+"""Most rows of a table in the page."""
+MOST_CSV = 60_000
+"""Most bytes of a table as CSV in the page."""
+_TITLES = {"summary": "Accuracy and contributions"}  # the first screen is the summary of a report
+_CLASSES = ("class", "label", "predicted")
+_LOWEST = "SELECT * FROM read_parquet(?) ORDER BY difference, video_id, n_elements, element LIMIT 2000"
+
+
+def sections_of(analysed: Analysed, made: Iterable[Made]) -> list[Section]:
+    """Return a section for each table of an analysis.
+
+    Raises:
+        SpecError: the libraries of figures are not installed.
+        DataError: a table of values of several methods cannot be read.
+    """
+    sections = [_section(analysed, each) for each in made]
+    if len(analysed.manifest.spec["methods"]) > 1 and analysed.census.ok:
+        sections.append(_of_methods(analysed))
+    places = list(READING)
+    return sorted(sections, key=lambda section: places.index(section.name))
+
+
+def findings_of(analysed: Analysed, made: Iterable[Made]) -> list[Finding]:
+    """Return what the tables found, in their order; those without a figure are left out."""
+    found = [
+        each.facet.finding(each.table, analysed)
+        for each in made
+        if each.facet.finding is not None and each.facet.name in CHARTS
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _section(analysed: Analysed, made: Made) -> Section:
+    name = made.facet.name
+    table, drawn, rows = made.table, made.table, made.table.num_rows
+    if made.file is not None:
+        drawn, rows = most_misled(made.file), pq.read_metadata(made.file).num_rows
+        table = _lowest(made.file)
+    page = made.facet.page(made.table, analysed)
+    title = _TITLES.get(name, made.facet.title)
+    return _with_data(analysed, name, title, page.sentences, (table, rows), drawn)
+
+
+def _lowest(file: Path) -> pa.Table:
+    """Return the rows of the most misleading elements."""
+    with connect(memory=MEMORY) as con:
+        return con.sql(_LOWEST, params=[str(file)]).to_arrow_table()
+
+
+def _of_methods(analysed: Analysed) -> Section:
+    """Return the section on how the values of different methods agree."""
+    table = agreement(analysed.output, analysed.explained)
+    title = "Agreement of methods"
+    return _with_data(analysed, "agreement", title, [agreement_sentence(table)], (table, table.num_rows), table)
+
+
+def _with_data(
+    analysed: Analysed, name: str, title: str, sentences: Sequence[str], data: tuple[pa.Table, int], drawn: pa.Table
+) -> Section:
+    table, rows = data
+    csv, csv_rows = guarded_csv(_with_names(table, analysed), MOST_CSV)
+    return Section(
+        name=name,
+        title=title,
+        sentences=sentences,
+        reading=READING[name],
+        figure=_figure(analysed, name, drawn),
+        table=named(table.slice(0, MOST_ROWS), analysed),
+        rows=rows,
+        csv=csv,
+        csv_rows=csv_rows,
+        location=storage.without_credentials(storage.join(analysed.output, ANALYSIS, f"{name}.parquet")),
+    )
+
+
+def _figure(analysed: Analysed, name: str, table: pa.Table) -> Figure | None:
+    if name not in CHARTS or not table.num_rows:
+        return None
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):  # its checks of every part of a chart take a third of the time; tests make them
+        return figure_of(name, table, names=analysed.names, unit="logit" if analysed.in_logits else "probability")
+
+
+def named(table: pa.Table, analysed: Analysed) -> pa.Table:
+    """Return a table with the names of classes in place of their ids."""
+    if "class" in table.column_names and "name" in table.column_names:
+        table = table.drop_columns(["name"])
+    for column in _CLASSES:
+        place = table.schema.get_field_index(column)
+        if place >= 0:
+            table = table.set_column(place, column, _names(table, column, analysed))
+    return table
+
+
+def _with_names(table: pa.Table, analysed: Analysed) -> pa.Table:
+    """Return a table with the names of classes beside their ids; without names, as it is."""
+    if analysed.names is None or "name" in table.column_names:
+        return table
+    for column in _CLASSES:
+        place = table.schema.get_field_index(column)
+        if place >= 0:
+            table = table.add_column(place + 1, f"{column}_name", _names(table, column, analysed))
+    return table
+
+
+def _names(table: pa.Table, column: str, analysed: Analysed) -> pa.Array:
+    """Return the classes of a column in words; null stands for all classes, or for no label."""
+    everything = column == "class"
+    ids = pc.cast(table.column(column), pa.int64()).to_pylist()
+    words = [None if each is None and not everything else printable(class_name(each, analysed)) for each in ids]
+    return pa.array(words, pa.string())

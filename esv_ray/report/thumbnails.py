@@ -1,0 +1,115 @@
+"""Small pictures for a report, from pictures of any size and from files that are none."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+
+from esv_ray.errors import EsvError, SpecError
+from esv_ray.report.drawings import shown_classes
+from esv_ray.show.media import pictures_of
+from esv_ray.show.text import shortened
+from esv_ray.show.video import AttributedVideo
+
+SIDE = 96
+"""Most pixels of a thumbnail's longer side."""
+MOST_ALIGNED, MOST_PICTURES = 24, 12
+"""Elements that all have their picture below their bar; of longer sequences, how many have one."""
+_MOST_PIXELS = 50_000_000  # of a picture: decoding takes four bytes each
+_QUALITY = 72
+_MOST_TEXT = 100
+
+
+def pictured(video: AttributedVideo) -> list[int]:
+    """Return the elements that have a picture: all, or of a long sequence those of the largest |ESV|, in time order."""
+    places = range(video.n)
+    if video.n <= MOST_ALIGNED:
+        return list(places)
+    esv = shown_classes(video)[0].esv
+    return sorted(sorted(places, key=lambda place: -abs(float(esv[place])))[:MOST_PICTURES])
+
+
+def thumbnails(
+    media: str, videos: Sequence[AttributedVideo], most_bytes: int
+) -> tuple[list[list[str | None]], list[str]]:
+    """Return a data URL per video and element, or None, and notes on those that are missing.
+
+    Args:
+        media: folder with pictures of the frames (`show.media`).
+        videos: whose pictures are wanted.
+        most_bytes: of all data URLs; videos after that have none.
+
+    Raises:
+        SpecError: Pillow is not installed.
+    """
+    _check_pillow()
+    made: list[list[str | None]] = []
+    notes: list[str] = []
+    left = most_bytes
+    for video in videos:
+        urls, note = _of_video(media, video)
+        size = sum(len(url) for url in urls if url)
+        if size > left:
+            notes.append(f"pictures of {len(videos) - len(made)} videos are left out: the report would be too large")
+            made += [[]] * (len(videos) - len(made))
+            break
+        left -= size
+        made.append(urls if any(urls) else [])
+        notes += [f"{shortened(video.video_id, _MOST_TEXT)}: {note}"] if note else []
+    return made, notes
+
+
+def _of_video(media: str, video: AttributedVideo) -> tuple[list[str | None], str]:
+    """Return the data URLs of a video's elements, and a note on those that are missing."""
+    wanted = pictured(video)
+    try:
+        found = pictures_of(media, video, wanted)
+    except EsvError as error:
+        return [], shortened(str(error), 3 * _MOST_TEXT)
+    urls: list[str | None] = [None] * video.n
+    unreadable = missing = 0
+    for place, data in zip(wanted, found, strict=True):
+        if data is None:
+            missing += 1
+            continue
+        urls[place] = thumbnail(data)
+        unreadable += urls[place] is None
+    note = [f"{missing} frames have no picture"] * bool(missing) + [
+        f"{unreadable} files cannot be shown: they are no pictures, damaged or too large"
+    ] * bool(unreadable)
+    return urls, "; ".join(note)
+
+
+def thumbnail(data: bytes) -> str | None:
+    """Return a picture as the data URL of a small WebP without its metadata; None if it cannot be decoded.
+
+    A picture that claims more pixels than `_MOST_PIXELS` is not decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as picture:
+                if picture.width * picture.height > _MOST_PIXELS:
+                    return None
+                picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes an eighth where that suffices
+                small = ImageOps.exif_transpose(picture).convert("RGB")
+    # Decoders raise errors of many kinds for damaged pictures; none is a fault of the report.
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError, TypeError,
+            Image.DecompressionBombError):  # fmt: skip
+        return None
+    small.thumbnail((SIDE, SIDE))
+    small.info.clear()  # a profile would be larger than the picture
+    out = BytesIO()
+    small.save(out, "WEBP", quality=_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _check_pillow() -> None:
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise SpecError("--media needs pillow, which is not installed: pip install 'esv-ray[figures]'") from None

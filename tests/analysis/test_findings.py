@@ -1,0 +1,257 @@
+"""What a table says in one sentence, and the size of its effect: tables by hand, laws, and tables without rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esv_ray.analysis.analysed import Analysed, Census, ClassName
+from esv_ray.analysis.facets.finding import Finding, effect, largest, mean_with_interval
+from esv_ray.analysis.facets.registry import FACETS
+from esv_ray.analysis.statistics import wilson
+from esv_ray.output.manifest import Manifest
+
+WITH = [name for name, facet in FACETS.items() if facet.finding is not None]
+
+
+def analysed(explained: ClassName = "label", output: str = "probability", classes: int = 4) -> Analysed:
+    names = ["cat", "dog", "cow", "hen"][:classes]
+    model = {"prior": [1 / classes] * classes, "classes": names}
+    manifest = Manifest({"estimator": {"output": output}}, {}, "", {}, model, (), ())
+    return Analysed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, ()), explained)
+
+
+def found(name: str, rows: list[dict[str, Any]], of: Analysed | None = None) -> Finding | None:
+    facet = FACETS[name].finding
+    assert facet is not None
+    return facet(pa.Table.from_pylist(rows), of or analysed())
+
+
+def of(name: str, rows: list[dict[str, Any]], context: Analysed | None = None) -> Finding:
+    finding = found(name, rows, context)
+    assert finding is not None
+    assert finding.facet == name
+    assert 0 <= finding.effect <= 1
+    assert "\n" not in finding.sentence
+    return finding
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.99))
+def test_laws_of_effects(a: float, b: float, chance: float) -> None:
+    """Within 0 and 1; 0 if the interval holds chance; a narrower interval on the same side is at least as large."""
+    low, high = min(a, b), max(a, b)
+    size = effect(low, high, chance)
+    assert 0 <= size <= 1
+    assert (size == 0) == (low <= chance <= high)
+    if high < chance:
+        assert effect(low, low, chance) >= size
+    if low > chance:
+        assert effect(high, high, chance) >= size
+    assert effect(1 - high, 1 - low, 1 - chance) == pytest.approx(size)  # sides are alike
+
+
+def test_ends_of_effects() -> None:
+    assert effect(1.0, 1.0, 0.25) == 1
+    assert effect(0.0, 0.0, 0.25) == 1
+    assert effect(0.5, 0.9, 0.0) == 0.5
+    assert effect(None, 0.9, 0.5) == effect(0.9, None, 0.5) == effect(float("nan"), 1.0, 0.5) == 0
+    assert effect(1.0, 1.0, 1.0) == 0  # a video of one element: chance gives the same
+    assert effect(2.0, 3.0, 8.0, least=1.0, most=8.0) == pytest.approx(5 / 7)
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=60))
+def test_laws_of_means(values: list[int]) -> None:
+    """The mean is exact and in its interval, which is in the range and has a width."""
+    mean, low, high = mean_with_interval([(value, values.count(value)) for value in set(values)], 0, 8)
+    assert mean == pytest.approx(sum(values) / len(values))
+    assert 0 <= low <= mean <= high <= 8
+    assert high - low > 0.1
+    often = mean_with_interval([(value, 100 * values.count(value)) for value in set(values)], 0, 8)
+    assert often[2] - often[1] < high - low
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_without_rows(name: str) -> None:
+    assert found(name, []) is None
+
+
+def test_the_largest() -> None:
+    one, two, none = Finding("a", "", 0.2), Finding("b", "", 0.9), Finding("c", "", 0.0)
+    assert largest([one, two, none, replace(one, facet="d")], 3) == [two, one, replace(one, facet="d")]
+    assert largest([none], 3) == []
+
+
+def support(counts: dict[int, int], n: int, correct: bool | None = True) -> list[dict[str, Any]]:
+    return [
+        {"n_elements": n, "correct": correct, "supporting": k, "videos": counts.get(k, 0), "share": 0.0}
+        for k in range(n + 1)
+    ]
+
+
+def test_support() -> None:
+    """The mean of correct and of misclassified videos together; whichever side has more; the main length alone."""
+    rows = [*support({8: 900}, 8), *support({2: 300}, 8, correct=False), *support({1: 5}, 2)]
+    more = of("support", rows)
+    assert more.sentence.startswith("On average 6.5 of 8 elements raise the score of the label (95 % interval 6.")
+    fewer = of("support", support({2: 600, 3: 600}, 8), analysed("predicted", "logit"))
+    assert fewer.sentence.startswith("On average 5.5 of 8 elements lower the logit of the predicted class")
+    even = of("support", support({4: 1000}, 8))
+    assert even.effect == 0
+    assert of("support", support({8: 1}, 8)).effect < 0.5  # one video
+    assert of("support", support({8: 10**6}, 8)).effect > 0.99
+
+
+def positions(shares: list[float], videos: int = 1000) -> list[dict[str, Any]]:
+    rows = []
+    for element, share in enumerate(shares):
+        row: dict[str, Any] = {"n_elements": len(shares), "element": element, "videos": videos}
+        for name, value in (("most_supporting", share), ("most_distracting", 1 / len(shares))):
+            low, high = wilson(round(value * videos), videos)
+            row |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+        rows.append(row)
+    return rows
+
+
+def test_positions() -> None:
+    last = of("positions", positions([0.2, 0.2, 0.1, 0.5]))
+    assert last.sentence.startswith("The last element of 4 is the most supporting one in 50 % of videos (95 % interval")
+    assert last.effect == pytest.approx((float(wilson(500, 1000)[0]) - 0.25) / 0.75)
+    rare = of("positions", positions([0.33, 0.0, 0.33, 0.34]))
+    assert rare.sentence.startswith("The last element of 4")  # what is seldom is no finding
+    assert of("positions", positions([1.0])).effect == 0  # the only element is always first
+
+
+def test_pairs() -> None:
+    """Pairs of all classes alone; a share below one half is told from the other side."""
+
+    def pair(i: int, j: int, share: float, each: int | None = None) -> dict[str, Any]:
+        return {"class": each, "n_elements": 3, "element_i": i, "element_j": j, "videos": 1000, "share": share,
+                "low": share - 0.03, "high": share + 0.03}  # fmt: skip
+
+    rows = [pair(0, 1, 0.5), pair(0, 2, 0.3), pair(2, 0, 0.7), pair(1, 2, 0.9, 2)]
+    finding = of("pairs", rows)
+    assert finding.sentence == (
+        "The first element of 3 has no larger ESV than the last element in 70 % of videos (95 % interval 67.0 to "
+        "73.0 %); by chance 50 %."
+    )
+    assert finding.effect == pytest.approx(2 * 0.17)
+
+
+def test_needed() -> None:
+    def needed(each: int | None, counts: list[int]) -> list[dict[str, Any]]:
+        return [
+            {"class": each, "n_elements": 4, "elements": k, "videos": videos, "share": videos / sum(counts)}
+            for k, videos in enumerate(counts, start=1)
+        ]
+
+    finding = of("needed", [*needed(None, [700, 300, 0, 0]), *needed(0, [400, 0, 0, 0]), *needed(1, [300, 300, 0, 0])])
+    assert finding.sentence.startswith("1.3 of 4 elements are enough on average to reach 90 % of the score")
+    assert finding.sentence.endswith("if all contributed alike, 4 would be needed. dog needs 1.5.")
+    assert of("needed", [*needed(None, [0, 0, 0, 9]), *needed(0, [0, 0, 0, 9])]).effect == 0
+
+
+def test_discards_and_areas() -> None:
+    def row(order: str, discarded: int, score: float) -> dict[str, Any]:
+        return {"n_elements": 5, "method": "esv", "order": order, "discarded": discarded, "videos": 9, "score": score,
+                "low": score - 0.1, "high": score + 0.1}  # fmt: skip
+
+    finding = of("discards", [row("descending", 2, 0.2), row("random", 2, 0.6)])
+    assert finding.sentence.startswith("Without the 2 of 5 elements with the largest ESVs the mean score is 0.200")
+    assert finding.effect == pytest.approx(0.5)
+    assert found("discards", [row("descending", 2, 0.2)]) is None
+    area = {"n_elements": 5, "videos": 9, "deletion_auc_low": 0.2, "deletion_auc_high": 0.3}
+    rows = [area | {"method": "esv", "deletion_auc": 0.25}, area | {"method": "random", "deletion_auc": 0.6}]
+    assert of("areas", rows).effect == pytest.approx(0.5)
+    assert found("areas", rows[:1]) is None
+
+
+def test_order() -> None:
+    def row(difference: float, half: float = 0.05) -> list[dict[str, Any]]:
+        return [{"class": None, "n_elements": 4, "videos": 9, "score": 0.5, "shuffled_score": 0.5 - difference,
+                 "difference": difference, "low": difference - half, "high": difference + half}]  # fmt: skip
+
+    finding = of("order", row(0.3))
+    assert "lower the mean score from 0.500 to 0.200; difference -0.300 (95 % interval -0.350 to -0.250)" in (
+        finding.sentence
+    )
+    assert finding.effect == pytest.approx(0.5)
+    assert "raise the mean score" in of("order", row(-0.2)).sentence
+    assert of("order", row(0.02)).effect == 0
+    assert of("order", [row(0.3)[0] | {"low": None, "high": None}]).effect == 0  # one video
+
+
+def test_confusions() -> None:
+    """The share of a class's misclassified videos, compared with an even mix over the other classes."""
+
+    def row(label: int, predicted: int, videos: int) -> dict[str, Any]:
+        return {"label": label, "predicted": predicted, "n_elements": 4, "videos": videos}
+
+    rows = [row(0, 1, 30), row(0, 2, 28), row(0, 3, 32), row(2, 3, 40)]
+    finding = of("confusions", rows)
+    assert finding.sentence.startswith("40 of the 40 misclassified videos of cow are taken for hen (95 % interval")
+    assert finding.effect == pytest.approx((float(wilson(40, 40)[0]) - 1 / 3) / (2 / 3))
+    assert found("confusions", [row(0, 1, 4)]) is None  # too few to say anything
+    assert found("confusions", rows, analysed(classes=2)) is None  # there is one other class
+
+
+def test_classes() -> None:
+    def row(each: int, correct: int, labelled: int) -> dict[str, Any]:
+        low, high = map(float, wilson(correct, labelled)) if labelled else (None, None)
+        return {"class": each, "name": None, "n_elements": 4, "videos": labelled, "labelled": labelled,
+                "accuracy": correct / labelled if labelled else None,
+                "accuracy_low": low, "accuracy_high": high}  # fmt: skip
+
+    rows = [row(0, 60, 100), row(1, 10, 100), row(2, 0, 1)]
+    finding = of("classes", rows)
+    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 5.5 to 17.4 %)")
+    assert found("classes", rows[:1]) is None
+    assert found("classes", rows, analysed("predicted")) is None
+    assert found("classes", [row(0, 0, 0), row(1, 0, 0)]) is None  # unlabelled
+
+
+def test_profiles() -> None:
+    def row(place: int, mean: float, half: float = 0.001) -> dict[str, Any]:
+        return {"class": None, "n_elements": 4, "place": place, "count": 9, "videos": 9, "mean": mean,
+                "low": mean - half, "high": mean + half}  # fmt: skip
+
+    finding = of("profiles", [row(0, 0.01), row(2, -0.01), row(5, 0.02), row(7, 0.06)])
+    assert finding.sentence.startswith("Tenth 7 of the sequence has 60 % of the absolute mean ESVs")
+    assert finding.effect == pytest.approx((0.59 - 0.25) / 0.75)
+    assert of("profiles", [row(0, 0.01, 1.0), row(5, 0.02, 1.0)]).effect == 0
+    assert found("profiles", [row(0, 0.0), row(5, 0.0)]) is None
+    assert found("profiles", [row(0, 0.1)]) is None
+
+
+def test_interactions_and_marginals() -> None:
+    def pair(mean: float, each: int | None = None) -> dict[str, Any]:
+        return {"class": each, "n_elements": 3, "element_i": 0, "element_j": 1, "videos": 9, "mean": mean,
+                "low": mean - 0.1, "high": mean + 0.1}  # fmt: skip
+
+    finding = of("interactions", [pair(-0.5), pair(1.5, 2)])
+    assert finding.sentence.startswith("Elements 0 and 1 say less together than apart: mean interaction -0.5000")
+    assert finding.effect == pytest.approx(0.2)
+    assert found("interactions", [pair(-0.5)], analysed(output="logit")) is None
+
+    def length(scale: int, mean: float, half: float | None = 0.01) -> dict[str, Any]:
+        ends = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
+        return {"n_elements": 2, "scale": scale, "count": 9, "mean": mean, **ends}
+
+    first = of("marginals", [length(1, 0.3), length(2, -0.1)])
+    assert first.sentence.startswith("An element alone brings 75 % of what elements add over all 2 lengths")
+    assert first.effect == pytest.approx((0.29 / 0.4 - 0.5) / 0.5)
+    assert of("marginals", [length(1, 0.3, 0.5), length(2, -0.1)]).effect == 0
+    assert found("marginals", [length(1, 0.3, None), length(2, 0.1)]) is None
+
+
+def test_moments() -> None:
+    row = {"n_elements": 4, "method": "esv", "videos": 9, "pointing": 0.8, "pointing_low": 0.7, "pointing_high": 0.9,
+           "by_chance": 0.2}  # fmt: skip
+    finding = of("moments", [row])
+    assert finding.sentence.endswith("in 80 % of videos (95 % interval 70.0 to 90.0 %); by chance in 20 %.")
+    assert finding.effect == pytest.approx(0.625)
+    assert found("moments", [row | {"method": "occlusion"}]) is None

@@ -1,0 +1,266 @@
+"""Reports of outputs: what they say equals what esv analyze, verify and compare say; odd and hostile outputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from esv_ray.analysis.compare import compare
+from esv_ray.analysis.facets.registry import FACETS
+from esv_ray.analysis.tables import analyze
+from esv_ray.bench.outputs import Shape, write_output
+from esv_ray.errors import DataError, EsvError, SpecError
+from esv_ray.models.saving import save_heads
+from esv_ray.output.verify.output import verify_output
+from esv_ray.report.build import content_of, report
+from esv_ray.report.content import Fact, Report
+from esv_ray.report.page import page
+from esv_ray.report.sections import MOST_ROWS, READING
+from tests.conftest import make_heads, make_prior, make_table
+from tests.support.facet_tables import HOSTILE
+from tests.support.jobs import run
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[str] = []
+        self.text = ""
+        self.feed(data.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check_inert(data: bytes) -> Tags:
+    """One script, no handlers, no control characters."""
+    tags = Tags(data)
+    assert tags.names.count("script") == 1
+    assert not [name for name in tags.attributes if name.startswith("on")]
+    assert not set(data) & {*range(9), 11, 12, *range(14, 32), 127}
+    return tags
+
+
+def fact(content: Report, term: str) -> Fact:
+    (found,) = (each for each in content.facts if each.term == term)
+    return found
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two outputs of the same videos, all of four elements: exact and sampled."""
+    folder = tmp_path_factory.mktemp("outputs")
+    save_heads(str(folder / "model"), make_heads(), make_prior(3), classes=("one", "two", "three"))
+    pq.write_table(make_table([4 + index % 6 for index in range(40)]), folder / "f.parquet", row_group_size=16)
+    run(str(folder / "f.parquet"), str(folder / "model"), folder / "a", "frames=4")
+    more = ("estimator.kind=adjusted", "estimator.m=4", "estimator.seed=5", "frames=4")
+    run(str(folder / "f.parquet"), str(folder / "model"), folder / "b", *more)
+    return {name: folder / name for name in ("a", "b")}
+
+
+@pytest.fixture(scope="module")
+def compared(outputs: dict[str, Path]) -> Report:
+    return content_of(str(outputs["b"]), compare=str(outputs["a"]))
+
+
+def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: Report) -> None:
+    tables = analyze(str(outputs["b"]))
+    assert [each.name for each in compared.sections] == [name for name in READING if name in tables]
+    for section in compared.sections:
+        table = tables[section.name]
+        assert section.rows == table.num_rows
+        assert section.csv_rows == min(section.rows, section.csv_rows)
+        assert section.table.num_rows == min(MOST_ROWS, section.rows)
+        assert section.location == f"{outputs['b']}/analysis/{section.name}.parquet"
+        if section.name == "contrasts":
+            table = table.sort_by([(name, "ascending") for name in ("difference", "video_id", "n_elements", "element")])
+        rows = list(csv.DictReader(io.StringIO(section.csv.decode())))
+        assert len(rows) == section.csv_rows
+        for row, expected, shown in zip(rows, table.to_pylist(), section.table.to_pylist(), strict=False):
+            for name, value in expected.items():
+                if isinstance(value, float):
+                    assert float(row[name]) == pytest.approx(value, rel=1e-6)
+                    assert shown[name] == value
+                if name in ("class", "label", "predicted") and value is not None:
+                    assert shown[name] == ("one", "two", "three")[value]
+                    assert row[name] == str(value)
+    (summary,) = (row for row in tables["summary"].to_pylist() if row["n_elements"] == 4)
+    assert f"{100 * summary['accuracy']:.1f} % of {summary['labelled']} labelled" in (fact(compared, "Accuracy").text)
+
+
+def test_findings(compared: Report) -> None:
+    """At most three, the largest first, one per facet, each with a figure."""
+    assert 1 <= len(compared.findings) <= 3
+    sizes = [finding.effect for finding in compared.findings]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len({finding.facet for finding in compared.findings}) == len(sizes)
+    drawn = {section.name for section in compared.sections if section.figure is not None}
+    assert {finding.facet for finding in compared.findings} <= drawn
+
+
+def test_what_is_compared(compared: Report, outputs: dict[str, Path]) -> None:
+    part, told = compared.comparison, compare(str(outputs["b"]), str(outputs["a"]))
+    assert part is not None
+    rows = part.table.to_pylist()
+    of_main = {row["measure"]: row["mean"] for row in rows if row["elements"] == 4}
+    (main,) = (row for row in told.compare.to_pylist() if row["n_elements"] == 4)
+    assert of_main["mean |B - A| of an ESV"] == f"{main['difference']:.3f}"
+    assert rows[0]["elements"] == 4  # that of most videos first
+    largest = max(told.changes.to_pylist(), key=lambda row: row["difference"])
+    first = part.changed[0]
+    assert first.before is not None
+    assert (first.video.video_id, first.video.n) == (largest["video_id"], largest["n_elements"])
+    assert first.before.video_id == first.video.video_id
+    assert first.before.exact
+    of_a = first.video.classes[0].esv.astype(np.float64) - first.before.classes[0].esv
+    assert np.abs(of_a).mean() == pytest.approx(largest["difference"], rel=1e-4)
+    assert "B: esv of" in " ".join(part.sentences)
+
+
+def test_verified_and_complete(compared: Report) -> None:
+    assert fact(compared, "Verified") == Fact("Verified", "esv verify found no problems", "good")
+    assert fact(compared, "Complete").state == "good"
+    assert compared.notice == ""
+    assert any("need a job with tables" in note for note in compared.notes)
+    check_inert(page(compared))
+
+
+def test_unfinished_swept_and_logit(features: str, bundle: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=[2,4]", "estimator.output=logit")
+    for folder in ("videos", "attributions"):
+        sorted((out / folder).iterdir())[1].unlink()
+    (out / "_SUCCESS").unlink()
+    content = content_of(str(out))
+    assert content.notice.startswith("unfinished: 4 of 5 units committed, 32 of 40 videos.")
+    assert fact(content, "Unfinished").state == "warning"
+    assert fact(content, "Verified").state == "good"  # what is there is right
+    assert "logits" in fact(content, "Class explained").text
+    assert fact(content, "Elements per video").text == "1, 2, 3, 4"
+    assert {each.video.n for each in content.videos} <= {1, 2, 3, 4}
+    assert all(each.video.in_logits for each in content.videos)
+    assert "unfinished: 4 of 5 units committed" in check_inert(page(content)).text
+
+
+def test_damaged(tmp_path: Path) -> None:
+    """A fault that verify finds and that the tables do not notice is said first."""
+    out = tmp_path / "out"
+    write_output(str(out), Shape(20, 2, 3))
+    (out / "videos" / "part-999999.parquet").write_bytes(b"not of this job")
+    verified = fact(content_of(str(out)), "Verified")
+    assert verified.state == "bad"
+    assert verified.text == "1 problem: videos/part-999999.parquet: not in the plan"
+
+
+def test_unlabelled(bundle: str, tmp_path: Path) -> None:
+    pq.write_table(make_table([3, 4], n_classes=None), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "classes=all", "estimator.kind=exact")
+    content = content_of(str(tmp_path / "out"))
+    assert not [each for each in content.facts if each.term.startswith("Accuracy")]
+    assert "Without labels there is no contrasts, confusions." in content.notes
+    assert {each.name for each in content.sections}.isdisjoint({"contrasts", "confusions"})
+    check_inert(page(content))
+    with pytest.raises(EsvError, match="use --class predicted"):
+        content_of(str(tmp_path / "out"), class_="label")
+
+
+def test_all_failed(bundle: str, tmp_path: Path) -> None:
+    table = make_table([3, 4])
+    pq.write_table(table.set_column(0, "video_id", [["", None]]), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
+    content = content_of(str(tmp_path / "out"))
+    assert (content.findings, content.videos) == ([], [])
+    assert not [section for section in content.sections if section.figure is not None]
+    assert fact(content, "Failed").state == "bad"
+    assert fact(content, "Failed").text.startswith("2: ")
+    check_inert(page(content))
+
+
+def test_reasons_worst_first(bundle: str, tmp_path: Path) -> None:
+    """Reasons that differ in numbers alone are one; the most frequent comes first."""
+    rows = make_table([3] * 9).to_pylist()
+    for row in rows[:3]:
+        row["features"][1][0] = float("nan")
+    rows[4]["label"] = 99
+    rows[5]["label"] = 98
+    pq.write_table(type(make_table([1])).from_pylist(rows, schema=make_table([1]).schema), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "classes=predicted", "max_failed=1")
+    first, second = fact(content_of(str(tmp_path / "out")), "Failed").text.split("; 2: ")
+    assert first.startswith("3: ")
+    assert "98" in second or "99" in second
+
+
+def test_hostile_names_and_ids(tmp_path: Path) -> None:
+    """Markup, formulas and escapes in class names, ids and locations are text."""
+    names = tuple(name or "empty" for name in HOSTILE)
+    save_heads(str(tmp_path / "m"), make_heads(n_classes=len(names)), make_prior(len(names)), classes=names)
+    table = make_table([3] * 20, n_classes=len(names))
+    ids = [f"{HOSTILE[index % len(HOSTILE)]}-{index}" for index in range(20)]
+    pq.write_table(table.set_column(0, "video_id", [ids]), tmp_path / "f.parquet")
+    out = tmp_path / "<img src=x onerror=alert(1)>"
+    run(str(tmp_path / "f.parquet"), str(tmp_path / "m"), out, "frames=3")
+    content = content_of(str(out), compare=None)
+    assert len(content.videos) > 10
+    data = page(content)
+    tags = check_inert(data)
+    assert "img" not in tags.names
+    assert "<script>alert('x')</script>" in tags.text
+    for section in content.sections:
+        assert not set(section.csv) & {*range(9), *range(11, 32), 127}
+
+
+def test_file(outputs: dict[str, Path], tmp_path: Path) -> None:
+    """The default place; an existing file is replaced; the output stays whole."""
+    where = report(str(outputs["a"]))
+    assert where == f"{outputs['a']}/report.html"
+    assert Path(where).read_bytes().startswith(b"<!doctype html>")
+    (tmp_path / "r.html").write_text("older")
+    assert report(str(outputs["a"]), str(tmp_path / "r.html")) == str(tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_bytes() == Path(where).read_bytes()  # the same output gives the same report
+    assert not verify_output(str(outputs["a"])).problems
+
+
+def test_every_section_says_how_it_is_read() -> None:
+    assert set(READING) == {*FACETS, "agreement"}
+    assert all(text.endswith(".") and "\n" not in text for text in READING.values())
+
+
+def test_all_tables(tmp_path: Path) -> None:
+    write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=("interactions", "discards", "replacements")))
+    content = content_of(str(tmp_path / "out"))
+    names = [each.name for each in content.sections]
+    assert names[:2] == ["discards", "support"]
+    assert {"interactions", "areas", "replacements", "needed"} <= set(names)
+
+
+def test_refused(outputs: dict[str, Path], tmp_path: Path) -> None:
+    a = str(outputs["a"])
+    with pytest.raises(DataError, match=r"found no run\.json"):
+        report(str(tmp_path / "none"), str(tmp_path / "r.html"))
+    with pytest.raises(SpecError, match=r"expected a file that ends in \.html, got"):
+        report(a, str(tmp_path / "r.pdf"))
+    with pytest.raises(SpecError, match="would be a file of the output"):
+        report(a, f"{a}/videos/r.html")
+    with pytest.raises(DataError, match="expected folders VIDEO_ID with pictures of the frames, found nothing"):
+        report(a, str(tmp_path / "r.html"), media=str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match=r"found no run\.json"):
+        report(a, str(tmp_path / "r.html"), compare=str(tmp_path / "none"))
+    with pytest.raises(SpecError, match="expected two outputs"):
+        report(a, str(tmp_path / "r.html"), compare=a)
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(DataError, match="expected a file or nothing, got a folder"):
+        report(a, str(tmp_path / "folder.html"))
+    assert not (tmp_path / "r.html").exists()

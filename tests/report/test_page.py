@@ -1,0 +1,307 @@
+"""A report in a browser: nothing from a network, all marks, keyboard, screen readers, phones, dark screens, paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser
+
+from esv_ray.report.content import ComparisonPart, Report, ShownVideo
+from esv_ray.report.page import page
+from tests.report.opening import Opened, opened
+from tests.support import reports
+from tests.support.facet_tables import HOSTILE
+
+pytestmark = pytest.mark.xdist_group("browser")
+FACETS = ("support", "positions", "classes")
+
+
+def save(tmp_path: Path, report: Report) -> Path:
+    path = tmp_path / "report.html"
+    path.write_bytes(page(report))
+    return path
+
+
+def test_opens_from_disk_without_a_request(report: Opened) -> None:
+    assert report.page.title() == reports.report().title
+    policy = report.page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert report.page.locator("[style], [onclick], link, iframe, object").count() == 0
+
+
+def test_the_policy_stops_other_scripts_and_styles(report: Opened) -> None:
+    ran = """() => {
+      const script = document.createElement('script');
+      script.textContent = 'window.ran = true';
+      document.body.append(script);
+      document.body.setAttribute('style', 'display: none');
+      return [window.ran === true, getComputedStyle(document.body).display];
+    }"""
+    assert report.page.evaluate(ran) == [False, "block"]
+    assert len(report.complaints) == 2
+    report.complaints.clear()
+
+
+def test_every_figure_has_its_marks(report: Opened) -> None:
+    for facet in FACETS:
+        drawn = report.page.locator(f"#facet-{facet} .drawn")
+        figure = reports.figure(facet)
+        assert figure.marks > 5
+        assert drawn.locator(".wide svg .mark > *").count() == figure.marks
+        assert drawn.get_attribute("data-marks") == str(figure.marks)
+        assert drawn.locator(".wide svg").get_attribute("aria-label") == figure.alt
+        boxes = drawn.locator(".wide svg .mark > *").evaluate_all(
+            "marks => marks.filter(mark => mark.getBoundingClientRect().height > 0.5).length"
+        )
+        assert boxes > figure.marks / 2
+
+
+def test_every_video_has_its_bars(report: Opened) -> None:
+    for number, shown in enumerate(reports.some_videos()):
+        article = report.page.locator(f"article[aria-labelledby=video-{number}]")
+        classes, n = len(shown.video.classes), shown.video.n
+        assert article.locator("svg.bars").count() == classes
+        assert article.locator("svg.bars .s, svg.bars .d").count() == classes * n
+        assert article.locator("svg.waterfall .s, svg.waterfall .d").count() == classes * n
+        bands = sum(0 if each.stderr is None else n for each in shown.video.classes)
+        assert article.locator("svg.bars .e").count() == bands
+        assert article.locator("details tbody tr").count() == n
+
+
+def test_bars_have_the_heights_of_their_values(report: Opened) -> None:
+    shown = reports.some_videos()[0].video.classes[0]
+    bars = report.page.locator("article[aria-labelledby=video-0] svg.bars").first.locator(".s, .d")
+    heights = bars.evaluate_all("all => all.map(bar => [bar.classList.contains('s'), bar.height.baseVal.value])")
+    largest = max(height for _, height in heights)
+    for value, (supports, height) in zip(shown.esv.tolist(), heights, strict=True):
+        assert supports == (value > 0)
+        assert height / largest == pytest.approx(abs(value) / abs(shown.esv).max(), abs=0.02)
+
+
+def test_frame_numbers_do_not_overlap(browser: Browser, file: Path) -> None:
+    overlapping = """svgs => svgs.filter(svg => {
+      const boxes = Array.from(svg.querySelectorAll('.f'), text => text.getBoundingClientRect());
+      const shown = boxes.filter(box => box.width > 0);
+      return shown.some((box, at) => at && box.left < shown[at - 1].right);
+    }).length"""
+    for width in (1280, 720, 360):
+        with opened(browser, file, width=width) as report:
+            assert report.page.locator("svg.plot").evaluate_all(overlapping) == 0
+
+
+def test_tables_sort_by_keyboard(report: Opened) -> None:
+    section = report.page.locator("#facet-classes")
+    section.locator("summary").press("Enter")
+    head = section.locator("th", has_text="videos").first
+    column = 1 + section.locator("th").all_inner_texts().index(head.inner_text())
+    head.locator("button").focus()
+    for order in ("descending", "ascending"):
+        report.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == order
+        cells = section.locator(f"tbody td:nth-child({column})").all_inner_texts()
+        numbers = [float(cell.replace(",", "")) for cell in cells]
+        assert numbers == sorted(numbers, reverse=order == "descending")
+    assert section.locator("[aria-sort]").count() == 1
+
+
+def test_tables_filter_by_class_name(report: Opened) -> None:
+    section = report.page.locator("#facet-classes")
+    section.locator("summary").click()
+    field = section.get_by_label("Filter by class")
+    field.focus()
+    report.page.keyboard.type("pushing Table")
+    rows = section.locator("tbody tr:visible")
+    wanted = [name for name in reports.NAMES if "pushing" in name.lower() and "table" in name.lower()]
+    assert 0 < rows.count() == len(wanted) < len(reports.NAMES)
+    assert section.locator("output").inner_text() == f"{len(wanted)} of {len(reports.NAMES)} rows"
+    field.fill("")
+    assert rows.count() == len(reports.NAMES)
+
+
+def test_videos_filter_by_id(report: Opened) -> None:
+    report.page.get_by_label("Filter by class or id").fill("000004")
+    assert report.page.locator(".video:visible h4").all_text_contents() == ["video-000004"]
+    assert report.page.locator(".group:visible").count() == 1
+
+
+def test_elements_are_stepped_through_by_keyboard(report: Opened) -> None:
+    article = report.page.locator("article[aria-labelledby=video-0]")
+    slider = article.get_by_role("slider")
+    slider.focus()
+    for _ in range(3):
+        report.page.keyboard.press("ArrowRight")
+    text = article.locator(".readout").inner_text()
+    esv = reports.some_videos()[0].video.classes[0].esv[3]
+    assert "frame 9" in text
+    assert f"{esv:+.4f}" in text
+    assert slider.get_attribute("aria-valuetext").startswith("element 3, frame 9")  # type: ignore[union-attr]
+    bands = article.locator(".plot .at").evaluate_all("all => all.map(each => each.getAttribute('x'))")
+    assert set(bands) == {"37.5%"}
+    report.page.keyboard.press("End")
+    assert "element 7" in article.locator(".readout").inner_text()
+
+
+def test_the_pointer_chooses_an_element_and_shows_values_of_marks(report: Opened) -> None:
+    article = report.page.locator("article[aria-labelledby=video-1]")
+    bar = article.locator("svg.bars .s, svg.bars .d").nth(5)
+    bar.scroll_into_view_if_needed()
+    bar.hover()
+    assert "element 5" in article.locator(".readout").inner_text()
+    mark = report.page.locator("#facet-positions .wide [data-tip]").nth(2)
+    mark.scroll_into_view_if_needed()
+    mark.hover()
+    assert "share of videos" in report.page.locator(".tip").inner_text()
+
+
+def test_csv_is_in_the_file(report: Opened) -> None:
+    with report.page.expect_download() as download:
+        report.page.locator("#facet-support a[download]").click()
+    assert download.value.suggested_filename == "support.csv"
+    assert Path(download.value.path()).read_bytes() == reports.section("support").csv
+
+
+def test_findings_lead_to_their_figures(report: Opened) -> None:
+    links = report.page.locator(".findings a")
+    assert (
+        links.evaluate_all("all => all.map(a => document.querySelector(a.getAttribute('href')) !== null)") == [True] * 3
+    )
+    assert report.page.locator("nav a").evaluate_all("all => all.every(a => document.querySelector(a.hash))")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_links_go_where_they_say(browser: Browser, file: Path, width: int) -> None:
+    """Sections of unknown height, or a smooth way there, would end somewhere else."""
+    with opened(browser, file, width=width) as report:
+        for link in report.page.locator("nav a:visible, .findings a").all():
+            target = link.get_attribute("href")
+            report.page.evaluate("window.scrollTo(0, 0)")
+            link.click()
+            top, left = report.page.evaluate(
+                f"""[document.querySelector({target!r}).getBoundingClientRect().top,
+                document.documentElement.scrollHeight - window.innerHeight - window.scrollY]"""
+            )
+            assert -2 <= top <= 120 or (left < 2 and 0 <= top <= 900), target
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_accessibility(browser: Browser, file: Path, scheme: str, width: int) -> None:
+    with opened(browser, file, width=width, scheme=scheme) as report:  # type: ignore[arg-type]
+        for summary in report.page.locator("summary").all()[:4]:
+            summary.click()
+        found = Axe().run(report.page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+def test_headings_are_in_order(report: Opened) -> None:
+    levels = report.page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(each => Number(each.tagName[1]))")
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 768, 360])
+def test_screens_are_not_blank_and_do_not_scroll_sideways(
+    browser: Browser, file: Path, scheme: str, width: int
+) -> None:
+    with opened(browser, file, width=width, scheme=scheme) as report:  # type: ignore[arg-type]
+        assert report.page.evaluate("document.documentElement.scrollWidth") == width
+        shown = ".wide" if width >= 680 else ".narrow"
+        assert report.page.locator(f".drawn {shown} svg:visible").count() == len(FACETS)
+        assert report.page.locator(".drawn svg:visible").count() == len(FACETS)
+        for anchor in ("#main", "#facet-support", "#videos"):
+            report.page.evaluate("anchor => document.querySelector(anchor).scrollIntoView()", anchor)
+            image = Image.open(BytesIO(report.page.screenshot())).convert("L")
+            dark = sum(image.histogram()[:96]) / (image.width * image.height)
+            assert len(image.getcolors(256) or []) > 50, "texts and marks"
+            assert dark > 0.6 if scheme == "dark" else dark < 0.4
+
+
+def test_is_readable_without_scripts(browser: Browser, file: Path) -> None:
+    with opened(browser, file, scripts=False) as report:
+        assert report.page.locator(".facet .wide svg").count() == len(FACETS)
+        assert report.page.locator("input, th button").count() == 0, "nothing that does not work"
+        assert "4.1 of 8 elements" in report.page.locator(".findings").inner_text()
+
+
+def test_prints(report: Opened) -> None:
+    pdf = report.page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert 4 <= pdf.count(b"/Type /Page\n") <= 12
+    report.page.emulate_media(media="print", color_scheme="dark")
+    assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert report.page.locator("nav, .tools, .scrub").evaluate_all("all => all.every(each => !each.checkVisibility())")
+
+
+def test_hostile_texts_stay_text(browser: Browser, tmp_path: Path) -> None:
+    names = [name or "-" for name in HOSTILE]
+    base = reports.report(["support"])
+    videos = [
+        ShownVideo(reports.video(name, 4, names=names[at % 2 :], seed=at), [name, name])
+        for at, name in enumerate(names)
+    ]
+    table = pa.table({"class": names, "videos": list(range(len(names)))})
+    section = replace(
+        base.sections[0], name=names[0], title=names[1], sentences=names, table=table, csv="\n".join(names).encode(),
+        location=names[2], reading=names[7],
+    )  # fmt: skip
+    hostile = replace(
+        base,
+        title=names[0],
+        notice=names[2],
+        facts=[replace(base.facts[0], term=name, text=name) for name in names],
+        findings=[replace(base.findings[0], sentence=names[0], facet=names[0])],
+        sections=[section],
+        videos=videos,
+        notes=names,
+        comparison=ComparisonPart(names[0], names, table, videos[:1]),
+        version=names[0],
+    )
+    with opened(browser, save(tmp_path, hostile)) as report:
+        assert report.page.title() == names[0]
+        assert report.page.locator("script").count() == 1
+        assert report.page.locator("img").count() == 0
+        assert report.page.locator(".video h4").first.text_content() == names[0]
+        text = report.page.content()
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        report.page.locator("summary").first.click()
+        assert report.page.locator("tbody td").first.inner_text() == names[0]
+        with report.page.expect_download() as download:
+            report.page.locator("a[download]").click()
+        assert Path(download.value.path()).read_bytes() == "\n".join(names).encode()
+        report.page.get_by_label("Filter by class or id").fill("<script>")
+        report.page.get_by_role("slider").first.focus()
+
+
+def test_a_comparison_shows_both_outputs(browser: Browser, tmp_path: Path) -> None:
+    changed = ShownVideo(reports.video("v", 8), ["changed"], (), reports.video("v", 8, seed=7))
+    table = pa.table({"measure": ["pearson"], "mean": [0.9]})
+    part = ComparisonPart("A and B", ["They differ."], table, [changed])
+    with opened(browser, save(tmp_path, reports.report(["support"], comparison=part))) as report:
+        article = report.page.locator("#comparison article")
+        assert article.locator("svg.bars").count() == 4
+        article.get_by_role("slider").press("ArrowRight")
+        text = article.locator(".readout").inner_text()
+        assert "This output, " in text
+        assert "Other output, " in text
+
+
+def test_an_empty_report(browser: Browser, tmp_path: Path) -> None:
+    empty = Report("Nothing", "All videos failed.", [], [], [], [])
+    with opened(browser, save(tmp_path, empty)) as report:
+        assert "All videos failed." in report.page.locator("main").inner_text()
+        assert Axe().run(report.page).response["violations"] == []
+
+
+def test_pages_have_the_same_bytes() -> None:
+    assert page(reports.report(["support"])) == page(reports.report(["support"]))

@@ -1,0 +1,88 @@
+"""Figures of a report: the same marks in any theme, and colours that are those of a dark drawing."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from esv_ray.analysis.figures.look import NARROW, WIDE
+from esv_ray.analysis.figures.registry import CHARTS
+from esv_ray.report.pictures import figure_of
+from esv_ray.report.recolour import dark_of, hexadecimal, variable
+from esv_ray.show.theme import DARK, LIGHT, colours
+from tests.analysis.figures import drawing
+from tests.support import reports
+from tests.support.facet_tables import marks
+
+_COLOURED = ("fill", "stroke", "stop-color")
+_NEAR = 4  # of 255: a step of the ramp
+_KINDS = ("rect", "symbol", "rule", "line", "area", "text")
+
+
+def drawn_colours(svg: str) -> list[str]:
+    """The colours of marks and texts, in the order of the drawing."""
+    root = ElementTree.fromstring(svg)
+    found = (
+        hexadecimal(each.get(key)) for each in root.iter() for key in _COLOURED if each.get("class") != "background"
+    )
+    return [colour for colour in found if colour is not None]
+
+
+def near(one: str, other: str) -> bool:
+    return all(abs(int(one[at : at + 2], 16) - int(other[at : at + 2], 16)) <= _NEAR for at in (1, 3, 5))
+
+
+@pytest.mark.parametrize("facet", CHARTS)
+def test_dark_colours_are_those_of_a_dark_drawing(facet: str) -> None:
+    light, dark = (drawn_colours(drawing.svg(facet, dark=dark)) for dark in (False, True))
+    assert len(light) == len(dark)
+    wrong = {
+        (one, dark_of(one), other)
+        for one, other in zip(light, dark, strict=True)
+        if not near(dark_of(one), other) and one not in ("#dddddd", "#000000")  # Vega's own
+    }
+    # White is the background; numbers in cells are white too, where a dark drawing has a black that is a little darker.
+    assert wrong <= {("#ffffff", DARK.background, "#0b0d10")}
+
+
+@pytest.mark.parametrize("facet", CHARTS)
+def test_figures_are_small_and_whole(facet: str) -> None:
+    table = drawing.tables()[facet]
+    figure = figure_of(facet, table, names=drawing.NAMES)
+    for svg, narrow in ((figure.wide, False), (figure.narrow, True)):
+        text = svg.decode()
+        before = drawing.svg(facet, narrow=narrow)
+        assert len(text) < len(before)
+        root = ElementTree.fromstring(text)
+        assert float(root.get("width", "0")) <= (NARROW if narrow else WIDE)
+        assert not re.search(r'(fill|stroke|stop-color)="(#|rgb|black|white)', text), "colours are variables"
+        assert "style=" not in text
+        ids = re.findall(r' id="([^"]+)"', text)
+        assert all(name.startswith(f"{facet}-{'n' if narrow else 'w'}-") for name in ids)
+        assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+        assert text.count('class="mark ') > 0
+    assert figure.marks == sum(marks(drawing.svg(facet), kind) for kind in (*_KINDS, "tick", "trail", "image"))
+    assert figure.title
+    assert figure.title in figure.alt
+
+
+def test_colours_of_the_theme_have_their_names() -> None:
+    dark = colours(DARK)
+    for name, colour in colours(LIGHT).items():
+        assert dark[name] == dark_of(colour)
+        assert colours(LIGHT)[variable(colour)] == colour
+
+
+def test_other_colours_are_refused() -> None:
+    with pytest.raises(ValueError, match="no colour of the theme: #ff00ff"):
+        variable("#ff00ff")
+
+
+def test_tooltips_say_what_marks_show() -> None:
+    tips = re.findall(r'data-tip="([^"]+)"', reports.figure("positions").wide.decode())
+    assert len(tips) >= reports.N
+    assert tips[0].startswith("element (0: the first of the sequence): 0; share of videos: ")
+    assert not re.search(r"[0-9]\.[0-9]{5}", "".join(tips))
+    assert "data-tip" not in reports.figure("positions").narrow.decode()
