@@ -239,7 +239,8 @@ def test_every_section_says_how_it_is_read() -> None:
 
 
 def test_all_tables(tmp_path: Path) -> None:
-    write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=("interactions", "discards", "replacements")))
+    tables = ("interactions", "discards", "replacements")
+    write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=tables))
     content = content_of(str(tmp_path / "out"))
     names = [each.name for each in content.sections]
     assert names[:2] == ["discards", "support"]
