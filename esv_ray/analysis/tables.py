@@ -82,6 +82,8 @@ def lacks(analysed: Analysed, facet: Facet) -> str | None:
             f"expected the table {missing[0]} in the output, found none; run a job with `tables: [{missing[0]}]` into "
             "a new output"
         )
+    if facet.several_methods and len(analysed.methods) < 2:
+        return f"expected values of several methods, got those of {analysed.methods[0]}; see `methods` of the spec"
     if facet.marked and analysed.lacks_moments is not None:
         return analysed.lacks_moments
     if facet.labelled and analysed.census.ok and not analysed.census.labelled:

@@ -11,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from esv_ray.analysis.figures.recolour import colours_of, variable
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
-from esv_ray.report.recolour import colours_of, variable
 from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of
 from esv_ray.report.videos import KEY, video_html
 from esv_ray.show.theme import css_variables

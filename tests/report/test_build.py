@@ -234,7 +234,7 @@ def test_file(outputs: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_every_section_says_how_it_is_read() -> None:
-    assert set(READING) == {*FACETS, "agreement"}
+    assert set(READING) == {*FACETS}
     assert all(text.endswith(".") and "\n" not in text for text in READING.values())
 
 

@@ -97,6 +97,7 @@ class Facet:
             where chance gives the same. None: no value by chance is known to compare with.
         labelled: whether it needs labels.
         marked: whether it needs the key moments of the feature table (`analysis.moments`).
+        several_methods: whether it needs values of more than one method.
     """
 
     name: str
@@ -113,3 +114,4 @@ class Facet:
     labelled: bool = False
     marked: bool = False
     reads_if_there: tuple[str, ...] = ()
+    several_methods: bool = False

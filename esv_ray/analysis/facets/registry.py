@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esv_ray.analysis.facets import (
+    agreement,
     areas,
     classes,
     confusions,
@@ -47,5 +48,6 @@ FACETS: Mapping[str, Facet] = {
         moments.FACET,
         order.FACET,
         sanity.FACET,
+        agreement.FACET,
     )
 }

@@ -11,9 +11,11 @@ from esv_ray.analysis.figures import (
     agreement,
     areas,
     classes,
+    compare,
     confusions,
     contrasts,
     convergence,
+    correlations,
     discards,
     interactions,
     marginals,
@@ -56,6 +58,8 @@ CHARTS: Mapping[str, Chart] = {
     "sanity": sanity.chart,
     "agreement": agreement.chart,
     "convergence": convergence.chart,
+    "compare": compare.chart,
+    "correlations": correlations.chart,
 }
 """Charts by the name of their table."""
 
