@@ -31,7 +31,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.analysis.student import small_sample_factor
+from esv_ray.analysis.student import level_of_each, quantile, small_sample_factor
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -244,6 +244,22 @@ def percentile_interval(drawn: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         return np.full(values.shape[:-1], np.nan), np.full(values.shape[:-1], np.nan)
     low, high = (np.nanpercentile if missing.any() else np.percentile)(values, ends, axis=-1)
     return low, high
+
+
+def for_several(mean: float, low: float, high: float, videos: int | None, compared: int) -> tuple[float, float]:
+    """Return the interval of a mean at the level at which those of all means that are compared hold together.
+
+    Both distances to the ends grow as Student's quantile does (`student.level_of_each`): the tails of resamples are too
+    few for such levels.
+
+    Args:
+        mean, low, high: the mean and its 95 % interval.
+        videos: their number; None: not known, and taken as many.
+        compared: number of means among which the largest is looked for.
+    """
+    freedom = max(1, videos - 1) if videos else 10**9
+    factor = quantile(freedom, level_of_each(LEVEL, compared)) / quantile(freedom, LEVEL)
+    return mean + factor * (low - mean), mean + factor * (high - mean)
 
 
 def mean_of(video_ids: Sequence[str], values: npt.ArrayLike) -> Means:

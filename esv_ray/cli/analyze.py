@@ -110,7 +110,8 @@ def analyze(
     \b
     Exit codes:
       0  the tables were printed
-      2  there is no output, no unit is committed yet, or the output lacks what a table needs
+      2  there is no output, no unit is committed yet, no video has ESVs, or the output lacks what a
+         table needs
     """
     from esv_ray.analysis.analysed import open_output
     from esv_ray.analysis.tables import chosen, tables_of_facets
@@ -121,6 +122,8 @@ def analyze(
         check_figures()
     location = absolute(output)
     analysed = open_output(location, class_, features)
+    if not analysed.census.ok:
+        raise DataError(_without_esvs(analysed))
     facets = chosen(analysed, tables or None)
     for option, given, suffix in (("--output", out, kind), ("--figures", figures, "png")):
         if given is not None:
@@ -140,6 +143,19 @@ def analyze(
             click.echo()
         for line in written:
             click.echo(line, err=as_json)
+
+
+def _without_esvs(analysed: Analysed) -> str:
+    """Return what to say of an output in which no video has ESVs."""
+    census = analysed.census
+    missing = ", ".join(
+        f"{count} {name}" for name, count in (("failed", census.failed), ("skipped", census.skipped)) if count
+    )
+    reason = "select reason, count(*) from videos group by 1 order by 2 desc"
+    return (
+        f"{analysed.output}: expected videos with ESVs, found none of {count_of(analysed.rows, 'video')}"
+        f"{f' ({missing})' if missing else ''}; for the reasons, run esv sql {analysed.output} '{reason}'"
+    )
 
 
 def _write(

@@ -385,6 +385,51 @@ def test_undefined_values_are_left_out(tmp_path: Path) -> None:
     assert all(row["elements_to_90"] is None or row["elements_to_90"] >= 1 for row in rows)
 
 
+def changed_esvs(folder: Path, name: str, values: Any) -> Path:
+    """A synthetic output of 24 videos with other ESVs: (video, element, rows) -> values."""
+    out = folder / name
+    write_output(str(out), Shape(24, 4, 2, sampled=False, rows=16))
+    for path in (out / "attributions").iterdir():
+        table = pq.read_table(path)
+        esv = values(table.column("element").to_numpy(), table.num_rows)
+        column = pa.array(np.asarray(esv, np.float32))
+        pq.write_table(table.set_column(table.column_names.index("esv"), "esv", column), path)
+    return out
+
+
+def test_equal_elements_share_their_place(tmp_path: Path) -> None:
+    """All ESVs equal: each element has its share by chance; of two equal ones each has half; a page says so."""
+    equal = changed_esvs(tmp_path, "equal", lambda element, rows: np.full(rows, 0.01))
+    for row in analyze(str(equal), ["positions"])["positions"].to_pylist():
+        assert row["most_supporting"] == row["most_distracting"] == 0.25
+        assert row["videos_tied"] == row["videos"] == 24
+        assert row["most_supporting_low"] < 0.25 < row["most_supporting_high"]
+    two = changed_esvs(tmp_path, "two", lambda element, rows: np.where(element % 2, 0.02, -0.01 * element))
+    rows = analyze(str(two), ["positions"])["positions"].to_pylist()
+    assert [row["most_supporting"] for row in rows] == [0, 0.5, 0, 0.5]
+    assert [row["most_distracting"] for row in rows] == [0, 0, 1, 0]
+    analysed = open_output(str(equal))
+    with tables_of_facets(analysed, [FACETS["positions"]]) as (made,):
+        assert "In 24 of 24 videos several elements" in " ".join(made.facet.page(made.table, analysed).sentences)
+
+
+def test_pairs_of_noise_are_not_clear(tmp_path: Path) -> None:
+    """The farthest of many pairs is far by chance: intervals of a page hold for all of them together."""
+    rng = np.random.default_rng(0)
+    noise = changed_esvs(tmp_path, "noise", lambda element, rows: rng.normal(0, 0.01, rows))
+    ordered = changed_esvs(tmp_path, "ordered", lambda element, rows: 0.01 * element)
+    for out, clear in ((noise, False), (ordered, True)):
+        analysed = open_output(str(out))
+        with tables_of_facets(analysed, [FACETS["pairs"]]) as (made,):
+            page = made.facet.page(made.table, analysed)
+            assert ("of 18 pairs of elements and classes, those" in page.sentences[0]) is clear
+            assert ("of 18 pairs of elements and classes, none" in page.sentences[0]) is not clear
+            assert page.columns[-1] == "95 %, all"
+            for row in page.rows:
+                low, high = map(float, row[-1].split(".."))
+                assert (low <= 50 <= high) is not clear
+
+
 def test_tables_that_cannot_be_made(outputs: dict[str, Path]) -> None:
     with pytest.raises(SpecError, match=r"table: expected one of summary, support, .*, got 'sumary'"):
         analyze(str(outputs["exact"]), ["sumary"])

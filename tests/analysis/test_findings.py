@@ -146,13 +146,17 @@ def test_needed() -> None:
     def needed(each: int | None, counts: list[int]) -> list[dict[str, Any]]:
         return [
             {"class": each, "n_elements": 4, "elements": k, "videos": videos, "share": videos / sum(counts)}
-            for k, videos in enumerate(counts, start=1)
+            for k, videos in enumerate(counts)
         ]
 
-    finding = of("needed", [*needed(None, [700, 300, 0, 0]), *needed(0, [400, 0, 0, 0]), *needed(1, [300, 300, 0, 0])])
+    parts = [*needed(0, [0, 400, 0, 0, 0]), *needed(1, [0, 300, 300, 0, 0])]
+    finding = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts])
     assert finding.sentence.startswith("1.3 of 4 elements are enough on average to reach 90 % of the score")
     assert finding.sentence.endswith("if all contributed alike, 4 would be needed. dog needs 1.5.")
-    assert of("needed", [*needed(None, [0, 0, 0, 9]), *needed(0, [0, 0, 0, 9])]).effect == 0
+    assert of("needed", [*needed(None, [0, 0, 0, 0, 9]), *needed(0, [0, 0, 0, 0, 9])]).effect == 0
+    alone = of("needed", [*needed(None, [250, 750, 0, 0, 0]), *needed(0, [250, 750, 0, 0, 0])])
+    assert alone.sentence.startswith("0.8 of 4 elements are enough")
+    assert ", and none in 25 % of the videos; if all contributed alike" in alone.sentence
 
 
 def test_discards_and_areas() -> None:

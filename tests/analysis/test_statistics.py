@@ -11,6 +11,7 @@ from esv_ray.analysis.statistics import (
     FEWEST_REPLICATES,
     REPLICATES,
     Sums,
+    for_several,
     mean_of,
     mean_stderr,
     means,
@@ -217,6 +218,22 @@ def test_few_videos() -> None:
     assert three.low[0] < 0 < 1 < three.high[0]
     none = mean_of([], np.zeros((0, 1)))
     assert np.isnan(none.mean).all()
+
+
+def test_the_largest_of_many_means_of_noise_is_not_clear_of_0() -> None:
+    """Of 60 means of noise some 95 % interval excludes 0 nearly always; one that holds for all of them, rarely."""
+    rng = np.random.default_rng(8)
+    alone, together = 0, 0
+    for draw in range(60):
+        found = mean_of([f"{draw} {number}" for number in range(8)], rng.normal(size=(8, 60)))
+        ends = [for_several(*each, 8, 60) for each in zip(found.mean, found.low, found.high, strict=True)]
+        alone += bool(((found.low > 0) | (found.high < 0)).any())
+        together += any(low > 0 or high < 0 for low, high in ends)
+    assert alone > 45
+    assert together < 12
+    assert for_several(0.5, 0.2, 0.9, 8, 1) == pytest.approx((0.2, 0.9))
+    wider = for_several(0.5, 0.2, 0.9, None, 20)
+    assert wider == pytest.approx((0.5 - 0.3 * 3.0233 / 1.95996, 0.5 + 0.4 * 3.0233 / 1.95996), abs=1e-3)
 
 
 def test_replicates_are_bounded() -> None:

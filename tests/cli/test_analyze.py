@@ -204,13 +204,17 @@ def test_the_head_says_which_output_it_is(features: str, bundle: str, tmp_path: 
 
 
 def test_all_failed(bundle: str, tmp_path: Path) -> None:
+    """One line that says it, and exit code 2: a page would say that no video is misclassified."""
     table = make_table([3, 4])
     pq.write_table(table.set_column(0, "video_id", [["", None]]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
-    found = analyze(str(tmp_path / "out"))
-    assert found.exit_code == 0
-    assert "0 sequences with ESVs; 2 failed, which are in no table below" in found.stdout
-    assert "No video has ESVs." in found.stdout
+    for options in ([], ["--json"], ["--table", "confusions"]):
+        found = analyze(str(tmp_path / "out"), *options)
+        assert found.stdout == ""
+        assert isinstance(found.exception, DataError)
+        assert "expected videos with ESVs, found none of 2 videos (2 failed); for the reasons" in str(found.exception)
+        assert len(str(found.exception).splitlines()) == 1
+    assert not (tmp_path / "out" / "analysis").exists()
 
 
 def test_swept_and_logit(features: str, bundle: str, tmp_path: Path) -> None:

@@ -186,14 +186,14 @@ def support(out: Output, explained: str) -> list[Row]:
 def positions(out: Output, explained: str) -> list[Row]:
     rows = []
     for n, group in grouped(out.sequences(explained), lambda s: s.n).items():
-        first, last = [int(np.argmax(s.esv)) for s in group], [int(np.argmin(s.esv)) for s in group]
         rows += [
             {
                 "n_elements": n,
                 "element": e,
                 "videos": len(group),
-                "most_supporting": first.count(e) / len(group),
-                "most_distracting": last.count(e) / len(group),
+                "most_supporting": mean((s.esv[e] == max(s.esv)) / s.esv.count(max(s.esv)) for s in group),
+                "most_distracting": mean((s.esv[e] == min(s.esv)) / s.esv.count(min(s.esv)) for s in group),
+                "videos_tied": sum(max(map(s.esv.count, (max(s.esv), min(s.esv)))) > 1 for s in group),
             }
             for e in range(n)
         ]
@@ -453,7 +453,7 @@ def needed(out: Output, explained: str) -> list[Row]:
     found: list[tuple[int | None, int, int]] = []
     for (_, n), of_video in curves.items():
         due = 0.9 * of_video[n]["score"]
-        fewest = min(k for k in range(1, n + 1) if of_video[k]["best"] >= due)
+        fewest = min(k for k in range(n + 1) if (of_video[k]["best"] if k else of_video[0]["score"]) >= due)
         found += [(of_video[n]["class"], n, fewest), (None, n, fewest)]
     return [
         {
@@ -464,7 +464,7 @@ def needed(out: Output, explained: str) -> list[Row]:
             "share": sum(each[2] == k for each in group) / len(group),
         }
         for (class_id, n), group in grouped(found, lambda each: each[:2]).items()
-        for k in range(1, n + 1)
+        for k in range(n + 1)
     ]
 
 

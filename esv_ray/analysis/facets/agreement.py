@@ -68,7 +68,7 @@ def _values(measure: str) -> Values:
     query = f"""
     SELECT video_id, n_elements, method_a, method_b, [{measure}] AS values FROM agreements WHERE {measure} IS NOT NULL
     """
-    return Values(f"agreement_{measure}", _KEYS, query)
+    return Values(f"agreement_{measure}", _KEYS, query, span=(-1, 1))
 
 
 FACET = Facet(

@@ -36,7 +36,7 @@ ORDER BY n_elements, c.videos DESC, label, predicted
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
-        return Page(["No labelled video is misclassified."])
+        return Page(["No labelled video is misclassified." if analysed.census.ok else "No video has ESVs."])
     n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     top = of_length[0]

@@ -23,7 +23,7 @@ from esv_ray.analysis.figures.wording import method_name
 _QUERY = f"""
 SELECT n_elements, method, videos, mean[1] AS pointing, mean[2] AS auc, {bounded("low[2]")} AS auc_low,
   {bounded("high[2]")} AS auc_high, mean[3] AS iou, {bounded("low[3]")} AS iou_low, {bounded("high[3]")} AS iou_high,
-  mean[4] AS by_chance, round(mean[1] * videos) AS _pointing
+  mean[4] AS by_chance, round(mean[1] * videos, 9) AS _pointing
 FROM moment_means ORDER BY n_elements, method <> 'esv', method
 """
 
@@ -93,11 +93,12 @@ FACET = Facet(
             ), placed AS (
               SELECT *, sum(inside) OVER sequence AS keys,
                 row_number() OVER (sequence ORDER BY value DESC, element) AS place,
+                value = max(value) OVER sequence AS largest,
                 rank() OVER (sequence ORDER BY value)
                   + (count(*) OVER (PARTITION BY video_id, n_elements, method, value) - 1) / 2 AS midrank
               FROM marked WINDOW sequence AS (PARTITION BY video_id, n_elements, method)
             ), counted AS (
-              SELECT video_id, n_elements, method, any_value(keys) AS k, sum(inside) FILTER (place = 1) AS pointing,
+              SELECT video_id, n_elements, method, any_value(keys) AS k, avg(inside) FILTER (largest) AS pointing,
                 sum(midrank) FILTER (inside = 1) AS ranks, sum(inside) FILTER (place <= keys) AS hits
               FROM placed GROUP BY ALL
             )
@@ -106,6 +107,7 @@ FACET = Facet(
             ] AS values
             FROM counted WHERE k > 0 AND k < n_elements
             """,
+            span=(0, 1),
         ),
     ),
     query=_QUERY,
@@ -116,9 +118,11 @@ FACET = Facet(
 )
 """Per sequence with elements both inside and outside of its key moment:
 
-- pointing: whether the element with the largest value is inside (pointing game, Zhang et al. 2016).
+- pointing: whether the element with the largest value is inside (pointing game, Zhang et al. 2016); of several with
+  equal values, the share of them that is.
 - auc: share of the pairs of an element inside and one outside in which the one inside has the larger value; equal
   values count one half.
-- iou: elements inside among the k with the largest values, where k are inside: intersection over union.
+- iou: elements inside among the k with the largest values (of equal ones the first), where k are inside: intersection
+  over union.
 - by_chance: share of the elements that are inside.
 """

@@ -34,7 +34,7 @@ groups AS (SELECT class, n_elements, sum(videos)::BIGINT AS total FROM counts GR
 SELECT g.class, g.n_elements, k.elements, coalesce(c.videos, 0) AS videos, coalesce(c.videos, 0) / g.total AS share,
   g.total AS _total
 FROM groups AS g
-CROSS JOIN LATERAL (SELECT unnest(range(1, g.n_elements + 1))::INTEGER AS elements) AS k
+CROSS JOIN LATERAL (SELECT unnest(range(g.n_elements + 1))::INTEGER AS elements) AS k
 LEFT JOIN counts AS c ON c.class IS NOT DISTINCT FROM g.class AND c.n_elements = g.n_elements
   AND c.elements = k.elements
 ORDER BY g.class NULLS FIRST, g.n_elements, k.elements
@@ -44,7 +44,8 @@ ORDER BY g.class NULLS FIRST, g.n_elements, k.elements
 def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed: all classes, and those that need least and most."""
     if not table.num_rows:
-        return Page(["The job did not evaluate all subsequences: only exact ones in probability know this."])
+        why = "The job did not evaluate all subsequences: only exact ones in probability know this."
+        return Page([why if analysed.census.ok else "No video has ESVs."])
     n, of_length = of_main_length(table, analysed)
     groups = _groups(of_length)
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
@@ -56,9 +57,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             f"{count_of(enough, 'element')} of {n} {'is' if enough == 1 else 'are'} enough for half of the videos: the "
             "best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives the "
             f"label (the predicted class where there is none). {short_name(known[0], analysed)} needs "
-            f"{plain(_mean(groups[known[0]]), 1)} on average."
+            f"{plain(_mean(groups[known[0]]), 1)} on average.",
+            f"In {percent(groups[None][0]['share'])} of the videos none is needed: the class prior, the score without "
+            "elements, already reaches 90 %.",
         ],
-        ("class", "videos", "mean needed", "half need", "1 is enough"),
+        ("class", "videos", "mean needed", "half need", "none needed", "1 is enough"),
         [
             (
                 class_name(each, analysed),
@@ -66,6 +69,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 plain(_mean(groups[each]), 1),
                 str(_typical(groups[each])),
                 percent(groups[each][0]["share"]),
+                percent(groups[each][0]["share"] + groups[each][1]["share"]),
             )
             for each in shown
         ],
@@ -116,17 +120,19 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
         return None
     n, of_length = of_main_length(table, analysed)
     groups = _groups(of_length)
-    mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 1, n)
+    mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 0, n)
     alike = (9 * n + 9) // 10
     classes = [each for each in groups if each is not None]
     most = max(_known(classes, groups), key=lambda each: _mean(groups[each]))
+    alone = groups[None][0]
+    none = f", and none in {percent(alone['share'])} of the videos" if not alone["elements"] and alone["videos"] else ""
     sentence = (
         f"{plain(mean, 1)} of {count_of(n, 'element')} are enough on average to reach 90 % of the score"
-        f"{within(low, high)}; if all contributed alike, {alike} would be needed."
+        f"{within(low, high)}{none}; if all contributed alike, {alike} would be needed."
     )
     if len(classes) > 1:
         sentence += f" {short_name(most, analysed)} needs {plain(_mean(groups[most]), 1)}."
-    return Finding(FACET.name, sentence, effect(low, high, alike, least=1, most=n))
+    return Finding(FACET.name, sentence, effect(low, high, alike, least=0, most=n))
 
 
 FACET = Facet(
@@ -140,12 +146,13 @@ FACET = Facet(
             ("class", "n_elements", "elements"),
             """
             WITH curves AS (
-              SELECT video_id, class, n_elements, n_elements - discarded AS elements, best,
+              SELECT video_id, class, n_elements, n_elements - discarded AS elements,
+                CASE WHEN discarded = n_elements THEN score ELSE best END AS best,
                 max(score) FILTER (discarded = 0) OVER (PARTITION BY video_id, n_elements) AS whole
               FROM discards WHERE method = 'esv' AND "order" = 'descending'
             ), fewest AS (
               SELECT class, n_elements, min(elements) AS elements FROM curves
-              WHERE elements > 0 AND best::DOUBLE >= 0.9 * whole::DOUBLE GROUP BY video_id, class, n_elements
+              WHERE best::DOUBLE >= 0.9 * whole::DOUBLE GROUP BY video_id, class, n_elements
             )
             SELECT class, n_elements, elements, count(*) AS videos FROM fewest GROUP BY ALL
             """,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +21,8 @@ from esv_ray.analysis.facets.words import (
     within_percent,
     without_esvs,
 )
+from esv_ray.analysis.statistics import LEVEL, wilson
+from esv_ray.analysis.student import level_of_each
 
 PER_CLASS = 32
 """Most elements of a sequence whose pairs are counted per class."""
@@ -50,13 +53,17 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     n, of_length = of_main_length(table, analysed)
     once = _once(of_length)
     top = _surest_of_all(once)
+    surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
+    clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
+    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, "
+    ranked += "those whose intervals are farthest from it" if clear else "none of which is clear of it, the first"
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. Below, "
-            "the pairs whose intervals are farthest from it."
+            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. {ranked}. "
+            "Intervals hold at 95 % for all of these pairs together (Bonferroni)."
         ],
-        ("class", "i", "j", "videos", "ESV i > j", "95 %"),
+        ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
             (
                 class_name(row["class"], analysed),
@@ -66,7 +73,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 percent(row["share"]),
                 span(row["low"], row["high"], shares=True),
             )
-            for row in _surest(once, _SHOWN)
+            for row in surest
         ],
         names=1,
         note=joined([left_out, without_esvs(analysed, n), other_lengths(table, n)]),
@@ -81,6 +88,14 @@ def _once(table: pa.Table) -> pa.Table:
 def _surest_of_all(table: pa.Table) -> Row:
     (top,) = _surest(table.filter(pc.is_null(table.column("class"))), 1)
     return top
+
+
+def _at_level(table: pa.Table, level: float) -> pa.Table:
+    """Return rows with intervals of another level."""
+    shares, videos = (table.column(name).to_numpy() for name in ("share", "videos"))
+    for name, ends in zip(("low", "high"), wilson(np.rint(shares * videos), videos, level), strict=True):
+        table = table.set_column(table.column_names.index(name), name, pa.array(ends))
+    return table
 
 
 def _surest(table: pa.Table, most: int) -> list[Row]:

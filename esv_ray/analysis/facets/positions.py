@@ -8,6 +8,7 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.words import (
+    Row,
     joined,
     more,
     of_main_length,
@@ -18,17 +19,15 @@ from esv_ray.analysis.facets.words import (
     within_percent,
     without_esvs,
 )
+from esv_ray.errors import count_of
 
 _SHOWN = 16
 
 _QUERY = """
-SELECT g.n_elements, k.element, g.videos, coalesce(c.supporting, 0) / g.videos AS most_supporting,
-  coalesce(c.distracting, 0) / g.videos AS most_distracting, coalesce(c.supporting, 0) AS _supporting,
-  coalesce(c.distracting, 0) AS _distracting
-FROM (SELECT n_elements, sum(supporting)::BIGINT AS videos FROM position_counts GROUP BY n_elements) AS g
-CROSS JOIN LATERAL (SELECT unnest(range(g.n_elements))::INTEGER AS element) AS k
-LEFT JOIN position_counts AS c USING (n_elements, element)
-ORDER BY n_elements, element
+SELECT n_elements, element, videos, round(supporting, 9) / videos AS most_supporting,
+  round(distracting, 9) / videos AS most_distracting, round(supporting, 9) AS _supporting,
+  round(distracting, 9) AS _distracting, tied AS videos_tied
+FROM position_counts ORDER BY n_elements, element
 """
 
 
@@ -44,7 +43,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         [
             f"The most supporting of {n} elements is most often element {first['element']} "
             f"({percent(first['most_supporting'], 1)} of videos), the most distracting one element {last['element']} "
-            f"({percent(last['most_distracting'], 1)}); by chance each would have {percent(1 / n, 1)}."
+            f"({percent(last['most_distracting'], 1)}); by chance each would have {percent(1 / n, 1)}.",
+            *_tied(first),
         ],
         ("element", "most supporting", "95 %", "most distracting", "95 %"),
         [
@@ -59,6 +59,17 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         ],
         note=joined([more(_SHOWN, n, "elements"), without_esvs(analysed, n), other_lengths(table, n)]),
     )
+
+
+def _tied(row: Row) -> list[str]:
+    """Return what is said of videos with several largest or smallest ESVs."""
+    count = row["videos_tied"]
+    if not count:
+        return []
+    return [
+        f"In {count} of {count_of(row['videos'], 'video')} several elements have the largest or the smallest ESV: "
+        "each of k equal ones counts 1/k."
+    ]
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
@@ -90,13 +101,17 @@ FACET = Facet(
             "position_counts",
             ("n_elements", "element"),
             """
-            SELECT n_elements, element, sum(supporting)::BIGINT AS supporting, sum(distracting)::BIGINT AS distracting
-            FROM (
-              SELECT n_elements, list_position(esv, list_max(esv)) - 1 AS element, 1 AS supporting, 0 AS distracting
-              FROM sequences
-              UNION ALL
-              SELECT n_elements, list_position(esv, list_min(esv)) - 1, 0, 1 FROM sequences
-            ) GROUP BY ALL
+            WITH ends AS (SELECT n_elements, esv, list_max(esv) AS top, list_min(esv) AS last FROM sequences),
+            counted AS (
+              SELECT *, len(list_filter(esv, lambda x: x = top)) AS tops,
+                len(list_filter(esv, lambda x: x = last)) AS lasts
+              FROM ends
+            ), placed AS (
+              SELECT unnest(range(n_elements))::INTEGER AS element, unnest(esv) AS x, * FROM counted
+            )
+            SELECT n_elements, element, count(*) AS videos, sum((x = top)::INTEGER / tops) AS supporting,
+              sum((x = last)::INTEGER / lasts) AS distracting, count_if(tops > 1 OR lasts > 1)::BIGINT AS tied
+            FROM placed GROUP BY ALL
             """,
         ),
     ),

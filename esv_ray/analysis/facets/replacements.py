@@ -102,7 +102,7 @@ FACET = Facet(
     reads_if_there=("discards",),
     uses=(),
     values=(
-        Values("replacement_means", _KEYS, f"{_MEASURED} SELECT * FROM complete"),
+        Values("replacement_means", _KEYS, f"{_MEASURED} SELECT * FROM complete", span=(0, 1)),
         Values(
             "replacement_differences",
             _KEYS,

@@ -36,7 +36,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         whole = [row for row in of_length if row["class"] is None]
         if whole:
             half = _quantile(whole, 0.5)
-            enough = "1 is" if half == 1 else f"{half} or fewer are"
+            enough = {0: "the class prior alone is", 1: "1 is"}.get(half, f"{half} or fewer are")
             share = total([row for row in whole if row["elements"] <= half], "videos") / total(whole, "videos")
             findings.append(f"{count_of(n, 'element')}: {enough} enough for {percent(share)} of videos")
             panels.append(headed(_curve(whole, n, look), look, findings[-1]))
@@ -50,8 +50,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             left_out = f"{_MOST} of {len(classes)} classes." if len(classes) > _MOST else ""
             panels.append(headed(_ranked(classes, n, look), look, heading, left_out))
     reading = (
-        "Fewest elements whose score is 90 % of the whole sequence's. By class: dot: mean; line: the middle half of "
-        f"the videos; classes with {FEW} videos or more."
+        "Fewest elements whose score is 90 % of the whole sequence's; 0: the class prior reaches it. By class: dot: "
+        f"mean; line: the middle half of the videos; classes with {FEW} videos or more."
     )
     return figure(
         panels,
@@ -76,7 +76,7 @@ def _curve(rows: Sequence[Row], n: int, look: Look) -> Any:
     """Return the cumulative share of videos."""
     counts = {row["elements"]: row["videos"] for row in rows}
     everything, videos, points = total(rows, "videos"), 0, []
-    for elements in range(1, n + 1):
+    for elements in range(n + 1):
         videos += counts.get(elements, 0)
         points.append({"x": elements, "y": videos / everything, "low": None, "high": None})
     axes = Axes("elements", "share of videos", y_format="~%", domain=(0.0, 1.0), steps=True)

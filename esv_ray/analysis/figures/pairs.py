@@ -15,6 +15,8 @@ from esv_ray.analysis.figures.matrix import Cells
 from esv_ray.analysis.figures.pair_panels import pair_panels
 from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
 from esv_ray.analysis.figures.wording import percent
+from esv_ray.analysis.statistics import LEVEL, wilson
+from esv_ray.analysis.student import level_of_each
 
 if TYPE_CHECKING:
     import altair
@@ -38,7 +40,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         look,
         title="Share of videos in which the ESV of element i exceeds that of element j",
         notes=[
-            "Dot: the 95 % interval holds 50 %. By class: those with the clearest order of elements.",
+            "Dot: the 95 % interval holds 50 %. By class: those with the clearest order of elements, by intervals that "
+            "hold for all pairs and classes together (Bonferroni).",
             note,
         ],
         summary=". ".join(findings),
@@ -49,10 +52,18 @@ _SHAPE = Cells("element j", "element i", "share of videos with ESV i > ESV j", "
 
 
 def _strength(table: pa.Table) -> FloatArray:
-    """Return by how much each share differs from one half: its interval, where there is one."""
-    if {"low", "high"} <= set(table.column_names):
-        return np.asarray(np.fmax(np.fmax(numbers(table, "low") - 0.5, 0.5 - numbers(table, "high")), 0))
-    return np.asarray(np.abs(numbers(table, "share") - 0.5))
+    """Return by how much the interval of each share differs from one half.
+
+    The largest of many are looked for: the intervals of a length hold for all its pairs and classes together.
+    """
+    share, videos, lengths = (numbers(table, name) for name in ("share", "videos", "n_elements"))
+    strength = np.full(len(share), np.nan)
+    for n in np.unique(lengths):
+        inside = lengths == n
+        pairs = int(np.count_nonzero(inside & np.isfinite(numbers(table, "class")))) // 2
+        low, high = wilson(np.rint(share * videos)[inside], videos[inside], level_of_each(LEVEL, pairs))
+        strength[inside] = np.fmax(np.fmax(low - 0.5, 0.5 - high), 0)
+    return strength
 
 
 def _cells(table: pa.Table) -> list[Row]:

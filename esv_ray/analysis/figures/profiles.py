@@ -11,6 +11,7 @@ from esv_ray.analysis.figures.layout import figure, grid, headed
 from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import FEW, Row, by_length, has, read_rows
+from esv_ray.analysis.statistics import for_several
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title=f"Mean ESV along the sequence ({look.unit})",
-        notes=["Band: 95 % interval. Below: the classes whose intervals are farthest from 0.", note],
+        notes=[
+            "Band: 95 % interval. Below: the classes that are farthest from 0, if there are any, by intervals that "
+            "hold for all classes and tenths together (Bonferroni).",
+            note,
+        ],
         summary=". ".join(findings),
     )
 
@@ -55,7 +60,10 @@ def _class_panels(rows: Sequence[Row], look: Look, n: int) -> list[Any]:
     for row in rows:
         if row["class"] is not None:
             classes.setdefault(int(row["class"]), []).append(row)
-    clearest = sorted(classes, key=lambda each: (-max(_distance(row) for row in classes[each]), each))[:_MOST_CLASSES]
+    compared = sum(map(len, classes.values()))
+    distances = {each: max(_distance(row, compared) for row in classes[each]) for each in classes}
+    clear = [each for each in classes if distances[each] > 0]
+    clearest = sorted(clear, key=lambda each: (-distances[each], each))[:_MOST_CLASSES]
     highest = [row for each in clearest for row in classes[each]]
     domain = (min(0.0, *_ends(highest, "low")), max(0.0, *_ends(highest, "high"))) if highest else None
     return [
@@ -84,11 +92,16 @@ def _panel(rows: Sequence[Row], look: Look, domain: tuple[float, float] | None =
     return lines(points, axes, look, small=small)
 
 
-def _distance(row: Row) -> float:
-    """Return the distance of a row's interval from 0; 0 for few values, whose intervals say little."""
-    if (row["count"] if row["videos"] is None else row["videos"] or 0) < FEW:
+def _distance(row: Row, compared: int) -> float:
+    """Return the distance from 0 of a row's interval at a level that holds for all rows that are compared.
+
+    0 for few values, whose intervals say little.
+    """
+    few = (row["count"] if row["videos"] is None else row["videos"] or 0) < FEW
+    if few or not has(row, "low", "high"):
         return 0.0
-    return max(row["low"], -row["high"], 0.0) if has(row, "low", "high") else abs(float(row["mean"]))
+    low, high = for_several(row["mean"], row["low"], row["high"], row["videos"], compared)
+    return max(low, -high, 0.0)
 
 
 def _ends(rows: Sequence[Row], name: str) -> list[float]:

@@ -154,7 +154,7 @@ def test_replacements() -> None:
 def test_needed() -> None:
     assert made.marks(svg("needed"), "line") == 1
     classes = sum(1 for count in np.bincount(VIDEOS_MADE.label) if count >= 5)
-    assert made.marks(svg("needed"), "symbol") == N + classes
+    assert made.marks(svg("needed"), "symbol") == N + 1 + classes
     whole = pa.table(
         {"class": pa.nulls(3, pa.int32()), "n_elements": [3] * 3, "elements": [1, 2, 3], "videos": [1, 6, 3]}
     )
