@@ -35,7 +35,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     intervals = [f"{measure}_{end}" for measure in _MEASURES for end in ("low", "high")]
     rows = read_rows(table, "areas", ["n_elements", "method"], ["videos", *_MEASURES], intervals)
-    lengths, note = by_length(rows, "videos", most=3)
+    lengths, note = by_length(rows, "videos", most=3, repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         best = min((row for row in of_length if has(row, "deletion_auc")), key=_deletion, default=None)

@@ -47,6 +47,6 @@ def frequent_lengths(table: pa.Table, most: int, weight: str | None = None) -> t
     weights = np.ones(len(lengths)) if weight is None else np.nan_to_num(numbers(table, weight))
     # A row per pair of elements: long sequences have more rows of the same videos.
     sums = np.bincount(places, weights, len(ids)) / np.maximum(1, np.bincount(places, minlength=len(ids)))
-    order = np.lexsort((ids, -sums))[:most]
+    order = np.lexsort((-ids, -sums))[:most]  # of several the longest, as on pages
     note = f"{most} of {len(ids)} lengths: those with most videos." if len(ids) > most else ""
     return sorted(int(ids[at]) for at in order), note

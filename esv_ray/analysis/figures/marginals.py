@@ -24,7 +24,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         SpecError: the libraries of figures are not installed.
     """
     rows = read_rows(table, "marginals", ["n_elements", "scale"], ["count", "mean", *PERCENTILES])
-    lengths, note = by_length([row for row in rows if has(row, "mean", *PERCENTILES)], "count")
+    lengths, note = by_length([row for row in rows if has(row, "mean", *PERCENTILES)], "count", repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         of_length.sort(key=lambda row: int(row["scale"]))

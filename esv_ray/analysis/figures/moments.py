@@ -32,7 +32,9 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     intervals = [f"{measure}_{end}" for measure in _MEASURES for end in ("low", "high")]
     rows = read_rows(table, "moments", ["n_elements", "method"], ["videos", "by_chance", *_MEASURES], intervals)
-    lengths, note = by_length([row for row in rows if has(row, "pointing", "by_chance")], "videos", most=3)
+    lengths, note = by_length(
+        [row for row in rows if has(row, "pointing", "by_chance")], "videos", most=3, repeated=True
+    )
     panels, findings = [], []
     for n, of_length in lengths:
         best = max(of_length, key=lambda row: float(row["pointing"]))

@@ -29,7 +29,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     ends = [f"{kind}_{end}" for kind in _KINDS for end in ("low", "high")]
     rows = read_rows(table, "positions", ["n_elements", "element"], ["videos", *_KINDS], ends)
-    lengths, note = by_length([row for row in rows if has(row, *_KINDS)], "videos")
+    lengths, note = by_length([row for row in rows if has(row, *_KINDS)], "videos", repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         best = max(of_length, key=lambda row: float(row["most_supporting"]))

@@ -66,13 +66,16 @@ def read_rows(
     return [absent | {name: _finite(value) for name, value in row.items()} for row in rows]
 
 
-def by_length(rows: Sequence[Row], weight: str | None = None, most: int = 6) -> tuple[list[tuple[int, list[Row]]], str]:
+def by_length(
+    rows: Sequence[Row], weight: str | None = None, most: int = 6, *, repeated: bool = False
+) -> tuple[list[tuple[int, list[Row]]], str]:
     """Return rows by their number of elements, in increasing order; lengths are never mixed.
 
     Args:
         rows: with `n_elements`.
-        weight: column with a number of videos; without it every row counts alike.
-        most: number of lengths that a figure has room for: those with most videos.
+        weight: column with a number of videos, or `count` with a number of elements; without it every row counts alike.
+        most: number of lengths that a figure has room for: those with most videos; of several the longest.
+        repeated: whether each row of a length counts all of its videos, so that longer sequences have more such rows.
 
     Returns:
         Rows by length; and a note, if some are left out.
@@ -80,7 +83,11 @@ def by_length(rows: Sequence[Row], weight: str | None = None, most: int = 6) -> 
     lengths: dict[int, list[Row]] = {}
     for row in rows:
         lengths.setdefault(int(row["n_elements"]), []).append(row)
-    ordered = sorted(lengths, key=lambda n: (-sum(1 if weight is None else row[weight] or 0 for row in lengths[n]), n))
+    sizes = {n: sum(1 if weight is None else row[weight] or 0 for row in of) for n, of in lengths.items()}
+    sizes = {
+        n: size / (len(lengths[n]) if repeated else 1) / (n if weight == "count" else 1) for n, size in sizes.items()
+    }
+    ordered = sorted(lengths, key=lambda n: (-sizes[n], -n))
     note = f"{most} of {len(ordered)} lengths: those with most videos." if len(ordered) > most else ""
     return [(n, lengths[n]) for n in sorted(ordered[:most])], note
 

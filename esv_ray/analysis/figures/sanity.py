@@ -25,7 +25,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     keys = ["n_elements", "layers_randomised"]
     rows = read_rows(table, "sanity", keys, ["videos", "spearman"], ["low", "high"])
-    lengths, note = by_length([row for row in rows if has(row, "spearman")], "videos")
+    lengths, note = by_length([row for row in rows if has(row, "spearman")], "videos", repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         of_length.sort(key=lambda row: int(row["layers_randomised"]))

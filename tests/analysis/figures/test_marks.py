@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from esv_ray.analysis.figures.rows import by_length
 from tests.analysis.figures.drawing import CLASSES, NAMES, VIDEOS, N, svg, svg_of, tables
 from tests.support import facet_tables as made
 
@@ -206,3 +207,15 @@ def test_correlations() -> None:
     few = pa.table({"n_elements": [4, 4], "lower": [-0.1, 0.9], "upper": [0.0, 1.0], "videos": [1, 3]})
     text = svg_of("correlations", few)
     assert text.count("#d55e00") == 1, "one bar below 0"
+
+
+def test_lengths_are_those_of_most_videos() -> None:
+    """Longer sequences have more rows of the same videos; of equal numbers the longest is drawn, as pages show it."""
+    videos = {3: 9, 20: 5, 7: 9}
+    rows = [{"n_elements": n, "element": i, "videos": videos[n]} for n in videos for i in range(n)]
+    assert [n for n, _ in by_length(rows, "videos", 1, repeated=True)[0]] == [7]
+    assert [n for n, _ in by_length(rows, "videos", 2, repeated=True)[0]] == [3, 7]
+    counted = [{"n_elements": n, "count": videos[n] * n} for n in (3, 20)]
+    assert [n for n, _ in by_length(counted, "count", 1)[0]] == [3]
+    classes = [{"n_elements": n, "videos": 6} for n in (1, 5, 7)]
+    assert [n for n, _ in by_length(classes, "videos", 2)[0]] == [5, 7]
