@@ -178,7 +178,7 @@ def _with_esv(methods: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in get_args(MethodName) if name in methods)
 
 
-Table = Literal["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
+Table = Literal["marginals", "interactions", "discards", "replacements", "smoothness", "order", "sanity"]
 
 
 def _each_once(tables: tuple[str, ...]) -> tuple[str, ...]:

@@ -129,6 +129,7 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("variations.steps", "20", 20),
     ("methods", "[random, esv, occlusion]", ("esv", "occlusion", "random")),
     ("tables", "[discards, marginals, discards]", ("marginals", "discards")),
+    ("tables", "[order, replacements, discards]", ("discards", "replacements", "order")),
     ("classes", "[0, label, top:3, 7]", (0, "label", "top:3", 7)),
     ("estimator.kind", "exact", "exact"),
     ("estimator.kind", "algorithm1", "algorithm1"),

@@ -80,6 +80,11 @@ class Analysed:
         return bool(self.manifest.spec["estimator"]["output"] == "logit")
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods whose values the job writes; those of earlier versions have ESVs only."""
+        return tuple(self.manifest.spec.get("methods", ("esv",)))
+
+    @property
     def names(self) -> Sequence[str] | None:
         """Class names by id, or None."""
         names: Sequence[str] | None = self.manifest.model["classes"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 
+from esv_ray.analysis.agreement import add_agreements
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import add_tables
 from esv_ray.analysis.moments import read_moments
@@ -57,6 +58,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "sequences": ("explained", VIDEOS, ATTRIBUTIONS),
     "wrong": (VIDEOS,),
     "differences": ("wrong", VIDEOS, ATTRIBUTIONS),
+    "agreements": ("explained", VIDEOS, ATTRIBUTIONS),
     "moments": (),
 }
 """Tables of a batch, in the order in which they are made, with what each is made of.
@@ -65,6 +67,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 - `sequences`: those whose ESVs of that class are kept: score, and the lists esv and stderr, by element.
 - `wrong`: misclassified videos.
 - `differences`: their elements: ESV of the label minus that of the predicted class.
+- `agreements`: correlations of the values of each two methods within a video.
 - `moments`: key moments of videos, from the feature table.
 """
 
@@ -119,6 +122,8 @@ def load_batch(
             con.register("esv_moments", moments)
             con.execute("CREATE OR REPLACE TEMP TABLE moments AS SELECT * FROM esv_moments")
             con.unregister("esv_moments")
+        elif name == "agreements":
+            add_agreements(con, analysed.output)
         else:
             con.execute(queries[name])
     if "sequences" in made:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import duckdb
@@ -13,6 +12,7 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed, ClassName, open_output
 from esv_ray.analysis.compare_sums import (
+    BINS,
     MEANS,
     OF_CLASS,
     Length,
@@ -21,10 +21,11 @@ from esv_ray.analysis.compare_sums import (
     make_keys,
     overall_spearman,
 )
-from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, Comparison
+from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, CORRELATIONS, Comparison
 from esv_ray.analysis.database import connect, reading
 from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
 from esv_ray.analysis.statistics import means, newcombe, wilson
+from esv_ray.analysis.tables import chosen, tables_of_facets
 from esv_ray.core.correlation import FloatArray
 from esv_ray.errors import DataError, SpecError, count_of
 
@@ -63,6 +64,8 @@ def compare(
         DataError: there is no output, a table cannot be read, or the outputs have no videos in common.
     """
     a, b = storage.absolute(a), storage.absolute(a if b is None else b)
+    if storage.without_links(a) == storage.without_links(b):
+        b = a
     if a == b and method_a == method_b:
         raise SpecError(
             f"compare: expected two outputs, or two methods of one (--method-b), got {a} and {method_a} twice"
@@ -96,9 +99,7 @@ def compare(
 
 
 def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
-    """Return how the values of the methods of an output correlate: the table `agreement` of all pairs of them.
-
-    Each pair is one pass over the output.
+    """Return how the values of the methods of an output correlate: the table `agreement` of `esv analyze`.
 
     Args:
         output: location of an output, finished or not.
@@ -109,19 +110,13 @@ def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
         DataError: there is no output, or a table cannot be read.
     """
     analysed = open_output(storage.absolute(output), class_)
-    with connect(memory=MEMORY) as con:
-        methods = methods_of(con, analysed)
-    if len(methods) < 2:
+    if len(analysed.methods) < 2:
         raise SpecError(
             f"{output}: expected two outputs, or one with values of several methods, got values of "
-            f"{', '.join(methods) or 'none'}; give a second output, or see `methods` of the spec"
+            f"{', '.join(analysed.methods)}; give a second output, or see `methods` of the spec"
         )
-    ordered = sorted(methods, key=lambda name: (name != "esv", name))
-    pairs = [
-        compare(output, method_a=one, method_b=other, class_=class_).agreement
-        for one, other in combinations(ordered, 2)
-    ]
-    return pa.concat_tables(pairs)
+    with tables_of_facets(analysed, chosen(analysed, ["agreement"])) as (made,):
+        return made.table
 
 
 def _check_methods(con: duckdb.DuckDBPyConnection, sides: tuple[Side, Side]) -> None:
@@ -175,11 +170,18 @@ def _comparison(
     methods = {"method_a": sides[0].method, "method_b": sides[1].method}
     compared = [_row(n, of, overall.get(n)) for n, of in ordered]
     agreement = [{**row, **methods, "videos": row["compared"]} for row in compared]
+    correlations = [
+        {"n_elements": n, "lower": lower, "upper": upper, "videos": videos}
+        for n, of in ordered
+        if of.histogram.any()
+        for lower, upper, videos in zip(BINS[:-1].tolist(), BINS[1:].tolist(), of.histogram.tolist(), strict=True)
+    ]
     tables = {
         name: pa.Table.from_pylist([{key: row.get(key) for key in schema.names} for row in rows], schema)
         for name, schema, rows in (
             ("compare", COMPARE, compared),
             ("agreement", AGREEMENT, agreement),
+            ("correlations", CORRELATIONS, correlations),
             ("changes", CHANGES, changes),
         )
     }
@@ -244,6 +246,8 @@ def _notes(sides: tuple[Side, Side], lengths: Sequence[Length]) -> tuple[str, ..
     ):
         if count:
             notes.append(f"{count_of(count, 'sequence')} {text}")
+    if sides[1].analysed.census.labelled and not sides[0].analysed.census.labelled:
+        notes.append("A has no labels, and those of B are not used; give the output with labels first")
     priors = np.abs(np.subtract(*(side.analysed.manifest.model["prior"] for side in sides))).max()
     if priors > 1e-6:
         notes.append(

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from esv_ray.analysis.comparison import Comparison
-from esv_ray.analysis.facets.words import Row, of_main_length, other_lengths, percent, plain, signed, span
-from esv_ray.analysis.pages import table_lines, wrapped
+from esv_ray.analysis.facets import agreement
+from esv_ray.analysis.facets.words import Row, class_text, of_main_length, percent, plain, signed
+from esv_ray.analysis.pages import page_lines, table_lines, wrapped
 from esv_ray.errors import count_of
-from esv_ray.show.text import shortened
 
 IN_STDERRS = (
     "In standard errors: the difference of two ESVs divided by their combined standard error. By sampling alone it "
     "would be 0.80 on average."  # sqrt(2 / pi): mean |x| of a standard normal variable
 )
 _MOST_LENGTHS = 20
-_MOST_ID = 26  # characters of an id
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
@@ -36,39 +35,18 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         yield ""
         yield from _lengths(rows)
     changes = [row for row in comparison.changes.to_pylist() if row["n_elements"] == main]
-    if changes:
+    if changes and not any(row["difference"] for row in changes):
         yield ""
-        yield from _changes(changes, main)
+        yield f"No value of {count_of(main, 'element')} differs."
+    elif changes:
+        yield ""
+        names = comparison.a.analysed.names or comparison.b.analysed.names
+        yield from _changes(changes, main, names)
 
 
 def agreement_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the lines of the table `agreement` of several pairs of methods."""
-    main, rows = of_main_length(table)
-    shown = [
-        (
-            row["method_a"],
-            row["method_b"],
-            str(row["videos"]),
-            *(text for name in ("pearson", "spearman") for text in _with_interval(row, name)),
-        )
-        for row in rows.to_pylist()
-    ]
-    yield from wrapped(agreement_sentence(table))
-    yield from table_lines(("A", "B", "videos", "Pearson", "95 %", "Spearman", "95 %"), shown, names=2)
-    note = other_lengths(table, main)
-    if note:
-        yield from wrapped(note)
-
-
-def agreement_sentence(table: pa.Table) -> str:
-    """Return what the table `agreement` has."""
-    main, _ = of_main_length(table)
-    return f"Correlation of the values of two methods in each video, of {count_of(main, 'element')}: means over videos."
-
-
-def _with_interval(row: Row, name: str) -> tuple[str, str]:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return signed(row[name]), "-" if low is None else f"{low:+.2f}..{high:+.2f}"
+    """Yield the lines of the table `agreement` of all pairs of methods."""
+    yield from page_lines(agreement.page(table))
 
 
 def head_sentences(comparison: Comparison) -> Iterator[str]:
@@ -107,30 +85,28 @@ def measures(row: Row, *, of_one: bool) -> list[Sequence[str]]:
     """
     lines: list[Sequence[str]] = []
 
-    def add(title: str, value: str, low: float | None, high: float | None, *, shares: bool = False) -> None:
-        if value != "-":
-            lines.append((title, value, span(low, high, shares=shares)))
+    def add(title: str, name: str, spelling: str = "+.3f", factor: float = 1, unit: str = "") -> None:
+        if row[name] is not None:
+            ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
+            finer = spelling if factor > 1 else spelling.replace("3", "4")
+            known = [f"{factor * end:{finer}}" for end in ends if end is not None]
+            interval = "..".join(known) if len(known) == len(ends) else "-"
+            lines.append((title, f"{factor * row[name]:{spelling}}{unit}", interval))
 
     if of_one:  # the predictions are the same
         row = row | dict.fromkeys(("accuracy_b", "accuracy_difference", "score_b", "score_difference"))
-    for title, name in (("accuracy of A", "accuracy_a"), ("accuracy of B", "accuracy_b")):
-        add(title, percent(row[name], 1), row[f"{name}_low"], row[f"{name}_high"], shares=True)
-    change = row["accuracy_difference"]
-    add(
-        "accuracy, B - A",
-        "-" if change is None else f"{100 * change:+.1f} %",
-        row["accuracy_difference_low"],
-        row["accuracy_difference_high"],
-        shares=True,
-    )
-    for title, name in (("score of A", "score_a"), ("score of B", "score_b"), ("score, B - A", "score_difference")):
-        add(title, signed(row[name]) if "-" in title else plain(row[name]), row[f"{name}_low"], row[f"{name}_high"])
+    for side in "AB":
+        add(f"accuracy of {side}", f"accuracy_{side.lower()}", ".1f", 100, " %")
+    add("accuracy, B - A, in points", "accuracy_difference", "+.1f", 100)
+    for side in "AB":
+        add(f"score of {side}", f"score_{side.lower()}", ".3f")
+    add("score, B - A", "score_difference")
     for title, name in (("Pearson's r", "pearson"), ("Spearman's rank correlation", "spearman")):
-        add(f"{title}, per video", signed(row[name]), row[f"{name}_low"], row[f"{name}_high"])
-        add(f"{title}, all elements", signed(row[f"{name}_overall"]), None, None)
-    add("cosine, per video", signed(row["cosine"]), row["cosine_low"], row["cosine_high"])
-    for title, name in (("mean |B - A| of an ESV", "difference"), ("|B - A| in standard errors", "in_stderrs")):
-        add(title, plain(row[name]), row[f"{name}_low"], row[f"{name}_high"])
+        add(f"{title}, per video", name)
+        add(f"{title}, all elements", f"{name}_overall")
+    add("cosine, per video", "cosine")
+    add("mean |B - A| of an ESV", "difference", ".3f")
+    add("|B - A| in standard errors", "in_stderrs", ".3f")
     return lines
 
 
@@ -150,12 +126,13 @@ def _lengths(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{len(rows) - _MOST_LENGTHS} more lengths in the table."
 
 
-def _changes(rows: Sequence[Row], n: int) -> Iterator[str]:
+def _changes(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Iterator[str]:
     yield from wrapped(f"The largest changes, of {count_of(n, 'element')}; the element that changes most:")
+    rows = [row for row in rows if row["difference"]]
     shown = [
         (
-            str(row["class"]) if row["name"] is None else row["name"],
-            shortened(row["video_id"], _MOST_ID),
+            class_text(row["class"], names),
+            row["video_id"],
             f"{row['predicted_a']} {row['predicted_b']}",
             plain(row["difference"]),
             str(row["element"]),
@@ -165,4 +142,4 @@ def _changes(rows: Sequence[Row], n: int) -> Iterator[str]:
         for row in rows
     ]
     heads = ("class", "video", "predicted", "|B - A|", "element", "A", "B")
-    yield from table_lines(heads, shown, names=1)
+    yield from table_lines(heads, shown, names=2, classes=names or ())

@@ -15,6 +15,8 @@ from esv_ray.analysis.statistics import REPLICATES, ROWS, Sums, resampling_weigh
 from esv_ray.core.correlation import FloatArray, cosine, order_keys, pearson, spearman
 
 MEANS = ("pearson", "spearman", "cosine", "difference", "in_stderrs")
+BINS = np.arange(-10, 11) / 10
+"""Ends of the bins of rank correlations."""
 OF_CLASS = ("score_a", "score_b", "score_difference")
 
 
@@ -30,6 +32,7 @@ class Length:
         other_frames, other_labels: of these, whose elements are other frames; of all, whose labels differ.
         sums: of each value per video.
         moments: (6,) number, sums, sums of squares and of products of all values of both.
+        histogram: (20,) videos by their rank correlation (`BINS`); those that have none are left out.
         changes: rows of the sequences that differ most.
     """
 
@@ -41,6 +44,7 @@ class Length:
     other_labels: int = 0
     sums: dict[str, Sums] = field(default_factory=dict)
     moments: FloatArray = field(default_factory=lambda: np.zeros(6))
+    histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(BINS) - 1, np.int64))
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, values: FloatArray, drawn: npt.NDArray[np.float32]) -> None:
@@ -111,6 +115,8 @@ def _add_values(
     )
     for name in MEANS:
         of.add(name, values[name], drawn)
+    known = values["spearman"][np.isfinite(values["spearman"])]
+    of.histogram += np.histogram(known.round(9), BINS)[0]  # 0.8, an end of a bin, may be 0.7999... before
     of.compared += len(a)
     of.other_frames += int(rows.column("other_frames").to_numpy().sum())
     of.moments += [a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum()]

@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from esv_ray.analysis.pairing import Side
 
+ENDS = ("_low", "_high")
+
 
 def _interval(*names: str) -> list[pa.Field]:
-    return [pa.field(f"{name}{suffix}", pa.float64()) for name in names for suffix in ("", "_low", "_high")]
+    return [pa.field(f"{name}{suffix}", pa.float64()) for name in names for suffix in ("", *ENDS)]
 
 
 COMPARE = pa.schema(
@@ -32,7 +34,20 @@ AGREEMENT = pa.schema(
         pa.field("method_a", pa.string(), nullable=False),
         pa.field("method_b", pa.string(), nullable=False),
         pa.field("videos", pa.int64(), nullable=False),
-        *_interval("pearson", "spearman"),
+        *(
+            pa.field(f"{name}{suffix}", pa.float64())
+            for names, suffixes in ((("pearson", "spearman"), ("",)), (("pearson",), ENDS), (("spearman",), ENDS))
+            for name in names
+            for suffix in suffixes
+        ),
+    ]
+)
+CORRELATIONS = pa.schema(
+    [
+        pa.field("n_elements", pa.int32(), nullable=False),
+        pa.field("lower", pa.float64(), nullable=False),
+        pa.field("upper", pa.float64(), nullable=False),
+        pa.field("videos", pa.int64(), nullable=False),
     ]
 )
 CHANGES = pa.schema(
@@ -60,6 +75,7 @@ class Comparison:
         notes: what a reader must know first: what is missing, and what differs besides the values.
         compare: one row per number of elements: accuracies, scores, correlations and differences, with 95 % intervals.
         agreement: one row per number of elements: correlations of the two methods, means over videos.
+        correlations: how many videos have a rank correlation of their values in each tenth from -1 to 1.
         changes: the sequences that differ most.
     """
 
@@ -71,6 +87,7 @@ class Comparison:
     notes: tuple[str, ...]
     compare: pa.Table
     agreement: pa.Table
+    correlations: pa.Table
     changes: pa.Table
 
     @property
@@ -81,4 +98,9 @@ class Comparison:
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        return {"compare": self.compare, "agreement": self.agreement, "changes": self.changes}
+        return {
+            "compare": self.compare,
+            "agreement": self.agreement,
+            "correlations": self.correlations,
+            "changes": self.changes,
+        }

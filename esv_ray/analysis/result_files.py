@@ -101,6 +101,8 @@ def _csv_cell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float | int):
         return repr(value)
+    if isinstance(value, pa.MonthDayNano):
+        return duration_text(value)
     if isinstance(value, list | tuple | dict):
         return _quoted(json.dumps(_json_value(value), ensure_ascii=False))
     return _quoted(_plain(value))
@@ -127,6 +129,8 @@ def _json_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
 def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, pa.MonthDayNano):
+        return duration_text(value)
     if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
     if isinstance(value, float):
@@ -137,6 +141,28 @@ def _json_value(value: Any) -> Any:
         near = float(value)
         return near if math.isfinite(near) and Decimal(repr(near)) == value else str(value)
     return _plain(value)
+
+
+def bit_texts(column: pa.Array) -> pa.Array:
+    """Return values of DuckDB's type BIT as texts of 0 and 1: their first byte says how many bits to leave out."""
+    texts = [
+        None if value is None else "".join(f"{byte:08b}" for byte in value[1:])[value[0] :]
+        for value in column.to_pylist()
+    ]
+    return pa.array(texts, pa.string())
+
+
+def duration_text(value: pa.MonthDayNano) -> str:
+    """Return an interval as ISO 8601 has it: months and days, of which the length varies, and seconds."""
+    seconds = Decimal(value.nanoseconds) / 10**9
+    return f"P{value.months}M{value.days}DT{seconds.normalize():f}S"
+
+
+def readable(value: Any) -> Any:
+    """Return a value with its intervals as text, also in lists."""
+    if isinstance(value, pa.MonthDayNano):
+        return duration_text(value)
+    return [readable(each) for each in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> str:

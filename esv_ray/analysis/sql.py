@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.analysis.database import add_views, connect, error_from, fault_of, message_of
+from esv_ray.analysis.result_files import bit_texts
 from esv_ray.analysis.select_only import check_query
 from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.output.committed import committed_units, read_footers_of
@@ -134,14 +135,20 @@ def select(opened: Opened, query: str) -> Rows:
     """
     try:
         check_query(opened.con, query)
-        reader = opened.con.sql(query).to_arrow_reader(BATCH_ROWS)
+        relation = opened.con.sql(query)
+        bits = [place for place, kind in enumerate(relation.types) if str(kind) == "BIT"]
+        reader = relation.to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise _error_of(opened, error) from None
     schema = _with_unique_names(reader.schema)
-    return Rows(schema, _batches(opened, reader, schema))
+    for place in bits:
+        schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    return Rows(schema, _batches(opened, reader, schema, bits))
 
 
-def _batches(opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(
+    opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema, bits: Sequence[int]
+) -> Iterator[pa.RecordBatch]:
     while True:
         try:
             batch = reader.read_next_batch()
@@ -151,7 +158,8 @@ def _batches(opened: Opened, reader: pa.RecordBatchReader, schema: pa.Schema) ->
             raise _error_of(opened, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:  # Arrow's stream keeps only the text
             raise _error_of(opened, error_from(str(error))) from None
-        yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        columns = [bit_texts(column) if place in bits else column for place, column in enumerate(batch.columns)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _check_names(con: duckdb.DuckDBPyConnection, outputs: Mapping[str, str]) -> None:

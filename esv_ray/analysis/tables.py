@@ -23,6 +23,7 @@ from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.pools import Pool, add_rows, table_of
 from esv_ray.analysis.statistics import wilson
 from esv_ray.errors import DataError, SpecError
+from esv_ray.output.schemas import SCHEMAS
 
 MEMORY = 256_000_000
 """Bytes that DuckDB may use."""
@@ -81,6 +82,8 @@ def lacks(analysed: Analysed, facet: Facet) -> str | None:
             f"expected the table {missing[0]} in the output, found none; run a job with `tables: [{missing[0]}]` into "
             "a new output"
         )
+    if facet.several_methods and len(analysed.methods) < 2:
+        return f"expected values of several methods, got those of {analysed.methods[0]}; see `methods` of the spec"
     if facet.marked and analysed.lacks_moments is not None:
         return analysed.lacks_moments
     if facet.labelled and analysed.census.ok and not analysed.census.labelled:
@@ -171,7 +174,10 @@ def _read_batches(
 ) -> dict[str, Path]:
     """Add up all batches: counts in tables of their names, values in pools; return the files of rows per video."""
     uses = list(dict.fromkeys(name for facet in facets for name in facet.uses))
-    reads = list(dict.fromkeys(name for facet in facets for name in facet.reads))
+    wanted = dict.fromkeys(name for facet in facets for name in (*facet.reads, *facet.reads_if_there))
+    reads = [name for name in wanted if name in analysed.tables]
+    for name in wanted.keys() - {*reads}:
+        con.register(name, SCHEMAS[name].empty_table())
     counts = {each.name: each for facet in facets for each in facet.counts}.values()
     files = {facet.name: folder / f"{facet.name}.parquet" for facet in facets if facet.rows}
     with ExitStack() as stack:
@@ -231,7 +237,7 @@ def _pools_of(values: Values) -> list[Pool]:
 
 def _store_means(con: duckdb.DuckDBPyConnection, values: Values, pools: Sequence[Pool]) -> None:
     """Make the table of the means of pools."""
-    con.register("esv_means", pa.concat_tables([table_of(pool, values.keys) for pool in pools]))
+    con.register("esv_means", pa.concat_tables([table_of(pool, values.keys, values.span) for pool in pools]))
     con.execute(f"CREATE TEMP TABLE {quoted(values.name)} AS SELECT * FROM esv_means")
     con.unregister("esv_means")
 

@@ -11,7 +11,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS, VIDEOS
+from esv_ray.output.layout import (
+    ATTRIBUTIONS,
+    DISCARDS,
+    INTERACTIONS,
+    MARGINALS,
+    ORDER,
+    REPLACEMENTS,
+    SANITY,
+    SMOOTHNESS,
+    VIDEOS,
+)
 from esv_ray.output.ranges import Ranges
 
 _REAL = ("scores", "efficiency_gap")  # columns of the videos table compared within rounding
@@ -22,6 +32,7 @@ _GROUPS = {
     MARGINALS: ((*_SEQUENCE, "class"), ("marginal",)),
     INTERACTIONS: ((*_SEQUENCE, "class"), ("interaction",)),
     DISCARDS: ((*_SEQUENCE, "method", "order"), ("score", "best")),
+    REPLACEMENTS: ((*_SEQUENCE, "method", "order", "replaced_by"), ("score",)),
     SMOOTHNESS: ((*_SEQUENCE, "class"), ("change",)),
     ORDER: ((*_SEQUENCE, "class"), ("score", "shuffled_score", "spearman")),
     SANITY: ((*_SEQUENCE, "class"), ("spearman",)),

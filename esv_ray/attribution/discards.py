@@ -6,7 +6,7 @@ For others, F of each subsequence is computed as the job's estimator does for a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def discarded(
         scores_of: evaluates subsequences.
         best: (B, n + 1) largest probability of the class by length (`best_from_values`); None: unknown.
     """
-    orders = _orders(contributions, [derive_key(place.spec.estimator.seed, "discards", name) for name in base.ids])
+    orders = orders_of(place, base, contributions)
     stacked = np.stack(list(orders.values()), axis=1)
     batch, count, n = stacked.shape
     kept = kept_after(stacked)  # (B, K, n + 1, n)
@@ -94,34 +94,63 @@ def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[s
         features: (B, n, D) of the full sequences.
         ids: of the videos; with the seed they fix the relabelling of a sampled plan.
     """
-    engine, output = place.engine.plain(), place.spec.estimator.output
 
     def scores_of(kept: BoolArray) -> Float32Array:
-        batch, count, n = kept.shape
-        # Orders share subsequences, such as all that hold one element: each is evaluated once per video.
-        owner = np.repeat(np.arange(batch, dtype=np.uint32), count)
-        keys = np.concatenate([owner[:, None].view(np.uint8), np.packbits(kept.reshape(-1, n), axis=1)], axis=1)
-        _, first, place_of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        video, member = owner[first], kept.reshape(-1, n)[first]
-        found = np.empty((len(first), place.model.n_classes), np.float32)
+        batch, count, _ = kept.shape
+        video, member, place_of = distinct(kept)
+        found = np.empty((len(video), place.model.n_classes), np.float32)
 
         def chosen(selected: list[int]) -> torch.Tensor:
             elements = member[selected].nonzero()[1].reshape(len(selected), -1)
-            return features[torch.from_numpy(video[selected].astype(np.int64))[:, None], torch.from_numpy(elements)]
+            return features[torch.from_numpy(video[selected])[:, None], torch.from_numpy(elements)]
 
         names = [ids[index] for index in video.tolist()]
-        for selected, result in engine.attributions(member.sum(axis=1).tolist(), names, chosen):
-            if place.stopped.is_set():
-                raise JobError("stopped")
-            place.heartbeat.beat()
-            found[selected] = probabilities(result.scores, output)
-        return found[place_of.ravel()].reshape(batch, count, -1)
+        for selected, scores in scored(place, member.sum(axis=1).tolist(), names, chosen):
+            found[selected] = scores
+        return found[place_of].reshape(batch, count, -1)
 
     return scores_of
 
 
-def _orders(contributions: Mapping[str, Float32Array], keys: Sequence[np.uint64]) -> dict[tuple[str, str], Int64Array]:
-    """Return the orders (B, n) of each method, by method and name."""
+def distinct(kept: BoolArray) -> tuple[Int64Array, BoolArray, Int64Array]:
+    """Return each subsequence of a video once: orders share many, such as all that hold one element.
+
+    Args:
+        kept: (B, K, n).
+
+    Returns:
+        (S,) videos and (S, n) elements of the subsequences; and (B * K,) the place of each of `kept` among them.
+    """
+    batch, count, n = kept.shape
+    owner = np.repeat(np.arange(batch, dtype=np.uint32), count)
+    keys = np.concatenate([owner[:, None].view(np.uint8), np.packbits(kept.reshape(-1, n), axis=1)], axis=1)
+    _, first, place_of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return owner[first].astype(np.int64), kept.reshape(-1, n)[first], place_of.ravel()
+
+
+def scored(
+    place: Workplace, lengths: Sequence[int], ids: Sequence[str], features: Callable[[list[int]], torch.Tensor]
+) -> Iterator[tuple[list[int], Float32Array]]:
+    """Evaluate F of sequences with the job's estimator; yield the numbers of some, and their probabilities (S, C).
+
+    Args:
+        place: job and model.
+        lengths: of the sequences.
+        ids: of their videos; with the seed they fix the relabelling of a sampled plan.
+        features: returns (S, n, D) of the sequences of some numbers, all of one length.
+    """
+    for selected, result in place.engine.plain().attributions(lengths, ids, features):
+        if place.stopped.is_set():
+            raise JobError("stopped")
+        place.heartbeat.beat()
+        yield selected, probabilities(result.scores, place.spec.estimator.output)
+
+
+def orders_of(
+    place: Workplace, base: Sequences, contributions: Mapping[str, Float32Array]
+) -> dict[tuple[str, str], Int64Array]:
+    """Return the orders (B, n) of each method, by method and name (`discarded`)."""
+    keys = [derive_key(place.spec.estimator.seed, "discards", name) for name in base.ids]
     orders = {}
     for method, values in contributions.items():
         orders[method, "descending"] = by_contribution(values, descending=True)

@@ -12,14 +12,15 @@ import torch
 
 from esv_ray.attribution.discards import best_from_values, discarded, scores_from_engine, scores_from_values
 from esv_ray.attribution.methods import other_methods
+from esv_ray.attribution.replacements import replaced
 from esv_ray.attribution.sequences import Sequences
 from esv_ray.attribution.variations import vary
 from esv_ray.attribution.workplace import Workplace
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.exact.values import interactions
 from esv_ray.input.features import FeatureRows
-from esv_ray.output.computed import Discarded, MethodValues, Varied
-from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.computed import Discarded, MethodValues, Replaced, Varied
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, REPLACEMENTS
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -31,6 +32,7 @@ class Further(NamedTuple):
         marginals: (M, n, n) by scale and element.
         interactions: (M, n (n - 1) / 2).
         discarded: scores while elements are taken away.
+        replaced: scores while elements are replaced.
         varied: rows of the tables of variations, by their folders.
         others: values by other methods, by their names.
     """
@@ -38,6 +40,7 @@ class Further(NamedTuple):
     marginals: Float32Array | None = None
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
+    replaced: Replaced | None = None
     varied: Mapping[str, Varied] = MappingProxyType({})
     others: Mapping[str, MethodValues] = MappingProxyType({})
 
@@ -56,10 +59,13 @@ def further_of(
     """
     marginals, indices = _of_pairs(place, result, pairs)
     others, own = other_methods(place, rows, base, pairs) if len(place.spec.methods) > 1 else ({}, {})
-    discards = None
-    if DISCARDS in place.spec.tables:
-        discards = _discarded(place, rows, base, result, {"esv": base.esv, **own})
-    return Further(marginals, indices, discards, vary(place, rows, base), others)
+    contributions = {"esv": base.esv, **own}
+    discards = _discarded(place, rows, base, result, contributions) if DISCARDS in place.spec.tables else None
+    replacements = None
+    if REPLACEMENTS in place.spec.tables:
+        features = torch.from_numpy(rows.features(base.rows, base.frames))
+        replacements = replaced(place, base, contributions, features)
+    return Further(marginals, indices, discards, replacements, vary(place, rows, base), others)
 
 
 def _of_pairs(

@@ -77,6 +77,7 @@ def kept_results(
                 marginals=None if further.marginals is None else further.marginals[pair],
                 interactions=None if further.interactions is None else further.interactions[pair],
                 discarded=None if further.discarded is None else further.discarded.take(valid),
+                replaced=None if further.replaced is None else further.replaced.take(valid),
                 others={method: values.take(pair) for method, values in further.others.items()},
                 varied={folder: varied.take(valid) for folder, varied in further.varied.items()},
             )
@@ -96,6 +97,9 @@ def _further_faults(further: Further, pairs: npt.NDArray[np.int64]) -> dict[int,
     if further.discarded is not None:
         wrong = np.flatnonzero(~np.isfinite(further.discarded.scores).all(axis=(1, 2)))
         faults |= {int(video): "discards: scores are not finite" for video in wrong}
+    if further.replaced is not None:
+        wrong = np.flatnonzero(~np.isfinite(further.replaced.scores).all(axis=1))
+        faults |= {int(video): "replacements: scores are not finite" for video in wrong}
     order = further.varied.get(ORDER)
     if order is not None:
         wrong = order.videos[~np.isfinite(order.values["shuffled_score"])]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from esv_ray import storage
-from esv_ray.attribution.planning import check_outside, keys_of, runs_here
+from esv_ray.attribution.checks import check_outside, runs_here
+from esv_ray.attribution.planning import keys_of
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
 from esv_ray.input.files import list_files_if_any

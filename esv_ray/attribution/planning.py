@@ -8,33 +8,24 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from esv_ray import storage
-from esv_ray.attribution.workplace import check_fits, check_methods, job_engine, unit_reader
+from esv_ray.attribution.baseline import baseline_of
+from esv_ray.attribution.checks import OWN_NAMES, check_classes, check_features, check_no_partitions, check_places
+from esv_ray.attribution.workplace import check_methods
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
-from esv_ray.errors import DataError, JobError, ModelError, SpecError, StorageError, one_line
+from esv_ray.errors import DataError, JobError, StorageError, one_line
 from esv_ray.input.files import list_files
-from esv_ray.input.parquet.footers import Footer, has_labels
+from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
-from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of, read_rows
 from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
-from esv_ray.machine import gpus
 from esv_ray.models.bundle import load_model
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
 from esv_ray.output.layout import (
-    ANALYSIS,
-    ASIDE,
     FOLDERS,
-    PROGRESS,
-    SUBMISSIONS,
-    SUCCESS,
-    VARIATIONS_FOLDER,
-    folders_of,
 )
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
 from esv_ray.output.success import remove_success
@@ -42,9 +33,6 @@ from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 
 # Increased when the same spec gives other values or files; an older output is then refused.
 RESULTS_VERSION = 6
-
-_OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, ANALYSIS, VARIATIONS_FOLDER})
-"""Names that an output may hold before it has a run.json: of this job, of its submission, and of a repair."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +72,6 @@ class CheckedJob:
         return self.footers is None
 
 
-def runs_here(spec: JobSpec) -> bool:
-    """Return whether a job runs in this process: on request, or if no other process can see one of its locations."""
-    return spec.cluster.actors == 0 or bool(_private(spec))
-
-
-def _private(spec: JobSpec) -> list[str]:
-    return [url for url in (spec.features, spec.model, spec.output) if storage.in_this_process(url)]
-
-
 def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
     """Return what results depend on besides the features: settings, the model's digest, the version of the results."""
     return {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
@@ -108,18 +87,18 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     Raises:
         EsvError: the request is wrong or another job's output is in the way.
     """
-    _check_places(spec)
+    check_places(spec)
     for method in spec.methods:
         check_installed(method)
     model = load_model(spec.model, code=spec.code)
     check_methods(spec, model)
-    _check_classes(spec, model)
+    check_classes(spec, model)
     files = list_files(spec.features, spec.columns)
     keys = keys_of(spec, model.digest)
     manifest = read_manifest(spec.output)
     if manifest is None:
-        _check_no_partitions(spec.output)
-        storage.check_vacant(spec.output, _OWN_NAMES)
+        check_no_partitions(spec.output)
+        storage.check_vacant(spec.output, OWN_NAMES)
         storage.check_writable(spec.output, "write the tables")  # the footers of a large table take minutes
         if model.classes is not None:
             check_same_classes(
@@ -154,7 +133,7 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
     manifest = checked.manifest
     if not checked.planned:
         within = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
-        manifest = replace(manifest, baseline=_baseline(within, checked.model, manifest.units))
+        manifest = replace(manifest, baseline=baseline_of(within, checked.model, manifest.units))
     if not checked.planned and not commit_manifest(spec.output, manifest):  # another driver was first
         existing = read_manifest(spec.output)
         assert existing is not None, "a create-only put was refused, so it is there"
@@ -193,7 +172,7 @@ def _new_manifest(
     if not units:
         raise DataError(f"{spec.features}: expected videos, got a table without rows; check `features`")
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node
-    _check_features(with_memory_budget(spec, budget), model, footers)
+    check_features(with_memory_budget(spec, budget), model, footers)
     manifest = Manifest(
         memory_budget=budget,
         spec=spec.model_dump(mode="json"),
@@ -209,21 +188,6 @@ def _new_manifest(
     )
     _check_adoptable(spec.output, manifest)
     return manifest
-
-
-def _baseline(spec: JobSpec, model: VideoModel, units: Sequence[Unit]) -> tuple[float, ...] | None:
-    """Return the mean element of the feature table, if the job computes integrated gradients; reads all of it."""
-    if "integrated_gradients" not in spec.methods:
-        return None
-    reader = unit_reader(spec, model)
-    total, count = np.zeros(model.feature_dim), 0
-    for unit in units:
-        rows = read_rows(unit, reader)
-        for row in np.setdiff1d(np.arange(unit.rows), list(rows.faults)).tolist():
-            frames = rows.features(np.array([row]), np.arange(int(rows.n_frames[row]))[None])[0]
-            total += frames.sum(axis=0, dtype=np.float64)
-            count += len(frames)
-    return tuple((total / max(count, 1)).tolist())
 
 
 def _about(model: VideoModel) -> dict[str, Any]:
@@ -274,75 +238,3 @@ def memory_budget(spec: JobSpec, measure: Callable[[], int] | None = None) -> in
     if budget != "auto":
         return budget
     return actor_memory(spec.cluster, spec.compute.threads) if measure is None else measure()
-
-
-def _check_no_partitions(output: str) -> None:
-    """Refuse to put a job's tables among the outputs of partitions, which no later run over partitions would accept."""
-    if not storage.exists(storage.join(output, PROGRESS)):
-        return
-    folders, _ = storage.list_folder(output, "look for outputs of partitions")
-    # Names of partitions do not begin with _ or a dot; looking into the first one suffices.
-    name = next((name for name in folders if not name.startswith(("_", ".")) and name not in _OWN_NAMES), None)
-    if name is not None and storage.exists(storage.join(output, name, "run.json")):
-        raise JobError(
-            f"{output} holds the outputs of partitions ({name}, ...); use another output; `esv attribute "
-            f"--partitions` continues them, and a single one has the features FEATURES/{name} and the output "
-            f"OUTPUT/{name}"
-        )
-
-
-def check_outside(spec: JobSpec) -> None:
-    """Refuse an output inside the features, also through links.
-
-    Raises:
-        SpecError: tables that are written would be read as features.
-    """
-    name = f"part-000000-{16 * '0'}.parquet"
-    storage.check_outside(spec.features, spec.output, [f"{folder}/{name}" for folder in folders_of(spec.tables)])
-
-
-def _check_places(spec: JobSpec) -> None:
-    check_outside(spec)
-    private = _private(spec)
-    if private and spec.cluster.actors not in ("auto", 0):
-        raise SpecError(
-            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
-            "to 0, or use a path or object storage"
-        )
-    share = spec.cluster.gpus_per_actor
-    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
-        raise SpecError(
-            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
-        )
-
-
-def _check_classes(spec: JobSpec, model: VideoModel) -> None:
-    for choice in spec.classes:
-        count = choice if isinstance(choice, int) else -1
-        if count >= model.n_classes:
-            raise SpecError(
-                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; check `model`"
-            )
-
-
-def _check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
-    """Check the footers before any row is computed."""
-    budget = spec.compute.memory_budget
-    assert budget != "auto", "the plan fixes it"
-    dim = feature_dim_of(footers, budget)
-    if dim is not None and dim != model.feature_dim:
-        raise ModelError(
-            f"{spec.features}: features must be (T, {model.feature_dim}) for the model {spec.model}, got "
-            f"(T, {dim}); check `model` and `features`"
-        )
-    check_flat_sizes(footers, model.feature_dim, budget, spec.features)
-    if model.classes is None:
-        check_label_names(footers, budget, spec.features, f"add classes.csv (header name,id) to the model {spec.model}")
-    if spec.classes == ("label",) and not has_labels(footers):
-        raise DataError(
-            f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "
-            "or class ids"
-        )
-    for n in spec.frame_numbers:
-        check_fits(spec, job_engine(spec, model), n)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from esv_ray.attribution.planning import PlannedJob, plan_job, runs_here
+from esv_ray.attribution.checks import runs_here
+from esv_ray.attribution.planning import PlannedJob, plan_job
 from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
 from esv_ray.core.threads import torch_settings

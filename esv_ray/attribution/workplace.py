@@ -98,7 +98,7 @@ def open_workplace(
         job: fingerprint of the job (`Manifest.job`).
         digest: hash of the model in the plan.
         device: torch device.
-        baseline: mean element of the feature table, for integrated gradients.
+        baseline: mean element of the feature table, for integrated gradients and replacements.
 
     Raises:
         JobError: the bundle changed since the job was planned.

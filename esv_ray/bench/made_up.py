@@ -6,7 +6,7 @@ esv convergence --features made-up/test.parquet --model made-up/model -n 16
 
 With --key-events the class is decided by a short event in known frames, which the columns key_start and key_end of the
 tables number (both are part of the event; jobs ignore them): `esv_ray.bench.faithfulness` uses them. --key-events order
-makes it harder to find.
+makes it harder to find. --pictures shows the frames, for `esv report --media made-up/frames`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from esv_ray.bench.pictures import write_pictures
+from esv_ray.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,9 @@ def main() -> None:
         choices=_KEY_VIDEOS,
         help="classes are decided by a short event, whose frames are known: event (default), or order, which is harder",
     )
+    parser.add_argument(
+        "--pictures", action="store_true", help="also write the frames of test.parquet as pictures, to frames/"
+    )
     options = parser.parse_args()
     key = options.key_events
     world = World(options.feature_dim, options.classes)
@@ -184,6 +190,10 @@ def main() -> None:
             options.folder / "train.parquet", world, options.per_class * world.n_classes, seed=1, key_events=key
         )
         write_made_up(options.folder / "test.parquet", world, 3 * world.n_classes, seed=2, key_events=key)
+        if options.pictures:
+            write_pictures(options.folder / "test.parquet", options.folder / "frames")
+    except SpecError as error:
+        parser.error(str(error))
     except OSError as error:
         parser.error(f"{options.folder}: cannot be written: {error.strerror or error}")
 

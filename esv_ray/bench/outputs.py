@@ -11,7 +11,7 @@ import numpy.typing as npt
 from esv_ray import storage
 from esv_ray.input.files import InputFile
 from esv_ray.input.units import Unit
-from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows
+from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows, Replaced, replaced_places
 from esv_ray.output.finish import finish_job
 from esv_ray.output.layout import table_url, videos_url
 from esv_ray.output.manifest import Manifest, commit_manifest
@@ -123,6 +123,7 @@ def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
         marginals=_marginals(rng, esv) if "marginals" in shape.tables else None,
         interactions=_interactions(rng, len(pairs), n) if "interactions" in shape.tables else None,
         discarded=_discarded(rng, label, n, shape.n_classes) if "discards" in shape.tables else None,
+        replaced=_replaced(rng, label, n) if "replacements" in shape.tables else None,
     )
     ids = [f"video-{unit.first_row + row:08d}" for row in range(count)]
     inputs = InputRows(ids, label, np.ones(count, bool), np.full(count, 2 * n, np.int32))
@@ -157,3 +158,12 @@ def _discarded(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int, n
     return Discarded(
         label.astype(np.int64), [0] * len(ORDERS), range(len(ORDERS)), scores, predicted.astype(np.int64), best
     )
+
+
+def _replaced(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int) -> Replaced:
+    """Return scores of random curves, of three orders by ESV."""
+    places = replaced_places([("esv", order) for order in ("descending", "ascending", "random")], n)
+    shape = (len(label), len(places["discarded"]))
+    scores = (rng.random(shape) / (1 + places["discarded"])).astype(np.float32)
+    predicted = np.where(rng.random(shape) < 0.5, label[:, None], 0).astype(np.int64)
+    return Replaced(label.astype(np.int64), places, scores, predicted)

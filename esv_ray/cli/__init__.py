@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -32,8 +33,11 @@ INCOMPLETE, INVALID_REQUEST = 1, 2
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="esv-ray", prog_name="esv")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Compute Element Shapley Values (ESVs) of video models: how much each frame contributes to each class score."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; neither bold type nor colors
+        context.color = False
 
 
 for command in (

@@ -87,14 +87,17 @@ def analyze(
       interactions  mean interaction of pairs of elements
       discards      score while elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
+      replacements  the same areas with a neighbour or the mean element in place of elements
       needed        fewest elements that reach 90 % of the score
       moments       agreement with marked key moments, of each method
       order         what the order of the elements is worth
       sanity        what is left of the ESVs when layers are re-initialised
+      agreement     how the values of different methods correlate
 
     \b
-    marginals, smoothness, interactions, discards, order and sanity need a job with
-    these names in `tables`; areas and needed need discards. contrasts and
+    marginals, smoothness, interactions, discards, replacements, order and sanity need
+    a job with these names in `tables`; areas and needed need discards; agreement
+    needs several `methods`. contrasts and
     confusions need labels; moments needs the columns key_start and key_end (numbers of
     frames) in the feature table.
 
@@ -199,8 +202,9 @@ def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
     for line in head_lines(analysed):
         echo(line)
     for each in made:
-        click.secho(f"\n{each.facet.title}", bold=True)
-        for line in page_lines(each.facet.page(each.table, analysed)):
+        click.echo()
+        click.secho(each.facet.title, bold=True)
+        for line in page_lines(each.facet.page(each.table, analysed), classes=analysed.names or ()):
             echo(line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +18,7 @@ from esv_ray.errors import count_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from esv_ray.analysis.analysed import ClassName
+    from esv_ray.analysis.analysed import Analysed, ClassName
     from esv_ray.analysis.comparison import Comparison
 
 
@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 )
 @click.option("--changes", type=Count(1, 10_000), default=10, show_default=True, help="Videos to name per length.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="Of the files (default: parquet).")
-@output_option("Folder (URL) for the tables compare, agreement and changes.", into="out")
+@output_option("Folder (URL) for the tables compare, agreement, correlations and changes.", into="out")
+@click.option(
+    "--figures",
+    type=LOCATION,
+    metavar="DIR",
+    help="Also draw the comparison, as SVG, PNG and HTML. Requires: pip install 'esv-ray[figures]'.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def compare(
     a: str,
@@ -48,6 +54,7 @@ def compare(
     changes: int,
     kind: str | None,
     out: str | None,
+    figures: str | None,
     as_json: bool,
 ) -> None:
     """Compare two outputs on the videos that both have: of two models, estimators or seeds. Or methods of one.
@@ -62,55 +69,58 @@ def compare(
       esv compare esv/   (all pairs of methods)
       esv compare esv-1/ s3://bucket/esv-2 --json
       esv compare esv-1/ esv-2/ --output comparison/ --format csv
+      esv compare esv-1/ esv-2/ --figures figures/
 
     \b
     Exit codes:
       0  the comparison was printed
       2  an output cannot be read, or the two have nothing in common that can be compared
     """
+    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.compare import agreement
     from esv_ray.analysis.compare import compare as compared
-    from esv_ray.analysis.compare_page import comparison_lines
-    from esv_ray.show.terminal import encodable
+    from esv_ray.analysis.compare_page import agreement_lines, comparison_lines
+    from esv_ray.show.chart import check_figures
 
     if kind is not None and out is None:
         raise click.UsageError("--format is that of the files: give --output too; --json prints JSON")
-    if out is not None:
-        check_out_folder(out, [storage.absolute(url) for url in (a, b) if url is not None])
+    if figures is not None:
+        check_figures()
+    outputs = [storage.absolute(url) for url in (a, b) if url is not None]
+    for option, folder in (("--output", out), ("--figures", figures)):
+        if folder is not None:
+            check_out_folder(folder, outputs, option)
     if b is None and method_b is None:
-        _compare_methods(storage.absolute(a), class_, kind, out, as_json=as_json)
-        return
-    result = compared(
-        storage.absolute(a),
-        None if b is None else storage.absolute(b),
-        method_a=method_a,
-        method_b=method_b or "esv",
-        class_=class_,
-        changes=changes,
-    )
-    if as_json:
-        click.echo(json.dumps(finite(_content(result)), indent=1, allow_nan=False))
+        tables = {"agreement": agreement(outputs[0], class_)}
+        content: dict[str, object] = {
+            "output": outputs[0],
+            "tables": {name: table.to_pylist() for name, table in tables.items()},
+        }
+        lines, first = agreement_lines(tables["agreement"]), open_output(outputs[0], class_)
     else:
-        click.echo(encodable("\n".join(comparison_lines(result)), sys.stdout.encoding))
-    if out is not None:
-        _write(result.tables, storage.absolute(out), kind or "parquet")
+        result = compared(
+            outputs[0],
+            None if b is None else outputs[1],
+            method_a=method_a,
+            method_b=method_b or "esv",
+            class_=class_,
+            changes=changes,
+        )
+        tables, content, lines, first = result.tables, _content(result), comparison_lines(result), result.a.analysed
+    # Files first: who reads the page may stop reading at any line.
+    written = _write(tables, first, out, kind or "parquet", figures)
+    _print(content, lines, as_json=as_json)
+    for line in written:
+        click.echo(line, err=True)
 
 
-def _compare_methods(
-    output: str, class_: ClassName | None, kind: str | None, out: str | None, *, as_json: bool
-) -> None:
-    """Print and write how all pairs of methods of an output agree."""
-    from esv_ray.analysis.compare import agreement
-    from esv_ray.analysis.compare_page import agreement_lines
+def _print(content: dict[str, object], lines: Iterable[str], *, as_json: bool) -> None:
     from esv_ray.show.terminal import encodable
 
-    table = agreement(output, class_)
     if as_json:
-        content = {"output": output, "tables": {"agreement": table.to_pylist()}}
         click.echo(json.dumps(finite(content), indent=1, allow_nan=False))
     else:
-        click.echo(encodable("\n".join(agreement_lines(table)), sys.stdout.encoding))
-    if out is not None:
-        _write({"agreement": table}, storage.absolute(out), kind or "parquet")
+        click.echo(encodable("\n".join(lines), sys.stdout.encoding))
 
 
 def _content(result: Comparison) -> dict[str, object]:
@@ -134,9 +144,29 @@ def _content(result: Comparison) -> dict[str, object]:
     }
 
 
-def _write(tables: Mapping[str, pa.Table], folder: str, kind: str) -> None:
+def _write(
+    tables: Mapping[str, pa.Table], first: Analysed, out: str | None, kind: str, figures: str | None
+) -> list[str]:
+    """Write tables and figures to the folders that are asked for; return what was written, in words.
+
+    Args:
+        tables: by name; `agreement` of two outputs has no figure: both have the same method.
+        first: the first output.
+        out: folder for the tables, or None.
+        kind: format of the tables.
+        figures: folder for the figures, or None.
+    """
+    from esv_ray.analysis.figures.writing import write_figures_of
     from esv_ray.analysis.result_files import write_file
 
-    for name, table in tables.items():
-        write_file(table.schema, table.to_batches(), kind, storage.join(folder, f"{name}.{kind}"))
-    click.echo(f"wrote {count_of(len(tables), 'table')} to {folder}", err=True)
+    lines = []
+    if out is not None:
+        folder = storage.absolute(out)
+        for name, table in tables.items():
+            write_file(table.schema, table.to_batches(), kind, storage.join(folder, f"{name}.{kind}"))
+        lines.append(f"wrote {count_of(len(tables), 'table')} to {folder}")
+    if figures is not None:
+        folder = storage.absolute(figures)
+        shown = [(name, table) for name, table in tables.items() if name != "agreement" or len(tables) == 1]
+        lines.append(f"wrote {count_of(len(write_figures_of(shown, first, folder)), 'figure')} to {folder}")
+    return lines

@@ -101,6 +101,9 @@ def _show_needs(forecast: Forecast) -> None:
     shorter = sum(length.work.pending * length.work.shorter_evaluations for length in forecast.by_length)
     if shorter:
         click.echo(f"             and {shorter:,} of what is left while elements are taken away (discards)")
+    replaced = sum(length.work.pending * length.work.replaced_evaluations for length in forecast.by_length)
+    if replaced:
+        click.echo(f"             and up to {replaced:,} of sequences with replaced elements (replacements)")
     repeated = sum(length.work.pending * length.work.repeated_evaluations for length in forecast.by_length)
     if repeated:
         click.echo(f"             and up to {repeated:,} of variations (smoothness, order, sanity)")

@@ -49,6 +49,8 @@ def format_of(kind: str | None, out: str | None) -> str:
         raise click.UsageError(
             f"--out: expected a file that ends in .csv, .json or .parquet, or --format, got {out!r:.200}"
         )
+    if suffix in FORMATS and suffix != chosen:
+        raise click.UsageError(f"--out: expected a file that ends in .{chosen}, as --format says, got {out!r:.200}")
     return chosen
 
 

@@ -121,11 +121,12 @@ def _request(words: Sequence[str], named: Sequence[str]) -> tuple[str, dict[str,
 
 def _show(result: Rows, most: int) -> None:
     """Print the first rows as a table."""
-    from esv_ray.analysis.result_files import rows_of
+    from esv_ray.analysis.result_files import readable, rows_of
     from esv_ray.show.table_text import table_lines
     from esv_ray.show.terminal import encodable
 
-    first = list(islice((row for batch in result.batches for row in rows_of(batch)), most + 1))
+    rows = (tuple(map(readable, row)) for batch in result.batches for row in rows_of(batch))
+    first = list(islice(rows, most + 1))
     lines = table_lines(result.schema.names, first[:most], shutil.get_terminal_size().columns)
     click.echo(encodable("\n".join(lines), sys.stdout.encoding))
     if not first:

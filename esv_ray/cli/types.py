@@ -25,6 +25,8 @@ class Location(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
         """
         from esv_ray.storage import spelled
 
+        if value == "-":
+            raise SpecError(f"{_prefix(param)}expected a location, got '-'; for a file of that name write ./-")
         try:
             return spelled(value)
         except SpecError as error:

@@ -42,6 +42,23 @@ def random_orders(keys: Sequence[np.uint64], n: int) -> Int64Array:
     return permutations(keys, n)
 
 
+def nearest_kept(kept: npt.NDArray[np.bool_]) -> Int64Array:
+    """Return for each element the nearest one that is kept: itself, or of two equally near ones the earlier.
+
+    Args:
+        kept: (..., n), at least one of each n.
+
+    Returns:
+        (..., n) elements.
+    """
+    n = kept.shape[-1]
+    elements = np.arange(n)
+    before = np.maximum.accumulate(np.where(kept, elements, -2 * n), axis=-1)
+    after = np.minimum.accumulate(np.where(kept, elements, 3 * n)[..., ::-1], axis=-1)[..., ::-1]
+    nearest: Int64Array = np.where(elements - before <= after - elements, before, after)
+    return nearest
+
+
 def kept_after(orders: Int64Array) -> npt.NDArray[np.bool_]:
     """Return which elements are left after each number of them was taken away.
 

@@ -8,7 +8,8 @@ from math import ceil
 import torch
 
 from esv_ray import storage
-from esv_ray.attribution.planning import check_job, memory_budget, runs_here
+from esv_ray.attribution.checks import runs_here
+from esv_ray.attribution.planning import check_job, memory_budget
 from esv_ray.core.games.model import VideoModel
 from esv_ray.forecast.further import extra_seconds
 from esv_ray.forecast.io import (
@@ -140,7 +141,8 @@ def _length_estimates(
         basis = times[0][1] if times else ""
         further = 0.0
         if times:
-            further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in length.shorter)
+            plans = (*length.shorter, *length.replaced)
+            further = sum(count * video_time(plan, max(1.0, count * videos))[0] for plan, count in plans)
             further += (length.repeated + length.compared_evaluations / max(1, length.evaluations)) * seconds[0]
             further += extra_seconds(spec.tables, length.n, classes) if length.kind == "exact" else 0.0
         estimates.append(LengthEstimate(length, sum(seconds[:1]) + further, sum(seconds) + further, basis))

@@ -8,14 +8,22 @@ from math import comb
 from esv_ray.core.cost import PlanCost, plan_cost
 from esv_ray.core.engine import Engine
 from esv_ray.output.computed import ORDERS
-from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, ORDER, REPLACEMENTS, SANITY, SMOOTHNESS
 from esv_ray.spec import JobSpec
 
 # Seconds of one thread per subsequence, pair of elements and class; and per subsequence that is looked up, C = 174:
 # n = 16 takes 100 ms with two classes, n = 12 4 ms.
 _PAIR_S, _LOOKUP_S = 3e-9, 1.2e-5
 # Bytes written per row (zstd), measured on the outputs of `esv_ray.forecast.io`.
-_BYTES = {MARGINALS: 3.9, INTERACTIONS: 3.9, DISCARDS: 4.5, SMOOTHNESS: 4.5, ORDER: 13.0, SANITY: 4.5}
+_BYTES = {
+    MARGINALS: 3.9,
+    INTERACTIONS: 3.9,
+    DISCARDS: 4.5,
+    REPLACEMENTS: 4.5,
+    SMOOTHNESS: 4.5,
+    ORDER: 13.0,
+    SANITY: 4.5,
+}
 
 
 def shorter_plans(spec: JobSpec, engine: Engine, n: int) -> tuple[tuple[PlanCost, int], ...]:
@@ -34,6 +42,23 @@ def shorter_plans(spec: JobSpec, engine: Engine, n: int) -> tuple[tuple[PlanCost
     alone, scales = engine.plain(), engine.model.scales
     plans = (plan_cost(alone.estimator, alone.budget.kind(k), k, scales) for k in range(1, n))
     return tuple((plan, min(_orders(spec), comb(n, plan.n))) for plan in plans)
+
+
+def replaced_plans(spec: JobSpec, engine: Engine, n: int) -> tuple[tuple[PlanCost, int], ...]:
+    """Return the plan of sequences with replaced elements, and how many of them per video, at most.
+
+    Args:
+        spec: the job.
+        engine: of the job.
+        n: number of elements.
+    """
+    if REPLACEMENTS not in spec.tables:
+        return ()
+    alone = engine.plain()
+    curves = _replaced_orders(spec)
+    # Both replacements of 1 to n - 1 elements, and mean elements alone, which are the same in all orders.
+    count = 2 * sum(min(curves, comb(n, k)) for k in range(1, n)) + 1
+    return ((plan_cost(alone.estimator, alone.budget.kind(n), n, engine.model.scales), count),)
 
 
 def repeated(spec: JobSpec, layers: int, n: int) -> int:
@@ -101,6 +126,7 @@ def rows_per_video(spec: JobSpec, layers: int, n: int, classes: int, *, least: b
         MARGINALS: classes * n * n,
         INTERACTIONS: classes * n * (n - 1) // 2,
         DISCARDS: _orders(spec) * (n + 1),
+        REPLACEMENTS: _replaced_orders(spec) * (2 * n + 1),
         **_variations(spec, layers, n),
         ORDER: 1,
         **({SMOOTHNESS: 0} if least else {}),
@@ -111,6 +137,11 @@ def rows_per_video(spec: JobSpec, layers: int, n: int, classes: int, *, least: b
 def _orders(spec: JobSpec) -> int:
     """Return the number of orders in which elements are taken away: other methods add two each."""
     return len(ORDERS) + 2 * (len(spec.methods) - 1)
+
+
+def _replaced_orders(spec: JobSpec) -> int:
+    """Return the number of orders in which elements are replaced: two of each method, and a random one."""
+    return 1 + 2 * len(spec.methods)
 
 
 def bytes_per_row(table: str) -> float:

@@ -87,6 +87,7 @@ def _length(length: LengthEstimate) -> dict[str, Any]:
         "evaluations": work.evaluations,
         "evaluations_most": work.evaluations_most,
         "discard_evaluations": work.shorter_evaluations,
+        "replacement_evaluations": work.replaced_evaluations,
         "variation_evaluations": work.repeated_evaluations,
         "method_evaluations": work.compared_evaluations,
         "counted": all(stage.counted for stage in work.stages),

@@ -16,7 +16,7 @@ from esv_ray.core.games.randomised import count_layers
 from esv_ray.core.recipe import recipe_for
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Resolved
-from esv_ray.forecast.further import by_other_methods, repeated, shorter_plans
+from esv_ray.forecast.further import by_other_methods, repeated, replaced_plans, shorter_plans
 from esv_ray.forecast.lengths import Lengths, requested_lengths
 from esv_ray.spec import JobSpec
 
@@ -36,6 +36,7 @@ class LengthWork:
         memory: bytes of a batch, including its plan.
         batch_sizes: most videos that each stage computes together.
         shorter: plans of what is left while elements are taken away (`further.shorter_plans`).
+        replaced: plan of sequences with replaced elements (`further.replaced_plans`).
         repeated: how often a video is attributed once more for tables of variations, at most.
         compared_evaluations: head evaluations of other methods, per video (`further.by_other_methods`).
     """
@@ -48,6 +49,7 @@ class LengthWork:
     memory: int
     batch_sizes: tuple[int, ...]
     shorter: tuple[tuple[PlanCost, int], ...] = ()
+    replaced: tuple[tuple[PlanCost, int], ...] = ()
     repeated: int = 0
     compared_evaluations: int = 0
 
@@ -75,6 +77,11 @@ class LengthWork:
     def shorter_evaluations(self) -> int:
         """Head evaluations per video of what is left while elements are taken away."""
         return sum(plan.evaluations * count for plan, count in self.shorter)
+
+    @property
+    def replaced_evaluations(self) -> int:
+        """Head evaluations per video of sequences with replaced elements, at most."""
+        return sum(plan.evaluations * count for plan, count in self.replaced)
 
     @property
     def repeated_evaluations(self) -> int:
@@ -152,7 +159,8 @@ def _length_work(spec: JobSpec, engines: Callable[[int], Engine], n: int, videos
         iterations = doubled
     memory = engine.budget.needed_bytes(n, batch_sizes[-1])
     shorter, times = shorter_plans(spec, engine, n), repeated(spec, count_layers(engine.model), n)
-    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter, times)
+    replaced = replaced_plans(spec, engine, n)
+    return LengthWork(n, videos, pending, tuple(stages), None, memory, tuple(batch_sizes), shorter, replaced, times)
 
 
 def _stage(engine: Engine, kind: Resolved, n: int) -> PlanCost:
@@ -176,4 +184,4 @@ def _fits(engine: Engine, n: int) -> bool:
 def all_stages(work: Sequence[LengthWork]) -> list[PlanCost]:
     """Return the costs of all plans that are needed."""
     own = [stage for length in work for stage in length.stages]
-    return own + [plan for length in work for plan, _ in length.shorter]
+    return own + [plan for length in work for plan, _ in (*length.shorter, *length.replaced)]

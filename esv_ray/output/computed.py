@@ -13,6 +13,8 @@ METHODS = ("esv", "integrated_gradients", "grad_cam", "occlusion", "random")
 """Methods of attribution, by their numbers in `Block`s."""
 ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
 """Orders in which elements are taken away, likewise."""
+REPLACED_BY = ("neighbour", "mean")
+"""What takes the place of elements that are taken away, likewise."""
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -63,6 +65,43 @@ class Discarded(NamedTuple):
             self.predicted[videos],
             self.best[videos],
         )
+
+
+class Replaced(NamedTuple):
+    """Scores of B videos while elements are replaced: P rows per video.
+
+    Attributes:
+        classes: (B,) class id: the label, or the predicted class of a video without one.
+        places: by column, (P,): `method`, `order` and `replaced_by` by their numbers, and `discarded`.
+        scores: (B, P) probability of the class.
+        predicted: (B, P) class of the largest score.
+    """
+
+    classes: npt.NDArray[np.int64]
+    places: Mapping[str, npt.NDArray[np.int64]]
+    scores: Float32Array
+    predicted: npt.NDArray[np.int64]
+
+    def take(self, videos: npt.NDArray[np.int64]) -> Replaced:
+        """Return the scores of some of the videos."""
+        return Replaced(self.classes[videos], self.places, self.scores[videos], self.predicted[videos])
+
+
+def replaced_places(curves: Sequence[tuple[str, str]], n: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the places of `Replaced`: of each curve, 0 to n - 1 elements replaced by neighbours, 0 to n by the mean.
+
+    Args:
+        curves: method and order of each.
+        n: number of elements.
+    """
+    counts = [n, n + 1]  # of no element that is left there is no neighbour
+    assert len(counts) == len(REPLACED_BY), "one count for each"
+    return {
+        "method": np.repeat([METHODS.index(method) for method, _ in curves], sum(counts)),
+        "order": np.repeat([ORDERS.index(order) for _, order in curves], sum(counts)),
+        "replaced_by": np.tile(np.repeat(np.arange(len(counts)), counts), len(curves)),
+        "discarded": np.tile(np.concatenate([np.arange(count) for count in counts]), len(curves)),
+    }
 
 
 class MethodValues(NamedTuple):
@@ -126,6 +165,7 @@ class Computed:
         marginals: (M, n, n) by scale and element, NaN where the scale says nothing; None if not asked for.
         interactions: (M, n (n - 1) / 2) of the pairs i < j in the order of `numpy.triu_indices`; None if not asked for.
         discarded: scores while elements are taken away; None if not asked for.
+        replaced: scores while elements are replaced; None if not asked for.
         varied: rows of the tables of variations that are asked for, by their folders.
         others: values by other methods, by their names.
     """
@@ -146,6 +186,7 @@ class Computed:
     marginals: Float32Array | None = None
     interactions: Float32Array | None = None
     discarded: Discarded | None = None
+    replaced: Replaced | None = None
     varied: Mapping[str, Varied] = field(default_factory=dict)
     others: Mapping[str, MethodValues] = field(default_factory=dict)
 

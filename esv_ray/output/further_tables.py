@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from esv_ray.output.computed import METHODS, ORDERS, Computed, Float32Array
+from esv_ray.output.computed import METHODS, ORDERS, REPLACED_BY, Computed, Float32Array
 from esv_ray.output.expanding import Block, UnitTable, expanded
-from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, VARIATIONS
+from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS, REPLACEMENTS, VARIATIONS
 from esv_ray.output.schemas import SCHEMAS
 
 
@@ -69,6 +69,21 @@ def _discards(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
     return expanded(ids, blocks, SCHEMAS[DISCARDS], {"method": METHODS, "order": ORDERS})
 
 
+def _replacements(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
+    """Return one row per (input row, n_elements, method, order, replaced_by, discarded), in the order of their names.
+
+    Nothing is left to repeat after all elements are taken away: that row is there for the mean element alone.
+    """
+    blocks = []
+    for batch in computed:
+        kept = batch.replaced
+        assert kept is not None, "the job asked for them"
+        values: dict[str, Any] = {"score": kept.scores, "predicted": kept.predicted}
+        blocks.append(Block(batch.rows, batch.n, {"class": kept.classes}, kept.places, values))
+    words = {"method": METHODS, "order": ORDERS, "replaced_by": REPLACED_BY}
+    return expanded(ids, blocks, SCHEMAS[REPLACEMENTS], words)
+
+
 def _variations(folder: str, ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
     """Return the rows of a table of variations, by (input row, n_elements, keys), ascending."""
     blocks = [
@@ -85,4 +100,4 @@ def _variations(folder: str, ids: Sequence[str], computed: Sequence[Computed]) -
     return expanded(ids, blocks, SCHEMAS[folder])
 
 
-_FURTHER = {MARGINALS: _marginals, INTERACTIONS: _interactions, DISCARDS: _discards}
+_FURTHER = {MARGINALS: _marginals, INTERACTIONS: _interactions, DISCARDS: _discards, REPLACEMENTS: _replacements}

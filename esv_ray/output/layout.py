@@ -12,11 +12,11 @@ RUN = "run.json"
 SUCCESS = "_SUCCESS"
 PROGRESS = "progress.json"
 VIDEOS, ATTRIBUTIONS = "videos", "attributions"
-MARGINALS, INTERACTIONS, DISCARDS = "marginals", "interactions", "discards"
+MARGINALS, INTERACTIONS, DISCARDS, REPLACEMENTS = "marginals", "interactions", "discards", "replacements"
 SMOOTHNESS, ORDER, SANITY = "smoothness", "order", "sanity"
 VARIATIONS = (SMOOTHNESS, ORDER, SANITY)
 """Tables of what changes when the sequence or the model does."""
-FURTHER = (MARGINALS, INTERACTIONS, DISCARDS, *VARIATIONS)
+FURTHER = (MARGINALS, INTERACTIONS, DISCARDS, REPLACEMENTS, *VARIATIONS)
 """Tables that a job writes if its spec asks for them (`tables`)."""
 FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
 """All tables. The file of the first one marks a unit as committed."""

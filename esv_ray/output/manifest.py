@@ -80,7 +80,7 @@ class Manifest:
         files: files of the feature table.
         units: units of the plan.
         memory_budget: bytes that the work of an actor may take, fixed when the job was planned.
-        baseline: (D,) mean element of the feature table, for integrated gradients; None if the job does not use them.
+        baseline: (D,) mean element of the feature table, for integrated gradients and replacements; None without them.
     """
 
     spec: Mapping[str, Any]

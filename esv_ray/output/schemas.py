@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY, SMOOTHNESS, VIDEOS
+from esv_ray.output.layout import (
+    ATTRIBUTIONS,
+    DISCARDS,
+    INTERACTIONS,
+    MARGINALS,
+    ORDER,
+    REPLACEMENTS,
+    SANITY,
+    SMOOTHNESS,
+    VIDEOS,
+)
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -73,6 +83,18 @@ SCHEMAS = {
             _required("score", pa.float32()),
             _required("predicted", pa.int32()),
             pa.field("best", pa.float32()),
+        ]
+    ),
+    REPLACEMENTS: pa.schema(
+        [
+            *_SEQUENCE,
+            _required("method", pa.string()),
+            _required("order", pa.string()),
+            _required("replaced_by", pa.string()),
+            _required("discarded", pa.int32()),
+            _required("class", pa.int32()),
+            _required("score", pa.float32()),
+            _required("predicted", pa.int32()),
         ]
     ),
     SMOOTHNESS: pa.schema(

@@ -11,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from esv_ray.analysis.figures.recolour import colours_of, variable
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
-from esv_ray.report.recolour import colours_of, variable
 from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of
 from esv_ray.report.videos import KEY, video_html
 from esv_ray.show.theme import css_variables
@@ -88,7 +88,7 @@ def _contents(report: Report) -> str:
 
 def _first(report: Report) -> Iterator[str]:
     """Yield the first screen: what was explained, whether it is whole, and three findings."""
-    yield '<section class="first" aria-labelledby="title"><p class="brow">Element Shapley Values</p>'
+    yield '<section class="first" aria-labelledby="title">'
     yield f'<h1 id="title">{text_of(report.title)}</h1>'
     if report.notice:
         yield f'<p class="notice" role="note"><b>{_STATES["warning"]}</b> {prose(report.notice)}</p>'

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from esv_ray.analysis.figures.look import NARROW, WIDE, Look, vega
+from esv_ray.analysis.figures.recolour import hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.report.content import Figure
-from esv_ray.report.recolour import hexadecimal, variable
 from esv_ray.show.chart import picture_of
 from esv_ray.show.theme import LIGHT
 

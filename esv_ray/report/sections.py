@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed
-from esv_ray.analysis.compare import agreement
-from esv_ray.analysis.compare_page import agreement_sentence
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name
@@ -40,6 +38,7 @@ READING = {
     "profiles": "Above 0, this part of the sequence supports the class on average.",
     "interactions": "Above 0, two elements say more together than apart; below 0, they say the same.",
     "areas": "Low deletion and high insertion: the values find the elements that the score needs.",
+    "replacements": "Areas near those of removal: it matters little what is put in an element's place.",
     "needed": "Bars to the left: few elements are enough for 90 % of the score.",
     "moments": "Above the line of chance, large values are in the marked moments.",
     "order": "Far from 0, the class depends on the order of the elements.",
@@ -60,11 +59,8 @@ def sections_of(analysed: Analysed, made: Iterable[Made]) -> list[Section]:
 
     Raises:
         SpecError: the libraries of figures are not installed.
-        DataError: a table of values of several methods cannot be read.
     """
     sections = [_section(analysed, each) for each in made]
-    if len(analysed.manifest.spec["methods"]) > 1 and analysed.census.ok:
-        sections.append(_of_methods(analysed))
     places = list(READING)
     return sorted(sections, key=lambda section: places.index(section.name))
 
@@ -94,13 +90,6 @@ def _lowest(file: Path) -> pa.Table:
     """Return the rows of the most misleading elements."""
     with connect(memory=MEMORY) as con:
         return con.sql(_LOWEST, params=[str(file)]).to_arrow_table()
-
-
-def _of_methods(analysed: Analysed) -> Section:
-    """Return the section on how the values of different methods agree."""
-    table = agreement(analysed.output, analysed.explained)
-    title = "Agreement of methods"
-    return _with_data(analysed, "agreement", title, [agreement_sentence(table)], (table, table.num_rows), table)
 
 
 def _with_data(

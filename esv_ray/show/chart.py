@@ -51,12 +51,13 @@ def video_chart(
     check_figures()
     import altair
 
+    titles = video.short_titles(_MOST_NAME)
     panels = [
         _panel(
             video,
             each.esv,
             each.stderr,
-            title=shortened(each.title, _MOST_NAME) + video.roles(each),
+            title=titles[each.class_id] + video.roles(each),
             subtitle=each.equation(video.unit),
             theme=theme,
         )
@@ -107,6 +108,13 @@ def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
     # Vega has no name for it, and a second mark for the outlines would double the time: it measures each text.
     outlined = f'<g class="mark-text role-mark {HALO}_'
     return svg.replace(outlined, f'<g paint-order="stroke" stroke-linejoin="round" {outlined[3:]}').encode()
+
+
+def png_of(svg: bytes) -> bytes:
+    """Return a figure that `picture_of` drew as SVG as PNG, of twice as many pixels each way."""
+    import vl_convert
+
+    return bytes(vl_convert.svg_to_png(svg.decode(), scale=2))
 
 
 def _width(video: AttributedVideo) -> int:

@@ -15,15 +15,14 @@ _MOST_NAME = 60
 
 def bars_html(video: AttributedVideo) -> str:
     """Return a fragment with an inline SVG per class: a bar per element. Readable on light and on dark pages."""
-    parts = [_class_html(video, each) for each in video.classes]
+    titles = video.short_titles(_MOST_NAME)
+    parts = [_class_html(video, each, titles[each.class_id]) for each in video.classes]
     return f'<div style="font-family: {FONT}; font-size: 13px; line-height: 1.4">{"".join(parts)}</div>'
 
 
-def _class_html(video: AttributedVideo, each: ClassEsvs) -> str:
+def _class_html(video: AttributedVideo, each: ClassEsvs, title: str) -> str:
     name = f"<b>{escape(shortened(video.video_id, _MOST_NAME))}</b>: " if video.video_id else ""
-    heading = (
-        f"{name}{escape(shortened(each.title, _MOST_NAME))}, {video.unit} {each.score:.3f}, prior {each.prior:.3f}"
-    )
+    heading = f"{name}{escape(title)}, {video.unit} {each.score:.3f}, prior {each.prior:.3f}"
     return f"<div>{heading}</div>{_svg(video, each)}"
 
 
@@ -49,7 +48,8 @@ def _svg(video: AttributedVideo, each: ClassEsvs) -> str:
 
 def values_table(video: AttributedVideo) -> str:
     """Return the ESVs as a table: a row per element, a column per class."""
-    head = "".join(f'<th scope="col">{escape(shortened(each.title, _MOST_NAME))}</th>' for each in video.classes)
+    titles = video.short_titles(_MOST_NAME)
+    head = "".join(f'<th scope="col">{escape(titles[each.class_id])}</th>' for each in video.classes)
     difference = video.difference
     last = "" if difference is None else '<th scope="col">difference</th>'
     rows = []

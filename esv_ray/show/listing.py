@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import existing_manifest
 from esv_ray.show.read import file_names, read_columns
-from esv_ray.show.text import printable, shortened
+from esv_ray.show.text import ClassText, distinct, printable
 
 _COLUMNS = ("video_id", "label", "predicted", "status")
 _MOST_NAME = 40
@@ -65,8 +65,11 @@ def list_videos(output: str, most: int) -> Listing:
 def listing_lines(listing: Listing) -> Iterator[str]:
     """Return the lines that a listing is on a terminal."""
 
+    classes = [ClassText(name or f"class {class_id}", class_id) for class_id, name in enumerate(listing.classes or ())]
+    names = distinct(classes, _MOST_NAME)
+
     def named(class_id: int) -> str:
-        return str(class_id) if listing.classes is None else shortened(listing.classes[class_id], _MOST_NAME)
+        return names[class_id] if names else str(class_id)
 
     for title, videos in (
         ("misclassified", listing.wrong),

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from esv_ray.show.text import printable, shortened
+from esv_ray.show.text import distinct, printable, shortened
 
 _GAPS = ("  ", " ")
 _LEAST = 12  # characters to which a text may be shortened
@@ -33,10 +33,14 @@ def table_lines(names: Sequence[str], rows: Sequence[Sequence[Any]], width: int)
     for gap in _GAPS:
         widths = _widths(heads, cells, numeric, width - len(gap) * (len(names) - 1))
         if widths is not None:
-            head = _line([_fitted(name, most) for name, most in zip(names, widths, strict=True)], widths, numeric, gap)
-            lines = [_line(_cut(row, of, widths), widths, numeric, gap) for row, of in zip(cells, rows, strict=True)]
+            by_column = zip(*cells, strict=True), zip(*rows, strict=True)
+            head = _line(
+                [shortened(name, most) for name, most in zip(names, widths, strict=True)], widths, numeric, gap
+            )
+            columns = [_fitted_column(*column) for column in zip(*by_column, widths, strict=False)]
+            lines = [_line(row, widths, numeric, gap) for row in zip(*columns, strict=True)]
             return [head, gap.join("─" * most for most in widths), *lines]
-    return _blocks(heads, cells, rows, width)
+    return _blocks(heads, cells, rows, width) or [shortened(head, width) for head in heads]
 
 
 def value_text(value: Any) -> str:
@@ -93,14 +97,17 @@ def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], 
     return gap.join(padded).rstrip()
 
 
-def _cut(cells: Sequence[str], values: Sequence[Any], widths: Sequence[int]) -> list[str]:
-    return [_fitted_value(cell, value, most) for cell, value, most in zip(cells, values, widths, strict=True)]
+def _fitted_column(cells: Sequence[str], values: Sequence[Any], most: int) -> list[str]:
+    """Return the texts of a column; different ones look different where a cut can show it."""
+    texts = distinct(cells, most)
+    pairs = zip(texts, values, strict=True)
+    return [_fitted_list(value, most) if isinstance(value, list | tuple) else text for text, value in pairs]
 
 
 def _fitted_value(cell: str, value: Any, most: int) -> str:
     if isinstance(value, list | tuple):
         return _fitted_list(value, most)
-    return _fitted(cell, most)
+    return shortened(cell, most)
 
 
 def _fitted_list(values: Sequence[Any], most: int) -> str:
@@ -111,16 +118,6 @@ def _fitted_list(values: Sequence[Any], most: int) -> str:
             return text
         text = f"[{''.join(value_text(value) + ', ' for value in values[:kept])}... {len(values)}]"
     return text if cell_len(text) <= most else f"({len(values)})"
-
-
-def _fitted(text: str, most: int) -> str:
-    """Return a text shortened in the middle to a width in cells of a terminal."""
-    text = printable(text)
-    fitted, characters = text, len(text)
-    while cell_len(fitted) > most and characters > 3:
-        characters -= 1
-        fitted = shortened(text, characters)
-    return fitted
 
 
 def _blocks(
@@ -134,5 +131,6 @@ def _blocks(
         for name, text, value in zip(names, texts, values, strict=True):
             is_number = isinstance(value, Real | Decimal)
             shown = text if is_number else _fitted_value(text, value, max(_LEAST, width - left - 2))
-            lines.append(f"{_fitted(name, left):<{left}}  {shown}".rstrip())
+            head = shortened(name, left)
+            lines.append(f"{head}{' ' * (left - cell_len(head))}  {shown}".rstrip())
     return lines

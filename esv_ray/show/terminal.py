@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esv_ray.show.text import printable, shortened
-from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
+from esv_ray.show.text import printable
+from esv_ray.show.video import AttributedVideo, FloatArray
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _ASCII = str.maketrans({**dict.fromkeys("▏▎▍", " "), **dict.fromkeys("▌▋▊▉█", "#"), "│": "|", "±": "~"})
@@ -48,8 +48,10 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
     largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0
     stderrs = [each.stderr for each in video.classes] + ([] if difference is None else [video.difference_stderr])
     scale = _Scale(largest, _digits(largest, [each for each in stderrs if each is not None]), width)
+    titles = video.short_titles(_MOST_NAME)
     for each in video.classes:
-        lines += ["", *_class_lines(video, each, scale)]
+        lines += ["", f"{titles[each.class_id]}{video.roles(each)}", each.equation(video.unit)]
+        lines += [*_bars(video, each.esv, each.stderr, scale)]
     if difference is not None:
         predicted = video.of_class(video.predicted)
         assert predicted is not None
@@ -59,7 +61,7 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
         assert worst is not None
         lines.append(
             f"most misleading: element {worst} (frame {video.frame_index[worst]}), by "
-            f"{-difference[worst]:.3g} in {video.unit}, in favor of {_name(predicted.title)}"
+            f"{-difference[worst]:.3g} in {video.unit}, in favor of {titles[predicted.class_id]}"
         )
     return lines
 
@@ -71,12 +73,6 @@ def encodable(text: str, encoding: str | None) -> str:
     except UnicodeEncodeError:
         return text.translate(_ASCII).encode(encoding or "ascii", "replace").decode(encoding or "ascii")
     return text
-
-
-def _class_lines(video: AttributedVideo, each: ClassEsvs, scale: _Scale) -> Iterator[str]:
-    yield f"{_name(each.title)}{video.roles(each)}"
-    yield each.equation(video.unit)
-    yield from _bars(video, each.esv, each.stderr, scale)
 
 
 def _bars(video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, scale: _Scale) -> Iterator[str]:
@@ -111,7 +107,3 @@ def _bar(share: float, half: int) -> str:
     eighths = round(share * half * 8)
     bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
     return f"{'':>{half}}│{bar:<{half}}"
-
-
-def _name(text: str) -> str:
-    return shortened(text, _MOST_NAME)

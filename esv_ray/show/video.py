@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.show.text import ClassText, distinct
+
 _EQUAL = 2e-3  # sums that are equal, as three decimals show them
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -48,7 +50,7 @@ class ClassEsvs:
     @property
     def title(self) -> str:
         """The class as text: its name, or its id."""
-        return f"class {self.class_id}" if not self.name else self.name
+        return f"class {self.class_id}" if not (self.name or "").strip() else str(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,11 @@ class AttributedVideo:
         pairs = (("label", self.label), ("predicted", self.predicted))
         roles = [role for role, class_id in pairs if class_id == each.class_id]
         return f" ({', '.join(roles)})" if roles else ""
+
+    def short_titles(self, most: int) -> dict[int, str]:
+        """Return the titles of classes by id in at most `most` cells, with the id where two would look the same."""
+        titles = [ClassText(each.title, each.class_id) for each in self.classes]
+        return {title.class_id: text for title, text in zip(titles, distinct(titles, most), strict=True)}
 
     def of_class(self, class_id: int | None) -> ClassEsvs | None:
         """Return the ESVs of a class, or None if they are not kept."""

@@ -68,7 +68,11 @@ def check(a: Path, b: Path, explained: str = "label", methods: tuple[str, str] =
     expected = compare_oracle.compared(a, b, explained, methods)
     rows = result.compare.to_pylist()
     assert [row["n_elements"] for row in rows] == list(expected)
+    bins = result.correlations.to_pylist()
     for row in rows:
+        by_hand = expected[row["n_elements"]].pop("histogram")
+        of_length = [each for each in bins if each["n_elements"] == row["n_elements"]]
+        assert [each["videos"] for each in of_length] == (by_hand if any(by_hand) else [])
         for name, value in expected[row["n_elements"]].items():
             tolerance = 5e-3 if name == "spearman_overall" else 1e-9
             wanted = value if value is None else pytest.approx(value, abs=tolerance)
@@ -197,30 +201,12 @@ def test_other_frames_and_labels(job: Job, tmp_path: Path) -> None:
     assert any(note.endswith("with another label in B; that of A counts") for note in notes)
 
 
-def add_random(output: Path) -> None:
-    """Add values of the method `random` to an output."""
-    rng = np.random.default_rng(0)
-    for path in (output / "attributions").iterdir():
-        table = pq.read_table(path).replace_schema_metadata(pq.read_metadata(path).metadata)
-        others = pa.array(rng.standard_normal(table.num_rows).astype(np.float32))
-        place = table.schema.get_field_index("esv")
-        other = table.set_column(place, table.schema.field("esv"), others)
-        both = [
-            one.drop_columns(["method"] if "method" in one.column_names else [])
-            .append_column("method", pa.array([method] * one.num_rows))
-            .replace_schema_metadata(table.schema.metadata)
-            for one, method in ((table, "esv"), (other, "random"))
-        ]
-        pq.write_table(pa.concat_tables(both), path)
-
-
-def test_methods_of_one_output(job: Job, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    shutil.copytree(job("all", "model-0"), output)
-    add_random(output)
+def test_methods_of_one_output(job: Job) -> None:
+    output = job("all", "model-0", "methods=[esv,random]")
     result = check(output, output, methods=("esv", "random"))
     assert result.of_one
-    assert agreement(str(output)).equals(result.agreement)
+    for row, of_pair in zip(agreement(str(output)).to_pylist(), result.agreement.to_pylist(), strict=True):
+        assert row == pytest.approx(of_pair, abs=1e-6)
     with pytest.raises(
         SpecError, match="expected two outputs, or one with values of several methods, got values of esv"
     ):

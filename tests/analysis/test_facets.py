@@ -77,9 +77,9 @@ def test_against_brute_force(outputs: dict[str, Path], name: str, explained: Any
 def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic output with all further tables, several methods, and marginals that are not known."""
     out = tmp_path_factory.mktemp("further") / "out"
-    tables = ("marginals", "interactions", "discards")
+    tables = ("marginals", "interactions", "discards", "replacements")
     write_output(str(out), Shape(60, 7, 4, sampled=False, tables=tables, rows=16))
-    for path in (out / "discards").iterdir():
+    for path in (*(out / "discards").iterdir(), *(out / "replacements").iterdir()):
         table = pq.read_table(path)
         others = table.filter(pc.is_in(table.column("order"), pa.array(["descending", "ascending"])))
         score = pc.power(others.column("score"), 1.5).cast(pa.float32())
@@ -108,7 +108,7 @@ def test_further_tables_against_brute_force(further: Path, explained: Any) -> No
 def test_laws_of_further_tables(further: Path) -> None:
     """Marginals' mean over lengths is the ESV; discards begin at the score and end at the prior; differences pair."""
     found = {name: table.to_pylist() for name, table in analyze(str(further)).items()}
-    assert list(found) == made_of("marginals", "interactions", "discards")
+    assert list(found) == made_of("marginals", "interactions", "discards", "replacements")
     (summary,) = found["summary"]
     known = [row for row in found["marginals"] if row["low"] is not None]
     esv = (summary["support"] + summary["distract"]) / 7
@@ -138,10 +138,34 @@ def test_tables_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
         analyze(str(out), ["marginals"])
 
 
+def test_replacements_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
+    """At several lengths, also 1 and 2; without `discards` there are no areas of elements that are left out."""
+    parts = outputs["exact"].parent
+    settings = [*JOBS["swept"], "methods=[esv,occlusion]"]
+    for name, tables in (("both", "tables=[discards,replacements]"), ("alone", "tables=replacements")):
+        out = tmp_path / name
+        run(str(parts / "features"), str(parts / "model"), out, *settings, tables)
+        found = analyze(str(out), ["replacements"])["replacements"]
+        by_hand, keys = facet_oracle.FURTHER["replacements"]
+        check_rows(found.to_pylist(), by_hand(facet_oracle.read(out), "label"), keys)
+        expected = {"neighbour", "mean"} | ({"removal"} if name == "both" else set())
+        assert set(found.column("replaced_by").to_pylist()) == expected
+        assert set(found.column("n_elements").to_pylist()) == set(range(2, 10))
+        for row in found.to_pylist():
+            if row["videos"] > 1:
+                assert row["deletion_auc_low"] <= row["deletion_auc"] <= row["deletion_auc_high"]
+    with pytest.raises(DataError, match=r"expected the table replacements .*; run a job with `tables: \[replacements"):
+        analyze(str(outputs["exact"]), ["replacements"])
+
+
 def made_of(*tables: str) -> list[str]:
     """The names of the tables of an output with further tables."""
     there = {"videos", "attributions", *tables}
-    return [name for name, facet in FACETS.items() if {*facet.reads} <= there and not facet.marked]
+    return [
+        name
+        for name, facet in FACETS.items()
+        if {*facet.reads} <= there and not facet.marked and not facet.several_methods
+    ]
 
 
 def check_rows(found: list[dict[str, Any]], expected: list[dict[str, Any]], keys: list[str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,7 +33,7 @@ from tests.support.jobs import run
 from tests.support.oracle import Array, Game, multiscale_game
 
 LENGTHS = [3, 6, 1, 4, 6]
-TABLES = "tables=[marginals,interactions,discards]"
+TABLES = "tables=[marginals,interactions,discards,replacements]"
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,123 @@ def check_discards(folder: Path, output: Path, *, tolerance: float) -> None:
                 assert row["score"] == np.float32(make_prior(3)[kept])
 
 
+def elements_of(folder: Path, video: str, n: int) -> npt.NDArray[np.float32]:
+    """The elements (n, D) of a video of the table."""
+    table = pq.read_table(folder / "features")
+    frames = np.array(table.column("features")[table.column("video_id").to_pylist().index(video)].as_py(), np.float32)
+    return frames[[int((i + 0.5) * len(frames) / n) for i in range(n)]]
+
+
+def replaced(
+    elements: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], gone: list[int], by: str
+) -> npt.NDArray[np.float32]:
+    """The sequence in which each element that is gone is the nearest that is left, or the mean element."""
+    left = [element for element in range(len(elements)) if element not in gone]
+    found = elements.copy()
+    for element in gone:
+        if by == "mean":
+            found[element] = mean
+        else:
+            found[element] = elements[min(left, key=lambda other: (abs(other - element), other))]
+    return found
+
+
+def check_replacements(
+    folder: Path, output: Path, methods: Mapping[str, tuple[str, ...]], *, logits: bool = False
+) -> None:
+    """Compare each row with the score of the replaced sequence, by plain code."""
+    frames = [np.array(each, np.float32) for each in pq.read_table(folder / "features").column("features").to_pylist()]
+    mean = np.concatenate(frames).astype(np.float64).mean(axis=0)
+    assert json.loads((output / "run.json").read_text())["baseline"] == pytest.approx(mean.tolist())
+    found, attributions = rows(output, "replacements"), rows(output, "attributions")
+    for of_video in rows(output, "videos"):
+        key = video, n = of_video["video_id"], of_video["n_elements"]
+        kept = of_video["label"] if of_video["label"] is not None else of_video["predicted"]
+        elements = elements_of(folder, video, n)
+        own = [row for row in found if (row["video_id"], row["n_elements"]) == key]
+        assert [(row["method"], row["order"], row["replaced_by"], row["discarded"]) for row in own] == [
+            (method, order, by, count)
+            for method, orders in methods.items()
+            for order in orders
+            for by in ("neighbour", "mean")
+            for count in range(n + (by == "mean"))
+        ]
+        for row in own:
+            same = [each for each in attributions if (each["video_id"], each["n_elements"]) == key]
+            values = [each["esv"] for each in same if (each["method"], each["class"]) == (row["method"], kept)]
+            order = {
+                "descending": by_contribution(np.array([values]), descending=True)[0],
+                "ascending": by_contribution(np.array([values]), descending=False)[0],
+                "random": random_orders([derive_key(0, "discards", video)], n)[0],
+            }[row["order"]]
+            sequence = replaced(
+                elements, mean.astype(np.float32), order[: row["discarded"]].tolist(), row["replaced_by"]
+            )
+            game = multiscale_game(make_heads(), torch.from_numpy(sequence), make_prior(3), logits=logits)
+            value = game(tuple(range(n)))
+            value = np.exp(value) / np.exp(value).sum() if logits else value
+            assert row["class"] == kept
+            assert row["score"] == pytest.approx(value[kept], abs=2e-6)
+            assert value[row["predicted"]] >= value.max() - 4e-6
+            if row["discarded"] == 0:
+                assert (row["score"], row["predicted"]) == (of_video["scores"][kept], of_video["predicted"])
+
+
+OF_ESV: dict[str, tuple[str, ...]] = {"esv": ("descending", "ascending", "random")}
+
+
+def test_replacements_are_the_scores_of_sequences_of_full_length(folder: Path, done: Path) -> None:
+    check_replacements(folder, done, OF_ESV)
+    assert verify_output(str(done)).problems == ()
+
+
+def test_replacements_alone_of_other_methods_and_logits(folder: Path, tmp_path: Path) -> None:
+    """Without the table `discards`; sequences of at most four elements are exact with this m."""
+    of_two = OF_ESV | {"occlusion": ("descending", "ascending")}
+    settings = ["frames=4", "estimator.m=6", "estimator.iterations=1", "tables=replacements"]
+    cases = {
+        "methods": ["estimator.kind=adjusted", "methods=[esv,occlusion]"],
+        "drawn": ["estimator.kind=algorithm1"],
+        "logits": ["estimator.kind=exact", "estimator.output=logit"],
+    }
+    for name, overrides in cases.items():
+        output = tmp_path / name
+        assert attributed(folder, output, *settings, *overrides).quarantined == {}
+        check_replacements(folder, output, of_two if name == "methods" else OF_ESV, logits=name == "logits")
+        assert verify_output(str(output)).problems == ()
+        found = recompute(str(output), 5)
+        assert (found.videos, found.problems) == (5, ())
+
+
+def test_replaced_sequences_are_sampled_as_the_job_samples(folder: Path, tmp_path: Path) -> None:
+    """The same bits for other units; and the ESVs are those of a job without the table."""
+    settings = ["estimator.kind=adjusted", "estimator.m=6", "estimator.iterations=1"]
+    one, other, plain = tmp_path / "one", tmp_path / "other", tmp_path / "plain"
+    attributed(folder, one, *settings, "tables=replacements")
+    attributed(folder, other, *settings, "tables=replacements", "compute.unit=2")
+    attributed(folder, plain, *settings)
+    assert rows(one, "replacements") == rows(other, "replacements")
+    assert rows(one, "attributions") == rows(plain, "attributions")
+    assert json.loads((plain / "run.json").read_text())["baseline"] is None
+
+
+def test_a_replaced_sequence_without_a_finite_score_fails_its_video(folder: Path, tmp_path: Path) -> None:
+    """Elements of which only the mean over all videos is too large for the model."""
+    table = make_table([2, 2])
+    column = table.column("features").to_pylist()
+    column[1] = [[3e38] * len(frame) for frame in column[1]]
+    features = pa.array(column, table.schema.field("features").type)
+    table = table.set_column(table.schema.get_field_index("features"), table.schema.field("features"), features)
+    (tmp_path / "features").mkdir()
+    pq.write_table(table, tmp_path / "features" / "a.parquet")
+    places = str(tmp_path / "features"), str(folder / "model")
+    result = run(*places, tmp_path / "out", "estimator.kind=exact", "tables=replacements", "max_failed=1")
+    assert result.quarantined == {}
+    reasons = {row["video_id"]: row["reason"] for row in rows(tmp_path / "out", "videos")}
+    assert reasons["v0"] == "replacements: scores are not finite"
+    assert verify_output(str(tmp_path / "out")).problems == ()
+
+
 @pytest.mark.parametrize("kind", ["algorithm1", "adjusted"])
 def test_of_sampled_esvs_every_subsequence_is_a_sequence_of_its_own(folder: Path, tmp_path: Path, kind: str) -> None:
     """Subsequences of up to four elements are exact with this m, longer ones are sampled."""
@@ -214,7 +332,7 @@ def test_the_same_bits_for_other_units_and_other_orders(folder: Path, done: Path
     """Tables of the same rows, whatever the units; and the same files where a job is resumed."""
     output = tmp_path / "out"
     attributed(folder, output, "frames=[4,all]", "estimator.kind=exact", TABLES, "compute.unit=2", "compute.batch=1")
-    for name in ("marginals", "interactions", "discards"):
+    for name in ("marginals", "interactions", "discards", "replacements"):
         for row, other in zip(rows(output, name), rows(done, name), strict=True):
             assert {key: value for key, value in row.items() if not isinstance(value, float)} == {
                 key: value for key, value in other.items() if not isinstance(value, float)
@@ -232,8 +350,9 @@ def test_a_removed_table_is_computed_again_with_the_same_bytes(folder: Path, tmp
         "marginals",
         "interactions",
         "discards",
+        "replacements",
     }
-    for name in ("marginals", "interactions", "discards"):
+    for name in ("marginals", "interactions", "discards", "replacements"):
         sorted((output / name).iterdir())[0].unlink()
     assert verify_output(str(output)).problems != ()
     attributed(folder, output, *settings)
@@ -266,7 +385,8 @@ def test_recomputing_compares_all_tables(done: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("marginals", "marginal"), ("interactions", "interaction"), ("discards", "score")]
+    ("name", "column"),
+    [("marginals", "marginal"), ("interactions", "interaction"), ("discards", "score"), ("replacements", "score")],
 )
 def test_recomputing_finds_other_values(folder: Path, tmp_path: Path, name: str, column: str) -> None:
     output = tmp_path / "out"
@@ -310,6 +430,18 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
             "expected the 6 orders",
         ),
         ("discards", lambda table: table.slice(0, 0), "the scores of each video that is ok"),
+        ("replacements", lambda table: changed(table, "score", 0, 0.5), "the video's own score and predicted class"),
+        ("replacements", lambda table: changed(table, "score", 1, float("nan")), "scores from 0 to 1"),
+        ("replacements", lambda table: changed(table, "class", 1, -1), "classes from 0 to 2"),
+        ("replacements", lambda table: changed(table, "replaced_by", 1, "zero"), "a known replaced_by"),
+        ("replacements", lambda table: changed(table, "discarded", 2, 3), "n (n - 1 with neighbours)"),
+        ("replacements", lambda table: changed(table, "score", 6, 0.5), "the same score in all orders"),
+        (
+            "replacements",
+            lambda table: table.filter(pc.not_equal(table.column("order"), "random")),
+            "expected the 6 orders and replacements",
+        ),
+        ("replacements", lambda table: table.slice(0, 0), "the scores of each video that is ok"),
     ],
 )
 def test_verification_finds_values_that_cannot_be(

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from esv_ray.bench.made_up import World, made_up_videos
+from esv_ray.bench.made_up import World, made_up_videos, write_made_up
+from esv_ray.bench.pictures import SIDE, write_pictures
 from esv_ray.input.videos import read_videos
 
 
@@ -41,3 +43,18 @@ def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "2 to 552 classes" in refused.stderr
+
+
+def test_pictures_show_the_features_of_frames(tmp_path: Path) -> None:
+    write_made_up(tmp_path / "test.parquet", World(10, 3), 3, seed=0, key_events="event")
+    videos, _ = read_videos(str(tmp_path / "test.parquet"))
+    assert write_pictures(tmp_path / "test.parquet", tmp_path / "frames") == sum(len(each.features) for each in videos)
+    for video in videos:
+        names = {path.name for path in (tmp_path / "frames" / video.video_id).iterdir()}
+        assert names == {f"{number}.png" for number in range(len(video.features))}
+        with Image.open(tmp_path / "frames" / video.video_id / "1.png") as image:
+            cells = np.asarray(image)[SIDE // 8 :: SIDE // 4, SIDE // 8 :: SIDE // 4].ravel()  # four by four
+        largest = float(np.max(video.features))
+        expected = np.round(255 * np.asarray(video.features[1], np.float32) / largest)
+        assert np.abs(cells[:10] - expected).max() <= 1
+        assert not cells[10:].any()

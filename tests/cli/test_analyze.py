@@ -10,6 +10,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import click
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -27,8 +28,10 @@ from tests.support.jobs import all_of, run
 from tests.support.s3_server import S3Server
 
 BASIC = ["summary", "support", "positions", "pairs", "contrasts", "classes", "profiles", "confusions"]
-WRITTEN = ("videos", "attributions", "marginals", "interactions", "discards")
+WRITTEN = ("videos", "attributions", "marginals", "interactions", "discards", "replacements")
 """Tables of a job that writes all it can."""
+LOCATED = ("wrote", "output  ", "model   ")
+"""Beginnings of lines with locations, which are never broken."""
 LONG = (
     "Pretending to put something behind something",
     "Pushing something so that it almost falls off but doesn't",
@@ -81,7 +84,7 @@ def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
     run(features, str(tmp_path / "m"), tmp_path / "out", "frames=3")
     out = str(tmp_path / "out")
     lines = analyze(out).stdout.splitlines()
-    printed = [line for line in lines if not line.startswith("wrote")]
+    printed = [line for line in lines if not line.startswith(LOCATED)]
     assert max(map(len, printed)) <= 80
     assert any(line.startswith("Pretending to") and " something  " in line and "..." in line for line in lines)
     rows = make_tables(out, ["classes"])["classes"].to_pylist()
@@ -94,27 +97,35 @@ def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
 
 def test_every_page(tmp_path: Path) -> None:
     """All tables, also the further ones, of sequences of one element and of more than fit a page."""
-    tables = ("marginals", "interactions", "discards")
+    tables = ("marginals", "discards", "replacements", "interactions")
     for n in (1, 2, 40):
         out = tmp_path / str(n)
-        write_output(str(out), Shape(30, n, 25, sampled=False, tables=tables if n < 40 else tables[::2], rows=16))
+        write_output(str(out), Shape(30, n, 25, sampled=False, tables=tables if n < 40 else tables[:3], rows=16))
         found = analyze(str(out))
         assert found.exit_code == 0, found.output
         assert "wrote" in found.stdout
-        lines = [line for line in found.stdout.splitlines() if not line.startswith("wrote")]
+        lines = [line for line in found.stdout.splitlines() if not line.startswith(LOCATED)]
         assert max(map(len, lines)) <= 80
         written = [name for name in WRITTEN if name != "interactions" or n < 40]
-        titles = [facet.title for facet in FACETS.values() if {*facet.reads} <= {*written} and not facet.marked]
+        titles = [
+            facet.title
+            for facet in FACETS.values()
+            if {*facet.reads} <= {*written} and not facet.marked and not facet.several_methods
+        ]
         assert [line for line in lines if line in titles] == titles
 
 
 def test_figures(tmp_path: Path) -> None:
     """A figure of every table but the summary, in three formats; none of tables without rows."""
     out, figures = tmp_path / "out", tmp_path / "figures"
-    write_output(str(out), Shape(30, 4, 5, sampled=False, tables=("marginals", "interactions", "discards"), rows=16))
+    write_output(str(out), Shape(30, 4, 5, sampled=False, tables=WRITTEN[2:], rows=16))
     found = analyze(str(out), "--figures", str(figures))
     assert found.exit_code == 0, found.output
-    made = [name for name, facet in FACETS.items() if {*facet.reads} <= {*WRITTEN} and not facet.marked]
+    made = [
+        name
+        for name, facet in FACETS.items()
+        if {*facet.reads} <= {*WRITTEN} and not facet.marked and not facet.several_methods
+    ]
     names = [name for name in made if name != "summary"]
     assert sorted(path.name for path in figures.iterdir()) == sorted(
         f"{name}.{suffix}" for name in names for suffix in ("html", "png", "svg")
@@ -122,6 +133,18 @@ def test_figures(tmp_path: Path) -> None:
     assert f"wrote {len(names)} figures to {figures}" in found.stdout
     contrasts = make_tables(str(out), ["contrasts"])["contrasts"].sort_by([("difference", "ascending")])
     assert contrasts.column("video_id")[0].as_py() in (figures / "contrasts.svg").read_text()
+
+
+def test_no_color(tmp_path: Path) -> None:
+    """Titles are bold on a terminal, on a line of their own; with NO_COLOR there are no escapes."""
+    write_output(str(tmp_path / "out"), Shape(8, 3, 3, sampled=False, tables=(), rows=8))
+    plain, bold = (
+        CliRunner().invoke(cli, ["analyze", str(tmp_path / "out")], color=True, env={"NO_COLOR": value}).stdout
+        for value in ("1", "")
+    )
+    assert "\x1b" not in plain
+    assert "\n\x1b[1mSummary\x1b[0m\n" in bold
+    assert click.unstyle(bold) == plain
 
 
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
@@ -148,7 +171,7 @@ def test_unlabelled(bundle: str, tmp_path: Path) -> None:
 
 
 def test_unfinished(features: str, bundle: str, tmp_path: Path) -> None:
-    """The first line says how much is there; resuming and verifying do not mind the tables."""
+    """It is said first how much is there; resuming and verifying do not mind the tables."""
     out = tmp_path / "out"
     run(features, bundle, out, "frames=3")
     whole = all_of(out)
@@ -156,16 +179,28 @@ def test_unfinished(features: str, bundle: str, tmp_path: Path) -> None:
         sorted((out / folder).iterdir())[1].unlink()
     (out / "_SUCCESS").unlink()
     lines = analyze(str(out)).stdout.splitlines()
-    assert lines[0] == "unfinished: 4 of 5 units committed, 32 of 40 videos. The tables are of these."
+    head = lines[: lines.index("")]
+    assert head[-1] == "unfinished: 4 of 5 units committed, 32 of 40 videos. The tables are of these."
     assert (out / "analysis" / "summary.parquet").exists()
     run(features, bundle, out, "frames=3")
     assert all_of(out) == whole
-    assert analyze(str(out)).stdout.splitlines()[1] == "Summary"
+    assert "unfinished: " not in analyze(str(out)).stdout
     verification = verify_output(str(out))
     assert not verification.problems
     assert repair_output(str(out), verification) == ()
     assert (out / "analysis" / "summary.parquet").exists()
     run(features, bundle, out, "frames=3")
+
+
+@pytest.mark.parametrize("setting", ["estimator.output=logit", "classes=predicted"])
+def test_the_head_says_which_output_it_is(features: str, bundle: str, tmp_path: Path, setting: str) -> None:
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=3", setting)
+    lines = analyze(str(out), "--table", "support").stdout.splitlines()
+    of_class = "predicted class" if "classes" in setting else "label"
+    unit = "logit" if "logit" in setting else "probability"
+    described = [f"output  {out}", f"model   {bundle}, 3 classes", f"ESVs of each video's {of_class}, in {unit}"]
+    assert lines[:4] == [*described, ""]
 
 
 def test_all_failed(bundle: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.models.saving import save_heads
-from tests.analysis.test_compare import add_random
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import run
 
@@ -54,7 +54,7 @@ def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
     assert content["a"] == {"output": outputs[0], "method": "esv", "committed_units": 6, "planned_units": 6}
     assert (content["class"], content["unit"]) == ("predicted", "probability")
     assert content["videos"] == {"shared": 40, "only_a": 0, "only_b": 0}
-    assert list(content["tables"]) == ["compare", "agreement", "changes"]
+    assert list(content["tables"]) == ["compare", "agreement", "correlations", "changes"]
     assert [row["n_elements"] for row in content["tables"]["compare"]] == [1, 2, 3, 4]
     assert len(content["tables"]["changes"]) == 8
 
@@ -63,29 +63,90 @@ def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
 def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | None) -> None:
     folder = tmp_path / "new" / "tables"
     code, _, err = esv("compare", *outputs, "--out", str(folder), *(["--format", kind] if kind else []))
-    assert (code, err) == (0, f"wrote 3 tables to {folder}\n")
+    assert (code, err) == (0, f"wrote 4 tables to {folder}\n")
     suffix = kind or "parquet"
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{name}.{suffix}" for name in ("agreement", "changes", "compare")
+        f"{name}.{suffix}" for name in ("agreement", "changes", "compare", "correlations")
     ]
     if suffix == "parquet":
         assert pq.read_table(folder / "agreement.parquet").column_names[:6] == [
-            *("n_elements", "method_a", "method_b", "videos", "pearson", "pearson_low")
+            *("n_elements", "method_a", "method_b", "videos", "pearson", "spearman")
         ]
 
 
-def test_methods_of_one_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
-    add_random(Path(outputs[0]))
-    code, out, err = esv("compare", outputs[0], "--output", str(tmp_path / "tables"))
-    assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\n")
+def test_methods_of_one_output(esv: Esv, features: str, bundle: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    run(features, bundle, Path(output), "frames=4", "methods=[esv,random]")
+    into = ["--output", str(tmp_path / "tables"), "--figures", str(tmp_path / "figures")]
+    code, out, err = esv("compare", output, *into)
+    assert (code, err) == (0, f"wrote 1 table to {tmp_path / 'tables'}\nwrote 1 figure to {tmp_path / 'figures'}\n")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"agreement"}
     assert max(map(len, out.splitlines())) <= 80
-    assert "esv  random" in out
+    assert "ESV, random" in out
     rows = pq.read_table(tmp_path / "tables" / "agreement.parquet").to_pylist()
     assert [row["n_elements"] for row in rows] == [1, 2, 3, 4]
-    assert json.loads(esv("compare", outputs[0], "--json")[1])["tables"]["agreement"] == rows
-    page = esv("compare", outputs[0], "--method-b", "random")[1]
+    assert json.loads(esv("compare", output, "--json")[1])["tables"]["agreement"] == rows
+    page = esv("compare", output, "--method-b", "random")[1]
     assert "B: random of" in page
     assert "accuracy of B" not in page
+
+
+def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    """Two figures of two outputs, and one of the methods of an output; written before the page is printed."""
+    folder = tmp_path / "figures"
+    code, out, err = esv("compare", *outputs, "--figures", str(folder), "--output", str(tmp_path / "tables"))
+    assert (code, err) == (0, f"wrote 4 tables to {tmp_path / 'tables'}\nwrote 2 figures to {folder}\n")
+    assert "accuracy of A" in out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{name}.{suffix}" for name in ("compare", "correlations") for suffix in ("html", "png", "svg")
+    ]
+    row = next(
+        row for row in pq.read_table(tmp_path / "tables" / "compare.parquet").to_pylist() if row["n_elements"] == 4
+    )
+    assert f"rank correlation within a video {row['spearman']:.2f}" in (folder / "compare.svg").read_text()
+    code, _, err = esv("compare", *outputs, "--figures", f"{outputs[1]}/videos")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--figures" in err
+
+
+def test_only_what_may_be_negative_has_a_sign(esv: Esv, outputs: tuple[str, str]) -> None:
+    lines = [re.split(r"  +", line) for line in esv("compare", *outputs)[1].splitlines()]
+    shown = {line[0]: line[1:] for line in lines if len(line) == 3}
+    assert "accuracy, B - A, in points" in shown
+    assert "%" not in shown["accuracy, B - A, in points"][0]
+    for title, (value, interval) in shown.items():
+        for end in (value, *(interval.split("..") if ".." in interval else ())):
+            signed = ("B - A" in title and "|" not in title) or any(
+                name in title for name in ("Pearson", "Spearm", "cos")
+            )
+            assert (end[0] in "+-") == signed, (title, end)
+
+
+def test_equal_values_are_no_changes(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    shutil.copytree(outputs[0], tmp_path / "copy")
+    out = esv("compare", outputs[0], str(tmp_path / "copy"))[1]
+    assert "No value of 4 elements differs." in out
+    assert "largest changes" not in out
+
+
+def test_a_link_to_an_output_is_the_same_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(outputs[0])
+    code, _, err = esv("compare", outputs[0], str(tmp_path / "link"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected two outputs, or two methods of one (--method-b)" in err
+
+
+def test_labels_of_the_second_output_alone_are_said_to_be_unused(
+    esv: Esv, outputs: tuple[str, str], features: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    pq.write_table(pq.read_table(features).drop_columns(["label"]), folder / "a.parquet")
+    sampling = ["estimator.kind=algorithm1", "estimator.m=3", "frames=4", "classes=all"]
+    run(str(folder), str(tmp_path / "model-0"), tmp_path / "out", *sampling)
+    note = "A has no labels, and those of B are not used"
+    assert note in " ".join(esv("compare", str(tmp_path / "out"), outputs[0])[1].split())
+    assert note not in " ".join(esv("compare", outputs[0], str(tmp_path / "out"))[1].split())
 
 
 def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:

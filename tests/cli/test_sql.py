@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.analysis.sql import sql
 from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import esv as command
@@ -120,6 +121,10 @@ def test_an_unfinished_output_says_so_first(esv: Esv, output: str) -> None:
         (["OUT", "SELECT 1", "--out", "OUT/videos/a.csv"], "would be a file of the output"),
         (["OUT", "SELECT 1", "--out", "OUT/run.json"], "would be a file of the output"),
         (["OUT", "SELECT 1", "--out", "OUT/run.json/a.csv"], "would be a file of the output"),
+        (["OUT", "SELECT 1", "--out", "-"], "--out: expected a location, got '-'; for a file of that name write ./-"),
+        (["OUT", "SELECT 1", "--format", "csv", "--out", "a.parquet"], "--out: expected a file that ends in .csv, as"),
+        (["OUT", "SELECT write_log('a')"], "expected functions that only read, got 'write_log'"),
+        (["OUT", "SELECT 1 WHERE (SELECT count(Write_Log('a', level := 'x')) FROM videos) > 0"], "got 'write_log'"),
         (["OUT/none", "SELECT 1"], "found no run.json"),
     ],
 )
@@ -128,6 +133,38 @@ def test_wrong_requests_are_one_line(esv: Esv, output: str, arguments: list[str]
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert text in err
     assert "\x1b" not in err
+
+
+def test_intervals_and_bits_are_readable(esv: Esv, output: str) -> None:
+    """In every format, also in lists; a time of ISO 8601, and the bits."""
+    query = (
+        "SELECT '101'::BIT b, '0111010001'::BIT c, NULL::BIT d, INTERVAL '13 months 1 day 2.5 seconds' i, "
+        "[INTERVAL '2 hours'] l, INTERVAL '-1 day' m"
+    )
+    texts = ["101", "0111010001", "P13M1DT2.5S", "P0M0DT7200S", "P0M-1DT0S"]
+    [row] = json.loads(esv("sql", output, query, "--format", "json")[1])
+    assert [*row.values()] == [*texts[:2], None, texts[2], [texts[3]], texts[4]]
+    for arguments in (["--format", "csv"], []):
+        out = esv("sql", output, query, *arguments)[1]
+        assert all(text in out for text in texts)
+    rows = sql(output, "SELECT unnest(['101'::BIT, NULL, '0'::BIT]) b, 1 b").to_pylist()
+    assert rows == [{"b": "101", "b_2": 1}, {"b": None, "b_2": 1}, {"b": "0", "b_2": 1}]
+
+
+def test_a_wide_table_without_rows_has_its_columns(esv: Esv, output: str) -> None:
+    names = [f"a_long_name_of_column_{number}" for number in range(12)]
+    select = ", ".join(f"{number} AS {name}" for number, name in enumerate(names))
+    code, out, err = esv("sql", output, f"SELECT {select} WHERE 1 = 0")
+    assert (code, err) == (0, "no rows\n")
+    assert out.splitlines() == names
+
+
+def test_values_that_look_like_formulas_are_written_as_they_are(esv: Esv, output: str) -> None:
+    """Programs read the values back; only the files of a report, which people open, are guarded."""
+    texts = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"]
+    listed = ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+    out = esv("sql", output, f"SELECT unnest([{listed}]) AS id", "--format", "csv")[1]
+    assert [row[0] for row in csv.reader(io.StringIO(out))] == ["id", *texts]
 
 
 def test_no_temporary_files_are_left(output: str, tmp_path: Path) -> None:

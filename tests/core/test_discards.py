@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, random_orders
+from esv_ray.core.discards import FIXED_ORDERS, by_contribution, fixed_order, kept_after, nearest_kept, random_orders
 from esv_ray.core.keyed import derive_key
 
 
@@ -48,3 +48,13 @@ def test_what_is_left() -> None:
         [[1, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 0]],
         [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]],
     ]
+
+
+def test_the_nearest_element_that_is_kept() -> None:
+    """All subsequences of up to six elements, by plain code."""
+    for n in range(1, 7):
+        kept = np.array([[mask >> element & 1 for element in range(n)] for mask in range(1, 2**n)], bool)
+        for row, found in zip(kept, nearest_kept(kept), strict=True):
+            left = np.flatnonzero(row).tolist()
+            due = [min(left, key=lambda other: (abs(other - element), other)) for element in range(n)]
+            assert found.tolist() == due

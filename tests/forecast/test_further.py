@@ -17,7 +17,7 @@ from esv_ray.spec import JobSpec, load_spec
 from tests.forecast.test_forecast import bytes_of
 from tests.support.forecasts import job, same_lengths
 
-TABLES = ["marginals", "interactions", "discards", "smoothness", "order", "sanity"]
+TABLES = ["marginals", "interactions", "discards", "replacements", "smoothness", "order", "sanity"]
 
 
 def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:
@@ -42,14 +42,9 @@ def test_rows_and_bytes(tables: list[str], bundle: str, tmp_path: Path) -> None:
     assert {each["discard_evaluations"] for each in as_json(result)["by_length"]} == {0}
 
 
-@pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
-def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most as many as foretold: orders share subsequences, each of which is evaluated once."""
-    spec = spec_of(
-        bundle, tmp_path, f"estimator.kind={kind}", "estimator.m=16", "estimator.iterations=1", "tables=discards"
-    )
-    result = forecast(spec)
-    spent = []
+def counted_evaluations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The list to which every later use of a plain engine adds its head evaluations."""
+    spent: list[int] = []
     scoring = Engine.plain
 
     def counting(engine: Engine) -> Engine:
@@ -65,11 +60,36 @@ def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, mon
         return alone
 
     monkeypatch.setattr(Engine, "plain", counting)
+    return spent
+
+
+@pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
+def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most as many as foretold: orders share subsequences, each of which is evaluated once."""
+    spec = spec_of(
+        bundle, tmp_path, f"estimator.kind={kind}", "estimator.m=16", "estimator.iterations=1", "tables=discards"
+    )
+    result = forecast(spec)
+    spent = counted_evaluations(monkeypatch)
     run_job(spec)
     expected = sum(length.work.videos * length.work.shorter_evaluations for length in result.by_length)
     assert 0.6 * expected < sum(spent) <= expected
     own = sum(length.work.videos * length.work.evaluations for length in result.by_length)
     assert expected > own
+
+
+@pytest.mark.parametrize("kind", ["exact", "adjusted"])
+def test_evaluations_of_replacements(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most as many as foretold: orders share sequences, each of which is evaluated once."""
+    settings = (f"estimator.kind={kind}", "estimator.m=16", "estimator.iterations=1", "methods=[esv,random]")
+    spec = spec_of(bundle, tmp_path, *settings, "tables=replacements")
+    result = forecast(spec)
+    spent = counted_evaluations(monkeypatch)
+    run_job(spec)
+    foretold = [each["replacement_evaluations"] for each in as_json(result)["by_length"]]
+    expected = sum(length.work.videos * count for length, count in zip(result.by_length, foretold, strict=True))
+    assert 0.6 * expected < sum(spent) <= expected
+    assert all(length.work.evaluations * 20 < count for length, count in zip(result.by_length, foretold, strict=True))
 
 
 def test_rows_of_other_methods(bundle: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from esv_ray.output.layout import FURTHER
 from esv_ray.output.origin import Origin, origin_of
 from esv_ray.output.results import unit_tables
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts, UnitFooter, counts_from, footer_of, hash_ids, unit_files
-from tests.support.results import computed
+from tests.support.results import REPLACED, computed
 
 Results = tuple[InputRows, list[Computed], list[Missing]]
 
@@ -250,6 +250,22 @@ def test_the_discards_table() -> None:
     ]
     assert [tuple(row.values()) for row in further(some_results(), "discards")] == expected
     assert len(expected) == 6 * (3 + 6 + 3 + 4)
+
+
+def test_the_replacements_table() -> None:
+    """Rows of 0 to n - 1 elements for neighbours and of 0 to n for the mean, per method and order."""
+    expected = []
+    for row, batch, b in batches_in_order():
+        assert batch.replaced is not None
+        scores, predicted = (list(each[b]) for each in (batch.replaced.scores, batch.replaced.predicted))
+        expected += [
+            (IDS[row], batch.n, *curve, by, discarded, int(batch.replaced.classes[b]), scores.pop(0), predicted.pop(0))
+            for curve in REPLACED
+            for by in ("neighbour", "mean")
+            for discarded in range(batch.n + (by == "mean"))
+        ]
+    assert [tuple(row.values()) for row in further(some_results(), "replacements")] == expected
+    assert len(expected) == 3 * (5 + 11 + 5 + 7)
 
 
 @pytest.mark.parametrize("results", [NONE, FAILED], ids=["none", "all failed"])

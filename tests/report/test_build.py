@@ -234,16 +234,17 @@ def test_file(outputs: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_every_section_says_how_it_is_read() -> None:
-    assert set(READING) == {*FACETS, "agreement"}
+    assert set(READING) == {*FACETS}
     assert all(text.endswith(".") and "\n" not in text for text in READING.values())
 
 
 def test_all_tables(tmp_path: Path) -> None:
-    write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=("interactions", "discards")))
+    tables = ("interactions", "discards", "replacements")
+    write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=tables))
     content = content_of(str(tmp_path / "out"))
     names = [each.name for each in content.sections]
     assert names[:2] == ["discards", "support"]
-    assert {"interactions", "areas", "needed"} <= set(names)
+    assert {"interactions", "areas", "replacements", "needed"} <= set(names)
 
 
 def test_refused(outputs: dict[str, Path], tmp_path: Path) -> None:

@@ -177,6 +177,21 @@ def test_findings_lead_to_their_figures(report: Opened) -> None:
     assert report.page.locator("nav a").evaluate_all("all => all.every(a => document.querySelector(a.hash))")
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_links_go_where_they_say(browser: Browser, file: Path, width: int) -> None:
+    """Sections of unknown height, or a smooth way there, would end somewhere else."""
+    with opened(browser, file, width=width) as report:
+        for link in report.page.locator("nav a:visible, .findings a").all():
+            target = link.get_attribute("href")
+            report.page.evaluate("window.scrollTo(0, 0)")
+            link.click()
+            top, left = report.page.evaluate(
+                f"""[document.querySelector({target!r}).getBoundingClientRect().top,
+                document.documentElement.scrollHeight - window.innerHeight - window.scrollY]"""
+            )
+            assert -2 <= top <= 120 or (left < 2 and 0 <= top <= 900), target
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_accessibility(browser: Browser, file: Path, scheme: str, width: int) -> None:

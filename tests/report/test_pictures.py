@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from esv_ray.analysis.figures.look import NARROW, WIDE
+from esv_ray.analysis.figures.recolour import dark_of, hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.report.pictures import figure_of
-from esv_ray.report.recolour import dark_of, hexadecimal, variable
 from esv_ray.show.theme import DARK, LIGHT, colours
 from tests.analysis.figures import drawing
 from tests.support import reports

@@ -43,6 +43,12 @@ def rows_of(output: Path, table: str) -> list[Row]:
     return [row for file in sorted((output / table).iterdir()) for row in pq.read_table(file).to_pylist()]
 
 
+def histogram(values: Sequence[float | None]) -> list[int]:
+    """Return how many values lie in each tenth from -1 to 1."""
+    known = [round(value, 9) for value in values if value is not None]
+    return [sum(at / 10 <= value and (value < (at + 1) / 10 or at == 9) for value in known) for at in range(-10, 10)]
+
+
 def compared(a: Path, b: Path, explained: str, methods: tuple[str, str] = ("esv", "esv")) -> dict[int, Row]:
     """Return, by number of elements, what the table `compare` holds, without intervals."""
     videos = [
@@ -102,5 +108,6 @@ def compared(a: Path, b: Path, explained: str, methods: tuple[str, str] = ("esv"
             "in_stderrs": mean(units),
             "pearson_overall": pearson(*flat) if values else None,
             "spearman_overall": spearman(*flat) if values else None,
+            "histogram": histogram([spearman(*pair) for pair in values]),
         }
     return expected

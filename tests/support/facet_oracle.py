@@ -73,7 +73,7 @@ def read(out: Path) -> Output:
         if row.get("method", "esv") == "esv":
             esvs[row["video_id"], row["n_elements"], row["class"]].append(row)
     videos = [row for row in pq.read_table(out / "videos").to_pylist() if row["status"] == "ok"]
-    names = [name for name in ("marginals", "interactions", "discards") if (out / name).exists()]
+    names = [name for name in ("marginals", "interactions", "discards", "replacements") if (out / name).exists()]
     further = {name: pq.read_table(out / name).to_pylist() for name in names}
     in_logits = model["spec"]["estimator"]["output"] == "logit"
     return Output(videos, dict(esvs), model["model"]["prior"], model["model"]["classes"], in_logits, further)
@@ -412,6 +412,39 @@ def areas(out: Output, explained: str) -> list[Row]:
     return rows
 
 
+def replacements(out: Output, explained: str) -> list[Row]:
+    """Areas up to the last element that is left, whose videos are those of both tables."""
+    curves: dict[tuple[int, str, str], dict[str, dict[str, dict[int, float]]]] = {}
+    for each in [*out.further["replacements"], *out.further.get("discards", [])]:
+        key = each["n_elements"], each.get("replaced_by", "removal"), each["method"]
+        of_video = curves.setdefault(key, {}).setdefault(each["video_id"], {})
+        of_video.setdefault(each["order"], {})[each["discarded"]] = each["score"]
+
+    def area(key: tuple[int, str, str], video_id: str, order: str) -> float:
+        n, curve = key[0], curves[key][video_id][order]
+        return sum((curve[k] + curve[k + 1]) / 2 for k in range(n - 1)) / (n - 1)
+
+    rows = []
+    for key, of_videos in curves.items():
+        n, by, method = key
+        if n == 1:
+            continue
+        row: Row = {"n_elements": n, "replaced_by": by, "method": method, "videos": len(of_videos)}
+        orders = {"deletion_auc": "descending", "insertion_auc": "ascending", "random_auc": "random"}
+        for name, order in orders.items():
+            known = order != "random" or method == "esv"
+            row[name] = mean(area(key, video_id, order) for video_id in of_videos) if known else None
+            left_out = (n, "removal", method)
+            compared = known and by != "removal" and left_out in curves
+            row[f"{name}_minus_removal"] = (
+                mean(area(key, video_id, order) - area(left_out, video_id, order) for video_id in of_videos)
+                if compared
+                else None
+            )
+        rows.append(row)
+    return rows
+
+
 def needed(out: Output, explained: str) -> list[Row]:
     curves: dict[tuple[str, int], dict[int, Row]] = {}
     for row in out.further["discards"]:
@@ -453,6 +486,7 @@ FURTHER = {
     "interactions": (interactions, ["class", "n_elements", "element_i", "element_j"]),
     "discards": (discards, ["n_elements", "method", "order", "discarded"]),
     "areas": (areas, ["n_elements", "method"]),
+    "replacements": (replacements, ["n_elements", "replaced_by", "method"]),
     "needed": (needed, ["class", "n_elements", "elements"]),
 }
 """Likewise, of tables that need further tables of a job."""

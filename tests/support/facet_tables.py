@@ -317,6 +317,19 @@ def areas(of: MadeUp, intervals: bool = True) -> pa.Table:
     return table(rows)
 
 
+def replacements(of: MadeUp) -> pa.Table:
+    rows = []
+    for place, by in enumerate(("removal", "neighbour", "mean")):
+        for at, method in enumerate(("esv", "integrated_gradients", "grad_cam", "occlusion", "random")):
+            row: dict[str, Any] = {"n_elements": of.n, "replaced_by": by, "method": method, "videos": len(of.label)}
+            areas_of = {"deletion_auc": 0.2 + 0.04 * at + 0.03 * place, "insertion_auc": 0.6 - 0.05 * at - 0.04 * place}
+            row |= areas_of | {"random_auc": None if at else 0.42 - 0.05 * place}
+            for name, value in areas_of.items():
+                row |= {f"{name}_low": value - 0.02, f"{name}_high": value + 0.02}
+            rows.append(row)
+    return table(rows)
+
+
 def moments(of: MadeUp) -> pa.Table:
     rows = []
     for at, method in enumerate(("esv", "integrated_gradients", "grad_cam", "occlusion", "random")):
@@ -377,6 +390,28 @@ def agreement(of: MadeUp) -> pa.Table:
     )  # fmt: skip
 
 
+def compare(of: MadeUp) -> pa.Table:
+    row: dict[str, Any] = {"n_elements": of.n, "videos": len(of.label), "compared": len(of.label) - 3}
+    row |= {"labelled": len(of.label)}
+    for name, value in (("accuracy_a", 0.61), ("accuracy_b", 0.66), ("accuracy_difference", 0.05)):
+        row |= {name: value, f"{name}_low": value - 0.04, f"{name}_high": value + 0.04}
+    for name, value in (("pearson", 0.82), ("spearman", 0.77), ("cosine", 0.9)):
+        row |= {name: value, f"{name}_low": value - 0.03, f"{name}_high": value + 0.02}
+    return table([row])
+
+
+def correlations(of: MadeUp) -> pa.Table:
+    ends = np.arange(-10, 11) / 10
+    values = np.clip(1 - np.abs(of.rng.normal(0, 0.4, len(of.label))), -1, 1)
+    counts = np.histogram(values, ends)[0].tolist()
+    return table(
+        [
+            {"n_elements": of.n, "lower": lower, "upper": upper, "videos": videos}
+            for lower, upper, videos in zip(ends[:-1].tolist(), ends[1:].tolist(), counts, strict=True)
+        ]
+    )
+
+
 def convergence(of: MadeUp) -> pa.Table:
     return table(
         [
@@ -406,7 +441,7 @@ MAKERS: dict[str, Callable[[MadeUp], pa.Table]] = {
     maker.__name__: maker
     for maker in (
         support, positions, pairs, marginals, smoothness, contrasts, profiles, confusions, interactions, discards,
-        areas, needed, moments, order, sanity, agreement, convergence,
+        areas, replacements, needed, moments, order, sanity, agreement, convergence, compare, correlations,
     )
 }  # fmt: skip
 

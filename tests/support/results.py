@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from esv_ray.output.computed import ORDERS, Computed, Discarded, Varied
+from esv_ray.output.computed import ORDERS, Computed, Discarded, Replaced, Varied, replaced_places
 from esv_ray.output.layout import VARIATIONS
 from esv_ray.output.schemas import SCHEMAS
 
 C = 4
+REPLACED = [("esv", "descending"), ("esv", "ascending"), ("esv", "random")]
 
 
 def varied(folder: str, videos: int, rng: np.random.Generator) -> Varied:
@@ -52,6 +53,12 @@ def computed(n: int, rows: Sequence[int], classes: Sequence[Sequence[int]], *, s
             scores=rng.random((len(rows), len(ORDERS), n + 1)).astype(np.float32),
             predicted=rng.integers(C, size=(len(rows), len(ORDERS), n + 1)),
             best=rng.random((len(rows), n + 1)).astype(np.float32),
+        ),
+        replaced=Replaced(
+            classes=rng.integers(C, size=len(rows)),
+            places=replaced_places(REPLACED, n),
+            scores=rng.random((len(rows), len(REPLACED) * (2 * n + 1))).astype(np.float32),
+            predicted=rng.integers(C, size=(len(rows), len(REPLACED) * (2 * n + 1))),
         ),
         varied={folder: varied(folder, len(rows), rng) for folder in VARIATIONS},
     )

@@ -9,17 +9,7 @@ from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
-from esv_ray.analysis.figures.wording import method_name
-
-ORDERS = {
-    "descending": "largest first",
-    "ascending": "smallest first",
-    "center": "from the centre outward",
-    "edges": "from the edges inward",
-    "uniform": "evenly",
-    "random": "at random",
-}
-"""Orders in words."""
+from esv_ray.analysis.figures.wording import RANKED, method_name, method_place, order_name, order_place
 
 _QUERY = f"""
 WITH places AS (SELECT *, unnest(range(n_elements + 1))::INTEGER AS discarded FROM discard_means)
@@ -39,7 +29,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows.to_pylist()}
     steps = list(dict.fromkeys((0, n // 4, n // 2, 3 * n // 4, n)))
     curves = list(dict.fromkeys((method, order) for method, order, _ in scores))
-    curves.sort(key=lambda curve: (list(ORDERS).index(curve[1]) if curve[1] in ORDERS else 9, curve[0] != "esv"))
+    curves.sort(key=lambda curve: (order_place(curve[1]), method_place(curve[0])))
     half = [scores.get(("esv", order, n // 2)) for order in ("descending", "ascending")]
     return Page(
         [
@@ -56,8 +46,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 
 
 def _name(method: str, order: str) -> str:
-    name = ORDERS.get(order, order)
-    return f"{method_name(method)}, {name}" if order in ("descending", "ascending") else name
+    return f"{method_name(method)}, {order_name(order)}" if order in RANKED else order_name(order)
 
 
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
@@ -93,6 +82,7 @@ FACET = Facet(
               list(score::DOUBLE ORDER BY discarded), list((predicted = class)::DOUBLE ORDER BY discarded)) AS values
             FROM discards GROUP BY ALL HAVING count(*) = n_elements + 1
             """,
+            span=(0, 1),
         ),
     ),
     query=_QUERY,

@@ -7,6 +7,7 @@ intervals are kept. A last query makes the facet's table of them. So memory does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,12 +41,14 @@ class Values:
         keys: columns that make a group, with their types.
         query: columns video_id, the keys, and `values`: a list of as many numbers in every row of a group.
         over: a key; groups that differ only in it are also added up, with null for it.
+        span: the least and the largest number possible, for all or each of `values`; ends of intervals stay inside.
     """
 
     name: str
     keys: Mapping[str, pa.DataType]
     query: str
     over: str | None = None
+    span: tuple[float | tuple[float, ...], float | tuple[float, ...]] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Facet:
         name: of the table.
         title: a few words for people.
         reads: tables of the job that it needs.
+        reads_if_there: tables of the job that it also uses; without rows where the job has none.
         uses: tables of a batch that its queries use (`analysis/batches.py`).
         counts, values: queries over a batch.
         rows: query over a batch whose rows are the table, which may be large; None: `query` makes it.
@@ -96,6 +100,7 @@ class Facet:
             where chance gives the same. None: no value by chance is known to compare with.
         labelled: whether it needs labels.
         marked: whether it needs the key moments of the feature table (`analysis.moments`).
+        several_methods: whether it needs values of more than one method.
     """
 
     name: str
@@ -111,3 +116,5 @@ class Facet:
     finding: Callable[[pa.Table, Analysed], Finding | None] | None = None
     labelled: bool = False
     marked: bool = False
+    reads_if_there: tuple[str, ...] = ()
+    several_methods: bool = False

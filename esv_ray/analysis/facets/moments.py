@@ -107,6 +107,7 @@ FACET = Facet(
             ] AS values
             FROM counted WHERE k > 0 AND k < n_elements
             """,
+            span=(0, 1),
         ),
     ),
     query=_QUERY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esv_ray.analysis.facets import (
+    agreement,
     areas,
     classes,
     confusions,
@@ -18,6 +19,7 @@ from esv_ray.analysis.facets import (
     pairs,
     positions,
     profiles,
+    replacements,
     sanity,
     smoothness,
     summary,
@@ -41,9 +43,11 @@ FACETS: Mapping[str, Facet] = {
         interactions.FACET,
         discards.FACET,
         areas.FACET,
+        replacements.FACET,
         needed.FACET,
         moments.FACET,
         order.FACET,
         sanity.FACET,
+        agreement.FACET,
     )
 }

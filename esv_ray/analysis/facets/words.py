@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.errors import count_of
-from esv_ray.show.text import shortened
+from esv_ray.show.text import ClassText, distinct
 
-_IN_SENTENCE = 44  # characters of a name
+_IN_SENTENCE = 44  # cells of a name
 Row = dict[str, Any]
 
 
@@ -49,16 +49,20 @@ def other_lengths(table: pa.Table, n: int) -> str:
 
 
 def class_name(class_id: int | None, analysed: Analysed) -> str:
-    """Return the name of a class, or its id."""
-    if class_id is None:
-        return "all classes"
-    names = analysed.names
-    return names[class_id] if names is not None and 0 <= class_id < len(names) else str(class_id)
+    """Return the name of a class, or its id if the model has no names."""
+    return "all classes" if class_id is None else class_text(class_id, analysed.names)
+
+
+def class_text(class_id: int, names: Sequence[str] | None) -> ClassText:
+    """Return the name of a class, or its id if there are no names; `class 8` if its name is blank."""
+    if names is None or not 0 <= class_id < len(names):
+        return ClassText(str(class_id), class_id)
+    return ClassText(names[class_id] if names[class_id].strip() else f"class {class_id}", class_id)
 
 
 def short_name(class_id: int | None, analysed: Analysed) -> str:
-    """Return the name of a class for a sentence."""
-    return shortened(class_name(class_id, analysed), _IN_SENTENCE)
+    """Return the name of a class for a sentence; with its id if another one looks the same."""
+    return distinct([class_name(class_id, analysed)], _IN_SENTENCE, analysed.names or ())[0]
 
 
 def percent(share: float | None, digits: int = 0) -> str:

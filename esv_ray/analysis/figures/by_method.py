@@ -24,23 +24,34 @@ def measure_panels(rows: Sequence[Row], measures: Mapping[str, str], n: int, loo
     """
     ordered = sorted(rows, key=lambda row: method_place(row["method"]))
     measured = [name for name in measures if any(row[name] is not None for row in ordered)]
-    small = [
-        headed(_panel(ordered, name, look), look, measures[name], count_of(n, "element"), width=look.column)
-        for name in measured
-    ]
+    words = [method_name(row["method"]) for row in ordered]
+    part = Look(look.names, look.theme, look.column, look.unit)
+    panels = [(name, bars(ordered, name, words, part, title="method")) for name in measured]
+    small = [headed(panel, look, measures[name], count_of(n, "element"), width=look.column) for name, panel in panels]
     return list(grid(small, look))
 
 
-def _panel(rows: Sequence[Row], name: str, look: Look) -> Any:
-    """Return the bars of one measure."""
+def bars(
+    rows: Sequence[Row], name: str, texts: Sequence[str], look: Look, *, title: str, reference: str | None = None
+) -> Any:
+    """Return a bar per row with its interval.
+
+    Args:
+        rows: with a column `name`, its `..._low` and `..._high`; rows without a value are left out.
+        name: of the measure.
+        texts: of the rows.
+        look: of the panel.
+        title: what the rows are.
+        reference: column of values to compare with, which are dashed.
+    """
     alt = vega()
-    kept = [row for row in rows if has(row, name)]
+    kept = [(row, text) for row, text in zip(rows, texts, strict=True) if has(row, name)]
     values = [
         {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "text": f"{row[name]:.3f}"}
-        for row in kept
+        | ({} if reference is None else {"reference": row[reference]})
+        for row, _ in kept
     ]
-    part = Look(look.names, look.theme, look.column, look.unit)
-    ranked = ranking(values, [[method_name(row["method"])] for row in kept], part, title="method", right=46)
+    ranked = ranking(values, [[text] for _, text in kept], look, title=title, right=46)
     base = ranked.base()
     x = ranked.x("value", "mean over videos")
     layers = [
@@ -52,4 +63,7 @@ def _panel(rows: Sequence[Row], name: str, look: Look) -> Any:
             x=alt.value(ranked.width + 6), y=ranked.y("middle"), text="text:N"
         ),
     ]
+    if reference is not None:
+        dashed = ranked.base("reference").mark_rule(color=look.theme.ink, strokeDash=[3, 2], strokeWidth=1.5)
+        layers.append(dashed.encode(x="reference:Q", y=ranked.y("top"), y2="bottom:Q"))
     return ranked.panel(layers)

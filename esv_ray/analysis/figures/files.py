@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from esv_ray.analysis.figures.look import NARROW, Look
-from esv_ray.show.chart import picture_of
+from esv_ray.analysis.figures.look import NARROW, WIDE, Look
+from esv_ray.analysis.figures.recolour import darkened
+from esv_ray.show.chart import check_figures, picture_of, png_of
 from esv_ray.show.page import figure_page
 from esv_ray.show.text import printable
-from esv_ray.show.theme import DARK, LIGHT
+from esv_ray.show.theme import LIGHT
 
 if TYPE_CHECKING:
     from esv_ray.analysis.figures.registry import Chart
@@ -35,13 +36,17 @@ def figure_files(
         DataError: the table is not the facet's.
         SpecError: the libraries of figures are not installed.
     """
-    wide = chart(table, Look(names, LIGHT, unit=unit))
-    light = picture_of(wide, "svg")
-    dark = picture_of(chart(table, Look(names, DARK, unit=unit)), "svg")
-    narrow = [picture_of(chart(table, Look(names, theme, NARROW, unit)), "svg") for theme in (LIGHT, DARK)]
+    check_figures()
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):  # its checks of every part of a chart take a third of the time; tests make them
+        wide, narrow = (chart(table, Look(names, LIGHT, width, unit)) for width in (WIDE, NARROW))
+    # Vega draws each width once: a figure of many panels takes it seconds. Its own PNG is the same, byte by byte.
+    drawn = [picture_of(each, "svg") for each in (wide, narrow)]
+    dark = [darkened(svg) for svg in drawn]
     title = " ".join(wide.title.text)
-    page = figure_page(title, light, dark, _values(table), narrow=(narrow[0], narrow[1]))
-    return {"svg": light, "png": picture_of(wide, "png"), "html": page}
+    page = figure_page(title, drawn[0], dark[0], _values(table), narrow=(drawn[1], dark[1]))
+    return {"svg": drawn[0], "png": png_of(drawn[0]), "html": page}
 
 
 def _values(table: pa.Table) -> str:

@@ -23,7 +23,8 @@ class Axes:
         x, y: titles.
         y_format: of the numbers of the vertical axis.
         x_format: of the horizontal axis.
-        domain: of the vertical axis; None: from the values, with zero.
+        domain: of the vertical axis; None: from the values.
+        zero: whether it then begins at 0.
         height: of the plot, in pixels.
         steps: whether the line is a staircase.
         x_ticks: ends and numbers of the horizontal axis; none: those of the values.
@@ -34,12 +35,21 @@ class Axes:
     y_format: str = "~g"
     x_format: str = "d"
     domain: tuple[float, float] | None = None
+    zero: bool = True
     height: int = 190
     steps: bool = False
     x_ticks: tuple[float, ...] = ()
 
 
-def lines(rows: Sequence[Row], axes: Axes, look: Look, *, names: Sequence[str] = (), small: bool = False) -> Any:
+def lines(
+    rows: Sequence[Row],
+    axes: Axes,
+    look: Look,
+    *,
+    names: Sequence[str] = (),
+    banded: Sequence[str] | None = None,
+    small: bool = False,
+) -> Any:
     """Return a panel of lines, with a band where rows have `low` and `high`.
 
     Args:
@@ -47,10 +57,12 @@ def lines(rows: Sequence[Row], axes: Axes, look: Look, *, names: Sequence[str] =
         axes: titles and formats.
         look: width and colours.
         names: series in their order, of which there is a legend; none: one line without a legend.
+        banded: those with bands; the lines of the others are thin. None: all.
         small: whether it is one of the panels side by side.
     """
     alt = vega()
-    kept = [row for row in rows if has(row, "x", "y")]
+    strong = set(names if banded is None else banded)
+    kept = [row | {"strong": not names or row["series"] in strong} for row in rows if has(row, "x", "y")]
     values = sorted({row["x"] for row in kept})
     ticks = axes.x_ticks or (values if len(values) <= _MOST_TICKS else ())
     span = {"domain": [axes.x_ticks[0], axes.x_ticks[-1]]} if axes.x_ticks else {"padding": 8}
@@ -66,22 +78,28 @@ def lines(rows: Sequence[Row], axes: Axes, look: Look, *, names: Sequence[str] =
             **({"values": list(ticks)} if ticks else {}),
         ),
     )
-    scale = alt.Scale(domain=axes.domain, clamp=True) if axes.domain else alt.Scale(zero=True)
+    scale = alt.Scale(domain=axes.domain, clamp=True) if axes.domain else alt.Scale(zero=axes.zero)
     y = alt.Y("y:Q", title=axes.y, scale=scale, axis=alt.Axis(format=axes.y_format, tickCount=5))
     base = alt.Chart(alt.Data(values=tuple(kept))).encode(x=x)
     interpolate = "step-after" if axes.steps else "linear"
     if names:
         base = base.encode(**_series(names, look, small))
-    line = base.mark_line(interpolate=interpolate, strokeWidth=2, **({} if names else {"color": look.theme.supporting}))
-    mark = base.mark_point(filled=True, size=34, opacity=1, **({} if names else {"color": look.theme.supporting}))
+    colour = {} if names else {"color": look.theme.supporting}
+    line = base.mark_line(interpolate=interpolate, **colour).encode(strokeWidth=_by_strength(alt.StrokeWidth, 2.0, 1.1))
+    mark = base.mark_point(filled=True, opacity=1, **colour).encode(size=_by_strength(alt.Size, 34, 20))
     tooltip = ["x:Q", alt.Tooltip("y:Q", format=".4f"), *(["series:N"] if names else [])]
     low = alt.Y("low:Q", title=axes.y, scale=scale)
     layers = [
-        _band(kept, x, low, _series(names, look, small) if names else None, look),
+        _band([row for row in kept if row["strong"]], x, low, _series(names, look, small) if names else None, look),
         line.encode(y=y),
         mark.encode(y=y, tooltip=tooltip, **_shape(names, look, small)),
     ]
     return alt.layer(*layers).properties(width=look.plot_width(small), height=axes.height)
+
+
+def _by_strength(channel: Any, strong: float, thin: float) -> Any:
+    """Return an encoding of the sizes of lines that stand out, and of the others."""
+    return channel("strong:N", scale=vega().Scale(domain=[True, False], range=[strong, thin]), legend=None)
 
 
 def _band(rows: Sequence[Row], x: Any, low: Any, series: dict[str, Any] | None, look: Look) -> Any:

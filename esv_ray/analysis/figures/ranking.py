@@ -46,20 +46,32 @@ class Ranking:
         axis = alt.Axis(labels=False, ticks=False, domain=False, grid=False, titlePadding=4, minExtent=self.extent)
         return alt.Y(f"{field}:Q", title=self.title, scale=scale, axis=axis)
 
-    def x(self, field: str, title: str, *, whole: bool = False, domain: Sequence[float] | None = None) -> Any:
+    def x(
+        self,
+        field: str,
+        title: str,
+        *,
+        whole: bool = False,
+        share: bool = False,
+        domain: Sequence[float] | None = None,
+    ) -> Any:
         """Return the encoding of a value.
 
         Args:
             field: of the rows.
             title: of the axis above the rows.
             whole: whether values are whole numbers.
+            share: whether values are shares, which are written in percent.
             domain: of the axis; by default zero and all values.
         """
         alt = vega()
         ends = {"domain": list(domain), "nice": False} if domain else {"zero": True}
         scale = alt.Scale(range=[self.left, self.width], **ends)
         axis = alt.Axis(
-            orient="top", format="d" if whole else "~g", tickCount=5, **({"tickMinStep": 1} if whole else {})
+            orient="top",
+            format="d" if whole else "~%" if share else "~g",
+            tickCount=5,
+            **({"tickMinStep": 1} if whole else {}),
         )
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 

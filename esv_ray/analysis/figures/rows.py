@@ -14,7 +14,7 @@ Row = dict[str, Any]
 FEW = 5
 """Videos of a class below which it is not picked for its mean: that is extreme by chance."""
 
-_TEXTS = {"estimator", "method", "method_a", "method_b", "name", "order", "video_id"}
+_TEXTS = {"estimator", "method", "method_a", "method_b", "name", "order", "replaced_by", "video_id"}
 _FLAGS = {"correct"}
 
 

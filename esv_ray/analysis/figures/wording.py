@@ -15,6 +15,16 @@ METHODS = {
     "random": "random",
 }
 """Methods in words, in the order of figures."""
+RANKED = {"descending": "largest", "ascending": "smallest"}
+"""Orders by a method's values: which values come first."""
+ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
+"""Orders in which elements are taken away, in the order of tables and figures."""
+_FIXED = {
+    "center": "from the centre",
+    "edges": "from the edges",
+    "uniform": "evenly",
+    "random": "at random",
+}
 
 
 def method_name(method: str) -> str:
@@ -25,6 +35,23 @@ def method_name(method: str) -> str:
 def method_place(method: str) -> tuple[int, str]:
     """Return the place of a method in a figure: those that are known first."""
     return (list(METHODS).index(method) if method in METHODS else len(METHODS), method)
+
+
+def order_name(order: str, value: str = "") -> str:
+    """Return an order in which elements are taken away in words.
+
+    Args:
+        order: one of `ORDERS`, or any.
+        value: what orders by values are of, such as `ESV`: "largest ESV first".
+    """
+    if order in RANKED:
+        return " ".join(word for word in (RANKED[order], value, "first") if word)
+    return _FIXED.get(order, printable(order))
+
+
+def order_place(order: str) -> tuple[int, str]:
+    """Return the place of an order in a table or figure: those that are known first."""
+    return (ORDERS.index(order) if order in ORDERS else len(ORDERS), order)
 
 
 def percent(share: float) -> str:

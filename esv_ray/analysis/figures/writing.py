@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,11 +39,25 @@ def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list
         DataError: the storage refuses.
         SpecError: the libraries of figures are not installed.
     """
+    tables = ((each.facet.name, each.table if each.file is None else most_misled(each.file)) for each in made)
+    return write_figures_of(tables, analysed, folder)
+
+
+def write_figures_of(tables: Iterable[tuple[str, pa.Table]], analysed: Analysed, folder: str) -> list[str]:
+    """Write the figures of tables by name, as `write_figures` does.
+
+    Args:
+        tables: their names, which are those of the files, and the tables.
+        analysed: the output whose names of classes and unit they have.
+        folder: location.
+
+    Raises:
+        DataError: the storage refuses.
+        SpecError: the libraries of figures are not installed.
+    """
     unit = "logit" if analysed.in_logits else "probability"
     written = []
-    for each in made:
-        name = each.facet.name
-        table = each.table if each.file is None else most_misled(each.file)
+    for name, table in tables:
         if name not in CHARTS or not table.num_rows:
             continue
         url = storage.join(folder, name)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.output.computed import METHODS, ORDERS
-from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, SANITY
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS, ORDER, REPLACEMENTS, SANITY
+from esv_ray.output.verify.curves import discard_problems, replacement_problems
 from esv_ray.output.verify.expected import Expected
+from esv_ray.output.verify.rows import first_wrong, matched
 
 _SEQUENCE = ["video_id", "n_elements"]
 _ROUNDING = 1e-5  # of a mean of float32 values of order 1
@@ -31,7 +31,8 @@ def further_problems(
     checks: dict[str, Callable[[pa.Table], Iterator[str]]] = {
         MARGINALS: lambda table: _marginals(table, of_esv),
         INTERACTIONS: lambda table: _interactions(table, of_esv, expected),
-        DISCARDS: lambda table: _discards(table, ok_videos, expected),
+        DISCARDS: lambda table: discard_problems(table, ok_videos, expected),
+        REPLACEMENTS: lambda table: replacement_problems(table, ok_videos, expected),
         ORDER: lambda table: _order(table, ok_videos),
         SANITY: lambda table: _sanity(table, ok_videos),
     }
@@ -55,7 +56,7 @@ def method_problems(rows: pa.Table, of_esv: pa.Table, expected: Expected) -> lis
     problems = []
     for method in expected.methods[1:]:
         own = rows.filter(pc.equal(rows.column("method"), method))
-        if _matched(of_esv.select(keys), own.select(keys), keys) is None:
+        if matched(of_esv.select(keys), own.select(keys), keys) is None:
             problems.append(f"expected a value of {method} beside each ESV, and no other")
         elif not np.isfinite(own.column("esv").to_numpy()).all():
             problems.append(f"values of {method} are not finite")
@@ -70,18 +71,20 @@ def _marginals(table: pa.Table, esvs: pa.Table) -> Iterator[str]:
     found = table.group_by(keys, use_threads=False).aggregate(
         [("marginal", "mean"), ("scale", "count_distinct"), ("scale", "min"), ("scale", "max"), ("scale", "count")]
     )
-    both = _matched(esvs.select([*keys, "esv"]), found, keys)
+    both = matched(esvs.select([*keys, "esv"]), found, keys)
     if both is None:
         yield "expected the marginals of each ESV, and of no other"
         return
     n = both.column("n_elements").to_numpy()
     counts = (both.column(f"scale_{name}").to_numpy() for name in ("count_distinct", "min", "max", "count"))
     distinct, least, most, rows = counts
-    yield from _first(both, keys, (distinct == n) & (rows == n) & (least == 1) & (most == n), "one marginal per scale")
+    yield from first_wrong(
+        both, keys, (distinct == n) & (rows == n) & (least == 1) & (most == n), "one marginal per scale"
+    )
     esv = both.column("esv").to_numpy().astype(np.float64)
     gaps = np.abs(both.column("marginal_mean").to_numpy(zero_copy_only=False).astype(np.float64) - esv)
     allowed = _ROUNDING * np.maximum(1.0, np.abs(esv))
-    yield from _first(both, keys, gaps <= allowed, "marginals whose mean over scales is the ESV")
+    yield from first_wrong(both, keys, gaps <= allowed, "marginals whose mean over scales is the ESV")
 
 
 def _interactions(table: pa.Table, esvs: pa.Table, expected: Expected) -> Iterator[str]:
@@ -92,75 +95,26 @@ def _interactions(table: pa.Table, esvs: pa.Table, expected: Expected) -> Iterat
     found = pairs.group_by(keys, use_threads=False).aggregate([("pair", "count_distinct"), ("pair", "count")])
     # A sequence of one element has no pair.
     longer = esvs.filter(pc.greater(esvs.column("n_elements"), 1))
-    both = _matched(longer.group_by(keys, use_threads=False).aggregate([]), found, keys)
+    both = matched(longer.group_by(keys, use_threads=False).aggregate([]), found, keys)
     if both is None:
         yield "expected the interactions of each class with ESVs, and of no other"
         return
-    yield from _first(table, keys, (i >= 0) & (i < j) & (j < n), "elements i < j < n")
+    yield from first_wrong(table, keys, (i >= 0) & (i < j) & (j < n), "elements i < j < n")
     count = both.column("n_elements").to_numpy().astype(np.int64)
     count = count * (count - 1) // 2
     distinct, rows = (both.column(f"pair_{name}").to_numpy() for name in ("count_distinct", "count"))
-    yield from _first(both, keys, (distinct == count) & (rows == count), "one interaction per pair of elements")
+    yield from first_wrong(both, keys, (distinct == count) & (rows == count), "one interaction per pair of elements")
     # Of probabilities: a mean of v - v - v + v.
     most = np.inf if expected.ranges.in_logits else 2 + _ROUNDING
     values = np.abs(table.column("interaction").to_numpy())
-    yield from _first(table, keys, np.isfinite(values) & (values <= most), f"finite interactions, at most {most:g}")
-
-
-def _discards(table: pa.Table, ok_videos: pa.Table, expected: Expected) -> Iterator[str]:
-    """Check that each video has a score for each order and number of elements taken away, from its own to the prior."""
-    keys = [*_SEQUENCE, "method", "order"]
-    found = table.group_by(keys, use_threads=False).aggregate(
-        [("discarded", "count_distinct"), ("discarded", "min"), ("discarded", "max"), ("discarded", "count")]
+    yield from first_wrong(
+        table, keys, np.isfinite(values) & (values <= most), f"finite interactions, at most {most:g}"
     )
-    n = found.column("n_elements").to_numpy()
-    counts = (found.column(f"discarded_{name}").to_numpy() for name in ("count_distinct", "min", "max", "count"))
-    distinct, least, most, rows = counts
-    whole = (distinct == n + 1) & (rows == n + 1) & (least == 0) & (most == n)
-    yield from _first(found, keys, whole, "one row for each number of elements from 0 to n")
-    for name, known in (("method", METHODS), ("order", ORDERS)):
-        yield from _first(found, keys, pc.is_in(found.column(name), pa.array(known)).to_numpy(), f"a known {name}")
-    both = _matched(ok_videos.select(_SEQUENCE), found.group_by(_SEQUENCE, use_threads=False).aggregate([]), _SEQUENCE)
-    if both is None:
-        yield "expected the scores of each video that is ok, and of no other"
-        return
-    due = {("esv", order) for order in ORDERS}
-    due |= {(method, order) for method in expected.methods[1:] for order in ("descending", "ascending")}
-    pairs = set(zip(found.column("method").to_pylist(), found.column("order").to_pylist(), strict=True))
-    counts_of = found.group_by(_SEQUENCE, use_threads=False).aggregate([("order", "count")])
-    if found.num_rows and (pairs != due or pc.any(pc.not_equal(counts_of.column("order_count"), len(due))).as_py()):
-        yield f"expected the {len(due)} orders of the methods {', '.join(expected.methods)} for each video"
-    class_, predicted = (table.column(name).to_numpy().astype(np.int64) for name in ("class", "predicted"))
-    count, score = len(expected.prior), table.column("score").to_numpy()
-    inside = (class_ >= 0) & (class_ < count) & (predicted >= 0) & (predicted < count)
-    yield from _first(table, keys, inside, f"classes from 0 to {count - 1}")
-    yield from _first(table, keys, (score >= -_ROUNDING) & (score <= 1 + _ROUNDING), "scores from 0 to 1")
-    if not inside.all():
-        return
-    discarded, n = (table.column(name).to_numpy() for name in ("discarded", "n_elements"))
-    best = table.column("best").to_numpy(zero_copy_only=False)
-    yield from _first(
-        table, keys, np.isnan(best) | (best >= score - _ROUNDING), "a best score that is none below `score`"
-    )
-    at_end = np.abs(score - expected.prior[class_]) <= _ROUNDING
-    yield from _first(table, keys, (discarded < n) | at_end, "the prior after all elements are taken away")
-    first = table.filter(pa.array(discarded == 0))
-    # pyarrow cannot join tables with list columns: the scores are looked up by row number.
-    numbered = ok_videos.select(_SEQUENCE).append_column("row", pa.array(np.arange(ok_videos.num_rows)))
-    first = first.join(numbered, _SEQUENCE, join_type="inner")
-    place, kept = first.column("row").to_numpy(), first.column("class").to_numpy()
-    scores = [ok_videos.column("scores")[row].as_py() for row in place.tolist()]
-    own = np.array(
-        [values[of] if values and of < len(values) else np.nan for values, of in zip(scores, kept, strict=True)]
-    )
-    same = first.column("score").to_numpy() == own.astype(np.float32)
-    same &= first.column("predicted").to_numpy() == ok_videos.column("predicted").to_numpy()[place]
-    yield from _first(first, keys, same, "the video's own score and predicted class before any is taken away")
 
 
 def _order(table: pa.Table, ok_videos: pa.Table) -> Iterator[str]:
     """Check that each sequence has a row."""
-    if _matched(ok_videos.select(_SEQUENCE), table.select(_SEQUENCE), _SEQUENCE) is None:
+    if matched(ok_videos.select(_SEQUENCE), table.select(_SEQUENCE), _SEQUENCE) is None:
         yield "expected a row of each video that is ok, and of no other"
 
 
@@ -171,28 +125,10 @@ def _sanity(table: pa.Table, ok_videos: pa.Table) -> Iterator[str]:
     found = table.group_by(_SEQUENCE, use_threads=False).aggregate(
         [("layers_randomised", "count_distinct"), ("layers_randomised", "min"), ("layers_randomised", "count")]
     )
-    if _matched(ok_videos.select(_SEQUENCE), found.select(_SEQUENCE), _SEQUENCE) is None:
+    if matched(ok_videos.select(_SEQUENCE), found.select(_SEQUENCE), _SEQUENCE) is None:
         yield "expected rows of each video that is ok, and of no other"
     most = pc.max(table.column("layers_randomised")).as_py()
     distinct, least, rows = (
         found.column(f"layers_randomised_{name}").to_numpy() for name in ("count_distinct", "min", "count")
     )
-    yield from _first(found, _SEQUENCE, (distinct == most) & (rows == most) & (least == 1), f"layers 1 to {most}")
-
-
-def _matched(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> pa.Table | None:
-    """Return the join of two tables; None unless each row of one has exactly one of the other."""
-    joined = left.join(right, list(keys), join_type="inner", use_threads=False)
-    return joined if joined.num_rows == left.num_rows == right.num_rows else None
-
-
-def _first(table: pa.Table, keys: Sequence[str], passed: npt.NDArray[np.bool_], due: str) -> Iterator[str]:
-    """Yield what the first row that does not pass was expected to have."""
-    wrong = np.flatnonzero(~passed)
-    if len(wrong):
-        row = {name: table.column(name)[int(wrong[0])].as_py() for name in keys}
-        others = ", ".join(f"{name} {row[name]}" for name in keys[2:])
-        yield (
-            f"video {row['video_id']!r} at {row['n_elements']} elements" + (f", {others}" if others else "") + f": "
-            f"expected {due}" + (f"; {len(wrong)} such rows" if len(wrong) > 1 else "")
-        )
+    yield from first_wrong(found, _SEQUENCE, (distinct == most) & (rows == most) & (least == 1), f"layers 1 to {most}")

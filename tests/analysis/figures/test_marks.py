@@ -113,10 +113,22 @@ def test_profiles() -> None:
 def test_discards() -> None:
     text = svg("discards")
     assert made.marks(text, "line") == 6 + 6 + 5 + 5
-    assert made.marks(text, "area") == 6 + 5 + 5, "bands of scores"
+    assert made.marks(text, "area") == 2 + 1 + 1, "bands of the orders by ESVs, and of ESV beside other methods"
     alone = svg_of("discards", made.discards(VIDEOS_MADE, methods=("esv",)))
     assert made.marks(alone, "line") == 6 + 6
     assert all(order in made.texts(alone) for order in ("largest ESV first", "from the centre", "at random"))
+    intervals = pa.table({name: tables()["discards"].column(name) for name in tables()["discards"].column_names})
+    for name, shift in (("accuracy_low", -0.1), ("accuracy_high", 0.1)):
+        intervals = intervals.append_column(name, pa.compute.add(intervals.column("accuracy"), shift))
+    assert made.marks(svg_of("discards", intervals), "area") == 2 + 2 + 1 + 1
+
+
+def test_discards_of_one_element_are_left_out_beside_longer_ones() -> None:
+    one, longer = made.discards(made.made_up(12, 1, 2, seed=5)), made.discards(made.made_up(12, 5, 2, seed=5))
+    assert "1 element:" in made.texts(svg_of("discards", one))
+    both = made.texts(svg_of("discards", pa.concat_tables([one, longer])))
+    assert "5 elements: score" in both
+    assert "1 element:" not in both
 
 
 def test_moments() -> None:
@@ -128,6 +140,16 @@ def test_areas() -> None:
     assert made.marks(svg("areas"), "rect") == 6 * 5
     assert made.marks(svg("areas"), "rule") == 6 * 5
     assert made.marks(svg_of("areas", made.areas(VIDEOS_MADE, intervals=False)), "rule") == 0
+
+
+def test_replacements() -> None:
+    text = svg("replacements")
+    assert made.marks(text, "rect") == 2 * 15
+    assert made.marks(text, "rule") == 2 * 15 * 2, "intervals, and the area in random order"
+    table = tables()["replacements"]
+    alone = svg_of("replacements", table.filter(pa.compute.equal(table.column("method"), "esv")))
+    assert made.marks(alone, "rect") == 2 * 3
+    assert "left out 0.200, neighbour 0.230, mean element 0.260" in alone
 
 
 def test_needed() -> None:
@@ -157,6 +179,34 @@ def test_convergence() -> None:
     rows = tables()["convergence"].to_pylist()
     with_error = sum(1 for row in rows if row["standard_error"] == row["standard_error"])
     assert made.marks(svg("convergence"), "symbol") == len(rows) + with_error
+
+
+def test_compare() -> None:
+    assert made.marks(svg("compare"), "symbol") == made.marks(svg("compare"), "rule") == 2 + 3
+    texts = made.texts(svg("compare"))
+    assert "B - A: +5.0 points (+1.0 to +9.0, paired by video)" in texts
+    assert "6 elements: accuracy 61 % in A and 66 % in B; mean rank correlation within a video 0.77" in svg("compare")
+    unlabelled = tables()["compare"]
+    for name in unlabelled.column_names:
+        if name.startswith("accuracy"):
+            unlabelled = unlabelled.set_column(unlabelled.column_names.index(name), name, pa.nulls(1, pa.float64()))
+    assert made.marks(svg_of("compare", unlabelled), "symbol") == 3
+    assert "accuracy" not in made.texts(svg_of("compare", unlabelled)).replace("Accuracy", "")
+
+
+def test_correlations() -> None:
+    rows = tables()["correlations"].to_pylist()
+    assert made.marks(svg("correlations"), "rect") == sum(1 for row in rows if row["videos"])
+    above = next(
+        lower
+        for lower in sorted((row["lower"] for row in rows), reverse=True)
+        if 2 * sum(row["videos"] for row in rows if row["lower"] >= lower) >= VIDEOS
+    )
+    share = 100 * sum(row["videos"] for row in rows if row["lower"] >= above) / VIDEOS
+    assert f"{above:.1f} or more in {share:.0f} % of {VIDEOS} videos" in svg("correlations")
+    few = pa.table({"n_elements": [4, 4], "lower": [-0.1, 0.9], "upper": [0.0, 1.0], "videos": [1, 3]})
+    text = svg_of("correlations", few)
+    assert text.count("#d55e00") == 1, "one bar below 0"
 
 
 def test_lengths_are_those_of_most_videos() -> None:

@@ -14,6 +14,8 @@ Pair = tuple[str, str]
 """A colour on a light page, and the same on a dark one, as `#rrggbb`."""
 
 _COLOUR = re.compile(r"#[0-9a-f]{6}|#[0-9a-f]{3}|rgb\([0-9]+, ?[0-9]+, ?[0-9]+\)|white|black")
+_TAG = re.compile(rb"<[a-z][^<>]*>")
+_PAINT = re.compile(rb'( (?:fill|stroke|stop-color)=")([^"]*)"')
 _STEPS = 256  # of the ramp of a scale
 _FARTHEST = 6  # of 255: sum of the distances of red, green and blue between two steps of the ramp
 _OTHERS = {
@@ -59,6 +61,21 @@ def dark_of(light: str) -> str:
     if distance > _FARTHEST:
         raise ValueError(f"no colour of the theme: {light}")
     return dark
+
+
+def darkened(svg: bytes) -> bytes:
+    """Return a figure of Vega's, drawn with the light theme, in the colours of the dark one.
+
+    Raises:
+        ValueError: a colour is not the theme's.
+    """
+
+    def dark(attribute: re.Match[bytes]) -> bytes:
+        colour = hexadecimal(attribute[2].decode())
+        return attribute[0] if colour is None else attribute[1] + dark_of(colour).encode() + b'"'
+
+    # Texts hold no tags: in them, < and > are escaped.
+    return _TAG.sub(lambda tag: _PAINT.sub(dark, tag[0]), svg)
 
 
 def colours_of(svg: bytes) -> set[Pair]:
