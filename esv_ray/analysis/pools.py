@@ -81,15 +81,12 @@ def _groups(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[Key, npt.NDAr
         yield key, order[start:end]
 
 
-def table_of(
-    pool: Pool, schema: Mapping[str, pa.DataType], span: tuple[npt.ArrayLike, npt.ArrayLike] = (-np.inf, np.inf)
-) -> pa.Table:
+def table_of(pool: Pool, schema: Mapping[str, pa.DataType]) -> pa.Table:
     """Return one row per group: its keys, videos, and lists of the means and their ends (`SUFFIXES`).
 
     Args:
         pool: all rows were added.
         schema: types of the keys; those that the pool does not have are null.
-        span: the least and the largest number possible; intervals of few videos may end outside, and are cut there.
     """
     found = [means(sums) for sums in pool.groups.values()]
     keys = list(zip(*pool.groups, strict=True)) or [()] * len(pool.keys)
@@ -97,8 +94,7 @@ def table_of(
     columns = {name: pa.array(known.get(name, [None] * len(found)), kind) for name, kind in schema.items()}
     columns["videos"] = pa.array([sums.videos for sums in pool.groups.values()], pa.int64())
     for suffix in SUFFIXES:
-        cut = span if suffix in ("low", "high") else (-np.inf, np.inf)
-        lists = [_without_nan(np.clip(getattr(each, suffix), *cut)) for each in found]
+        lists = [_without_nan(getattr(each, suffix)) for each in found]
         columns[suffix] = pa.array(lists, pa.list_(pa.float64()))
     return pa.table(columns)
 

@@ -237,7 +237,7 @@ def _pools_of(values: Values) -> list[Pool]:
 
 def _store_means(con: duckdb.DuckDBPyConnection, values: Values, pools: Sequence[Pool]) -> None:
     """Make the table of the means of pools."""
-    con.register("esv_means", pa.concat_tables([table_of(pool, values.keys, values.span) for pool in pools]))
+    con.register("esv_means", pa.concat_tables([table_of(pool, values.keys) for pool in pools]))
     con.execute(f"CREATE TEMP TABLE {quoted(values.name)} AS SELECT * FROM esv_means")
     con.unregister("esv_means")
 

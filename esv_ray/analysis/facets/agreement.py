@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
+from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import Row, of_main_length, other_lengths, signed
 from esv_ray.analysis.figures.wording import METHODS, method_name
 from esv_ray.errors import count_of
@@ -18,7 +19,8 @@ _ORDER = ", ".join(
 )
 _QUERY = f"""
 SELECT n_elements, method_a, method_b, compared AS videos, p.mean[1] AS pearson, s.mean[1] AS spearman,
-  p.low[1] AS pearson_low, p.high[1] AS pearson_high, s.low[1] AS spearman_low, s.high[1] AS spearman_high
+  {bounded("p.low[1]", "-1")} AS pearson_low, {bounded("p.high[1]", "-1")} AS pearson_high,
+  {bounded("s.low[1]", "-1")} AS spearman_low, {bounded("s.high[1]", "-1")} AS spearman_high
 FROM agreement_videos LEFT JOIN agreement_pearson AS p USING (n_elements, method_a, method_b)
 LEFT JOIN agreement_spearman AS s USING (n_elements, method_a, method_b)
 ORDER BY n_elements, {_ORDER}
@@ -27,10 +29,9 @@ ORDER BY n_elements, {_ORDER}
 
 def page(table: pa.Table, analysed: Analysed | None = None) -> Page:
     """Return what is printed."""
-    del analysed
     if not table.num_rows:
         return Page(["No video has values of two methods."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     of_length = rows.to_pylist()
     known = [row for row in of_length if row["spearman"] is not None]
     sentences = [
@@ -68,7 +69,7 @@ def _values(measure: str) -> Values:
     query = f"""
     SELECT video_id, n_elements, method_a, method_b, [{measure}] AS values FROM agreements WHERE {measure} IS NOT NULL
     """
-    return Values(f"agreement_{measure}", _KEYS, query, span=(-1, 1))
+    return Values(f"agreement_{measure}", _KEYS, query)
 
 
 FACET = Facet(

@@ -118,7 +118,6 @@ FACET = Facet(
             "area_means",
             {"n_elements": pa.int32(), "method": pa.string()},
             f"{_CURVES} SELECT * FROM measured",
-            span=((0, 0, -1, -1, 0, 0), 1),
         ),
         Values(
             "area_differences",

@@ -82,7 +82,6 @@ FACET = Facet(
               list(score::DOUBLE ORDER BY discarded), list((predicted = class)::DOUBLE ORDER BY discarded)) AS values
             FROM discards GROUP BY ALL HAVING count(*) = n_elements + 1
             """,
-            span=(0, 1),
         ),
     ),
     query=_QUERY,

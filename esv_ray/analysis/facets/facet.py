@@ -7,7 +7,6 @@ intervals are kept. A last query makes the facet's table of them. So memory does
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,14 +40,12 @@ class Values:
         keys: columns that make a group, with their types.
         query: columns video_id, the keys, and `values`: a list of as many numbers in every row of a group.
         over: a key; groups that differ only in it are also added up, with null for it.
-        span: the least and the largest number possible, for all or each of `values`; ends of intervals stay inside.
     """
 
     name: str
     keys: Mapping[str, pa.DataType]
     query: str
     over: str | None = None
-    span: tuple[float | tuple[float, ...], float | tuple[float, ...]] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

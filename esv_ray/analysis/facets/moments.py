@@ -107,7 +107,6 @@ FACET = Facet(
             ] AS values
             FROM counted WHERE k > 0 AND k < n_elements
             """,
-            span=(0, 1),
         ),
     ),
     query=_QUERY,

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import joined, of_main_length, other_lengths, plain
 from esv_ray.analysis.figures.wording import method_name, method_place
 
@@ -41,12 +42,14 @@ WITH scores AS (
   FROM measured WHERE deletion IS NOT NULL AND insertion IS NOT NULL AND (random IS NOT NULL OR method <> 'esv')
 )
 """
+_MEAN = "mean"
 _KEYS = {"n_elements": pa.int32(), "replaced_by": pa.string(), "method": pa.string()}
 
 
 def _columns(table: str, suffix: str, ends: tuple[str, ...]) -> str:
+    least = "-1" if suffix else "0"
     return ", ".join(
-        f"{table}.{end or 'mean'}[{place}] AS {name}{suffix}{end and '_' + end}"
+        f"{bounded(f'{table}.{end or _MEAN}[{place}]', least)} AS {name}{suffix}{end and '_' + end}"
         for place, name in enumerate(MEASURES, start=1)
         for end in ends
     )
@@ -102,7 +105,7 @@ FACET = Facet(
     reads_if_there=("discards",),
     uses=(),
     values=(
-        Values("replacement_means", _KEYS, f"{_MEASURED} SELECT * FROM complete", span=(0, 1)),
+        Values("replacement_means", _KEYS, f"{_MEASURED} SELECT * FROM complete"),
         Values(
             "replacement_differences",
             _KEYS,

@@ -56,7 +56,6 @@ FACET = Facet(
             SELECT video_id, n_elements, layers_randomised, [spearman::DOUBLE] AS values
             FROM sanity WHERE spearman IS NOT NULL
             """,
-            span=(-1, 1),
         ),
     ),
     query=_QUERY,
