@@ -95,12 +95,18 @@ def differences_table(measured: Mapping[str, Measured], reference: str) -> list[
 def _with_intervals(title: str, rows: Mapping[str, list[Interval]], sign: str = "") -> list[str]:
     lines = [f"{title:{_NAME}}" + "".join(head.rjust(_CELL) for head in _HEADS[: len(_WITH_INTERVAL)])]
     for name, intervals in rows.items():
-        cells = [
-            "-" if np.isnan(at.mean) else f"{_short(at.mean, sign)} ({_short(at.low, sign)} {_short(at.high, sign)})"
-            for at in intervals
-        ]
-        lines.append(f"{name:{_NAME}}" + "".join(cell.rjust(_CELL) for cell in cells))
+        lines.append(f"{name:{_NAME}}" + "".join(_cell(each, sign).rjust(_CELL) for each in intervals))
     return lines
+
+
+def _cell(interval: Interval, sign: str) -> str:
+    """Return a mean with its interval; values that are all equal have none."""
+    if np.isnan(interval.mean):
+        return "-"
+    mean = _short(interval.mean, sign)
+    if np.isnan([interval.low, interval.high]).any():
+        return mean
+    return f"{mean} ({_short(interval.low, sign)} {_short(interval.high, sign)})"
 
 
 def _short(value: float, sign: str) -> str:
