@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from esv_ray.models.saving import save_heads
 from esv_ray.output.verify.output import verify_output
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.command import HERE, run
+from tests.support.s3_server import S3Server, client
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -54,6 +56,18 @@ def test_smoothness(esv: Run, job: list[str], tmp_path: Path) -> None:
             # The first value with at least that share of the values up to it, within the bins' 0.04 %.
             expected = np.quantile(changes, share / 100, method="inverted_cdf")
             assert row[f"p{share}"] == pytest.approx(expected, rel=5e-4)
+
+
+def test_smoothness_on_s3(esv: Run, job: list[str], tmp_path: Path, s3: S3Server) -> None:
+    """The output, its variation and the summary on S3 are those of a disk."""
+    remote = f"{s3.bucket}/{uuid.uuid4().hex}"
+    assert esv("smoothness", *job, "--offsets", "1,2")[0] == 0
+    code, out, _ = esv("smoothness", *job, "--output", f"s3://{remote}", "--offsets", "1,2")
+    assert code == 0
+    assert "1 frame away, half of the changes are" in out
+    fs = client(s3)
+    for name in ("variations/smoothness/smoothness", "analysis/smoothness.parquet"):
+        assert pq.read_table(f"{remote}/{name}", filesystem=fs).equals(pq.read_table(tmp_path / "out" / name))
 
 
 def test_order(esv: Run, job: list[str], tmp_path: Path) -> None:
