@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -17,6 +17,7 @@ from esv_ray.output.committed import committed_units, read_footers_of
 from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
 from esv_ray.output.repeats import find_repeats
+from esv_ray.output.unit_files import UnitFooter
 
 ClassName = Literal["label", "predicted"]
 CLASS_NAMES: tuple[ClassName, ...] = ("label", "predicted")
@@ -61,6 +62,7 @@ class Analysed:
         census: counts over its videos.
         explained: the class whose ESVs are analyzed: each video's label or predicted class.
         without: number of `ok` rows of each number of elements without ESVs of that class; only those that have some.
+        footers: of the videos files of these units.
         features: location of the feature table that the user gives; None: that of run.json.
     """
 
@@ -72,6 +74,7 @@ class Analysed:
     census: Census
     explained: ClassName
     without: Mapping[int, int]
+    footers: Sequence[UnitFooter] = field(default=(), repr=False)
     features: str | None = None
 
     @property
@@ -156,6 +159,7 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
         census=census,
         explained=chosen,
         without=without,
+        footers=footers,
         features=features,
     )
 

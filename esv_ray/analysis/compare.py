@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -23,7 +22,7 @@ from esv_ray.analysis.compare_sums import (
 )
 from esv_ray.analysis.comparison import AGREEMENT, CHANGES, COMPARE, CORRELATIONS, Comparison
 from esv_ray.analysis.database import connect, reading
-from esv_ray.analysis.pairing import Overlap, Side, counts_by_length, index_of, methods_of, overlap, paired_batches
+from esv_ray.analysis.pairing import Overlap, Side, index_of, overlap, paired_batches
 from esv_ray.analysis.statistics import means, newcombe, wilson
 from esv_ray.analysis.tables import chosen, tables_of_facets
 from esv_ray.core.correlation import FloatArray
@@ -72,6 +71,7 @@ def compare(
         )
     sides = Side(open_output(a, class_), method_a), Side(open_output(b), method_b)
     check_alike(sides[0].analysed, sides[1].analysed)
+    _check_methods(sides)
     indexes = index_of(sides[0].analysed), index_of(sides[1].analysed)
     shared = overlap(*indexes)
     if not shared.shared:
@@ -80,7 +80,7 @@ def compare(
             f"{shared.only_b}; compare outputs of the same feature table"
         )
     with connect(memory=MEMORY) as con, reading(f"{a} and {b}"):
-        counts = [counts_by_length(con, side.analysed) for side in sides]
+        counts = [side.analysed.census.videos_of for side in sides]
         if not counts[0].keys() & counts[1].keys():
             raise DataError(
                 f"{a} and {b}: expected videos with ESVs at the same number of elements, got {_listed(counts[0])} and "
@@ -90,8 +90,6 @@ def compare(
         make_keys(con)
         for rows in paired_batches(con, *sides, indexes):
             add_batch(con, rows, lengths, changes)
-        if not any(of.compared for of in lengths.values()):
-            _check_methods(con, sides)
         overall = overall_spearman(con)
     for n, of in lengths.items():
         of.videos = counts[0].get(n, 0), counts[1].get(n, 0)
@@ -119,14 +117,13 @@ def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
         return made.table
 
 
-def _check_methods(con: duckdb.DuckDBPyConnection, sides: tuple[Side, Side]) -> None:
+def _check_methods(sides: tuple[Side, Side]) -> None:
     """Raise `SpecError` if an output has no values of the method that is compared."""
     for side, option in zip(sides, ("--method-a", "--method-b"), strict=True):
-        there = methods_of(con, side.analysed)
-        if there and side.method not in there:
+        if side.method not in side.analysed.methods:
             raise SpecError(
                 f"{side.analysed.output}: expected values of the method {side.method!r:.60}, found those of "
-                f"{', '.join(there)}; choose one of them ({option})"
+                f"{', '.join(side.analysed.methods)}; choose one of them ({option})"
             )
 
 

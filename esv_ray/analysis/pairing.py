@@ -21,7 +21,6 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.batches import batches_of
 from esv_ray.analysis.database import add_tables, reading
 from esv_ray.errors import DataError
-from esv_ray.output.committed import read_footers_of
 from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 
 _PAIRS = """
@@ -82,15 +81,8 @@ class Overlap:
 
 
 def index_of(analysed: Analysed) -> Index:
-    """Read which videos are in which units, from footers.
-
-    Raises:
-        JobError, DataError: a file is of another job, missing or damaged.
-    """
-    committed = set(analysed.units)
-    units = [unit for unit in analysed.manifest.units if unit.name in committed]
-    footers = read_footers_of(analysed.output, units, analysed.manifest.job)
-    hashes = [np.frombuffer(footer.ids, ">u8").astype(np.uint64) for footer in footers]
+    """Return which videos are in which units."""
+    hashes = [np.frombuffer(footer.ids, ">u8").astype(np.uint64) for footer in analysed.footers]
     joined = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
     places = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(each) for each in hashes])
     order = np.argsort(joined, kind="stable")
@@ -102,29 +94,6 @@ def overlap(a: Index, b: Index) -> Overlap:
     of_a, of_b = np.unique(a.hashes), np.unique(b.hashes)
     shared = len(np.intersect1d(of_a, of_b, assume_unique=True))
     return Overlap(shared, len(of_a) - shared, len(of_b) - shared)
-
-
-def counts_by_length(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> dict[int, int]:
-    """Return how many sequences of each number of elements are `ok` in an output.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    add_tables(con, analysed.output, analysed.units, [VIDEOS])
-    with reading(analysed.output):
-        rows = con.execute("SELECT n_elements, count(*) FROM videos WHERE status = 'ok' GROUP BY n_elements").fetchall()
-    return dict(rows)
-
-
-def methods_of(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> list[str]:
-    """Return the methods that an output has values of.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    add_tables(con, analysed.output, analysed.units, [ATTRIBUTIONS])
-    with reading(analysed.output):
-        return [name for (name,) in con.execute("SELECT DISTINCT method FROM attributions ORDER BY 1").fetchall()]
 
 
 def paired_batches(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.options import output_option
+from esv_ray.cli.options import class_option, output_option
 from esv_ray.cli.results import check_out_folder, finite
 from esv_ray.cli.types import LOCATION, NAME
 from esv_ray.errors import DataError, count_of
@@ -30,12 +30,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A table to make; repeatable (default: all that the output allows).",
 )
-@click.option(
-    "--class",
-    "class_",
-    type=click.Choice(["label", "predicted"]),
-    help="Whose ESVs (default: the label if there are labels).",
-)
+@class_option
 @click.option(
     "--format",
     "kind",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "--class",
     "class_",
     type=click.Choice(["label", "predicted"]),
-    help="Whose ESVs: of the label, or of the class that OUTPUT_A predicts (default: the label if there are labels).",
+    help="Whose ESVs: of the label, or of the class that OUTPUT_A predicts (default: as for esv analyze).",
 )
 @click.option("--changes", type=Count(1, 10_000), default=10, show_default=True, help="Videos to name per length.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="Of the files (default: parquet).")

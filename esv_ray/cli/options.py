@@ -139,6 +139,12 @@ code_option = click.option(
     callback=check_code,
     help="Allow code of this Python package to build the model (bundles of kind python). Repeatable.",
 )
+class_option = click.option(
+    "--class",
+    "class_",
+    type=click.Choice(["label", "predicted"]),
+    help="Whose ESVs (default: the label if the job keeps its ESVs, else the predicted class).",
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable."
 )

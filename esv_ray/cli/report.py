@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.options import output_option
+from esv_ray.cli.options import class_option, output_option
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
     metavar="OUTPUT_B",
     help="Also compare with this output, as esv compare does, and show the videos that differ most.",
 )
-@click.option(
-    "--class",
-    "class_",
-    type=click.Choice(["label", "predicted"]),
-    help="Whose ESVs (default: the label if there are labels).",
-)
+@class_option
 @click.option(
     "--features",
     type=LOCATION,

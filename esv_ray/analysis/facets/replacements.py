@@ -67,7 +67,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has two or more elements and scores with replaced elements."])
-    n, rows = of_main_length(table)
+    n, rows = of_main_length(table, analysed)
     words = list(REPLACED_BY)
     of_length = sorted(rows.to_pylist(), key=lambda row: (method_place(row["method"]), words.index(row["replaced_by"])))
     of_esv = {row["replaced_by"]: row["deletion_auc"] for row in of_length if row["method"] == "esv"}
