@@ -17,6 +17,7 @@ import pytest
 from tests.support.bundles import python_bundle
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.jobs import all_of, attribute, poisoned_table, run
+from tests.support.preloaded import Process
 from tests.support.processes import ENDED, RESUMES, Command, wait_until
 from tests.support.s3_server import S3Server
 
@@ -29,7 +30,7 @@ HERE = ("--set", "cluster.actors=0")
 @pytest.mark.parametrize("sign", [INT, TERM])
 def test_while_it_starts(sign: signal.Signals, features: str, bundle: str, tmp_path: Path) -> None:
     """As soon as its handler is there, which is before anything slow is imported."""
-    command = Command(*attribute(features, bundle, tmp_path / "out"))
+    command = Command(*attribute(features, bundle, tmp_path / "out"), new_interpreter=True)
     command.reach(lambda: command.handles(TERM))
     command.interrupt(sign)
     assert not (tmp_path / "out").exists()
@@ -37,7 +38,7 @@ def test_while_it_starts(sign: signal.Signals, features: str, bundle: str, tmp_p
 
 @pytest.mark.parametrize("module", ["torch", "ray"])
 def test_while_a_slow_module_is_imported(module: str, features: str, bundle: str, tmp_path: Path) -> None:
-    command = Command(*attribute(features, bundle, tmp_path / "out", "cluster.actors=1"))
+    command = Command(*attribute(features, bundle, tmp_path / "out", "cluster.actors=1"), new_interpreter=True)
     maps = Path(f"/proc/{command.process.pid}/maps")
     command.reach(lambda: f"site-packages/{module}/" in maps.read_text())
     command.interrupt(TERM)
@@ -309,8 +310,7 @@ def test_who_cannot_be_told_does_not_hold_the_end(tmp_path: Path) -> None:
     except BlockingIOError:
         os.set_blocking(writer, True)
     out = tmp_path / "out"
-    words = [sys.executable, "-m", "esv_ray", *attribute(features, hanging, out, "cluster.actors=0")]
-    with subprocess.Popen(words, stderr=writer) as child:
+    with Process(attribute(features, hanging, out, "cluster.actors=0"), stderr=writer) as child:
         wait_until(lambda: (out / "progress.json").exists())
         child.send_signal(TERM)
         assert child.wait(timeout=30) == 130
@@ -322,7 +322,7 @@ def test_a_command_that_runs_in_the_background_ignores_ctrl_c(features: str, bun
     """As its shell asked; SIGTERM still ends it."""
     before = signal.signal(INT, signal.SIG_IGN)
     try:
-        command = Command(*attribute(features, bundle, tmp_path / "out"))
+        command = Command(*attribute(features, bundle, tmp_path / "out"), new_interpreter=True)
     finally:
         signal.signal(INT, before)
     command.reach(lambda: command.handles(TERM))

@@ -108,7 +108,7 @@ def test_a_job_of_another_locale_is_resumed(features: str, bundle: str, tmp_path
         ("units resumed", ASCII, [*words, "--set", "cluster.actors=0"]),
         ("units resumed", {"PYTHONIOENCODING": "latin-1"}, [*words, "--set", "cluster.actors=0"]),
     ):
-        code, out, err = Command(*command, environment=environment).end()
+        code, out, err = Command(*command, environment=environment, new_interpreter=True).end()
         assert (code, err) == (0, ""), err
         assert said in out
     assert f"tables: {tmp_path}/o\\u2192" in out, "what the terminal cannot show is escaped"

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec
 from esv_ray.submit.status import read_status, status_json, status_lines
 from tests.conftest import make_heads, make_prior, make_table
+from tests.support import preloaded
 from tests.support.jobs import all_of
 from tests.support.killed import Killed, Mortal
 from tests.support.s3_server import S3Server, client
@@ -387,8 +387,7 @@ def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     places = ["--features", str(daily), "--model", bundle, "--output", str(out), *options]
 
     def esv(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "esv_ray", "attribute", *places, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+        return preloaded.run(["attribute", *places, *arguments])
 
     log = tmp_path / "log"
     done = esv("--partitions", "--log", str(log))

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from esv_ray import cli
 from esv_ray.errors import SpecError
 from tests.conftest import FILES, make_table
+from tests.support import preloaded
 from tests.support.command import HERE
 
 
@@ -331,8 +332,7 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
     ]
     try:
         for words in jobs:
-            command = [sys.executable, "-m", "esv_ray", *words]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+            done = preloaded.run(words)
             assert done.returncode == 1, done.stderr
             assert "No space left on device; free some space" in done.stderr.splitlines()[-1]
             assert "Traceback" not in done.stderr
@@ -343,8 +343,7 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_log_disk_does_not_end_a_job(features: str, bundle: str, tmp_path: Path) -> None:
     words = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out"), *HERE, "--log", "/dev/full"]
-    command = [sys.executable, "-m", "esv_ray", "attribute", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = preloaded.run(["attribute", *words])
     assert (done.returncode, done.stdout[:16]) == (0, "40 videos: 40 ok"), done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "--log" in line]
     assert line == "--log full: cannot be written: No space left on device; lines are missing from here on"

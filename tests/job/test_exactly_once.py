@@ -13,9 +13,11 @@ import pytest
 
 from esv_ray.output.verify.output import verify_output
 from tests.conftest import make_table
+from tests.support import preloaded
 from tests.support.bundles import python_bundle
 from tests.support.jobs import all_of, attribute, esv, run
 from tests.support.killed import Killed, Mortal
+from tests.support.preloaded import Process
 
 pytestmark = pytest.mark.xdist_group("jobs")
 
@@ -87,11 +89,9 @@ def test_two_drivers_on_one_output(features: str, bundle: str, tmp_path: Path) -
     options = ("compute.unit=1", "frames=[4,9]", "estimator.m=8")
     run(features, bundle, tmp_path / "clean", *options)
     both = [
-        subprocess.Popen(
-            esv(*attribute(features, bundle, tmp_path / "out", *options, f"cluster.actors={actors}")),
-            stdout=subprocess.PIPE,
+        Process(
+            attribute(features, bundle, tmp_path / "out", *options, f"cluster.actors={actors}"),
             stderr=subprocess.STDOUT,
-            text=True,
         )
         for actors in (0, 2)
     ]
@@ -109,11 +109,11 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
     run(features, bundle, tmp_path / "clean", *options)
     out = tmp_path / "small" / "out"
     out.parent.mkdir()
-    command = esv(*attribute(features, bundle, out, *options, "cluster.actors=0"))
+    command = attribute(features, bundle, out, *options, "cluster.actors=0")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "none", out.parent], capture_output=True)
     try:
         limit = [] if mounted.returncode == 0 else ["prlimit", "--fsize=4500"]
-        full = subprocess.run([*limit, *command], capture_output=True, text=True, check=False, timeout=240)
+        full = subprocess.run([*limit, *esv(*command)], capture_output=True, text=True, check=False, timeout=240)
         assert full.returncode == 1, full.stderr
         line = full.stderr.strip().splitlines()[-1]
         assert line.startswith("stopped early, nothing succeeds any more: cannot write "), full.stderr
@@ -122,7 +122,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
         assert "Traceback" not in full.stderr
         if not limit:
             subprocess.run(["mount", "-o", "remount,size=16m", out.parent], check=True)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        done = preloaded.run(command)
         assert done.returncode == 0, done.stderr
         assert all_of(out) == all_of(tmp_path / "clean")
         if not limit:
@@ -162,13 +162,7 @@ def test_an_output_that_may_not_be_written_ends_in_one_line(features: str, bundl
 
 def test_the_progress_file_tells_how_a_run_ended(features: str, bundle: str, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "units.jsonl"
-    done = subprocess.run(
-        esv(*attribute(features, bundle, out, "compute.unit=4", "cluster.actors=1"), "--log", str(log)),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    done = preloaded.run([*attribute(features, bundle, out, "compute.unit=4", "cluster.actors=1"), "--log", str(log)])
     assert done.returncode == 0, done.stderr
     told = json.loads((out / "progress.json").read_text())
     assert (told["state"], told["videos"]["ok"], told["units"]) == (

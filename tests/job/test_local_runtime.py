@@ -272,7 +272,8 @@ def test_a_temporary_folder_with_letters_beyond_ascii(features: str, bundle: str
     place = short / "t\u00e4\u00f6"
     place.mkdir()
     words = attribute(features, bundle, tmp_path / "out", "cluster.actors=1")
-    code, out, err = Command(*words, environment={"TMPDIR": str(place), "LC_ALL": "C"}).end()
+    environment = {"TMPDIR": str(place), "LC_ALL": "C"}
+    code, out, err = Command(*words, environment=environment, new_interpreter=True).end()
     assert (code, out.startswith("40 videos: 40 ok")) == (0, True), err
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,9 +20,11 @@ from esv_ray.job.on_ray.runtime import ray_runtime
 from esv_ray.job.progress import Progress
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
+from tests.support import preloaded
 from tests.support.bundles import python_bundle
 from tests.support.job_factories import CONSENT
-from tests.support.jobs import esv, files_of, poisoned_table, run
+from tests.support.jobs import files_of, poisoned_table, run
+from tests.support.preloaded import Process
 from tests.support.processes import actor_pids, is_loopback, listening, wait_until
 from tests.support.s3_server import S3Server
 
@@ -110,13 +111,11 @@ def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path
     share = 1 - (memory["MemAvailable"] - eaten) / memory["MemTotal"]
     bundle = python_bundle(tmp_path / "model", "poisonous")
     features = poisoned_table(tmp_path / "f.parquet", 2, {1: 667.0})
-    arguments = esv("attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out"))
+    arguments = ["attribute", "--features", features, "--model", bundle, "--output", str(tmp_path / "out")]
     for option in (CONSENT, "compute.unit=1", "cluster.actors=1", "max_failed=0.5"):
         arguments += ["--set", option]
     limits = {"RAY_memory_usage_threshold": f"{share:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, check=False, env={**os.environ, **limits}, timeout=500
-    )
+    done = preloaded.run(arguments, environment={**os.environ, **limits}, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "2 videos: 1 ok, 0 skipped, 1 failed" in done.stdout
     assert "failed: v1: memory ran out each time it was computed alone" in done.stdout
@@ -235,7 +234,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     kept: dict[str, int] = {}
     others = actor_pids()
     for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
-        driver = subprocess.Popen(esv("attribute", "--output", str(out), *options), stderr=subprocess.PIPE)
+        driver = Process(["attribute", "--output", str(out), *options])
         before = len(kept)
         deadline = time.monotonic() + 300  # a loaded machine takes its time
         while len(list(out.glob("videos/part-*"))) < before + 3 and time.monotonic() < deadline:
@@ -250,8 +249,8 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
             assert (out / "videos" / name).stat().st_mtime_ns == when, "committed units are never redone"
         kept = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/part-*")}
         assert len(kept) >= before + 3
-    assert b"run the same command again to resume" in told
-    done = subprocess.run(esv("attribute", "--output", str(out), *options), capture_output=True, text=True, check=False)
+    assert "run the same command again to resume" in told
+    done = preloaded.run(["attribute", "--output", str(out), *options])
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} of 40 units resumed" in done.stdout
     assert files_of(out) == files_of(tmp_path / "clean")
@@ -270,7 +269,7 @@ def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str
     places = {"features": f"s3://{root}/features/*.parquet", "model": f"s3://{root}/model"}
     options = ["--set", "compute.unit=8", "--set", "cluster.actors=2", "--output", f"s3://{root}/out"]
     options += [part for key, url in places.items() for part in (f"--{key}", url)]
-    done = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False)
+    done = preloaded.run(["attribute", *options])
     assert done.returncode == 0, done.stderr
     assert "40 videos: 40 ok" in done.stdout
     assert s3.secret not in fs.cat_file(f"{root}/out/run.json").decode()
@@ -279,13 +278,13 @@ def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str
     # Names hold a hash of where the input lies; contents do not.
     from_s3, local = files_of(tmp_path / "out"), files_of(tmp_path / "clean")
     assert [from_s3[name] for name in sorted(from_s3)] == [local[name] for name in sorted(local)]
-    again = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False)
+    again = preloaded.run(["attribute", *options])
     assert (again.returncode, "units resumed" in again.stdout) == (0, True)
-    verified = subprocess.run(esv("verify", f"s3://{root}/out"), capture_output=True, text=True, check=False)
+    verified = preloaded.run(["verify", f"s3://{root}/out"])
     assert verified.returncode == 0, verified.stderr
     assert "no problems" in verified.stdout
     wrong = {**os.environ, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    denied = subprocess.run(esv("attribute", *options), capture_output=True, text=True, check=False, env=wrong)
+    denied = preloaded.run(["attribute", *options], environment=wrong)
     assert denied.returncode == 2
     assert "check the credentials" in denied.stderr
     assert len(denied.stderr.strip().splitlines()) == 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import preloaded
 from tests.support.fault_proxy import Fault, fault_proxy
-from tests.support.jobs import all_of, attribute, esv, files_of, run
+from tests.support.jobs import all_of, attribute, files_of, run
+from tests.support.preloaded import Process
 from tests.support.processes import wait_until
 from tests.support.s3_server import S3Server, client, s3_server
 
@@ -56,8 +57,7 @@ def test_a_store_that_fails_every_request_once_or_twice(
         proxy.inject(Fault.SLOW_DOWN, Fault.LOST, Fault.CUT)
         environment = {**os.environ, **s3.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}
         environment["ESV_STORAGE"] = "tries=40,first=0.01,longest=0.02,read=5"
-        command = esv(*attribute(*places, *FEW, "cluster.actors=2"))
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
+        done = preloaded.run(attribute(*places, *FEW, "cluster.actors=2"), environment=environment)
         assert done.returncode == 0, done.stderr
         assert "40 videos: 40 ok" in done.stdout
         assert proxy.requests > 3 * 20, "two files of ten units, three faults each"
@@ -71,9 +71,9 @@ def test_a_server_that_is_killed_and_started_again(
     """In the middle of a job: it waits, and goes on; nothing is done twice."""
     places = put(own_s3, features, bundle)
     log = tmp_path / "log"
-    command = esv(*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log))
+    command = [*attribute(*places, *OPTIONS, "cluster.actors=2"), "--log", str(log)]
     environment = {**os.environ, **own_s3.environment(), "ESV_STORAGE": "tries=1000,seconds=200,longest=0.5"}
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    driver = Process(command, environment=environment)
     wait_until(lambda: log.exists() and log.read_text().count('"done"') >= 3, "nothing was committed")
     own_s3.kill()
     time.sleep(1)  # long enough that both actors meet it

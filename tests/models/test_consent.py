@@ -17,7 +17,9 @@ import esv_ray
 from esv_ray.consent import check_packages, covers, is_factory
 from esv_ray.errors import EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
+from tests.support import preloaded
 from tests.support.model_bundles import edit, python_bundle, refusal
+from tests.support.preloaded import Process
 
 WHERE = ", is it installed where the job runs, or in the folder where esv starts? "
 RAISES = " was found, but an error is raised while it is imported: "
@@ -316,8 +318,7 @@ def esv(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProce
     """The command in a process of its own; `code` runs there when it has ended."""
     after = textwrap.indent(code or "pass", "    ")
     main = f"import sys\nfrom esv_ray.cli import main\ntry:\n    main()\nfinally:\n{after}"
-    command = [sys.executable, "-c", main, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return preloaded.run(arguments, cwd=cwd, program=main)
 
 
 HOSTILE = {
@@ -412,23 +413,12 @@ def test_a_module_that_ends_the_process_ends_in_one_line(
         assert message in done.stderr
 
 
-def hears_interrupts() -> None:
-    """A shell lets what it starts in the background ignore them, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.usefixtures("zoo")
 def test_ctrl_c_works_while_a_module_is_imported(tmp_path: Path, zoo: Path, features: str) -> None:
     (zoo / PACKAGE / "waits.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
     model = python_bundle(tmp_path / "model", "esv_zoo.waits:make")
     job = ["--features", features, "--model", model, "--output", str(tmp_path / "out"), "--code", "esv_zoo"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "esv_ray", "plan", *job],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hears_interrupts,
-    ) as process:
+    with Process(["plan", *job]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGINT)

@@ -18,7 +18,9 @@ from esv_ray.errors import IncompleteError, JobError, SpecError
 from esv_ray.submit import polling
 from esv_ray.submit.kubernetes import jobs as kubernetes
 from esv_ray.submit.submission import Submission
-from tests.support.processes import hears_interrupts, wait_until
+from tests.support import preloaded
+from tests.support.preloaded import Process
+from tests.support.processes import wait_until
 
 KUBECTL = """#!{python}
 import json, subprocess, sys, time
@@ -102,8 +104,7 @@ def disk(tmp_path: Path) -> str:
 
 
 def esv(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "esv_ray", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return preloaded.run(arguments, timeout=60)
 
 
 def ask(*arguments: str) -> str:
@@ -220,10 +221,7 @@ def test_an_interrupt_says_that_the_job_continues(state: Path, disk: str) -> Non
     ask("submit", *JOB, *THERE, "--overlay", disk)
     now(state, jobStatus="RUNNING", jobDeploymentStatus="Running")
     (state / "log").write_text("")  # what kubectl follows until it is interrupted
-    command = [sys.executable, "-m", "esv_ray", "logs", "-f", "trn", *THERE]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
-    ) as watching:
+    with Process(["logs", "-f", "trn", *THERE]) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
         assert watching.stdout.readline() == "40 videos: 40 ok\n"

@@ -33,11 +33,13 @@ from esv_ray.submit.ray_jobs import logs as ray_logs
 from esv_ray.submit.ray_jobs import preflight
 from esv_ray.submit.status import read_status, status_lines
 from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parse_id
+from tests.support import preloaded
 from tests.support.bundles import python_bundle
 from tests.support.head import PROGRAMS, free_port, ray_head
-from tests.support.jobs import all_of, esv, run
+from tests.support.jobs import all_of, run
 from tests.support.model_bundles import edit
-from tests.support.processes import hears_interrupts, wait_until
+from tests.support.preloaded import Process
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.xdist_group("clusters")
 
@@ -61,8 +63,7 @@ class Head:
             del environment["RAY_AUTH_TOKEN"]
             environment["HOME"] = "/nonexistent"  # where Ray would look for one
         environment |= settings or {}
-        command = [sys.executable, "-m", "esv_ray", *arguments, *(["--address", self.url] if given else [])]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        return preloaded.run([*arguments, *(["--address", self.url] if given else [])], environment=environment)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """A program of a user who knows the token."""
@@ -174,13 +175,8 @@ def test_submit_status_logs_stop_submit_again_over_a_way_that_breaks(head: Head,
 
     relay = Relay(head.url)
     environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
-    with subprocess.Popen(
-        esv("submit", *job, "--follow", "--address", relay.url),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as follow:
+    words = ["submit", *job, "--follow", "--address", relay.url]
+    with Process(words, environment=environment, stderr=subprocess.STDOUT) as follow:
         assert follow.stdout is not None
         before = []
         for line in follow.stdout:
@@ -222,14 +218,7 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     wait_until(lambda: (out / "progress.json").exists())
 
     environment = {**os.environ, "RAY_AUTH_TOKEN": head.token}
-    with subprocess.Popen(
-        esv("logs", "-f", "victim", "--address", head.url),
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=hears_interrupts,
-    ) as watch:
+    with Process(["logs", "-f", "victim", "--address", head.url], environment=environment) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert any("videos" in line for line in watch.stdout), "as it goes on"
@@ -308,10 +297,9 @@ def _runs(process: Path, argument: str) -> bool:
 
 def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, tmp_path / "out")
-    command = [sys.executable, "-m", "esv_ray", "status", str(tmp_path / "out")]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    told = preloaded.run(["status", str(tmp_path / "out")]).stdout
     assert "done: 40 of 40 videos (0 failed" in told
-    nothing = subprocess.run([*command[:-1], f"{tmp_path}/no"], capture_output=True, text=True, timeout=60, check=False)
+    nothing = preloaded.run(["status", f"{tmp_path}/no"])
     assert (nothing.returncode, nothing.stdout) == (2, "")
     assert "no: expected the output of a job, found no progress.json" in nothing.stderr
 
@@ -423,8 +411,7 @@ def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> N
         ("ray://127.0.0.1:10001", "expected the address of a cluster's dashboard"),
         ("http://me:secret@127.0.0.1:8265", "without user and password"),
     ):
-        command = [sys.executable, "-m", "esv_ray", "submit", *given, "--address", address]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        refused = preloaded.run(["submit", *given, "--address", address])
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert expected in refused.stderr
         assert "secret" not in refused.stderr

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from tests.support.preloaded import Process
+
 MARK = "ESV_TEST_MARK"
 ENDED = "esv: interrupted"
 RESUMES = "; run the same command again to resume"
@@ -26,35 +28,48 @@ def wait_until(reached: Callable[[], object], why: str = "", *, every_s: float =
         time.sleep(every_s)
 
 
-def hears_interrupts() -> None:
-    """Take SIGINT again, in a child: what a shell starts in the background ignores it, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Command:
     """`esv ...` in a session of its own, and all processes that descend from it, by a mark in their environment."""
 
     def __init__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, open_files: int | None = None
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        open_files: int | None = None,
+        new_interpreter: bool = False,
     ) -> None:
+        """Start the command.
+
+        Args:
+            arguments: of `esv`.
+            environment: variables beside those of this process.
+            open_files: limit of open files, in a new interpreter.
+            new_interpreter: whether the test is about the start itself: imports, locales, variables of Python.
+        """
         self.mark = uuid4().hex
         self.resumes = arguments[0] in ("attribute", "demo") or arguments[:2] == ("import", "features")
+        whole = {**os.environ, **(environment or {}), MARK: self.mark}
         limit = [] if open_files is None else ["prlimit", f"--nofile={open_files}:{open_files}"]
-        self.process = subprocess.Popen(
-            [*limit, sys.executable, "-m", "esv_ray", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {}), MARK: self.mark},
-            start_new_session=True,
+        self.process: subprocess.Popen[str] | Process = (
+            subprocess.Popen(
+                [*limit, sys.executable, "-m", "esv_ray", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=whole,
+                start_new_session=True,
+            )
+            if limit or new_interpreter
+            else Process(arguments, environment=whole)
         )
 
     def pids(self, *, named: str = "") -> set[int]:
         """Its processes whose command line holds a text."""
         found = set()
+        mark, own = f"{MARK}={self.mark}".encode(), str(self.process.pid)  # a fork's /proc/PID/environ has no mark
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdecimal() and f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes():
+                if entry.name.isdecimal() and (entry.name == own or mark in (entry / "environ").read_bytes()):
                     line = (entry / "cmdline").read_bytes()  # empty: a zombie
                     if line and named.encode() in line:
                         found.add(int(entry.name))

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.jobs import attribute, esv
+from tests.support.jobs import attribute
+from tests.support.preloaded import Process
 from tests.support.processes import wait_until
 
 
@@ -93,8 +94,8 @@ class Driver:
 
     def __init__(self, address: str, features: str, bundle: str, out: Path, log: Path, *options: str) -> None:
         self.out, self.log = out, log
-        command = esv(*attribute(features, bundle, out, *options, f"cluster.address={address}"))
-        self.process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
+        command = attribute(features, bundle, out, *options, f"cluster.address={address}")
+        self.process = Process([*command, "--log", str(log)])
 
     def wait(self, reached: Callable[[], object]) -> None:
         """Wait for a condition while it runs."""
