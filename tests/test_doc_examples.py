@@ -50,6 +50,7 @@ def save_model(url: Path, *, feature_dim: int, n_classes: int) -> None:
     save_heads(str(url), heads, make_prior(n_classes))
 
 
+@pytest.mark.slow
 def test_reading_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its Python runs on an output of the demo's form; `tests/cli/test_demo.py` runs the demo."""
     monkeypatch.chdir(tmp_path)
@@ -70,6 +71,7 @@ def test_reading_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "distract" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["howto/sql.md", "howto/compare.md"])
 def test_querying_and_comparing(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

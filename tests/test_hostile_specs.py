@@ -63,6 +63,7 @@ def one_line(error: EsvError) -> str:
     return message
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(spec=written)
 def test_random_values_in_yaml(tmp_path: Path, spec: object) -> None:

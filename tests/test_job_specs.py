@@ -94,6 +94,7 @@ def test_every_key_is_explained(path: Path) -> None:
     assert all(len(line) <= 120 for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_checkout")
 @pytest.mark.parametrize(
     "path", [path for path in JOBS if path.name not in ("smoke.yaml", "nightly.yaml")], ids=name_of
@@ -122,6 +123,7 @@ def test_nightly(request: pytest.FixtureRequest) -> None:
     assert verify_output(f"{spec.output}/dt=2026-11-23").problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_checkout")
 def test_smoke_after_its_training() -> None:
     """The two commands that smoke.yaml names, one after the other, with fewer and smaller steps."""

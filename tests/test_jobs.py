@@ -40,6 +40,7 @@ def entry(tmp_path: Path) -> Entry:
     return Entry(tmp_path)
 
 
+@pytest.mark.slow
 def test_one_after_another(entry: Entry) -> None:
     pq.write_table(make_table([5] * 30), entry.home / "f.parquet")
     (entry.home / "train.yaml").write_text("features: f.parquet\noutput: model\nn_max: 2\nhidden: 8\n")
@@ -56,6 +57,7 @@ def test_one_after_another(entry: Entry) -> None:
     assert entry("verify", "esv")[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in JOBS.glob("*.py")))
 def test_wrong_input_is_one_line_and_code_2(entry: Entry, name: str) -> None:
     assert name in TRIED, "an entry point that no test runs"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from esv_ray.spec import JobSpec
@@ -36,6 +37,7 @@ def test_ci_runs_both_as_they_stand() -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.slow
 def test_the_first_job_runs_as_shown(tmp_path: Path) -> None:
     """The README's own lines, one after another, in an empty folder with a user's files."""
     pq.write_table(make_table([20] * 60, feature_dim=16, n_classes=7), tmp_path / "train.parquet")

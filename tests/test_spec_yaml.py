@@ -442,6 +442,7 @@ texts = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(texts)
 @example("12e5678")

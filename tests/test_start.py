@@ -57,6 +57,7 @@ def test_too_few_threads_are_one_line(limit: int, words: list[str]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_allowed")
 def test_as_many_threads_as_are_asked_for_are_enough(features: str, bundle: str, tmp_path: Path) -> None:
     """A line of 15 means that a job runs with 15: OpenBLAS, jemalloc, Arrow and torch included."""
@@ -96,6 +97,7 @@ def test_there_is_room_here() -> None:
     assert startable(3) == 3
 
 
+@pytest.mark.slow
 def test_a_job_of_another_locale_is_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     """Paths are the same texts under every locale: in options, in specs and in run.json."""
     (tmp_path / "ué").symlink_to(features)

@@ -39,6 +39,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, {line: run(line, folder) for line in commands}
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("jobs")
 def test_six_commands_lead_to_the_picture_and_print_what_the_page_says(tutorial: tuple[Path, dict[str, str]]) -> None:
     folder, printed = tutorial
@@ -63,6 +64,7 @@ def test_the_files_are_those_that_the_page_shows(tutorial: tuple[Path, dict[str,
     assert len(list((folder / "arrays").glob("*.npy"))) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("jobs")
 def test_the_pictures_are_those_of_the_commands(tutorial: tuple[Path, dict[str, str]]) -> None:
     """The README's too: its own command, in the tutorial's folder."""

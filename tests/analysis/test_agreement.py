@@ -78,6 +78,7 @@ def by_hand(output: Path, explained: str) -> dict[tuple[int, str, str], dict[str
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explained", ["label", "predicted"])
 def test_against_numpy(output: Path, explained: Any) -> None:
     found = analyze(str(output), ["agreement"], explained)["agreement"]
@@ -117,6 +118,7 @@ def test_videos_whose_values_are_equal_are_left_out(output: Path) -> None:
     assert {n for n, _, _ in unknown} == {4, 5}
 
 
+@pytest.mark.slow
 def test_one_place_computes_it(output: Path) -> None:
     """`esv compare` prints the table of `esv analyze`; the two methods alone give the same numbers."""
     whole = analyze(str(output), ["agreement"])["agreement"]
@@ -129,6 +131,7 @@ def test_one_place_computes_it(output: Path) -> None:
             assert row == pytest.approx(of_pair, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = analyze(str(output), ["agreement"])["agreement"].to_pylist()
     monkeypatch.setattr(batches, "_MOST_ELEMENTS", 1)
@@ -155,6 +158,7 @@ def test_outputs_that_cannot_have_it(output: Path, tmp_path: Path) -> None:
         analyze(str(damaged), ["agreement"])
 
 
+@pytest.mark.slow
 def test_page_and_figure(output: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         cli, ["analyze", str(output), "--table", "agreement", "--output", str(tmp_path), "--figures", str(tmp_path)]

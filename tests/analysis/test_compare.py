@@ -93,6 +93,7 @@ def test_two_models(job: Job) -> None:
     assert result.compare.column("in_stderrs").null_count == result.compare.num_rows  # all exact
 
 
+@pytest.mark.slow
 def test_units_that_are_cut_otherwise(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other units, another order of the videos, and batches of a few units each give the same tables."""
     monkeypatch.setattr("esv_ray.analysis.batches._MOST_ELEMENTS", 20)
@@ -109,6 +110,7 @@ def test_units_that_are_cut_otherwise(job: Job, monkeypatch: pytest.MonkeyPatch)
     assert all(again.tables[name].equals(table) for name, table in tables[0].items())  # the same bits
 
 
+@pytest.mark.slow
 def test_sampled_values_are_compared_in_standard_errors(job: Job) -> None:
     sampling = ["estimator.kind=algorithm1", "estimator.m=4", "estimator.iterations=8", "classes=[label, predicted]"]
     result = check(job("all", "model-0", *sampling), job("all", "model-0", *sampling, "estimator.seed=1"))
@@ -158,6 +160,7 @@ def test_partly_shared_videos(job: Job) -> None:
     assert (result.shared, result.only_a, result.only_b) == (30, 10, 2)
 
 
+@pytest.mark.slow
 def test_partly_shared_lengths(job: Job) -> None:
     result = check(job("all", "model-0", "frames=[2,3]"), job("all", "model-1", "frames=[3,5]"))
     rows = {row["n_elements"]: row for row in result.compare.to_pylist()}
@@ -172,6 +175,7 @@ def test_no_shared_videos(job: Job) -> None:
         compare(str(job("all", "model-0")), str(job("none", "model-0")))
 
 
+@pytest.mark.slow
 def test_without_labels(job: Job) -> None:
     unlabelled = job("unlabelled", "model-0", "classes=[predicted]")
     result = check(unlabelled, job("unlabelled", "model-1", "classes=all"), "predicted")
@@ -180,6 +184,7 @@ def test_without_labels(job: Job) -> None:
     check(unlabelled, job("all", "model-1", "classes=all"), "predicted")
 
 
+@pytest.mark.slow
 def test_classes_that_one_output_does_not_keep(job: Job) -> None:
     result = check(job("all", "model-0", "classes=[label]"), job("all", "model-1", "classes=[predicted]"))
     assert "without values of esv in A or esv in B for the class" in result.notes[0]
@@ -201,6 +206,7 @@ def test_other_frames_and_labels(job: Job, tmp_path: Path) -> None:
     assert any(note.endswith("with another label in B; that of A counts") for note in notes)
 
 
+@pytest.mark.slow
 def test_methods_of_one_output(job: Job) -> None:
     output = job("all", "model-0", "methods=[esv,random]")
     result = check(output, output, methods=("esv", "random"))
@@ -230,15 +236,18 @@ def test_what_cannot_be_compared(job: Job, model: str, overrides: list[str], tex
         compare(str(job("all", "model-0")), str(job("all", model, *overrides)))
 
 
+@pytest.mark.slow
 def test_other_priors_are_said(job: Job) -> None:
     [note] = check(job("all", "model-0"), job("all", "uniform")).notes
     assert note.startswith("the class priors differ, by at most 0.167")
 
 
+@pytest.mark.slow
 def test_logits(job: Job) -> None:
     check(job("all", "model-0", "estimator.output=logit"), job("all", "model-1", "estimator.output=logit"))
 
 
+@pytest.mark.slow
 def test_the_largest_changes(job: Job) -> None:
     a, b = job("all", "model-0"), job("all", "model-1")
     result = compare(str(a), str(b), changes=3)
@@ -278,6 +287,7 @@ def test_unfinished_outputs(job: Job, tmp_path: Path) -> None:
     assert (result.shared, result.only_a) == (33, 7)
 
 
+@pytest.mark.slow
 def test_failed_videos_are_left_out(job: Job, folder: Path) -> None:
     table = pq.read_table(folder / "all.parquet").to_pylist()
     table[3]["features"] = None
@@ -287,6 +297,7 @@ def test_failed_videos_are_left_out(job: Job, folder: Path) -> None:
     assert sum(result.compare.column("videos").to_pylist()) == 39
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_on_s3(job: Job, s3: S3Server) -> None:
     outputs = job("all", "model-0"), job("all", "model-1")
@@ -298,6 +309,7 @@ def test_on_s3(job: Job, s3: S3Server) -> None:
     assert all(table.equals(local.tables[name]) for name, table in remote.tables.items())
 
 
+@pytest.mark.slow
 def test_damaged_and_repeated_rows(job: Job, tmp_path: Path) -> None:
     a = job("all", "model-0", "compute.unit=7")
     b = tmp_path / "b"
@@ -314,6 +326,7 @@ def test_damaged_and_repeated_rows(job: Job, tmp_path: Path) -> None:
         compare(str(a), str(tmp_path))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_values() -> None:
     """The ranks of all values are computed by DuckDB within its memory, which the disk extends."""
     from esv_ray.analysis.database import FEWEST_BYTES, connect

@@ -54,6 +54,7 @@ def test_points_measure_the_errors_of_estimates() -> None:
     assert point.video_ms > 0
 
 
+@pytest.mark.slow
 def test_order_of_estimators() -> None:
     reported: list[Point] = []
     estimators = estimator_grid(("algorithm1", "adjusted"), (16, 64), (1, 2), 0)

@@ -50,6 +50,7 @@ def test_views_on_a_disk(output: Path) -> None:
     check_views(str(output), output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a b", "label=1", "it's", "[ab]*?", "{x,y}", "%41"])
 def test_odd_names_of_folders(output: Path, name: str) -> None:
     odd = output.with_name(name)
@@ -57,6 +58,7 @@ def test_odd_names_of_folders(output: Path, name: str) -> None:
     check_views(str(odd), odd)
 
 
+@pytest.mark.slow
 def test_views_in_memory(output: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}/a [b]*"
     copy_to(fsspec.filesystem("memory"), output, url.removeprefix("memory:/"))
@@ -76,6 +78,7 @@ def copy_to(fs: fsspec.AbstractFileSystem, folder: Path, url: str) -> None:
             fs.pipe_file(f"{url}/{path.relative_to(folder)}", path.read_bytes())
 
 
+@pytest.mark.slow
 def test_units_and_schemas_of_one_output(output: Path) -> None:
     names = sorted(path.name for path in (output / "videos").iterdir())
     con = connect()
@@ -97,6 +100,7 @@ def test_units_that_are_not_committed_are_left_out(output: Path) -> None:
     assert con.execute("SELECT count(DISTINCT video_id) FROM attributions").fetchone() == (32,)
 
 
+@pytest.mark.slow
 def test_an_output_of_an_earlier_version_has_the_method_esv(output: Path) -> None:
     for path in (output / "attributions").iterdir():
         table = pq.read_table(path)
@@ -133,6 +137,7 @@ def test_class_names_are_values(output: Path) -> None:
     assert [row[0] for row in con.execute("SELECT name FROM classes").fetchall()] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"no Parquet at all, but some bytes", None])
 @pytest.mark.parametrize("number", [0, 2])
 def test_damaged_files(output: Path, content: bytes | None, number: int) -> None:
@@ -154,6 +159,7 @@ def read_all(url: str) -> None:
         con.execute("FROM attributions").fetchall()
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes(output: Path) -> None:
     fs = fsspec.filesystem("memory")
     copy_to(fs, output, "/vanishing")

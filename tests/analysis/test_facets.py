@@ -27,6 +27,7 @@ from esv_ray.models.saving import save_heads
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support import facet_oracle
 from tests.support.jobs import run
+from tests.support.slow import slow_tuples_unless
 
 JOBS = {
     "exact": ["frames=4", "estimator.kind=exact"],
@@ -61,7 +62,10 @@ CASES = [(name, explained) for name in JOBS for explained in ("label", "predicte
 CASES.remove(("label alone", "predicted"))
 
 
-@pytest.mark.parametrize(("name", "explained"), [*CASES, ("unlabelled", "predicted")])
+@pytest.mark.parametrize(
+    ("name", "explained"),
+    slow_tuples_unless(lambda name, explained: explained == "label", [*CASES, ("unlabelled", "predicted")]),
+)
 def test_against_brute_force(outputs: dict[str, Path], name: str, explained: Any) -> None:
     found = analyze(str(outputs[name]), class_=explained)
     expected = facet_oracle.read(outputs[name])
@@ -95,6 +99,7 @@ def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explained", ["label", "predicted"])
 def test_further_tables_against_brute_force(further: Path, explained: Any) -> None:
     found = analyze(str(further), list(facet_oracle.FURTHER), explained)
@@ -138,6 +143,7 @@ def test_tables_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
         analyze(str(out), ["marginals"])
 
 
+@pytest.mark.slow
 def test_replacements_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None:
     """At several lengths, also 1 and 2; without `discards` there are no areas of elements that are left out."""
     parts = outputs["exact"].parent
@@ -260,6 +266,7 @@ def test_intervals_of_means(outputs: dict[str, Path]) -> None:
         assert row["low"] is None or row["low"] <= row["mean"] <= row["high"]
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter(outputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch per unit gives the same tables as one batch; and again the same bits."""
     out = str(outputs["swept"])
@@ -273,6 +280,7 @@ def test_batches_do_not_matter(outputs: dict[str, Path], monkeypatch: pytest.Mon
         check_rows(single[name].to_pylist(), table.to_pylist(), keys)
 
 
+@pytest.mark.slow
 def test_other_methods_are_left_out(outputs: dict[str, Path], tmp_path: Path) -> None:
     """Rows of other methods in the same table change nothing."""
     for path in (outputs["exact"] / "attributions").iterdir():
@@ -300,6 +308,7 @@ def test_which_class_is_explained(outputs: dict[str, Path]) -> None:
         analyze(str(outputs["label alone"]), class_="predicted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kept", "explained"),
     [
@@ -330,6 +339,7 @@ def test_labels_are_explained_by_default_only_if_all_are_kept(
         assert open_output(out, each).without == {n: count for n, count in missing.items() if count}
 
 
+@pytest.mark.slow
 def test_accuracy_counts_videos_without_esvs(outputs: dict[str, Path]) -> None:
     """If ESVs of the label are kept of some videos only, accuracies are those of all; pages tell what is left out."""
     some, whole = str(outputs["predicted and 1"]), str(outputs["all classes"])
@@ -351,6 +361,7 @@ def test_accuracy_counts_videos_without_esvs(outputs: dict[str, Path]) -> None:
             assert re.search(r"Without \d+ videos that have no ESVs of their label\.", note), each.facet.name
 
 
+@pytest.mark.slow
 def test_pages_show_the_length_that_most_videos_have(tmp_path: Path) -> None:
     """Of 1 to 9 elements, most videos have 3; tables with a row per pair or element have most rows of 9."""
     lengths = [3] * 6 + [9] * 4 + [5]
@@ -397,6 +408,7 @@ def changed_esvs(folder: Path, name: str, values: Any) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_equal_elements_share_their_place(tmp_path: Path) -> None:
     """All ESVs equal: each element has its share by chance; of two equal ones each has half; a page says so."""
     equal = changed_esvs(tmp_path, "equal", lambda element, rows: np.full(rows, 0.01))

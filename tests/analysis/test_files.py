@@ -16,6 +16,7 @@ from esv_ray.analysis.tables import Made
 GROUPS, ROWS = 100, 20_000
 
 
+@pytest.mark.slow
 def test_a_large_table_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Arrow holds does not grow with the number of row groups."""
     source, held = tmp_path / "source.parquet", []

@@ -103,6 +103,7 @@ def test_against_brute_force(folder: Path) -> None:
         assert (row["pointing_low"], row["pointing_high"]) == pytest.approx(wilson(hits, row["videos"]))
 
 
+@pytest.mark.slow
 def test_the_figure(folder: Path) -> None:
     table = analyze(str(folder / "out"), ["moments"])["moments"]
     files = figure_files(CHARTS["moments"], table, names=None, unit="probability")
@@ -111,6 +112,7 @@ def test_the_figure(folder: Path) -> None:
     assert text.count("occlusion") >= 3
 
 
+@pytest.mark.slow
 def test_all_tables_hold_them_where_they_are_marked(folder: Path, tmp_path: Path) -> None:
     assert "moments" in analyze(str(folder / "out"))
     pq.write_table(make_table(LENGTHS), tmp_path / "f.parquet")
@@ -120,6 +122,7 @@ def test_all_tables_hold_them_where_they_are_marked(folder: Path, tmp_path: Path
         analyze(str(tmp_path / "out"), ["moments"])
 
 
+@pytest.mark.slow
 def test_other_names_and_kinds_of_ids(folder: Path, tmp_path: Path) -> None:
     table = with_columns(make_table(LENGTHS), marked(len(LENGTHS)))
     numbers = table.set_column(0, "clip", pa.array(range(len(LENGTHS)), pa.int64()))
@@ -142,6 +145,7 @@ def test_moments_that_are_no_whole_numbers(folder: Path, tmp_path: Path, kind: p
         analyze(str(tmp_path / "out"), ["moments"])
 
 
+@pytest.mark.slow
 def test_a_table_that_is_gone_or_somewhere_else(folder: Path, tmp_path: Path) -> None:
     pq.write_table(with_columns(make_table(LENGTHS), marked(len(LENGTHS))), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), str(folder / "model"), tmp_path / "out", "frames=6")
@@ -165,6 +169,7 @@ def test_a_run_json_may_not_name_any_location(folder: Path, tmp_path: Path) -> N
     assert "run.json names s3://elsewhere/f.parquet; give --features" in reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [4, 30])
 def test_repeated_ids_count_once(unit: int, folder: Path, tmp_path: Path) -> None:
     """A job attributes the first row of an id in a file; whatever moments the others have."""

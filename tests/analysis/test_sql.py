@@ -150,6 +150,7 @@ def test_errors_while_rows_are_read(opened: Opened) -> None:
         rows(opened, "SELECT CAST(CASE WHEN i < 29999 THEN '1' ELSE 'x' || i END AS INT) FROM range(30000) t(i)")
 
 
+@pytest.mark.slow
 def test_the_memory_limit(output: Path) -> None:
     limited = open_outputs({"": str(output)}, memory=FEWEST_BYTES)
     with pytest.raises(DataError, match=r"the query needs more memory than its limit .*; raise the limit \(--memory\)"):
@@ -182,6 +183,7 @@ def test_names_of_outputs(output: Path, name: str) -> None:
         open_outputs({"a": str(output), "A": str(output)})
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("s3")
 def test_on_s3(output: Path, opened: Opened, s3: S3Server) -> None:
     url = f"s3://{s3.bucket}/{uuid.uuid4().hex}"

@@ -178,6 +178,7 @@ def test_newcombe_laws(counts: tuple[int, int, int, int]) -> None:
     assert newcombe(neither, only_a, only_b, both) == pytest.approx((low, high), abs=1e-9)  # of the complements
 
 
+@pytest.mark.slow
 def test_newcombe_covers() -> None:
     """Of 20 pairs of shares that agree often; the bootstrap has no width in one of three draws of the last."""
     rng = np.random.default_rng(7)
@@ -220,6 +221,7 @@ def test_few_videos() -> None:
     assert np.isnan(none.mean).all()
 
 
+@pytest.mark.slow
 def test_the_largest_of_many_means_of_noise_is_not_clear_of_0() -> None:
     """Of 60 means of noise some 95 % interval excludes 0 nearly always; one that holds for all of them, rarely."""
     rng = np.random.default_rng(8)

@@ -110,6 +110,7 @@ def test_the_mean_of_marginals_over_scales_is_the_esv(done: Path) -> None:
         assert by_key[key] == pytest.approx(row["esv"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_interactions_are_those_of_the_definition(folder: Path, done: Path) -> None:
     found = rows(done, "interactions")
     assert len(found) == sum(row["n_elements"] - 1 for row in rows(done, "attributions")) / 2, (
@@ -229,6 +230,7 @@ def test_replacements_are_the_scores_of_sequences_of_full_length(folder: Path, d
     assert verify_output(str(done)).problems == ()
 
 
+@pytest.mark.slow
 def test_replacements_alone_of_other_methods_and_logits(folder: Path, tmp_path: Path) -> None:
     """Without the table `discards`; sequences of at most four elements are exact with this m."""
     of_two = OF_ESV | {"occlusion": ("descending", "ascending")}
@@ -247,6 +249,7 @@ def test_replacements_alone_of_other_methods_and_logits(folder: Path, tmp_path: 
         assert (found.videos, found.problems) == (5, ())
 
 
+@pytest.mark.slow
 def test_replaced_sequences_are_sampled_as_the_job_samples(folder: Path, tmp_path: Path) -> None:
     """The same bits for other units; and the ESVs are those of a job without the table."""
     settings = ["estimator.kind=adjusted", "estimator.m=6", "estimator.iterations=1"]
@@ -276,6 +279,7 @@ def test_a_replaced_sequence_without_a_finite_score_fails_its_video(folder: Path
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["algorithm1", "adjusted"])
 def test_of_sampled_esvs_every_subsequence_is_a_sequence_of_its_own(folder: Path, tmp_path: Path, kind: str) -> None:
     """Subsequences of up to four elements are exact with this m, longer ones are sampled."""
@@ -315,6 +319,7 @@ def check_first_and_last(output: Path) -> None:
             assert row["score"] == np.float32(make_prior(3)[row["class"]])
 
 
+@pytest.mark.slow
 def test_interactions_of_logits(folder: Path, tmp_path: Path) -> None:
     """Logits have a closed form without values of long subsequences; interactions need them."""
     output = tmp_path / "out"
@@ -328,6 +333,7 @@ def test_interactions_of_logits(folder: Path, tmp_path: Path) -> None:
 # Guarantees -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_bits_for_other_units_and_other_orders(folder: Path, done: Path, tmp_path: Path) -> None:
     """Tables of the same rows, whatever the units; and the same files where a job is resumed."""
     output = tmp_path / "out"
@@ -339,6 +345,7 @@ def test_the_same_bits_for_other_units_and_other_orders(folder: Path, done: Path
             }
 
 
+@pytest.mark.slow
 def test_a_removed_table_is_computed_again_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     settings = ("estimator.kind=exact", TABLES, "compute.unit=2")
@@ -384,6 +391,7 @@ def test_recomputing_compares_all_tables(done: Path) -> None:
     assert found.videos == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "column"),
     [("marginals", "marginal"), ("interactions", "interaction"), ("discards", "score"), ("replacements", "score")],
@@ -477,6 +485,7 @@ def test_a_failed_video_that_is_tried_again(folder: Path, tmp_path: Path) -> Non
     assert every_file(output) == before
 
 
+@pytest.mark.slow
 def test_a_length_whose_shorter_sequences_do_not_fit_fails_alone(folder: Path, tmp_path: Path) -> None:
     """The adjusted estimator may take more memory for 12 elements than for 14; found by a review."""
     (tmp_path / "features").mkdir()

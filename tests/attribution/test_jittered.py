@@ -85,6 +85,7 @@ def test_a_job_explains_the_frames_that_it_names(folder: Path, tmp_path: Path) -
     assert moved
 
 
+@pytest.mark.slow
 def test_compare_tells_how_stable_esvs_are(folder: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         settings = [*SETTINGS, f"estimator.seed={seed}"]

@@ -69,6 +69,7 @@ def values_of(output: Path, video: str, method: str, kept: int) -> np.ndarray:
     return np.array([row["esv"] for row in found if row["class"] == kept])
 
 
+@pytest.mark.slow
 def test_the_baseline_is_the_mean_element_of_the_table(folder: Path, done: Path) -> None:
     baseline = existing_manifest(str(done)).baseline
     everything = np.concatenate([*features_of(folder).values()]).astype(np.float64)
@@ -129,6 +130,7 @@ def test_integrated_gradients_are_complete(folder: Path, done: Path) -> None:
             assert values_of(done, video, "integrated_gradients", class_).sum() == pytest.approx(change, abs=0.02)
 
 
+@pytest.mark.slow
 def test_discards_of_each_method(folder: Path, done: Path) -> None:
     found = rows(done, "discards")
     label = {row["video_id"]: row["label"] for row in rows(done, "videos")}
@@ -148,6 +150,7 @@ def test_discards_of_each_method(folder: Path, done: Path) -> None:
             assert row["score"] == pytest.approx(game(left)[label[video]], abs=2e-6)
 
 
+@pytest.mark.slow
 def test_they_are_verified_recomputed_and_resumed(folder: Path, done: Path, tmp_path: Path) -> None:
     assert verify_output(str(done)).problems == ()
     assert recompute(str(done), 8).problems == ()

@@ -69,6 +69,7 @@ def esv(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_a_foreign_table_gives_the_same_bits(features: str, others: str, bundle: str, tmp_path: Path) -> None:
     assert run(features, bundle, tmp_path / "a", *OPTIONS).exit_code == 0
     assert run(others, bundle, tmp_path / "b", *OPTIONS, *COLUMNS).exit_code == 0
@@ -86,6 +87,7 @@ def test_a_foreign_table_gives_the_same_bits(features: str, others: str, bundle:
     assert (again.same, again.problems) == (8, ())
 
 
+@pytest.mark.slow
 def test_the_commands_take_foreign_tables(others: str, bundle: str, tmp_path: Path) -> None:
     places = ["--features", others, "--model", bundle]
     options = [word for override in (*OPTIONS, *COLUMNS, "cluster.actors=0") for word in ("--set", override)]
@@ -112,6 +114,7 @@ def test_the_commands_take_foreign_tables(others: str, bundle: str, tmp_path: Pa
         assert message in str(refused.exception)
 
 
+@pytest.mark.slow
 def test_partitions_and_directories_of_foreign_tables(bundle: str, tmp_path: Path) -> None:
     for day in ("dt=1", "dt=2"):
         for label in (0, 2):
@@ -136,6 +139,7 @@ def test_partitions_and_directories_of_foreign_tables(bundle: str, tmp_path: Pat
 # The job that it is ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_other_columns_are_another_job(others: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(others, bundle, out, *OPTIONS, *COLUMNS).exit_code == 0
@@ -192,6 +196,7 @@ def test_names_without_a_classes_csv_are_refused_before_anything_is_written(othe
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_name_fails_its_row_alone(others: str, bundle: str, tmp_path: Path) -> None:
     path = Path(others) / "part-0.parquet"
     table = pq.read_table(path)
@@ -205,6 +210,7 @@ def test_an_unknown_name_fails_its_row_alone(others: str, bundle: str, tmp_path:
     assert {row["label"] for row in failed} == {None}
 
 
+@pytest.mark.slow
 def test_the_failed_rows_of_a_foreign_table_are_tried_again(others: str, bundle: str, tmp_path: Path) -> None:
     path = Path(others) / "part-0.parquet"
     table = pq.read_table(path)

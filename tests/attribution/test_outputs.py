@@ -91,6 +91,7 @@ def test_a_listing_that_is_late(stores: None, features: str, bundle: str) -> Non
     assert storage.exists("late://out/_SUCCESS")
 
 
+@pytest.mark.slow
 def test_writes_that_are_lost(stores: None, features: str, bundle: str) -> None:
     """Of ten units some lack a file; the exit code is 1 until a run brings the last of them."""
     codes = []
@@ -143,6 +144,7 @@ def removing(what: Callable[[Path], None], output: Path, after: int = 3) -> Call
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [everything, one_mark, one_attributions_file])
 def test_what_is_removed_in_mid_job(
     what: Callable[[Path], None], features: str, bundle: str, tmp_path: Path, clean: dict[str, bytes]
@@ -191,6 +193,7 @@ def other(features: str, bundle: str, tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+@pytest.mark.slow
 def test_a_unit_of_another_job_is_refused(features: str, bundle: str, tmp_path: Path, other: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out)
@@ -214,6 +217,7 @@ def test_a_unit_of_another_job_is_refused(features: str, bundle: str, tmp_path: 
     assert tables_of(out) == clean
 
 
+@pytest.mark.slow
 def test_attributions_of_another_job_are_found_at_the_end(
     features: str, bundle: str, tmp_path: Path, other: Path
 ) -> None:
@@ -229,6 +233,7 @@ def test_attributions_of_another_job_are_found_at_the_end(
     assert (read_status(str(out)).progress or {})["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_file_in_no_plan_is_refused(features: str, bundle: str, tmp_path: Path) -> None:
     """Whoever reads the folder would take its rows for results."""
     out = tmp_path / "out"
@@ -260,6 +265,7 @@ def test_two_specs_at_once_on_a_store_without_conditions(
     assert verify_output("unconditional://out").problems == ()
 
 
+@pytest.mark.slow
 def test_run_json_that_another_overwrites_at_once(stores: None, features: str, bundle: str, tmp_path: Path) -> None:
     """On a store that ignores the condition: what was written is read back before anything is computed."""
     save_heads(str(tmp_path / "other-model"), make_heads(seed=9), make_prior(3))
@@ -312,6 +318,7 @@ def test_a_folder_that_is_named_like_a_table_is_no_output(
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [clip]
 
 
+@pytest.mark.slow
 def test_what_a_submission_and_a_repair_leave_may_be_there(
     features: str, bundle: str, tmp_path: Path, clean: dict[str, bytes]
 ) -> None:
@@ -338,6 +345,7 @@ def test_a_bundle_goes_into_no_other_things(features: str, tmp_path: Path) -> No
     save_heads(str(out), make_heads(), make_prior(3))
 
 
+@pytest.mark.slow
 def test_attributions_of_another_job_without_a_mark_are_put_aside(
     features: str, bundle: str, tmp_path: Path, other: Path
 ) -> None:
@@ -357,6 +365,7 @@ def test_attributions_of_another_job_without_a_mark_are_put_aside(
     assert tables_of(out) == clean
 
 
+@pytest.mark.slow
 def test_whatever_lies_in_the_tables_is_moved_aside(features: str, bundle: str, tmp_path: Path) -> None:
     """Folders, links that lead nowhere and pipes, which no reader survives."""
     out = tmp_path / "out"
@@ -375,6 +384,7 @@ def test_whatever_lies_in_the_tables_is_moved_aside(features: str, bundle: str, 
     assert tables_of(out) == clean
 
 
+@pytest.mark.slow
 def test_a_partition_whose_tables_were_removed_is_due(features: str, bundle: str, tmp_path: Path) -> None:
     daily, out = tmp_path / "daily", tmp_path / "out"
     shutil.copytree(features, daily / "monday")
@@ -392,6 +402,7 @@ def test_a_partition_whose_tables_were_removed_is_due(features: str, bundle: str
 # run.json that is damaged ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -433,6 +444,7 @@ def test_a_damaged_run_json_is_repaired(
     assert tables_of(out) == clean
 
 
+@pytest.mark.slow
 def test_tables_without_run_json_are_gone_on_with_by_their_own_job_alone(
     features: str, bundle: str, tmp_path: Path, other: Path, clean: dict[str, bytes]
 ) -> None:
@@ -460,6 +472,7 @@ def noting(call: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
     return noted
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bundle: str, tmp_path: Path) -> None:
     """A location that another wrote: the file is named, and not read."""
     out, secret = tmp_path / "out", tmp_path / "secret.parquet"
@@ -485,6 +498,7 @@ def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bu
             assert url not in opened
 
 
+@pytest.mark.slow
 def test_features_elsewhere_are_not_asked_for_a_run_json(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out)
@@ -533,6 +547,7 @@ def test_drivers_that_look_first_share_the_work(shape: tuple[int, int, int]) -> 
     assert computed < 1.25 * len(plan)
 
 
+@pytest.mark.slow
 def test_units_that_another_driver_committed_are_not_computed(
     features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -377,6 +377,7 @@ def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     assert "dt=1/late.parquet" in nightly.why["dt=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("runtime")
 def test_the_command_on_ray(daily: Path, bundle: str, tmp_path: Path) -> None:
     """The summary; exit codes; names as a terminal may be given them."""

@@ -71,6 +71,7 @@ def test_each_recipe_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(files()) == 2, "what is cheap is built where it is needed"
 
 
+@pytest.mark.slow
 def test_broken_files_and_full_disks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = build_plan(SAMPLED)
     cached_plan(SAMPLED)
@@ -150,6 +151,7 @@ plan_cache.cached_plan(Recipe("algorithm1", 40, equal_scales(8), True, (300, 4, 
 """
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], stdout=subprocess.PIPE, text=True)

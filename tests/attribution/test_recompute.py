@@ -52,6 +52,7 @@ def esv(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["verify", *arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_output_is_reproduced(table: str, bundle: str, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
@@ -79,6 +80,7 @@ def test_large_logits_are_computed_in_the_batches_of_the_job(tmp_path: Path) -> 
     assert recompute(str(tmp_path / "out"), 10).problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("column", "kind"), [("esv", "attributions"), ("frame_index", "attributions")])
 def test_two_values_that_changed_places(job: Path, column: str, kind: str) -> None:
     """Sums and ranges are as they should be."""
@@ -110,6 +112,7 @@ def test_altered_videos(job: Path) -> None:
     assert f"evaluations is {row['evaluations']}, but {row['evaluations'] - 1} when recomputed" in problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [{"above": "20"}, {"after": str(CALLS_OF_A_LOAD + 12)}], ids=["some features", "later calls"]
 )
@@ -154,6 +157,7 @@ def test_a_model_that_raises_is_a_finding(tmp_path: Path) -> None:
     assert "recomputing failed: RuntimeError: poison (job_factories.py:" in result.output
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_and_one_that_moved_is_not(job: Path, bundle: str, tmp_path: Path) -> None:
     moved = str(tmp_path / "moved")
     shutil.move(bundle, moved)
@@ -182,6 +186,7 @@ def test_features_that_moved(job: Path, table: str, tmp_path: Path) -> None:
         recompute(str(job), 5)
 
 
+@pytest.mark.slow
 def test_features_that_moved_and_are_others(job: Path, table: str, tmp_path: Path) -> None:
     """Of the same name and size: the footer's checksum tells."""
     moved = tmp_path / "moved.parquet"

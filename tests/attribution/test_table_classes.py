@@ -159,6 +159,7 @@ def test_convergence(esv: Command) -> None:
 TRAINING = ["--set", "n_max=2", "--set", "hidden=8", "--set", "epochs=1", "--set", "validation=0.3"]
 
 
+@pytest.mark.slow
 def test_training_takes_the_names_beside_the_features(esv: Command) -> None:
     features = table("features", NAMES, make_table([5] * 12))
     code, out, err = esv("train", "--features", features, "--output", "trained", *TRAINING)

@@ -86,6 +86,7 @@ def share(esv: np.ndarray) -> np.ndarray:
     return np.asarray(esv / np.abs(esv).sum())
 
 
+@pytest.mark.slow
 def test_smoothness(folder: Path, done: Path) -> None:
     explained, expected = Explained(folder, done), {}
     for video, (frames, places, label) in frames_of(folder).items():

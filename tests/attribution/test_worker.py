@@ -103,6 +103,7 @@ def test_results_are_those_of_explain(features: str, bundle: str, tmp_path: Path
     assert {row["exact"] for row in videos_of(tmp_path / "out")} == {True, False}
 
 
+@pytest.mark.slow
 def test_logits_are_attributed_and_scores_stay_probabilities(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     overrides = ("estimator.output=logit", "classes=all", "estimator.m=10", "estimator.iterations=1")
@@ -188,6 +189,7 @@ def test_the_memory_budget_is_fixed_by_the_plan(
     assert plan_job(spec).spec.compute.memory_budget == 123_456_789
 
 
+@pytest.mark.slow
 def test_auto_samples_what_does_not_fit_and_says_so(tmp_path: Path) -> None:
     wide, features = str(tmp_path / "wide"), str(tmp_path / "f.parquet")
     save_heads(wide, make_heads(n_classes=10000), make_prior(10000))
@@ -228,6 +230,7 @@ def test_another_batch_size_changes_rounding_only(features: str, bundle: str, tm
     assert np.abs(a - c).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_stops_after_the_batch_and_goes_on_later(
     bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +391,7 @@ def test_a_model_that_exits_fails_its_video_and_ends_no_process(tmp_path: Path) 
     assert result.failed[0][1].startswith("SystemExit: 0 (job_factories.py:")
 
 
+@pytest.mark.slow
 def test_a_model_that_draws_at_random_fails_the_videos_it_draws_for(tmp_path: Path) -> None:
     """It loads as lawful; what it computes without draws is kept, and nothing is tried for ever."""
     table = make_table([5, 6, 5, 6, 5, 6])
@@ -409,6 +413,7 @@ def test_a_model_that_draws_at_random_fails_the_videos_it_draws_for(tmp_path: Pa
         assert verify_output(str(out)).problems == ()
 
 
+@pytest.mark.slow
 def test_a_job_whose_model_always_draws_stops_early_and_keeps_its_videos(tmp_path: Path) -> None:
     pq.write_table(make_table([5] * 60), tmp_path / "f.parquet")
     folder = python_bundle(tmp_path / "python", "fickle", after=str(CALLS_OF_A_LOAD + 50))
@@ -441,6 +446,7 @@ def test_values_that_are_not_finite_fail_their_video(bundle: str, tmp_path: Path
     assert result.counts.ok == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["probability", "logit"])
 @pytest.mark.parametrize("size", ["1e4", "1e6", "1e30", "bias", "features"])
 def test_large_logits_give_values_in_their_ranges_or_fail_their_videos(tmp_path: Path, size: str, output: str) -> None:

@@ -53,6 +53,7 @@ def test_random_models_are_the_same_every_time_and_leave_the_generator_alone() -
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < host_share(4, Estimator("exact"), SMALL, 1e-3) < 1
 
@@ -67,6 +68,7 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ceilings(SMALL).gbytes_s == pytest.approx(8e-9 * 2**24)
 
 
+@pytest.mark.slow
 def test_a_file_of_measurements(tmp_path: Path) -> None:
     measurements = measure([3, 4], Estimator("exact"), SMALL)
     path = tmp_path / "bench.json"

@@ -76,6 +76,7 @@ def by_order(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Measured]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["event", "order"])
 def test_esvs_find_the_deciding_frames(kind: str, request: pytest.FixtureRequest) -> None:
     measured = request.getfixturevalue(f"by_{kind}")
@@ -146,6 +147,7 @@ def test_frames_alone_say_nothing_about_an_order() -> None:
     assert different > 3
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_table_without_key_frames(tmp_path: Path) -> None:
     """JapaneseVowels: no deciding frames are known."""
     demo = Path(__file__).parents[2] / "jobs" / "demo"
@@ -170,6 +172,7 @@ def test_the_command_measures_a_table_without_key_frames(tmp_path: Path) -> None
     assert max(map(len, ran.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from esv_ray.bench.made_up import World, made_up_videos, write_made_up
@@ -14,6 +15,7 @@ from esv_ray.bench.pictures import SIDE, write_pictures
 from esv_ray.input.videos import read_videos
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_to_train_on(tmp_path: Path) -> None:
     folder = tmp_path / "made-up"
     arguments = [str(folder), "--per-class", "20", "--classes", "6", "--feature-dim", "16"]

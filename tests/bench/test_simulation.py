@@ -13,6 +13,7 @@ from esv_ray.bench.simulation import Simulation, World
 from esv_ray.job.scheduling.scheduler import Scheduler
 
 
+@pytest.mark.slow
 def test_the_command_tells_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["simulation", "--units", "2000", "--workers", "50", "--rows", "64"])
     simulation.main()
@@ -22,6 +23,7 @@ def test_the_command_tells_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert re.match(r"resume of 2000 units: .*both folders listed and compared with the plan in [\d.]+ s", resumed)
 
 
+@pytest.mark.slow
 def test_a_large_job_full_of_faults_ends_well_and_nearly_as_fast() -> None:
     """A thousand workers of which some die, hang, are taken away or meet a failing store; simulated time is exact."""
     rows, units, workers = 256, 10_000, 1000

@@ -44,6 +44,7 @@ def analyze(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["analyze", *arguments])
 
 
+@pytest.mark.slow
 def test_pages_files_and_json(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "estimator.m=20", "estimator.kind=adjusted", "frames=4")
@@ -78,6 +79,7 @@ def test_out_and_format(features: str, bundle: str, tmp_path: Path) -> None:
     assert "Summary" not in found.stdout
 
 
+@pytest.mark.slow
 def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
     """80 columns with long names, which are shortened in the middle; numbers are whole."""
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=LONG)
@@ -95,6 +97,7 @@ def test_narrow_and_readable(features: str, tmp_path: Path) -> None:
     assert "nan" not in " ".join(lines).split()
 
 
+@pytest.mark.slow
 def test_every_page(tmp_path: Path) -> None:
     """All tables, also the further ones, of sequences of one element and of more than fit a page."""
     tables = ("marginals", "discards", "replacements", "interactions")
@@ -115,6 +118,7 @@ def test_every_page(tmp_path: Path) -> None:
         assert [line for line in lines if line in titles] == titles
 
 
+@pytest.mark.slow
 def test_figures(tmp_path: Path) -> None:
     """A figure of every table but the summary, in three formats; none of tables without rows."""
     out, figures = tmp_path / "out", tmp_path / "figures"
@@ -135,6 +139,7 @@ def test_figures(tmp_path: Path) -> None:
     assert contrasts.column("video_id")[0].as_py() in (figures / "contrasts.svg").read_text()
 
 
+@pytest.mark.slow
 def test_no_color(tmp_path: Path) -> None:
     """Titles are bold on a terminal, on a line of their own; with NO_COLOR there are no escapes."""
     write_output(str(tmp_path / "out"), Shape(8, 3, 3, sampled=False, tables=(), rows=8))
@@ -147,6 +152,7 @@ def test_no_color(tmp_path: Path) -> None:
     assert click.unstyle(bold) == plain
 
 
+@pytest.mark.slow
 def test_class_names_are_not_markup(features: str, tmp_path: Path) -> None:
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("[red]a", "b\x1b[31m", "[/]"))
     run(features, str(tmp_path / "m"), tmp_path / "out", "frames=3")
@@ -170,6 +176,7 @@ def test_unlabelled(bundle: str, tmp_path: Path) -> None:
     assert "use --class predicted" in str(refused)
 
 
+@pytest.mark.slow
 def test_unfinished(features: str, bundle: str, tmp_path: Path) -> None:
     """It is said first how much is there; resuming and verifying do not mind the tables."""
     out = tmp_path / "out"
@@ -192,6 +199,7 @@ def test_unfinished(features: str, bundle: str, tmp_path: Path) -> None:
     run(features, bundle, out, "frames=3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["estimator.output=logit", "classes=predicted"])
 def test_the_head_says_which_output_it_is(features: str, bundle: str, tmp_path: Path, setting: str) -> None:
     out = tmp_path / "out"
@@ -224,6 +232,7 @@ def test_swept_and_logit(features: str, bundle: str, tmp_path: Path) -> None:
     assert "Sequences of 2 elements; the table has 3 other lengths." in page
 
 
+@pytest.mark.slow
 def test_earlier_version(features: str, bundle: str, tmp_path: Path) -> None:
     """Outputs without the column of errors of differences are analyzed; those of another format are refused."""
     out = tmp_path / "out"
@@ -240,6 +249,7 @@ def test_earlier_version(features: str, bundle: str, tmp_path: Path) -> None:
     assert "got 2; use the version that wrote it" in str(refused)
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "frames=3")
@@ -252,6 +262,7 @@ def test_output_that_cannot_be_written(features: str, bundle: str, tmp_path: Pat
     assert isinstance(refused, DataError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--output", "--figures"])
 def test_tables_and_figures_never_join_the_results_or_the_features(
     option: str, features: str, bundle: str, tmp_path: Path
@@ -267,6 +278,7 @@ def test_tables_and_figures_never_join_the_results_or_the_features(
     assert (sorted(out.rglob("*")), sorted(Path(features).rglob("*"))) == before
 
 
+@pytest.mark.slow
 def test_a_reader_who_stops_at_the_first_line_has_all_tables(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "frames=3")
@@ -307,6 +319,7 @@ def test_invalid_outputs(features: str, bundle: str, tmp_path: Path) -> None:
     assert "expected a job's manifest" in refusal(out)
 
 
+@pytest.mark.slow
 def test_s3(features: str, bundle: str, tmp_path: Path, s3: S3Server) -> None:
     out = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
     run(features, bundle, out, "frames=3")

@@ -192,6 +192,7 @@ def test_imports(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert esv("attribute", *places, *HERE, "--set", "frames=5")[0] == 0
 
 
+@pytest.mark.slow
 def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     small = ["--feature-dim", "8", "--hidden", "8", "--classes", "5", "--repeats", "1"]
     file = tmp_path / "bench.json"
@@ -219,6 +220,7 @@ def test_bench(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert all(len(line) <= 80 for line in stdout.splitlines() if "│" in line)
 
 
+@pytest.mark.slow
 def test_bench_with_invalid_input(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "other.json").write_text('{"format": 1}')
     for options, expected in (
@@ -270,6 +272,7 @@ def test_convergence_without_the_libraries_of_figures(  # type: ignore[no-untype
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["convergence.parquet"]
 
 
+@pytest.mark.slow
 def test_convergence_of_videos_marked_as_unlabelled(  # type: ignore[no-untyped-def]
     esv, bundle: str, tmp_path: Path
 ) -> None:
@@ -320,6 +323,7 @@ def test_a_disk_that_fails_at_the_start(  # type: ignore[no-untyped-def]
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
@@ -340,6 +344,7 @@ def test_a_real_full_disk_at_the_start(features: str, bundle: str, tmp_path: Pat
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_log_disk_does_not_end_a_job(features: str, bundle: str, tmp_path: Path) -> None:
     words = ["--features", features, "--model", bundle, "--output", str(tmp_path / "out"), *HERE, "--log", "/dev/full"]
@@ -350,6 +355,7 @@ def test_a_full_log_disk_does_not_end_a_job(features: str, bundle: str, tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["attribute", "convergence", "demo"])
 @pytest.mark.parametrize("blocks", [0, 1])
 def test_a_real_file_size_limit(command: str, blocks: int, features: str, bundle: str, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def outputs(features: str, tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "out-0"), str(tmp_path / "out-1")
 
 
+@pytest.mark.slow
 def test_a_page_fits_80_columns(esv: Esv, outputs: tuple[str, str]) -> None:
     code, out, err = esv("compare", *outputs)
     assert (code, err) == (0, "")
@@ -59,6 +60,7 @@ def test_json_holds_the_tables(esv: Esv, outputs: tuple[str, str]) -> None:
     assert len(content["tables"]["changes"]) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json", None])
 def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | None) -> None:
     folder = tmp_path / "new" / "tables"
@@ -74,6 +76,7 @@ def test_files(esv: Esv, outputs: tuple[str, str], tmp_path: Path, kind: str | N
         ]
 
 
+@pytest.mark.slow
 def test_methods_of_one_output(esv: Esv, features: str, bundle: str, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     run(features, bundle, Path(output), "frames=4", "methods=[esv,random]")
@@ -91,6 +94,7 @@ def test_methods_of_one_output(esv: Esv, features: str, bundle: str, tmp_path: P
     assert "accuracy of B" not in page
 
 
+@pytest.mark.slow
 def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     """Two figures of two outputs, and one of the methods of an output; written before the page is printed."""
     folder = tmp_path / "figures"
@@ -109,6 +113,7 @@ def test_figures(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     assert "--figures" in err
 
 
+@pytest.mark.slow
 def test_only_what_may_be_negative_has_a_sign(esv: Esv, outputs: tuple[str, str]) -> None:
     lines = [re.split(r"  +", line) for line in esv("compare", *outputs)[1].splitlines()]
     shown = {line[0]: line[1:] for line in lines if len(line) == 3}
@@ -122,6 +127,7 @@ def test_only_what_may_be_negative_has_a_sign(esv: Esv, outputs: tuple[str, str]
             assert (end[0] in "+-") == signed, (title, end)
 
 
+@pytest.mark.slow
 def test_equal_values_are_no_changes(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     shutil.copytree(outputs[0], tmp_path / "copy")
     out = esv("compare", outputs[0], str(tmp_path / "copy"))[1]
@@ -129,6 +135,7 @@ def test_equal_values_are_no_changes(esv: Esv, outputs: tuple[str, str], tmp_pat
     assert "largest changes" not in out
 
 
+@pytest.mark.slow
 def test_a_link_to_an_output_is_the_same_output(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(outputs[0])
     code, _, err = esv("compare", outputs[0], str(tmp_path / "link"))
@@ -136,6 +143,7 @@ def test_a_link_to_an_output_is_the_same_output(esv: Esv, outputs: tuple[str, st
     assert "expected two outputs, or two methods of one (--method-b)" in err
 
 
+@pytest.mark.slow
 def test_labels_of_the_second_output_alone_are_said_to_be_unused(
     esv: Esv, outputs: tuple[str, str], features: str, tmp_path: Path
 ) -> None:
@@ -149,6 +157,7 @@ def test_labels_of_the_second_output_alone_are_said_to_be_unused(
     assert note not in " ".join(esv("compare", outputs[0], str(tmp_path / "out"))[1].split())
 
 
+@pytest.mark.slow
 def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> None:
     next(Path(outputs[0], "videos").iterdir()).unlink()
     out = esv("compare", *outputs)[1]
@@ -156,6 +165,7 @@ def test_an_unfinished_output_says_so(esv: Esv, outputs: tuple[str, str]) -> Non
     assert out.index("Note: A is unfinished") < out.index("accuracy of A")
 
 
+@pytest.mark.slow
 def test_wrong_requests_are_one_line(esv: Esv, outputs: tuple[str, str], tmp_path: Path) -> None:
     a, b = outputs
     (tmp_path / "file").write_text("")

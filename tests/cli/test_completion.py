@@ -75,6 +75,7 @@ class Terminal:
         os.close(self.screen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:

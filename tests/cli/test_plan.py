@@ -107,6 +107,7 @@ def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_pa
     assert r"\x1b[31mred\nline\x07" in stdout
 
 
+@pytest.mark.slow
 def test_other_actors_and_other_measurements(esv, features: str, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     arguments = [*places(features, bundle, tmp_path / "out"), "--set", "frames=3"]
     assert json.loads(esv("plan", *arguments, "--actors", "3", "--json")[1])["time"]["actors"] == 3
@@ -158,6 +159,7 @@ def test_output_of_another_job(esv, features: str, bundle: str, tmp_path: Path) 
     assert (code, "missing --model, --output" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_demos_data(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from esv_ray.models.saving import save_heads
 

@@ -27,6 +27,7 @@ def refused(outcome: tuple[int, str, str], *words: str) -> None:
         assert word in err
 
 
+@pytest.mark.slow
 def test_written(esv: Esv, output: Path, tmp_path: Path) -> None:
     file = tmp_path / "report.htm"
     code, out, err = esv("report", str(output), "--out", str(file), "--class", "predicted")

@@ -38,6 +38,7 @@ def output(features: str, tmp_path: Path) -> str:
     return str(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_table_fits_80_columns(esv: Esv, output: str) -> None:
     query = 'SELECT video_id, "class", name, element, esv, stderr FROM attributions JOIN classes ON id = "class"'
     code, out, err = esv("sql", output, query)
@@ -73,6 +74,7 @@ def test_formats(esv: Esv, output: str, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "a.JSON").read_text())) == 40
 
 
+@pytest.mark.slow
 def test_parquet_to_a_pipe(output: str) -> None:
     done = subprocess.run(
         command("sql", output, "SELECT 1 a", "--format", "parquet"), capture_output=True, check=True, timeout=100
@@ -88,6 +90,7 @@ def test_several_outputs(esv: Esv, output: str, tmp_path: Path) -> None:
     assert esv("sql", output, *named, f"{query} JOIN videos USING (video_id)", "--format", "csv")[1] == "n\n40\n"
 
 
+@pytest.mark.slow
 def test_an_unfinished_output_says_so_first(esv: Esv, output: str) -> None:
     next(Path(output, "videos").iterdir()).unlink()
     code, out, err = esv("sql", output, "SELECT count(*) n FROM videos")
@@ -97,6 +100,7 @@ def test_an_unfinished_output_says_so_first(esv: Esv, output: str) -> None:
     assert out.splitlines()[2].strip() in ("28", "32", "36")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -135,6 +139,7 @@ def test_wrong_requests_are_one_line(esv: Esv, output: str, arguments: list[str]
     assert "\x1b" not in err
 
 
+@pytest.mark.slow
 def test_intervals_and_bits_are_readable(esv: Esv, output: str) -> None:
     """In every format, also in lists; a time of ISO 8601, and the bits."""
     query = (
@@ -151,6 +156,7 @@ def test_intervals_and_bits_are_readable(esv: Esv, output: str) -> None:
     assert rows == [{"b": "101", "b_2": 1}, {"b": None, "b_2": 1}, {"b": "0", "b_2": 1}]
 
 
+@pytest.mark.slow
 def test_a_wide_table_without_rows_has_its_columns(esv: Esv, output: str) -> None:
     names = [f"a_long_name_of_column_{number}" for number in range(12)]
     select = ", ".join(f"{number} AS {name}" for number, name in enumerate(names))
@@ -159,6 +165,7 @@ def test_a_wide_table_without_rows_has_its_columns(esv: Esv, output: str) -> Non
     assert out.splitlines() == names
 
 
+@pytest.mark.slow
 def test_values_that_look_like_formulas_are_written_as_they_are(esv: Esv, output: str) -> None:
     """Programs read the values back; only the files of a report, which people open, are guarded."""
     texts = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"]
@@ -167,6 +174,7 @@ def test_values_that_look_like_formulas_are_written_as_they_are(esv: Esv, output
     assert [row[0] for row in csv.reader(io.StringIO(out))] == ["id", *texts]
 
 
+@pytest.mark.slow
 def test_no_temporary_files_are_left(output: str, tmp_path: Path) -> None:
     """Of a query that sorts on the disk, and of one that fails after that."""
     folder = tmp_path / "temporary"
@@ -183,6 +191,7 @@ def test_no_temporary_files_are_left(output: str, tmp_path: Path) -> None:
         assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_query(output: str) -> None:
     query = "SELECT count(*) FROM range(100000000000) a(i) WHERE hash(i) = 1"
     process = subprocess.Popen(command("sql", output, query), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -220,6 +220,7 @@ def test_a_location_that_would_become_an_odd_folder_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_file_urls_from_training_to_analysis(tmp_path: Path) -> None:
     data, home = Path(__file__).parents[2] / "jobs" / "demo", f"file://{tmp_path}/sp%20ace"
     places = ["--features", f"file://{data}/test%2Eparquet", "--model", f"{home}/model", "--output", f"{home}/esv"]

@@ -58,6 +58,7 @@ def test_smoothness(esv: Run, job: list[str], tmp_path: Path) -> None:
             assert row[f"p{share}"] == pytest.approx(expected, rel=5e-4)
 
 
+@pytest.mark.slow
 def test_smoothness_on_s3(esv: Run, job: list[str], tmp_path: Path, s3: S3Server) -> None:
     """The output, its variation and the summary on S3 are those of a disk."""
     remote = f"{s3.bucket}/{uuid.uuid4().hex}"

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from math import comb
 
 import numpy as np
@@ -29,6 +29,7 @@ from esv_ray.core.regression.design import nodes, quadrature
 from esv_ray.core.scales import equal_scales
 from esv_ray.estimator import Estimator, Kind
 from tests.support.plans import plan_exact
+from tests.support.slow import slow_tuples_unless
 
 CPU = torch.device("cpu")
 
@@ -122,7 +123,8 @@ def test_the_surrogate_of_every_subsequence_leaves_little(n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "rows"), [(n, rows) for n in (1, 2, 3, 5, 17, 33, 70) for rows in (1, 2, 20)] + [(1000, 3)]
+    ("n", "rows"),
+    slow_tuples_unless(lambda n, rows: n < 1000, [*product((1, 2, 3, 5, 17, 33, 70), (1, 2, 20)), (1000, 3)]),
 )
 def test_any_size_is_finite_and_efficient(n: int, rows: int) -> None:
     model = temporal_model()
@@ -135,7 +137,9 @@ def test_any_size_is_finite_and_efficient(n: int, rows: int) -> None:
         assert found.stderr.isfinite().all()
 
 
-@pytest.mark.parametrize(("n", "m"), [(12, 30), (12, 120), (16, 64), (16, 256)])
+@pytest.mark.parametrize(
+    ("n", "m"), slow_tuples_unless(lambda n, m: m < 100, [(12, 30), (12, 120), (16, 64), (16, 256)])
+)
 @pytest.mark.parametrize("model", [temporal_model(), mean_model()], ids=["heads", "mean"])
 def test_it_beats_algorithm_1(model: VideoModel, n: int, m: int) -> None:
     """Error of the same m, so of no more head evaluations: 2.2 to 5 times less on these random models, 8 to 70 times on
@@ -147,6 +151,7 @@ def test_it_beats_algorithm_1(model: VideoModel, n: int, m: int) -> None:
     assert (adjusted.esv - wanted).abs().mean() < 0.55 * (paper.esv - wanted).abs().mean()
 
 
+@pytest.mark.slow
 def test_more_subsequences_are_better_and_iterations_are_pooled() -> None:
     model, features = temporal_model(), features_of(12, 14)
     wanted = exact(model, features).esv
@@ -166,6 +171,7 @@ def test_too_few_subsequences_have_no_standard_errors() -> None:
         assert not found.met.any(), "nothing is known of their errors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [temporal_model(), mean_model()], ids=["heads", "mean"])
 def test_nominal_intervals_cover(model: VideoModel) -> None:
     """95 % intervals cover 90 to 98 % of exact values, over videos, elements and the likeliest class of each."""
@@ -179,6 +185,7 @@ def test_nominal_intervals_cover(model: VideoModel) -> None:
         assert 0.90 <= inside.gather(2, target).double().mean() <= 0.98, m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [temporal_model(8), temporal_model(3), mean_model()], ids=["n_max 8", "n_max 3", "mean"]
 )
@@ -231,6 +238,7 @@ def test_the_same_bits_whoever_computes() -> None:
     assert not torch.equal(run(model, features, 40, seed=1).esv, batched.esv)
 
 
+@pytest.mark.slow
 def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
     code = """if True:
         import sys, torch

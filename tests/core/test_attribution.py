@@ -361,6 +361,7 @@ def test_double_precision_on_request() -> None:
     assert (found.esv - exact(single, features).esv).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [70, 1000])
 def test_long_sequences(n: int) -> None:
     """Several words a mask; an additive game, whose ESVs are its weights whatever is sampled of them."""

@@ -10,6 +10,7 @@ from esv_ray.core.plan import plan_for
 from esv_ray.core.recipe import resolve
 from esv_ray.core.scales import Scales, equal_scales
 from esv_ray.estimator import Estimator, Kind, Output
+from tests.support.slow import slow_unless
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from esv_ray.estimator import Estimator, Kind, Output
     ids=["1", "1-3", "1-8", "3", "2 and 5", "any"],
 )
 @pytest.mark.parametrize("kind", ["exact", "algorithm1", "adjusted", "auto"])
-@pytest.mark.parametrize("output", ["probability", "logit"])
+@pytest.mark.parametrize("output", slow_unless("probability".__eq__, ["probability", "logit"]))
 def test_evaluations_are_those_of_the_plan(output: Output, kind: Kind, scales: Scales | None) -> None:
     for n, m, iterations in (
         *((n, m, iterations) for n in (1, 2, 3, 5, 8, 11) for m, iterations in ((1, 1), (5, 2), (64, 1))),

@@ -121,6 +121,7 @@ def test_no_length_may_fit() -> None:
         budget.check(50)
 
 
+@pytest.mark.slow
 def test_auto_samples_what_does_not_fit() -> None:
     model = random_model(Dimensions(feature_dim=4, hidden=4, n_classes=10000, n_max=4))
     features = random_features(1, 14)[0]
@@ -137,6 +138,7 @@ def lattice_of(engine: Engine) -> Lattice:
     return plan.lattices[0]
 
 
+@pytest.mark.slow
 def test_a_small_budget_makes_small_batches_and_no_stored_indices() -> None:
     model, features = make_model(n_max=4), random_features(12, 12)
     ample = Engine(model, Estimator("exact"), memory_budget=2**30)
@@ -237,6 +239,7 @@ print(peak() - before, engine.budget._needs(n, "exact"), engine.budget.stored(n)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize(("n", "budget", "stored"), [(18, 2**33, True), (19, 150_000_000, False)])
 def test_the_estimate_of_memory_is_a_measured_peak(n: int, budget: int, stored: bool) -> None:
@@ -289,6 +292,7 @@ def test_cuda_waits_for_nothing_within_a_batch_and_agrees_with_the_cpu() -> None
 # ---------------------------------------------------------------- the stop rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tolerance"), [("adjusted", 0.15), ("algorithm1", 0.4)])
 def test_a_tolerance_is_met_or_said_to_be_missed(kind: Kind, tolerance: float) -> None:
     """Each video stops by itself, at the first doubling that is good enough, and depends on nobody beside it."""

@@ -103,6 +103,7 @@ PINNED_MASKS = [105, 135, 163, 108]
 PINNED_PERMUTATION = [1, 5, 0, 3, 2, 4]
 
 
+@pytest.mark.slow
 def test_pairs_are_drawn_uniformly() -> None:
     """Chi-square over the 15 pairs of 6 elements, 5 drawn each time; false alarms: 1 in 1000 (fixed keys: none)."""
     draws = 3000

@@ -38,6 +38,7 @@ from esv_ray.spec import load_train_spec
 from tests.conftest import make_heads, make_model, make_prior
 from tests.support.oracle import Game, marginals_by_scale, module_game, multiscale_game
 from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices
+from tests.support.slow import slow_unless
 from tests.support.weighted_heads import CASES, PRIOR, D, model_of, value_of
 
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ def check_law(found: Attribution, atol: float) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("n", [1, 2, 3, 6])
+@pytest.mark.parametrize("n", slow_unless(lambda n: n < 6, [1, 2, 3, 6]))
 def test_heads_are_brute_force(case: str, output: Output, n: int) -> None:
     """Missing heads, weights, sums; fewer elements than the longest head, and more."""
     weights, combine = CASES[case]
@@ -388,6 +389,7 @@ def test_a_plan_is_the_same_with_and_without(n: int, rows: int, scales: Scales |
     assert without.plan_s <= cost.plan_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [16, 26])
 def test_both_forms_of_the_read_out_agree(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row an estimate, or a filter and smoother over sizes: the same estimates, in float32 too."""

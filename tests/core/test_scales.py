@@ -16,6 +16,7 @@ from esv_ray.core.engine import Engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.scales import Combine, Scales, equal_scales
 from esv_ray.estimator import Estimator, Kind, Output
+from tests.support.slow import slow_unless
 from tests.support.weighted_heads import CASES, PRIOR, C, D, model_of, value_of
 
 
@@ -60,7 +61,7 @@ def run(
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("output", ["probability", "logit"])
-@pytest.mark.parametrize("n", [1, 2, 3, 6])
+@pytest.mark.parametrize("n", slow_unless(lambda n: n < 6, [1, 2, 3, 6]))
 def test_exact_is_brute_force(case: str, output: Output, n: int) -> None:
     weights, combine = CASES[case]
     features = torch.randn((2, n, D), generator=torch.Generator().manual_seed(n), dtype=torch.float64)

@@ -33,6 +33,7 @@ from esv_ray.storage.transport import requests
 from tests.conftest import make_heads, make_model, make_prior, make_table
 from tests.support.bundles import python_bundle
 from tests.support.forecasts import job, same_lengths
+from tests.support.slow import slow_unless
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo"
 
@@ -48,17 +49,20 @@ def bytes_of(output: Path) -> int:
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        ["frames=all"],
-        ["frames=[2,5,9]"],
-        ["frames=[2,5,9]", "short=skip"],
-        ["frames=[2,5,all]"],
-        ["frames=[all,5,9]", "short=skip"],
-        ["frames=all", "estimator.kind=exact"],
-        ["frames=all", "estimator.kind=algorithm1", "estimator.m=6", "estimator.iterations=2"],
-        ["frames=7", "estimator.kind=adjusted", "estimator.m=6", "estimator.iterations=3"],
-        ["frames=all", "estimator.output=logit", "estimator.m=5", "estimator.iterations=1"],
-    ],
+    slow_unless(
+        lambda overrides: overrides[0] != "frames=all",
+        [
+            ["frames=all"],
+            ["frames=[2,5,9]"],
+            ["frames=[2,5,9]", "short=skip"],
+            ["frames=[2,5,all]"],
+            ["frames=[all,5,9]", "short=skip"],
+            ["frames=all", "estimator.kind=exact"],
+            ["frames=all", "estimator.kind=algorithm1", "estimator.m=6", "estimator.iterations=2"],
+            ["frames=7", "estimator.kind=adjusted", "estimator.m=6", "estimator.iterations=3"],
+            ["frames=all", "estimator.output=logit", "estimator.m=5", "estimator.iterations=1"],
+        ],
+    ),
     ids=" ".join,
 )
 def test_evaluations_match_the_job(overrides: list[str], features: str, bundle: str, tmp_path: Path) -> None:
@@ -78,6 +82,7 @@ def rows(output: Path) -> list[dict[str, object]]:
     return table
 
 
+@pytest.mark.slow
 def test_evaluations_of_a_model_of_any_length(features: str, tmp_path: Path) -> None:
     for kind in ("algorithm1", "adjusted", "exact"):
         overrides = [f"estimator.kind={kind}", "estimator.m=5", "estimator.iterations=2"]
@@ -93,6 +98,7 @@ def _folders(tmp_path: Path) -> None:
         (tmp_path / kind).mkdir()
 
 
+@pytest.mark.slow
 def test_a_tolerance_gives_a_range(features: str, bundle: str, tmp_path: Path) -> None:
     overrides = ["estimator.kind=adjusted", "estimator.m=16", "estimator.iterations=1", "estimator.tolerance=0.001"]
     spec = job(features, bundle, tmp_path / "out", "estimator.max_iterations=4", *overrides)
@@ -102,6 +108,7 @@ def test_a_tolerance_gives_a_range(features: str, bundle: str, tmp_path: Path) -
     assert result.time.seconds <= result.time.seconds_most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "kind"), [("all", "exact"), ("[label,predicted]", "algorithm1"), ("top:2", "adjusted"), ("[1]", "auto")]
 )
@@ -154,6 +161,7 @@ def test_float16_features_and_rows_without_frames(bundle: str, tmp_path: Path) -
     assert not result.labelled
 
 
+@pytest.mark.slow
 def test_resumed(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     spec = job(features, bundle, out, "frames=4", "compute.unit=5")

@@ -24,6 +24,7 @@ def spec_of(bundle: str, folder: Path, *overrides: str) -> JobSpec:
     return job(same_lengths(folder / "f.parquet", lengths=(6, 11), rows=64), bundle, folder / "out", *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tables", [TABLES, *([table] for table in TABLES)], ids=str)
 def test_rows_and_bytes(tables: list[str], bundle: str, tmp_path: Path) -> None:
     names = ",".join(tables)
@@ -63,6 +64,7 @@ def counted_evaluations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return spent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adjusted", "algorithm1"])
 def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most as many as foretold: orders share subsequences, each of which is evaluated once."""
@@ -78,6 +80,7 @@ def test_evaluations_of_what_is_left(kind: str, bundle: str, tmp_path: Path, mon
     assert expected > own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exact", "adjusted"])
 def test_evaluations_of_replacements(kind: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most as many as foretold: orders share sequences, each of which is evaluated once."""
@@ -92,6 +95,7 @@ def test_evaluations_of_replacements(kind: str, bundle: str, tmp_path: Path, mon
     assert all(length.work.evaluations * 20 < count for length, count in zip(result.by_length, foretold, strict=True))
 
 
+@pytest.mark.slow
 def test_rows_of_other_methods(bundle: str, tmp_path: Path) -> None:
     methods = "methods=[esv,integrated_gradients,grad_cam,random]"
     spec = spec_of(

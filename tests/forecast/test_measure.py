@@ -76,6 +76,7 @@ def test_measuring_ends_in_time(kind: Resolved, evaluation_s: float, n: int, mon
     assert 0.5 * evaluation_s * timings[0].evaluations < alone_s < 2 * (evaluation_s * timings[0].evaluations + 2e-3)
 
 
+@pytest.mark.slow
 def test_all_lengths_are_measured_with_a_real_clock(bundle: str, tmp_path: Path) -> None:
     table = same_lengths(tmp_path / "f.parquet", lengths=(12, 17, 20), rows=4)
     for kind in ("auto", "exact"):

@@ -56,6 +56,7 @@ def assert_same(rows: FeatureRows, others: FeatureRows) -> None:
         assert rows.frame_index(index, places).tolist() == others.frame_index(index, places).tolist()
 
 
+@pytest.mark.slow
 @given(
     names=st.permutations([*COLUMNS, "a", "a.b", "a.b.list.element", "label.x", "Label", "features.list", "ü ", "x=1"]),
     order=st.permutations(range(4)),

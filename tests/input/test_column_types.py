@@ -137,6 +137,7 @@ def test_bytes_of_an_absurd_fixed_size_are_refused(name: str, tmp_path: Path) ->
         read_back(tmp_path / "a.parquet", table_with(**{name: column}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["video_id", "label"])
 def test_nulls_of_a_fixed_size_stay_within_the_budget(name: str, tmp_path: Path) -> None:
     rows = 20_000

@@ -670,6 +670,7 @@ def rows_and_types(draw: st.DrawFn) -> tuple[list[Row], pa.DataType, pa.DataType
     return rows, outer(FRAME_OF[shape](VALUES[value])), label
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     made=rows_and_types(), layout=st.sampled_from(sorted(TRANSFORMS)), dtype=st.sampled_from([np.float32, np.float64])

@@ -49,6 +49,7 @@ def frames_of(rows: FeatureRows, row: int) -> npt.NDArray[np.floating]:
     return np.asarray(frames)
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=8),
     extra=st.lists(st.integers(0, 3), min_size=8, max_size=8),

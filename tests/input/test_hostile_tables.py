@@ -81,6 +81,7 @@ def run_seeds(first: int, count: int, folder: Path, seconds: float) -> None:
     assert lines[-1].startswith("done")
 
 
+@pytest.mark.slow
 def test_tables_of_some_seeds_do_no_harm(tmp_path: Path) -> None:
     run_seeds(0, 100, tmp_path, 60)
 
@@ -93,6 +94,7 @@ def test_tables_of_many_seeds_do_no_harm(first: int, tmp_path: Path) -> None:
     run_seeds(first, 1_000, tmp_path, 600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", ["the truth", "a lie"])
 def test_an_absurdly_long_video_fails_its_row_group_alone(message: str, tmp_path: Path) -> None:
     """Six thousand million values, 24 GB, in 1.5 kB."""
@@ -108,6 +110,7 @@ def test_an_absurdly_long_video_fails_its_row_group_alone(message: str, tmp_path
     assert others == [[0, "v1", 1, 1, None], [0, "v2", 1, 1, None]]
 
 
+@pytest.mark.slow
 def test_a_label_of_text_that_one_page_repeats_takes_no_memory(tmp_path: Path) -> None:
     """A dictionary page holds a label of a megabyte, and every row refers to it: 2.2 GB as text."""
     count = 2200
@@ -136,6 +139,7 @@ def test_null_frames_of_a_large_fixed_size_take_nothing(tmp_path: Path) -> None:
     assert pa.default_memory_pool().bytes_allocated() - before < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_dictionary_of_one_number_in_a_large_video(tmp_path: Path) -> None:
     """As pyarrow writes it: 80 MB of zeros in 240 kB."""
     values = pa.array(np.zeros(20_000_000, np.float32))
@@ -149,6 +153,7 @@ def test_a_dictionary_of_one_number_in_a_large_video(tmp_path: Path) -> None:
     assert row[3:] == [6_666_666, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["dictionary", "DELTA_BYTE_ARRAY", "PLAIN"])
 def test_absurdly_long_ids(encoding: str, tmp_path: Path) -> None:
     """An id of 1 MB in each of 2500 rows: 2.6 GB, in 2 GB."""
@@ -194,6 +199,7 @@ def test_a_footer_that_lies_about_rows_is_refused(rows: int, name: str, tmp_path
         read_some(path)
 
 
+@pytest.mark.slow
 def test_meta_data_of_which_pyarrow_dies(tmp_path: Path) -> None:
     """Histograms of the wrong length: pyarrow 26 ends the process when such a chunk is asked for."""
     parts = take_apart(one_row_each(1))
@@ -209,6 +215,7 @@ def test_meta_data_of_which_pyarrow_dies(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [2, 3])
 def test_a_page_that_lies_about_its_size_is_refused(field: int, tmp_path: Path) -> None:
     parts = take_apart(one_row_each(1))

@@ -255,6 +255,7 @@ def test_a_file_of_another_schema_is_named(tmp_path: Path) -> None:
         plan_units(read_footers(list_files(str(tmp_path))), "auto")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     files=st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=3),

@@ -33,6 +33,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_an_autoscaler_grows_from_zero_and_shrinks_at_the_tail(growing: str, features: str, tmp_path: Path) -> None:
     quick = tmp_path / "quick"
     slow = python_bundle(tmp_path / "slow", "slow", fixed=str(quick))

@@ -85,6 +85,7 @@ def test_killed_at_any_write_while_failed_videos_are_tried_again(tmp_path: Path)
 # The command, in processes of its own ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_output(features: str, bundle: str, tmp_path: Path) -> None:
     options = ("compute.unit=1", "frames=[4,9]", "estimator.m=8")
     run(features, bundle, tmp_path / "clean", *options)
@@ -160,6 +161,7 @@ def test_an_output_that_may_not_be_written_ends_in_one_line(features: str, bundl
     assert all_of(out) == all_of(tmp_path / "clean")
 
 
+@pytest.mark.slow
 def test_the_progress_file_tells_how_a_run_ended(features: str, bundle: str, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "units.jsonl"
     done = preloaded.run([*attribute(features, bundle, out, "compute.unit=4", "cluster.actors=1"), "--log", str(log)])

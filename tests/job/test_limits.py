@@ -94,6 +94,7 @@ def test_no_loopback() -> None:
     assert "expected a loopback interface, got Network is unreachable; bring it up" in said
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_2_and_does_without_ray(features: str, bundle: str, tmp_path: Path) -> None:
     """At once, not after half a minute of Ray's; under the same limit a job without Ray is done."""
     command = Command(*attribute(features, bundle, tmp_path / "out", "cluster.actors=1"), open_files=32)

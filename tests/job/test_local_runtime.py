@@ -89,6 +89,7 @@ def check_private(folder: Path) -> None:
             assert subprocess.run(words, capture_output=True, check=False).returncode != 0
 
 
+@pytest.mark.slow
 def test_a_lost_gcs_is_replaced_once_and_nobody_else_saw_the_folder(
     features: str, slow: str, elsewhere: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +160,7 @@ with signals.last_act(told), ray_runtime(ClusterSpec(), 1):
 """
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_since_the_gcs_is_lost_ends_the_command(tmp_path: Path) -> None:
     """Ray would end the process after a minute, in words of its own; ours come before, with what is left to be done."""
     done = subprocess.run(
@@ -171,6 +173,7 @@ def test_a_call_that_hangs_since_the_gcs_is_lost_ends_the_command(tmp_path: Path
     assert (tmp_path / "told").read_text() == "1"
 
 
+@pytest.mark.slow
 def test_the_next_command_removes_what_a_killed_one_left(
     features: str, slow: str, elsewhere: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +271,7 @@ def test_a_folder_without_room_is_passed_over(short: Path, monkeypatch: pytest.M
     assert not list(short.iterdir())
 
 
+@pytest.mark.slow
 def test_a_temporary_folder_with_letters_beyond_ascii(features: str, bundle: str, short: Path, tmp_path: Path) -> None:
     place = short / "t\u00e4\u00f6"
     place.mkdir()
@@ -322,6 +326,7 @@ def test_only_marked_processes_are_ended(short: Path) -> None:
         other.wait()
 
 
+@pytest.mark.slow
 def test_a_notebook_that_imported_ray_before(features: str, bundle: str, tmp_path: Path) -> None:
     """Ray reads its settings when it is imported: they are applied again, so that it starts, on loopback only."""
     code = f"""

@@ -68,6 +68,7 @@ def test_same_bits_for_any_number_of_actors(runtime: None, tmp_path: Path, clean
     assert run_work(squares(tmp_path, actors=3)).resumed_units == 5
 
 
+@pytest.mark.slow
 def test_poison_costs_its_rows_and_they_can_be_computed_again(runtime: None, tmp_path: Path) -> None:
     """One kills its process, one raises, one hangs, and one beside that one raises: they fail, nothing else does."""
     small: dict[str, Any] = {"numbers": 12, "rows": 2, "max_failed": 0.4}

@@ -95,6 +95,7 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
     check_tables(features, held, tmp_path, *options)
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_what_it_had_in_flight(two_nodes: Nodes, features: str, held: str, tmp_path: Path) -> None:
     driver = Driver(two_nodes.address, features, held, tmp_path / "out", tmp_path / "log", *OPTIONS)
     driver.wait(driver.at_work)
@@ -106,6 +107,7 @@ def test_a_lost_node_costs_what_it_had_in_flight(two_nodes: Nodes, features: str
     check_tables(features, held, tmp_path, *OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_stopped_node_that_comes_back_does_no_harm(
     two_nodes: Nodes, features: str, held: str, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_stopped_node_that_comes_back_does_no_harm(
     check_tables(features, held, tmp_path, *OPTIONS)
 
 
+@pytest.mark.slow
 def test_actors_spread_over_nodes_and_idle_ones_are_given_back(
     two_nodes: Nodes, features: str, slow: str, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path
     assert files_of(tmp_path / "out") == files_of(tmp_path / "clean")
 
 
+@pytest.mark.slow
 def test_an_actor_that_stands_still_is_told_of(
     features: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_an_actor_that_stands_still_is_told_of(
     assert seen[-1].silence is None
 
 
+@pytest.mark.slow
 def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) -> None:
     """What Ray's exporter on the node says of the jobs of this process."""
     import ray  # not before the runtime was started: it reads its environment when it is imported
@@ -206,6 +208,7 @@ def test_metrics_reach_prometheus(features: str, bundle: str, tmp_path: Path) ->
     assert 0 <= last["ray_esv_device_busy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_model_that_changes_after_planning_is_refused_by_the_actors(
     features: str, bundle: str, tmp_path: Path
 ) -> None:

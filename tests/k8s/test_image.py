@@ -124,6 +124,7 @@ def test_the_installation_runs(image: Path) -> None:
     assert listed.stdout == "['base', 'cpu-local', 'gpu', 'kueue', 'spot']\n", listed.stderr
 
 
+@pytest.mark.slow
 def test_health(image: Path, tmp_path: Path) -> None:
     """A container without a Ray node is well if `esv` can be started."""
     script = (DOCKERFILE.parent / "healthy").read_text()
@@ -143,6 +144,7 @@ def test_health(image: Path, tmp_path: Path) -> None:
     assert in_image(image, "sh", str(asks)).returncode != 0, "its node does not answer"
 
 
+@pytest.mark.slow
 def test_the_packages_of_the_system_exist() -> None:
     (run,) = of("final", "RUN")
     names = re.search(r"--no-install-recommends ([a-z0-9 -]+?)\s+&&", run)

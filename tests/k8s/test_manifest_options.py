@@ -20,6 +20,7 @@ from tests.k8s.rules import pods
 from tests.support.manifests import K8S, SPEC, one
 
 
+@pytest.mark.slow
 def test_a_schedule_does_not_collide_with_manual_attempts() -> None:
     command = ["render", "--features", "s3://b/f", "--model", "s3://b/m", "--output", "s3://b/o", "-n", "v"]
     told = CliRunner().invoke(cli, [*command, "--schedule", "@daily"])

@@ -64,6 +64,7 @@ def test_kubectl_itself_reads_texts_as_texts(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["data"] == data, done.stderr
 
 
+@pytest.mark.slow
 def test_names_like_numbers_in_a_job() -> None:
     for name in ("1e3", "12e5678", "y", "010"):
         objects = render(SPEC, f"esv-{name}-1", name, namespace=name)

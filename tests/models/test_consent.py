@@ -377,6 +377,7 @@ def test_a_package_that_was_named_but_has_no_marked_function_is_not_called(tmp_p
         assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("zoo")
 def test_every_command_that_loads_a_bundle_takes_consent(tmp_path: Path, features: str) -> None:
     model = python_bundle(tmp_path / "model", "esv_zoo.zoo:make")
@@ -394,6 +395,7 @@ def test_every_command_that_loads_a_bundle_takes_consent(tmp_path: Path, feature
     assert wrong.stderr.startswith("esv: --code: expected names of Python packages")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("zoo")
 @pytest.mark.parametrize(
     ("body", "code", "message"),

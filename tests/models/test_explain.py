@@ -322,6 +322,7 @@ def test_exact_is_refused_where_it_cannot_be_had(model: VideoModel, n: int) -> N
     assert "adjusted or auto" in text
 
 
+@pytest.mark.slow
 def test_memory_is_that_which_is_given(model: VideoModel) -> None:
     features = sequence(12)
     with pytest.raises(SpecError) as caught:
@@ -431,6 +432,7 @@ print(result.exact, tuple(result.esv.shape), "ray" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_explaining_needs_no_ray(bundle: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY, bundle], cwd=ROOT, capture_output=True, text=True, check=False

@@ -258,6 +258,7 @@ def test_how_stands_in_run_json(tmp_path: Path, features: str) -> None:
     assert written["model"]["fixed_length"] == [{"length": 4, "how": "mean"}]
 
 
+@pytest.mark.slow
 def test_the_name_costs_nothing_until_it_is_used() -> None:
     code = (
         "import esv_ray, sys; assert 'torch' not in sys.modules; esv_ray.fixed_length; assert 'ray' not in sys.modules"

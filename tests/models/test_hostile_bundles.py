@@ -243,6 +243,7 @@ def test_headers_that_lie(bundle: str, name: str) -> None:
     assert load(bundle)
 
 
+@pytest.mark.slow
 def test_thin_layers_are_not_taken_for_the_edges_of_a_huge_one(tmp_path: Path) -> None:
     """(10**6, 4), (10**6, 1), (3, 10**6): of the widths they tell, the middle would take 4 TB."""
     import safetensors.torch
@@ -285,6 +286,7 @@ def meet_bundle(bundle: str, seed: int) -> None:
         path.write_bytes(original)
 
 
+@pytest.mark.slow
 def test_mutated_bundles(bundle: str) -> None:
     for seed in range(200):
         try:
@@ -309,6 +311,7 @@ def test_many_mutated_bundles_and_checkpoints(bundle: str, tmp_path: Path) -> No
             raise
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=100), st.text(max_size=100).map(lambda text: text.encode(errors="replace"))))
 def test_any_bytes_as_csv(data: bytes) -> None:
@@ -482,6 +485,7 @@ def test_sound_checkpoints_are_imported(tmp_path: Path) -> None:
     assert [meet_checkpoint(tmp_path, data) for data in checkpoint()] == [None, None]
 
 
+@pytest.mark.slow
 def test_mutated_checkpoints(tmp_path: Path) -> None:
     original = checkpoint()
     for seed in range(200):

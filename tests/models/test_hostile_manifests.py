@@ -123,6 +123,7 @@ def test_a_length_is_not_tried_that_takes_all_memory(tmp_path: Path) -> None:
     assert load_model(url, code="tests").n_max is None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", BUNDLES)

@@ -202,6 +202,7 @@ def test_modules_with_encode_and_decode(command: Command) -> None:
     assert "so it fails with each size of its tensors as the number of features" in text
 
 
+@pytest.mark.slow
 def test_a_job_from_the_folder_where_the_module_is(tmp_path: Path) -> None:
     """In processes of their own: the command, and an actor of a local Ray; nothing is installed."""
     folder = JOBS / "models"
@@ -281,6 +282,7 @@ def test_weights_are_those_of_the_file(command: Command) -> None:
     assert {key.partition(".")[0] for key in weights} == {"2", "3"}
 
 
+@pytest.mark.slow
 def test_tied_weights_may_be_given_once(command: Command) -> None:
     weights = trained(command, "make")
     once = {key: tensor for key, tensor in weights.items() if not key.startswith("tied.")}
@@ -302,6 +304,7 @@ def test_weights_are_part_of_the_model(command: Command) -> None:
     assert esv_ray.load_model("model", code="nets").digest != before.digest
 
 
+@pytest.mark.slow
 def test_a_bundle_on_s3_with_weights_on_s3(command: Command, s3: S3Server) -> None:
     from esv_ray import storage
 
@@ -338,6 +341,7 @@ def test_weights_of_another_module_are_refused(command: Command) -> None:
     assert wrong["shape"][1] in refusal("model", code="nets")
 
 
+@pytest.mark.slow
 def test_weights_of_a_torch_checkpoint_become_safetensors(command: Command) -> None:
     """A state dict alone, or nested beside training state, and named as by a wrapper; shared memory stays apart."""
     weights = trained(command, "make")

@@ -114,6 +114,7 @@ def test_classes_that_are_easy_to_tell_apart_are_learnt(study: Study) -> None:
     assert right == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape",
     [
@@ -274,6 +275,7 @@ def test_a_head_does_not_depend_on_the_longest(study: Study) -> None:
     assert heads(two.output) == heads(three.output)[:2]
 
 
+@pytest.mark.slow
 def test_random_numbers_and_threads_are_given_back(study: Study) -> None:
     torch.manual_seed(77)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
@@ -500,6 +502,7 @@ def foreign(table: pa.Table) -> pa.Table:
 COLUMNS = {"video_id": "id", "features": "x", "label": "y"}
 
 
+@pytest.mark.slow
 def test_a_foreign_table_trains_the_same_heads(study: Study, tmp_path: Path) -> None:
     names = tmp_path / "names.csv"
     names.write_text("id,name\n" + "".join(f"{index},{name}\n" for index, name in enumerate(NAMES)))

@@ -24,6 +24,7 @@ from esv_ray.models.sources.importing import BundleRequest, import_bundles
 from esv_ray.models.sources.trn import read_trn
 from esv_ray.output.verify.output import verify_output
 from tests.conftest import make_table
+from tests.support.slow import slow_unless
 
 D, BOTTLENECK, HIDDEN, C = 7, 5, 6, 4
 
@@ -96,7 +97,7 @@ def logits(model: VideoModel, features: Tensor) -> Tensor:
     return explain(model, features, estimator="exact", output="logit").scores
 
 
-@pytest.mark.parametrize("segments", [2, 3, 5, 8])
+@pytest.mark.parametrize("segments", slow_unless(lambda segments: segments < 5, [2, 3, 5, 8]))
 @pytest.mark.parametrize("combine", ["sum", "mean"])
 def test_f_is_the_expectation_of_the_published_forward_pass(
     segments: int, combine: str, tmp_path: Path, prior: str
@@ -346,6 +347,7 @@ def test_wrong_outputs_are_refused(options: list[str], part: str, tmp_path: Path
     assert part in f"{done.output} {done.exception}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["probability", "logit"])
 @pytest.mark.parametrize("consensus", [Relations, Relation])
 def test_a_job_over_videos_of_any_length(consensus: type[nn.Module], output: str, tmp_path: Path, prior: str) -> None:

@@ -218,6 +218,7 @@ def orders(steps: int) -> Iterator[tuple[str, ...]]:
         yield tuple("A" if place in places else "B" for place in range(2 * steps))
 
 
+@pytest.mark.slow
 def test_of_two_runs_that_disagree_one_wins_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One leaves a video out that the other could do. In every order of their steps both files are of one of them."""
     failed = {"A": [1], "B": list[int]()}

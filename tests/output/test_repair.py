@@ -42,6 +42,7 @@ def parts(out: Path, kind: str) -> list[Path]:
     return sorted((out / kind).glob("part-*"))
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_or_changes_nothing(job: Path) -> None:
     """Anywhere in the attributions; in the videos where it changes what is read."""
     out, chance = job / "out", Random(0)
@@ -93,6 +94,7 @@ def test_what_is_damaged_is_moved_aside_and_done_again(job: Path) -> None:
     assert pq.read_table(out / "videos").num_rows == 10, "who reads the tables sees nothing of it"
 
 
+@pytest.mark.slow
 def test_the_next_repair_leaves_what_is_aside(job: Path) -> None:
     out = job / "out"
     for _ in range(2):
@@ -119,6 +121,7 @@ def test_the_input_is_compared_where_it_is_still_there(job: Path) -> None:
     assert "changed since the job was planned" in note
 
 
+@pytest.mark.slow
 def test_the_command(job: Path) -> None:
     out = job / "out"
     parts(out, "videos")[0].write_bytes(b"torn")

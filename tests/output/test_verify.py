@@ -228,6 +228,7 @@ def test_a_file_of_the_right_schema_that_holds_2_000_000_000_nulls(output: Outpu
     assert "bytes of memory, got one of up to " in first
 
 
+@pytest.mark.slow
 def test_a_long_text_in_every_row(output: Output) -> None:
     """64 KB once in a dictionary, and two million places of it: 131 GB as text."""
     path, rows = output.part("videos"), 2_000_000

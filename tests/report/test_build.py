@@ -76,6 +76,7 @@ def compared(outputs: dict[str, Path]) -> Report:
     return content_of(str(outputs["b"]), compare=str(outputs["a"]))
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: Report) -> None:
     tables = analyze(str(outputs["b"]))
     assert [each.name for each in compared.sections] == [name for name in READING if name in tables]
@@ -138,6 +139,7 @@ def test_verified_and_complete(compared: Report) -> None:
     check_inert(page(compared))
 
 
+@pytest.mark.slow
 def test_unfinished_swept_and_logit(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "frames=[2,4]", "estimator.output=logit")
@@ -155,6 +157,7 @@ def test_unfinished_swept_and_logit(features: str, bundle: str, tmp_path: Path) 
     assert "unfinished: 4 of 5 units committed" in check_inert(page(content)).text
 
 
+@pytest.mark.slow
 def test_damaged(tmp_path: Path) -> None:
     """A fault that verify finds and that the tables do not notice is said first."""
     out = tmp_path / "out"
@@ -165,6 +168,7 @@ def test_damaged(tmp_path: Path) -> None:
     assert verified.text == "1 problem: videos/part-999999.parquet: not in the plan"
 
 
+@pytest.mark.slow
 def test_unlabelled(bundle: str, tmp_path: Path) -> None:
     pq.write_table(make_table([3, 4], n_classes=None), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "classes=all", "estimator.kind=exact")
@@ -189,6 +193,7 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     check_inert(page(content))
 
 
+@pytest.mark.slow
 def test_reasons_worst_first(bundle: str, tmp_path: Path) -> None:
     """Reasons that differ in numbers alone are one; the most frequent comes first."""
     rows = make_table([3] * 9).to_pylist()
@@ -203,6 +208,7 @@ def test_reasons_worst_first(bundle: str, tmp_path: Path) -> None:
     assert "98" in second or "99" in second
 
 
+@pytest.mark.slow
 def test_hostile_names_and_ids(tmp_path: Path) -> None:
     """Markup, formulas and escapes in class names, ids and locations are text."""
     names = tuple(name or "empty" for name in HOSTILE)
@@ -222,6 +228,7 @@ def test_hostile_names_and_ids(tmp_path: Path) -> None:
         assert not set(section.csv) & {*range(9), *range(11, 32), 127}
 
 
+@pytest.mark.slow
 def test_file(outputs: dict[str, Path], tmp_path: Path) -> None:
     """The default place; an existing file is replaced; the output stays whole."""
     where = report(str(outputs["a"]))
@@ -238,6 +245,7 @@ def test_every_section_says_how_it_is_read() -> None:
     assert all(text.endswith(".") and "\n" not in text for text in READING.values())
 
 
+@pytest.mark.slow
 def test_all_tables(tmp_path: Path) -> None:
     tables = ("interactions", "discards", "replacements")
     write_output(str(tmp_path / "out"), Shape(20, 2, 2, sampled=False, tables=tables))

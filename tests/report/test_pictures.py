@@ -34,6 +34,7 @@ def near(one: str, other: str) -> bool:
     return all(abs(int(one[at : at + 2], 16) - int(other[at : at + 2], 16)) <= _NEAR for at in (1, 3, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_dark_colours_are_those_of_a_dark_drawing(facet: str) -> None:
     light, dark = (drawn_colours(drawing.svg(facet, dark=dark)) for dark in (False, True))
@@ -47,6 +48,7 @@ def test_dark_colours_are_those_of_a_dark_drawing(facet: str) -> None:
     assert wrong <= {("#ffffff", DARK.background, "#0b0d10")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_figures_are_small_and_whole(facet: str) -> None:
     table = drawing.tables()[facet]

@@ -71,6 +71,7 @@ def test_against_brute_force(tmp_path: Path, elements: int) -> None:
     check(tmp_path / "out", "label")
 
 
+@pytest.mark.slow
 def test_jobs(features: str, bundle: str, tmp_path: Path) -> None:
     """Several lengths, of which each video's longest counts; logits; without labels."""
     run(features, bundle, tmp_path / "swept", "frames=[2,5,all]")
@@ -83,6 +84,7 @@ def test_jobs(features: str, bundle: str, tmp_path: Path) -> None:
     assert "most misled" not in {reason for each in chosen(tmp_path / "unlabelled") for reason in each.reasons}
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_output(str(tmp_path / "out"), Shape(150, 6, 5, rows=16))
     whole = chosen(tmp_path / "out")
@@ -98,6 +100,7 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     assert read_videos(str(tmp_path / "out"), [], []) == []
 
 
+@pytest.mark.slow
 def test_videos_are_read_as_one_by_one(features: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(features, bundle, out, "frames=[2,all]", "estimator.kind=adjusted", "estimator.m=5")

@@ -244,6 +244,7 @@ def media_of(video: AttributedVideo, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])
 def test_pictures(output: Path, tmp_path: Path, kind: str) -> None:
     wrong, _ = wrong_and_right(output)

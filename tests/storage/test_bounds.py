@@ -67,6 +67,7 @@ def read_range() -> bytes:
         return file.read(1000)
 
 
+@pytest.mark.slow
 def test_the_truth_passes(server: LyingServer) -> None:
     """Or the refusals below would prove nothing."""
     assert storage.read_bytes(URL, "read") == DATA

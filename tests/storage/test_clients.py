@@ -76,6 +76,7 @@ def test_denied(status: int, code: str, server: LyingServer) -> None:
         assert line.endswith(AWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
 def test_another_region(status: int, code: str, server: LyingServer) -> None:
     server.refusal = (status, refusal(code), {"x-amz-bucket-region": "eu-west-1"})
@@ -97,6 +98,7 @@ def test_a_store_without_room_is_not_tried_again(server: LyingServer) -> None:
     assert caught.value.full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "end"), [(405, "it does not support this request"), (307, "the endpoint and any proxy")]
 )
@@ -121,6 +123,7 @@ def test_a_web_server_that_refuses_does_not_say_that_nothing_is_there(
     assert not storage.exists(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

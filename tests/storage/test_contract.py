@@ -151,6 +151,7 @@ def test_join() -> None:
     assert storage.join("/a", "b") == "/a/b"
 
 
+@pytest.mark.slow
 def test_of_racing_writers_exactly_one_publishes(shared_place: str) -> None:
     writers, rounds = 4, 4
     start = threading.Barrier(writers)
@@ -453,6 +454,7 @@ def calls(place: str) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -493,6 +495,7 @@ def test_a_server_that_does_not_answer(s3_as: Callable[..., None]) -> None:
     assert re.search(r"\(3 tries in \d s\); check the endpoint", message)
 
 
+@pytest.mark.slow
 def test_what_others_do_is_seen_at_once(s3: S3Server) -> None:
     """A listing is not kept: between two of them other workers commit, and people delete."""
     place = f"s3://{s3.bucket}/{uuid.uuid4().hex}"

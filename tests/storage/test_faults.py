@@ -234,6 +234,7 @@ def test_every_call_survives(fault: Fault, place: str, proxy: FaultProxy) -> Non
     assert max(proxy.seen.values()) >= 3
 
 
+@pytest.mark.slow
 def test_a_stuck_answer_ends_by_the_read_time_out(place: str, proxy: FaultProxy, s3_as: Callable[..., None]) -> None:
     s3_as(ESV_STORAGE="tries=40,first=0.001,longest=0.005,read=1")
     proxy.inject(Fault.HANG)
@@ -328,6 +329,7 @@ def test_a_server_that_is_away_for_a_while(place: str, proxy: FaultProxy, monkey
     assert len(pauses) == 4
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again(
     tmp_path: Path, s3_as: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

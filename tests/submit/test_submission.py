@@ -145,6 +145,7 @@ def parts(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (out / "videos").glob("part-*")}
 
 
+@pytest.mark.slow
 def test_submit_status_logs_stop_submit_again_over_a_way_that_breaks(head: Head, features: str, tmp_path: Path) -> None:
     """One job: submitted, looked at, stopped; submitted again and followed, while its way to the cluster breaks."""
     held = python_bundle(tmp_path / "held", "held", fixed=str(tmp_path / "quick"))
@@ -242,6 +243,7 @@ def test_who_leaves_and_what_is_killed(head: Head, features: str, tmp_path: Path
     assert all(len(line) < 400 for line in lines)
 
 
+@pytest.mark.slow
 def test_modules_in_the_working_directory_travel_with_the_job(head: Head, features: str, tmp_path: Path) -> None:
     """The driver and its actors import the factory from there; nothing is installed."""
     code = tmp_path / "code"
@@ -260,6 +262,7 @@ def test_modules_in_the_working_directory_travel_with_the_job(head: Head, featur
     assert verify_output(str(tmp_path / "with")).problems == ()
 
 
+@pytest.mark.slow
 def test_an_address_that_is_given_is_the_one(head: Head) -> None:
     """Ray's own client prefers the variables."""
     wrong = f"http://127.0.0.1:{free_port()}"
@@ -274,6 +277,7 @@ def test_an_address_that_is_given_is_the_one(head: Head) -> None:
         assert told.returncode == 0, told.stderr
 
 
+@pytest.mark.slow
 def test_an_id_that_somebody_else_took_a_moment_ago(head: Head) -> None:
     code = """
 from esv_ray.submit.ray_jobs.client import connect
@@ -304,6 +308,7 @@ def test_an_output_tells_where_it_stands_without_a_cluster(features: str, bundle
     assert "no: expected the output of a job, found no progress.json" in nothing.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["", "b" * 64])
 def test_a_wrong_token_is_told_in_one_line(head: Head, token: str) -> None:
     refused = head.esv("jobs", token=token)
@@ -313,6 +318,7 @@ def test_a_wrong_token_is_told_in_one_line(head: Head, token: str) -> None:
     assert "b" * 64 not in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str, bundle: str, tmp_path: Path) -> None:
     """The cluster cannot see it, whatever this machine sees."""
     hostile = Path(python_bundle(tmp_path / "hostile", "none"))
@@ -375,6 +381,7 @@ def test_the_check_of_the_head_tells_what_is_wrong(
     assert not (tmp_path / "o").exists(), "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_partitions_without_files_yet(head: Head, bundle: str, tmp_path: Path) -> None:
     (tmp_path / "daily" / "dt=1").mkdir(parents=True)
     job = arguments(str(tmp_path / "daily"), bundle, tmp_path / "none-yet", "--partitions", "--wait")

@@ -162,6 +162,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN, st.integers(0, 5))
 @settings(max_examples=200, deadline=None)
 def test_any_plain_value(value: object, protocol: int) -> None:
@@ -196,6 +197,7 @@ def test_tensors_that_are_not_dense_are_tensors(archive: bool) -> None:
     assert (meta.device.type, meta.shape) == ("meta", (3, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_torchs_warnings_do_not_reach_the_terminal(tmp_path: Path) -> None:
     """In a process of its own, since torch gives some once a process."""
@@ -390,6 +392,7 @@ def test_every_cut_of_a_file() -> None:
                 unpickle(data[:end])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.quantize")
 def test_warnings_of_torch_stay_inside() -> None:
     """A user cannot act on what torch thinks of the kinds of tensors in a file."""

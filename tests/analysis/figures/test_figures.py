@@ -19,6 +19,7 @@ from esv_ray.show.chart import picture_of
 from esv_ray.show.theme import DARK, LIGHT
 from tests.analysis.figures.drawing import NAMES, svg, svg_of, tables
 from tests.support import facet_tables as made
+from tests.support.slow import slow_unless
 
 WITH_NAMES = ("classes", "confusions", "contrasts", "interactions", "needed", "order", "pairs", "profiles")
 FIRST = {"contrasts": ["label", "predicted"], "confusions": ["label", "predicted"]}
@@ -30,7 +31,7 @@ def size(text: str) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
-@pytest.mark.parametrize("facet", CHARTS)
+@pytest.mark.parametrize("facet", slow_unless(("support", "pairs", "discards", "classes").__contains__, CHARTS))
 def test_every_figure_has_titles_a_description_and_the_width_asked_for(facet: str) -> None:
     text = svg(facet)
     root = ElementTree.fromstring(text)
@@ -48,11 +49,13 @@ def test_every_figure_has_titles_a_description_and_the_width_asked_for(facet: st
     assert titles >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_narrow_figures_fit_a_phone(facet: str) -> None:
     assert size(svg(facet, narrow=True))[0] < NARROW * 1.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", ["support", "pairs", "discards", "classes"])
 def test_dark_figures_have_the_same_marks_in_other_colours(facet: str) -> None:
     light, dark = svg(facet), svg(facet, dark=True)
@@ -62,6 +65,7 @@ def test_dark_figures_have_the_same_marks_in_other_colours(facet: str) -> None:
         assert re.match(rf'<svg [^>]*><rect [^>]*fill="{theme.background}"/>', text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_a_figure_turned_dark_is_the_one_drawn_dark(facet: str) -> None:
     """But for steps of a scale, numbers in its cells (both nearly black) and the frame of its legend."""
@@ -79,6 +83,7 @@ def test_a_figure_turned_dark_is_the_one_drawn_dark(facet: str) -> None:
             assert sum(apart) <= 12
 
 
+@pytest.mark.slow
 def test_only_colours_are_turned_dark() -> None:
     text = svg_of("classes", made.classes(made.made_up(80, 4, 6), ['fill="#ffffff"', *NAMES[:5]]), ['fill="#ffffff"'])
     dark = darkened(text.encode()).decode()
@@ -88,6 +93,7 @@ def test_only_colours_are_turned_dark() -> None:
         darkened(b'<path fill="#00ff00"/>')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", WITH_NAMES)
 def test_class_names_are_whole_and_inert(facet: str) -> None:
     hostile = made.made_up(160, 4, len(made.HOSTILE), seed=3)
@@ -101,6 +107,7 @@ def test_class_names_are_whole_and_inert(facet: str) -> None:
     assert any(name.split("\n")[0][:4] in words for name in made.HOSTILE if len(name) > 3)
 
 
+@pytest.mark.slow
 def test_names_of_three_hundred_characters_are_wrapped() -> None:
     names = ["word " * 60 + "end", "x" * 300, *NAMES[:4]]
     few = made.made_up(80, 4, 6)
@@ -118,6 +125,7 @@ def test_a_table_without_rows_is_said_to_have_none(facet: str) -> None:
     assert "No data: the table has no values to draw." in made.texts(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_values_that_are_not_numbers_are_left_out(facet: str) -> None:
     table, nothing = tables()[facet], tables()[facet]
@@ -147,6 +155,7 @@ def test_other_tables_are_refused(facet: str) -> None:
         draw(facet, table.set_column(at, length, pa.nulls(len(table), pa.int32())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
 def test_lengths_have_panels_of_their_own(facet: str) -> None:
     other = made.tables(made.made_up(100, 3, 6, seed=1), NAMES)[facet]
@@ -160,6 +169,7 @@ def test_lengths_have_panels_of_their_own(facet: str) -> None:
             assert made.marks(text, kind) == made.marks(svg(facet), kind) + made.marks(alone, kind)
 
 
+@pytest.mark.slow
 def test_many_lengths_show_those_with_most_videos() -> None:
     parts = [made.support(made.made_up(20 + 10 * (n % 7), n, 4, seed=n)) for n in range(2, 14)]
     text = svg_of("support", pa.concat_tables(parts))
@@ -168,12 +178,14 @@ def test_many_lengths_show_those_with_most_videos() -> None:
     assert "7 elements:" not in text, "the length with fewest videos"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facet", [name for name in CHARTS if name not in ("pairs", "interactions", "contrasts")])
 def test_sequences_of_one_element(facet: str) -> None:
     few = made.made_up(12, 1, 2, seed=5)
     assert "1 elements" not in draw(facet, made.tables_of(few, [facet])[facet]).to_json()
 
 
+@pytest.mark.slow
 def test_a_figure_as_files(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
 
@@ -197,6 +209,7 @@ def test_a_figure_as_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.count("<tr>") == 1 + min(500, tables()["confusions"].num_rows)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_page_have_names_of_their_own() -> None:
     page = figure_files(CHARTS["agreement"], tables()["agreement"])["html"].decode()
     names = re.findall(r' id="([^"]+)"', page)

@@ -61,6 +61,7 @@ def test_pairs() -> None:
     assert made.marks(text, "text") == N * (N - 1), "numbers, where there is room"
 
 
+@pytest.mark.slow
 def test_interactions() -> None:
     assert made.marks(svg("interactions"), "rect") == (1 + 3) * N * (N - 1) // 2
     large = made.made_up(30, 40, 2)
@@ -73,6 +74,7 @@ def test_boxes(facet: str, boxes: int) -> None:
     assert made.marks(svg(facet), "rule") == boxes + 1, "and the zero line"
 
 
+@pytest.mark.slow
 def test_most_misled_videos() -> None:
     assert made.marks(svg("contrasts"), "rect") == 6 * N
     difference = VIDEOS_MADE.esv - VIDEOS_MADE.other
@@ -90,6 +92,7 @@ def test_classes() -> None:
     assert all(NAMES[each].split()[0] in words for each in np.unique(VIDEOS_MADE.label))
 
 
+@pytest.mark.slow
 def test_all_classes_of_a_large_data_set() -> None:
     names = made.something_like()
     large = made.made_up(2000, 4, 174)
@@ -110,6 +113,7 @@ def test_profiles() -> None:
     assert made.marks(svg("profiles"), "area") == panels
 
 
+@pytest.mark.slow
 def test_discards() -> None:
     text = svg("discards")
     assert made.marks(text, "line") == 6 + 6 + 5 + 5
@@ -123,6 +127,7 @@ def test_discards() -> None:
     assert made.marks(svg_of("discards", intervals), "area") == 2 + 2 + 1 + 1
 
 
+@pytest.mark.slow
 def test_discards_of_one_element_are_left_out_beside_longer_ones() -> None:
     one, longer = made.discards(made.made_up(12, 1, 2, seed=5)), made.discards(made.made_up(12, 5, 2, seed=5))
     assert "1 element:" in made.texts(svg_of("discards", one))
@@ -136,12 +141,14 @@ def test_moments() -> None:
     assert made.marks(svg("moments"), "rule") == 3 * 5
 
 
+@pytest.mark.slow
 def test_areas() -> None:
     assert made.marks(svg("areas"), "rect") == 6 * 5
     assert made.marks(svg("areas"), "rule") == 6 * 5
     assert made.marks(svg_of("areas", made.areas(VIDEOS_MADE, intervals=False)), "rule") == 0
 
 
+@pytest.mark.slow
 def test_replacements() -> None:
     text = svg("replacements")
     assert made.marks(text, "rect") == 2 * 15
@@ -181,6 +188,7 @@ def test_convergence() -> None:
     assert made.marks(svg("convergence"), "symbol") == len(rows) + with_error
 
 
+@pytest.mark.slow
 def test_compare() -> None:
     assert made.marks(svg("compare"), "symbol") == made.marks(svg("compare"), "rule") == 2 + 3
     texts = made.texts(svg("compare"))

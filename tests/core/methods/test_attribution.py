@@ -23,6 +23,7 @@ from tests.support.factories import MeanLinear
 from tests.support.model_kinds import KINDS, PRIOR, has_logits, heads, model_of
 from tests.support.oracle import Array, Game, module_game, multiscale_game
 from tests.support.pooled import C, D, drawn
+from tests.support.slow import slow_unless
 
 METHODS: tuple[Method, ...] = get_args(Method)
 IDS = ["a", "b", "c"]
@@ -58,7 +59,7 @@ def linear_model() -> VideoModel:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("output", ["probability", "logit"])
+@pytest.mark.parametrize("output", slow_unless("probability".__eq__, ["probability", "logit"]))
 def test_integrated_gradients_are_complete(kind: str, output: Output) -> None:
     """Their sum is F(X) - F(baseline) plus the delta, which more steps reduce."""
     model, x = model_of(kind), features_of(4, batch=2)
@@ -76,6 +77,7 @@ def test_integrated_gradients_are_complete(kind: str, output: Output) -> None:
     assert deltas[1] < deltas[0] or deltas[0] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["adjusted", "algorithm1"])
 def test_integrated_gradients_of_a_sampled_score_are_complete(estimator: Kind) -> None:
     function, x = score_function(model_of("multiscale"), Estimator(estimator, m=12, iterations=2), 9), features_of(9)
@@ -212,6 +214,7 @@ def test_occlusion_is_the_score_less_that_of_the_shorter_sequence(kind: str) -> 
         assert (found[:, i] - expected).abs().max() < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["probability", "logit"])
 def test_sampled_occlusion_is_close(output: Output) -> None:
     """Both scores come from the same subsequences: their errors cancel, unlike those of two samples."""
@@ -227,6 +230,7 @@ def test_sampled_occlusion_is_close(output: Output) -> None:
     assert errors["algorithm1"] > 2 * errors["adjusted"]
 
 
+@pytest.mark.slow
 def test_occlusion_by_algorithm_1_is_unbiased_enough() -> None:
     """Each shorter sequence has a sample of its own; the mean over many seeds is near the truth."""
     model, n, x = model_of("multiscale"), 7, features_of(7, batch=1)

@@ -190,6 +190,7 @@ def test_an_order_beyond_64_bits_with_a_sign(tmp_path: Path) -> None:
     assert list(table(tmp_path / "out")) == ["b"]
 
 
+@pytest.mark.slow
 def test_videos_that_are_spread_over_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each video would decode the whole source; a source that is small is read all the same."""
     ids = np.tile(np.arange(50), 20)

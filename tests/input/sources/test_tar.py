@@ -295,6 +295,7 @@ def test_sizes_beyond_the_end_of_a_shard_end_at_once(kind: bytes, size: int, suf
         imported("tar", source, tmp_path / "out", max_skipped=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_a_shard_with_wrong_bytes_is_read_or_refused(mode: str, tmp_path: Path) -> None:
     data = write(tmp_path / "good.tar", [each for key in "abc" for each in sample(key, VIDEOS["000"], 1)], mode)
