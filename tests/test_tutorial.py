@@ -56,6 +56,7 @@ def test_six_commands_lead_to_the_picture_and_print_what_the_page_says(tutorial:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("jobs")
 def test_the_files_are_those_that_the_page_shows(tutorial: tuple[Path, dict[str, str]]) -> None:
     folder, _ = tutorial

@@ -351,6 +351,7 @@ def test_in_memory(bundle: str, daily: Path) -> None:
         fs.rm(root, recursive=True)
 
 
+@pytest.mark.slow
 def test_on_s3(s3: S3Server, bundle: str, daily: Path, tmp_path: Path) -> None:
     """Names with odd characters, a change, and the bits of a local run."""
     for seed, name in enumerate(("a b", "100%25", "ü=日本", "a+b")):

@@ -85,6 +85,7 @@ def test_esvs_find_the_deciding_frames(kind: str, request: pytest.FixtureRequest
     assert by_chance.low < 0.5 < by_chance.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["event", "order"])
 def test_discards_by_esv_fall_fastest(kind: str, request: pytest.FixtureRequest) -> None:
     """Faster than every baseline, paired by video."""

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("jobs")
 OPTIONS = ("compute.unit=10", "frames=[2,9]", "estimator.m=6")
 
 
+@pytest.mark.slow
 def test_killed_at_any_write(features: str, bundle: str, tmp_path: Path) -> None:
     """Before and after every single write to storage, from run.json to _SUCCESS."""
     with pytest.MonkeyPatch.context() as patch:
@@ -102,6 +103,7 @@ def test_two_drivers_on_one_output(features: str, bundle: str, tmp_path: Path) -
     assert verify_output(str(tmp_path / "out")).problems == ()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
     features: str, bundle: str, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(
             subprocess.run(["umount", out.parent], check=True)
 
 
+@pytest.mark.slow
 def test_an_output_that_may_not_be_written_ends_in_one_line(features: str, bundle: str, tmp_path: Path) -> None:
     """Rights are taken away in the middle of a job."""
     options = ("compute.unit=1", "cluster.actors=0")

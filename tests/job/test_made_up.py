@@ -134,6 +134,7 @@ def test_two_runs_that_had_to_leave_out_different_rows(tmp_path: Path) -> None:
         assert [checksum(found[f"{table}/{unit.name}"]) for table in ("rows", "squares")] == list(map(str, sums))
 
 
+@pytest.mark.slow
 def test_transient_storage_faults_are_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: dict[str, bytes]
 ) -> None:

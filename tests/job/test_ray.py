@@ -263,6 +263,7 @@ def test_a_killed_driver_loses_nothing(features: str, bundle: str, tmp_path: Pat
     assert verify_output(str(out)).problems == ()
 
 
+@pytest.mark.slow
 def test_a_job_against_a_real_s3_server(s3: S3Server, features: str, bundle: str, tmp_path: Path) -> None:
     """Features, model and output on S3, in a process of its own whose environment has the credentials."""
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
