@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page
-from esv_ray.analysis.facets.words import more, percent, signed
-from esv_ray.errors import count_of
+from esv_ray.analysis.facets.words import counted, more, percent, signed
 
 _SHOWN = 5
 
@@ -20,7 +19,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     elements = rows[0]["elements"]
     return Page(
         [
-            f"ESV for the label minus ESV for the predicted class, of {count_of(elements, 'element')} of misclassified "
+            f"ESV for the label minus ESV for the predicted class, of {counted(elements, 'element')} of misclassified "
             f"videos: {percent(rows[0]['misleading'] / elements)} are below 0, and mislead the model. The lowest:"
         ],
         ("video", "element", "frame", "ESV label", "ESV predicted", "difference"),

@@ -112,7 +112,10 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analysed)
-    top = _surest_of_all(_once(rows))
+    once = _once(rows)
+    of_all = once.filter(pc.is_null(once.column("class")))
+    compared = of_all.num_rows
+    top = _surest_of_all(_at_level(of_all, level_of_each(LEVEL, compared)))
     first, second, share, ends = top["element_i"], top["element_j"], top["share"], (top["low"], top["high"])
     if share < 0.5:  # equal ESVs, if there are any, count for neither
         word = "no larger ESV than"
@@ -121,7 +124,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
         word = "a larger ESV than"
     sentence = (
         f"{place_name(first, n).capitalize()} of {n} has {word} {place_name(second, n)} in {percent(share)} of "
-        f"videos{within_percent(*ends)}; by chance 50 %."
+        f"videos{within_percent(*ends, compared=compared)}; by chance 50 %."
     )
     return Finding(FACET.name, sentence, effect(top["low"], top["high"], 0.5))
 
