@@ -91,7 +91,7 @@ def content_of(
         facts = facts_of(analysed, verify_output(output, features), summary)
         parts = [*((analysed, each) for each in made), *variations]
         findings = largest(findings_of(parts), FINDINGS)
-        sections = sections_of(output, parts)
+        sections = sections_of(output, parts if analysed.census.ok else [])
         picked = chosen_videos(ranked.table)
         notes = [*_left_out(analysed, [each.facet.name for _, each in parts], len(picked)), *unread]
     videos = read_videos(output, analysed.units, [(each.video_id, each.n_elements) for each in picked])
@@ -99,7 +99,7 @@ def content_of(
     shown, comparison, missing = _with_pictures(media, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
-        notice="" if analysed.finished else f"{analysed.progress}. Tables, figures and videos are of these.",
+        notice=_notice(analysed),
         facts=facts,
         findings=findings,
         sections=sections,
@@ -156,7 +156,7 @@ def _with_pictures(
 
 def _left_out(analysed: Analysed, made: Sequence[str], picked: int) -> list[str]:
     """Return what the report does not have, and why; `made` are the names of the tables that it has."""
-    notes = left_out(analysed, made)
+    notes = left_out(analysed, made) if analysed.census.ok else []
     others = analysed.census.ok - picked
     if picked and others > 0:
         notes.append(
@@ -164,6 +164,17 @@ def _left_out(analysed: Analysed, made: Sequence[str], picked: int) -> list[str]
             "shows any other."
         )
     return notes
+
+
+def _notice(analysed: Analysed) -> str:
+    """Return what a reader must know first; "" if nothing."""
+    notices = []
+    if not analysed.finished:
+        progress = analysed.progress
+        notices.append(f"{progress[:1].upper()}{progress[1:]}. Tables, figures and videos are of these.")
+    if not analysed.census.ok:
+        notices.append("No video has ESVs, so there are no tables, figures and videos.")
+    return " ".join(notices)
 
 
 def _name(output: str) -> str:

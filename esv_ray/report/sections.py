@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -54,6 +55,7 @@ MOST_CSV = 60_000
 """Most bytes of a table as CSV in the page."""
 _LENGTHS = 3  # of a figure
 _PANEL_PER_CLASS = ("pairs", "profiles", "interactions")  # whose figures have a panel for each of several classes
+_LEFT_OUT = re.compile(r"([0-9]+) of [0-9]+ lengths: those with most videos\.")
 _TITLES = {"summary": SUMMARY}
 _CLASSES = ("class", "label", "predicted")
 _LOWEST = "SELECT * FROM read_parquet(?) ORDER BY difference, video_id, n_elements, element LIMIT 2000"
@@ -183,6 +185,11 @@ def _figure(analysed: Analysed, name: str, table: pa.Table, videos_of: Mapping[i
         return None
     table, note = of_few_lengths(name, table, videos_of)
     figure = figure_of(name, table, names=analysed.names, unit="logit" if analysed.in_logits else "probability")
+    own = _LEFT_OUT.search(figure.notes)
+    if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number
+        total, note = note.split(" ")[2], note.partition(". ")[2]
+        shown = figure.notes.replace(own[0], f"{own[1]} of {total} lengths: those with most videos.")
+        return replace(figure, notes=f"{shown} {note}")
     return replace(figure, notes=" ".join(filter(None, (figure.notes, note))))
 
 

@@ -210,6 +210,30 @@ def test_figures_of_many_lengths_show_few(bundle: str, tmp_path: Path) -> None:
     assert text == "2, 3, 4, 5, 6, 7, 8"
 
 
+def test_lengths_left_out_are_said_once(features: str, bundle: str, tmp_path: Path) -> None:
+    """A figure that shows two of the three lengths that it gets, says so of all."""
+    run(features, bundle, tmp_path / "out", "frames=all")
+    content = content_of(str(tmp_path / "out"))
+    count = len(content.sections[0].table.column("n_elements").unique())
+    assert count > 3
+    (classes,) = (section.figure for section in content.sections if section.name == "classes")
+    assert classes is not None
+    assert classes.notes.count("lengths: those with most videos.") == 1
+    assert f"2 of {count} lengths: those with most videos. The table has all." in classes.notes
+
+
+def test_tiny(bundle: str, tmp_path: Path) -> None:
+    """Sentences about one video of one element read well."""
+    pq.write_table(make_table([1]), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
+    content = content_of(str(tmp_path / "out"))
+    text = " ".join(sentence for section in content.sections for sentence in section.sentences)
+    assert "of 1 elements" not in text
+    assert "1 classes" not in text
+    assert "smallest at" not in text
+    assert not any("1 videos" in section.figure.alt for section in content.sections if section.figure)
+
+
 def test_rows_of_few_lengths() -> None:
     rows = [{"n_elements": n, "class": each, "videos": 1} for n in range(1, 6) for each in (None, 0, 1)]
     table = pa.Table.from_pylist(rows)
@@ -241,14 +265,14 @@ def test_unfinished_swept_and_logit(features: str, bundle: str, tmp_path: Path) 
         sorted((out / folder).iterdir())[1].unlink()
     (out / "_SUCCESS").unlink()
     content = content_of(str(out))
-    assert content.notice.startswith("unfinished: 4 of 5 units committed, 32 of 40 videos.")
+    assert content.notice.startswith("Unfinished: 4 of 5 units committed, 32 of 40 videos.")
     assert fact(content, "Unfinished").state == "warning"
     assert fact(content, "Verified").state == "good"  # what is there is right
     assert "logits" in fact(content, "Class explained").text
     assert fact(content, "Elements per video").text == "1, 2, 3, 4"
     assert {each.video.n for each in content.videos} <= {1, 2, 3, 4}
     assert all(each.video.in_logits for each in content.videos)
-    assert "unfinished: 4 of 5 units committed" in check_inert(page(content)).text
+    assert "Unfinished: 4 of 5 units committed" in check_inert(page(content)).text
 
 
 def test_damaged(tmp_path: Path) -> None:
@@ -327,8 +351,8 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     pq.write_table(table.set_column(0, "video_id", [["", None]]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     content = content_of(str(tmp_path / "out"))
-    assert (content.findings, content.videos) == ([], [])
-    assert not [section for section in content.sections if section.figure is not None]
+    assert (content.findings, content.videos, content.sections, content.notes) == ([], [], [], [])
+    assert content.notice == "No video has ESVs, so there are no tables, figures and videos."
     assert fact(content, "Failed").state == "bad"
     assert fact(content, "Failed").text.startswith("2: ")
     check_inert(page(content))

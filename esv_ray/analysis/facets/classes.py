@@ -69,6 +69,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = by_score[0]
     if top["score"] is None:
         sentence = f"No class has videos with ESVs of it, of {len(of_length)} classes."
+    elif len(of_length) == 1:
+        sentence = f"There are videos of one class, {short_name(top['class'], analysed)}."
     else:
         of = "logit" if analysed.in_logits else "score"
         sentence = (

@@ -55,13 +55,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = _surest_of_all(once)
     surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
     clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
-    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, those whose intervals are farthest from it"
-    ranked += "" if clear else " (none is clear of it)"
+    ranked = (
+        f"Listed, of {once.num_rows:,} pairs of elements and classes: those whose intervals are farthest from one half"
+        f"{'' if clear else ' (none is clear of it)'}. Intervals hold at 95 % for all of "
+        "these pairs together (Bonferroni)."
+    )
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. {ranked}. "
-            "Intervals hold at 95 % for all of these pairs together (Bonferroni)."
+            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half."
         ],
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
@@ -76,7 +78,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in surest
         ],
         names=1,
-        note=joined([left_out, without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([ranked, left_out, without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 

@@ -38,6 +38,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         return Page(["No ESVs of the class."])
     n, of_length = of_main_length(table, analysed)
     rows = of_length.to_pylist()
+    if n == 1:
+        return Page(["Sequences of one element have one position."], note=other_lengths(table, n))
     first, last = (max(rows, key=lambda row: row[name]) for name in ("most_supporting", "most_distracting"))
     shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda row: -row["most_supporting"])
     return Page(

@@ -43,10 +43,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     n, rows = of_main_length(table, analysed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     top, least = (pick(of_length, key=lambda row: row["mean"]) for pick in (max, min))
+    lowest = f" and smallest at {_tenth(least['place'])} ({signed(least['mean'], 4)})" if len(of_length) > 1 else ""
     return Page(
         [
             f"Over all classes, the mean ESV is largest at {_tenth(top['place'])} of the sequence "
-            f"({signed(top['mean'], 4)}) and smallest at {_tenth(least['place'])} ({signed(least['mean'], 4)})."
+            f"({signed(top['mean'], 4)}){lowest}."
         ],
         ("tenth", "elements", "mean ESV", "95 %"),
         [
