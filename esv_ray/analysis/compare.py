@@ -65,11 +65,40 @@ def compare(
     a, b = storage.absolute(a), storage.absolute(a if b is None else b)
     if storage.without_links(a) == storage.without_links(b):
         b = a
+    _check_different(a, b, method_a, method_b)
+    return _compare((Side(open_output(a, class_), method_a), Side(open_output(b), method_b)), changes)
+
+
+def compare_with(analysed: Analysed, b: str, *, changes: int = CHANGES_KEPT) -> Comparison:
+    """Compare the ESVs of an open output with those of another one, as `compare` does.
+
+    Args:
+        analysed: output A; also says of which class.
+        b: location of output B.
+        changes: as for `compare`.
+
+    Raises:
+        SpecError: as for `compare`.
+        DataError: as for `compare`.
+        JobError: a file of B is of another job, or of other rows than the plan says.
+    """
+    b = storage.absolute(b)
+    if storage.without_links(analysed.output) == storage.without_links(b):
+        b = analysed.output
+    _check_different(analysed.output, b, "esv", "esv")
+    return _compare((Side(analysed, "esv"), Side(open_output(b), "esv")), changes)
+
+
+def _check_different(a: str, b: str, method_a: str, method_b: str) -> None:
+    """Raise `SpecError` if the same values would be compared with themselves."""
     if a == b and method_a == method_b:
         raise SpecError(
             f"compare: expected two outputs, or two methods of one (--method-b), got {a} and {method_a} twice"
         )
-    sides = Side(open_output(a, class_), method_a), Side(open_output(b), method_b)
+
+
+def _compare(sides: tuple[Side, Side], changes: int) -> Comparison:
+    a, b = (side.analysed.output for side in sides)
     check_alike(sides[0].analysed, sides[1].analysed)
     _check_methods(sides)
     indexes = index_of(sides[0].analysed), index_of(sides[1].analysed)

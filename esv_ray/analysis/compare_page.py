@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from esv_ray.analysis.comparison import Comparison
 from esv_ray.analysis.facets import agreement
-from esv_ray.analysis.facets.words import Row, class_text, of_main_length, percent, plain, signed
+from esv_ray.analysis.facets.words import Row, class_text, counted, of_main_length, percent, plain, signed
 from esv_ray.analysis.pages import page_lines, table_lines, wrapped
-from esv_ray.errors import count_of
 
 IN_STDERRS = (
     "In standard errors: the difference of two ESVs divided by their combined standard error. By sampling alone it "
@@ -37,7 +36,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     changes = [row for row in comparison.changes.to_pylist() if row["n_elements"] == main]
     if changes and not any(row["difference"] for row in changes):
         yield ""
-        yield f"No value of {count_of(main, 'element')} differs."
+        yield f"No value of {counted(main, 'element')} differs."
     elif changes:
         yield ""
         names = comparison.a.analysed.names or comparison.b.analysed.names
@@ -55,7 +54,7 @@ def head_sentences(comparison: Comparison) -> Iterator[str]:
         yield f"{name}: {side.method} of {side.analysed.output}"
     explained = "label" if comparison.a.analysed.explained == "label" else "class predicted by A"
     yield (
-        f"{count_of(comparison.shared, 'video')} in both, {comparison.only_a} in A only, {comparison.only_b} in B "
+        f"{counted(comparison.shared, 'video')} in both, {comparison.only_a:,} in A only, {comparison.only_b:,} in B "
         f"only. Values of the {explained}."
     )
     for note in comparison.notes:
@@ -65,13 +64,13 @@ def head_sentences(comparison: Comparison) -> Iterator[str]:
 def counts_sentence(row: Row) -> str:
     """Return how many sequences of a length are compared, and in how many each side is right."""
     text = (
-        f"Sequences of {count_of(row['n_elements'], 'element')}: {row['videos_a']} in A, {row['videos_b']} in B, "
-        f"{row['videos']} in both; ESVs are compared of {row['compared']}."
+        f"Sequences of {counted(row['n_elements'], 'element')}: {row['videos_a']:,} in A, {row['videos_b']:,} in B, "
+        f"{row['videos']:,} in both; ESVs are compared of {row['compared']:,}."
     )
     if row["labelled"]:
         text += (
-            f" Of {row['labelled']} with a label both are right in {row['right_in_both']}, A alone in "
-            f"{row['right_in_a']}, B alone in {row['right_in_b']}, none in {row['right_in_neither']}."
+            f" Of {row['labelled']:,} with a label both are right in {row['right_in_both']:,}, A alone in "
+            f"{row['right_in_a']:,}, B alone in {row['right_in_b']:,}, none in {row['right_in_neither']:,}."
         )
     return text
 
@@ -127,7 +126,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _changes(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Iterator[str]:
-    yield from wrapped(f"The largest changes, of {count_of(n, 'element')}; the element that changes most:")
+    yield from wrapped(f"The largest changes, of {counted(n, 'element')}; the element that changes most:")
     rows = [row for row in rows if row["difference"]]
     shown = [
         (

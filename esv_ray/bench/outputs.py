@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from esv_ray.spec import fingerprint, job_keys, load_spec
 ROWS = 1024
 """Videos per unit."""
 _DOING = "write a synthetic output"
+_BENDS = {"descending": 3.0, "ascending": 0.4}  # of the curves: a score falls first, or last
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class Shape:
     sampled: bool = True
     tables: Sequence[str] = ()
     rows: int = ROWS
+
+
+class _Videos(NamedTuple):
+    """B videos: their classes, and the score of the label (B,)."""
+
+    label: npt.NDArray[np.int32]
+    predicted: npt.NDArray[np.int32]
+    own: npt.NDArray[np.float32]
 
 
 def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
@@ -106,6 +116,7 @@ def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
     esv = 0.05 * rng.standard_normal((len(pairs), n))
     due = scores[pairs[:, 0], pairs[:, 1]] - 1 / shape.n_classes
     esv += (due - esv.sum(axis=1))[:, None] / n
+    videos = _Videos(label, predicted, scores[np.arange(count), label])
     computed = Computed(
         rows=np.arange(count),
         scores=scores,
@@ -122,8 +133,8 @@ def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
         met=None,
         marginals=_marginals(rng, esv) if "marginals" in shape.tables else None,
         interactions=_interactions(rng, len(pairs), n) if "interactions" in shape.tables else None,
-        discarded=_discarded(rng, label, n, shape.n_classes) if "discards" in shape.tables else None,
-        replaced=_replaced(rng, label, n) if "replacements" in shape.tables else None,
+        discarded=_discarded(rng, videos, n, shape.n_classes) if "discards" in shape.tables else None,
+        replaced=_replaced(rng, videos, n, shape.n_classes) if "replacements" in shape.tables else None,
     )
     ids = [f"video-{unit.first_row + row:08d}" for row in range(count)]
     inputs = InputRows(ids, label, np.ones(count, bool), np.full(count, 2 * n, np.int32))
@@ -146,24 +157,46 @@ def _interactions(rng: np.random.Generator, pairs: int, n: int) -> npt.NDArray[n
     return 0.02 * rng.standard_normal((pairs, n * (n - 1) // 2), np.float32)
 
 
-def _discarded(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int, n_classes: int) -> Discarded:
-    """Return scores of random curves, of every order by ESV."""
-    shape = (len(label), len(ORDERS), n + 1)
-    scores = np.sort(rng.random(shape).astype(np.float32), axis=2)[:, :, ::-1]
-    scores += 0.1 * rng.random(shape).astype(np.float32)
-    scores[:, :, 0], scores[:, :, -1] = scores[:, :1, 0], 1 / n_classes
-    predicted = np.where(rng.random(shape) < 0.5, label[:, None, None], 0)
+def _discarded(rng: np.random.Generator, videos: _Videos, n: int, n_classes: int) -> Discarded:
+    """Return scores of random curves from each video's own score to the prior, of every order by ESV."""
+    left = np.linspace(1.0, 0.0, n + 1)
+    scores, predicted = _curves(rng, videos, np.stack([left ** _BENDS.get(order, 1.0) for order in ORDERS]), n_classes)
+    scores[..., -1] = 1 / n_classes
+    predicted[..., -1] = 0  # of equal scores the first
     best = np.maximum.accumulate(scores.max(axis=1)[:, ::-1], axis=1)[:, ::-1]
-    best[:, 0] = scores[:, 0, 0]
-    return Discarded(
-        label.astype(np.int64), [0] * len(ORDERS), range(len(ORDERS)), scores, predicted.astype(np.int64), best
-    )
+    best[:, 0], best[:, -1] = videos.own, 1 / n_classes
+    return Discarded(videos.label.astype(np.int64), [0] * len(ORDERS), range(len(ORDERS)), scores, predicted, best)
 
 
-def _replaced(rng: np.random.Generator, label: npt.NDArray[np.int32], n: int) -> Replaced:
-    """Return scores of random curves, of three orders by ESV."""
-    places = replaced_places([("esv", order) for order in ("descending", "ascending", "random")], n)
-    shape = (len(label), len(places["discarded"]))
-    scores = (rng.random(shape) / (1 + places["discarded"])).astype(np.float32)
-    predicted = np.where(rng.random(shape) < 0.5, label[:, None], 0).astype(np.int64)
-    return Replaced(label.astype(np.int64), places, scores, predicted)
+def _replaced(rng: np.random.Generator, videos: _Videos, n: int, n_classes: int) -> Replaced:
+    """Return scores of random curves from each video's own score, of three orders by ESV."""
+    orders = ("descending", "ascending", "random")
+    places = replaced_places([("esv", order) for order in orders], n)
+    bends = np.array([_BENDS.get(ORDERS[order], 1.0) for order in places["order"]])
+    scores, predicted = _curves(rng, videos, (1 - places["discarded"] / n) ** bends, n_classes)
+    everything = places["discarded"] == n  # by the mean element: the same sequence in all orders
+    scores[:, everything], predicted[:, everything] = scores[:, everything][:, :1], predicted[:, everything][:, :1]
+    return Replaced(videos.label.astype(np.int64), places, scores, predicted)
+
+
+def _curves(
+    rng: np.random.Generator, videos: _Videos, left: npt.NDArray[np.float64], n_classes: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return scores between each video's own and the prior, and predicted classes.
+
+    Args:
+        rng: source of the noise.
+        videos: B videos.
+        left: (...) share of the way from the prior to the video's own score; 1: all elements are there.
+        n_classes: C.
+
+    Returns:
+        Scores (B, ...), and predicted classes (B, ...), which are the label or class 0.
+    """
+    own, prior = videos.own.reshape(-1, *(1,) * left.ndim), 1 / n_classes
+    noise = 0.1 * rng.standard_normal((len(own), *left.shape)) * left * (1 - left)
+    scores = np.clip(prior + (own - prior) * left + noise, 0, 1).astype(np.float32)
+    label, predicted = (each.astype(np.int64).reshape(own.shape) for each in (videos.label, videos.predicted))
+    stays, whole = rng.random(scores.shape) < left, left == 1
+    scores = np.where(whole, videos.own.reshape(own.shape), scores)
+    return scores, np.where(whole, predicted, np.where(stays, label, 0))

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed, ClassName, open_output
 from esv_ray.analysis.facets.finding import largest
-from esv_ray.analysis.tables import Made, chosen, left_out, tables_of_facets
+from esv_ray.analysis.facets.words import counted
+from esv_ray.analysis.tables import chosen, left_out, tables_of_facets
 from esv_ray.errors import DataError, SpecError
 from esv_ray.output.layout import check_apart
 from esv_ray.output.verify.output import verify_output
@@ -21,6 +22,7 @@ from esv_ray.report.page import page
 from esv_ray.report.sections import findings_of, sections_of
 from esv_ray.report.selection import FACET, chosen_videos
 from esv_ray.report.thumbnails import thumbnails
+from esv_ray.report.variations import variations_of
 from esv_ray.show.chart import check_figures
 from esv_ray.show.read import read_videos
 from esv_ray.show.text import printable
@@ -59,6 +61,7 @@ def report(
             of the class, or the outputs cannot be compared.
         DataError: there is no output, no unit is committed yet, a table or the media cannot be read, or the file cannot
             be written.
+        JobError: a file of an output is of another job, or of other rows than the plan says.
     """
     output = storage.absolute(output)
     out = storage.join(output, NAME) if out is None else storage.absolute(out)
@@ -81,20 +84,22 @@ def content_of(
     if media is not None:
         _check_media(media)
     analysed = open_output(output, class_, features)
-    comparison = None if compare is None else compared(output, storage.absolute(compare), class_)
+    comparison = None if compare is None else compared(analysed, compare)
+    variations, unread = variations_of(analysed)
     with tables_of_facets(analysed, [*chosen(analysed), FACET]) as (*made, ranked):
         summary = next(each.table for each in made if each.facet.name == "summary")
         facts = facts_of(analysed, verify_output(output, features), summary)
-        findings = largest(findings_of(analysed, made), FINDINGS)
-        sections = sections_of(analysed, made)
+        parts = [*((analysed, each) for each in made), *variations]
+        findings = largest(findings_of(parts), FINDINGS)
+        sections = sections_of(output, parts if analysed.census.ok else [])
         picked = chosen_videos(ranked.table)
-        notes = _left_out(analysed, made, len(picked))
+        notes = [*_left_out(analysed, [each.facet.name for _, each in parts], len(picked)), *unread]
     videos = read_videos(output, analysed.units, [(each.video_id, each.n_elements) for each in picked])
     shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
     shown, comparison, missing = _with_pictures(media, shown, comparison)
     return Report(
-        title=f"{_name(output)}: Element Shapley Values",
-        notice="" if analysed.finished else f"{analysed.progress}. Tables, figures and videos are of these.",
+        title=f"Element Shapley Values of {_name(output)}",
+        notice=_notice(analysed),
         facts=facts,
         findings=findings,
         sections=sections,
@@ -149,16 +154,30 @@ def _with_pictures(
     return pictured[: len(shown)], comparison, notes
 
 
-def _left_out(analysed: Analysed, made: Sequence[Made], picked: int) -> list[str]:
-    """Return what the report does not have, and why."""
-    notes = left_out(analysed, [each.facet.name for each in made])
+def _left_out(analysed: Analysed, made: Sequence[str], picked: int) -> list[str]:
+    """Return what the report does not have, and why; `made` are the names of the tables that it has."""
+    notes = left_out(analysed, made) if analysed.census.ok else []
     others = analysed.census.ok - picked
     if picked and others > 0:
         notes.append(
-            f"Videos: the first of five rankings, {picked} of {analysed.census.ok} sequences; esv show shows any other."
+            f"Videos: the first of five rankings, {picked} of {counted(analysed.census.ok, 'sequence')}; esv show "
+            "shows any other."
         )
     return notes
 
 
+def _notice(analysed: Analysed) -> str:
+    """Return what a reader must know first; "" if nothing."""
+    notices = []
+    if not analysed.finished:
+        progress = analysed.progress
+        notices.append(f"{progress[:1].upper()}{progress[1:]}. Tables, figures and videos are of these.")
+    if not analysed.census.ok:
+        notices.append("No video has ESVs, so there are no tables, figures and videos.")
+    return " ".join(notices)
+
+
 def _name(output: str) -> str:
-    return printable(output.rstrip("/").rpartition("/")[2]) or "output"
+    """Return the last two parts of a location: the last alone is often the same for all outputs."""
+    path = storage.without_credentials(output).partition("://")[2] or output
+    return printable("/".join([part for part in path.split("/") if part][-2:])) or "an output"

@@ -22,11 +22,13 @@ class Fact:
         term: what it is, such as `Model` or `Accuracy`.
         text: its value in words.
         state: `good`, `warning` or `bad` for the facts that judge (whole, verified, failures); "" for others.
+        details: further lines, which a reader opens.
     """
 
     term: str
     text: str
     state: str = ""
+    details: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Section:
         rows: number of rows of the whole table.
         csv: its first rows as a CSV file, guarded against formulas.
         csv_rows: number of rows in it: all, unless the file would be too large for the page.
-        location: of the whole table, which `esv analyze` writes.
+        location: of the whole table, which `esv analyze` writes; "" where nothing writes it.
     """
 
     name: str
@@ -103,14 +105,14 @@ class ComparisonPart:
         sentences: in words.
         table: measures, with intervals.
         changed: videos that changed most, with `before`.
-        figure: None where there is none.
+        sections: tables of the comparison with their figures.
     """
 
     title: str
     sentences: Sequence[str]
     table: pa.Table
     changed: Sequence[ShownVideo]
-    figure: Figure | None = None
+    sections: Sequence[Section] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,18 +10,19 @@ from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import add_tables, connect, reading
 from esv_ray.analysis.facets.summary import accuracy_of, exactness_of
-from esv_ray.analysis.facets.words import class_in_words
+from esv_ray.analysis.facets.words import class_in_words, counted
 from esv_ray.analysis.tables import MEMORY
-from esv_ray.errors import count_of
 from esv_ray.input.reasons import VARYING
 from esv_ray.output.layout import VIDEOS
 from esv_ray.output.verify.output import Verification
 from esv_ray.report.content import Fact
-from esv_ray.show.text import printable
+from esv_ray.show.text import printable, shortened
 
+SUMMARY = "Accuracy and contributions"
+"""Title of the section with the table `summary`: the first screen is the summary of a report."""
 _LENGTHS = 8
 _ACCURACIES = 4
-_SHOWN = 3  # problems
+_MOST_PROBLEMS = 50  # besides the first
 _REASONS = 5
 _MOST_REASON = 300  # characters
 _BY_REASON = """
@@ -57,23 +58,33 @@ def _explained(analysed: Analysed, rows: Sequence[dict[str, object]]) -> Iterato
     spec, estimator = manifest.spec, manifest.spec["estimator"]
     classes = len(manifest.model["prior"])
     yield Fact("Model", f"{_place(spec['model'])}, {classes} {'class' if classes == 1 else 'classes'}")
-    yield Fact("Data", f"{_place(spec['features'])}, {count_of(manifest.rows, 'video')}")
-    lengths = analysed.census.lengths
-    if lengths:
-        others = f" and {len(lengths) - _LENGTHS} other lengths" if len(lengths) > _LENGTHS else ""
-        shown = ", ".join(map(str, lengths[:_LENGTHS]))
-        yield Fact("Elements per video", f"{shown}{others}")
+    yield Fact("Data", f"{_place(spec['features'])}, {counted(manifest.rows, 'video')}")
+    if analysed.census.videos_of:
+        yield Fact("Elements per video", _lengths(analysed.census.videos_of))
     kind = f"{estimator['kind']}"
-    yield Fact("Estimator", f"{kind}: {exactness_of(list(rows))}" if rows else kind)
+    # "exact: 54 exact" would say it twice.
+    yield Fact("Estimator", f"{kind}; {exactness_of(list(rows), kind).removesuffix('.')}" if rows else kind)
     unit = "logits" if analysed.in_logits else "probabilities"
     yield Fact("Class explained", f"{class_in_words(analysed)}; ESVs are parts of {unit}")
+
+
+def _lengths(videos_of: Mapping[int, int]) -> str:
+    """Return the numbers of elements; of many the range, and the one that most videos have."""
+    lengths = sorted(videos_of)
+    if len(lengths) <= _LENGTHS:
+        return ", ".join(map(str, lengths))
+    most = max(lengths, key=lambda n: (videos_of[n], n))
+    return (
+        f"{lengths[0]} to {lengths[-1]} ({len(lengths)} lengths); findings are of the most frequent, {most} "
+        f"({counted(videos_of[most], 'video')})"
+    )
 
 
 def _whole(analysed: Analysed, verification: Verification) -> Fact:
     counts = verification.counts
     text = (
-        f"{len(analysed.units)} of {count_of(len(analysed.manifest.units), 'unit')} committed; of "
-        f"{count_of(counts.rows, 'video')} {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed"
+        f"{len(analysed.units):,} of {counted(len(analysed.manifest.units), 'unit')} committed; "
+        f"{counted(counts.rows, 'row')}: {counts.ok:,} ok, {counts.skipped:,} skipped, {counts.failed:,} failed"
     )
     return Fact("Complete" if analysed.finished else "Unfinished", text, "good" if analysed.finished else "warning")
 
@@ -84,9 +95,13 @@ def _checked(verification: Verification) -> Fact:
     if not problems:
         notes = "".join(f" ({printable(note)})" for note in verification.notes[:1])
         return Fact("Verified", f"esv verify found no problems{notes}", "good")
-    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    text = f"{count_of(len(problems), 'problem')}: {'; '.join(map(printable, problems[:_SHOWN]))}{more}"
-    return Fact("Verified", text, "bad")
+    first = shortened(problems[0], _MOST_REASON)
+    if len(problems) == 1:
+        return Fact("Verified", f"1 problem: {first}", "bad")
+    rest = [shortened(each, _MOST_REASON) for each in problems[1 : _MOST_PROBLEMS + 1]]
+    left = len(problems) - 1 - len(rest)
+    rest += [f"{left:,} more: run esv verify"] if left else []
+    return Fact("Verified", f"{len(problems):,} problems; the first: {first}", "bad", rest)
 
 
 def _by_reason(analysed: Analysed) -> Iterator[Fact]:
@@ -97,9 +112,9 @@ def _by_reason(analysed: Analysed) -> Iterator[Fact]:
     for status, state in (("failed", "bad"), ("skipped", "warning")):
         reasons = [(rows, reason or "no reason") for each, rows, reason in found if each == status]
         if reasons:
-            shown = [f"{rows}: {printable(reason[:_MOST_REASON])}" for rows, reason in reasons[:_REASONS]]
+            shown = [f"{rows:,}: {printable(reason[:_MOST_REASON])}" for rows, reason in reasons[:_REASONS]]
             others = sum(rows for rows, _ in reasons[_REASONS:])
-            shown += [f"{others} for other reasons"] if others else []
+            shown += [f"{others:,} for other reasons"] if others else []
             yield Fact(status.capitalize(), "; ".join(shown), state)
 
 
@@ -108,10 +123,10 @@ def _accuracy(rows: Sequence[dict[str, object]]) -> Iterator[Fact]:
     labelled = [row for row in rows if row["labelled"]]
     most = sorted(labelled, key=lambda row: (-int(str(row["labelled"])), -int(str(row["n_elements"]))))[:_ACCURACIES]
     for row in most:
-        of = f" at {count_of(int(str(row['n_elements'])), 'element')}" if len(labelled) > 1 else ""
+        of = f" at {counted(int(str(row['n_elements'])), 'element')}" if len(labelled) > 1 else ""
         yield Fact(f"Accuracy{of}", accuracy_of(row).removeprefix("Accuracy ").removesuffix("."))
     if len(labelled) > len(most):
-        yield Fact("Accuracy at other lengths", f"{len(labelled) - len(most)} more in the table summary")
+        yield Fact("Accuracy at other lengths", f"{len(labelled) - len(most)} more in the table “{SUMMARY}”")
 
 
 def _place(location: object) -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 from esv_ray.analysis.figures.recolour import colours_of, variable
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
@@ -19,7 +18,6 @@ from esv_ray.show.theme import css_variables
 
 _HERE = Path(__file__).parent
 _STATES = {"good": "\N{CHECK MARK}", "warning": "!", "bad": "\N{MULTIPLICATION X}"}
-_Drawn = TypeVar("_Drawn", Section, ComparisonPart)
 _LONG_VARIABLE = re.compile(rb"var\(--(c-[0-9a-f]{6}-[0-9a-f]{6})\)")
 
 
@@ -72,18 +70,22 @@ def _body(report: Report) -> Iterator[str]:
 
 def _contents(report: Report) -> str:
     """Return links to all parts."""
-    facets = "".join(f'<li><a href="#{_anchor(each.name)}">{text_of(each.title)}</a></li>' for each in report.sections)
     parts = [("#main", "Summary", "")]
     if report.sections:
-        parts.append(("#figures", "Figures", f"<ol>{facets}</ol>"))
+        parts.append(("#figures", "Figures", _links(report.sections)))
     if report.comparison is not None:
-        parts.append(("#comparison", "Comparison", ""))
+        parts.append(("#comparison", "Comparison", _links(report.comparison.sections)))
     if report.videos:
         parts.append(("#videos", "Videos", ""))
     if report.notes:
         parts.append(("#notes", "Notes", ""))
     items = "".join(f'<li><a href="{url}">{name}</a>{more}</li>' for url, name, more in parts)
     return f'<nav class="contents" aria-label="Contents"><ol>{items}</ol></nav>'
+
+
+def _links(sections: Sequence[Section]) -> str:
+    items = "".join(f'<li><a href="#{_anchor(each.name)}">{text_of(each.title)}</a></li>' for each in sections)
+    return items and f"<ol>{items}</ol>"
 
 
 def _first(report: Report) -> Iterator[str]:
@@ -116,7 +118,11 @@ def _fact(fact: Fact) -> str:
     if fact.state in _STATES:
         state = f'<span class="state {fact.state}" aria-hidden="true">{_STATES[fact.state]}</span>'
     text = f'<span class="{fact.state}">{prose(fact.text)}</span>' if state else prose(fact.text)
-    return f"<div><dt>{text_of(fact.term)}</dt><dd>{state}{text}</dd></div>"
+    more = ""
+    if fact.details:
+        items = "".join(f"<li>{prose(each)}</li>" for each in fact.details)
+        more = f'<details class="more"><summary>The others</summary><ul>{items}</ul></details>'
+    return f"<div><dt>{text_of(fact.term)}</dt><dd>{state}{text}{more}</dd></div>"
 
 
 def _section(section: Section) -> str:
@@ -153,10 +159,11 @@ def _figure(figure: Figure | None, reading: str) -> str:
 
 def _comparison(part: ComparisonPart) -> Iterator[str]:
     yield '<section class="part" id="comparison" aria-labelledby="comparison-h"><h2 id="comparison-h">Comparison</h2>'
-    yield f'<p class="lede">{text_of(part.title)}</p>{listed(part.sentences, "says")}{_figure(part.figure, "")}'
+    yield f'<p class="lede">{text_of(part.title)}</p>{listed(part.sentences, "says")}'
     yield f'<div class="measures">{table_html(part.table, part.title)}</div>'
+    yield from map(_section, part.sections)
     if part.changed:
-        yield f'<div class="group"><h3>Videos that changed most</h3>{KEY}'
+        yield f'<div class="group" id="changed"><h3>Videos that changed most</h3>{KEY}'
         for number, shown in enumerate(part.changed):
             yield video_html(shown, f"changed-{number}", 4)
         yield "</div>"
@@ -177,21 +184,24 @@ def _anchor(name: str) -> str:
 
 def _short_colours(report: Report) -> tuple[Report, tuple[dict[str, str], dict[str, str]]]:
     """Return the report with short names of the figures' own colours, and these colours on light and dark pages."""
-    figures = [each.figure for each in (*report.sections, report.comparison) if each is not None and each.figure]
+    compared = () if report.comparison is None else report.comparison.sections
+    figures = [each.figure for each in (*report.sections, *compared) if each.figure is not None]
     pairs = sorted({pair for figure in figures for svg in (figure.wide, figure.narrow) for pair in colours_of(svg)})
     names = {variable(pair[0]): f"c{number}" for number, pair in enumerate(pairs)}
 
     def short(svg: bytes) -> bytes:
         return _LONG_VARIABLE.sub(lambda found: b"var(--%s)" % names[found[1].decode()].encode(), svg)
 
-    def renamed(part: _Drawn) -> _Drawn:
-        figure = part.figure
+    def renamed(section: Section) -> Section:
+        figure = section.figure
         if figure is None:
-            return part
-        return replace(part, figure=replace(figure, wide=short(figure.wide), narrow=short(figure.narrow)))
+            return section
+        return replace(section, figure=replace(figure, wide=short(figure.wide), narrow=short(figure.narrow)))
 
     light, dark = ({names[variable(pair[0])]: pair[side] for pair in pairs} for side in (0, 1))
-    comparison = None if report.comparison is None else renamed(report.comparison)
+    comparison = report.comparison
+    if comparison is not None:
+        comparison = replace(comparison, sections=[*map(renamed, comparison.sections)])
     return replace(report, sections=[*map(renamed, report.sections)], comparison=comparison), (light, dark)
 
 

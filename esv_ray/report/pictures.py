@@ -64,8 +64,8 @@ def figure_of(facet: str, table: pa.Table, *, names: Sequence[str] | None = None
         DataError: the table is not the facet's.
         SpecError: the libraries of figures are not installed.
     """
-    wide, (title, notes, alt) = _drawn(facet, table, Look(names, LIGHT, WIDE, unit))
-    narrow, _ = _drawn(facet, table, Look(names, LIGHT, NARROW, unit))
+    wide, (title, notes, alt) = _drawn(facet, table, Look(names, LIGHT, WIDE, unit, brief=True))
+    narrow, _ = _drawn(facet, table, Look(names, LIGHT, NARROW, unit, brief=True))
     return Figure(
         wide=themed(wide, f"{facet}-w"),
         narrow=themed(narrow, f"{facet}-n"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,13 +16,14 @@ from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
-from esv_ray.analysis.facets.words import class_name
+from esv_ray.analysis.facets.words import class_name, counted
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.analysis.figures.writing import most_misled
 from esv_ray.analysis.tables import MEMORY, Made
 from esv_ray.output.layout import ANALYSIS
 from esv_ray.report.content import Figure, Section
 from esv_ray.report.csv_text import guarded_csv
+from esv_ray.report.facts import SUMMARY
 from esv_ray.report.pictures import figure_of
 from esv_ray.show.text import printable
 
@@ -49,41 +53,56 @@ MOST_ROWS = 400
 """Most rows of a table in the page."""
 MOST_CSV = 60_000
 """Most bytes of a table as CSV in the page."""
-_TITLES = {"summary": "Accuracy and contributions"}  # the first screen is the summary of a report
+_LENGTHS = 3  # of a figure
+_PANEL_PER_CLASS = ("pairs", "profiles", "interactions")  # whose figures have a panel for each of several classes
+_LEFT_OUT = re.compile(r"([0-9]+) of [0-9]+ lengths: those with most videos\.")
+_TITLES = {"summary": SUMMARY}
 _CLASSES = ("class", "label", "predicted")
 _LOWEST = "SELECT * FROM read_parquet(?) ORDER BY difference, video_id, n_elements, element LIMIT 2000"
 
 
-def sections_of(analysed: Analysed, made: Iterable[Made]) -> list[Section]:
-    """Return a section for each table of an analysis.
+def sections_of(output: str, parts: Iterable[tuple[Analysed, Made]]) -> list[Section]:
+    """Return a section for each table of an analysis, in the order of `READING`.
+
+    Args:
+        output: location of the output that the report is about.
+        parts: tables, each with the output that it is of: this one, or one of its variations.
 
     Raises:
         SpecError: the libraries of figures are not installed.
     """
-    sections = [_section(analysed, each) for each in made]
+    sections = [_section(output, analysed, made) for analysed, made in parts]
     places = list(READING)
     return sorted(sections, key=lambda section: places.index(section.name))
 
 
-def findings_of(analysed: Analysed, made: Iterable[Made]) -> list[Finding]:
+def findings_of(parts: Iterable[tuple[Analysed, Made]]) -> list[Finding]:
     """Return what the tables found, in their order; those without a figure are left out."""
     found = [
-        each.facet.finding(each.table, analysed)
-        for each in made
-        if each.facet.finding is not None and each.facet.name in CHARTS
+        made.facet.finding(made.table, analysed)
+        for analysed, made in parts
+        if made.facet.finding is not None and made.facet.name in CHARTS
     ]
     return [finding for finding in found if finding is not None]
 
 
-def _section(analysed: Analysed, made: Made) -> Section:
+def _section(output: str, analysed: Analysed, made: Made) -> Section:
     name = made.facet.name
     table, drawn, rows = made.table, made.table, made.table.num_rows
     if made.file is not None:
         drawn, rows = most_misled(made.file), pq.read_metadata(made.file).num_rows
         table = _lowest(made.file)
-    page = made.facet.page(made.table, analysed)
-    title = _TITLES.get(name, made.facet.title)
-    return _with_data(analysed, name, title, page.sentences, (table, rows), drawn)
+    unfinished = [] if analysed.finished or analysed.output == output else [f"{analysed.progress}."]
+    return section_of(
+        analysed,
+        name,
+        (table, rows),
+        drawn,
+        title=_TITLES.get(name, made.facet.title),
+        sentences=[*unfinished, *made.facet.page(made.table, analysed).sentences],
+        reading=READING[name],
+        location=storage.without_credentials(storage.join(output, ANALYSIS, f"{name}.parquet")),
+    )
 
 
 def _lowest(file: Path) -> pa.Table:
@@ -92,32 +111,86 @@ def _lowest(file: Path) -> pa.Table:
         return con.sql(_LOWEST, params=[str(file)]).to_arrow_table()
 
 
-def _with_data(
-    analysed: Analysed, name: str, title: str, sentences: Sequence[str], data: tuple[pa.Table, int], drawn: pa.Table
+def section_of(
+    analysed: Analysed,
+    name: str,
+    data: tuple[pa.Table, int],
+    drawn: pa.Table,
+    *,
+    title: str,
+    sentences: Sequence[str],
+    reading: str,
+    location: str = "",
+    videos_of: Mapping[int, int] | None = None,
 ) -> Section:
+    """Return a table as a section.
+
+    Args:
+        analysed: the output that it is of.
+        name: of the table; those of `CHARTS` have a figure.
+        data: its first rows, and the number of all.
+        drawn: rows for the figure.
+        title, sentences, reading, location: as in the section.
+        videos_of: number of videos by number of elements, by which the lengths of the figure are chosen; None: those of
+            the output.
+
+    Raises:
+        SpecError: the libraries of figures are not installed.
+    """
     table, rows = data
     csv, csv_rows = guarded_csv(_with_names(table, analysed), MOST_CSV)
     return Section(
         name=name,
         title=title,
         sentences=sentences,
-        reading=READING[name],
-        figure=_figure(analysed, name, drawn),
+        reading=reading,
+        figure=_figure(analysed, name, drawn, analysed.census.videos_of if videos_of is None else videos_of),
         table=named(table.slice(0, MOST_ROWS), analysed),
         rows=rows,
         csv=csv,
         csv_rows=csv_rows,
-        location=storage.without_credentials(storage.join(analysed.output, ANALYSIS, f"{name}.parquet")),
+        location=location,
     )
 
 
-def _figure(analysed: Analysed, name: str, table: pa.Table) -> Figure | None:
+def of_few_lengths(name: str, table: pa.Table, videos_of: Mapping[int, int]) -> tuple[pa.Table, str]:
+    """Return the rows of the lengths that a figure of a report shows, and a note if that leaves some out.
+
+    A figure of many lengths is long, slow to draw, and not read.
+
+    Args:
+        name: of the table.
+        table: of a facet.
+        videos_of: number of videos by number of elements.
+    """
+    if "n_elements" not in table.column_names:
+        return table, ""
+    column = table.column("n_elements")
+    there = [n for n in pc.unique(column).to_pylist() if videos_of.get(n)]
+    lengths = sorted(there, key=lambda n: (-videos_of[n], -n))
+    if len(lengths) <= 1:
+        return table, ""
+    note = ""
+    wanted = pc.is_in(column, pa.array(lengths[:_LENGTHS], column.type))
+    if len(lengths) > _LENGTHS:
+        note = f"{_LENGTHS} of {len(lengths)} lengths: those with most videos."
+    if name in _PANEL_PER_CLASS:
+        wanted = pc.and_(wanted, pc.or_(pc.is_null(table.column("class")), pc.equal(column, lengths[0])))
+        note = f"{note} Classes: at {counted(lengths[0], 'element')}.".strip()
+    return table.filter(wanted), note and f"{note} The table has all."
+
+
+def _figure(analysed: Analysed, name: str, table: pa.Table, videos_of: Mapping[int, int]) -> Figure | None:
     if name not in CHARTS or not table.num_rows:
         return None
-    from altair.utils.schemapi import debug_mode
-
-    with debug_mode(False):  # its checks of every part of a chart take a third of the time; tests make them
-        return figure_of(name, table, names=analysed.names, unit="logit" if analysed.in_logits else "probability")
+    table, note = of_few_lengths(name, table, videos_of)
+    figure = figure_of(name, table, names=analysed.names, unit="logit" if analysed.in_logits else "probability")
+    own = _LEFT_OUT.search(figure.notes)
+    if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number
+        total, note = note.split(" ")[2], note.partition(". ")[2]
+        shown = figure.notes.replace(own[0], f"{own[1]} of {total} lengths: those with most videos.")
+        return replace(figure, notes=f"{shown} {note}")
+    return replace(figure, notes=" ".join(filter(None, (figure.notes, note))))
 
 
 def named(table: pa.Table, analysed: Analysed) -> pa.Table:
@@ -146,5 +219,12 @@ def _names(table: pa.Table, column: str, analysed: Analysed) -> pa.Array:
     """Return the classes of a column in words; null stands for all classes, or for no label."""
     everything = column == "class"
     ids = pc.cast(table.column(column), pa.int64()).to_pylist()
-    words = [None if each is None and not everything else printable(class_name(each, analysed)) for each in ids]
+    known = {each: class_name(each, analysed) for each in dict.fromkeys(ids)}
+    shared = Counter(analysed.names or ())  # classes of one name are told apart by their ids
+    words = [
+        None
+        if each is None and not everything
+        else printable(f"{known[each]} ({each})" if shared[known[each]] > 1 else known[each])
+        for each in ids
+    ]
     return pa.array(words, pa.string())

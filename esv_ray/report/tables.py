@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pyarrow as pa
 from esv_ray.show.text import printable
 
 _SAFE = " ,.-_+:;/()[]{}=*!$@?~^|"  # what a data URL holds as it is
+_POWER = re.compile(r"\b[0-9]\.[0-9]+e-[0-9]+\b")
 _SEPARATED = 10_000  # integers from here on have separators of thousands
 
 
@@ -67,8 +69,8 @@ def size(count: int) -> str:
 
 
 def prose(text: str) -> str:
-    """Return a sentence as HTML, whose percent signs stay with their numbers."""
-    return text_of(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    """Return a sentence as HTML, whose percent signs stay with their numbers, and numbers on their line."""
+    return _POWER.sub(r'<span class="whole">\g<0></span>', text_of(text).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def listed(items: Sequence[str], kind: str) -> str:

@@ -10,6 +10,7 @@ from esv_ray.show.geometry import Scale
 from esv_ray.show.html import values_table
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
+_MOST_NAME = 300  # characters of a class name
 _MOST_BESIDE = 32  # elements whose bars fit on half of a page
 
 KEY = (
@@ -65,6 +66,11 @@ def _verdict(video: AttributedVideo) -> str:
     return f'<p class="verdict {kind}">{word}</p>'
 
 
+def _title(video: AttributedVideo, each: ClassEsvs) -> str:
+    """Return the name of a class, with its id if another class of the video has the same name."""
+    return video.short_titles(_MOST_NAME)[each.class_id]
+
+
 def _role(video: AttributedVideo, each: ClassEsvs) -> str:
     roles = [name for name, of in (("Label", video.label), ("Predicted", video.predicted)) if of == each.class_id]
     return " and ".join(roles).capitalize() or "Class"
@@ -82,7 +88,7 @@ def _panels(shown: ShownVideo) -> str:
 
 
 def _caption(video: AttributedVideo, each: ClassEsvs) -> str:
-    role, title = text_of(_role(video, each)), text_of(each.title)
+    role, title = text_of(_role(video, each)), text_of(_title(video, each))
     equation = text_of(each.equation(video.unit)).replace(" - ", " \N{MINUS SIGN} ")
     return f"<figcaption>{role} <b><bdi>{title}</bdi></b><small>{equation}</small></figcaption>"
 
@@ -100,18 +106,20 @@ def _bars(video: AttributedVideo, scale: Scale, film: str, *, half: bool = False
 
 def _bars_alt(video: AttributedVideo, each: ClassEsvs) -> str:
     if not video.n:
-        return f"No elements, {each.title}"
+        return f"No elements, {_title(video, each)}"
     best, worst = int(each.esv.argmax()), int(each.esv.argmin())
+    title = _title(video, each)
     count = int((each.esv > 0).sum())
     return (
-        f"ESVs for {each.title}: {count} of {video.n} elements support it; highest {each.esv[best]:+.3f} at frame "
+        f"ESVs for {title}: {count} of {video.n} elements support it; highest {each.esv[best]:+.3f} at frame "
         f"{video.frame_index[best]}, lowest {each.esv[worst]:+.3f} at frame {video.frame_index[worst]}"
     )
 
 
 def _waterfall(video: AttributedVideo, each: ClassEsvs, *, half: bool) -> str:
     words = f"from prior {each.prior:.3f} to score {each.score:.3f}"
-    drawn = waterfall_svg(video, each, f"Waterfall for {each.title} in time order, {words}", half=half)
+    alt = f"Waterfall for {_title(video, each)} in time order, {words}"
+    drawn = waterfall_svg(video, each, alt, half=half)
     caption = f"{text_of(_role(video, each))} <b>in time order</b><small>{words}</small>"
     return f'<figure class="panel"><figcaption>{caption}</figcaption>{drawn}</figure>'
 

@@ -14,14 +14,17 @@ from esv_ray.analysis.analysed import Analysed, Census, ClassName
 from esv_ray.analysis.facets.finding import Finding, effect, largest, mean_with_interval
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.statistics import wilson
+from esv_ray.analysis.student import quantile
 from esv_ray.output.manifest import Manifest
 
 WITH = [name for name, facet in FACETS.items() if facet.finding is not None]
 
 
-def analysed(explained: ClassName = "label", output: str = "probability", classes: int = 4) -> Analysed:
-    names = ["cat", "dog", "cow", "hen"][:classes]
-    model = {"prior": [1 / classes] * classes, "classes": names}
+def analysed(
+    explained: ClassName = "label", output: str = "probability", classes: int = 4, *, names: bool = True
+) -> Analysed:
+    given = ["cat", "dog", "cow", "hen"][:classes] if names else None
+    model = {"prior": [1 / classes] * classes, "classes": given}
     manifest = Manifest({"estimator": {"output": output}}, {}, "", {}, model, (), ())
     return Analysed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, {}, {}), explained, {})
 
@@ -120,7 +123,9 @@ def positions(shares: list[float], videos: int = 1000) -> list[dict[str, Any]]:
 def test_positions() -> None:
     last = of("positions", positions([0.2, 0.2, 0.1, 0.5]))
     assert last.sentence.startswith("The last element of 4 is the most supporting one in 50 % of videos (95 % interval")
-    assert last.effect == pytest.approx((float(wilson(500, 1000)[0]) - 0.25) / 0.75)
+    low, high = map(float, wilson(500, 1000, 1 - 0.05 / 8))  # the largest of two shares of four elements
+    assert f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %, corrected for 8 comparisons)" in last.sentence
+    assert last.effect == pytest.approx((low - 0.25) / 0.75)
     rare = of("positions", positions([0.33, 0.0, 0.33, 0.34]))
     assert rare.sentence.startswith("The last element of 4")  # what is seldom is no finding
     assert of("positions", positions([1.0])).effect == 0  # the only element is always first
@@ -133,13 +138,14 @@ def test_pairs() -> None:
         return {"class": each, "n_elements": 3, "element_i": i, "element_j": j, "videos": 1000, "share": share,
                 "low": share - 0.03, "high": share + 0.03}  # fmt: skip
 
-    rows = [pair(0, 1, 0.5), pair(0, 2, 0.3), pair(2, 0, 0.7), pair(1, 2, 0.9, 2)]
+    rows = [pair(0, 1, 0.5), pair(0, 2, 0.3), pair(1, 2, 0.5), pair(2, 0, 0.7), pair(1, 2, 0.9, 2)]
     finding = of("pairs", rows)
+    low, high = map(float, wilson(700, 1000, 1 - 0.05 / 3))  # each of three pairs once, over all classes
     assert finding.sentence == (
-        "The first element of 3 has no larger ESV than the last element in 70 % of videos (95 % interval 67.0 to "
-        "73.0 %); by chance 50 %."
+        f"The first element of 3 has no larger ESV than the last element in 70 % of videos (95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons); by chance 50 %."
     )
-    assert finding.effect == pytest.approx(2 * 0.17)
+    assert finding.effect == pytest.approx(2 * (low - 0.5))
 
 
 def test_needed() -> None:
@@ -152,11 +158,18 @@ def test_needed() -> None:
     parts = [*needed(0, [0, 400, 0, 0, 0]), *needed(1, [0, 300, 300, 0, 0])]
     finding = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts])
     assert finding.sentence.startswith("1.3 of 4 elements are enough on average to reach 90 % of the score")
-    assert finding.sentence.endswith("if all contributed alike, 4 would be needed. dog needs 1.5.")
+    assert finding.sentence.endswith(
+        "If all contributed alike, 4 would be needed. "
+        "dog needs most: 1.5 (95 % interval 1.46 to 1.55, corrected for 2 comparisons)."
+    )
+    unnamed = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts], analysed(names=False))
+    assert ". Class 1 needs most: 1.5 " in unnamed.sentence
+    even = [*needed(0, [0, 400, 100, 0, 0]), *needed(1, [0, 399, 101, 0, 0])]  # which needs most, is chance
+    assert of("needed", [*needed(None, [0, 799, 201, 0, 0]), *even]).sentence.endswith("4 would be needed.")
     assert of("needed", [*needed(None, [0, 0, 0, 0, 9]), *needed(0, [0, 0, 0, 0, 9])]).effect == 0
     alone = of("needed", [*needed(None, [250, 750, 0, 0, 0]), *needed(0, [250, 750, 0, 0, 0])])
     assert alone.sentence.startswith("0.8 of 4 elements are enough")
-    assert ", and none in 25 % of the videos; if all contributed alike" in alone.sentence
+    assert " In 25 % of the videos the class prior alone reaches it. If all contributed alike" in alone.sentence
 
 
 def test_discards_and_areas() -> None:
@@ -198,7 +211,10 @@ def test_confusions() -> None:
     rows = [row(0, 1, 30), row(0, 2, 28), row(0, 3, 32), row(2, 3, 40)]
     finding = of("confusions", rows)
     assert finding.sentence.startswith("40 of the 40 misclassified videos of cow are taken for hen (95 % interval")
-    assert finding.effect == pytest.approx((float(wilson(40, 40)[0]) - 1 / 3) / (2 / 3))
+    low = float(wilson(40, 40, 1 - 0.05 / 6)[0])  # two classes, each taken for one of three others
+    assert finding.effect == pytest.approx((low - 1 / 3) / (2 / 3))
+    few = [row(index, 3, 3) for index in range(3)] + [row(index, (index + 1) % 3, 2) for index in range(3)]
+    assert of("confusions", few).effect == 0  # 3 of 5 for one of three: not among nine
     assert found("confusions", [row(0, 1, 4)]) is None  # too few to say anything
     assert found("confusions", rows, analysed(classes=2)) is None  # there is one other class
 
@@ -212,7 +228,11 @@ def test_classes() -> None:
 
     rows = [row(0, 60, 100), row(1, 10, 100), row(2, 0, 1)]
     finding = of("classes", rows)
-    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 5.5 to 17.4 %)")
+    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 4.9 ")
+    low, high = map(float, wilson(10, 100, 1 - 0.05 / 3))
+    assert f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons)" in finding.sentence
+    many = [row(each, 50, 100) for each in range(3)] + [row(3, 39, 100)]
+    assert of("classes", many).effect == 0  # alone it would differ from 47 %: not as the most extreme of four
     assert found("classes", rows[:1]) is None
     assert found("classes", rows, analysed("predicted")) is None
     assert found("classes", [row(0, 0, 0), row(1, 0, 0)]) is None  # unlabelled
@@ -224,8 +244,9 @@ def test_profiles() -> None:
                 "low": mean - half, "high": mean + half}  # fmt: skip
 
     finding = of("profiles", [row(0, 0.01), row(2, -0.01), row(5, 0.02), row(7, 0.06)])
-    assert finding.sentence.startswith("Tenth 7 of the sequence has 60 % of the absolute mean ESVs")
-    assert finding.effect == pytest.approx((0.59 - 0.25) / 0.75)
+    assert finding.sentence.startswith("The part from 70 to 80 % of the sequence has 60 % of the absolute mean ESVs")
+    factor = quantile(8, 1 - 0.05 / 4) / quantile(8, 0.95)  # four tenths, nine videos
+    assert finding.effect == pytest.approx((0.6 - 0.01 * factor - 0.25) / 0.75)
     assert of("profiles", [row(0, 0.01, 1.0), row(5, 0.02, 1.0)]).effect == 0
     assert found("profiles", [row(0, 0.0), row(5, 0.0)]) is None
     assert found("profiles", [row(0, 0.1)]) is None
@@ -240,6 +261,10 @@ def test_interactions_and_marginals() -> None:
     assert finding.sentence.startswith("Elements 0 and 1 say less together than apart: mean interaction -0.5000")
     assert finding.effect == pytest.approx(0.2)
     assert found("interactions", [pair(-0.5)], analysed(output="logit")) is None
+    others = [pair(0.0) | {"element_j": 2 + place} for place in range(9)]
+    factor = quantile(8, 1 - 0.05 / 10) / quantile(8, 0.95)
+    assert of("interactions", [pair(-0.5), *others]).effect == pytest.approx((0.5 - 0.1 * factor) / 2)
+    assert of("interactions", [pair(-0.12), *others]).effect == 0  # clear of 0 alone, not as the largest of ten
 
     def length(scale: int, mean: float, half: float | None = 0.01) -> dict[str, Any]:
         ends = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
@@ -259,3 +284,52 @@ def test_moments() -> None:
     assert finding.sentence.endswith("in 80 % of videos (95 % interval 70.0 to 90.0 %); by chance in 20 %.")
     assert finding.effect == pytest.approx(0.625)
     assert found("moments", [row | {"method": "occlusion"}]) is None
+
+
+def test_replacements() -> None:
+    """The area by ESV beside that in random order, with the same thing in the elements' place."""
+
+    def row(by: str, deletion: float, random: float | None, method: str = "esv") -> dict[str, Any]:
+        ends = {"deletion_auc_low": deletion - 0.05, "deletion_auc_high": deletion + 0.05}
+        return {"n_elements": 6, "replaced_by": by, "method": method, "videos": 9, "deletion_auc": deletion,
+                "random_auc": random, **ends}  # fmt: skip
+
+    rows = [row("removal", 0.1, 0.9), row("neighbour", 0.5, 0.6), row("mean", 0.3, 0.6), row("mean", 0, None, "random")]
+    finding = of("replacements", rows)
+    assert finding.sentence.startswith(
+        "With the mean element in the place of elements, the area under the score is 0.300 if those with the largest "
+        "of 6 ESVs are replaced first (95 % interval 0.2"
+    )
+    assert finding.sentence.endswith(", corrected for 2 comparisons), and 0.600 in random order.")
+    factor = quantile(8, 1 - 0.05 / 2) / quantile(8, 0.95)
+    assert finding.effect == pytest.approx((0.6 - 0.3 - 0.05 * factor) / 0.6)
+    assert of("replacements", [row("mean", 0.545, 0.6), row("neighbour", 0.6, 0.6)]).effect == 0
+    assert found("replacements", [row("removal", 0.1, 0.9)]) is None
+
+
+def test_agreement() -> None:
+    """The ESVs beside each other method but the random one."""
+
+    def row(a: str, b: str, value: float | None, half: float = 0.1) -> dict[str, Any]:
+        low, high = (None, None) if value is None else (value - half, value + half)
+        ends = {"spearman_low": low, "spearman_high": high}
+        return {"n_elements": 4, "method_a": a, "method_b": b, "videos": 99, "spearman": value, **ends}
+
+    rows = [row("esv", "grad_cam", 0.8), row("esv", "occlusion", -0.5), row("grad_cam", "occlusion", 0.99)]
+    finding = of("agreement", [*rows, row("esv", "random", 1.0), row("esv", "integrated_gradients", None)])
+    assert finding.sentence.startswith(
+        "ESV and Grad-CAM rank the elements of a video alike: mean rank correlation +0.80 (95 % interval 0.6"
+    )
+    assert finding.sentence.endswith(", corrected for 2 comparisons); by chance 0.")
+    assert 0.6 < finding.effect < 0.7
+    assert "occlusion rank the elements of a video in opposite orders" in of("agreement", rows[1:2]).sentence
+    assert found("agreement", rows[2:]) is None
+    assert of("agreement", [row("esv", "occlusion", 0.05)]).effect == 0
+
+
+def test_numbers_have_separators_of_thousands() -> None:
+    rows = [
+        {"class": each, "name": None, "n_elements": 4, "videos": 24_777, "labelled": 24_777, "accuracy": accuracy}
+        for each, accuracy in enumerate((0.5, 0.6))
+    ]
+    assert "of its 24,777 videos" in of("classes", rows).sentence

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,11 +19,14 @@ from esv_ray.analysis.tables import analyze
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.models.saving import save_heads
+from esv_ray.output.manifest import Manifest, existing_manifest
 from esv_ray.output.verify.output import verify_output
 from esv_ray.report.build import content_of, report
 from esv_ray.report.content import Fact, Report
+from esv_ray.report.facts import _lengths
 from esv_ray.report.page import page
-from esv_ray.report.sections import MOST_ROWS, READING
+from esv_ray.report.sections import MOST_ROWS, READING, of_few_lengths
+from esv_ray.report.videos import video_html
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.facet_tables import HOSTILE
 from tests.support.jobs import run
@@ -34,12 +39,14 @@ class Tags(HTMLParser):
         super().__init__()
         self.names: list[str] = []
         self.attributes: list[str] = []
+        self.ids: set[str | None] = set()
         self.text = ""
         self.feed(data.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
         self.attributes += [name for name, _ in attrs]
+        self.ids |= {value for name, value in attrs if name == "id"}
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -131,6 +138,119 @@ def test_what_is_compared(compared: Report, outputs: dict[str, Path]) -> None:
     assert "B: esv of" in " ".join(part.sentences)
 
 
+def test_a_comparison_has_figures(compared: Report, outputs: dict[str, Path]) -> None:
+    """Those of esv compare, each with how it is read and its whole data."""
+    part, told = compared.comparison, compare(str(outputs["b"]), str(outputs["a"])).tables
+    assert part is not None
+    assert [section.name for section in part.sections] == ["compare", "correlations"]
+    for section in part.sections:
+        assert section.figure is not None
+        assert section.figure.marks > 1
+        assert section.reading.endswith(".")
+        rows = list(csv.DictReader(io.StringIO(section.csv.decode())))
+        assert len(rows) == section.rows == told[section.name].num_rows
+        assert [int(row["videos"]) for row in rows] == told[section.name].column("videos").to_pylist()
+    tags = check_inert(page(compared))
+    assert {"facet-compare", "facet-correlations"} <= tags.ids
+
+
+def test_a_comparison_opens_the_output_once(outputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def noting(output: str) -> Manifest:
+        opened.append(output)
+        return existing_manifest(output)
+
+    monkeypatch.setattr("esv_ray.analysis.analysed.existing_manifest", noting)
+    content_of(str(outputs["b"]), compare=str(outputs["a"]))
+    assert sorted(opened) == sorted(map(str, outputs.values()))
+
+
+def test_variations_are_in_the_report(features: str, bundle: str, tmp_path: Path) -> None:
+    """Tables of esv smoothness, order and sanity; those of another model or features, or damaged, are left out."""
+    out = tmp_path / "out"
+    run(features, bundle, out, "frames=3")
+    names = [section.name for section in content_of(str(out)).sections]
+    assert {"order", "smoothness", "sanity"}.isdisjoint(names)
+    for name in ("order", "smoothness"):
+        more = (f"tables=[{name}]", "methods=[esv]", "frames=4")
+        run(features, bundle, out / "variations" / name, *more)
+    save_heads(str(tmp_path / "other"), make_heads(seed=9), make_prior(3))
+    run(features, str(tmp_path / "other"), out / "variations" / "sanity", "tables=[sanity]", "frames=4")
+    (out / "variations" / "smoothness" / "run.json").write_text("{")
+    content = content_of(str(out))
+    by_name = {section.name: section for section in content.sections}
+    assert {*by_name} == {*names, "order"}
+    assert [*by_name] == [name for name in READING if name in by_name]
+    told = analyze(str(out / "variations" / "order"))["order"].to_pylist()
+    shown = by_name["order"].table.to_pylist()
+    assert [row["score"] for row in shown] == [row["score"] for row in told]
+    assert by_name["order"].figure is not None
+    assert by_name["order"].location == f"{out}/analysis/order.parquet"
+    notes = " ".join(content.notes)
+    assert "Without sanity: " in notes
+    assert "expected the model of" in notes
+    assert "Without smoothness: " in notes
+    assert fact(content, "Verified").state == "good"
+
+
+def test_figures_of_many_lengths_show_few(bundle: str, tmp_path: Path) -> None:
+    """Those of most videos; the tables have all."""
+    lengths = [4] * 9 + [5] * 8 + [6] * 7 + [3] * 2 + [2, 7, 8]
+    pq.write_table(make_table(lengths), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "frames=all")
+    content = content_of(str(tmp_path / "out"))
+    for section in content.sections:
+        if section.name in ("support", "positions", "profiles", "pairs"):
+            assert len(set(section.table.column("n_elements").to_pylist())) >= 6
+            assert section.figure is not None
+            assert "3 of " in section.figure.notes
+            told = {n for n in range(1, 9) if f"{n} elements" in section.figure.alt}
+            assert told == {4, 5, 6}, section.name
+    text = fact(content, "Elements per video").text
+    assert text == "2, 3, 4, 5, 6, 7, 8"
+
+
+def test_lengths_left_out_are_said_once(features: str, bundle: str, tmp_path: Path) -> None:
+    """A figure that shows two of the three lengths that it gets, says so of all."""
+    run(features, bundle, tmp_path / "out", "frames=all")
+    content = content_of(str(tmp_path / "out"))
+    count = len(content.sections[0].table.column("n_elements").unique())
+    assert count > 3
+    (classes,) = (section.figure for section in content.sections if section.name == "classes")
+    assert classes is not None
+    assert classes.notes.count("lengths: those with most videos.") == 1
+    assert f"2 of {count} lengths: those with most videos. The table has all." in classes.notes
+
+
+def test_tiny(bundle: str, tmp_path: Path) -> None:
+    """Sentences about one video of one element read well."""
+    pq.write_table(make_table([1]), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
+    content = content_of(str(tmp_path / "out"))
+    text = " ".join(sentence for section in content.sections for sentence in section.sentences)
+    assert "of 1 elements" not in text
+    assert "1 classes" not in text
+    assert "smallest at" not in text
+    assert not any("1 videos" in section.figure.alt for section in content.sections if section.figure)
+
+
+def test_rows_of_few_lengths() -> None:
+    rows = [{"n_elements": n, "class": each, "videos": 1} for n in range(1, 6) for each in (None, 0, 1)]
+    table = pa.Table.from_pylist(rows)
+    videos = {1: 5, 2: 9, 3: 5, 4: 1, 5: 7}
+    kept, note = of_few_lengths("support", table, videos)
+    assert sorted(set(kept.column("n_elements").to_pylist())) == [2, 3, 5]  # of lengths with as many the longer
+    assert kept.num_rows == 9
+    assert note == "3 of 5 lengths: those with most videos. The table has all."
+    kept, note = of_few_lengths("pairs", table, videos)
+    assert [(row["n_elements"], row["class"]) for row in kept.to_pylist()] == [
+        (2, None), (2, 0), (2, 1), (3, None), (5, None)]  # fmt: skip
+    assert note.endswith("Classes: at 2 elements. The table has all.")
+    one = table.filter(pc.equal(table.column("n_elements"), 2))
+    assert of_few_lengths("pairs", one, videos) == (one, "")
+
+
 def test_verified_and_complete(compared: Report) -> None:
     assert fact(compared, "Verified") == Fact("Verified", "esv verify found no problems", "good")
     assert fact(compared, "Complete").state == "good"
@@ -147,14 +267,14 @@ def test_unfinished_swept_and_logit(features: str, bundle: str, tmp_path: Path) 
         sorted((out / folder).iterdir())[1].unlink()
     (out / "_SUCCESS").unlink()
     content = content_of(str(out))
-    assert content.notice.startswith("unfinished: 4 of 5 units committed, 32 of 40 videos.")
+    assert content.notice.startswith("Unfinished: 4 of 5 units committed, 32 of 40 videos.")
     assert fact(content, "Unfinished").state == "warning"
     assert fact(content, "Verified").state == "good"  # what is there is right
     assert "logits" in fact(content, "Class explained").text
     assert fact(content, "Elements per video").text == "1, 2, 3, 4"
     assert {each.video.n for each in content.videos} <= {1, 2, 3, 4}
     assert all(each.video.in_logits for each in content.videos)
-    assert "unfinished: 4 of 5 units committed" in check_inert(page(content)).text
+    assert "Unfinished: 4 of 5 units committed" in check_inert(page(content)).text
 
 
 @pytest.mark.slow
@@ -166,6 +286,55 @@ def test_damaged(tmp_path: Path) -> None:
     verified = fact(content_of(str(out)), "Verified")
     assert verified.state == "bad"
     assert verified.text == "1 problem: videos/part-999999.parquet: not in the plan"
+
+
+def test_many_problems_are_one_line(tmp_path: Path) -> None:
+    """The first, and how many; the others are there for who opens them."""
+    out = tmp_path / "out"
+    write_output(str(out), Shape(20, 2, 3))
+    for number in range(70):
+        (out / "videos" / f"part-9{number:05}.parquet").write_bytes(b"not of this job")
+    content = content_of(str(out))
+    verified = fact(content, "Verified")
+    assert verified.text == "70 problems; the first: videos/part-900000.parquet: not in the plan"
+    assert len(verified.details) == 51
+    assert verified.details[0] == "videos/part-900001.parquet: not in the plan"
+    assert verified.details[-1] == "19 more: run esv verify"
+    assert "videos/part-900050.parquet" in check_inert(page(content)).text
+
+
+def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: Path) -> None:
+    """Nothing is said twice; large numbers have separators; of many lengths the range."""
+    assert fact(compared, "Estimator").text.startswith("adjusted; 40 exact (largest efficiency gap ")
+    assert fact(compared, "Elements per video").text == "4"
+    exact = fact(content_of(str(outputs["a"])), "Estimator").text
+    assert exact.count("exact") == 1
+    out = str(tmp_path / "b" / "out")
+    write_output(out, Shape(1200, 2, 3))
+    content = content_of(out)
+    assert content.title == "Element Shapley Values of b/out"
+    assert fact(content, "Data").text.endswith(", 1,200 videos")
+    assert fact(content, "Complete").text == "2 of 2 units committed; 1,200 rows: 1,200 ok, 0 skipped, 0 failed"
+    assert "of 1,200 labelled videos" in fact(content, "Accuracy").text
+    assert any("of 1,200 sequences" in note for note in content.notes)
+    assert _lengths({n: 20 - n for n in range(2, 20)}) == (
+        "2 to 19 (18 lengths); findings are of the most frequent, 2 (18 videos)"
+    )
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("walking", "walking", "running"))
+    pq.write_table(make_table([4] * 30), tmp_path / "f.parquet")
+    run(str(tmp_path / "f.parquet"), str(tmp_path / "m"), tmp_path / "out", "frames=4")
+    content = content_of(str(tmp_path / "out"))
+    (classes,) = (section.table for section in content.sections if section.name == "classes")
+    assert sorted(classes.column("class").to_pylist()) == ["running", "walking (0)", "walking (1)"]
+    both = {0, 1}
+    wrong = [each for each in content.videos if {each.video.label, each.video.predicted} == both]
+    text = Tags(video_html(wrong[0], "a", 4).encode()).text
+    assert "walking (0)" in text
+    assert "walking (1)" in text
+    assert "Waterfall for walking (1)" in video_html(wrong[0], "a", 4)
 
 
 @pytest.mark.slow
@@ -186,8 +355,8 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     pq.write_table(table.set_column(0, "video_id", [["", None]]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     content = content_of(str(tmp_path / "out"))
-    assert (content.findings, content.videos) == ([], [])
-    assert not [section for section in content.sections if section.figure is not None]
+    assert (content.findings, content.videos, content.sections, content.notes) == ([], [], [], [])
+    assert content.notice == "No video has ESVs, so there are no tables, figures and videos."
     assert fact(content, "Failed").state == "bad"
     assert fact(content, "Failed").text.startswith("2: ")
     check_inert(page(content))

@@ -162,6 +162,22 @@ def test_the_pointer_chooses_an_element_and_shows_values_of_marks(report: Opened
     assert "share of videos" in report.page.locator(".tip").inner_text()
 
 
+def test_tooltips_wrap_long_words(browser: Browser, file: Path) -> None:
+    """An id or a name without a space stays within the tooltip, and the tooltip on the screen."""
+    with opened(browser, file, width=360) as report:
+        mark = report.page.locator("#facet-positions .narrow svg rect, #facet-positions .narrow svg path").last
+        mark.evaluate("mark => { mark.dataset.tip = 'video: ' + 'x'.repeat(400); }")
+        mark.scroll_into_view_if_needed()
+        mark.dispatch_event("pointermove", {"bubbles": True, "clientX": 300, "clientY": 200})
+        tip = report.page.locator(".tip")
+        assert tip.inner_text().endswith("xxx")
+        box = tip.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+        assert tip.evaluate("tip => tip.scrollWidth <= tip.clientWidth")
+
+
 def test_csv_is_in_the_file(report: Opened) -> None:
     with report.page.expect_download() as download:
         report.page.locator("#facet-support a[download]").click()
@@ -238,6 +254,11 @@ def test_prints(report: Opened) -> None:
     assert pdf.startswith(b"%PDF")
     assert 4 <= pdf.count(b"/Type /Page\n") <= 12
     report.page.emulate_media(media="print", color_scheme="dark")
+    svg = report.page.locator(".drawn .wide svg").first
+    svg.evaluate("svg => { svg.setAttribute('height', 4 * svg.getAttribute('height')); }")
+    most = 195 / 25.4 * 96  # pixels of 195 mm: a higher figure would be cut through at the end of its page
+    assert svg.bounding_box()["height"] <= most + 1  # type: ignore[index]
+    assert report.page.locator(".facet").first.evaluate("each => getComputedStyle(each).breakInside") == "avoid"
     assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert report.page.locator("nav, .tools, .scrub").evaluate_all("all => all.every(each => !each.checkVisibility())")
 

@@ -88,3 +88,12 @@ def test_tooltips_say_what_marks_show() -> None:
     assert tips[0].startswith("element (0: the first of the sequence): 0; share of videos: ")
     assert not re.search(r"[0-9]\.[0-9]{5}", "".join(tips))
     assert "data-tip" not in reports.figure("positions").narrow.decode()
+
+
+def test_panels_do_not_repeat_what_the_page_says() -> None:
+    """In a report headings are lengths; files of esv analyze, which stand alone, say what panels show."""
+    alone, shown = drawing.svg("positions"), figure_of("positions", drawing.tables()["positions"], names=drawing.NAMES)
+    assert "most often element" in alone
+    assert "most often element" not in shown.wide.decode()
+    assert "most often element" in shown.alt
+    assert " elements</text>" in shown.wide.decode() or " elements</tspan>" in shown.wide.decode()

@@ -6,10 +6,10 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
-from esv_ray.analysis.facets.words import Row, of_main_length, other_lengths, signed
+from esv_ray.analysis.facets.words import Row, counted, of_main_length, other_lengths, signed, within
 from esv_ray.analysis.figures.wording import METHODS, method_name
-from esv_ray.errors import count_of
 
 _KEYS = {"n_elements": pa.int32(), "method_a": pa.string(), "method_b": pa.string()}
 _PLACE = "coalesce(list_position([{}], {}), {}), {}"
@@ -35,7 +35,7 @@ def page(table: pa.Table, analysed: Analysed | None = None) -> Page:
     of_length = rows.to_pylist()
     known = [row for row in of_length if row["spearman"] is not None]
     sentences = [
-        f"Correlation of the values of two methods in each video, of {count_of(n, 'element')}: means over videos."
+        f"Correlation of the values of two methods in each video, of {counted(n, 'element')}: means over videos."
     ]
     if len(known) > 1:
         most, least = (choose(known, key=lambda row: float(row["spearman"])) for choose in (max, min))
@@ -59,6 +59,33 @@ def page(table: pa.Table, analysed: Analysed | None = None) -> Page:
         names=1,
         note=other_lengths(table, n),
     )
+
+
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the method whose values are most like the ESVs; ranks that have nothing in common correlate at 0."""
+    if not table.num_rows:
+        return None
+    _, of_length = of_main_length(table, analysed)
+    rows = [
+        row
+        for row in of_length.to_pylist()
+        if "esv" in (row["method_a"], row["method_b"])
+        and "random" not in (row["method_a"], row["method_b"])
+        and row["spearman"] is not None
+    ]
+    compared = len(rows)
+    found = []
+    ends = means_of_several(rows, "spearman", compared, "spearman_low", "spearman_high")
+    for row, (low, high) in zip(rows, ends, strict=True):
+        low, high = (None, None) if low is None or high is None else (max(-1.0, low), min(1.0, high))
+        (other,) = {row["method_a"], row["method_b"]} - {"esv"}
+        how = "alike" if row["spearman"] > 0 else "in opposite orders"
+        sentence = (
+            f"ESV and {method_name(other)} rank the elements of a video {how}: mean rank correlation "
+            f"{signed(row['spearman'], 2)}{within(low, high, compared=compared)}; by chance 0."
+        )
+        found.append(Finding(FACET.name, sentence, effect(low, high, 0.0, least=-1.0)))
+    return max(found, key=lambda each: each.effect, default=None)
 
 
 def _pair(row: Row, between: str) -> str:
@@ -87,5 +114,6 @@ FACET = Facet(
     values=(_values("pearson"), _values("spearman")),
     query=_QUERY,
     page=page,
+    finding=finding,
     several_methods=True,
 )

@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import CONCENTRATION, MEASURES, bounded, error_of, measure
 from esv_ray.analysis.facets.words import (
     Row,
     class_name,
+    counted,
     joined,
     of_main_length,
     other_lengths,
@@ -68,10 +69,13 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = by_score[0]
     if top["score"] is None:
         sentence = f"No class has videos with ESVs of it, of {len(of_length)} classes."
+    elif len(of_length) == 1:
+        sentence = f"There are videos of one class, {short_name(top['class'], analysed)}."
     else:
+        of = "logit" if analysed.in_logits else "score"
         sentence = (
-            f"{short_name(top['class'], analysed)} has the highest mean {'logit' if analysed.in_logits else 'score'} "
-            f"of {len(of_length)} classes: {plain(top['score'])}, from a prior of {plain(top['prior'])}."
+            f"{short_name(top['class'], analysed, first=True)} has the highest mean {of} of {len(of_length)} classes: "
+            f"{plain(top['score'])}, from a prior of {plain(top['prior'])}."
         )
     accuracy = "accuracy" if analysed.explained == "label" else "precision"
     return Page(
@@ -127,13 +131,14 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if len(rows) < 2:
         return None
     overall = sum(row["accuracy"] * row["labelled"] for row in rows) / sum(row["labelled"] for row in rows)
-    sizes = [effect(row["accuracy_low"], row["accuracy_high"], overall) for row in rows]
+    ends = shares_of_several(rows, "accuracy", "labelled", len(rows))
+    sizes = [effect(low, high, overall) for low, high in ends]
     top = max(range(len(rows)), key=sizes.__getitem__)
     row = rows[top]
     sentence = (
-        f"{short_name(row['class'], analysed)} is recognised in {percent(row['accuracy'])} of its {row['labelled']} "
-        f"videos{within_percent(row['accuracy_low'], row['accuracy_high'])}; all classes together in "
-        f"{percent(overall)}."
+        f"{short_name(row['class'], analysed, first=True)} is recognised in {percent(row['accuracy'])} of its "
+        f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=len(rows))}; all classes together "
+        f"in {percent(overall)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

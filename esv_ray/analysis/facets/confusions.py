@@ -9,6 +9,7 @@ from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.words import (
     class_name,
+    counted,
     joined,
     more,
     of_main_length,
@@ -18,8 +19,8 @@ from esv_ray.analysis.facets.words import (
     signed,
     within_percent,
 )
-from esv_ray.analysis.statistics import wilson
-from esv_ray.errors import count_of
+from esv_ray.analysis.statistics import LEVEL, wilson
+from esv_ray.analysis.student import level_of_each
 
 _SHOWN = 10
 _FEWEST = 5  # misclassified videos of a class that is a finding
@@ -42,8 +43,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = of_length[0]
     return Page(
         [
-            f"{short_name(top['label'], analysed)} is most often taken for another class, "
-            f"{short_name(top['predicted'], analysed)}: {count_of(top['videos'], 'video')}. Difference: ESV for the "
+            f"{short_name(top['label'], analysed, first=True)} is most often taken for another class, "
+            f"{short_name(top['predicted'], analysed)}: {counted(top['videos'], 'video')}. Difference: ESV for the "
             "label minus ESV for the predicted class, of each video's most misleading element."
         ],
         ("label", "predicted", "videos", "difference"),
@@ -74,14 +75,18 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     rows = [row for row in rows if wrong[row["label"]] >= _FEWEST]
     if not rows:
         return None
-    lows, highs = wilson([row["videos"] for row in rows], [wrong[row["label"]] for row in rows])
+    compared = others * len({row["label"] for row in rows})  # those that never happen have no row
+    lows, highs = wilson(
+        [row["videos"] for row in rows], [wrong[row["label"]] for row in rows], level_of_each(LEVEL, compared)
+    )
     sizes = [effect(low, 1.0, 1 / others) for low in lows.tolist()]
     top = max(range(len(rows)), key=sizes.__getitem__)
     row, all_wrong = rows[top], wrong[rows[top]["label"]]
     sentence = (
-        f"{row['videos']} of the {all_wrong} misclassified videos of {short_name(row['label'], analysed)} "
-        f"are taken for {short_name(row['predicted'], analysed)}{within_percent(lows[top], highs[top])}; by chance "
-        f"{percent(1 / others)}."
+        f"{row['videos']:,} of the {counted(all_wrong, 'misclassified video')} of "
+        f"{short_name(row['label'], analysed)} {'is' if row['videos'] == 1 else 'are'} taken for "
+        f"{short_name(row['predicted'], analysed)}"
+        f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {percent(1 / others)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

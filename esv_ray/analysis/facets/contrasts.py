@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page
-from esv_ray.analysis.facets.words import more, percent, signed
-from esv_ray.errors import count_of
+from esv_ray.analysis.facets.words import counted, joined, more, percent, signed
 
 _SHOWN = 5
 
@@ -20,8 +19,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     elements = rows[0]["elements"]
     return Page(
         [
-            f"ESV for the label minus ESV for the predicted class, of {count_of(elements, 'element')} of misclassified "
-            f"videos: {percent(rows[0]['misleading'] / elements)} are below 0, and mislead the model. The lowest:"
+            f"ESV for the label minus ESV for the predicted class, of {counted(elements, 'element')} of misclassified "
+            f"videos: {percent(rows[0]['misleading'] / elements)} are below 0, and mislead the model."
         ],
         ("video", "element", "frame", "ESV label", "ESV predicted", "difference"),
         [
@@ -36,7 +35,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in rows
         ],
         names=1,
-        note=more(len(rows), elements, "rows"),
+        note=joined(["Listed: the lowest.", more(len(rows), elements, "rows")]),
     )
 
 

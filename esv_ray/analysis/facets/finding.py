@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
-from esv_ray.analysis.statistics import LEVEL
+from esv_ray.analysis.statistics import LEVEL, for_several, wilson
+from esv_ray.analysis.student import level_of_each
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,43 @@ def effect(low: float | None, high: float | None, chance: float, *, least: float
     return 0.0
 
 
-def mean_with_interval(counts: Iterable[tuple[int, int]], least: int, most: int) -> tuple[float, float, float]:
+def shares_of_several(
+    rows: Sequence[Mapping[str, Any]], share: str, trials: str, compared: int
+) -> list[tuple[float, float]]:
+    """Return the Wilson intervals of shares among which the largest is looked for: all hold together at 95 %.
+
+    Args:
+        rows: of a table; shares and trials are known.
+        share, trials: columns.
+        compared: number of shares, of these rows and of others.
+    """
+    counts = [row[trials] for row in rows]
+    successes = [row[share] * count for row, count in zip(rows, counts, strict=True)]
+    ends = wilson(successes, counts, level_of_each(LEVEL, compared))
+    return list(zip(*(end.tolist() for end in ends), strict=True))
+
+
+def means_of_several(
+    rows: Sequence[Mapping[str, Any]], mean: str, compared: int, low: str = "low", high: str = "high"
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """Return the intervals of means among which the largest is looked for: all hold together at 95 %.
+
+    Args:
+        rows: of a table, with `videos`.
+        mean, low, high: columns; without an interval there is none.
+        compared: number of means, of these rows and of others.
+    """
+    return [
+        (None, None)
+        if row[low] is None or row[high] is None
+        else for_several(row[mean], row[low], row[high], row["videos"], compared)
+        for row in rows
+    ]
+
+
+def mean_with_interval(
+    counts: Iterable[tuple[int, int]], least: int, most: int, compared: int = 1
+) -> tuple[float, float, float]:
     """Return the mean of values that are counted, and a 95 % interval.
 
     The interval is the normal one after z^2 / 2 videos were added at each end of the range, as Agresti and Coull (1998)
@@ -55,11 +93,12 @@ def mean_with_interval(counts: Iterable[tuple[int, int]], least: int, most: int)
     Args:
         counts: each value with the number of videos that have it; one video or more.
         least, most: the range of the values.
+        compared: number of such means, among which the largest is looked for.
     """
     known = [(value, count) for value, count in counts if count]
     total = sum(count for _, count in known)
     mean = sum(value * count for value, count in known) / total
-    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    z = NormalDist().inv_cdf(0.5 + level_of_each(LEVEL, compared) / 2)
     added: list[tuple[int, float]] = [*known, (least, z * z / 2), (most, z * z / 2)]
     weight = total + z * z
     centre = sum(value * count for value, count in added) / weight

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.words import (
     class_name,
     joined,
@@ -16,6 +16,7 @@ from esv_ray.analysis.facets.words import (
     short_name,
     signed,
     span,
+    within,
     without_esvs,
 )
 
@@ -78,15 +79,14 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not table.num_rows or analysed.in_logits:
         return None
     _, of_length = of_main_length(table, analysed)
+    rows = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
     found = []
-    for row in of_length.filter(pc.is_null(of_length.column("class"))).to_pylist():
+    for row, (low, high) in zip(rows, means_of_several(rows, "mean", len(rows)), strict=True):
         sentence = (
             f"Elements {row['element_i']} and {row['element_j']} say {'more' if row['mean'] > 0 else 'less'} together "
-            f"than apart: mean interaction {signed(row['mean'], 4)} (95 % interval {span(row['low'], row['high'])})."
+            f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=len(rows))}."
         )
-        found.append(
-            Finding(FACET.name, sentence, effect(row["low"], row["high"], 0.0, least=-_LARGEST, most=_LARGEST))
-        )
+        found.append(Finding(FACET.name, sentence, effect(low, high, 0.0, least=-_LARGEST, most=_LARGEST)))
     return max(found, key=lambda each: each.effect, default=None)
 
 

@@ -12,6 +12,7 @@ from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
     Row,
     class_name,
+    counted,
     joined,
     of_main_length,
     other_lengths,
@@ -20,7 +21,6 @@ from esv_ray.analysis.facets.words import (
     short_name,
     within,
 )
-from esv_ray.errors import count_of
 
 _ENDS = 5
 _FEWEST = 5  # videos of a class that is shown
@@ -54,10 +54,10 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     enough = _typical(groups[None])
     return Page(
         [
-            f"{count_of(enough, 'element')} of {n} {'is' if enough == 1 else 'are'} enough for half of the videos: the "
+            f"{counted(enough, 'element')} of {n} {'is' if enough == 1 else 'are'} enough for half of the videos: the "
             "best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives the "
-            f"label (the predicted class where there is none). {short_name(known[0], analysed)} needs "
-            f"{plain(_mean(groups[known[0]]), 1)} on average.",
+            f"label (the predicted class where there is none). {short_name(known[0], analysed, first=True)} "
+            f"needs fewest, {plain(_mean(groups[known[0]]), 1)} on average.",
             f"In {percent(groups[None][0]['share'])} of the videos none is needed: the class prior, the score without "
             "elements, already reaches 90 %.",
         ],
@@ -123,16 +123,35 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 0, n)
     alike = (9 * n + 9) // 10
     classes = [each for each in groups if each is not None]
-    most = max(_known(classes, groups), key=lambda each: _mean(groups[each]))
     alone = groups[None][0]
-    none = f", and none in {percent(alone['share'])} of the videos" if not alone["elements"] and alone["videos"] else ""
+    none = ""
+    if not alone["elements"] and alone["videos"]:
+        none = f" In {percent(alone['share'])} of the videos the class prior alone reaches it."
     sentence = (
-        f"{plain(mean, 1)} of {count_of(n, 'element')} are enough on average to reach 90 % of the score"
-        f"{within(low, high)}{none}; if all contributed alike, {alike} would be needed."
+        f"{plain(mean, 1)} of {counted(n, 'element')} are enough on average to reach 90 % of the score"
+        f"{within(low, high)}.{none} If all contributed alike, {alike} would be needed."
     )
-    if len(classes) > 1:
-        sentence += f" {short_name(most, analysed)} needs {plain(_mean(groups[most]), 1)}."
+    known = _known(classes, groups)
+    found = _neediest(known, groups, n, mean)
+    if found is not None:
+        most, least, largest = found
+        sentence += (
+            f" {short_name(most, analysed, first=True)} needs most: {plain(_mean(groups[most]), 1)}"
+            f"{within(least, largest, compared=len(known))}."
+        )
     return Finding(FACET.name, sentence, effect(low, high, alike, least=0, most=n))
+
+
+def _neediest(
+    classes: Sequence[int], groups: Mapping[int | None, list[Row]], n: int, mean: float
+) -> tuple[int, float, float] | None:
+    """Return the class that needs most, with its interval among all classes; None if it holds the mean of all."""
+    if len(classes) < 2:
+        return None
+    most = max(classes, key=lambda each: _mean(groups[each]))
+    counts = [(row["elements"], row["videos"]) for row in groups[most]]
+    _, low, high = mean_with_interval(counts, 0, n, len(classes))
+    return (most, low, high) if low > mean else None
 
 
 FACET = Facet(

@@ -46,7 +46,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             f"With the elements in random orders, the mean score goes from {plain(everything['score'])} to "
             f"{plain(everything['shuffled_score'])}"
             + (f": {percent(share)} of it is due to the order. " if share > 0 else ". ")
-            + f"{short_name(known[0]['class'], analysed)} needs the order most ({signed(known[0]['difference'])})."
+            + f"{short_name(known[0]['class'], analysed, first=True)} needs the order most "
+            f"({signed(known[0]['difference'])})."
         ],
         ("class", "videos", "score", "shuffled", "difference", "95 %", "spearman"),
         [

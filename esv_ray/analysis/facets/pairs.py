@@ -55,13 +55,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = _surest_of_all(once)
     surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
     clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
-    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, those whose intervals are farthest from it"
-    ranked += "" if clear else " (none is clear of it)"
+    ranked = (
+        f"Listed, of {once.num_rows:,} pairs of elements and classes: those whose intervals are farthest from one half"
+        f"{'' if clear else ' (none is clear of it)'}. Intervals hold at 95 % for all of "
+        "these pairs together (Bonferroni)."
+    )
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. {ranked}. "
-            "Intervals hold at 95 % for all of these pairs together (Bonferroni)."
+            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half."
         ],
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
@@ -76,7 +78,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in surest
         ],
         names=1,
-        note=joined([left_out, without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([ranked, left_out, without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
@@ -112,7 +114,10 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analysed)
-    top = _surest_of_all(_once(rows))
+    once = _once(rows)
+    of_all = once.filter(pc.is_null(once.column("class")))
+    compared = of_all.num_rows
+    top = _surest_of_all(_at_level(of_all, level_of_each(LEVEL, compared)))
     first, second, share, ends = top["element_i"], top["element_j"], top["share"], (top["low"], top["high"])
     if share < 0.5:  # equal ESVs, if there are any, count for neither
         word = "no larger ESV than"
@@ -121,7 +126,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
         word = "a larger ESV than"
     sentence = (
         f"{place_name(first, n).capitalize()} of {n} has {word} {place_name(second, n)} in {percent(share)} of "
-        f"videos{within_percent(*ends)}; by chance 50 %."
+        f"videos{within_percent(*ends, compared=compared)}; by chance 50 %."
     )
     return Finding(FACET.name, sentence, effect(top["low"], top["high"], 0.5))
 

@@ -6,9 +6,10 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.words import (
     Row,
+    counted,
     joined,
     more,
     of_main_length,
@@ -19,9 +20,9 @@ from esv_ray.analysis.facets.words import (
     within_percent,
     without_esvs,
 )
-from esv_ray.errors import count_of
 
 _SHOWN = 16
+_KINDS = ("most_supporting", "most_distracting")
 
 _QUERY = """
 SELECT n_elements, element, videos, round(supporting, 9) / videos AS most_supporting,
@@ -37,6 +38,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         return Page(["No ESVs of the class."])
     n, of_length = of_main_length(table, analysed)
     rows = of_length.to_pylist()
+    if n == 1:
+        return Page(["Sequences of one element have one position."], note=other_lengths(table, n))
     first, last = (max(rows, key=lambda row: row[name]) for name in ("most_supporting", "most_distracting"))
     shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda row: -row["most_supporting"])
     return Page(
@@ -67,7 +70,7 @@ def _tied(row: Row) -> list[str]:
     if not count:
         return []
     return [
-        f"In {count} of {count_of(row['videos'], 'video')} several elements have the largest or the smallest ESV: "
+        f"In {count:,} of {counted(row['videos'], 'video')} several elements have the largest or the smallest ESV: "
         "each of k equal ones counts 1/k."
     ]
 
@@ -76,17 +79,18 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analysed)
+    rows = of_length.to_pylist()
+    compared = len(_KINDS) * len(rows)
     found = [
         Finding(
             FACET.name,
             f"{place_name(row['element'], n).capitalize()} of {n} is the {name.replace('_', ' ')} one in "
-            f"{percent(row[name])} of videos{within_percent(row[f'{name}_low'], row[f'{name}_high'])}; by chance "
-            f"{percent(1 / n)}.",
-            effect(row[f"{name}_low"], 1.0, 1 / n),
+            f"{percent(row[name])} of videos{within_percent(*ends, compared=compared)}; by chance {percent(1 / n)}.",
+            effect(ends[0], 1.0, 1 / n),
         )
-        for row in rows.to_pylist()
-        for name in ("most_supporting", "most_distracting")
+        for name in _KINDS
+        for row, ends in zip(rows, shares_of_several(rows, name, "videos", compared), strict=True)
     ]
     return max(found, key=lambda each: each.effect)
 

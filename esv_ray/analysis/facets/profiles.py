@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
 from esv_ray.analysis.facets.words import (
     joined,
@@ -43,10 +43,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     n, rows = of_main_length(table, analysed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     top, least = (pick(of_length, key=lambda row: row["mean"]) for pick in (max, min))
+    lowest = f" and smallest at {_tenth(least['place'])} ({signed(least['mean'], 4)})" if len(of_length) > 1 else ""
     return Page(
         [
-            f"Over all classes, the mean ESV is largest in tenth {top['place']} of the sequence "
-            f"({signed(top['mean'], 4)}) and smallest in tenth {least['place']} ({signed(least['mean'], 4)})."
+            f"Over all classes, the mean ESV is largest at {_tenth(top['place'])} of the sequence "
+            f"({signed(top['mean'], 4)}){lowest}."
         ],
         ("tenth", "elements", "mean ESV", "95 %"),
         [
@@ -68,16 +69,23 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not total or len(of_length) < 2:
         return None
     found = []
-    for row, count in zip(of_length, elements, strict=True):
+    compared = len(of_length)
+    ends = means_of_several(of_length, "mean", compared)
+    for row, count, (least, most) in zip(of_length, elements, ends, strict=True):
         share, chance = abs(row["mean"]) * count / total, count / n
-        sides = _sizes(row["low"], row["high"])
+        sides = _sizes(least, most)
         low, high = (None, None) if sides is None else (min(1.0, side * count / total) for side in sides)
         sentence = (
-            f"Tenth {row['place']} of the sequence has {percent(share)} of the absolute mean ESVs"
-            f"{within_percent(low, high)}, with {percent(chance)} of the elements."
+            f"The part from {_tenth(row['place'])} of the sequence has {percent(share)} of the absolute mean ESVs"
+            f"{within_percent(low, high, compared=compared)}, with {percent(chance)} of the elements."
         )
         found.append(Finding(FACET.name, sentence, effect(low, 1.0, chance)))
     return max(found, key=lambda each: each.effect)
+
+
+def _tenth(place: int) -> str:
+    """Return a tenth of the sequence in words."""
+    return f"{10 * place} to {10 * place + 10} %"
 
 
 def _sizes(low: float | None, high: float | None) -> tuple[float, float] | None:

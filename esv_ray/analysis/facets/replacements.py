@@ -6,13 +6,15 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
-from esv_ray.analysis.facets.words import joined, of_main_length, other_lengths, plain
+from esv_ray.analysis.facets.words import joined, of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name, method_place
 
 REPLACED_BY = {"removal": "left out", "neighbour": "neighbour repeated", "mean": "mean element"}
 """What becomes of elements that are taken away, in words; `removal` is the table `discards` of the job."""
 _IN_PLACE = {"removal": "nothing", "neighbour": "nearest left", "mean": "mean element"}
+_INSTEAD = {"neighbour": "a repeated neighbour", "mean": "the mean element"}
 MEASURES = ("deletion_auc", "insertion_auc", "random_auc")
 """Areas under a video's score, by trapezoids, while all elements but the last are taken away one by one: the most
 influential first, the least influential first (the same as adding the most influential to the last one), at random.
@@ -98,6 +100,30 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
+def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+    """Return the deletion area of the ESVs with something in the elements' place, beside that in random order."""
+    if not table.num_rows:
+        return None
+    n, of_length = of_main_length(table, analysed)
+    rows = [
+        row
+        for row in of_length.to_pylist()
+        if row["method"] == "esv" and row["replaced_by"] in _INSTEAD and row["random_auc"] is not None
+    ]
+    compared = len(rows)
+    columns = ("deletion_auc_low", "deletion_auc_high")
+    found = []
+    for row, (low, high) in zip(rows, means_of_several(rows, "deletion_auc", compared, *columns), strict=True):
+        low, high = (None, None) if low is None or high is None else (max(0.0, low), min(1.0, high))
+        sentence = (
+            f"With {_INSTEAD[row['replaced_by']]} in the place of elements, the area under the score is "
+            f"{plain(row['deletion_auc'])} if those with the largest of {n} ESVs are replaced first"
+            f"{within(low, high, 3, compared=compared)}, and {plain(row['random_auc'])} in random order."
+        )
+        found.append(Finding(FACET.name, sentence, effect(low, high, row["random_auc"])))
+    return max(found, key=lambda each: each.effect, default=None)
+
+
 FACET = Facet(
     name="replacements",
     title="Elements replaced",
@@ -120,4 +146,5 @@ FACET = Facet(
     ),
     query=_QUERY,
     page=page,
+    finding=finding,
 )

@@ -7,8 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.measures import bin_of, percentile
-from esv_ray.analysis.facets.words import joined, more, of_main_length, other_lengths, signed
-from esv_ray.errors import count_of
+from esv_ray.analysis.facets.words import counted, joined, more, of_main_length, other_lengths, signed
 
 _SHOWN = 12
 
@@ -38,7 +37,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     return Page(
         [
             "Change of an element's share of the ESVs (of the sum of their absolute values) with a neighbouring frame "
-            f"in its place. {count_of(abs(nearest['offset']), 'frame')} away, half of the changes are between "
+            f"in its place. {counted(abs(nearest['offset']), 'frame')} away, half of the changes are between "
             f"{signed(nearest['p25'])} and {signed(nearest['p75'])}; an element's mean share is {1 / n:.3f}."
         ],
         ("offset", "count", "mean size", "p5", "p25", "p50", "p75", "p95"),

@@ -7,8 +7,7 @@ import pyarrow as pa
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.measures import MEASURES, bin_of, error_of, measure, percentile
-from esv_ray.analysis.facets.words import Row, more, percent, plain, signed
-from esv_ray.errors import count_of
+from esv_ray.analysis.facets.words import Row, counted, more, percent, plain, signed
 
 _SHOWN = 12
 _MEDIANS = {"efficiency gap": "median_sampled_gap", "standard error of an ESV": "median_stderr"}
@@ -58,7 +57,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     sentences += [accuracy_of(row) for row in rows[:1] if len(rows) == 1 and row["labelled"]]
     missing = sum(row["videos"] - row["explained"] for row in rows)
     if missing:
-        sentences.append(f"{count_of(missing, 'video')} without ESVs of that class: in the accuracy alone.")
+        sentences.append(f"{counted(missing, 'video')} without ESVs of that class: in the accuracy alone.")
     sentences.append(exactness_of(rows))
     return Page(
         sentences,
@@ -83,17 +82,26 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 def accuracy_of(row: Row) -> str:
     """Return the accuracy of a length in words, with its interval."""
     return (
-        f"Accuracy {percent(row['accuracy'], 1)} of {count_of(row['labelled'], 'labelled video')} (95 % interval "
+        f"Accuracy {percent(row['accuracy'], 1)} of {counted(row['labelled'], 'labelled video')} (95 % interval "
         f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %)."
     )
 
 
-def exactness_of(rows: list[Row]) -> str:
-    """Return how many videos are exact and sampled, and how accurate they are."""
+def exactness_of(rows: list[Row], kind: str = "") -> str:
+    """Return how many sequences are exact and sampled, and how accurate they are.
+
+    Args:
+        rows: of the table.
+        kind: of the estimator, where the sentence follows it: `exact` needs not be said twice.
+    """
     exact = sum(round(row["exact_share"] * row["videos"]) for row in rows)
     sampled = sum(row["videos"] for row in rows) - exact
     gaps = [row["largest_exact_gap"] for row in rows if row["largest_exact_gap"] is not None]
-    texts = [f"{exact} exact" + (f" (largest efficiency gap {max(gaps):.1e})" if gaps else "")]
+    if kind == "exact" and not sampled:
+        return f"largest efficiency gap {max(gaps):.1e}." if gaps else f"{counted(exact, 'sequence')}."
+    texts = [f"{exact:,} exact" + (f" (largest efficiency gap {max(gaps):.1e})" if gaps else "")]
+    if not exact:
+        texts = []
     if sampled:
         last = max((row for row in rows if row["exact_share"] < 1), key=lambda row: row["videos"])
         values = [
@@ -105,7 +113,7 @@ def exactness_of(rows: list[Row]) -> str:
             if last[column] is not None
         ]
         at = f" at {last['n_elements']} elements" if len(rows) > 1 else ""
-        texts.append(f"{sampled} sampled" + (f" ({', '.join(values)}{at})" if values else ""))
+        texts.append(f"{sampled:,} sampled" + (f" ({', '.join(values)}{at})" if values else ""))
     return ", ".join(texts) + "."
 
 

@@ -9,6 +9,7 @@ from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
     class_in_words,
+    counted,
     joined,
     of_main_length,
     other_lengths,
@@ -17,7 +18,6 @@ from esv_ray.analysis.facets.words import (
     within,
     without_esvs,
 )
-from esv_ray.errors import count_of
 
 _GROUPS = {True: "correct", False: "misclassified", None: "unlabelled"}
 
@@ -67,7 +67,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     shown, ends = (mean, (low, high)) if raises else (n - mean, (n - high, n - low))
     does = "raise" if raises else "lower"
     sentence = (
-        f"On average {shown:.1f} of {count_of(n, 'element')} {does} the {_score(analysed)} of "
+        f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analysed)} of "
         f"{class_in_words(analysed)}{within(*ends)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))

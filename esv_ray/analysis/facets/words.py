@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
-from esv_ray.errors import count_of
 from esv_ray.show.text import ClassText, distinct
 
 _IN_SENTENCE = 44  # cells of a name
@@ -39,13 +38,18 @@ def without_esvs(analysed: Analysed, n: int) -> str:
     if not count:
         return ""
     of = "their label" if analysed.explained == "label" else "their predicted class"
-    return f"Without {count_of(count, 'video')} that {'has' if count == 1 else 'have'} no ESVs of {of}."
+    return f"Without {counted(count, 'video')} that {'has' if count == 1 else 'have'} no ESVs of {of}."
 
 
 def other_lengths(table: pa.Table, n: int) -> str:
     """Return a note that a page shows one length of several; "" if there is one."""
     others = len(pc.unique(table.column("n_elements"))) - 1
-    return f"Sequences of {count_of(n, 'element')}; the table has {count_of(others, 'other length')}." if others else ""
+    return f"Sequences of {counted(n, 'element')}; the table has {counted(others, 'other length')}." if others else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, for a sentence: `1 video`, `24,777 videos`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def class_name(class_id: int | None, analysed: Analysed) -> str:
@@ -60,9 +64,24 @@ def class_text(class_id: int, names: Sequence[str] | None) -> ClassText:
     return ClassText(names[class_id] if names[class_id].strip() else f"class {class_id}", class_id)
 
 
-def short_name(class_id: int | None, analysed: Analysed) -> str:
-    """Return the name of a class for a sentence; with its id if another one looks the same."""
-    return distinct([class_name(class_id, analysed)], _IN_SENTENCE, analysed.names or ())[0]
+def short_name(class_id: int | None, analysed: Analysed, *, first: bool = False) -> str:
+    """Return the name of a class for a sentence; with its id if another one looks the same.
+
+    Args:
+        class_id: None: all classes.
+        analysed: the output.
+        first: whether it begins the sentence.
+    """
+    name = class_name(class_id, analysed)
+    if name == str(class_id) and not _is_named(class_id, analysed):
+        return f"{'Class' if first else 'class'} {name}"  # without a name, a lone number would be no subject
+    if class_id is None:
+        return name.capitalize() if first else name
+    return distinct([name], _IN_SENTENCE, analysed.names or ())[0]
+
+
+def _is_named(class_id: int | None, analysed: Analysed) -> bool:
+    return class_id is not None and analysed.names is not None and 0 <= class_id < len(analysed.names)
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -98,14 +117,33 @@ def class_in_words(analysed: Analysed) -> str:
     return "the label" if analysed.explained == "label" else "the predicted class"
 
 
-def within(low: float | None, high: float | None, digits: int = 2) -> str:
-    """Return a 95 % interval for a sentence; "" if there is none."""
-    return "" if low is None or high is None else f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
+def within(low: float | None, high: float | None, digits: int = 2, *, compared: int = 1) -> str:
+    """Return a 95 % interval for a sentence; "" if there is none.
+
+    Args:
+        low, high: its ends.
+        digits: after the decimal point.
+        compared: number of values for all of which together the interval holds.
+    """
+    if low is None or high is None:
+        return ""
+    return f" (95 % interval {low:.{digits}f} to {high:.{digits}f}{_of_all(compared)})"
 
 
-def within_percent(low: float | None, high: float | None) -> str:
-    """Return the 95 % interval of a share for a sentence; "" if there is none."""
-    return "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+def within_percent(low: float | None, high: float | None, *, compared: int = 1) -> str:
+    """Return the 95 % interval of a share for a sentence; "" if there is none.
+
+    Args:
+        low, high: its ends.
+        compared: number of shares for all of which together the interval holds.
+    """
+    if low is None or high is None:
+        return ""
+    return f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %{_of_all(compared)})"
+
+
+def _of_all(compared: int) -> str:
+    return f", corrected for {compared:,} comparisons" if compared > 1 else ""
 
 
 def joined(notes: Iterable[str]) -> str:

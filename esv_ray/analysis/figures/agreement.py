@@ -28,7 +28,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         SpecError: the libraries of figures are not installed.
     """
     rows = read_rows(table, "agreement", ["n_elements", "method_a", "method_b"], ["videos", *_KINDS])
-    lengths, note = by_length([row for row in rows if row["method_a"] != row["method_b"]], "videos")
+    pairs = [row for row in rows if row["method_a"] != row["method_b"]]
+    lengths, note = by_length(pairs, "videos", most=3, repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         best = max((row for row in of_length if has(row, "spearman")), key=_spearman, default=None)

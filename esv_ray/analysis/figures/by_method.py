@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from esv_ray.analysis.figures.layout import grid, headed
@@ -25,7 +26,7 @@ def measure_panels(rows: Sequence[Row], measures: Mapping[str, str], n: int, loo
     ordered = sorted(rows, key=lambda row: method_place(row["method"]))
     measured = [name for name in measures if any(row[name] is not None for row in ordered)]
     words = [method_name(row["method"]) for row in ordered]
-    part = Look(look.names, look.theme, look.column, look.unit)
+    part = replace(look, width=look.column)
     panels = [(name, bars(ordered, name, words, part, title="method")) for name in measured]
     small = [headed(panel, look, measures[name], count_of(n, "element"), width=look.column) for name, panel in panels]
     return list(grid(small, look))

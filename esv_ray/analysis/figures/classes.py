@@ -34,11 +34,12 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     for n, of_length in lengths:
         of_length.sort(key=lambda row: (row["prior"] - row["score"], row["class"]))
         best, worst = of_length[0], of_length[-1]
+        videos = total(of_length, "videos")
         findings.append(
-            f"{count_of(n, 'element')}, {total(of_length, 'videos'):,} videos: score minus prior is from "
+            f"{count_of(n, 'element')}, {videos:,} video{'' if videos == 1 else 's'}: score minus prior is from "
             f"{signed(worst['score'] - worst['prior'])} to {signed(best['score'] - best['prior'])}"
         )
-        panels.append(headed(_panel(of_length, look), look, findings[-1], _left_out(of_length)))
+        panels.append(headed(_panel(of_length, look), look, look.heading(findings[-1]), _left_out(of_length)))
     reading = (
         "Wide bar: from the prior up by what supporting elements add. Narrow bar: down from there by what distracting "
         "elements take. Black line: the mean score where it ends. Sorted by score minus prior."

@@ -35,14 +35,15 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     for n, of_length in lengths:
         of_length.sort(key=lambda row: (-row["videos"], row["label"], row["predicted"]))
         first = of_length[0]
+        videos = total(of_length, "videos")
+        wrong_videos = f"{count_of(n, 'element')}: {videos:,} video{'' if videos == 1 else 's'} misclassified"
         findings.append(
-            f"{count_of(n, 'element')}: {total(of_length, 'videos'):,} videos misclassified; most often "
+            f"{wrong_videos}; most often "
             f"{look.class_name(first['label'])} as {look.class_name(first['predicted'])} ({first['videos']:,})"
         )
         shown = of_length[:_MOST]
         left_out = f"The first {_MOST} of {len(of_length):,} pairs." if len(of_length) > _MOST else ""
-        heading = f"{count_of(n, 'element')}: {total(of_length, 'videos'):,} videos misclassified"
-        panels.append(headed(_panel(shown, look), look, heading, left_out))
+        panels.append(headed(_panel(shown, look), look, wrong_videos, left_out))
     reading = (
         "Beside the bar: the number of videos; in brackets: the mean ESV of the label minus that of the predicted "
         f"class, at the most misleading element ({look.unit})."

@@ -36,7 +36,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         of_length.sort(key=lambda row: float(row["lower"]))
         findings.append(f"{count_of(n, 'element')}: {_finding(of_length)}")
         width = look.column if small else None
-        panels.append(headed(_histogram(of_length, look, small=small), look, findings[-1], width=width))
+        panels.append(headed(_histogram(of_length, look, small=small), look, look.heading(findings[-1]), width=width))
     return figure(
         grid(panels, look) if small else panels,
         look,

@@ -33,7 +33,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     intervals = ["accuracy_low", "accuracy_high"]
     rows = [row for row in read_rows(table, "discards", keys, values, intervals) if has(row, "score")]
     longer = [row for row in rows if row["n_elements"] > 1]  # of one element there is nothing between score and prior
-    lengths, note = by_length(longer or rows, "videos", most=_MOST_LENGTHS)
+    lengths, note = by_length(longer or rows, "videos", most=_MOST_LENGTHS, repeated=True)
     panels, findings = [], []
     for n, of_length in lengths:
         of_length.sort(key=lambda row: int(row["discarded"]))

@@ -23,12 +23,22 @@ class Look:
         theme: colours.
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
+        brief: whether headings of panels leave out what they show: a page says it beside the figure.
     """
 
     names: Sequence[str] | None = None
     theme: Theme = LIGHT
     width: int = WIDE
     unit: str = "probability"
+    brief: bool = False
+
+    def heading(self, finding: str) -> str:
+        """Return the heading of a panel.
+
+        Args:
+            finding: what it is of, a colon, and what it shows: `8 elements: the last one supports most`.
+        """
+        return finding.partition(": ")[0] if self.brief else finding
 
     @property
     def narrow(self) -> bool:

@@ -35,7 +35,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         )
         x = "scale (length of the subsequence with the element)"
         panel = boxes(of_length, look, key="scale", x=x, y=f"change of {look.unit}")
-        panels.append(headed(panel, look, findings[-1]))
+        panels.append(headed(panel, look, look.heading(findings[-1])))
     return figure(
         panels,
         look,

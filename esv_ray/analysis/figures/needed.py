@@ -39,7 +39,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             enough = {0: "the class prior alone is", 1: "1 is"}.get(half, f"{half} or fewer are")
             share = total([row for row in whole if row["elements"] <= half], "videos") / total(whole, "videos")
             findings.append(f"{count_of(n, 'element')}: {enough} enough for {percent(share)} of videos")
-            panels.append(headed(_curve(whole, n, look), look, findings[-1]))
+            panels.append(headed(_curve(whole, n, look), look, look.heading(findings[-1])))
         classes = _classes(of_length)
         if classes:
             heading = (

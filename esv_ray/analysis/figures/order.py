@@ -43,7 +43,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         cut = len(classes) > _MOST
         shown = [*classes[: _MOST // 2], *classes[-_MOST // 2 :]] if cut else classes
         left_out = f"{_MOST} of {len(classes)} classes: those that need the order most, and least." if cut else ""
-        heading = findings[-1] if whole else count_of(n, "element")
+        heading = look.heading(findings[-1]) if whole else count_of(n, "element")
         panels.append(headed(_panel([*whole, *shown], look), look, heading, left_out))
     return figure(
         panels,

@@ -44,7 +44,11 @@ def pair_panels(
         whole = cells(of_class(table, n, None))
         if whole:
             findings.append(f"{count_of(n, 'element')}: {finding(whole)}")
-            small.append(headed(_panel(whole, n, shape, look), look, findings[-1], "all classes", width=look.column))
+            small.append(
+                headed(
+                    _panel(whole, n, shape, look), look, look.heading(findings[-1]), "all classes", width=look.column
+                )
+            )
         for each in clearest_classes(table, n, strength, _MOST_CLASSES):
             panel = _panel(cells(of_class(table, n, each)), n, shape, look)
             small.append(headed(panel, look, look.class_name(each), count_of(n, "element"), width=look.column))

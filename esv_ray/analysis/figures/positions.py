@@ -37,7 +37,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             f"{count_of(n, 'element')}: the most supporting one is most often element {best['element']} "
             f"({percent(best['most_supporting'])} of videos)"
         )
-        panels.append(headed(_panel(of_length, n, look), look, findings[-1]))
+        panels.append(headed(_panel(of_length, n, look), look, look.heading(findings[-1])))
     return figure(
         panels,
         look,

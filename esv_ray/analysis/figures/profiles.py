@@ -39,7 +39,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
                 f"{count_of(n, 'element')}: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the "
                 "sequence"
             )
-            panels.append(headed(_panel(whole, look), look, findings[-1]))
+            panels.append(headed(_panel(whole, look), look, look.heading(findings[-1])))
         panels += grid(_class_panels(of_length, look, n), look)
     return figure(
         panels,

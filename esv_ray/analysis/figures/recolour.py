@@ -47,6 +47,7 @@ def variable(light: str) -> str:
     return name or f"c-{light[1:]}-{dark_of(light)[1:]}"
 
 
+@cache  # a figure has thousands of marks, but few colours
 def dark_of(light: str) -> str:
     """Return a colour on dark pages.
 

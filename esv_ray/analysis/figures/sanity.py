@@ -37,7 +37,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         )
         lowest = min(0.0, *(row["spearman"] for row in of_length), *(row["low"] or 0.0 for row in of_length))
         axes = Axes("layers initialised again, from the last one", "rank correlation (Spearman)", domain=(lowest, 1.0))
-        panels.append(headed(lines(points, axes, look), look, findings[-1]))
+        panels.append(headed(lines(points, axes, look), look, look.heading(findings[-1])))
     return figure(
         panels,
         look,

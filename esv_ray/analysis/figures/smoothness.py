@@ -34,7 +34,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         findings.append(f"{count_of(n, 'element')}: the middle half of the changes is {middle}")
         x = "offset of the neighbour (frames of the feature table)"
         panel = boxes(of_length, look, key="offset", x=x, y="change of the normalised ESV")
-        panels.append(headed(panel, look, findings[-1]))
+        panels.append(headed(panel, look, look.heading(findings[-1])))
     return figure(
         panels,
         look,

@@ -36,7 +36,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             f"{count_of(n, 'element')}: on average "
             + ", ".join(f"{mean:.1f} supporting if {_GROUPS[group]}" for group, mean in zip(groups, means, strict=True))
         )
-        panels.append(headed(_panel(of_length, n, groups, look), look, findings[-1]))
+        panels.append(headed(_panel(of_length, n, groups, look), look, look.heading(findings[-1])))
     return figure(
         panels,
         look,
