@@ -106,11 +106,11 @@ def left_out(analysed: Analysed, made: Iterable[str]) -> list[str]:
     absent = [facet for facet in FACETS.values() if facet.name not in there]
     unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analysed, facet) and not needs(facet)]
     without = [facet.name for facet in absent if needs(facet)]
-    sentences = [f"Without labels there is no {', '.join(unlabelled)}."] if unlabelled else []
+    sentences = [f"Left out, since videos have no labels: {', '.join(unlabelled)}."] if unlabelled else []
     if any(facet.several_methods and not needs(facet) for facet in absent):
         names = [facet.name for facet in absent if facet.several_methods]
         sentences.append(
-            f"Without values of several methods there is no {', '.join(names)}; see `methods` of the spec."
+            f"Left out, since there are values of one method only: {', '.join(names)}; see `methods` of the spec."
         )
     if without:
         needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))

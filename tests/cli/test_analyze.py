@@ -167,7 +167,7 @@ def test_unlabelled(bundle: str, tmp_path: Path) -> None:
     run(str(tmp_path / "f.parquet"), bundle, out, "classes=all", "estimator.kind=exact")
     found = analyze(out)
     assert "Means for the predicted class" in found.stdout
-    assert "Without labels there is no contrasts, confusions." in found.stdout
+    assert "Left out, since videos have no labels: contrasts, confusions." in found.stdout
     assert "Accuracy" not in found.stdout
     row = json.loads(analyze(out, "--json").stdout)["tables"]["summary"][0]
     assert row["accuracy"] is row["median_stderr"] is row["median_sampled_gap"] is None

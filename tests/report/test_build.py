@@ -343,7 +343,7 @@ def test_unlabelled(bundle: str, tmp_path: Path) -> None:
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out", "classes=all", "estimator.kind=exact")
     content = content_of(str(tmp_path / "out"))
     assert not [each for each in content.facts if each.term.startswith("Accuracy")]
-    assert "Without labels there is no contrasts, confusions." in content.notes
+    assert "Left out, since videos have no labels: contrasts, confusions." in content.notes
     assert {each.name for each in content.sections}.isdisjoint({"contrasts", "confusions"})
     check_inert(page(content))
     with pytest.raises(EsvError, match="use --class predicted"):
