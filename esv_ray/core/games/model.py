@@ -35,7 +35,7 @@ class VideoModel:
 
     Attributes:
         scorer: the game; a torch module whose device and dtype the computation follows.
-        prior: (C,) float64, the class prior: value of the empty sequence, sums to one.
+        prior: (C,) float64, the class prior: the value of the empty sequence; its sum is 1.
         feature_dim: D.
         classes: C names, or None.
         digest: hash of its bundle, or "".
