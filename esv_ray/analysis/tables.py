@@ -46,8 +46,8 @@ def analyze(
         features: location of the feature table, whose key moments the table `moments` needs; None: that of run.json.
 
     Raises:
-        DataError: there is no output, no unit is committed yet, a table cannot be read, or the output lacks the data of a
-            requested table.
+        DataError: there is no output, no unit is committed yet, a table cannot be read, or the output lacks the data
+            of a requested table.
         SpecError: a table is unknown, or the output has no ESVs of that class.
     """
     analysed = open_output(output, class_, features)

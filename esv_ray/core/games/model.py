@@ -64,7 +64,7 @@ class VideoModel:
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether a user's module or function gives scores; the other models are deterministic by construction."""
+        """Whether a user's module or function computes scores; other models are deterministic by construction."""
         scorer = self.scorer
         if isinstance(scorer, MultiScale):
             return bool(scorer.called())
