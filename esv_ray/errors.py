@@ -23,7 +23,7 @@ class DataError(EsvError):
 
 
 class StorageError(DataError):
-    """A storage that refuses a request or does not answer.
+    """A storage that refuses a request or does not respond.
 
     Attributes:
         transient: whether a later try may succeed; else something must be fixed first, such as permissions.

@@ -52,11 +52,11 @@ def compare(
 
     Args:
         a: location of an output, finished or not.
-        b: of another; None: the same.
-        method_a: whose values of `a`.
-        method_b: whose values of `b`.
-        class_: of which class: each video's `label`, or the predicted class of `a`; None: the label if there is any.
-        changes: how many of the sequences that differ most are kept, for each number of elements.
+        b: location of the other output; None: the same as `a`.
+        method_a: method whose values of `a` are compared.
+        method_b: method whose values of `b` are compared.
+        class_: class to compare: each video's `label`, or the class that `a` predicts; None: the label if there is any.
+        changes: number of sequences that differ most to keep, for each number of elements.
 
     Raises:
         SpecError: nothing can be compared: other classes, values of another kind, or the same values twice.

@@ -71,8 +71,8 @@ class Comparison:
 
     Attributes:
         a, b: the outputs and methods.
-        shared, only_a, only_b: numbers of videos by id: in both, and in one only; whatever their status.
-        notes: what a reader must know first: what is missing, and what differs besides the values.
+        shared, only_a, only_b: number of video ids in both, only in `a` and only in `b`, whatever their status.
+        notes: what to know first: what is missing, and what differs besides the values.
         compare: one row per number of elements: accuracies, scores, correlations and differences, with 95 % intervals.
         agreement: one row per number of elements: correlations of the two methods, means over videos.
         correlations: how many videos have a rank correlation of their values in each tenth from -1 to 1.

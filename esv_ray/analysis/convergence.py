@@ -96,7 +96,7 @@ def exact_cases(
         threshold: leave out videos whose score of the target class differs from its prior by less, as in the paper:
             their ESVs are near 0, so that a relative error has no meaning.
         memory_budget: bytes that the work may take.
-        output: the quantity that ESVs divide.
+        output: the quantity that ESVs attribute.
 
     Returns:
         Cases, milliseconds per video, head evaluations per video.

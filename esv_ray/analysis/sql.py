@@ -77,11 +77,11 @@ def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = No
     files, and writes nothing.
 
     Args:
-        outputs: location of an output, finished or not; or several by name: the views of one are `NAME.videos` and so
-            on.
+        outputs: location of an output, finished or not; or several locations by name: the views are then `NAME.videos`
+            and so on.
         query: the statement.
-        memory: bytes that DuckDB may use before it writes temporary files; None: 80 % of this machine's.
-        threads: of the query; with one, the same query gives the same bits.
+        memory: bytes that DuckDB may use before it writes temporary files; None: 80 % of this machine's memory.
+        threads: DuckDB's threads; with one, the same query gives the same bits.
 
     Raises:
         SpecError: the query is not one SELECT statement, it failed, or a name is not an identifier.

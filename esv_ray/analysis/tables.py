@@ -41,14 +41,14 @@ def analyze(
 
     Args:
         output: location of a job's output, finished or not.
-        tables: names of tables; None: all that the output has what it takes for.
-        class_: whose ESVs: `label` or `predicted`; None: the label where there are labels, else the predicted class.
+        tables: names of tables; None: all that can be made from the output.
+        class_: class to explain: `label` or `predicted`; None: the label if there are labels, else the predicted class.
         features: location of the feature table, whose key moments the table `moments` needs; None: that of run.json.
 
     Raises:
-        DataError: there is no output, no unit is committed yet, a table cannot be read, or the output lacks what a
-            table that was asked for needs.
-        SpecError: an unknown table, or no ESVs are kept of that class.
+        DataError: there is no output, no unit is committed yet, a table cannot be read, or the output lacks the data
+            of a requested table.
+        SpecError: a table is unknown, or the output has no ESVs of that class.
     """
     analysed = open_output(output, class_, features)
     with tables_of_facets(analysed, chosen(analysed, tables)) as made:
@@ -56,7 +56,7 @@ def analyze(
 
 
 def chosen(analysed: Analysed, names: Sequence[str] | None = None) -> list[Facet]:
-    """Return facets by name, each once, in their order; None: all that the output has what it takes for.
+    """Return facets by name, each once, in their order; None: all that can be made from the output.
 
     Raises:
         SpecError: there is no such table.

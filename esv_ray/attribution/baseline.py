@@ -1,4 +1,4 @@
-"""The baseline element: of integrated gradients, and in the place of elements that are replaced."""
+"""The baseline element, for integrated gradients and for replacing elements."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def attribute_requests(
     made: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Further]] = []
 
     def completed(results: Iterable[tuple[list[int], Attribution]]) -> Iterator[tuple[list[int], Attribution]]:
-        """Add to results on the device what needs values that are not kept."""
+        """Complete results on the device with what needs values that are not kept."""
         for selected, result in results:
             row = requests.rows[affordable[selected]]
             scores = table_scores(result, place.spec.estimator.output)
@@ -91,7 +91,7 @@ def _with_difference(
 def _affordable(place: Workplace, requests: Requests) -> tuple[npt.NDArray[np.int64], list[Missing]]:
     """Return the numbers of the requests within the memory budget, and the others with the reason.
 
-    This uses the job's budget, not this machine's memory: the bytes of a table depend on the job alone.
+    This uses the job's budget, not this machine's memory: the bytes of a table depend only on the job.
     """
     refusals = {}
     for n in np.unique(requests.lengths).tolist():

@@ -37,7 +37,7 @@ def _private(spec: JobSpec) -> list[str]:
 
 
 def check_no_partitions(output: str) -> None:
-    """Refuse to put a job's tables among the outputs of partitions, which no later run over partitions would accept."""
+    """Refuse to put a job's tables among outputs of partitions: no later run over partitions would accept them."""
     if not storage.exists(storage.join(output, PROGRESS)):
         return
     folders, _ = storage.list_folder(output, "look for outputs of partitions")
@@ -52,7 +52,7 @@ def check_no_partitions(output: str) -> None:
 
 
 def check_outside(spec: JobSpec) -> None:
-    """Refuse an output inside the features, also through links.
+    """Refuse an output inside the features, even through links.
 
     Raises:
         SpecError: tables that are written would be read as features.
@@ -62,10 +62,10 @@ def check_outside(spec: JobSpec) -> None:
 
 
 def check_places(spec: JobSpec) -> None:
-    """Refuse locations that actors cannot read, an output inside the features, and GPUs that are not there.
+    """Refuse locations that actors cannot read, an output inside the features, and GPUs that do not exist.
 
     Raises:
-        SpecError: as said.
+        SpecError: there is one.
     """
     check_outside(spec)
     private = _private(spec)

@@ -71,7 +71,7 @@ def values_of(tables: Mapping[str, pa.Table], ids: Sequence[str]) -> dict[str, V
     """Return the values of some videos of a unit, without failed rows.
 
     Args:
-        tables: of the unit, by their folders.
+        tables: tables of the unit, by their folders.
         ids: ids of the videos.
     """
     chosen, videos = pa.array(ids, pa.string()), tables[VIDEOS]

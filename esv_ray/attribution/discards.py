@@ -92,7 +92,7 @@ def scores_from_engine(place: Workplace, features: torch.Tensor, ids: Sequence[s
     Args:
         place: job and model.
         features: (B, n, D) of the full sequences.
-        ids: of the videos; with the seed they fix the relabelling of a sampled plan.
+        ids: ids of the videos; with the seed they fix the relabelling of a sampled plan.
     """
 
     def scores_of(kept: BoolArray) -> Float32Array:
@@ -135,8 +135,8 @@ def scored(
 
     Args:
         place: job and model.
-        lengths: of the sequences.
-        ids: of their videos; with the seed they fix the relabelling of a sampled plan.
+        lengths: lengths of the sequences.
+        ids: ids of their videos; with the seed they fix the relabelling of a sampled plan.
         features: returns (S, n, D) of the sequences of some numbers, all of one length.
     """
     for selected, result in place.engine.plain().attributions(lengths, ids, features):

@@ -54,7 +54,7 @@ def further_of(
         place: job and model.
         rows: rows of the unit.
         base: sequences of the batch.
-        result: of the batch, with its `marginals` and `values` if the job asks for them.
+        result: attribution of the batch, with its `marginals` and `values` if the job asks for them.
         pairs: (M, 2) place of a video and class, for the classes that are kept.
     """
     marginals, indices = _of_pairs(place, result, pairs)

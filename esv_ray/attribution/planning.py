@@ -59,7 +59,7 @@ class CheckedJob:
     Attributes:
         model: the model, on the CPU.
         manifest: run.json: the one on storage, or the one that would be written.
-        footers: those of its files, if they were read for a new one; None: run.json is on storage.
+        footers: footers of its files, if they were read for a new one; None: run.json is on storage.
     """
 
     model: VideoModel

@@ -71,7 +71,7 @@ def recompute(
     """Recompute videos of an output and compare every stored column.
 
     Rows are drawn from those of committed units that did not fail, by the seed of the job's estimator: always the same
-    rows of the same output. A single row is in another batch than in the job, so it is compared within rounding; if it
+    rows of the same output. A single row is in another batch than the job's, so it is compared within rounding; if it
     differs by more, its whole unit is computed in the job's batches, which gives the same bits on the same software and
     machine. One unit is in memory at a time. Nothing is written.
 

@@ -1,6 +1,6 @@
 """Class scores while elements are replaced, not taken away: for comparison with `discards` (issue 20).
 
-The sequence keeps its length. In the place of each element that is taken away stands the nearest one that is left, or
+The sequence keeps its length. Each element that is taken away is replaced by the nearest one that is left, or by
 the mean element of the feature table. F of each sequence is computed as the job's estimator does for any other.
 """
 
@@ -41,7 +41,7 @@ def replaced(
     n = kept.shape[-1]
     filled = []
     for by in REPLACED_BY:
-        last = n if by == "mean" else n - 1  # without any element left there is no neighbour
+        last = n if by == "mean" else n - 1  # without any element left there is no neighbor
         filled.append(_scores(place, base, features, kept[:, :, 1 : last + 1], by))
     scores, predicted = (
         np.concatenate([each[part] for each in filled], axis=2).reshape(len(base.ids), -1) for part in (0, 1)
@@ -82,7 +82,7 @@ def _scores(
 
 
 def _filled(place: Workplace, features: torch.Tensor, video: Int64Array, kept: BoolArray, by: str) -> torch.Tensor:
-    """Return (S, n, D) sequences of videos (S,), with something in the place of the elements that are not kept."""
+    """Return (S, n, D) sequences of videos (S,), with the elements that are not kept replaced."""
     at = torch.from_numpy(video)
     if by == "neighbour":
         return features[at[:, None], torch.from_numpy(nearest_kept(kept))]

@@ -49,8 +49,8 @@ def jittered_frames(n_frames: npt.NDArray[np.int64], n: int, ids: Sequence[str],
     Args:
         n_frames: (K,) frames T of the videos.
         n: elements, n <= T.
-        ids: of the videos; with the seed they fix the choice.
-        seed: of the job.
+        ids: ids of the videos; with the seed they fix the choice.
+        seed: seed of the job.
 
     Returns:
         (K, n) positions, ascending; segment i holds the frames from floor(i * T / n) to before floor((i + 1) * T / n).

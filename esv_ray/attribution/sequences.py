@@ -23,7 +23,7 @@ class Sequences:
 
     Attributes:
         rows: (B,) input rows.
-        ids: of the videos.
+        ids: ids of the videos.
         frames: (B, n) positions of the elements among the frames of their videos.
         n_frames: (B,) frames of the videos, T.
         classes: (B,) class of each video: its label, or else the predicted class.
@@ -52,9 +52,9 @@ def sequences_of(
 
     Args:
         rows: rows of the unit.
-        requests: of the unit.
+        requests: requests of the unit.
         numbers: (B,) numbers of those of the batch, all of one length.
-        result: of the batch, on the device.
+        result: attribution of the batch, on the device.
         scores: (B, C) class probabilities.
     """
     row = requests.rows[numbers]

@@ -41,13 +41,13 @@ def run_unit(
     """
     spec = place.spec
     if task.probe is None and retried is None:
-        # By another driver of this job, or by an actor that was given up and still works.
+        # Committed by another driver of this job, or by an actor that was given up but still works.
         earlier = committed_counts(spec.output, unit, place.job, folders_of(spec.tables))
         if earlier is not None:
             return UnitReport(RowCounts(**earlier.outcomes), already_committed=True)
     begun = perf_counter()
     rows = read_rows(unit, place.reader)
-    # Rows of a task are numbered among those that are to be done.
+    # Rows of a task are numbered among the rows to compute.
     to_do = np.arange(unit.rows) if retried is None else np.array(retried, dtype=np.int64)
     poisoned = {int(to_do[row]): reason for row, reason in task.poisoned}
     only = to_do if task.probe is None else to_do[slice(*task.probe)]

@@ -44,7 +44,7 @@ def vary(place: Workplace, rows: FeatureRows, base: Sequences) -> dict[str, Vari
 
 
 def _smoothness(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
-    """Replace one element by a neighbouring frame: change of its share of the ESVs (Price & Damen 2020, Fig. 6c)."""
+    """Replace one element by a neighboring frame: change of its share of the ESVs (Price & Damen 2020, Fig. 6c)."""
     offsets = sorted({sign * offset for offset in place.spec.variations.offsets for sign in (-1, 1)})
     video, element, offset = (axis.ravel() for axis in np.indices((*base.frames.shape, len(offsets))))
     offset = np.array(offsets)[offset]
@@ -87,7 +87,7 @@ def _order(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
 
 
 def _sanity(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
-    """Re-initialise the model layer by layer, from the top: correlation of the ESVs with those of the model itself."""
+    """Re-initialize the model layer by layer, from the top: correlation of the ESVs with those of the model itself."""
     batch = len(base.rows)
     everyone = np.arange(batch)
     found = []
@@ -112,7 +112,7 @@ def _attributed(
 
     Args:
         place: job and model.
-        engine: of the variation's model.
+        engine: engine of the variation's model.
         rows: rows of the unit.
         base: sequences of a batch.
         video: (K,) video of each variation.

@@ -40,7 +40,7 @@ class Workplace:
         reader: reads units as the model takes them, within the job's memory budget.
         stopped: set when the actor is to stop.
         heartbeat: counts batches and module calls.
-        randomised: engines of the model with 1, 2, ... layers re-initialised, if the job asks for `sanity`.
+        randomised: engines of the model with 1, 2, ... layers re-initialized, if the job asks for `sanity`.
         baseline: mean element of the feature table (`Manifest.baseline`).
         score_functions: scores of sequences as other methods need them, by number of elements.
     """
@@ -190,7 +190,7 @@ def check_fits(spec: JobSpec, engine: Engine, n: int) -> None:
 
 
 def _randomised(spec: JobSpec, engine: Engine) -> tuple[Engine, ...]:
-    """Return an engine for each number of layers that are re-initialised, if the job asks for `sanity`."""
+    """Return an engine for each number of layers that are re-initialized, if the job asks for `sanity`."""
     if SANITY not in spec.tables:
         return ()
     model, seed = engine.model, spec.estimator.seed

@@ -25,7 +25,7 @@ from esv_ray.core.recipe import closed_form, complete, is_constant, resolve, sub
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Resolved
 
-# Beyond it the needs of sampling grow with n. Largest step down met: n = 130, for m = 4 to 256 and 1 to 4 iterations.
+# Beyond it, the needs of sampling grow with n. Largest step down: n = 130, for m = 4 to 256 and 1 to 4 iterations.
 _LAST_STEP = 256
 
 
@@ -148,11 +148,11 @@ class Budget:
     def _what_fits(self, n: int) -> str:
         """Return the largest n that fits, in words, for n elements whose sampled subsequences do not.
 
-        The needs of sampling grow with n but for a few steps down: a short sequence whose subsequences are all
-        evaluated takes more than a longer one of whose subsequences a few are. Hence longer sequences may fit.
+        The memory that sampling needs grows with n, except for a few steps down: a short sequence of which all
+        subsequences are evaluated takes more than a longer one of which only a few are. So longer sequences may fit.
         """
         shorter = largest_fitting(lambda at: 0 if self.fits(at) else self.n_bytes + 1, self.n_bytes, n)
-        # Above `shorter` the search met lengths that do not fit; where needs step down it may have passed some that do.
+        # Above `shorter` the search met lengths that do not fit; where needs step down, some longer ones may fit.
         shorter = next((at for at in range(min(n - 1, _LAST_STEP), shorter, -1) if self.fits(at)), shorter)
         longer = any(self.fits(at) for at in range(n + 1, _LAST_STEP + 1))
         if not shorter:

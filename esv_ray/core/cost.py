@@ -34,7 +34,7 @@ class PlanCost:
         terms: coefficients of the adjusted estimator's surrogate; 1 for other kinds.
         plan_s: seconds to build the plan, within a factor of two.
         marginal_products: products per video and class that the marginals of an adjusted plan take besides its ESVs; 0
-            for other kinds, whose sums are there anyway, and if marginals are not requested.
+            for other kinds, whose sums are available anyway, and if marginals are not requested.
     """
 
     kind: Resolved
@@ -56,7 +56,7 @@ def plan_cost(
         estimator: the estimator.
         kind: kind that it resolves to (`Engine.kind`).
         n: number of elements.
-        scales: of the model's heads, or None.
+        scales: scales of the model's heads, or None.
         marginals: whether marginals are requested.
     """
     if is_constant(n, scales):

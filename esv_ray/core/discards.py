@@ -17,7 +17,7 @@ def fixed_order(name: str, n: int) -> Int64Array:
     """Return an order that is the same for all videos: (n,) elements, the first one taken away first.
 
     Args:
-        name: `center`: from the centre outward; `edges`: from the edges inward; `uniform`: so that what is taken away,
+        name: `center`: from the center outward; `edges`: from the edges inward; `uniform`: so that what is taken away,
             and what remains, is spread evenly (van der Corput's order).
         n: number of elements.
     """

@@ -184,7 +184,7 @@ class Engine:
         """Return an engine without extras and tolerance, on the same device memory.
 
         Args:
-            model: of the same sizes; None: the engine's own.
+            model: a model of the same sizes; None: the engine's own.
         """
         return self._stage(self.estimator.iterations, NO_EXTRAS, model)
 
@@ -249,8 +249,8 @@ class Engine:
     def _attribute(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         """Apply a plan to features (B, n, D) of videos with these names; twice, if a user's module may have drawn.
 
-        Other threads of the process may have moved a global generator, and a module may draw and not use it (as layers
-        that are dropped in training only), so only results that differ are a fault.
+        Other threads of the process may have moved a global generator, and a module may draw numbers that it does not
+        use (as layers that drop only in training do), so only results that differ are a fault.
 
         Raises:
             ModelError: the module draws at random.

@@ -30,7 +30,7 @@ def generator_states(device: torch.device, own: Mapping[str, Generator]) -> dict
     """Return the states of the global generators and of others, by their names in messages.
 
     Args:
-        device: of the modules; a GPU has a generator, too.
+        device: device of the modules; a GPU has a generator, too.
         own: others (`own_generators`).
     """
     states: dict[str, object] = {

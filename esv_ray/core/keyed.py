@@ -19,7 +19,7 @@ Int64Array = npt.NDArray[np.int64]
 
 
 def mix64(keys: UInt64Array) -> UInt64Array:
-    """Apply the finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit words.
+    """Apply the finalizer of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit words.
 
     Args:
         keys: uint64 of any shape.

@@ -47,7 +47,7 @@ class Sizes:
     """Sizes of a model that determine memory, looked up once since each lookup searches the module.
 
     Attributes:
-        scales: of the heads, or None.
+        scales: scales of the heads, or None.
         columns: width of scores.
         itemsize: bytes per number.
         feature_dim: numbers held per element, at least D.

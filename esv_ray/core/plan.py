@@ -163,7 +163,7 @@ def plan_for(
     Args:
         estimator: the estimator; a kind of `auto` is resolved by its cost.
         n: number of elements.
-        scales: of the model's heads, or None.
+        scales: scales of the model's heads, or None.
         dtype: the model's.
         device: the model's.
         stored: whether a full lattice keeps its indices.

@@ -101,7 +101,7 @@ class Recipe:
     Attributes:
         kind: kind of estimator.
         n: number of elements.
-        scales: of the model's heads; None: the model scores every length itself, and no parents are needed.
+        scales: scales of the model's heads; None: the model scores every length itself, and no parents are needed.
         stored: whether a full lattice keeps its indices.
         sampling: m, iterations, seed; None: exact.
         closed: whether ESVs are linear in the heads (`closed_form`).
@@ -147,7 +147,7 @@ def recipe_for(
     Args:
         estimator: the estimator.
         n: number of elements.
-        scales: of the model's heads, or None.
+        scales: scales of the model's heads, or None.
         stored: whether a full lattice keeps its indices.
         values: whether the values of all subsequences are requested.
         marginals: whether marginals are requested.

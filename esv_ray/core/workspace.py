@@ -45,7 +45,7 @@ class Workspace:
         self._device, self._dtype = device, dtype
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return an uninitialised tensor in the buffer of a name; it is valid until the name is taken again."""
+        """Return an uninitialized tensor in the buffer of a name; it is valid until the name is taken again."""
         size = prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:

@@ -1,1 +1,1 @@
-"""Running units of any work on Ray, or in this process: scheduling, retries, bisection, progress."""
+"""Run units of any kind of work on Ray, or in this process: scheduling, retries, bisection, progress."""

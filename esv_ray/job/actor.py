@@ -1,4 +1,4 @@
-"""The actor around a workplace: Ray's threads read and commit, one thread of its own does all device work."""
+"""The actor around a workplace: Ray's threads read and commit; a thread of the actor does all device work."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UnitActor:
         assert self._workplace is not None, "the driver gives work to ready actors only"
         try:
             return self._run_unit(self._workplace, unit, task, retried=retried, compute=self._compute)
-        # Whatever a model raises must cost its video and nothing else; sys.exit would end a job in this process with 0.
+        # Whatever a model raises must fail its video and nothing else; sys.exit would end a job in this process with 0.
         except (Exception, SystemExit) as error:
             return fault_of(error, device_lost=self._device != "cpu" and not isinstance(error, EsvError))
 
@@ -64,7 +64,7 @@ def fault_of(error: BaseException, *, device_lost: bool = False) -> UnitFault:
     if isinstance(error, StorageError):
         return UnitFault("storage" if error.transient else "refused", one_line(error))
     if isinstance(error, EsvError):
-        # A model that is refused while it computes costs its videos alone, like one that raises.
+        # A model that is refused while it computes fails only its videos, like one that raises.
         return UnitFault("compute" if isinstance(error, ModelError) else "input", one_line(error))
     return UnitFault("compute", f"{one_line(error)}{_where(error)}", device_lost)
 

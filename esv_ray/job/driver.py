@@ -52,8 +52,8 @@ def run_work(work: Work, report: Report = lambda progress: None, *, retry_failed
                 if finished.missing:
                     run.record_missing(finished.missing, finished.counts)
             except (SpecError, IncompleteError):
-                raise  # a machine or cluster that cannot do what is asked, or one that is lost for the second time
-            except EsvError as error:  # the request was right: this was met on the way
+                raise  # the machine or cluster cannot do what is asked, or was lost for the second time
+            except EsvError as error:  # the request was valid: the error came up during the run
                 raise IncompleteError(f"{error}; run again to resume") from error
             return run.result(finished, time.monotonic() - begun)
 
@@ -70,7 +70,7 @@ def _plan(work: Work, report: Report, retry_failed: bool) -> WorkPlan:
 
 
 def _actor_memory(work: Work, wait_for: Callable[[str], None]) -> int:
-    """Return the bytes that each actor may take: on a cluster, by its first node, for which this may have to wait."""
+    """Return the bytes that each actor may take: on a cluster, those of its first node; this may wait for it."""
     if work.in_process or work.cluster.address is None:
         return actor_memory(work.cluster, work.threads)
     with ray_runtime(work.cluster, work.threads):
@@ -129,7 +129,7 @@ def _run_in_process(run: Run) -> None:
         run.silence = None
         run.tick(time.monotonic())
     except KeyboardInterrupt:
-        running.clear()  # their storage may not answer: they are dropped, as by a kill
+        running.clear()  # their storage may not answer: drop them, as if killed
         raise
     finally:
         actor.close()

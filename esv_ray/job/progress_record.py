@@ -1,4 +1,4 @@
-"""progress.json: written and read here alone."""
+"""progress.json: written and read only here."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ProgressRecord:
         repeated_ids: ids that occur in several files, in one line.
         failures: failed videos by an example of their reasons, for the most frequent kinds of reasons.
         units_given_up: reasons by unit.
-        waiting_for: what the cluster lacks for an actor, which actors are silent, or what long step they take.
+        waiting_for: what the cluster lacks for an actor, which actors are silent, or the long step that they take.
         videos_per_second: rate of this run.
         left_s: seconds until the job is done at this rate.
     """

@@ -19,11 +19,11 @@ class JobResult:
         failures: failed videos of this run by kind of reason, the most frequent first.
         quarantined: units that could not be committed, and why.
         given_up: why the run stopped early, or None.
-        missing: names of units that were committed and are not in the output at the end.
-        repeated: ids that occur in several files of the input, in one line; empty where none does.
-        finished: whether every unit is in the output, no id occurs in two files, and _SUCCESS is there.
+        missing: names of units that were committed but are not in the output at the end.
+        repeated: ids that occur in several files of the input, in one line; empty if there are none.
+        finished: whether every unit is in the output, no id occurs in two files, and _SUCCESS exists.
         max_failed: largest share of failed videos of a successful job.
-        units, resumed_units: units of the job, and those that earlier runs committed.
+        units, resumed_units: number of units of the job, and of those that earlier runs committed.
         seconds: duration of this run.
     """
 
@@ -43,7 +43,7 @@ class JobResult:
 
     @property
     def units_left(self) -> bool:
-        """Whether a unit is not committed, or one whose failed videos were computed again was given up."""
+        """Whether a unit is not committed, or was given up while its failed videos were computed again."""
         unfinished = not self.finished and not self.repeated
         return unfinished or bool(self.missing or self.quarantined or self.given_up)
 
@@ -55,7 +55,7 @@ class JobResult:
 
     @property
     def problem(self) -> str:
-        """Why units are left, in one line; empty if none is."""
+        """Why units are left, in one line; empty if none are."""
         if self.given_up:
             return f"stopped early, {self.given_up}"
         if self.missing:

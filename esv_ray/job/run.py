@@ -32,7 +32,7 @@ class Silence:
 
     Attributes:
         actors: number of them.
-        since: time of the last progress of the one that is silent for longest; seconds of the driver's clock.
+        since: last progress of the actor that has been silent longest; seconds of the driver's clock.
         ended_after_s: seconds of silence after which a worker is ended; None: never.
     """
 
@@ -69,7 +69,7 @@ class Run:
         started: when the first actor was ready.
         waiting_for: what the cluster lacks to hold any actor.
         silence: busy workers without progress.
-        stages: the long step that each worker takes, as it said last; empty if none.
+        stages: the long step that each worker last reported; empty if none.
         ended: how the run ended; None while it runs.
     """
 

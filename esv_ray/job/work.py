@@ -193,7 +193,7 @@ class Finished:
     """What is committed at the end of a run.
 
     Attributes:
-        counts: of all committed units, of this run and earlier ones.
+        counts: counts of all committed units, of this run and earlier ones.
         failed: (video_id, reason) of the first failed rows.
         missing: names of units that were committed and are not in the output.
         repeated: ids that occur in several input files, in one line; empty where none does.

@@ -115,16 +115,17 @@ def explain(
         code: packages whose code may run to load a bundle (`load_model`).
         estimator: `exact`; `adjusted`, sampling with regression; `algorithm1`, the paper's sampling; `auto`: exact
             if that costs no more, else adjusted.
-        m: most subsequences sampled per scale and iteration.
+        m: maximum number of subsequences sampled per scale and iteration.
         iterations: repetitions of the sampling, pooled.
         seed: seed of the sampling.
-        video_id: name of the sequence; with the seed it fixes which subsequences are sampled for it.
+        video_id: name of the sequence; with the seed, it determines which subsequences are sampled.
         video_ids: names of the sequences of a list; default: their positions "0", "1", ...
         tolerance: double the iterations until the mean standard error of the predicted class is at most this share of
             its mean |ESV|; None: exactly `iterations`.
         max_iterations: limit for sequences that do not meet the tolerance.
         output: the attributed score: class probabilities, or logits before the softmax.
-        batch: most sequences of equal length computed together; None: chosen by the length. Changes rounding only.
+        batch: maximum number of sequences of equal length computed together; None: chosen by the length. Changes
+            rounding only.
         memory_budget: bytes that the work may take; None: the free memory of the machine or device. `auto` samples
             sequences whose exact ESVs do not fit.
 

@@ -31,7 +31,7 @@ class FixedLength(nn.Module):
         return f"length={self.length}, how={self.how!r}"
 
     def about(self) -> dict[str, Any]:
-        """Return the arguments, as model.json and run.json have them."""
+        """Return the arguments, as model.json and run.json store them."""
         return {"length": self.length, "how": self.how}
 
 
@@ -39,22 +39,22 @@ def fixed_length(module: nn.Module, length: int, how: How = "interpolate") -> Fi
     """Make a module of any length from one that takes exactly `length` elements.
 
     A subsequence of `length` elements is passed on as it is. Other lengths s give the module inputs that it was not
-    trained on, so their values are only as good as the module generalises to them; a multi-scale model, with a head
+    trained on, so their values are only as good as its generalization to them; a multi-scale model, with a head
     trained for each length, avoids this.
 
     Args:
         module: (N, length, D) -> (N, C) logits.
         length: the number of elements that it takes.
-        how: what it gets for s elements. `interpolate`: `length` evenly spaced points of time, linearly between the two
-            nearest elements, also if s > length. The others fill up if s < length: `repeat`: the nearest element at
-            each of these points; `mean`: the s elements, followed by copies of their mean; `zero`: followed by zeros;
-            and take `length` evenly spaced elements if s > length, as `frames` of a job does.
+        how: the inputs that it gets for s elements. `interpolate`: at `length` evenly spaced points of time, linear
+            interpolation between the two nearest elements, also if s > length. The others take `length` evenly spaced
+            elements if s > length, as `frames` of a job does, and fill up if s < length: `repeat`: the nearest element
+            at each of these points; `mean`: the s elements, then copies of their mean; `zero`: then zeros.
 
     Returns:
         A module (N, s, D) -> (N, C), for every s >= 1.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument is not one of these.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"fixed_length: expected a torch.nn.Module, got {type(module).__name__}")

@@ -18,7 +18,7 @@ def commit_unit(output: str, unit: Unit, job: str, tables: UnitTables, *, again:
         output: location of the output.
         unit: the unit.
         job: `Manifest.job`.
-        tables: of all its rows.
+        tables: tables of all its rows.
         again: whether the unit is committed already, and its files are replaced.
 
     Returns:

@@ -69,9 +69,9 @@ def committed_units(
     """Find the units whose files all exist, in plan order.
 
     Args:
-        output: of the job.
-        units: of the plan.
-        folders: of the job's tables (`Manifest.folders`).
+        output: location of the job's output.
+        units: units of the plan.
+        folders: folders of the job's tables (`Manifest.folders`).
         listed: from `list_tables`; None: list now. A unit that only some of the listings name is looked up by name.
 
     Raises:
@@ -101,7 +101,7 @@ def is_committed(output: str, unit: Unit, folders: Sequence[str]) -> bool:
     """Return whether all files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
 
     Raises:
-        DataError: the storage does not say.
+        DataError: the storage fails.
     """
     return all(storage.exists(table_url(output, folder, unit)) for folder in folders)
 
@@ -117,10 +117,10 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, beside: Seq
     """Read the marks of committed units, and check that they are of this job.
 
     Args:
-        output: of the job.
+        output: location of the job's output.
         units: committed ones.
         job: `Manifest.job`.
-        beside: folders of other tables whose files are checked by their footers, too.
+        beside: folders of other tables whose footers are checked too.
 
     Raises:
         JobError: a file is of another job, or of other rows than the plan says.

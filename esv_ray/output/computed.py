@@ -24,7 +24,7 @@ class InputRows:
     """The input rows of a unit, by columns.
 
     Attributes:
-        ids: of the rows.
+        ids: ids of the rows.
         labels: (rows,) int32.
         labelled: (rows,) whether there is a label.
         n_frames: (rows,) int32.
@@ -88,13 +88,13 @@ class Replaced(NamedTuple):
 
 
 def replaced_places(curves: Sequence[tuple[str, str]], n: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the places of `Replaced`: of each curve, 0 to n - 1 elements replaced by neighbours, 0 to n by the mean.
+    """Return the places of `Replaced`: of each curve, 0 to n - 1 elements replaced by neighbors, 0 to n by the mean.
 
     Args:
         curves: method and order of each.
         n: number of elements.
     """
-    counts = [n, n + 1]  # of no element that is left there is no neighbour
+    counts = [n, n + 1]  # without any element left there is no neighbor
     assert len(counts) == len(REPLACED_BY), "one count for each"
     return {
         "method": np.repeat([METHODS.index(method) for method, _ in curves], sum(counts)),
@@ -160,7 +160,7 @@ class Computed:
         differs: (B,) whether there is a label, and it is not the predicted class.
         exact: whether every subsequence was evaluated.
         evaluations: head evaluations per video.
-        iterations: of the sampling; 0 if exact.
+        iterations: iterations of the sampling; 0 if exact.
         met: (B,) bool, whether the estimator's tolerance was met; None without a tolerance.
         marginals: (M, n, n) by scale and element, NaN where the scale says nothing; None if not asked for.
         interactions: (M, n (n - 1) / 2) of the pairs i < j in the order of `numpy.triu_indices`; None if not asked for.

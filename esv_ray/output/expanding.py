@@ -1,4 +1,4 @@
-"""Rows of a table from arrays: each item of a video, as a class, has one row for each place, as an element."""
+"""Expand arrays to rows: each item of a video (such as a class) has one row for each place (such as an element)."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def expanded(
     """Return the table of some blocks, sorted by (input row, n_elements, keys, place).
 
     Args:
-        ids: of the input rows.
+        ids: ids of the input rows.
         blocks: in any order.
-        schema: of the table; all columns but `video_id` and `n_elements` are columns of the blocks.
+        schema: schema of the table; all columns except `video_id` and `n_elements` are columns of the blocks.
         words: by column, the texts that the numbers of a block's column stand for.
     """
     if not blocks:

@@ -17,8 +17,8 @@ def further_table(folder: str, ids: Sequence[str], computed: Sequence[Computed])
     """Return a further table of a unit.
 
     Args:
-        folder: of the table.
-        ids: of the input rows.
+        folder: folder of the table.
+        ids: ids of the input rows.
         computed: results, in any order, with what the table holds.
     """
     return _variations(folder, ids, computed) if folder in VARIATIONS else _FURTHER[folder](ids, computed)
@@ -72,7 +72,7 @@ def _discards(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
 def _replacements(ids: Sequence[str], computed: Sequence[Computed]) -> UnitTable:
     """Return one row per (input row, n_elements, method, order, replaced_by, discarded), in the order of their names.
 
-    Nothing is left to repeat after all elements are taken away: that row is there for the mean element alone.
+    When all elements are taken away, none is left to repeat: that row exists only for the mean element.
     """
     blocks = []
     for batch in computed:

@@ -113,7 +113,7 @@ def existing_manifest(output: str) -> Manifest:
     """Read the run.json of an existing output.
 
     Raises:
-        DataError: there is none, or it is not of esv_ray.
+        DataError: there is none, or esv_ray did not write it.
     """
     manifest = read_manifest(output)
     if manifest is None:
@@ -128,7 +128,7 @@ def read_manifest(output: str) -> Manifest | None:
     """Read the run.json of an output; return None if there is none.
 
     Raises:
-        BrokenManifestError: it is damaged, or not of a job.
+        BrokenManifestError: it is damaged, or not that of a job.
         DataError: it is of another version, or the storage refuses.
     """
     url = storage.join(output, RUN)

@@ -91,5 +91,5 @@ def _follow_mark(tables: Sequence[File], mark: File, marked: Sequence[str], earl
             missing = True
         else:
             storage.replace(table.url, matching, table.doing)
-    if missing:  # a table of the mark was removed or damaged, and no run has it
+    if missing:  # a table that the mark names was removed or damaged, and no run has it
         replace(tables, mark)

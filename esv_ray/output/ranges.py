@@ -1,8 +1,8 @@
 """Ranges of the numbers in the tables, and bounds of the rounding of their sums.
 
-The job, which fails a video with values outside, `explain` and `esv verify` use the same definitions. Values that the
-job accepts, verify accepts: both sum the float32 ESVs of a class in float64 and compare with the same bounds. All
-comparisons are written so that NaN fails them.
+The job (which fails a video with values outside), `explain` and `esv verify` use the same definitions. `esv verify`
+accepts the values that the job accepts: both sum the float32 ESVs of a class in float64 and compare with the same
+bounds. All comparisons are written so that NaN fails them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ranges:
     """The ranges of a job's values.
 
     Attributes:
-        in_logits: whether ESVs divide logits.
+        in_logits: whether ESVs attribute logits.
         efficient: whether sampled ESVs also sum to score - prior; false for Algorithm 1 only.
         loss: relative error of the operands of products beyond float32's.
     """
@@ -119,7 +119,7 @@ def value_faults(
     """Find the videos of a batch whose values are outside their ranges.
 
     Args:
-        ranges: of the job.
+        ranges: ranges of the job's values.
         esv: (B, n, C).
         stderr: (B, n, C); None: no standard errors.
         values: (B, C) of the full sequence: probabilities, or logits.

@@ -57,9 +57,9 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     """Find ids that are in several files of the feature table.
 
     Args:
-        output: of the job.
+        output: location of the job's output.
         units: committed ones.
-        footers: of their videos files.
+        footers: footers of their videos files.
 
     Raises:
         DataError: a videos file with equal hashes cannot be read.

@@ -43,7 +43,7 @@ def _merged(url: str, schema: pa.Schema, retried: UnitTable, place: Mapping[str,
 
     Args:
         url: file of the committed table.
-        schema: of the table.
+        schema: schema of the table.
         retried: table of the recomputed rows.
         place: input rows of the videos that stay, by id.
     """

@@ -1,6 +1,6 @@
 """The files of a unit, one for each of its tables: their bytes and their footers.
 
-All footers name the job and the rows of a file, so that a file of another job is recognised
+All footers name the job and the rows of a file, so that a file of another job is recognized
 (issue 15). The footer of the videos file, which marks the unit as committed, also holds the counts and the checksums
 of the other files.
 """

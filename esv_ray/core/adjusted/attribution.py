@@ -134,7 +134,7 @@ def _marginals(batch: _Batch, estimates: list[tuple[Tensor, Tensor]], prior: Ten
 def _evaluate_heads(batch: _Batch, size: Size) -> Tensor:
     """Return the scores (N, B, columns) of a size's subsequences; idle columns are zero.
 
-    A size without elements has no head: its scores are left uninitialised.
+    A size without elements has no head: its scores are left uninitialized.
     """
     scale = batch.workspace.take("scale", (size.count, batch.size, batch.columns))
     if size.elements is None:

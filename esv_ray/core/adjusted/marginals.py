@@ -35,7 +35,7 @@ class OperatorSizes:
         coefficients: per size, of the read-out.
         columns: estimates that need several sizes.
         chained: whether states are chained over sizes.
-        subsequences: of all sizes.
+        subsequences: number of subsequences of all sizes.
         own: numbers in the operators `own`.
     """
 

@@ -193,7 +193,7 @@ def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None, margi
         n: number of elements.
         rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
         seed: seed of the draws.
-        scales: of the model's heads; None for a model that scores every size itself.
+        scales: scales of the model's heads; None for a model that scores every size itself.
         marginals: whether it can give marginals; all else is the same with and without.
     """
     with one_thread():

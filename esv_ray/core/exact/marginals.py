@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def add_scale(marginals: Tensor, weights: Weights, s: int, sums: Tensor) -> None:
-    """Add the sums of one scale: the mean with each element at scale s, less the mean without it at scale s + 1.
+    """Add the sums of one scale: the mean with each element at scale s, minus the mean without it at scale s + 1.
 
     The operator of the ESVs holds one over counts, divided by the number of scales that say something about the
-    element; here each scale stands for itself.
+    element; here each scale is kept separate.
 
     Args:
         marginals: (n, n, B * columns) for each scale and element; updated in place.

@@ -1,4 +1,4 @@
-"""What the values of all subsequences tell besides ESVs: interactions of pairs, and values of given subsequences."""
+"""What the values of all subsequences give besides ESVs: interactions of pairs, and values of given subsequences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def interactions(values: Sequence[Tensor], empty: Tensor, n: int, videos: Tensor
     v(all) - v(all but j) - v(j) + v(none).
 
     Args:
-        values: of all subsequences (`Attribution.values`).
+        values: values of all subsequences (`Attribution.values`).
         empty: (C,) value of the empty sequence.
         n: number of elements.
         videos: (M,) place of a video in the batch.
@@ -46,7 +46,7 @@ def interactions(values: Sequence[Tensor], empty: Tensor, n: int, videos: Tensor
         sums = _pair_sums(scale.masks.to(empty.device), values[s - 1], n, videos, classes)  # (n, n, M)
         single = sums.diagonal().t()  # (n, M)
         total = single.sum(dim=0) / s  # each subsequence counts once for each of its elements
-        # A subsequence with both elements counts for S = X less both, one with one of them for X less that one.
+        # A subsequence X with both elements counts for S = X minus both, one with one of them for X minus that one.
         both, one, none = _weight(n, s - 2), _weight(n, s - 1), _weight(n, s)
         out = out + (both + 2 * one + none) * sums[i, j] - (one + none) * (single[i] + single[j]) + none * total
     return out.t().contiguous()
@@ -69,7 +69,7 @@ def _pair_sums(masks: Tensor, values: Tensor, n: int, videos: Tensor, classes: T
 
 
 def _weight(n: int, size: int) -> float:
-    """Return the weight of each subsequence S of a size without the two elements; 0 for sizes that there are not."""
+    """Return the weight of each subsequence S of a size without the two elements; 0 for sizes that do not exist."""
     if not 0 <= size <= n - 2:
         return 0.0
     return factorial(size) * factorial(n - size - 2) / factorial(n - 1)
@@ -80,7 +80,7 @@ def largest_probabilities(values: Sequence[Tensor], empty: Tensor, n: int, class
     """Return for each length the largest probability of a class over all subsequences of that length.
 
     Args:
-        values: of all subsequences (`Attribution.values`).
+        values: values of all subsequences (`Attribution.values`).
         empty: (C,) value of the empty sequence.
         n: number of elements.
         classes: (B,) class of each video.
@@ -107,7 +107,7 @@ def values_at(values: Sequence[Tensor], empty: Tensor, kept: Tensor) -> Tensor:
     """Look up the values of subsequences.
 
     Args:
-        values: of all subsequences (`Attribution.values`).
+        values: values of all subsequences (`Attribution.values`).
         empty: (C,) value of the empty sequence.
         kept: (B, K, n) bool: for each video K subsequences, by their elements.
 

@@ -35,7 +35,7 @@ class VideoModel:
 
     Attributes:
         scorer: the game; a torch module whose device and dtype the computation follows.
-        prior: (C,) float64, the class prior: value of the empty sequence, sums to one.
+        prior: (C,) float64, the class prior: the value of the empty sequence; its sum is 1.
         feature_dim: D.
         classes: C names, or None.
         digest: hash of its bundle, or "".
@@ -64,7 +64,7 @@ class VideoModel:
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether a user's module or function gives scores; the other models are deterministic by construction."""
+        """Whether a user's module or function computes scores; other models are deterministic by construction."""
         scorer = self.scorer
         if isinstance(scorer, MultiScale):
             return bool(scorer.called())

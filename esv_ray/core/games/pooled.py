@@ -88,12 +88,12 @@ class Pooled(AnyLength):
 class CosinePooling(nn.Module):
     """Zero-shot classification of the mean element, as CLIP (Radford et al. 2021) is applied to clips.
 
-    Elements are normalised, averaged, and normalised again; logits are `scale` times the products with the vectors of
+    Elements are normalized, averaged, and normalized again; logits are `scale` times the products with the vectors of
     the classes.
     """
 
     def __init__(self, text: Tensor, scale: float) -> None:
-        """Take vectors (C, D) of the classes, e.g. normalised text embeddings, and the factor of the logits."""
+        """Take vectors (C, D) of the classes, e.g. normalized text embeddings, and the factor of the logits."""
         super().__init__()
         self.text = nn.Parameter(text, requires_grad=False)
         self.scale = nn.Parameter(torch.tensor(scale, dtype=text.dtype), requires_grad=False)
@@ -193,7 +193,7 @@ class GatedAttentionPooling(nn.Module):
 class QueryAttentionPooling(nn.Module):
     """An attentive probe with one learned query, as V-JEPA (Bardes et al. 2024) is evaluated.
 
-    The query attends to the elements (with `norm1`: normalised); the result passes `proj` and, in a complete block, a
+    The query attends to the elements (with `norm1`: normalized); the result passes `proj` and, in a complete block, a
     residual MLP: q = query + attention; q = q + fc2(gelu(fc1(norm2(q)))). Then a linear classifier.
     """
 

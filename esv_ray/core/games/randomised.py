@@ -1,4 +1,4 @@
-"""Models whose upper layers are re-initialised: attributions must change with them (Adebayo et al. 2018; issue 20)."""
+"""Models whose upper layers are re-initialized: attributions must change with them (Adebayo et al. 2018; issue 20)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from esv_ray.errors import ModelError, short_text
 
 
 def count_layers(model: VideoModel) -> int:
-    """Return the number of layers that `randomised` can re-initialise, 0 for a model without weights."""
+    """Return the number of layers that `randomised` can re-initialize, 0 for a model without weights."""
     return len(_layers(model.scorer, model.n_classes))
 
 
 @torch.no_grad()
 def randomised(model: VideoModel, layers: int, *, seed: int) -> VideoModel:
-    """Return a copy of a model with some layers re-initialised, from the top: the one next to the logits first.
+    """Return a copy of a model with some layers re-initialized, from the top: the one next to the logits first.
 
-    The layers of all heads at one depth are re-initialised together. A matrix is drawn from a normal distribution with
+    The layers of all heads at one depth are re-initialized together. A matrix is drawn from a normal distribution with
     the root mean square of its weights, and a vector is shuffled, so that logits keep their order of magnitude.
 
     Args:
         model: the model.
         layers: number of layers.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ModelError: a user's module cannot be copied.

@@ -107,7 +107,7 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
     Args:
         masks: (N, W) int64 words.
         n: number of elements.
-        dtype: of the result.
+        dtype: dtype of the result.
 
     Returns:
         (n + 1, N): 1 if element i is in the subsequence; the last row is all ones, so that one product with

@@ -40,9 +40,9 @@ def combine(estimates: HeadEstimates, empty: Tensor, scales: Scales | None) -> T
     """Return marginals (n, n, W) for each scale and element.
 
     Args:
-        estimates: of all evaluated scales.
+        estimates: estimates of all evaluated scales.
         empty: (W,) value of the empty sequence.
-        scales: of the model's heads; None for a model that scores every length itself.
+        scales: scales of the model's heads; None for a model that scores every length itself.
     """
     count, n, _ = estimates.contrasts.shape
     of_contrasts, of_means, of_empty = (empty.new_tensor(mix) for mix in _mixes(n, scales))

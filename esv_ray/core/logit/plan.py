@@ -192,7 +192,7 @@ def build_logit(n: int, *, rows: int | None, seed: int, scales: Scales | None, m
         rows: most subsequences per length, but at least n, so that each element is in some and not in others; None:
             all of them.
         seed: seed of the draws.
-        scales: of the model's heads; None for a model that scores every length itself.
+        scales: scales of the model's heads; None for a model that scores every length itself.
         marginals: whether it can give marginals; all else is the same with and without.
     """
     with one_thread():

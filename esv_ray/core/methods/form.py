@@ -41,7 +41,7 @@ class Term:
         elements: (N, s) int32 positions, ascending.
         whole: (N,) coefficients of F(X); None: all 0.
         without: (n, N) coefficients of F(X minus i), divided by `factor`; None: all 0.
-        factor: of `without`, so that a 0/1 matrix may be kept as uint8.
+        factor: factor of `without`, so that a 0/1 matrix may be kept as uint8.
     """
 
     elements: Tensor
@@ -97,7 +97,7 @@ def form_for(
     Args:
         estimator: the estimator; a kind of `auto` is resolved by its cost.
         n: number of elements.
-        scales: of the model's heads, or None.
+        scales: scales of the model's heads, or None.
         dtype: the model's.
         device: the model's.
         build: builds plans; None: `core.plan.build_plan`.
@@ -185,7 +185,7 @@ def _residuals(size: Size, surrogate: Tensor) -> Tensor:
     """Return the coefficients (n, N) of the residuals f - surrogate of all X minus i that were evaluated.
 
     Args:
-        size: of n - 1 elements.
+        size: the plan's size n - 1.
         surrogate: (n, N) coefficients of the surrogates' value of X minus i.
     """
     n = len(surrogate)

@@ -38,10 +38,10 @@ def nodes(n: int) -> list[int]:
 def quadrature(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArray:
     """Return weights (len(sizes),) with which values at some sizes give the sum over all from the first to n - 1.
 
-    Each size left out is interpolated from its four nearest neighbours by a cubic in log k. Contrasts
+    Each size left out is interpolated from its four nearest neighbors by a cubic in log k. Contrasts
     have a kink at size n_max, from which on F is another mean of heads: n = 16, n_max = 8, error due to sizes left out
-    0.056 and 0.022 % of the mean |ESV| on two trained models with neighbours on both sides of the kink, 0.0017 and
-    0.0001 % with neighbours on the same side.
+    0.056 and 0.022 % of the mean |ESV| on two trained models with neighbors on both sides of the kink, 0.0017 and
+    0.0001 % with neighbors on the same side.
 
     Args:
         n: number of elements.

@@ -47,7 +47,7 @@ class Posterior:
 
     Attributes:
         eliminated: for each node (P, P): inverse of its block after those before it are eliminated.
-        across: (P,) diagonal of the blocks between neighbours.
+        across: (P,) diagonal of the blocks between neighbors.
         noises: for each node: variance of a value's noise.
     """
 
@@ -63,7 +63,7 @@ def is_chained(sizes: int, columns: int, coefficients: int, subsequences: int) -
         sizes: number of nodes.
         columns: estimates of nodes that are sampled, n + 1 each.
         coefficients: per node.
-        subsequences: of all nodes.
+        subsequences: number of subsequences of all nodes.
     """
     links = 2 * (sizes - 1) * coefficients + columns  # forwards, backwards, and outputs
     return columns > 0 and (subsequences + links) * coefficients < subsequences * columns

@@ -1,8 +1,8 @@
 """Set functions of low order: polynomials in membership, the features of surrogates and read-outs.
 
 A function of subsequences X of n elements is written in orthogonal-like features of order 1, 2 and 3: products of
-centred memberships x_i = [i in X] - |X| / n of distinct elements. Beyond order 1 elements are taken together in bins,
-runs of neighbours in time (bins of one element while n is small): neighbouring frames interact alike, and the number of
+centered memberships x_i = [i in X] - |X| / n of distinct elements. Beyond order 1 elements are taken together in bins,
+runs of neighbors in time (bins of one element while n is small): neighboring frames interact alike, and the number of
 features does not grow with n. A feature of bins g <= h is the sum of x_i x_j over i in g, j in h, i < j.
 
 Everything needed is in closed form: their mean over all X of a size that contain, or omit, an element,
@@ -31,7 +31,7 @@ class Interactions:
 
     Attributes:
         n: number of elements.
-        bins: (n,) bin of each element in pairs, ascending: bins are runs of neighbours.
+        bins: (n,) bin of each element in pairs, ascending: bins are runs of neighbors.
         triple_bins: (n,) likewise in triples.
         order: 1, 2 or 3.
     """
@@ -82,7 +82,7 @@ class Interactions:
     def contrasts(self, k: int) -> FloatArray:
         """Return (n, sum of counts): mean of each feature over the X of size k with an element, minus that without it.
 
-        A product of d distinct centred memberships has one mean if it holds the element, and another if it does not."""
+        A product of d distinct centered memberships has one mean if it holds the element, and another if not."""
         q, spread = _centre(self.n, k)
         return self._contrasts(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
 
@@ -192,7 +192,7 @@ def _bin_sums(member: FloatArray, bins: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def _elementary(held: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], q: float, d: int) -> FloatArray:
-    """Return elementary symmetric polynomials of order d of each bin's centred memberships, (N, G), from counts."""
+    """Return elementary symmetric polynomials of order d of each bin's centered memberships, (N, G), from counts."""
     out = np.zeros(held.shape)
     for g, size in enumerate(sizes.tolist()):
         table = np.array(
@@ -225,7 +225,7 @@ def _choose(elementary: list[FloatArray], g: npt.NDArray[np.int64], times: npt.N
 
 
 def _moment(others: int, held: int, q: float, d: int) -> float:
-    """Return the mean of the product of d distinct centred memberships, if `held` of `others` elements are in."""
+    """Return the mean of the product of d distinct centered memberships, if `held` of `others` elements are in."""
     total = 0.0
     for j in range(d + 1):
         together = prod(max(held - a, 0) / (others - a) if others > a else 0.0 for a in range(j))

@@ -5,7 +5,7 @@ D_k(i) = E[v(X) | i in X, |X| = k] - E[v(X) | i not in X, |X| = k] (Price & Dame
 means taken together), so efficiency holds for any contrasts, as long as those of a size add up to zero.
 
 Contrasts are linear in v. If all subsequences of a size are evaluated, they are means. Otherwise v is regressed on
-interactions (`surrogate`), and the coefficients of neighbouring sizes are assumed to be correlated: an autoregression
+interactions (`surrogate`), and the coefficients of neighboring sizes are assumed to be correlated: an autoregression
 over sizes, solved by block elimination, in which every size informs the others.
 """
 
@@ -20,7 +20,7 @@ from esv_ray.core.regression.estimates import Estimates, Posterior, estimates_of
 from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.regression.surrogate import Expectation, inverse, residual_contrasts
 
-_CORRELATION = 0.9  # correlation of a coefficient between neighbouring sizes
+_CORRELATION = 0.9  # correlation of a coefficient between neighboring sizes
 
 
 def _contrasts_of(values: FloatArray, prior: FloatArray, noise: float, key: int) -> FloatArray:

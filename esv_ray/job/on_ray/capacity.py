@@ -19,12 +19,12 @@ def memory_on_cluster(cluster: ClusterSpec, threads: int, wait_for: Callable[[st
     """Return the bytes that each actor may take, measured on the first node with capacity for an actor.
 
     The driver's own machine may differ from the nodes: a head without a GPU, for example. This waits as an actor would:
-    without a limit, and in a way that makes an autoscaler bring a node.
+    without a limit, and so that an autoscaler adds a node.
 
     Args:
         cluster: where the job runs; a runtime is connected.
         threads: torch threads of an actor.
-        wait_for: called every few seconds with what is missing, if this takes so long.
+        wait_for: called every few seconds with what is missing, while this waits.
 
     Raises:
         JobError: the nodes cannot answer.

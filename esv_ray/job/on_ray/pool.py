@@ -63,7 +63,7 @@ class _Pool:
         if not alive and cluster.address is None:
             raise RuntimeLostError("Ray on this machine ended: its node is gone; run again to resume")
         held = self.run.scheduler.capacity = capacity(alive, self.shape)
-        # Ask for one actor even without capacity: an autoscaler brings the node for it.
+        # Ask for one actor even without capacity: an autoscaler adds a node for it.
         self.target_actors = max(1, held) if cluster.actors == "auto" else cluster.actors
         self.run.waiting_for = None if held else missing_node(alive, self.shape)
 
@@ -81,7 +81,7 @@ class _Pool:
             self.pending[handle.ready.remote()] = _Call(worker)
 
     def end_spare(self, now: float) -> None:
-        """End actors that no unit is left for, so that others can use their resources, or nodes can leave."""
+        """End actors for which no unit is left, so that others can use their resources, or nodes can leave."""
         for worker in self.run.scheduler.spare():
             self._end(worker)
             self.run.scheduler.worker_lost(worker, "ended", now, charged=False)

@@ -37,7 +37,7 @@ class Bisection:
         self.start_again()
 
     def start_again(self) -> bool:
-        """Search once more, because the whole unit failed again; return False if that is of no use."""
+        """Search once more, because the whole unit failed again; return False if that is useless."""
         self._passes += 1
         productive = self._passes == 1 or bool(self.poisoned)
         if self._passes > MOST_PASSES or not productive:
@@ -49,7 +49,7 @@ class Bisection:
                 self._left.append((start, row))
             start = row + 1
         if self._passes == 1 and self.rows > 1:
-            self._split(self._left.pop())  # as a whole it has failed often enough
+            self._split(self._left.pop())  # the whole unit has failed often enough
         else:
             self._probe_largest()
         return self.probe is not None

@@ -140,7 +140,7 @@ class Scheduler:
         return max(0, min(most, self._useful) - len(self.in_flight) - len(self.starting))
 
     def spare(self) -> list[str]:
-        """Return the workers that no unit is left for, starting ones first, then idle ones. They should be ended."""
+        """Return the workers for which no unit is left, starting ones first, then idle ones. They should be ended."""
         idle = [*sorted(self.starting), *self.workers.available[0]]
         return idle[: max(0, len(self.in_flight) + len(self.starting) - self._useful)]
 
@@ -207,11 +207,11 @@ class Scheduler:
         assigned: list[tuple[str, Task]] = []
         while self.suspects and (worker := self.workers.first_with(0)) is not None:
             assigned.append(self._give(worker, self.suspects.popleft(), now, alone=True))
-        # Some workers run empty, so that suspects need not wait for the end of the job.
+        # Let some workers become idle, so that suspects need not wait for the end of the job.
         kept_free = max(1, len(self.in_flight) // _SHARE_ALONE) - len(self.workers.alone)
         self.workers.drain(min(len(self.suspects), kept_free))
         for units in range(MOST_IN_FLIGHT):
-            # The last units are not queued behind others if workers that are about to be ready could take them.
+            # Do not queue the last units behind others if workers that will soon be ready could take them.
             kept = self._soon_ready if units else 0
             while len(self.waiting) > kept and (worker := self.workers.first_with(units)) is not None:
                 assigned.append(self._give(worker, self.waiting.popleft(), now))

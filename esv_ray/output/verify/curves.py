@@ -25,7 +25,7 @@ def discard_problems(table: pa.Table, ok_videos: pa.Table, expected: Expected) -
     Args:
         table: the discards of a unit.
         ok_videos: the `ok` rows of its videos table.
-        expected: of its job.
+        expected: constraints that its job sets.
     """
     due: set[tuple[str, ...]] = {("esv", order) for order in ORDERS} | _of_others(expected)
     yield from _curve_problems(table, ok_videos, expected, {"method": METHODS, "order": ORDERS}, due)
@@ -47,7 +47,7 @@ def replacement_problems(table: pa.Table, ok_videos: pa.Table, expected: Expecte
     Args:
         table: the replacements of a unit.
         ok_videos: the `ok` rows of its videos table.
-        expected: of its job.
+        expected: constraints that its job sets.
     """
     words = {"method": METHODS, "order": ORDERS, "replaced_by": REPLACED_BY}
     pairs: set[tuple[str, ...]] = {("esv", order) for order in (*_BY_VALUE, "random")} | _of_others(expected)
@@ -80,14 +80,14 @@ def _curve_problems(
     words: Mapping[str, Sequence[str]],
     due: set[tuple[str, ...]],
 ) -> Iterator[str]:
-    """Check curves: one row for each number of elements, the orders due, and values in range.
+    """Check curves: one row for each number of elements, all orders that are due, and values in range.
 
     Args:
         table: with one curve per sequence and group.
         ok_videos: the `ok` rows of the unit's videos table.
-        expected: of its job.
-        words: columns of a group, and their known words.
-        due: groups of each sequence.
+        expected: constraints that its job sets.
+        words: columns of a group, and the values that they may have.
+        due: groups that each sequence must have.
     """
     keys = [*_SEQUENCE, *words]
     found = table.group_by(keys, use_threads=False).aggregate(
@@ -97,7 +97,7 @@ def _curve_problems(
     counts = (found.column(f"discarded_{name}").to_numpy() for name in ("count_distinct", "min", "max", "count"))
     distinct, least, most, rows = counts
     last, until = n, "n"
-    if "replaced_by" in words:  # of no element that is left there is no neighbour
+    if "replaced_by" in words:  # without any element left there is no neighbor
         last = n - pc.equal(found.column("replaced_by"), "neighbour").to_numpy()
         until = "n (n - 1 with neighbours)"
     whole = (distinct == last + 1) & (rows == last + 1) & (least == 0) & (most == last)

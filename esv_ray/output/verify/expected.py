@@ -25,7 +25,7 @@ class Expected:
         label_only: whether only ESVs of labelled classes are kept.
         tolerance: whether the estimator had a tolerance.
         shortest: the shortest scale with a head; shorter sequences take no evaluation.
-        methods: of attribution, `esv` first.
+        methods: attribution methods, `esv` first.
     """
 
     prior: npt.NDArray[np.float64]

@@ -25,7 +25,7 @@ def further_problems(
     Args:
         ok_videos: the `ok` rows of its videos table.
         tables: its other tables, by their folders.
-        expected: of its job.
+        expected: constraints that its job sets.
     """
     of_esv = tables[ATTRIBUTIONS].filter(pc.equal(tables[ATTRIBUTIONS].column("method"), "esv"))
     checks: dict[str, Callable[[pa.Table], Iterator[str]]] = {
@@ -46,8 +46,8 @@ def method_problems(rows: pa.Table, of_esv: pa.Table, expected: Expected) -> lis
 
     Args:
         rows: the attributions of a unit.
-        of_esv: those of the method `esv`.
-        expected: of its job.
+        of_esv: those rows of the method `esv`.
+        expected: constraints that its job sets.
     """
     unknown = sorted(set(pc.unique(rows.column("method")).to_pylist()) - set(expected.methods))
     if unknown:

@@ -1,4 +1,4 @@
-"""The tables of a committed unit as verification compares them: videos, and the attributions of each class summed up.
+"""The tables of a committed unit, as verification compares them: videos, and the sums of each class's attributions.
 
 V: `ok` rows of the videos table. G: groups of attribution rows, one for each class of a video at a length. C: classes.
 """

@@ -34,7 +34,7 @@ def value_problems(ok_videos: pa.Table, rows: pa.Table, expected: Expected) -> t
     Args:
         ok_videos: the `ok` rows of its videos table.
         rows: its attributions.
-        expected: of its job.
+        expected: constraints that its job sets.
 
     Returns:
         The largest efficiency gap of its exact rows, and the problems, one line each.
