@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from esv_ray import storage
@@ -36,6 +36,42 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """File name of its tables."""
+
+
+class PlannedUnit(Named, Protocol):
+    """A unit of the plan of any kind of work."""
+
+    @property
+    def index(self) -> int:
+        """Number in the plan."""
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+
+    @property
+    def input(self) -> str:
+        """Checksum of the input that holds the rows."""
+
+    @property
+    def covers(self) -> tuple[int, ...]:
+        """The rows, in numbers, wherever the input lies."""
+
+
+class Plan(Protocol):
+    """The plan of any kind of work, as far as its output shows it."""
+
+    @property
+    def units(self) -> Sequence[PlannedUnit]:
+        """All units; `PlannedUnit.index` is the position."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the tables; the mark's is the first."""
+
+    @property
+    def job(self) -> str:
+        """Fingerprint of all that the tables depend on besides the rows."""
 
 
 def folders_of(tables: Collection[str]) -> tuple[str, ...]:
