@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from esv_ray.decoding import pyav
 from esv_ray.decoding.protocol import Decoder
-from esv_ray.decoding.pyav import PyAvDecoder
 from esv_ray.errors import SpecError
 
-DECODERS: MappingProxyType[str, Callable[[int], Decoder]] = MappingProxyType({"pyav": PyAvDecoder})
-"""Implementations by name; each takes the number of threads that decode one video."""
+if TYPE_CHECKING:
+    from esv_ray.decoding.in_process import OpenVideo
+
+DECODERS: MappingProxyType[str, OpenVideo] = MappingProxyType({"pyav": pyav.PyAvVideo})
+"""Implementations by name. They import their packages when the first video is opened."""
 
 
 def open_decoder(name: str = "pyav", *, threads: int = 1, isolated: bool = True, patience: float = 60.0) -> Decoder:
@@ -28,6 +31,9 @@ def open_decoder(name: str = "pyav", *, threads: int = 1, isolated: bool = True,
     """
     if name not in DECODERS:
         raise SpecError(f"decoder: expected one of {', '.join(DECODERS)}, got {name!r}")
-    if threads < 1:
-        raise ValueError(f"expected at least 1 thread, got {threads}")
-    return DECODERS[name](threads)
+    if threads < 1 or not patience > 0:
+        raise ValueError(f"expected at least 1 thread and a patience above 0 s, got {threads} and {patience}")
+    pyav.check_installed()
+    from esv_ray.decoding.in_process import InProcessDecoder
+
+    return InProcessDecoder(DECODERS[name], threads)
