@@ -44,7 +44,7 @@ class Container:
             DataError: it is no video, or has no video stream.
         """
         self._name, self._progress = source.name, progress
-        self._container = _opened(source, progress)
+        self._container = _opened(source)
         try:
             self._stream = stream = _shown_stream(self._container, source.name)
         except DataError:
@@ -137,11 +137,11 @@ class Container:
         return tagged
 
 
-def _opened(source: Source, progress: Callable[[], None]) -> av.container.InputContainer:
+def _opened(source: Source) -> av.container.InputContainer:
     import av
 
     try:
-        return av.open(MediaFile(source, progress), "r", options=_OPTIONS, metadata_errors="replace")
+        return av.open(MediaFile(source), "r", options=_OPTIONS, metadata_errors="replace")
     except EsvError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:

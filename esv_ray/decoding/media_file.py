@@ -7,8 +7,9 @@ characters, is taken for a protocol of FFmpeg (``concat:``, ``http:``), a patter
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
+
+from esv_ray.errors import DataError, short_text
 
 AHEAD = 2**21
 """Bytes that one request to a store reads."""
@@ -35,26 +36,28 @@ class Source(NamedTuple):
 class MediaFile:
     """A file as PyAV reads it: ahead where reads cost a request, and with wrong positions refused as in C."""
 
-    def __init__(self, source: Source, progress: Callable[[], None]) -> None:
-        """Start at the beginning of an open file.
-
-        Args:
-            source: the file.
-            progress: called at each read.
-        """
-        self._file, self._size, self._progress = source.file, source.size, progress
+    def __init__(self, source: Source) -> None:
+        """Start at the beginning of an open file."""
+        self._source, self._file, self._size = source, source.file, source.size
         self._ahead = (source.size if source.size <= WHOLE else AHEAD) if source.remote else 0
         self._position = self._start = 0
         self._block = memoryview(b"")
 
     def read(self, count: int) -> bytes:
-        """Return some of the next bytes, at most `count`; none at the end."""
-        self._progress()
+        """Return some of the next bytes, at most `count`; none at the end.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         if not self._start <= self._position < self._start + len(self._block):
             if self._position >= self._size:
                 return b""
-            self._file.seek(self._position)
-            self._start, self._block = self._position, memoryview(self._file.read(max(count, self._ahead)))
+            try:
+                self._file.seek(self._position)
+                block = self._file.read(max(count, self._ahead))
+            except OSError as error:
+                raise DataError(f"{self._source.name}: cannot read the video: {short_text(error)}") from error
+            self._start, self._block = self._position, memoryview(block)
         begin = self._position - self._start
         data = bytes(self._block[begin : begin + count])
         self._position += len(data)

@@ -89,7 +89,7 @@ class Video(Protocol):
         """
 
     def summary(self) -> VideoSummary:
-        """Return what came out of the latest iteration over `frames`, complete or not."""
+        """Return what came out of the latest iteration over `frames`, complete or not; one that runs is ended."""
 
     def close(self) -> None:
         """Close the file."""

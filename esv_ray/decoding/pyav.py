@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from esv_ray.decoding.container import Container
 from esv_ray.decoding.frames import Evenly, Fps, Request, Resize, VideoFrame
 from esv_ray.decoding.media_file import Source
-from esv_ray.decoding.pictures import Decoded, Image, Images, Turn, shown_size, turn_of
+from esv_ray.decoding.pictures import Decoded, Image, Images
 from esv_ray.decoding.protocol import VideoSummary
+from esv_ray.decoding.run import begun
 from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, at_rate, evenly, span_of
 from esv_ray.decoding.survey import Piece, Survey, SurveyError, cost, decode_pieces, pieces, survey
 from esv_ray.decoding.tails import is_truncated
-from esv_ray.decoding.timestamps import Clock
 from esv_ray.errors import DataError, SpecError
 
 _NO_PYAV = "decoding videos needs av (PyAV): pip install 'esv-ray[video]'"
@@ -23,9 +22,6 @@ _MOST_HELD = 2**28  # bytes of images that wait until the number of frames is ce
 _LONG = 250  # frames; in shorter videos nothing is skipped
 _SPARSE = 25  # of so many frames in a row, one is wanted
 _SHARE = 4  # decode in pieces if they are less than this part of the whole
-_MOSTLY = Fraction(95, 100)
-_JOINED = {"mpegts", "mpeg"}  # formats whose files can be joined end to end
-_COUNTING = {"avi"}  # formats that count frames instead of giving them time stamps
 
 
 def check_installed() -> None:
@@ -39,75 +35,6 @@ def check_installed() -> None:
     except ImportError as error:
         raise SpecError(_NO_PYAV) from error
     av.logging.set_level(None)
-
-
-@dataclass
-class _Pass:
-    """One decoding of a video.
-
-    Attributes:
-        container: what is decoded.
-        shown: number of frames so far.
-        sizes: heights and widths so far, in the order of their first frame.
-        ended: seconds of the latest frame.
-        complete: whether the end was reached.
-        truncated: whether the end of the file is missing; known at the end.
-        slanted: whether a display matrix was ignored.
-    """
-
-    container: Container
-    clock: Clock
-    shown: int = 0
-    sizes: dict[tuple[int, int], None] = field(default_factory=dict)
-    ended: Fraction = Fraction(0)
-    complete: bool = False
-    truncated: bool = False
-    slanted: bool = False
-
-    def count(self, decoded: Decoded, time: Fraction) -> None:
-        """Count a frame."""
-        self.shown += 1
-        self.ended = time
-        turn = turn_of(decoded.frame)
-        self.slanted |= turn is None
-        self.sizes[shown_size(decoded, turn or Turn())] = None
-
-    def summary(self, total: int | None) -> VideoSummary:
-        """Return what came out so far."""
-        height, width = next(iter(self.sizes), (0, 0))
-        return VideoSummary(
-            shown=self.shown,
-            total=self.shown if self.complete else total,
-            complete=self.complete,
-            duration=None if self.container.duration is None else float(self.container.duration),
-            rate=None if self.container.rate is None else float(self.container.rate),
-            height=height,
-            width=width,
-            lost=self.container.lost,
-            damaged=self.container.damaged,
-            truncated=self.truncated,
-            counted_times=self.clock.counted or self.container.format in _COUNTING,
-            notes=tuple(self._notes()),
-        )
-
-    def _stated_end(self) -> Fraction:
-        """Return the latest time as the container counts it: some formats state the last time stamp as duration."""
-        return self.ended + max(0, self.container.offset) * self.container.base
-
-    def _notes(self) -> Iterator[str]:
-        stated = self.container.duration
-        if self.container.broken:
-            yield f"reading stopped before the end: {self.container.broken}"
-        elif self.complete and not self.truncated and stated and self._stated_end() < stated * _MOSTLY - 1:
-            yield f"frames end at {float(self.ended):.2f} of the stated {float(stated):.2f} seconds"
-        if self.clock.jumped:
-            yield f"time stamps start again {self.clock.jumped} times; their times are continued"
-        if self.clock.went_back:
-            yield f"{self.clock.went_back} time stamps go back"
-        if len(self.sizes) > 1:
-            yield f"frames of {len(self.sizes)} sizes"
-        if self.slanted:
-            yield "turned by a part of a quarter: shown as stored"
 
 
 class PyAvVideo:
@@ -129,8 +56,9 @@ class PyAvVideo:
         self._source, self._threads, self._progress = source, threads, progress
         self._container: Container | None = Container(source, threads, progress)
         self._is_used = False
+        self._turn = 0  # of the latest iteration
         self._tolerance = min(max(LEAST_TOLERANCE, self._container.base / 2), _MOST_TOLERANCE)
-        self._pass = self._begun(self._container)
+        self._pass = begun(self._container)
         self._survey: Survey | None = None
         self._is_surveyed = False
 
@@ -140,11 +68,13 @@ class PyAvVideo:
         return self._source.name
 
     def summary(self) -> VideoSummary:
-        """Return what came out of the latest iteration."""
+        """Return what came out of the latest iteration, and end it."""
+        self._turn += 1
         return self._pass.summary(None if self._survey is None else len(self._survey.shown))
 
     def close(self) -> None:
         """Close the container; the file is its opener's."""
+        self._turn += 1
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -154,7 +84,16 @@ class PyAvVideo:
     ) -> Iterator[VideoFrame]:
         """Yield the requested frames; see `protocol.Video.frames`."""
         span = span_of(start, end)._replace(tolerance=self._tolerance)
-        return self._frames(request, span, Images(self.source, resize))
+        self._turn += 1
+        return self._while_current(self._turn, self._frames(request, span, Images(self.source, resize)))
+
+    def _while_current(self, turn: int, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Yield frames until another iteration begins, which reads the same container."""
+        while turn == self._turn:
+            frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
 
     def _frames(self, request: Request, span: Span, images: Images) -> Iterator[VideoFrame]:
         latest: Fraction | None = None
@@ -200,7 +139,7 @@ class PyAvVideo:
         yield from list(made) if isinstance(request, Evenly) else made
 
     def _made(self, found: Survey, parts: list[Piece], images: Images) -> Iterator[tuple[Shown, Image]]:
-        self._pass = run = self._begun(self._start())
+        self._pass = run = begun(self._start())
         for rank, decoded in decode_pieces(run.container, found, parts):
             shown = Shown(rank, found.seconds(found.shown[rank]))
             run.count(decoded, shown.time)
@@ -264,7 +203,7 @@ class PyAvVideo:
 
     def _decoded(self) -> Iterator[tuple[Shown, Decoded]]:
         """Yield all shown frames from the beginning."""
-        self._pass = run = self._begun(self._start())
+        self._pass = run = begun(self._start())
         for frame in run.container.frames():
             decoded = Decoded(frame, run.container.aspect)
             shown = Shown(run.shown, run.clock.time(frame.pts, frame.dts))
@@ -282,10 +221,6 @@ class PyAvVideo:
             self._container = Container(self._source, self._threads, self._progress)
         self._is_used = True
         return self._container
-
-    def _begun(self, container: Container) -> _Pass:
-        joined = container.format in _JOINED
-        return _Pass(container, Clock(container.base, container.offset, container.rate, joined))
 
     def _nothing(self, span: Span) -> str:
         """Return why no frame was given."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from esv_ray.decoding import pyav
 from esv_ray.decoding.protocol import Decoder
+from esv_ray.decoding.pyav import check_installed
 from esv_ray.errors import SpecError
 
-if TYPE_CHECKING:
-    from esv_ray.decoding.in_process import OpenVideo
-
-DECODERS: MappingProxyType[str, OpenVideo] = MappingProxyType({"pyav": pyav.PyAvVideo})
-"""Implementations by name. They import their packages when the first video is opened."""
+DECODERS: MappingProxyType[str, str] = MappingProxyType({"pyav": "esv_ray.decoding.pyav:PyAvVideo"})
+"""Implementations by name: ``module:name`` of an `in_process.OpenVideo`, which is imported where videos are decoded."""
 
 
 def open_decoder(name: str = "pyav", *, threads: int = 1, isolated: bool = True, patience: float = 60.0) -> Decoder:
@@ -33,7 +30,13 @@ def open_decoder(name: str = "pyav", *, threads: int = 1, isolated: bool = True,
         raise SpecError(f"decoder: expected one of {', '.join(DECODERS)}, got {name!r}")
     if threads < 1 or not patience > 0:
         raise ValueError(f"expected at least 1 thread and a patience above 0 s, got {threads} and {patience}")
-    pyav.check_installed()
+    if name == "pyav":
+        check_installed()
+    # Not at the top: a decoding process imports this package, but no client of a store.
     from esv_ray.decoding.in_process import InProcessDecoder
+    from esv_ray.decoding.isolated import IsolatedDecoder
 
-    return InProcessDecoder(DECODERS[name], threads)
+    if isolated:
+        return IsolatedDecoder(DECODERS[name], threads, patience)
+    module, _, attribute = DECODERS[name].partition(":")
+    return InProcessDecoder(getattr(import_module(module), attribute), threads)

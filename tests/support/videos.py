@@ -92,6 +92,6 @@ def write_video(
             for number in range(max(1, frames // 3)):
                 tone = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
                 tone.sample_rate, tone.pts = 8000, number * 1024
-                file.mux(sound.encode(tone))  # type: ignore[attr-defined]
-            file.mux(sound.encode(None))  # type: ignore[attr-defined]
+                file.mux(sound.encode(tone))
+            file.mux(sound.encode(None))
     return path
