@@ -15,7 +15,8 @@ class VideoSummary:
     """What came out of a video.
 
     Attributes:
-        shown: number of shown frames that were decoded; those of the whole file if `complete`.
+        shown: number of shown frames that were decoded; before `end`.
+        total: number of shown frames of the whole file; None: not known, since it was not read to its end.
         complete: whether the video was decoded to its end.
         duration: seconds, as the container states it; None if it does not.
         rate: mean frames per second, as the container states it; None if it does not.
@@ -29,6 +30,7 @@ class VideoSummary:
     """
 
     shown: int = 0
+    total: int | None = None
     complete: bool = False
     duration: float | None = None
     rate: float | None = None
@@ -87,7 +89,7 @@ class Video(Protocol):
         """
 
     def summary(self) -> VideoSummary:
-        """Return what came out of the latest iteration over `frames`, complete or not."""
+        """Return what came out of the latest iteration over `frames`, complete or not; one that runs is ended."""
 
     def close(self) -> None:
         """Close the file."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-TOLERANCE = Fraction(1, 10_000)
-"""Seconds by which a time stamp may differ from the time that is meant; containers round them."""
 _USUAL_RATE = Fraction(25)  # of ffmpeg, where a raw stream does not say
+_MOST_JUMP = Fraction(10)  # seconds, of streams that were cut and joined (ffmpeg's dts_delta_threshold)
+_MOST_GAP = Fraction(30 * 3600)  # seconds; a stamp beyond is damaged (ffmpeg's dts_error_threshold)
 
 
 class Clock:
@@ -18,19 +18,22 @@ class Clock:
     Attributes:
         counted: whether a frame had no stamp, so that its time was counted.
         went_back: number of frames whose time is before that of the frame before.
+        jumped: number of places where the stamps of a joined stream start again, so that its times were continued.
     """
 
-    def __init__(self, time_base: Fraction | None, offset: int, rate: Fraction | None) -> None:
+    def __init__(self, base: Fraction, offset: int, rate: Fraction | None, joined: bool) -> None:
         """Create the clock.
 
         Args:
-            time_base: seconds of one unit of the stamps; None: they say nothing.
+            base: seconds of one unit of the stamps.
             offset: the stamp of the start of the file.
             rate: frames per second, to count where stamps are missing; None: unknown.
+            joined: whether stamps may start again, as in files of transport streams that were joined.
         """
         self.counted = False
-        self.went_back = 0
-        self._base, self._offset = time_base, offset
+        self.went_back = self.jumped = 0
+        self._base, self._offset, self._joined = base, offset, joined
+        self._shift = Fraction(0)
         self._step = 1 / (rate or _USUAL_RATE)
         self._last_pts: int | None = None
         self._last_dts: int | None = None
@@ -40,11 +43,15 @@ class Clock:
     def time(self, pts: int | None, dts: int | None) -> Fraction:
         """Return the seconds of the next frame, given its stamps."""
         stamp = self._stamp(pts, dts)
-        if stamp is None or self._base is None:
+        expected = Fraction(0) if self._before is None else self._before + self._step
+        time = None if stamp is None else (stamp - self._offset) * self._base + self._shift
+        if time is not None and self._before is not None and self._joined and abs(time - expected) > _MOST_JUMP:
+            self.jumped += 1
+            self._shift += expected - time
+            time = expected
+        if time is None or abs(time - expected) > _MOST_GAP:
             self.counted = True
-            time = Fraction(0) if self._before is None else self._before + self._step
-        else:
-            time = (stamp - self._offset) * self._base
+            time = expected
         if self._before is not None and time < self._before:
             self.went_back += 1
         self._before = time
