@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.options import JobArguments, RunOptions, code_option, job_options, read_job, run_options
+from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, Count, LocalPath
 from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from esv_ray.attribution.partitions import Partition
     from esv_ray.job.result import JobResult
     from esv_ray.output.verify.output import Verification
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _LISTED = 10
-_RESUME = "the rest is committed; run the same command again to resume"
 
 
 @click.command(short_help="Compute the ESVs of every video.")
@@ -101,46 +99,6 @@ def _show_partition(partition: Partition, result: JobResult | None) -> None:
     elif partition.state in ("empty", "not ready"):
         reason = "no Parquet files yet" if partition.state == "empty" else partition.state
         click.echo(f"{name}: {reason}; skipped")
-
-
-def show_result(result: JobResult) -> None:
-    """Print how a job ended."""
-    counts = result.counts
-    resumed = f", {result.resumed_units} of {result.units} units resumed" if result.resumed_units else ""
-    click.echo(
-        f"{count_of(counts.rows, 'video')}: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
-        f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
-    )
-    for line in _failed_lines(result):
-        click.echo(f"  {printable(line)}")
-    if counts.failed > result.max_failed * counts.rows:
-        click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
-    for unit, reason in list(result.quarantined.items())[:_LISTED]:
-        click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
-    for unit in result.missing[:_LISTED]:
-        click.echo(f"unit {unit} is missing", err=True)
-    if result.units_left:
-        click.echo(f"{printable(result.problem)}; {_RESUME}", err=True)
-    if result.repeated:
-        click.echo(printable(result.repeated), err=True)
-    click.echo(f"tables: {printable(result.output)}")
-
-
-def _failed_lines(result: JobResult) -> Iterator[str]:
-    """Describe the failed videos: each of a few; of many, an example of each kind of reason, and where the rest is."""
-    failed, here = result.counts.failed, sum(failures.count for failures in result.failures)
-    if failed <= len(result.failed) or not here:
-        yield from (f"failed: {video_id or '(no id)'}: {reason}" for video_id, reason in result.failed)
-    else:
-        for failures in result.failures[:_LISTED]:
-            yield f"{failures.count} failed{', for example' if failures.count > 1 else ''}: {failures.example}"
-        others = sum(failures.count for failures in result.failures[_LISTED:])
-        if others:
-            yield f"{others} failed for other reasons"
-        if failed > here:
-            yield f"{failed - here} failed in earlier runs"
-    if failed > len(result.failed):
-        yield f"ids and reasons of all {failed}: columns status and reason of {result.output}/videos"
 
 
 @click.command(short_help="Check that an output is complete and consistent.")

@@ -20,6 +20,9 @@ FURTHER = (MARGINALS, INTERACTIONS, DISCARDS, REPLACEMENTS, *VARIATIONS)
 """Tables that a job writes if its spec asks for them (`tables`)."""
 FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
 """All tables. The file of the first one marks a unit as committed."""
+EXTRACTED, FEATURES, THUMBNAILS = "_videos", "features", "_thumbnails"
+EXTRACTION_FOLDERS = (EXTRACTED, FEATURES, THUMBNAILS)
+"""All tables of an extraction, whose output is a feature table: its readers skip names with an underscore."""
 ANALYSIS = "analysis"
 """Tables of an analysis (`esv analyze`), which are no part of the job."""
 VARIATIONS_FOLDER = "variations"
