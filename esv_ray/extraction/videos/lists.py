@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
@@ -76,11 +77,19 @@ def _of_parquet(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
         if any(names.count(name) > 1 for name in known):
             raise DataError(f"{url}: expected each of the columns {', '.join(known)} once")
         table = file.read(columns=known)
-        columns = {name: table.column(name).cast(pa.string()).to_pylist() for name in known}
+        columns = {name: _texts(name, table.column(name)) for name in known}
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{url}: expected a list of videos in Parquet, got: {short_text(error, 200)}") from None
     for row in range(table.num_rows):
         yield f"{url}, row {row}", {name: values[row] or "" for name, values in columns.items()}
+
+
+def _texts(name: str, column: pa.ChunkedArray) -> list[str | None]:
+    """Return a column as texts; labels that are numbers must be whole, and pandas makes them floats beside nulls."""
+    if name == "label" and pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column).cast(pa.int64())
+    texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    return texts
 
 
 def _check_columns(url: str, columns: Iterator[str] | frozenset[str] | list[str], header: str) -> None:
