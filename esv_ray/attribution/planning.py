@@ -18,10 +18,11 @@ from esv_ray.errors import DataError, JobError, StorageError, one_line
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.preprocessing import check_same_preprocessing
 from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
-from esv_ray.models.bundle import load_model
+from esv_ray.models.bundle import extraction_of, load_model
 from esv_ray.models.fixed_length import fixed_lengths
 from esv_ray.output.committed import failed_rows
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
@@ -102,6 +103,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
                 classes_of_table(spec.features, files), model.classes, storage.join(spec.model, CLASSES), files
             )
         footers = read_footers(files)
+        check_same_preprocessing(footers, extraction_of(spec.model), spec.model)
         return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)
     if manifest.model != _about(model):

@@ -13,13 +13,11 @@ import pyarrow as pa
 
 from esv_ray.decoding import VideoSummary
 from esv_ray.extraction.videos.clip import Clip
+from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.input.sources.table_writer import GROUP_BYTES
 from esv_ray.output.expanding import UnitTable
 from esv_ray.output.layout import EXTRACTED, FEATURES, THUMBNAILS
 from esv_ray.output.results import UnitTables
-
-PREPROCESSING = b"esv_preprocessing"
-"""Key of a feature table's metadata: how frames were made into features, as JSON."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:

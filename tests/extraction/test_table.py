@@ -17,8 +17,8 @@ from esv_ray.attribution.work import run_job
 from esv_ray.decoding import Every, Stretch, open_decoder
 from esv_ray.errors import DataError, JobError, SpecError
 from esv_ray.extraction.backbones.pooled import GRID
-from esv_ray.extraction.tables import PREPROCESSING
 from esv_ray.input.files import list_files
+from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.job.scheduling.scheduler import Task
 from esv_ray.models.saving import save_heads
 from esv_ray.spec import load_spec
