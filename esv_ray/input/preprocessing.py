@@ -59,6 +59,6 @@ def _agree(key: str, expected: object, found: object) -> bool:
 
 def _numbers(value: object) -> list[float] | None:
     """Return a number or a list of numbers as a list; None for anything else."""
-    listed = value if isinstance(value, list | tuple) else [value]
-    valid = listed and all(isinstance(each, int | float) and math.isfinite(each) for each in listed)
-    return [float(each) for each in listed] if valid else None
+    listed = value if isinstance(value, list) else [value]
+    numbers = [float(each) for each in listed if isinstance(each, int | float) and math.isfinite(each)]
+    return numbers if numbers and len(numbers) == len(listed) else None
