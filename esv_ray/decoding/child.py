@@ -216,7 +216,8 @@ def _end_with(parent: int) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Limit the memory of this process, and let it be the first to end where the machine runs out of memory."""
+    """Limit the memory of this process, let it be the first to end where the machine has none left, dump no core."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (memory if hard < 0 else min(memory, hard), hard))
     with suppress(OSError):  # not Linux, or no /proc

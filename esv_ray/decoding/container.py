@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from esv_ray.decoding.media_file import MediaFile, Source
+from esv_ray.decoding.pictures import Decoded, Turn, turn_of
 from esv_ray.decoding.tails import is_truncated
 from esv_ray.errors import DataError, EsvError, short_text
 
@@ -61,15 +62,11 @@ class Container:
         self.offset = 0 if start is None else round(start * _MICROSECOND / self.base)
         self.lost = self.damaged = 0
         self.broken = ""
+        self._turns: dict[tuple[int, int, int], Turn | None] = {}
 
     def close(self) -> None:
         """Close the container; the file is its opener's."""
         self._container.close()
-
-    @property
-    def aspect(self) -> Fraction | None:
-        """Width of a pixel divided by its height; None: not stated."""
-        return self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,7 +95,7 @@ class Container:
                 return
             yield packet
 
-    def decode(self, packet: av.packet.Packet[av.VideoStream] | None) -> list[av.VideoFrame]:
+    def decode(self, packet: av.packet.Packet[av.VideoStream] | None) -> list[Decoded]:
         """Return the frames that a packet completes; None: those that the decoder still holds."""
         import av
 
@@ -110,9 +107,10 @@ class Container:
             self.lost += 1
             return []
         self.damaged += sum(frame.is_corrupt for frame in frames)
-        return frames
+        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or None
+        return [Decoded(frame, aspect, self._turn_of(frame)) for frame in frames]
 
-    def frames(self) -> Iterator[av.VideoFrame]:
+    def frames(self) -> Iterator[Decoded]:
         """Yield all shown frames in the order of presentation."""
         for packet in self.packets():
             yield from self.decode(packet)
@@ -126,6 +124,13 @@ class Container:
             FFmpegError: the format cannot seek there.
         """
         self._container.seek(stamp, stream=self._stream, backward=True)
+
+    def _turn_of(self, frame: av.VideoFrame) -> Turn | None:
+        """Return the turn of a frame; it is looked up again only where its angle or size changes."""
+        key = (frame.rotation, frame.height, frame.width)
+        if key not in self._turns:
+            self._turns[key] = turn_of(frame)
+        return self._turns[key]
 
     def _duration(self) -> Fraction | None:
         stream, container = self._stream, self._container

@@ -24,18 +24,6 @@ _MOST_ASPECT = 16  # of a pixel; more is damage
 _SLANT = 0.0175  # tangent of 1 degree, within which ffmpeg rounds an angle
 
 
-class Decoded(NamedTuple):
-    """A decoded frame.
-
-    Attributes:
-        frame: as the decoder gives it.
-        aspect: width of its pixels divided by their height; None: not stated.
-    """
-
-    frame: av.VideoFrame
-    aspect: Fraction | None
-
-
 class Turn(NamedTuple):
     """How a player turns a frame: rows and columns are swapped first, then the result is mirrored."""
 
@@ -44,8 +32,24 @@ class Turn(NamedTuple):
     top_bottom: bool = False
 
 
+class Decoded(NamedTuple):
+    """A decoded frame.
+
+    Attributes:
+        frame: as the decoder gives it.
+        aspect: width of its pixels divided by their height; None: not stated.
+        turn: how a player turns it; None: by a part of a quarter, which is not followed.
+    """
+
+    frame: av.VideoFrame
+    aspect: Fraction | None
+    turn: Turn | None
+
+
 def turn_of(frame: av.VideoFrame) -> Turn | None:
     """Return the turn that the display matrix of a frame asks for; None if that is no quarter turn or mirroring.
+
+    Ask seldom: a frame and its side data hold each other, so that the frame is freed only by a garbage collection.
 
     The matrix maps a source position (p, q) to (a p + c q, b p + d q), y downwards (libavutil/display.h).
     """
@@ -106,7 +110,7 @@ class Images:
         return 3 * height * width
 
     def _converted(self, decoded: Decoded) -> Image:
-        turn = turn_of(decoded.frame) or Turn()
+        turn = decoded.turn or Turn()
         height, width = shown_size(decoded, Turn())
         crop: tuple[int, int] | None = None
         if isinstance(self._resize, Stretch):

@@ -101,6 +101,11 @@ class DecodingProcess:
         except OSError:
             raise EndedError(self._how_it_ended()) from None
 
+    @property
+    def number(self) -> int:
+        """The process ID."""
+        return self._process.pid
+
     def has_ended(self) -> bool:
         """Return whether the process is gone."""
         return self._process.poll() is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from esv_ray.decoding.frames import Request, Resize, VideoFrame
+from esv_ray.errors import count_of
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class VideoSummary:
         """Return what is wrong with the video, one line each; empty if nothing is."""
         lines = []
         if self.lost:
-            lines.append(f"{self.lost} damaged {'frame' if self.lost == 1 else 'frames'} lost")
+            lines.append(f"{count_of(self.lost, 'damaged frame')} lost")
         if self.damaged:
-            lines.append(f"{self.damaged} {'frame' if self.damaged == 1 else 'frames'} damaged")
+            lines.append(f"{count_of(self.damaged, 'frame')} damaged")
         if self.truncated:
             lines.append("truncated: the end of the file is missing")
         if self.counted_times:

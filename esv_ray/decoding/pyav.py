@@ -204,9 +204,8 @@ class PyAvVideo:
     def _decoded(self) -> Iterator[tuple[Shown, Decoded]]:
         """Yield all shown frames from the beginning."""
         self._pass = run = begun(self._start())
-        for frame in run.container.frames():
-            decoded = Decoded(frame, run.container.aspect)
-            shown = Shown(run.shown, run.clock.time(frame.pts, frame.dts))
+        for decoded in run.container.frames():
+            shown = Shown(run.shown, run.clock.time(decoded.frame.pts, decoded.frame.dts))
             run.count(decoded, shown.time)
             yield shown, decoded
         run.complete = True

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from esv_ray.decoding.container import Container
-from esv_ray.decoding.pictures import Decoded, Turn, shown_size, turn_of
+from esv_ray.decoding.pictures import Decoded, Turn, shown_size
 from esv_ray.decoding.protocol import VideoSummary
 from esv_ray.decoding.timestamps import Clock
+from esv_ray.errors import count_of
 
 _JOINED = {"mpegts", "mpeg"}  # formats whose files can be joined end to end
 _COUNTING = {"avi"}  # formats that count frames instead of giving them time stamps
@@ -43,9 +44,8 @@ class Run:
         """Count a frame."""
         self.shown += 1
         self.ended = time
-        turn = turn_of(decoded.frame)
-        self.slanted |= turn is None
-        self.sizes[shown_size(decoded, turn or Turn())] = None
+        self.slanted |= decoded.turn is None
+        self.sizes[shown_size(decoded, decoded.turn or Turn())] = None
 
     def summary(self, total: int | None) -> VideoSummary:
         """Return what came out so far."""
@@ -70,19 +70,30 @@ class Run:
         return self.ended + max(0, self.container.offset) * self.container.base
 
     def _notes(self) -> Iterator[str]:
-        stated = self.container.duration
         if self.container.broken:
             yield f"reading stopped before the end: {self.container.broken}"
-        elif self.complete and not self.truncated and stated and self._stated_end() < stated * _MOSTLY - 1:
-            yield f"frames end at {float(self.ended):.2f} of the stated {float(stated):.2f} seconds"
+        elif self._ends_early():
+            stated = float(self.container.duration or 0)
+            yield f"frames end at {float(self.ended):.2f} of the stated {stated:.2f} seconds"
         if self.clock.jumped:
-            yield f"time stamps start again {self.clock.jumped} times; their times are continued"
+            yield f"time stamps start again in {count_of(self.clock.jumped, 'place')}; times are continued"
         if self.clock.went_back:
-            yield f"{self.clock.went_back} time stamps go back"
+            yield f"times go back in {count_of(self.clock.went_back, 'place')}"
         if len(self.sizes) > 1:
             yield f"frames of {len(self.sizes)} sizes"
         if self.slanted:
             yield "turned by a part of a quarter: shown as stored"
+
+    def _ends_early(self) -> bool:
+        """Return whether frames are missing at the end of a file that is not truncated."""
+        stated = self.container.duration
+        return (
+            self.complete
+            and not self.truncated
+            and not self.clock.jumped
+            and stated is not None
+            and self._stated_end() < stated * _MOSTLY - 1
+        )
 
 
 def begun(container: Container) -> Run:

@@ -78,8 +78,16 @@ def at_rate(frames: Iterable[tuple[Shown, T]], rate: float, span: Span) -> Itera
             if grid.asks_before(time):
                 yield before
         latest, before = time, frame
-    if before is not None and latest is not None and grid.asks_before(None if gap is None else latest + gap):
+    if before is not None and latest is not None and grid.asks_before(_last_until(latest, gap, span)):
         yield before
+
+
+def _last_until(time: Fraction, gap: Fraction | None, span: Span) -> Fraction | None:
+    """Return until when the last frame is shown, given the time since the one before; None: not known.
+
+    The three time stamps that give the end are rounded.
+    """
+    return None if gap is None else time + gap - 3 * span.tolerance
 
 
 class Grid:
@@ -136,7 +144,8 @@ def ranks_at_rate(
         if rank + 1 < count:
             until = seconds(stamps[rank + 1])
         elif count > 1:
-            until = 2 * seconds(stamps[-1]) - seconds(stamps[-2])
+            last, previous = seconds(stamps[-1]), seconds(stamps[-2])
+            until = _last_until(last, last - previous, span)
         if not grid.asks_before(until):
             return
         yield rank

@@ -167,13 +167,14 @@ def _decode_piece(
                 raise SurveyError
             if not reached:
                 continue
-        for frame in container.decode(packet):
+        for decoded in container.decode(packet):
+            frame = decoded.frame
             if frame.pts is not None and frame.pts < stamp:
                 continue  # of the pictures before, shown after the key frame was sent
             if container.lost + container.damaged > lost or rank >= len(found.shown) or frame.pts != found.shown[rank]:
                 raise SurveyError
             if rank == next_rank:
-                yield rank, Decoded(frame, container.aspect)
+                yield rank, decoded
                 following = next(wanted, None)
                 if following is None:
                     return

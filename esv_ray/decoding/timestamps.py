@@ -6,6 +6,7 @@ from fractions import Fraction
 
 _USUAL_RATE = Fraction(25)  # of ffmpeg, where a raw stream does not say
 _MOST_JUMP = Fraction(10)  # seconds, of streams that were cut and joined (ffmpeg's dts_delta_threshold)
+_MOST_BACK = Fraction(1, 10)  # seconds by which the times of such streams may go back
 _MOST_GAP = Fraction(30 * 3600)  # seconds; a stamp beyond is damaged (ffmpeg's dts_error_threshold)
 
 
@@ -45,7 +46,7 @@ class Clock:
         stamp = self._stamp(pts, dts)
         expected = Fraction(0) if self._before is None else self._before + self._step
         time = None if stamp is None else (stamp - self._offset) * self._base + self._shift
-        if time is not None and self._before is not None and self._joined and abs(time - expected) > _MOST_JUMP:
+        if time is not None and self._before is not None and self._joined and self._is_jump(time - expected):
             self.jumped += 1
             self._shift += expected - time
             time = expected
@@ -56,6 +57,9 @@ class Clock:
             self.went_back += 1
         self._before = time
         return time
+
+    def _is_jump(self, difference: Fraction) -> bool:
+        return abs(difference) > _MOST_JUMP or difference < -_MOST_BACK - self._step
 
     def _stamp(self, pts: int | None, dts: int | None) -> int | None:
         if dts is not None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
 
 Image = npt.NDArray[np.uint8]
 
@@ -43,7 +44,7 @@ def write_video(
     aspect: Fraction | None = None,
     colours: dict[str, Any] | None = None,
     audio: bool = False,
-    first: int = 0,
+    still: bool = False,
 ) -> Path:
     """Write a video file.
 
@@ -63,7 +64,7 @@ def write_video(
         aspect: of a pixel.
         colours: attributes of the encoder: colorspace, color_range, ...
         audio: whether there is a silent sound track.
-        first: number of the first picture.
+        still: whether all frames show the same picture.
     """
     with av.open(str(path), "w", format=kind, options=container or {}) as file:
         stream = cast(av.VideoStream, file.add_stream(codec, rate=rate, options=options or {}))
@@ -77,8 +78,10 @@ def write_video(
         if matrix is not None:
             stream.set_display_matrix(matrix)
         sound = file.add_stream("aac", rate=8000) if audio else None
+        image = picture(0, *size)
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(first + number, *size), format="rgb24")
+            image = image if still else picture(number, *size)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame = frame.reformat(
                 format=pixels,
                 dst_colorspace=(colours or {}).get("colorspace"),
@@ -94,4 +97,45 @@ def write_video(
                 tone.sample_rate, tone.pts = 8000, number * 1024
                 file.mux(sound.encode(tone))
             file.mux(sound.encode(None))
+    return path
+
+
+def shift(source: Path, target: Path, units: int) -> Path:
+    """Copy a video with its time stamps moved, so that a player leaves out what lies before 0."""
+    with av.open(str(source)) as read, av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as write:
+        stream = read.streams.video[0]
+        copy = write.add_stream_from_template(stream)
+        for packet in read.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts + units, packet.dts + units, copy
+                write.mux(packet)
+    return target
+
+
+def with_cover(path: Path, *, video: bool) -> Path:
+    """Write a file with sound and a cover picture, and a video of 10 frames or none."""
+    with av.open(str(path), "w") as file:
+        moving = file.add_stream("libx264", rate=25) if video else None
+        sound = file.add_stream("aac" if path.suffix == ".mp4" else "libmp3lame", rate=44100)
+        cover = file.add_stream("mjpeg", rate=25)
+        cover.height, cover.width, cover.pix_fmt = 100, 200, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        image = av.VideoFrame.from_ndarray(picture(0, 100, 200), format="rgb24").reformat(format="yuvj420p")
+        image.pts = 0
+        cover_packet = [*cover.encode(image), *cover.encode(None)][0]
+        if moving is not None:
+            moving.height, moving.width, moving.pix_fmt = 48, 64, "yuv420p"
+        file.mux(cover_packet)
+        for number in range(10 if moving is not None else 0):
+            assert moving is not None
+            image = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            image.pts = number
+            file.mux(moving.encode(image))
+        if moving is not None:
+            file.mux(moving.encode(None))
+        for number in range(4):
+            tone = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+            tone.sample_rate, tone.pts = 44100, number * 1024
+            file.mux(sound.encode(tone))
+        file.mux(sound.encode(None))
     return path
