@@ -23,8 +23,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of videos; tests do not change it."""
     folder = tmp_path_factory.mktemp("clips")
     (folder / "c").mkdir()
-    for place, (name, frames) in enumerate(LENGTHS.items()):
-        write_video(folder / f"{name}.mp4", frames=frames, first=11 * place)
+    for name, frames in LENGTHS.items():
+        write_video(folder / f"{name}.mp4", frames=frames)
     (folder / "notes.txt").write_text("not a video")
     return folder
 
