@@ -18,6 +18,7 @@ import pytest
 from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.extraction import pipeline
 from esv_ray.extraction.work import extract
+from esv_ray.input.files import list_files
 from esv_ray.spec_extract import load_extract_spec
 from tests.extraction.conftest import Extract
 from tests.support.s3_server import S3Server, client
@@ -119,7 +120,7 @@ def test_a_run_that_is_killed_resumes(clips: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "esv_ray", "extract", str(clips), "--backbone", "pooled", "--all",
                "--output", str(table), "--actors", "0", "--set", "compute.unit=1", "--log", str(log)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(table.glob("_videos/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -207,6 +208,8 @@ def test_from_s3_to_s3(s3: S3Server, clips: Path, run: Extract, tmp_path: Path) 
     fs.pipe(f"{root}/list.csv", b"path,label\nclips/a.mp4,run\nclips/absent.mp4,sit\nclips/b.mp4,sit\n")
     result = run(f"s3://{root}/clips", f"output=s3://{root}/table")
     assert (result.counts.ok, result.counts.failed, result.finished) == (2, 1, True)
+    (read,) = list_files(f"s3://{root}/table")
+    assert read.url.startswith(f"s3://{root}/table/features/")
     result = run(f"s3://{root}/list.csv", f"output=s3://{root}/listed")
     assert (result.counts.ok, result.failed[0][0], result.finished) == (2, "absent", True)
     assert fs.cat(f"{root}/listed/classes.csv") == b"name,id\nrun,0\nsit,1\n"
