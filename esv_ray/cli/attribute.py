@@ -141,6 +141,8 @@ def verify(
     Checks the counts against the plan and the input's footers, and ids, checksums, schemas, ranges of values,
     efficiency (the ESVs of a class sum to score - prior) and _SUCCESS.
 
+    Of a feature table that esv extract wrote, it checks the counts against the plan, checksums, rows and _SUCCESS.
+
     With --recompute, the job's model recomputes some videos in this process. If the model needs code, name its
     packages with --code; the `code` recorded in the output is ignored.
 
@@ -158,10 +160,15 @@ def verify(
     """
     if recompute is None and (code or model is not None):
         raise click.UsageError("--code and --model require --recompute")
+    from esv_ray.extraction.verifying import is_extraction
     from esv_ray.output.verify.output import verify_output
     from esv_ray.storage import absolute
 
     location = absolute(output)
+    if is_extraction(location):
+        if repair or recompute is not None or features is not None:
+            raise click.UsageError("--repair, --recompute and --features are for outputs of esv attribute")
+        context.exit(_verify_table(location))
     verification = verify_output(location, features)
     for line in (*verification.problems, *verification.notes):
         click.echo(printable(line), err=True)
@@ -171,6 +178,24 @@ def verify(
     if recompute is not None and not verification.wrong_manifest:
         differs = _recompute(location, recompute, code, features, model, verification.redo)
     context.exit(1 if verification.problems or differs else 0)
+
+
+def _verify_table(output: str) -> int:
+    """Verify a feature table of `esv extract`, print the result, and return the exit code."""
+    from esv_ray.extraction.verifying import verify_table
+
+    verification = verify_table(output)
+    for line in verification.problems:
+        click.echo(printable(line), err=True)
+    counts = verification.counts
+    click.echo(
+        f"{verification.committed} of {verification.units} units, {count_of(counts.rows, 'video')}: {counts.ok} ok, "
+        f"{counts.failed} failed; "
+        + (f"{count_of(len(verification.problems), 'problem')}" if verification.problems else "no problems")
+    )
+    if verification.problems:
+        click.echo("to repair: move the named files away, then run the same esv extract again")
+    return 1 if verification.problems else 0
 
 
 def _summary(verification: Verification) -> str:

@@ -69,10 +69,38 @@ def test_from_clips_to_attributions(clips: Path, tmp_path: Path, run: Run) -> No
     done = run("attribute", "--features", str(table), "--model", model, "--output", str(tmp_path / "esv"),
                "--set", "cluster.actors=0")  # fmt: skip
     assert "4 videos: 4 ok" in done.stdout, done.stderr
-    for name in ("verify", "analyze"):
-        refused = run(name, str(table))
-        assert refused.returncode == 2
-        assert "expected the output of an attribution, found one of 'extraction'" in refused.stderr
+    refused = run("analyze", str(table))
+    assert refused.returncode == 2
+    assert "expected the output of an attribution, found one of 'extraction'" in refused.stderr
+
+
+def test_a_table_is_verified(clips: Path, tmp_path: Path, run: Run) -> None:
+    table = tmp_path / "table"
+    request = ["extract", str(clips), "--backbone", "pooled", "--out", str(table), "--actors", "0", "--thumbnails",
+               "--set", "compute.unit=2"]  # fmt: skip
+    run(*request)
+    good = run("verify", str(table))
+    assert (good.returncode, good.stdout) == (0, "2 of 2 units, 4 videos: 3 ok, 1 failed; no problems\n")
+    assert "are for outputs of esv attribute" in run("verify", str(table), "--repair").stderr
+    first, second = sorted((table / "features").iterdir())
+    content = first.read_bytes()
+    first.write_bytes(content[:-30] + content[-29:-4] + b"?" + content[-4:])
+    (table / "_thumbnails" / second.name).unlink()
+    (table / "features" / "stray.parquet").write_bytes(content)
+    bad = run("verify", str(table))
+    assert bad.returncode == 1
+    problems = [
+        f"features/{first.name}: not the file that was committed",
+        "features/stray.parquet: not in the plan",
+        "1 of 2 units are not committed",
+        "_SUCCESS exists although units are missing",
+    ]
+    for problem in problems:
+        assert problem in bad.stderr
+    (table / "features" / "stray.parquet").unlink()
+    first.unlink()
+    assert "4 videos: 3 ok" in run(*request).stdout
+    assert run("verify", str(table)).returncode == 0
 
 
 @pytest.mark.parametrize(
