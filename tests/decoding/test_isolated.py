@@ -140,6 +140,17 @@ def test_the_process_has_no_credentials(tmp_path: Path, monkeypatch: pytest.Monk
     assert b"PYTHONPATH" in environment
 
 
+def test_the_process_imports_no_client_of_a_store() -> None:
+    """It opens nothing, and starts soon."""
+    code = (
+        "import sys, esv_ray.decoding.child, esv_ray.decoding.pyav\n"
+        "print([name for name in ('fsspec', 'pyarrow', 'ray', 'torch', 'esv_ray.storage') if name in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
     """Even if the parent is killed while the decoder hangs."""
     path = script(tmp_path, "hang")
