@@ -38,16 +38,23 @@ class IsolatedDecoder:
         self._implementation, self._threads, self._patience = implementation, threads, patience
         self._memory = machine.host_memory() if memory is None else memory
         self._process: DecodingProcess | None = None
+        self._is_busy = False
 
     @contextmanager
     def open(self, source: str) -> Iterator[Video]:
         """Open a video; see `protocol.Decoder.open`."""
-        with open_source(source) as file:
-            video = IsolatedVideo(self, file)
-            try:
-                yield video
-            finally:
-                video.close()
+        if self._is_busy:
+            raise ValueError("a decoder opens one video at a time")
+        self._is_busy = True
+        try:
+            with open_source(source) as file:
+                video = IsolatedVideo(self, file)
+                try:
+                    yield video
+                finally:
+                    video.close()
+        finally:
+            self._is_busy = False
 
     def close(self) -> None:
         """End the process."""
@@ -56,7 +63,7 @@ class IsolatedDecoder:
             self._process = None
 
     def process(self) -> DecodingProcess:
-        """Return the running process; start it if there is none.
+        """Return the process for the next video; start it if there is none that runs.
 
         Raises:
             JobError: it does not start.
@@ -137,8 +144,9 @@ class IsolatedVideo:
                 self._stop()
 
     def _open(self) -> None:
+        self._process = self._decoder.process()
         with self._blaming():
-            self._decoder.process().open(self._source)
+            self._process.open(self._source)
         kind, _ = self._answer()
         if kind != messages.OPENED:
             raise self._blamed("sent nonsense")
@@ -146,7 +154,7 @@ class IsolatedVideo:
 
     def _send(self, kind: bytes, content: bytes = b"") -> None:
         with self._blaming():
-            self._decoder.process().send(kind, content)
+            self._process.send(kind, content)
 
     def _answer(self, patience: float | None = None) -> tuple[bytes, bytes | VideoFrame]:
         """Return the next answer.
@@ -155,7 +163,7 @@ class IsolatedVideo:
             DataError: the video has an error, or the process is gone; a `StorageError` if its file cannot be read.
         """
         with self._blaming():
-            kind, content = self._decoder.process().answer(self._give, patience)
+            kind, content = self._process.answer(self._give, patience)
         if kind == messages.ERROR and not isinstance(content, VideoFrame):
             self._running = 0
             raise self._error(content)

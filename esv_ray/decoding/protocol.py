@@ -97,7 +97,7 @@ class Video(Protocol):
 
 
 class Decoder(Protocol):
-    """Opens videos. One thread at a time may use it; each thread has its own."""
+    """Opens videos, one at a time. Each thread has its own decoder."""
 
     def open(self, source: str) -> AbstractContextManager[Video]:
         """Open a video.

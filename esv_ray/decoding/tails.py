@@ -6,12 +6,12 @@ which then lie beyond the end of the file.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
 _MOST_PARTS = 256  # read one by one; a file of many fragments is judged by its first ones
 _TS_PACKETS = (188, 192, 204)  # bytes
+_FARTHEST = 2**48  # bytes; systems refuse positions that are far beyond any file
 _UNKNOWN_SIZE = 2**56 - 1  # of EBML, of a live recording
 _MP4 = {b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"sidx", b"uuid", b"pnot", b"mfra"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -35,7 +35,9 @@ def is_truncated(file: BinaryIO, size: int) -> bool:
 
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(max(0, position))
+    if not 0 <= position < _FARTHEST:
+        return b""
+    file.seek(position)
     return file.read(count)
 
 
@@ -91,8 +93,8 @@ def _flv(file: BinaryIO, size: int) -> bool:
     last = int.from_bytes(_at(file, size - 4, 4), "big")
     if not 11 <= last <= size - 13:
         return True
-    kind, *length = struct.unpack("4B", _at(file, size - 4 - last, 4))
-    return kind & 0x1F not in (8, 9, 18) or int.from_bytes(bytes(length), "big") + 11 != last
+    tag = _at(file, size - 4 - last, 4)
+    return tag[0] & 0x1F not in (8, 9, 18) or int.from_bytes(tag[1:], "big") + 11 != last
 
 
 def _is_ts(file: BinaryIO, period: int) -> bool:

@@ -62,6 +62,24 @@ def test_an_end_that_is_missing_is_noticed_to_the_byte(whole: dict[str, Path], t
                 assert is_truncated(file, len(data) - cut) == expected, (kind, cut)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xfe", b"\0\0\0\1ftyp" + b"\xff" * 8, b"RIFF\xfe\xff\xff\xff"],
+)
+def test_sizes_beyond_any_file(head: bytes, tmp_path: Path) -> None:
+    """No position is looked at that the system would refuse."""
+    path = tmp_path / "vast"
+    path.write_bytes(head + bytes(2000))
+    with path.open("rb") as file:
+        assert is_truncated(file, path.stat().st_size) in (True, False)
+
+
+def test_several_threads_give_the_same(whole: dict[str, Path]) -> None:
+    one, two = open_decoder(isolated=False), open_decoder(threads=2, isolated=False)
+    for path in whole.values():
+        assert outcome(one, path, 0) == outcome(two, path, 0)
+
+
 def test_a_video_without_its_index_says_that_its_end_is_missing(decoder: Decoder, folder: Path, tmp_path: Path) -> None:
     """An MP4 whose index is at its end: a download that was cut off."""
     data = write_video(folder / "index-last.mp4", frames=30).read_bytes()

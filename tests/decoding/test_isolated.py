@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from esv_ray.decoding import DECODERS, Every, Stretch, open_decoder
+from esv_ray.decoding import DECODERS, Decoder, Evenly, Every, Stretch, open_decoder
 from esv_ray.decoding.isolated import IsolatedDecoder
+from esv_ray.decoding.selection import evenly
 from esv_ray.errors import DataError, JobError, SpecError
 from tests.decoding.conftest import decoded
 from tests.support.videos import write_video
@@ -23,9 +24,9 @@ SCRIPTED = "tests.support.decoders:Scripted"
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Iterator[IsolatedDecoder]:
-    """A decoder that does what its file says."""
-    decoder = IsolatedDecoder(SCRIPTED, threads=1, patience=1.5, memory=2**30)
+def scripted(request: pytest.FixtureRequest) -> Iterator[IsolatedDecoder]:
+    """A decoder that does what its file says; a short patience only where a test needs one: the machine may be busy."""
+    decoder = IsolatedDecoder(SCRIPTED, threads=1, patience=getattr(request, "param", 60), memory=2**30)
     yield decoder
     decoder.close()
 
@@ -37,15 +38,16 @@ def script(tmp_path: Path, what: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("what", "message", "scripted"),
     [
-        ("crash", r"expected a video, got a file whose decoder crashed \(SIGSEGV\)"),
-        ("killed", r"decoder was killed \(SIGKILL\), perhaps for want of memory"),
-        ("exit", "decoder ended with exit code 3"),
-        ("hang", r"decoder made no progress in 1\.5 s"),
-        ("nonsense", "decoder sent nonsense"),
-        ("memory", r"expected a video that needs at most the 1\.1 GB of memory of a decoding process"),
+        ("crash", r"expected a video, got a file whose decoder crashed \(SIGSEGV\)", 60),
+        ("killed", r"decoder was killed \(SIGKILL\), perhaps for want of memory", 60),
+        ("exit", "decoder ended with exit code 3", 60),
+        ("hang", "decoder made no progress in 3 s", 3),
+        ("nonsense", "decoder sent nonsense", 60),
+        ("memory", r"expected a video that needs at most the 1\.1 GB of memory of a decoding process", 60),
     ],
+    indirect=["scripted"],
 )
 def test_a_bad_end_costs_its_file_only(what: str, message: str, scripted: IsolatedDecoder, tmp_path: Path) -> None:
     """Frames that came before are given; the error is one line with the name; the next video is decoded."""
@@ -70,11 +72,12 @@ def test_a_crash_while_a_video_is_opened(scripted: IsolatedDecoder, tmp_path: Pa
     assert len(decoded(scripted, script(tmp_path, "nothing happens"))[0]) == 3
 
 
+@pytest.mark.parametrize("scripted", [3], indirect=True)
 def test_slow_is_not_hung(scripted: IsolatedDecoder, tmp_path: Path) -> None:
-    """A decoder that goes on, here for 2 s, is not ended after 1.5 s."""
+    """A decoder that goes on, here for 4 s, is not ended after 3 s."""
     started = time.monotonic()
     assert len(decoded(scripted, script(tmp_path, "slow"))[0]) == 3
-    assert time.monotonic() - started > 1.9
+    assert time.monotonic() - started > 3.9
 
 
 def test_an_error_of_the_decoder_itself_is_no_error_of_the_file(scripted: IsolatedDecoder, tmp_path: Path) -> None:
@@ -137,6 +140,17 @@ def test_the_process_has_no_credentials(tmp_path: Path, monkeypatch: pytest.Monk
     assert b"PYTHONPATH" in environment
 
 
+def test_the_process_imports_no_client_of_a_store() -> None:
+    """It opens nothing, and starts soon."""
+    code = (
+        "import sys, esv_ray.decoding.child, esv_ray.decoding.pyav\n"
+        "print([name for name in ('fsspec', 'pyarrow', 'ray', 'torch', 'esv_ray.storage') if name in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
     """Even if the parent is killed while the decoder hangs."""
     path = script(tmp_path, "hang")
@@ -181,8 +195,8 @@ def test_many_videos_leak_nothing(opened: int, folder: Path) -> None:
 
 
 def test_the_memory_does_not_grow_with_the_length(folder: Path) -> None:
-    """Frames of 3 MB, 60 of them: at most a few wait."""
-    path = write_video(folder / "large.mp4", frames=60, size=(720, 1280), options={"preset": "ultrafast"}, still=True)
+    """Frames of 0.9 MB, 60 of them: at most a few wait."""
+    path = write_video(folder / "large.mp4", frames=60, size=(480, 640), options={"preset": "ultrafast"}, still=True)
     decoder = IsolatedDecoder(DECODERS["pyav"], threads=1, patience=60)
     memory = {}
     with decoder.open(str(path)) as video:
@@ -191,7 +205,30 @@ def test_the_memory_does_not_grow_with_the_length(folder: Path) -> None:
                 memory[frame.index] = [used(number)[1] for number in (os.getpid(), decoder.process().number)]
     decoder.close()
     growth = sum(memory[59]) - sum(memory[10])
-    assert growth < 3 * 720 * 1280 * 3 < 49 * 720 * 1280 * 3
+    assert growth < 20e6 < 49 * 480 * 640 * 3
+
+
+@pytest.mark.soak
+def test_twelve_hours(decoder: Decoder, folder: Path) -> None:
+    """43,200 frames, one a second: few of them are found soon, and all of them take no more memory."""
+    path = folder / "twelve-hours.mp4"
+    if not path.exists():
+        write_video(path, frames=43_200, size=(16, 16), rate=1, codec="mpeg4", still=True)
+    before = used(os.getpid())[1]
+    frames, summary = decoded(decoder, path, Evenly(8))
+    assert [frame.index for frame in frames] == evenly(43_200, 8)
+    assert (summary.total, summary.shown) == (43_200, 8)
+    with decoder.open(str(path)) as video:
+        assert sum(1 for _ in video.frames(Every())) == 43_200
+    assert used(os.getpid())[1] - before < 20e6
+
+
+def test_one_video_at_a_time(scripted: IsolatedDecoder, tmp_path: Path) -> None:
+    """Two would share the process."""
+    path = str(script(tmp_path, "nothing happens"))
+    with scripted.open(path), pytest.raises(ValueError, match="one video at a time"), scripted.open(path):
+        pass
+    assert len(decoded(scripted, path)[0]) == 3
 
 
 def used(number: int) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class Scripted:
             case "hang":
                 time.sleep(600)
             case "slow":  # but it goes on
-                for _ in range(4 if self._is_slow else 0):
+                for _ in range(8 if self._is_slow else 0):
                     time.sleep(0.5)
                     self._progress()
                 self._is_slow = False
