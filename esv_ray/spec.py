@@ -44,11 +44,12 @@ from esv_ray.spec_values import (
 )
 
 
-def _packages(value: object) -> tuple[str, ...]:
+def packages(value: object) -> tuple[str, ...]:
+    """Read the names of packages whose code may run."""
     return check_packages(one_or_many(value) if isinstance(value, str) else value)
 
 
-def _section(value: object) -> object:
+def section(value: object) -> object:
     """Read a section; one without keys, or with all keys commented out, is empty."""
     if value is None:
         return {}
@@ -64,14 +65,16 @@ def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-Columns = Annotated[ColumnNames, BeforeValidator(_section)]
+Columns = Annotated[ColumnNames, BeforeValidator(section)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A section of a spec: unknown keys are refused, and values do not change."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EstimatorSpec(_Frozen):
+class EstimatorSpec(Frozen):
     """The keys of an `estimator.Estimator`, as a spec may write them."""
 
     kind: Kind = Estimator.kind
@@ -95,7 +98,7 @@ class EstimatorSpec(_Frozen):
         return Estimator(**self.model_dump())
 
 
-class VariationSpec(_Frozen):
+class VariationSpec(Frozen):
     """Settings of the tables of variations.
 
     Attributes:
@@ -109,7 +112,7 @@ class VariationSpec(_Frozen):
     steps: Positive = 50
 
 
-class ComputeSpec(_Frozen):
+class ComputeSpec(Frozen):
     """Settings of the computation that change results by rounding only.
 
     Attributes:
@@ -131,7 +134,7 @@ class ComputeSpec(_Frozen):
     matmul: Literal["highest", "high", "medium"] = "highest"
 
 
-class ClusterSpec(_Frozen):
+class ClusterSpec(Frozen):
     """Where a job runs. Results do not depend on it, except that a machine's actors share the default memory budget.
 
     Attributes:
@@ -189,7 +192,7 @@ def _each_once(tables: tuple[str, ...]) -> tuple[str, ...]:
 _FRAMES = "numbers of frames >= 1, `all`, or a list of numbers and `all`"
 
 
-class JobSpec(_Frozen):
+class JobSpec(Frozen):
     """An attribution job; the documentation of the job spec describes the keys.
 
     Attributes:
@@ -205,7 +208,7 @@ class JobSpec(_Frozen):
     columns: Columns = OWN_NAMES
     model: Location
     output: Location
-    code: Annotated[tuple[str, ...], BeforeValidator(_packages)] = ()
+    code: Annotated[tuple[str, ...], BeforeValidator(packages)] = ()
     frames: Literal["all"] | tuple[Positive | Literal["all"], ...] = "all"
     short: Literal["all", "skip"] = "all"
     sampling: Literal["uniform", "jittered"] = "uniform"
@@ -214,10 +217,10 @@ class JobSpec(_Frozen):
     classes: tuple[ClassChoice, ...] = ("label", "predicted")
     methods: Annotated[tuple[MethodName, ...], BeforeValidator(one_or_many), AfterValidator(_with_esv)] = ("esv",)
     tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
-    variations: Annotated[VariationSpec, BeforeValidator(_section)] = VariationSpec()
-    estimator: Annotated[EstimatorSpec, BeforeValidator(_section)] = EstimatorSpec()
-    compute: Annotated[ComputeSpec, BeforeValidator(_section)] = ComputeSpec()
-    cluster: Annotated[ClusterSpec, BeforeValidator(_section)] = ClusterSpec()
+    variations: Annotated[VariationSpec, BeforeValidator(section)] = VariationSpec()
+    estimator: Annotated[EstimatorSpec, BeforeValidator(section)] = EstimatorSpec()
+    compute: Annotated[ComputeSpec, BeforeValidator(section)] = ComputeSpec()
+    cluster: Annotated[ClusterSpec, BeforeValidator(section)] = ClusterSpec()
 
     @field_validator("frames", mode="before")
     @classmethod
@@ -281,7 +284,7 @@ def top_k(choice: str) -> int | None:
     return k if k else None
 
 
-class TrainSpec(_Frozen):
+class TrainSpec(Frozen):
     """A training of multi-scale MLP heads.
 
     Attributes:
@@ -332,7 +335,7 @@ class TrainSpec(_Frozen):
         return self
 
 
-_Spec = TypeVar("_Spec", bound=_Frozen)
+_Spec = TypeVar("_Spec", bound=Frozen)
 Source = str | Mapping[str, Any] | None
 
 
@@ -348,14 +351,14 @@ def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Ite
         SpecError: a key is unknown or missing, or a value is invalid; one line with the nearest valid key.
         DataError: the file cannot be read.
     """
-    spec = _load(JobSpec, source, overrides)
+    spec = load_as(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
     return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
 
 
 def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
     """Load and validate a training spec; arguments and errors as for `load_spec`."""
-    return _load(TrainSpec, source, overrides)
+    return load_as(TrainSpec, source, overrides)
 
 
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
@@ -388,7 +391,8 @@ def fingerprint(keys: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _load(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
+def load_as(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
+    """Load and validate a spec of a kind; arguments and errors as for `load_spec`."""
     location = source if isinstance(source, str) else "spec"
     values: dict[str, Any] = {}
     if isinstance(source, str):

@@ -18,15 +18,13 @@ from esv_ray.errors import DataError, JobError, StorageError, one_line
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.preprocessing import check_same_preprocessing
 from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
 from esv_ray.job.resources import actor_memory
-from esv_ray.models.bundle import load_model
+from esv_ray.models.bundle import extraction_of, load_model
 from esv_ray.models.fixed_length import fixed_lengths
-from esv_ray.output.committed import check_no_strays, committed_units, list_tables, read_footers_of
-from esv_ray.output.layout import (
-    FOLDERS,
-)
+from esv_ray.output.committed import failed_rows
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
 from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
@@ -105,6 +103,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
                 classes_of_table(spec.features, files), model.classes, storage.join(spec.model, CLASSES), files
             )
         footers = read_footers(files)
+        check_same_preprocessing(footers, extraction_of(spec.model), spec.model)
         return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)
     if manifest.model != _about(model):
@@ -140,25 +139,12 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
         check_same_job(existing, manifest.keys, manifest.files, spec.output)
         manifest = existing
     spec = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
-    failed = _committed(spec.output, manifest)
+    failed = failed_rows(spec.output, manifest)
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
     pending = tuple(unit for unit in manifest.units if unit.index not in failed or unit.index in retried)
     if pending:
         remove_success(spec.output)  # the job is not finished, even if an earlier run was
     return PlannedJob(spec, manifest, pending, retried)
-
-
-def _committed(output: str, manifest: Manifest) -> dict[int, tuple[int, ...]]:
-    """Return the failed rows of each committed unit, by the unit's number.
-
-    Raises:
-        JobError: a file is of another job, or not in the plan.
-    """
-    listed = list_tables(output, FOLDERS)
-    check_no_strays(output, listed, manifest)
-    units = committed_units(output, manifest.units, manifest.folders, listed)
-    footers = read_footers_of(output, units, manifest.job)
-    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True)}
 
 
 def _new_manifest(
@@ -217,7 +203,7 @@ def _check_adoptable(output: str, manifest: Manifest) -> None:
         JobError: some are of another job.
     """
     try:
-        _committed(output, manifest)
+        failed_rows(output, manifest)
     except StorageError:
         raise
     except (JobError, DataError) as error:

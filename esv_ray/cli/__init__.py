@@ -15,6 +15,7 @@ from esv_ray.cli.bench import bench
 from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
+from esv_ray.cli.extract import extract
 from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
 from esv_ray.cli.plan import plan
@@ -59,6 +60,7 @@ for command in (
     logs,
     stop,
     jobs,
+    extract,
     train,
     import_,
     bench,

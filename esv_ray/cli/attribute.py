@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from esv_ray.cli.options import JobArguments, RunOptions, code_option, job_options, read_job, run_options
+from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, Count, LocalPath
 from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from esv_ray.attribution.partitions import Partition
     from esv_ray.job.result import JobResult
     from esv_ray.output.verify.output import Verification
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _LISTED = 10
-_RESUME = "the rest is committed; run the same command again to resume"
 
 
 @click.command(short_help="Compute the ESVs of every video.")
@@ -103,46 +101,6 @@ def _show_partition(partition: Partition, result: JobResult | None) -> None:
         click.echo(f"{name}: {reason}; skipped")
 
 
-def show_result(result: JobResult) -> None:
-    """Print how a job ended."""
-    counts = result.counts
-    resumed = f", {result.resumed_units} of {result.units} units resumed" if result.resumed_units else ""
-    click.echo(
-        f"{count_of(counts.rows, 'video')}: {counts.ok} ok, {counts.skipped} skipped, {counts.failed} failed; "
-        f"{counts.written.get('attribution_rows', 0)} attributions in {result.seconds:.1f} s{resumed}"
-    )
-    for line in _failed_lines(result):
-        click.echo(f"  {printable(line)}")
-    if counts.failed > result.max_failed * counts.rows:
-        click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
-    for unit, reason in list(result.quarantined.items())[:_LISTED]:
-        click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
-    for unit in result.missing[:_LISTED]:
-        click.echo(f"unit {unit} is missing", err=True)
-    if result.units_left:
-        click.echo(f"{printable(result.problem)}; {_RESUME}", err=True)
-    if result.repeated:
-        click.echo(printable(result.repeated), err=True)
-    click.echo(f"tables: {printable(result.output)}")
-
-
-def _failed_lines(result: JobResult) -> Iterator[str]:
-    """Describe the failed videos: each of a few; of many, an example of each kind of reason, and where the rest is."""
-    failed, here = result.counts.failed, sum(failures.count for failures in result.failures)
-    if failed <= len(result.failed) or not here:
-        yield from (f"failed: {video_id or '(no id)'}: {reason}" for video_id, reason in result.failed)
-    else:
-        for failures in result.failures[:_LISTED]:
-            yield f"{failures.count} failed{', for example' if failures.count > 1 else ''}: {failures.example}"
-        others = sum(failures.count for failures in result.failures[_LISTED:])
-        if others:
-            yield f"{others} failed for other reasons"
-        if failed > here:
-            yield f"{failed - here} failed in earlier runs"
-    if failed > len(result.failed):
-        yield f"ids and reasons of all {failed}: columns status and reason of {result.output}/videos"
-
-
 @click.command(short_help="Check that an output is complete and consistent.")
 @click.argument("output", type=LOCATION)
 @click.option(
@@ -183,6 +141,8 @@ def verify(
     Checks the counts against the plan and the input's footers, and ids, checksums, schemas, ranges of values,
     efficiency (the ESVs of a class sum to score - prior) and _SUCCESS.
 
+    Of a feature table that esv extract wrote, it checks the counts against the plan, checksums, rows and _SUCCESS.
+
     With --recompute, the job's model recomputes some videos in this process. If the model needs code, name its
     packages with --code; the `code` recorded in the output is ignored.
 
@@ -200,10 +160,15 @@ def verify(
     """
     if recompute is None and (code or model is not None):
         raise click.UsageError("--code and --model require --recompute")
+    from esv_ray.extraction.verifying import is_extraction
     from esv_ray.output.verify.output import verify_output
     from esv_ray.storage import absolute
 
     location = absolute(output)
+    if is_extraction(location):
+        if repair or recompute is not None or features is not None:
+            raise click.UsageError("--repair, --recompute and --features are for outputs of esv attribute")
+        context.exit(_verify_table(location))
     verification = verify_output(location, features)
     for line in (*verification.problems, *verification.notes):
         click.echo(printable(line), err=True)
@@ -213,6 +178,24 @@ def verify(
     if recompute is not None and not verification.wrong_manifest:
         differs = _recompute(location, recompute, code, features, model, verification.redo)
     context.exit(1 if verification.problems or differs else 0)
+
+
+def _verify_table(output: str) -> int:
+    """Verify a feature table of `esv extract`, print the result, and return the exit code."""
+    from esv_ray.extraction.verifying import verify_table
+
+    verification = verify_table(output)
+    for line in verification.problems:
+        click.echo(printable(line), err=True)
+    counts = verification.counts
+    click.echo(
+        f"{verification.committed} of {verification.units} units, {count_of(counts.rows, 'video')}: {counts.ok} ok, "
+        f"{counts.failed} failed; "
+        + (f"{count_of(len(verification.problems), 'problem')}" if verification.problems else "no problems")
+    )
+    if verification.problems:
+        click.echo("to repair: move the named files away, then run the same esv extract again")
+    return 1 if verification.problems else 0
 
 
 def _summary(verification: Verification) -> str:

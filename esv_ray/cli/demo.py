@@ -36,7 +36,7 @@ def demo(context: click.Context, folder: str) -> None:
     The data are JapaneseVowels: nine speakers say two vowels; each sequence has 7 to 29 frames of 12 coefficients
     (UCI, CC BY 4.0). A second run continues where the first one stopped.
     """
-    from esv_ray.cli.attribute import show_result
+    from esv_ray.cli.outcome import show_result
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec
 

@@ -34,6 +34,17 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
 
 
 @contextmanager
+def extract_progress() -> Iterator[Callable[[JobProgress], None]]:
+    """Show the progress of an extraction; yields a callback for `extract`."""
+
+    def extent(now: JobProgress) -> tuple[int, int | None]:
+        return now.resumed + now.counts.rows, now.total or None
+
+    with _progress(_extract_text, lambda now: _extract_text(now, " videos"), extent) as report:
+        yield report
+
+
+@contextmanager
 def train_progress() -> Iterator[Callable[[TrainProgress], None]]:
     """Show the progress of a training; yields a callback for `train`."""
 
@@ -110,7 +121,20 @@ def print_every(
     return report
 
 
-def _job_text(now: JobProgress, noun: str = "") -> str:
+def _extract_text(now: JobProgress, noun: str = "") -> str:
+    return _job_text(now, noun, _limits(now))
+
+
+def _limits(now: JobProgress) -> str:
+    """Return the share of the actors' time in which they decode and in which the backbone computes."""
+    actor_seconds = now.seconds * now.actors
+    if actor_seconds <= 0:
+        return ""
+    decoding, computing = (min(1.0, seconds / actor_seconds) for seconds in (now.read_s, now.compute_s))
+    return f"decoding {decoding:.0%} busy, backbone {computing:.0%} busy, "
+
+
+def _job_text(now: JobProgress, noun: str = "", stages: str | None = None) -> str:
     done = f"{now.resumed + now.counts.rows}/{now.total}{noun}, " if now.total else ""  # not yet known while planning
     if now.waiting_for:
         return f"{done}waiting for {now.waiting_for}"
@@ -119,9 +143,10 @@ def _job_text(now: JobProgress, noun: str = "") -> str:
     if now.actors == 0 and now.counts.rows == 0:
         return f"{done}starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
-    actors = f"{now.actors} actors {now.device_busy:.0%} busy"
+    actors = f"{now.actors} actors" + (f" {now.device_busy:.0%} busy" if stages is None else "")
     silence = "".join(f"{text}, " for text in (now.stage, now.silence) if text)
-    return f"{done}{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {_stages(now)}{silence}{eta}"
+    shares = _stages(now) if stages is None else stages
+    return f"{done}{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {shares}{silence}{eta}"
 
 
 def _stages(now: JobProgress) -> str:

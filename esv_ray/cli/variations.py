@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import click
 
-from esv_ray.cli.attribute import show_result
 from esv_ray.cli.options import JobArguments, job_options, read_job
+from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import NAME, Count
 from esv_ray.output.layout import ANALYSIS, ORDER, SANITY, SMOOTHNESS, VARIATIONS_FOLDER
 from esv_ray.show.text import printable

@@ -13,6 +13,9 @@ from esv_ray.spec_columns import OWN_NAMES, ColumnNames
 
 INCOMPLETE = "import-incomplete.json"
 """Marks a folder into which `esv import features` has not yet written all videos."""
+UNFINISHED = "extraction-incomplete.json"
+"""Marks a folder into which `esv extract` has not yet written all videos."""
+_WRITERS = {INCOMPLETE: ("import", "esv import features"), UNFINISHED: ("extraction", "esv extract")}
 
 _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
@@ -82,10 +85,12 @@ def list_files_if_any(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputF
 
 
 def _is_meant(below: str, url: str) -> bool:
-    if below.rpartition("/")[2] == INCOMPLETE:
+    writer = _WRITERS.get(below.rpartition("/")[2])
+    if writer is not None:
+        work, command = writer
         raise DataError(
-            f"{url}: expected a complete feature table, got one whose import was interrupted ({below}); run the same "
-            "esv import features again to complete it"
+            f"{url}: expected a complete feature table, got one whose {work} was interrupted ({below}); run the same "
+            f"{command} again to complete it"
         )
     return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 

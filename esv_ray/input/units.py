@@ -51,6 +51,11 @@ class Unit:
         return self.row_group
 
     @property
+    def input(self) -> str:
+        """Checksum of the input: of the footer of its file."""
+        return self.file.footer
+
+    @property
     def covers(self) -> tuple[int, ...]:
         """The rows of the plan that it covers, wherever the input lies: index, row group, start, stop."""
         return self.index, self.row_group, self.start, self.stop

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -89,6 +90,15 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         for resampled in fixed_lengths(model.scorer):
             digest.update(f"{json.dumps(resampled)}\n".encode())
     return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
+
+
+def extraction_of(url: str) -> Mapping[str, Any] | None:
+    """Return what a bundle says of frames before features are extracted from them (`BundleManifest.extraction`).
+
+    Raises:
+        ModelError: model.json is missing or invalid.
+    """
+    return _read_manifest(url)[0].extraction
 
 
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:

@@ -7,20 +7,20 @@ files are seen, and a file that a listing lacks is looked up by its name before 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import JobError
-from esv_ray.input.units import Unit
 from esv_ray.output.files import parquet_errors
-from esv_ray.output.layout import table_url, videos_url
-from esv_ray.output.manifest import Manifest
+from esv_ray.output.layout import FOLDERS, Plan, PlannedUnit, table_url
 from esv_ray.output.origin import origin_for, origin_of
 from esv_ray.output.unit_files import UnitCounts, UnitFooter, footer_of
 from esv_ray.parallel import READERS, in_parallel
 
 _NAMED = 3
+_Unit = TypeVar("_Unit", bound=PlannedUnit)
 
 Listing = Mapping[str, frozenset[str]]
 """File names by folder of the output."""
@@ -37,24 +37,24 @@ def list_tables(output: str, folders: Sequence[str]) -> Listing:
     }
 
 
-def strays_of(listed: Listing, manifest: Manifest) -> tuple[str, ...]:
+def strays_of(listed: Listing, plan: Plan) -> tuple[str, ...]:
     """Return the files of tables that are not in the plan, except hidden ones, which readers of tables skip."""
-    planned = frozenset(unit.name for unit in manifest.units)
+    planned = frozenset(unit.name for unit in plan.units)
     return tuple(
         f"{folder}/{name}"
         for folder, names in listed.items()
-        for name in sorted(names - planned if folder in manifest.folders else names)
+        for name in sorted(names - planned if folder in plan.folders else names)
         if not name.startswith(("_", "."))
     )
 
 
-def check_no_strays(output: str, listed: Listing, manifest: Manifest) -> None:
+def check_no_strays(output: str, listed: Listing, plan: Plan) -> None:
     """Refuse an output with files of another job.
 
     Raises:
         JobError: names them.
     """
-    strays = strays_of(listed, manifest)
+    strays = strays_of(listed, plan)
     if strays:
         more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
         raise JobError(
@@ -64,14 +64,14 @@ def check_no_strays(output: str, listed: Listing, manifest: Manifest) -> None:
 
 
 def committed_units(
-    output: str, units: Sequence[Unit], folders: Sequence[str], listed: Listing | None = None
-) -> list[Unit]:
+    output: str, units: Sequence[_Unit], folders: Sequence[str], listed: Listing | None = None
+) -> list[_Unit]:
     """Find the units whose files all exist, in plan order.
 
     Args:
         output: location of the job's output.
         units: units of the plan.
-        folders: folders of the job's tables (`Manifest.folders`).
+        folders: folders of the job's tables (`Plan.folders`).
         listed: from `list_tables`; None: list now. A unit that only some of the listings name is looked up by name.
 
     Raises:
@@ -85,7 +85,7 @@ def committed_units(
     return [unit for unit in units if unit.name in committed]
 
 
-def find_committed(output: str, units: Sequence[Unit], folders: Sequence[str]) -> list[Unit]:
+def find_committed(output: str, units: Sequence[_Unit], folders: Sequence[str]) -> list[_Unit]:
     """Look units up by name, and return those whose files all exist.
 
     Raises:
@@ -97,7 +97,7 @@ def find_committed(output: str, units: Sequence[Unit], folders: Sequence[str]) -
     return [unit for unit, committed in zip(units, results, strict=True) if committed]
 
 
-def is_committed(output: str, unit: Unit, folders: Sequence[str]) -> bool:
+def is_committed(output: str, unit: PlannedUnit, folders: Sequence[str]) -> bool:
     """Return whether all files of a unit exist. The mark is looked up first: if it is missing, one request suffices.
 
     Raises:
@@ -106,29 +106,56 @@ def is_committed(output: str, unit: Unit, folders: Sequence[str]) -> bool:
     return all(storage.exists(table_url(output, folder, unit)) for folder in folders)
 
 
-def committed_counts(output: str, unit: Unit, job: str, folders: Sequence[str]) -> UnitCounts | None:
+def committed_counts(output: str, unit: PlannedUnit, job: str, folders: Sequence[str]) -> UnitCounts | None:
     """Return the counts of a unit, or None if it is not committed; errors as for `read_footers_of`."""
     if not is_committed(output, unit, folders):
         return None
-    return read_mark(output, unit, job).counts
+    return read_mark(output, unit, job, folders).counts
 
 
-def read_footers_of(output: str, units: Sequence[Unit], job: str, *, beside: Sequence[str] = ()) -> list[UnitFooter]:
+def failed_rows(output: str, plan: Plan, folders: Sequence[str] = FOLDERS) -> dict[int, tuple[int, ...]]:
+    """Return the failed rows of each committed unit, by the unit's number.
+
+    Args:
+        output: location of the output.
+        plan: of its job.
+        folders: that an output of this kind of work may have; the mark's is the first.
+
+    Raises:
+        JobError: a file is of another job, or not in the plan.
+        DataError: a mark is unreadable, or the storage refuses.
+    """
+    listed = list_tables(output, folders)
+    check_no_strays(output, listed, plan)
+    units = committed_units(output, plan.units, plan.folders, listed)
+    footers = read_footers_of(output, units, plan.job, folders=folders)
+    return {unit.index: footer.failed for unit, footer in zip(units, footers, strict=True)}
+
+
+def read_footers_of(
+    output: str,
+    units: Sequence[PlannedUnit],
+    job: str,
+    *,
+    beside: Sequence[str] = (),
+    folders: Sequence[str] = FOLDERS,
+) -> list[UnitFooter]:
     """Read the marks of committed units, and check that they are of this job.
 
     Args:
         output: location of the job's output.
         units: committed ones.
-        job: `Manifest.job`.
+        job: `Plan.job`.
         beside: folders of other tables whose footers are checked too.
+        folders: folders of the tables of this kind of work; the mark's is the first.
 
     Raises:
         JobError: a file is of another job, or of other rows than the plan says.
         DataError: a file is missing or unreadable, or the storage refuses.
     """
 
-    def read(unit: Unit) -> UnitFooter:
-        footer = read_mark(output, unit, job)
+    def read(unit: PlannedUnit) -> UnitFooter:
+        footer = read_mark(output, unit, job, folders)
         for folder in beside:
             check_table(output, folder, unit, job)
         return footer
@@ -136,10 +163,10 @@ def read_footers_of(output: str, units: Sequence[Unit], job: str, *, beside: Seq
     return in_parallel(read, units, threads=READERS)
 
 
-def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
-    """Read the footer of a unit's videos file; errors as for `read_footers_of`."""
-    url = videos_url(output, unit)
-    footer = footer_of(_metadata(url), url)
+def read_mark(output: str, unit: PlannedUnit, job: str, folders: Sequence[str] = FOLDERS) -> UnitFooter:
+    """Read the footer of a unit's videos file, in the first of the folders; errors as for `read_footers_of`."""
+    url = table_url(output, folders[0], unit)
+    footer = footer_of(_metadata(url), url, folders)
     origin_for(unit, job).check(footer.origin, url)
     if footer.counts.rows != unit.rows:
         raise JobError(
@@ -149,7 +176,7 @@ def read_mark(output: str, unit: Unit, job: str) -> UnitFooter:
     return footer
 
 
-def check_table(output: str, folder: str, unit: Unit, job: str) -> None:
+def check_table(output: str, folder: str, unit: PlannedUnit, job: str) -> None:
     """Check that a unit's file in a folder is of this job; errors as for `read_footers_of`."""
     url = table_url(output, folder, unit)
     origin_for(unit, job).check(origin_of(_metadata(url), url), url)

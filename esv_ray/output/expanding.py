@@ -17,12 +17,14 @@ class UnitTable(NamedTuple):
     """A table of a unit.
 
     Attributes:
-        table: with the contract's schema, in the order of the input rows.
+        table: with the contract's schema, in the order of the input rows; metadata of the schema goes into the file.
         rows: the input row of each of its rows.
+        group_rows: rows of a row group of its file; None: as many as Arrow puts into one.
     """
 
     table: pa.Table
     rows: npt.NDArray[np.int64]
+    group_rows: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

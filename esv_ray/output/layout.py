@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from esv_ray import storage
@@ -20,6 +20,9 @@ FURTHER = (MARGINALS, INTERACTIONS, DISCARDS, REPLACEMENTS, *VARIATIONS)
 """Tables that a job writes if its spec asks for them (`tables`)."""
 FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
 """All tables. The file of the first one marks a unit as committed."""
+EXTRACTED, FEATURES, THUMBNAILS = "_videos", "features", "_thumbnails"
+EXTRACTION_FOLDERS = (EXTRACTED, FEATURES, THUMBNAILS)
+"""All tables of an extraction, whose output is a feature table: its readers skip names with an underscore."""
 ANALYSIS = "analysis"
 """Tables of an analysis (`esv analyze`), which are no part of the job."""
 VARIATIONS_FOLDER = "variations"
@@ -36,6 +39,42 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """File name of its tables."""
+
+
+class PlannedUnit(Named, Protocol):
+    """A unit of the plan of any kind of work."""
+
+    @property
+    def index(self) -> int:
+        """Number in the plan."""
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+
+    @property
+    def input(self) -> str:
+        """Checksum of the input that holds the rows."""
+
+    @property
+    def covers(self) -> tuple[int, ...]:
+        """The rows, in numbers, wherever the input lies."""
+
+
+class Plan(Protocol):
+    """The plan of any kind of work, as far as its output shows it."""
+
+    @property
+    def units(self) -> Sequence[PlannedUnit]:
+        """All units; `PlannedUnit.index` is the position."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the tables; the mark's is the first."""
+
+    @property
+    def job(self) -> str:
+        """Fingerprint of all that the tables depend on besides the rows."""
 
 
 def folders_of(tables: Collection[str]) -> tuple[str, ...]:

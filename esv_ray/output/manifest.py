@@ -142,6 +142,11 @@ def read_manifest(output: str) -> Manifest | None:
         raise BrokenManifestError(f"{error}; `esv verify --repair {output}` moves it aside") from None
     try:
         raw = json.loads(data, parse_constant=_no_constant)
+        if isinstance(raw, dict) and isinstance(raw.get("work"), str):
+            raise DataError(
+                f"{output}: expected the output of an attribution, found one of {raw['work']!r:.60}; a feature table "
+                "that esv extract wrote is what --features takes"
+            )
         if raw["format"] != FORMAT:
             got = f"{raw['format']!r:.60}"
             raise DataError(f"{url}: expected format {FORMAT}, got {got}; use the version that wrote it")

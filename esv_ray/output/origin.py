@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError, JobError
-from esv_ray.input.units import Unit
 from esv_ray.output.files import open_parquet
+from esv_ray.output.layout import PlannedUnit
 
 FOOTER_KEY = b"esv_ray"
 
@@ -21,8 +21,8 @@ class Origin:
 
     Attributes:
         job: fingerprint of everything that the job's results depend on besides the rows (`Manifest.job`).
-        input: checksum of the footer of the feature table's file (`InputFile.footer`).
-        covers: the rows (`Unit.covers`): unit, row group, start, stop.
+        input: checksum of the input (`PlannedUnit.input`): of the footer of the feature table's file.
+        covers: the rows (`PlannedUnit.covers`): unit, row group, start, stop.
     """
 
     job: str
@@ -60,9 +60,9 @@ class Origin:
         self.check(found, url)
 
 
-def origin_for(unit: Unit, job: str) -> Origin:
+def origin_for(unit: PlannedUnit, job: str) -> Origin:
     """Return the origin of the files of a unit of a job; it does not depend on locations."""
-    return Origin(job, unit.file.footer, unit.covers)
+    return Origin(job, unit.input, unit.covers)
 
 
 def origin_of(metadata: pq.FileMetaData, location: str) -> Origin:

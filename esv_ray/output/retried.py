@@ -9,15 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray import storage
-from esv_ray.input.units import Unit
 from esv_ray.output.expanding import UnitTable
 from esv_ray.output.files import open_parquet
-from esv_ray.output.layout import table_url
+from esv_ray.output.layout import PlannedUnit, table_url
 from esv_ray.output.results import UnitTables
 from esv_ray.output.schemas import SCHEMAS
 
 
-def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str], rows: Sequence[int]) -> UnitTables:
+def with_retried(
+    output: str,
+    unit: PlannedUnit,
+    retried: UnitTables,
+    ids: Sequence[str],
+    rows: Sequence[int],
+    schemas: Mapping[str, pa.Schema] = SCHEMAS,
+) -> UnitTables:
     """Merge recomputed rows into a unit's committed tables.
 
     Args:
@@ -26,6 +32,7 @@ def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str
         retried: tables of the recomputed rows only.
         ids: ids of all rows of the unit, "" where a row has none.
         rows: the recomputed rows.
+        schemas: of the tables, by their folders.
 
     Raises:
         DataError: a committed table cannot be read.
@@ -33,7 +40,7 @@ def with_retried(output: str, unit: Unit, retried: UnitTables, ids: Sequence[str
     again = set(rows)
     place = {video_id: row for row, video_id in enumerate(ids) if row not in again}
     return {
-        folder: _merged(table_url(output, folder, unit), SCHEMAS[folder], table, place)
+        folder: _merged(table_url(output, folder, unit), schemas[folder], table, place)
         for folder, table in retried.items()
     }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from esv_ray import storage
 from esv_ray.errors import DataError
-from esv_ray.output.layout import SUCCESS
+from esv_ray.output.layout import FOLDERS, SUCCESS
 from esv_ray.output.unit_files import UnitCounts, counts_from
 
 _MOST_BYTES = 2**16
@@ -34,8 +34,8 @@ def remove_success(output: str) -> None:
         storage.remove(url, "remove _SUCCESS")
 
 
-def read_success(output: str) -> Mapping[str, int] | None:
-    """Read _SUCCESS; return None if there is none.
+def read_success(output: str, folders: Sequence[str] = FOLDERS) -> Mapping[str, int] | None:
+    """Read _SUCCESS of an output whose tables are in some of the folders; return None if there is none.
 
     Raises:
         DataError: it has other content.
@@ -46,7 +46,7 @@ def read_success(output: str) -> Mapping[str, int] | None:
     try:
         content = json.loads(storage.read_bytes(url, "read _SUCCESS", most=_MOST_BYTES))
         units = content.pop("units")
-        counts = {"units": units, **counts_from(content).asdict()}
+        counts = {"units": units, **counts_from(content, folders).asdict()}
         if type(units) is not int or units < 0:
             raise ValueError(units)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
-from esv_ray.output.layout import FOLDERS, VARIATIONS, VIDEOS
+from esv_ray.output.expanding import UnitTable
+from esv_ray.output.layout import FOLDERS, VARIATIONS
 from esv_ray.output.origin import FOOTER_KEY, Origin, content_of
 from esv_ray.output.results import UnitTables
 
@@ -43,11 +44,8 @@ class UnitCounts:
     written: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: UnitCounts) -> UnitCounts:
-        written = {
-            name: self.written.get(name, 0) + other.written.get(name, 0)
-            for name in FOLDERS
-            if name in self.written or name in other.written
-        }
+        names = dict.fromkeys((*self.written, *other.written))
+        written = {name: self.written.get(name, 0) + other.written.get(name, 0) for name in names}
         return UnitCounts(
             self.rows + other.rows,
             self.ok + other.ok,
@@ -76,17 +74,17 @@ NO_COUNTS = UnitCounts(0, 0, 0, 0)
 
 
 def rows_of(folder: str) -> str:
-    """Return the name of the count of a table's rows, as `video_rows` of the folder `videos`."""
-    return (folder if folder in VARIATIONS else folder.removesuffix("s")) + "_rows"
+    """Return the name of the count of a table's rows, as `video_rows` of the folder `videos` or `_videos`."""
+    return (folder if folder in VARIATIONS else folder.removeprefix("_").removesuffix("s")) + "_rows"
 
 
-def counts_from(content: Mapping[str, int]) -> UnitCounts:
-    """Return the counts of their `asdict`.
+def counts_from(content: Mapping[str, int], folders: Sequence[str] = FOLDERS) -> UnitCounts:
+    """Return the counts of their `asdict`, whose tables are in some of the folders.
 
     Raises:
         KeyError, TypeError, ValueError: it is not one.
     """
-    written = {name: content[rows_of(name)] for name in FOLDERS if rows_of(name) in content}
+    written = {name: content[rows_of(name)] for name in folders if rows_of(name) in content}
     counts = UnitCounts(content["rows"], content["ok"], content["skipped"], content["failed"], written)
     if counts.asdict() != content or not all(type(count) is int and count >= 0 for count in content.values()):
         raise ValueError(content)
@@ -127,15 +125,17 @@ class UnitFiles:
     footer: UnitFooter
 
 
-def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
+def unit_files(tables: UnitTables, rows: int, origin: Origin, folders: Sequence[str] = FOLDERS) -> UnitFiles:
     """Serialize a unit; the same tables give the same bytes.
 
     Args:
         tables: tables of the unit.
         rows: number of its input rows.
         origin: the job and the rows.
+        folders: of the tables of this kind of work; the mark's is the first.
     """
-    videos, video_rows = tables[VIDEOS]
+    mark = folders[0]
+    videos, video_rows, _ = tables[mark]
     status = np.array(videos.column("status").to_pylist(), dtype=object)
     failed = np.unique(video_rows[status == "failed"])
     skipped = np.setdiff1d(video_rows[status == "skipped"], failed)
@@ -147,13 +147,13 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin) -> UnitFiles:
         written={folder: table.table.num_rows for folder, table in tables.items()},
     )
     origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
-    files = {folder: _serialised(table.table, origin_fields) for folder, table in tables.items() if folder != VIDEOS}
+    files = {folder: _serialised(table, origin_fields) for folder, table in tables.items() if folder != mark}
     checksums = {folder: hashlib.sha256(data).hexdigest() for folder, data in files.items()}
     ids = hash_ids(videos.column("video_id").to_pylist())
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), checksums, ids)
     content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "checksums": checksums}
     content["ids"] = base64.b64encode(ids).decode()
-    return UnitFiles(files, _serialised(videos, content), footer)
+    return UnitFiles(files, _serialised(tables[mark], content), footer)
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
@@ -162,18 +162,19 @@ def hash_ids(ids: Iterable[str]) -> bytes:
     return b"".join(sorted(hashes))
 
 
-def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
-    """Parse the footer of a videos file.
+def footer_of(metadata: pq.FileMetaData, location: str, folders: Sequence[str] = FOLDERS) -> UnitFooter:
+    """Parse the footer of a videos file, which is in the first of the folders of its kind of work.
 
     Raises:
         DataError: the file is not a videos file of esv_ray.
     """
     origin, content = content_of(metadata, location)
     try:
-        counts, failed, checksums = counts_from(content["counts"]), tuple(content["failed"]), content["checksums"]
+        counts, failed = counts_from(content["counts"], folders), tuple(content["failed"])
+        checksums, mark = content["checksums"], folders[0]
         if not all(type(row) is int and row >= 0 for row in failed):
             raise ValueError(content)
-        if set(checksums) != set(counts.written) - {VIDEOS} or VIDEOS not in counts.written:
+        if set(checksums) != set(counts.written) - {mark} or mark not in counts.written:
             raise ValueError(content)
         ids = base64.b64decode(content["ids"], validate=True)
         if len(ids) % HASH_BYTES:
@@ -183,10 +184,18 @@ def footer_of(metadata: pq.FileMetaData, location: str) -> UnitFooter:
         raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def _serialised(table: pa.Table, footer: Mapping[str, object]) -> bytes:
-    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
+def _serialised(unit_table: UnitTable, footer: Mapping[str, object]) -> bytes:
+    table, _, group_rows = unit_table
+    metadata = {FOOTER_KEY: json.dumps(footer).encode(), **(table.schema.metadata or {})}
+    table = table.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     # Arrow builds and discards dictionaries of numbers that rarely repeat: 24 us per video with C = 174, 5 us without.
-    words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "scores"]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=words, write_page_checksum=True)
+    words = [field.name for field in table.schema if not _rarely_repeats(field)]
+    pq.write_table(
+        table, sink, row_group_size=group_rows, compression="zstd", use_dictionary=words, write_page_checksum=True
+    )
     return bytes(sink.getvalue())
+
+
+def _rarely_repeats(field: pa.Field) -> bool:
+    return bool(pa.types.is_floating(field.type) or pa.types.is_binary(field.type) or field.name == "scores")

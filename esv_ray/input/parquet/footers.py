@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,9 @@ from esv_ray.input.columns import check_types, own_columns, text_widths
 from esv_ray.input.files import InputFile
 from esv_ray.input.parquet.chunks import RowGroup, leaf_names, parse_row_groups
 from esv_ray.spec_columns import COLUMNS
+
+PREPROCESSING = b"esv_preprocessing"
+"""Key of a file's metadata: how frames were made into features, as JSON."""
 
 _LENGTH_BYTES, _END_BYTES = 4, 8  # the length of the footer; the length and the magic number
 _CHECKSUM_DIGITS = 32  # of SHA-256
@@ -32,6 +35,7 @@ class Footer:
         feature_dim: D; None where the type of `features` leaves it to the rows.
         text_widths: the flat columns that hold text, with the bytes of each value of a fixed size, else 0.
         groups: its row groups.
+        preprocessing: how frames were made into features, if `esv extract` wrote the file (`input.preprocessing`).
     """
 
     file: InputFile
@@ -40,6 +44,7 @@ class Footer:
     feature_dim: int | None
     text_widths: Mapping[str, int]
     groups: tuple[RowGroup, ...]
+    preprocessing: Mapping[str, Any] | None = None
 
 
 def has_labels(footers: Sequence[Footer]) -> bool:
@@ -99,8 +104,26 @@ def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
     names = [own.get(name) for name in leaf_names(plain.schema_arrow)]
     groups = parse_row_groups(footer[:-_END_BYTES], plain.schema, names, file.size, file.url)
     leaves = {name: index for index, name in enumerate(names) if name is not None}
-    read = Footer(replace(file, footer=checksum), schema, leaves, feature_dim, text_widths(plain_schema), groups)
+    read = Footer(
+        replace(file, footer=checksum),
+        schema,
+        leaves,
+        feature_dim,
+        text_widths(plain_schema),
+        groups,
+        _preprocessing(plain.metadata),
+    )
     return ParsedFooter(read, plain.metadata)
+
+
+def _preprocessing(metadata: pq.FileMetaData) -> Mapping[str, Any] | None:
+    """Return what `esv extract` says of the features; None for anything else that may be there."""
+    text = (metadata.metadata or {}).get(PREPROCESSING)
+    try:
+        content = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _checksum(footer: bytes, file: InputFile) -> str:

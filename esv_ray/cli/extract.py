@@ -1,0 +1,183 @@
+"""esv extract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from esv_ray.cli.factory_arguments import parse_arguments
+from esv_ray.cli.options import check_code, option_group, output_option, retry_failed_option, set_option
+from esv_ray.cli.outcome import show_result
+from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Real
+from esv_ray.errors import SpecError
+from esv_ray.signals import resumes
+
+
+@dataclass(frozen=True)
+class ExtractArguments:
+    """The requested extraction, by the options' names."""
+
+    videos: str
+    backbone: str
+    output: str
+    arguments: dict[str, Any]
+    weights: str | None
+    code: tuple[str, ...]
+    labels: str | None
+    classes: str | None
+    frames: int | None
+    fps: float | None
+    all_frames: bool
+    size: tuple[int, ...] | None
+    clip: int | None
+    stride: int | None
+    dtype: str | None
+    thumbnails: bool
+    decoder: str | None
+    actors: int | None
+    address: str | None
+    overrides: tuple[str, ...]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the options that are given, as the mapping of a spec.
+
+        Raises:
+            UsageError: two of them say which frames.
+        """
+        asked = [
+            name
+            for name, given in (("--frames", self.frames), ("--fps", self.fps), ("--all", self.all_frames or None))
+            if given is not None
+        ]
+        if len(asked) > 1:
+            raise click.UsageError(f"expected one of --frames, --fps and --all, got {' and '.join(asked)}")
+        names = ("videos", "backbone", "output", "weights", "labels", "classes", "fps", "clip", "stride", "dtype")
+        values = {name: getattr(self, name) for name in (*names, "decoder") if getattr(self, name) is not None}
+        values |= {"frames": "all"} if self.all_frames else {"frames": self.frames} if self.frames else {}
+        values |= {"size": list(self.size)} if self.size else {}
+        values |= {"arguments": self.arguments} if self.arguments else {}
+        values |= {"thumbnails": True} if self.thumbnails else {}
+        cluster = {name: getattr(self, name) for name in ("actors", "address") if getattr(self, name) is not None}
+        return {**values, "cluster": cluster} if cluster else values
+
+
+def _parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Parse ``224`` or ``HEIGHTxWIDTH``."""
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 for side in sides):
+        raise SpecError(f"--size: expected pixels such as 224, or HEIGHTxWIDTH such as 224x320, got {value!r:.60}")
+    return tuple(int(side) for side in sides)
+
+
+_options = option_group(
+    ExtractArguments,
+    "request",
+    click.argument("videos", type=LOCATION),
+    click.option(
+        "--backbone",
+        type=NAME,
+        metavar="NAME",
+        required=True,
+        help="pooled (built in, without weights), package.module:function, or onnx:FILE.",
+    ),
+    output_option("Folder of the feature table.", required=True),
+    click.option(
+        "--argument",
+        "arguments",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=parse_arguments,
+        help="Keyword argument of the backbone's function. Repeatable.",
+    ),
+    click.option("--weights", type=LOCATION, metavar="FILE", help="Weights for the module of the function."),
+    click.option(
+        "--code",
+        multiple=True,
+        metavar="PACKAGE",
+        callback=check_code,
+        help="Allow code of this Python package to build the backbone. Repeatable.",
+    ),
+    click.option("--labels", type=LOCATION, metavar="CSV", help="Labels; the header is video_id,label or path,label."),
+    click.option(
+        "--classes",
+        type=LOCATION,
+        metavar="CSV",
+        help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
+    ),
+    click.option("--frames", type=Count(min=1), metavar="N", help="Frames of a video, evenly spaced (default: 16)."),
+    click.option("--fps", type=Real(0, min_open=True), metavar="F", help="Frames per second, by time stamps."),
+    click.option("--all", "all_frames", is_flag=True, help="Extract every frame."),
+    click.option(
+        "--size",
+        metavar="PIXELS",
+        callback=_parse_size,
+        help="Size of the images, PIXELS or HEIGHTxWIDTH (default: the backbone's).",
+    ),
+    click.option("--clip", type=Count(min=1), metavar="K", help="Frames of an element, for backbones of clips."),
+    click.option("--stride", type=Count(min=1), metavar="S", help="Frames from a clip to the next (default: 1)."),
+    click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Type of the features (default: float32)."),
+    click.option("--thumbnails", is_flag=True, help="Keep a small JPEG of each element beside the table."),
+    click.option("--decoder", type=NAME, metavar="NAME", help="What decodes the videos (default: pyav)."),
+    click.option(
+        "--actors",
+        type=Count(min=0),
+        metavar="N",
+        help="Most actors; 0: this process alone (default: one for each core or GPU).",
+    ),
+    click.option("--address", type=NAME, metavar="ADDRESS", help="Ray cluster, auto or HOST:PORT (default: none)."),
+    set_option,
+)
+
+
+@click.command(short_help="Make a feature table from videos.")
+@_options
+@retry_failed_option
+@click.option(
+    "--log",
+    type=LocalPath(),
+    metavar="FILE",
+    help="Append one line of JSON per unit, probe and fault to FILE (- for standard error).",
+)
+@click.pass_context
+def extract(context: click.Context, request: ExtractArguments, retry_failed: bool, log: str | None) -> None:
+    """Decode VIDEOS and compute a feature of each frame with a backbone: a feature table for `esv attribute`.
+
+    VIDEOS is a folder (searched recursively), a glob, a video file, or a CSV or Parquet file with the columns path,
+    and maybe video_id, label, start and end (seconds). Run the same command again to resume an interrupted run.
+
+    Without --frames, --fps or --all, 16 frames of each video are extracted, evenly spaced: every video then has the
+    same number of elements, and takes the same time and space, whatever its length.
+
+    Videos that cannot be decoded are counted, named, and listed with their reasons in OUTPUT/_videos.
+
+    \b
+    Examples:
+      esv extract clips/ --backbone pooled --output table/
+      esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
+      esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
+      esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
+
+    \b
+    Exit codes:
+      0    done
+      1    too many videos failed, or a unit could not be committed (run again to resume)
+      2    the request is invalid
+      130  interrupted (run again to resume)
+    """
+    from esv_ray.cli.progress import extract_progress
+    from esv_ray.cli.unit_log import unit_log
+    from esv_ray.output.layout import EXTRACTED
+    from esv_ray.spec_extract import load_extract_spec
+
+    resumes()
+    spec = load_extract_spec(request.spec(), request.overrides, code=request.code)
+    from esv_ray.extraction.work import extract as run
+
+    with unit_log(log), extract_progress() as report:
+        result = run(spec, report, retry_failed=retry_failed)
+    show_result(result, "rows of features", count="feature_rows", folder=EXTRACTED)
+    context.exit(result.exit_code)

@@ -1,0 +1,24 @@
+"""Decode videos: frames at times, from any location, whatever the file holds.
+
+`open_decoder` gives a decoder; `protocol` is its interface, `frames` says which frames are wanted.
+"""
+
+from esv_ray.decoding.frames import Evenly, Every, Fps, Request, Resize, ShortSide, Stretch, VideoFrame
+from esv_ray.decoding.protocol import Decoder, Video, VideoSummary
+from esv_ray.decoding.registry import DECODERS, open_decoder
+
+__all__ = [
+    "DECODERS",
+    "Decoder",
+    "Evenly",
+    "Every",
+    "Fps",
+    "Request",
+    "Resize",
+    "ShortSide",
+    "Stretch",
+    "Video",
+    "VideoFrame",
+    "VideoSummary",
+    "open_decoder",
+]

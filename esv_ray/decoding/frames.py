@@ -1,0 +1,116 @@
+"""Frames of videos, and which of them are wanted in which size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.errors import SpecError
+
+MOST_SIDE = 32768
+"""Most pixels of a side of an image: of a decoded frame, and of a requested size."""
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """One shown frame.
+
+    Attributes:
+        index: its number among all shown frames of the file, in presentation order, from 0.
+        time: its presentation time in seconds from the start of the file, as ffmpeg shows it.
+        image: (H, W, 3) uint8 RGB, in the orientation in which a player shows it, with square pixels.
+    """
+
+    index: int
+    time: float
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Fps:
+    """Request the frame that is shown at each of the times start + k / rate; a frame is given once at most.
+
+    Attributes:
+        rate: frames per second.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.rate) and self.rate > 0):
+            raise SpecError(f"expected a rate above 0 frames per second, got {self.rate}")
+
+
+@dataclass(frozen=True)
+class Evenly:
+    """Request min(count, T) of the T shown frames: those with the numbers floor((i + 0.5) * T / count).
+
+    This is the rule by which a job samples elements (`esv_ray.input.frames.sample_frames`).
+
+    Attributes:
+        count: number of frames.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SpecError(f"expected at least 1 frame, got {self.count}")
+
+
+@dataclass(frozen=True)
+class Every:
+    """Request all shown frames."""
+
+
+Request = Fps | Evenly | Every
+"""Which frames of a video are wanted."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Resize frames to one size; the aspect ratio may change.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_sides(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class ShortSide:
+    """Resize frames so that their short side has a number of pixels, then cut out the centre.
+
+    Attributes:
+        pixels: of the short side.
+        crop: height and width of the centre, each at most `pixels`; None: the whole frame.
+    """
+
+    pixels: int
+    crop: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_sides(self.pixels, *(self.crop or ()))
+        if self.crop is not None and max(self.crop) > self.pixels:
+            raise SpecError(
+                f"expected a centre of at most {self.pixels} x {self.pixels} pixels, the short side, got "
+                f"{self.crop[0]} x {self.crop[1]}"
+            )
+
+
+Resize = Stretch | ShortSide
+"""The size of the images of frames."""
+
+
+def _check_sides(*sides: int) -> None:
+    if not all(1 <= side <= MOST_SIDE for side in sides):
+        raise SpecError(f"expected sides of 1 to {MOST_SIDE} pixels, got {' x '.join(map(str, sides))}")

@@ -1,0 +1,1 @@
+"""From videos to a feature table: one kind of work of a job (`job.work`)."""

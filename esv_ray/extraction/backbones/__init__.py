@@ -1,0 +1,1 @@
+"""Backbones: from images of frames to features."""

@@ -1,0 +1,79 @@
+"""Backbones that are torch modules."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from esv_ray.errors import ModelError
+from esv_ray.extraction.backbones.backbone import BackboneInfo, Images
+from esv_ray.extraction.backbones.preprocessing import Preprocessing
+from esv_ray.models.user_code import user_code
+
+_MOST_DIM = 2**24
+
+
+class ModuleBackbone:
+    """A module from images (N, 3, H, W), or clips (N, 3, k, H, W), to features (N, D)."""
+
+    def __init__(self, name: str, module: nn.Module, preprocessing: Preprocessing, *, clip: int, device: str) -> None:
+        """Move the module to a device, and try it on black images.
+
+        Args:
+            name: of the backbone.
+            module: in eval mode from now on.
+            preprocessing: of its images.
+            clip: frames of an element; 1: images.
+            device: torch device.
+
+        Raises:
+            ModelError: it fails, or returns something else than (N, D) finite numbers.
+        """
+        self._device, self._name = torch.device(device), name
+        with user_code(f"backbone {name}: cannot be moved to {device}"):
+            self._module = module.eval().requires_grad_(False).to(self._device)
+        order = [0, 1, 2] if preprocessing.colour == "RGB" else [2, 1, 0]
+        self._order = order
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(3, *(1,) * (2 if clip == 1 else 3))
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        height, width = preprocessing.size
+        black = np.zeros((2, *((clip,) if clip > 1 else ()), height, width, 3), np.uint8)
+        dim = self._checked(black).shape[1]
+        self.info = BackboneInfo(name, digest_of(module), preprocessing, dim)
+
+    def encode(self, images: Images, before: Images | None) -> npt.NDArray[np.float32]:
+        """Return (N, D) features; as `Backbone.encode`."""
+        with user_code(f"backbone {self._name} failed"):
+            return self._checked(images)
+
+    def _checked(self, images: Images) -> npt.NDArray[np.float32]:
+        with user_code(f"backbone {self._name} failed on images {images.shape}"), torch.inference_mode():
+            returned = self._module(self._tensor(images))
+        if not isinstance(returned, Tensor) or returned.ndim != 2 or len(returned) != len(images):
+            shape = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+            raise ModelError(f"backbone {self._name}: expected features ({len(images)}, D), got {shape}")
+        if not 1 <= returned.shape[1] <= _MOST_DIM:
+            raise ModelError(f"backbone {self._name}: expected a feature size D above 0, got {returned.shape[1]}")
+        return returned.float().cpu().numpy()
+
+    def _tensor(self, images: Images) -> Tensor:
+        """Return (N, 3, H, W) or (N, 3, k, H, W) float32 from (N, H, W, 3) or (N, k, H, W, 3)."""
+        values = torch.from_numpy(images).to(self._device)[..., self._order].movedim(-1, 1).float() / 255
+        return ((values - self._mean) / self._std).contiguous()
+
+
+def digest_of(module: nn.Module) -> str:
+    """Return a hash of the weights and buffers of a module, and of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor):
+            continue
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,92 @@
+"""Elements of a video from its frames: single frames, or clips of several; in batches of a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esv_ray.decoding import VideoFrame
+from esv_ray.extraction.backbones.backbone import Images
+
+_SAME = 0.999
+"""Cosine above which an element nearly equals the one before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Consecutive elements of a video.
+
+    A batch holds elements of one video only, and its place in the video fixes its size. So no feature depends on other
+    videos, on their order, or on the actor: a batch of another size may round differently.
+
+    Attributes:
+        images: (N, H, W, 3), or (N, k, H, W, 3) for clips of k frames.
+        before: what comes before the first of them, with N = 1; None: it is the video's first.
+        index: (N,) number of each element's frame in the file, of a clip its middle one.
+        time: (N,) seconds of these frames.
+    """
+
+    images: Images
+    before: Images | None
+    index: npt.NDArray[np.int64]
+    time: npt.NDArray[np.float64]
+
+    @property
+    def shown(self) -> Images:
+        """(N, H, W, 3): the frame that stands for each element."""
+        return self.images if self.images.ndim == 4 else self.images[:, self.images.shape[1] // 2]
+
+
+def batches(frames: Iterable[VideoFrame], *, clip: int, stride: int, size: int) -> Iterator[Batch]:
+    """Yield the elements of a video in batches.
+
+    Args:
+        frames: of one video, in order, of one size.
+        clip: k, frames of an element; 1: an element is a frame.
+        stride: frames from the start of an element to the start of the next.
+        size: frames of a batch; of clips at least one is in it.
+    """
+    window: list[VideoFrame] = []
+    elements: list[list[VideoFrame]] = []
+    before: Images | None = None
+    most = max(1, size // clip)
+    for number, frame in enumerate(frames):
+        window.append(frame)
+        del window[:-clip]
+        first = number - clip + 1
+        if first >= 0 and first % stride == 0:
+            elements.append(list(window))
+        if len(elements) == most:
+            batch = _batch(elements, before)
+            before, elements = batch.images[-1:].copy(), []
+            yield batch
+    if elements:
+        yield _batch(elements, before)
+
+
+def _batch(elements: list[list[VideoFrame]], before: Images | None) -> Batch:
+    middle = [element[len(element) // 2] for element in elements]
+    images = np.stack([np.stack([frame.image for frame in element]) for element in elements])
+    return Batch(
+        images[:, 0] if images.shape[1] == 1 else images,
+        before,
+        np.array([frame.index for frame in middle], np.int64),
+        np.array([frame.time for frame in middle], np.float64),
+    )
+
+
+def nearly_repeated(features: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Return (T,) whether each of (T, D) features nearly equals the one before: a cosine over 0.999, or both are 0."""
+    repeated = np.zeros(len(features), dtype=bool)
+    norms = np.array([np.linalg.norm(feature.astype(np.float64)) for feature in features])
+    for place in range(1, len(features)):
+        product = norms[place - 1] * norms[place]
+        if not product:
+            repeated[place] = norms[place - 1] == norms[place]
+            continue
+        inner = float(features[place - 1].astype(np.float64) @ features[place].astype(np.float64))
+        repeated[place] = inner > _SAME * product
+    return repeated

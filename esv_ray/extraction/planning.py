@@ -1,0 +1,205 @@
+"""Check an extraction and plan it once; every later run must match the plan."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from esv_ray import storage
+from esv_ray.decoding import open_decoder
+from esv_ray.errors import DataError, JobError, SpecError, StorageError, count_of, one_line
+from esv_ray.extraction.backbones.backbone import BackboneInfo
+from esv_ray.extraction.backbones.opening import open_backbone
+from esv_ray.extraction.run_file import (
+    CLIPS,
+    ExtractionPlan,
+    Written,
+    check_same,
+    clips_url,
+    commit_run,
+    plan_of,
+    read_run,
+)
+from esv_ray.extraction.thumbnails import check_installed
+from esv_ray.extraction.units import VideoUnit, units_of, videos_of_unit
+from esv_ray.extraction.videos.clip import Clip, clips_checksum, clips_file
+from esv_ray.extraction.videos.finding import FoundVideos, find_videos
+from esv_ray.input.class_names import classes_csv
+from esv_ray.input.files import UNFINISHED
+from esv_ray.input.table_classes import CLASSES
+from esv_ray.machine import gpus
+from esv_ray.output.committed import failed_rows
+from esv_ray.output.layout import ASIDE, EXTRACTION_FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
+from esv_ray.output.success import remove_success
+from esv_ray.spec_extract import ExtractSpec, extract_keys
+
+# Increased when the same spec gives other features or files; an older output is then refused.
+RESULTS_VERSION = 1
+OWN_NAMES = frozenset({*EXTRACTION_FOLDERS, CLIPS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, UNFINISHED, CLASSES})
+"""Names that an output may hold before it has a run.json."""
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class PlannedExtraction:
+    """An extraction whose run.json is on storage.
+
+    Attributes:
+        spec: the extraction.
+        plan: run.json, and its units.
+        pending: units to do, in plan order: those not yet committed, and those of `retried`.
+        retried: failed videos of committed units that are extracted again, by the unit's number.
+        notes: what the user should know, one line each.
+    """
+
+    spec: ExtractSpec
+    plan: ExtractionPlan
+    pending: tuple[VideoUnit, ...]
+    retried: Mapping[int, tuple[int, ...]]
+    notes: tuple[str, ...]
+
+
+def private_locations(spec: ExtractSpec) -> list[str]:
+    """Return the locations that are in the memory of this process, where no actor can read them."""
+    urls = (spec.videos, spec.output, *([spec.weights] if spec.weights else []))
+    return [url for url in urls if storage.in_this_process(url)]
+
+
+def plan_extraction(spec: ExtractSpec, *, retry_failed: bool) -> PlannedExtraction:
+    """Check an extraction, load or commit its plan, and list its pending units.
+
+    Writes run.json and the list of videos, and removes _SUCCESS if units are pending.
+
+    Args:
+        spec: the extraction.
+        retry_failed: whether failed videos are extracted again.
+
+    Raises:
+        EsvError: the request is wrong or another output is in the way; nothing is written then.
+    """
+    _check_places(spec)
+    if spec.thumbnails:
+        check_installed()
+    open_decoder(spec.decoder, isolated=False).close()
+    info = open_backbone(spec).info
+    found = find_videos(spec.videos, spec.labels, spec.classes)
+    keys: dict[str, object] = {**extract_keys(spec), "digest": info.digest, "results_version": RESULTS_VERSION}
+    keys |= {"names": None if found.names is None else list(found.names)}
+    written = read_run(spec.output)
+    if written is None:
+        written = _new_plan(spec, info, found, keys)
+        if not commit_run(spec.output, written):  # another driver was first
+            existing = read_run(spec.output)
+            assert existing is not None, "a create-only put was refused, so it is there"
+            written = existing
+    check_same(spec.output, written, keys)
+    plan = plan_of(spec.output, written)
+    _check_same_videos(spec, plan, found)
+    failed = failed_rows(spec.output, plan, EXTRACTION_FOLDERS)
+    retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
+    pending = tuple(unit for unit in plan.units if unit.index not in failed or unit.index in retried)
+    if pending:
+        mark_unfinished(spec.output)
+        remove_success(spec.output)
+    return PlannedExtraction(spec, plan, pending, retried, found.notes)
+
+
+def mark_unfinished(output: str) -> None:
+    """Mark the table as incomplete: readers of feature tables refuse it."""
+    content = json.dumps({"written by": "esv extract"}).encode()
+    storage.commit_new(storage.join(output, UNFINISHED), content, "mark the table as incomplete")
+
+
+def mark_finished(output: str) -> None:
+    """Remove the mark of an incomplete table."""
+    storage.remove(storage.join(output, UNFINISHED), "complete the table")
+
+
+def _check_places(spec: ExtractSpec) -> None:
+    private = private_locations(spec)
+    if private and spec.cluster.actors not in ("auto", 0):
+        raise SpecError(
+            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
+            "to 0, or use a path or object storage"
+        )
+    share = spec.cluster.gpus_per_actor
+    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
+        raise SpecError(
+            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
+            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
+        )
+
+
+def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: dict[str, object]) -> Written:
+    """Write what belongs to a new plan, but run.json, and return that."""
+    storage.check_vacant(spec.output, OWN_NAMES)
+    storage.check_writable(spec.output, "write the feature table")
+    checksum = clips_checksum(found.clips)
+    written = Written(
+        spec=spec.model_dump(mode="json"),
+        keys=json.loads(json.dumps(keys)),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("esv-ray", "torch", "ray", "pyarrow", "numpy")},
+        },
+        backbone=info.asdict(),
+        videos=len(found.clips),
+        clips=checksum,
+        unit=videos_of_unit(len(found.clips), spec.compute.unit),
+        labelled=found.labelled,
+        names=None if found.names is None else list(found.names),
+    )
+    _check_adoptable(spec.output, ExtractionPlan(written, units_of(found.clips, checksum, written.unit)))
+    mark_unfinished(spec.output)
+    storage.commit_new(clips_url(spec.output, checksum), clips_file(found.clips), "write the list of videos")
+    if found.names is not None:
+        storage.replace(storage.join(spec.output, CLASSES), classes_csv(found.names), "write the classes")
+    return written
+
+
+def _check_adoptable(output: str, plan: ExtractionPlan) -> None:
+    """Check tables without a run.json, which was removed: all must be of this extraction, which then resumes."""
+    try:
+        failed_rows(output, plan, EXTRACTION_FOLDERS)
+    except StorageError:
+        raise
+    except (JobError, DataError) as error:
+        raise JobError(
+            f"{output}: expected an empty or absent folder for the table, found one without a run.json that does not "
+            f"belong to this extraction ({one_line(error)}); choose another --out, or move it away"
+        ) from None
+
+
+def _check_same_videos(spec: ExtractSpec, plan: ExtractionPlan, found: FoundVideos) -> None:
+    """Refuse to continue with other videos than those of the plan.
+
+    Raises:
+        JobError: names the first that differ.
+    """
+    if clips_checksum(found.clips) == plan.written.clips:
+        return
+    planned = {clip.video_id: clip for unit in plan.units for clip in unit.clips}
+    now = {clip.video_id: clip for clip in found.clips}
+    differences = [
+        *_named("added", [video_id for video_id in now if video_id not in planned]),
+        *_named("removed", [video_id for video_id in planned if video_id not in now]),
+        *_named("changed in path, label or times", _changed(planned, now)),
+    ]
+    raise JobError(
+        f"{spec.output}: the videos of {spec.videos} changed since this extraction was planned: "
+        f"{'; '.join(differences)}; put them back, or use another --out"
+    )
+
+
+def _changed(planned: Mapping[str, Clip], now: Mapping[str, Clip]) -> list[str]:
+    return [video_id for video_id, clip in planned.items() if video_id in now and now[video_id] != clip]
+
+
+def _named(what: str, ids: list[str]) -> list[str]:
+    if not ids:
+        return []
+    more = ", ..." if len(ids) > _NAMED else ""
+    return [f"{count_of(len(ids), 'video')} {what} ({', '.join(f'{each!r:.80}' for each in ids[:_NAMED])}{more})"]

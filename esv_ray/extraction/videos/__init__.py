@@ -1,0 +1,1 @@
+"""The videos of an extraction: where they are, their ids and labels."""
