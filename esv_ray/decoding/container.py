@@ -147,7 +147,10 @@ def _opened(source: Source) -> av.container.InputContainer:
     import av
 
     try:
-        return av.open(MediaFile(source), "r", options=_OPTIONS, **_tolerant(av.__version__))
+        opened: av.container.InputContainer = av.open(
+            MediaFile(source), "r", options=_OPTIONS, **_tolerant(av.__version__)
+        )
+        return opened
     except EsvError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
