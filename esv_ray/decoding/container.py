@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esv_ray.decoding.media_file import MediaFile, Source
 from esv_ray.decoding.pictures import Decoded, Turn, turn_of
@@ -55,7 +55,7 @@ class Container:
         stream.codec_context.thread_type = "AUTO" if threads > 1 else "SLICE"
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
         self.format, self.codec = self._container.format.name, stream.codec_context.name
-        self.base = stream.time_base or Fraction(1, 90_000)
+        self.base = _fraction(stream.time_base) or Fraction(1, 90_000)
         self.rate = _sensible_rate(stream.average_rate) or _sensible_rate(stream.guessed_rate)
         self.duration = self._duration()
         start = self._container.start_time
@@ -107,7 +107,8 @@ class Container:
             self.lost += 1
             return []
         self.damaged += sum(frame.is_corrupt for frame in frames)
-        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or None
+        stated = _fraction(self._stream.sample_aspect_ratio)
+        aspect = stated or _fraction(self._stream.codec_context.sample_aspect_ratio)
         return [Decoded(frame, aspect, self._turn_of(frame)) for frame in frames]
 
     def frames(self) -> Iterator[Decoded]:
@@ -146,12 +147,27 @@ def _opened(source: Source) -> av.container.InputContainer:
     import av
 
     try:
-        return av.open(MediaFile(source), "r", options=_OPTIONS, metadata_errors="replace")
+        opened: av.container.InputContainer = av.open(
+            MediaFile(source), "r", options=_OPTIONS, **_tolerant(av.__version__)
+        )
+        return opened
     except EsvError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
         cut = "the end of the file is missing" if is_truncated(source.file, source.size) else "it is damaged or none"
         raise DataError(f"{source.name}: expected a video, got a file that cannot be opened: {cut}") from error
+
+
+def _tolerant(version: str) -> dict[str, Any]:
+    """Return the argument with which PyAV accepts texts that are not UTF-8; from version 19 on it always does."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
+
+
+def _fraction(value: Fraction | None) -> Fraction | None:
+    """Return a ratio of PyAV as a fraction: from version 19 on it has a type of its own; None if it is not above 0."""
+    if value is None or value.denominator == 0 or value.numerator <= 0:
+        return None
+    return Fraction(value.numerator, value.denominator)
 
 
 def _shown_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
@@ -176,7 +192,8 @@ def _shown_stream(container: av.container.InputContainer, name: str) -> av.Video
 
 
 def _sensible_rate(rate: Fraction | None) -> Fraction | None:
-    return rate if rate and 0 < rate <= 1000 else None
+    rate = _fraction(rate)
+    return rate if rate is not None and rate <= 1000 else None
 
 
 def _seconds(text: str) -> Fraction | None:
