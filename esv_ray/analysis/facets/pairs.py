@@ -55,12 +55,13 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = _surest_of_all(once)
     surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
     clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
-    ranked = f"Below, of {once.num_rows:,} pairs of elements and classes, those whose intervals are farthest from it"
+    ranked = f"Below: of {once.num_rows:,} pairs of elements and classes, those with intervals farthest from one half"
     ranked += "" if clear else " (none is clear of it)"
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half. {ranked}. "
+            f"{percent(top['share'], 1)} of videos; no other pair of the {n} elements is farther from one half. "
+            f"{ranked}. "
             "Intervals hold at 95 % for all of these pairs together (Bonferroni)."
         ],
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
