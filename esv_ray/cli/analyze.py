@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from esv_ray.analysis.tables import Made
 
 
-@click.command(short_help="Analyze the results of a job: tables of a data set.")
+@click.command(short_help="Summarize an output in tables.")
 @click.argument("output", type=LOCATION)
 @click.option(
     "--table",
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     type=NAME,
     multiple=True,
     metavar="NAME",
-    help="A table to make; repeatable (default: all that the output allows).",
+    help="Table to make (default: all that the output allows). Repeatable.",
 )
 @class_option
 @click.option(
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "kind",
     type=click.Choice(["parquet", "csv"]),
     default="parquet",
-    help="Of the files (default: parquet).",
+    help="Format of the files (default: parquet).",
 )
 @output_option("Folder (URL) for the files (default: OUTPUT/analysis).", into="out")
 @click.option(
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     "--features",
     type=LOCATION,
     metavar="URL",
-    help="Feature table, whose key moments `moments` needs (default: that of the job, if it is near the output).",
+    help="Feature table with the key moments for `moments` (default: that of the job, if it is on this machine or the "
+    "output's kind of store).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; unknown values are null.")
 def analyze(
@@ -62,10 +63,10 @@ def analyze(
     features: str | None,
     as_json: bool,
 ) -> None:
-    """Analyze an OUTPUT: what its ESVs say about the whole data set, in tables.
+    """Summarize an OUTPUT in tables: what its ESVs say about the whole data set.
 
-    Prints each table in brief, and writes all of it to OUTPUT/analysis/NAME.parquet. Videos of different lengths are
-    never mixed. An output that cannot be written to is only printed.
+    Prints a short form of each table, and writes the full table to OUTPUT/analysis/NAME.parquet. Videos of different
+    lengths are never mixed. If OUTPUT is not writable, the tables are only printed.
 
     \b
     Tables:
@@ -74,27 +75,26 @@ def analyze(
       positions     where the most supporting and distracting elements are
       pairs         which of two elements has the larger ESV
       marginals     what elements add to subsequences of each length
-      smoothness    what changes with a neighbouring frame in an element's place
+      smoothness    change of the ESVs when a neighbouring frame replaces an element
       contrasts     misclassified videos: ESV for the label minus ESV for the prediction
       classes       accuracy and contributions, per class
       profiles      mean ESV along the sequence
-      confusions    which class is taken for which
+      confusions    which classes the model confuses
       interactions  mean interaction of pairs of elements
-      discards      score while elements are taken away
+      discards      score as elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
-      replacements  the same areas with a neighbour or the mean element in place of elements
+      replacements  the same areas if a neighbour or the mean element replaces elements
       needed        fewest elements that reach 90 % of the score
-      moments       agreement with marked key moments, of each method
-      order         what the order of the elements is worth
-      sanity        what is left of the ESVs when layers are re-initialised
+      moments       agreement of each method with marked key moments
+      order         how much of the score is due to the order of the elements
+      sanity        correlation with the ESVs when layers are re-initialised
       agreement     how the values of different methods correlate
 
     \b
     marginals, smoothness, interactions, discards, replacements, order and sanity need
-    a job with these names in `tables`; areas and needed need discards; agreement
-    needs several `methods`. contrasts and
-    confusions need labels; moments needs the columns key_start and key_end (numbers of
-    frames) in the feature table.
+    a job with these names in `tables`; areas and needed need discards; agreement needs
+    several `methods`. contrasts and confusions need labels; moments needs the columns
+    key_start and key_end (frame numbers) in the feature table.
 
     \b
     Examples:

@@ -25,18 +25,22 @@ if TYPE_CHECKING:
 @click.command(short_help="Compare two outputs on the same videos.")
 @click.argument("a", type=LOCATION, metavar="OUTPUT_A")
 @click.argument("b", type=LOCATION, metavar="[OUTPUT_B]", required=False)
-@click.option("--method-a", type=NAME, default="esv", show_default=True, help="Whose values of OUTPUT_A.")
+@click.option("--method-a", type=NAME, default="esv", show_default=True, help="Method to compare, in OUTPUT_A.")
 @click.option(
-    "--method-b", type=NAME, help="Whose values of OUTPUT_B (default: esv), or with one output, of this method."
+    "--method-b",
+    type=NAME,
+    help="Method to compare it with, in OUTPUT_B (default: esv) or, with one output, in OUTPUT_A.",
 )
 @click.option(
     "--class",
     "class_",
     type=click.Choice(["label", "predicted"]),
-    help="Whose ESVs: of the label, or of the class that OUTPUT_A predicts (default: as for esv analyze).",
+    help="Class whose ESVs are used: the label, or the class that OUTPUT_A predicts (default: as for esv analyze).",
 )
-@click.option("--changes", type=Count(1, 10_000), default=10, show_default=True, help="Videos to name per length.")
-@click.option("--format", "kind", type=click.Choice(FORMATS), help="Of the files (default: parquet).")
+@click.option(
+    "--changes", type=Count(1, 10_000), default=10, show_default=True, help="Number of videos to list per length."
+)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="Format of the files (default: parquet).")
 @output_option("Folder (URL) for the tables compare, agreement, correlations and changes.", into="out")
 @click.option(
     "--figures",
@@ -57,7 +61,7 @@ def compare(
     figures: str | None,
     as_json: bool,
 ) -> None:
-    """Compare two outputs on the videos that both have: of two models, estimators or seeds. Or methods of one.
+    """Compare two outputs (models, estimators or seeds) on the videos that both have, or the methods of one output.
 
     Prints accuracies side by side, how the values of each video correlate (means over videos, with 95 % intervals),
     and the videos that differ most. Sequences of different lengths are never mixed.

@@ -33,7 +33,7 @@ request_options = option_group(
         "--labels",
         type=LOCATION,
         metavar="CSV",
-        help="Labels; the header is video_id,label or path,label, and may have split.",
+        help="Labels; the header is video_id,label or path,label, and may also have split.",
     ),
     click.option(
         "--classes",
@@ -41,9 +41,7 @@ request_options = option_group(
         metavar="CSV",
         help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
     ),
-    click.option(
-        "--keep-unlabelled", is_flag=True, help="Also write the videos without a label, where others have one."
-    ),
+    click.option("--keep-unlabelled", is_flag=True, help="Also write videos without a label, if others have one."),
     click.option(
         "--split",
         type=NAME,
@@ -53,7 +51,7 @@ request_options = option_group(
         "--segments",
         type=LOCATION,
         metavar="CSV",
-        help="Cut untrimmed videos; the header is video,start,stop and may have label, segment, split.",
+        help="Segments of untrimmed videos; the header is video,start,stop and may also have label, segment, split.",
     ),
     click.option("--fps", type=_POSITIVE, help="Frames per second: start and stop are seconds (default: frames)."),
     click.option("--stride", type=_POSITIVE, help="Frames from a row of features to the next (default: 1)."),
@@ -69,7 +67,7 @@ request_options = option_group(
         "--match",
         type=NAME,
         metavar="REGEX",
-        help="Take names that match, and name the ids, e.g. '(?P<video_id>[^/]+)_rgb'.",
+        help="Import only names that match; the group video_id is the id, e.g. '(?P<video_id>[^/]+)_rgb'.",
     ),
     click.option(
         "--key",

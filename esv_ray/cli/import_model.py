@@ -102,8 +102,8 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     multiple=True,
     metavar="NAME=FROM:TO",
     callback=_parse_outputs,
-    help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUTPUT/NAME; repeatable. For a model that answers "
-    "several questions, for example verbs=0:97 and nouns=97:397.",
+    help="Keep columns FROM to TO - 1 of the outputs, in a bundle OUTPUT/NAME; repeatable. For a model with several "
+    "sets of classes, for example verbs=0:97 and nouns=97:397.",
 )
 @click.pass_context
 def import_model(
@@ -133,8 +133,8 @@ def import_model(
     No code in a file runs. For every source but linear and clip, a file with an unknown tensor is refused, because that
     tensor may change the model's output.
 
-    With --from module the argument is no checkpoint but the name of a function of yours that returns PyTorch modules,
-    package.module:function, from the folder where you are or an installed package. Its code runs only with --code.
+    With --from module, the argument is not a checkpoint but the name of a function that returns your PyTorch module,
+    package.module:function, in the current folder or an installed package. Its code runs only with --code.
 
     \b
     Examples:

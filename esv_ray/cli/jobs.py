@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 @target_options
 @json_option
 def status(job: str, target: Target, as_json: bool) -> None:
-    """Show the status of a JOB, given by its id, its name (then of its last attempt) or the location of its output.
+    """Show the status of a JOB, given by its id, its name (for the last attempt) or the location of its output.
 
     If JOB is an output, only its storage is read, so this works after the cluster is gone. JOB is taken as an output if
     it contains a slash, or if neither --address nor --kubernetes is given and the working directory has an output of
@@ -59,7 +59,7 @@ def status(job: str, target: Target, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the job ends.")
 @click.pass_context
 def logs(context: click.Context, job: str, target: Target, follow: bool) -> None:
-    """Print the log of a JOB, given by its id or by its name (then of its last attempt).
+    """Print the log of a JOB, given by its id or its name (for the last attempt).
 
     With --kubernetes, the exit code is that of kubectl.
     """
@@ -89,7 +89,7 @@ def logs(context: click.Context, job: str, target: Target, follow: bool) -> None
 @click.argument("job", type=NAME)
 @target_options
 def stop(job: str, target: Target) -> None:
-    """Stop a JOB, given by its id or by its name (then its last attempt).
+    """Stop a JOB, given by its id or its name (for the last attempt).
 
     Committed units are kept. Submit the job again to resume it. With --kubernetes the RayJob and its logs are deleted:
     save the log before, with esv logs.

@@ -143,10 +143,10 @@ class_option = click.option(
     "--class",
     "class_",
     type=click.Choice(["label", "predicted"]),
-    help="Whose ESVs (default: the label if the job keeps its ESVs, else the predicted class).",
+    help="Class whose ESVs are used (default: label if the job kept its ESVs, else predicted).",
 )
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of the spec. Repeatable."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of the spec. Repeatable."
 )
 address_option = click.option(
     "--address",

@@ -11,7 +11,7 @@ from esv_ray.cli.options import JobArguments, job_options, read_job
 from esv_ray.cli.types import Count, LocalPath
 
 
-@click.command(short_help="Estimate what a job takes, without running it.")
+@click.command(short_help="Estimate time, memory and storage of a job.")
 @job_options
 @click.option("--read-lengths", is_flag=True, help="Read the features to get the exact length of every video.")
 @click.option("--check-ids", is_flag=True, help="Read the ids and list those that are repeated.")

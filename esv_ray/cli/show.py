@@ -22,7 +22,7 @@ _LISTED = 10  # videos of each outcome
     type=NAME,
     multiple=True,
     metavar="CLASS",
-    help="A class to show: label, predicted, an id or a name; repeatable. By default label and predicted.",
+    help="Class to show: label, predicted, an id or a name (default: label and predicted). Repeatable.",
 )
 @click.option(
     "--elements",
@@ -36,7 +36,7 @@ _LISTED = 10  # videos of each outcome
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png: thumbnails in --output.",
+    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png, to add as thumbnails to --output.",
 )
 def show(
     output: str,

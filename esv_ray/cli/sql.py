@@ -39,7 +39,7 @@ class _Word(Name):
     "named",
     multiple=True,
     metavar="NAME=URL",
-    help="Another output, with the views NAME.videos and so on. Repeatable; OUTPUT may be left out then.",
+    help="Output with a name; its views are NAME.videos and so on. OUTPUT may then be left out. Repeatable.",
 )
 @click.option(
     "--format",
@@ -49,7 +49,7 @@ class _Word(Name):
 )
 @click.option("--out", type=LOCATION, metavar="URL", help="Write the result to this file (.csv, .json or .parquet).")
 @click.option(
-    "--rows", type=Count(1, 1_000_000), default=20, show_default=True, help="Most rows that are printed as a table."
+    "--rows", type=Count(1, 1_000_000), default=20, show_default=True, help="Maximum number of rows printed as a table."
 )
 @memory_option
 @threads_option
@@ -65,7 +65,7 @@ def sql(
     """Run one SELECT statement of DuckDB's SQL over the tables of an OUTPUT.
 
     The views are videos, attributions, classes (id, name) and the further tables that the job wrote, such as discards.
-    SQL only reads: no other file, and it writes nothing. Printed numbers have six digits; the other formats have exact
+    A query can read no other files, and cannot write. Printed numbers have six digits; the other formats have exact
     values.
 
     \b

@@ -27,8 +27,8 @@ def smoothness(context: click.Context, job: JobArguments, offsets: str | None) -
     """Attribute each sequence again with one element replaced by a neighbouring frame.
 
     Writes the tables of the job to OUTPUT/variations/smoothness, and a summary to OUTPUT/analysis/smoothness.parquet:
-    by how much the element's share of the ESVs changes. An element moves within its video, at most onto the frames of
-    the elements beside it. The paper uses 16 frames. Run it again to resume.
+    by how much the element's share of the ESVs changes. An element moves at most as far as the frames of the elements
+    beside it. The paper uses 16 frames. Run it again to resume.
 
     \b
     Examples:
@@ -45,7 +45,7 @@ def smoothness(context: click.Context, job: JobArguments, offsets: str | None) -
     context.exit(_run(job, SMOOTHNESS, None if offsets is None else f"offsets=[{offsets.strip('[]')}]"))
 
 
-@click.command(short_help="Measure what the order of the elements is worth.")
+@click.command(short_help="Measure how much the order of elements matters.")
 @job_options
 @click.option(
     "--shuffles",
@@ -75,14 +75,14 @@ def order(context: click.Context, job: JobArguments, shuffles: int | None) -> No
     context.exit(_run(job, ORDER, None if shuffles is None else f"shuffles={shuffles}"))
 
 
-@click.command(short_help="Check that ESVs depend on what the model learnt.")
+@click.command(short_help="Check that ESVs depend on what the model learned.")
 @job_options
 @click.pass_context
 def sanity(context: click.Context, job: JobArguments) -> None:
     """Attribute each sequence again with layers of the model re-initialised, the one next to the logits first.
 
     Writes the tables of the job to OUTPUT/variations/sanity, and a summary to OUTPUT/analysis/sanity.parquet: the rank
-    correlation with the ESVs of the model itself, which must be lost (Adebayo et al. 2018). Run it again to resume.
+    correlation with the ESVs of the model itself, which should fall to 0 (Adebayo et al. 2018). Run it again to resume.
 
     \b
     Examples:

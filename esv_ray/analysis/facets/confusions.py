@@ -43,8 +43,8 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = of_length[0]
     return Page(
         [
-            f"{short_name(top['label'], analysed, first=True)} is most often taken for another class, "
-            f"{short_name(top['predicted'], analysed)}: {counted(top['videos'], 'video')}. Difference: ESV for the "
+            f"The most frequent confusion: {short_name(top['label'], analysed)} is classified as "
+            f"{short_name(top['predicted'], analysed)} ({counted(top['videos'], 'video')}). Difference: ESV for the "
             "label minus ESV for the predicted class, of each video's most misleading element."
         ],
         ("label", "predicted", "videos", "difference"),

@@ -56,14 +56,14 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
     clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
     ranked = (
-        f"Listed, of {once.num_rows:,} pairs of elements and classes: those whose intervals are farthest from one half"
+        f"Listed: of {once.num_rows:,} pairs of elements and classes, those with intervals farthest from one half"
         f"{'' if clear else ' (none is clear of it)'}. Intervals hold at 95 % for all of "
         "these pairs together (Bonferroni)."
     )
     return Page(
         [
             f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos: of all pairs of {n} elements the farthest from one half."
+            f"{percent(top['share'], 1)} of videos; no other pair of the {n} elements is farther from one half."
         ],
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
