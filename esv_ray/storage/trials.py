@@ -35,7 +35,8 @@ def check_writable(folder: str, doing: str, names: Collection[str] = ()) -> None
         raise DataError(f"cannot {doing}: {folder}: archives are only read; choose a folder that is in none")
     if is_local(fs):
         for name in names or ("",):  # a name may be too long, or below what is no folder
-            attempt(join(folder, name) if name else folder, doing, lambda name=name: _check_free(place, name, doing))  # type: ignore[misc]
+            url = join(folder, name) if name else folder
+            attempt(url, doing, lambda name=name: _check_free(place, name, doing))  # type: ignore[misc]
         if names and all(is_special(Path(place) / name) for name in names):
             return
     with _trial_object(folder) as (fs, path, _):
