@@ -64,7 +64,7 @@ def report(
         JobError: a file of an output is of another job, or of other rows than the plan says.
     """
     output = storage.absolute(output)
-    out = storage.join(output, NAME) if out is None else storage.absolute(out)
+    out = storage.join(output, NAME) if out is None else _file(out)
     _check_file(out, [output, *([] if compare is None else [storage.absolute(compare)])])
     check_figures()
     content = content_of(output, media=media, compare=compare, class_=class_, features=features)
@@ -108,6 +108,17 @@ def content_of(
         comparison=comparison,
         version=version("esv-ray"),
     )
+
+
+def _file(out: str) -> str:
+    """Return the absolute location of the file.
+
+    Raises:
+        SpecError: it is spelled as that of a folder, which `storage.absolute` would not show.
+    """
+    if out.endswith("/"):
+        raise SpecError(f"--output: expected a file that ends in .html, got the folder {out!r:.200}")
+    return storage.absolute(out)
 
 
 def _check_file(out: str, outputs: Sequence[str]) -> None:

@@ -20,9 +20,11 @@ write. Where contents are not deterministic (the plan of a job), `commit_new` al
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -204,7 +206,8 @@ def overwrite(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             RequestLimits(takes=len(data)),
         )
     else:
-        requests.pipe(fs, path, data)
+        with _writing(fs):
+            requests.pipe(fs, path, data)
 
 
 def _overwrite_from(fs: AbstractFileSystem, path: str, file: Path) -> None:
@@ -212,7 +215,25 @@ def _overwrite_from(fs: AbstractFileSystem, path: str, file: Path) -> None:
         limits = RequestLimits(takes=file.stat().st_size)
         requests.in_time(lambda: replace_file(Path(path), lambda target: _copy(file, target)), limits)
     else:
-        requests.put(fs, file, path)
+        with _writing(fs):
+            requests.put(fs, file, path)
+
+
+@contextmanager
+def _writing(fs: AbstractFileSystem) -> Iterator[None]:
+    """Name the kind of store if its client cannot write, as that of web addresses.
+
+    Raises:
+        UnsupportedOperation: an `OSError`, which `attempt` turns into one line.
+    """
+    kinds = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    refusal = f"{kinds[0]}:// locations are only read; choose a folder on a disk or a location in an object store"
+    if "http" in kinds:  # its client puts files, but removes none
+        raise io.UnsupportedOperation(refusal)
+    try:
+        yield
+    except NotImplementedError as error:
+        raise io.UnsupportedOperation(refusal) from error
 
 
 def _copy(file: Path, target: BinaryIO) -> None:
@@ -225,7 +246,8 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
         if is_local(fs):
             requests.in_time(lambda: Path(path).unlink(), RequestLimits())
         else:
-            requests.rm(fs, path)
+            with _writing(fs):
+                requests.rm(fs, path)
 
 
 def _link_new(path: Path, data: bytes) -> bool:

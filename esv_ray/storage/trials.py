@@ -34,16 +34,34 @@ def check_writable(folder: str, doing: str, names: Collection[str] = ()) -> None
     if in_archive(fs):
         raise DataError(f"cannot {doing}: {folder}: archives are only read; choose a folder that is in none")
     if is_local(fs):
-        check_no_broken_link(place)
-        if Path(place).is_file():
-            raise DataError(f"cannot {doing}: {folder}: expected a folder or nothing, got a file; choose another place")
-        for name in names:
-            if (Path(place) / name).is_dir():
-                raise DataError(f"cannot {doing}: {join(folder, name)}: expected a file or nothing, got a folder")
+        for name in names or ("",):  # a name may be too long, or below what is no folder
+            url = join(folder, name) if name else folder
+            attempt(url, doing, lambda name=name: _check_free(place, name, doing))  # type: ignore[misc]
         if names and all(is_special(Path(place) / name) for name in names):
             return
     with _trial_object(folder) as (fs, path, _):
-        attempt(folder, doing, lambda: overwrite(fs, path, b"trial"))
+        attempt(folder, doing, lambda: _try(fs, path, folder, doing))
+
+
+def _check_free(place: str, name: str, doing: str) -> None:
+    """Check that a folder of this machine is no file, and that a name in it ("": none) is no folder."""
+    check_no_broken_link(place)
+    if Path(place).is_file():
+        raise DataError(f"cannot {doing}: {place}: expected a folder or nothing, got a file; choose another place")
+    if name and (Path(place) / name).is_dir():
+        raise DataError(f"cannot {doing}: {join(place, name)}: expected a file or nothing, got a folder")
+
+
+def _try(fs: AbstractFileSystem, path: str, folder: str, doing: str) -> None:
+    try:
+        overwrite(fs, path, b"trial")
+    except FileNotFoundError as error:
+        if not is_local(fs):
+            raise
+        # The folder of the trial exists, but makes no files: that of processes, of devices.
+        raise DataError(
+            f"cannot {doing}: {folder}: no file can be created in {Path(path).parent}; choose another folder"
+        ) from error
 
 
 def creates_only(folder: str) -> bool:
