@@ -434,8 +434,15 @@ def test_pairs_of_noise_are_not_clear(tmp_path: Path) -> None:
         analysed = open_output(str(out))
         with tables_of_facets(analysed, [FACETS["pairs"]]) as (made,):
             page = made.facet.page(made.table, analysed)
-            assert "of 18 pairs of elements and classes, those" in page.sentences[0]
-            assert ("(none is clear of it)" in page.sentences[0]) is not clear
+            assert "of 18 pairs of elements and classes: those" in page.note
+            assert ("(none is clear of chance)" in page.note) is not clear
+            assert page.sentences[0].endswith("no pair of elements is clear of chance.") is not clear
+            facet = FACETS["pairs"].finding
+            assert facet is not None
+            found = facet(made.table, analysed)
+            assert found is not None
+            assert (found.effect > 0) is clear
+            assert [found.sentence] == page.sentences  # the first screen says what the section says
             assert page.columns[-1] == "95 %, all"
             for row in page.rows:
                 low, high = map(float, row[-1].split(".."))

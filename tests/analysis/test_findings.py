@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from esv_ray.analysis.analysed import Analysed, Census, ClassName
-from esv_ray.analysis.facets.finding import Finding, effect, largest, mean_with_interval
+from esv_ray.analysis.facets.finding import Finding, effect, exact_ends, largest, mean_with_interval
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.statistics import wilson
 from esv_ray.analysis.student import quantile
@@ -69,13 +72,60 @@ def test_ends_of_effects() -> None:
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=60))
 def test_laws_of_means(values: list[int]) -> None:
-    """The mean is exact and in its interval, which is in the range and has a width."""
+    """The mean is exact, and in the middle of its interval, but for the ends of the range; few videos have none."""
     mean, low, high = mean_with_interval([(value, values.count(value)) for value in set(values)], 0, 8)
     assert mean == pytest.approx(sum(values) / len(values))
+    if len(values) < 3:
+        assert low is high is None
+        return
+    assert low is not None
+    assert high is not None
     assert 0 <= low <= mean <= high <= 8
-    assert high - low > 0.1
+    assert high > low
+    if low > 0 and high < 8 and len({*values}) > 1:
+        assert mean - low == pytest.approx(high - mean)
     often = mean_with_interval([(value, 100 * values.count(value)) for value in set(values)], 0, 8)
+    assert often[1] is not None
+    assert often[2] is not None
     assert often[2] - often[1] < high - low
+
+
+def test_interval_of_means_is_that_of_student() -> None:
+    """Values that lie close together far from the middle of the range have a narrow interval around their mean."""
+    values = [12] * 10 + [13] * 24 + [14] * 11
+    mean, low, high = mean_with_interval([(value, values.count(value)) for value in (12, 13, 14)], 0, 14)
+    half = quantile(44, 0.95) * statistics.stdev(values) / 45**0.5
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+    equal = mean_with_interval([(8, 20)], 0, 8)  # other videos, of a share that Wilson's interval leaves, may have 0
+    assert equal == pytest.approx((8, 8 * float(wilson(20, 20)[0]), 8))
+
+
+def test_exact_intervals_hold_for_all_that_are_compared() -> None:
+    """Of 28 shares by chance of 1/14 of 45 videos, an end leaves chance out in at most 5 % of tables, at any number."""
+    for videos, chance, compared in ((45, 1 / 14, 28), (5, 1 / 24, 48), (24, 0.5, 18), (3, 0.25, 8)):
+        counts = np.arange(videos + 1)
+        lows, highs = exact_ends(counts, videos, compared)
+        out = binom.pmf(counts, videos, chance)[(lows > chance) | (highs < chance)].sum()
+        assert compared * out <= 0.05
+    with_wilson = wilson(np.arange(46), 45, 1 - 0.05 / 28)[0]
+    assert 28 * binom.pmf(np.arange(46), 45, 1 / 14)[with_wilson > 1 / 14].sum() > 0.1
+    assert np.isnan(exact_ends([1, 2], [1, 2], 1)).all()
+
+
+@pytest.mark.parametrize("videos", [1, 2])
+def test_one_or_two_videos_are_no_finding(videos: int) -> None:
+    """Whatever is in one video is in 100 % of all."""
+    assert of("positions", positions([0.0, 0.0, 1.0] + [0.0] * 21, videos)).effect == 0
+    assert "interval" not in of("positions", positions([0.0, 1.0], videos)).sentence
+    assert of("support", support({16: videos}, 16)).effect == 0
+    rows = [{"class": None, "n_elements": 2, "element_i": i, "element_j": 1 - i, "videos": videos, "share": float(i),
+             "low": 0.0, "high": 1.0} for i in range(2)]  # fmt: skip
+    assert of("pairs", rows).effect == 0
+    wrong = [{"label": 0, "predicted": 1, "n_elements": 4, "videos": videos}]
+    assert found("confusions", wrong, analysed(classes=4)) is None
+    needed = [{"class": None, "n_elements": 9, "elements": k, "videos": videos * (k == 0), "share": float(k == 0)}
+              for k in range(10)]  # fmt: skip
+    assert of("needed", needed).effect == 0
 
 
 @pytest.mark.parametrize("name", WITH)
@@ -105,7 +155,7 @@ def test_support() -> None:
     assert fewer.sentence.startswith("On average 5.5 of 8 elements lower the logit of the predicted class")
     even = of("support", support({4: 1000}, 8))
     assert even.effect == 0
-    assert of("support", support({8: 1}, 8)).effect < 0.5  # one video
+    assert of("support", support({0: 9, 1: 20}, 1)).sentence.startswith("On average 0.7 of 1 element raises the score")
     assert of("support", support({8: 10**6}, 8)).effect > 0.99
 
 
@@ -122,12 +172,18 @@ def positions(shares: list[float], videos: int = 1000) -> list[dict[str, Any]]:
 
 def test_positions() -> None:
     last = of("positions", positions([0.2, 0.2, 0.1, 0.5]))
-    assert last.sentence.startswith("The last element of 4 is the most supporting one in 50 % of videos (95 % interval")
-    low, high = map(float, wilson(500, 1000, 1 - 0.05 / 8))  # the largest of two shares of four elements
+    assert last.sentence.startswith(
+        "Element 3 (the last of 4) is the most supporting one in 50 % of 1,000 videos (95 % int"
+    )
+    low, high = map(float, exact_ends(500, 1000, 8))  # the largest of two shares of four elements
     assert f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %, corrected for 8 comparisons)" in last.sentence
     assert last.effect == pytest.approx((low - 0.25) / 0.75)
     rare = of("positions", positions([0.33, 0.0, 0.33, 0.34]))
-    assert rare.sentence.startswith("The last element of 4")  # what is seldom is no finding
+    assert rare.sentence.startswith("Element 3 (the last of 4)")  # what is seldom is no finding
+    eighth = of("positions", positions([0.3, *[0.1] * 7]))
+    assert eighth.sentence.startswith("Element 0 (the first of 8) is")
+    assert eighth.sentence.endswith("; by chance 12.5 %.")
+    assert of("positions", positions([0.1, 0.1, 0.3, *[0.1] * 5])).sentence.startswith("Element 2 (the 3rd of 8) is")
     assert of("positions", positions([1.0])).effect == 0  # the only element is always first
 
 
@@ -138,14 +194,21 @@ def test_pairs() -> None:
         return {"class": each, "n_elements": 3, "element_i": i, "element_j": j, "videos": 1000, "share": share,
                 "low": share - 0.03, "high": share + 0.03}  # fmt: skip
 
-    rows = [pair(0, 1, 0.5), pair(0, 2, 0.3), pair(1, 2, 0.5), pair(2, 0, 0.7), pair(1, 2, 0.9, 2)]
+    def both_orders(i: int, j: int, share: float, each: int | None = None) -> list[dict[str, Any]]:
+        return [pair(i, j, share, each), pair(j, i, 1 - share, each)]
+
+    both = [*both_orders(0, 1, 0.5), *both_orders(0, 2, 0.3), *both_orders(1, 2, 0.5)]
+    rows = [*both, *both_orders(1, 2, 0.9, 2)]
     finding = of("pairs", rows)
-    low, high = map(float, wilson(700, 1000, 1 - 0.05 / 3))  # each of three pairs once, over all classes
+    low, high = map(float, exact_ends(700, 1000, 4))  # three pairs over all classes, one of a class
     assert finding.sentence == (
-        f"The first element of 3 has no larger ESV than the last element in 70 % of videos (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons); by chance 50 %."
+        f"Element 2 (the last of 3) has a larger ESV than element 0 (the first of 3) in 70 % of 1,000 videos (95 % "
+        f"interval {100 * low:.1f} to {100 * high:.1f} %, corrected for 4 comparisons); by chance 50 %."
     )
     assert finding.effect == pytest.approx(2 * (low - 0.5))
+    equal = [pair(0, 1, 0.0), pair(1, 0, 0.01)]  # neither order: most ESVs are equal
+    assert of("pairs", equal).effect == 0
+    assert of("pairs", equal).sentence.endswith("by chance 50 %: no pair of elements is clear of chance.")
 
 
 def test_needed() -> None:
@@ -160,7 +223,7 @@ def test_needed() -> None:
     assert finding.sentence.startswith("1.3 of 4 elements are enough on average to reach 90 % of the score")
     assert finding.sentence.endswith(
         "If all contributed alike, 4 would be needed. "
-        "dog needs most: 1.5 (95 % interval 1.46 to 1.55, corrected for 2 comparisons)."
+        "dog needs most: 1.5 (95 % interval 1.45 to 1.55, corrected for 2 comparisons)."
     )
     unnamed = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts], analysed(names=False))
     assert ". Class 1 needs most: 1.5 " in unnamed.sentence
@@ -211,7 +274,7 @@ def test_confusions() -> None:
     rows = [row(0, 1, 30), row(0, 2, 28), row(0, 3, 32), row(2, 3, 40)]
     finding = of("confusions", rows)
     assert finding.sentence.startswith("40 of the 40 misclassified videos of cow are taken for hen (95 % interval")
-    low = float(wilson(40, 40, 1 - 0.05 / 6)[0])  # two classes, each taken for one of three others
+    low = float(exact_ends(40, 40, 6)[0])  # two classes, each taken for one of three others
     assert finding.effect == pytest.approx((low - 1 / 3) / (2 / 3))
     few = [row(index, 3, 3) for index in range(3)] + [row(index, (index + 1) % 3, 2) for index in range(3)]
     assert of("confusions", few).effect == 0  # 3 of 5 for one of three: not among nine
@@ -228,8 +291,8 @@ def test_classes() -> None:
 
     rows = [row(0, 60, 100), row(1, 10, 100), row(2, 0, 1)]
     finding = of("classes", rows)
-    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 4.9 ")
-    low, high = map(float, wilson(10, 100, 1 - 0.05 / 3))
+    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 4.1 ")
+    low, high = map(float, exact_ends(10, 100, 3))
     assert f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons)" in finding.sentence
     many = [row(each, 50, 100) for each in range(3)] + [row(3, 39, 100)]
     assert of("classes", many).effect == 0  # alone it would differ from 47 %: not as the most extreme of four
@@ -258,7 +321,9 @@ def test_interactions_and_marginals() -> None:
                 "low": mean - 0.1, "high": mean + 0.1}  # fmt: skip
 
     finding = of("interactions", [pair(-0.5), pair(1.5, 2)])
-    assert finding.sentence.startswith("Elements 0 and 1 say less together than apart: mean interaction -0.5000")
+    assert finding.sentence.startswith(
+        "Element 0 (the first of 3) and element 1 (the 2nd of 3) say less together than apart: mean interaction -0.5000"
+    )
     assert finding.effect == pytest.approx(0.2)
     assert found("interactions", [pair(-0.5)], analysed(output="logit")) is None
     others = [pair(0.0) | {"element_j": 2 + place} for place in range(9)]

@@ -12,6 +12,7 @@ from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import CONCENTRATION, MEASURES, bounded, error_of, measure
 from esv_ray.analysis.facets.words import (
     Row,
+    by_chance,
     class_name,
     counted,
     joined,
@@ -138,7 +139,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     sentence = (
         f"{short_name(row['class'], analysed, first=True)} is recognised in {percent(row['accuracy'])} of its "
         f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=len(rows))}; all classes together "
-        f"in {percent(overall)}."
+        f"in {by_chance(overall)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

@@ -6,21 +6,19 @@ import pyarrow as pa
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, exact_ends
 from esv_ray.analysis.facets.words import (
+    by_chance,
     class_name,
     counted,
     joined,
     more,
     of_main_length,
     other_lengths,
-    percent,
     short_name,
     signed,
     within_percent,
 )
-from esv_ray.analysis.statistics import LEVEL, wilson
-from esv_ray.analysis.student import level_of_each
 
 _SHOWN = 10
 _FEWEST = 5  # misclassified videos of a class that is a finding
@@ -44,8 +42,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     return Page(
         [
             f"The most frequent confusion: {short_name(top['label'], analysed)} is classified as "
-            f"{short_name(top['predicted'], analysed)} ({counted(top['videos'], 'video')}). Difference: ESV for the "
-            "label minus ESV for the predicted class, of each video's most misleading element."
+            f"{short_name(top['predicted'], analysed)} ({counted(top['videos'], 'video')})."
         ],
         ("label", "predicted", "videos", "difference"),
         [
@@ -58,7 +55,14 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in of_length[:_SHOWN]
         ],
         names=2,
-        note=joined([more(_SHOWN, len(of_length), "pairs of classes"), other_lengths(table, n)]),
+        note=joined(
+            [
+                "Difference: ESV for the label minus ESV for the predicted class, of each video's most misleading "
+                "element; mean over videos.",
+                more(_SHOWN, len(of_length), "pairs of classes"),
+                other_lengths(table, n),
+            ]
+        ),
     )
 
 
@@ -76,9 +80,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not rows:
         return None
     compared = others * len({row["label"] for row in rows})  # those that never happen have no row
-    lows, highs = wilson(
-        [row["videos"] for row in rows], [wrong[row["label"]] for row in rows], level_of_each(LEVEL, compared)
-    )
+    lows, highs = exact_ends([row["videos"] for row in rows], [wrong[row["label"]] for row in rows], compared)
     sizes = [effect(low, 1.0, 1 / others) for low in lows.tolist()]
     top = max(range(len(rows)), key=sizes.__getitem__)
     row, all_wrong = rows[top], wrong[rows[top]["label"]]
@@ -86,7 +88,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
         f"{row['videos']:,} of the {counted(all_wrong, 'misclassified video')} of "
         f"{short_name(row['label'], analysed)} {'is' if row['videos'] == 1 else 'are'} taken for "
         f"{short_name(row['predicted'], analysed)}"
-        f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {percent(1 / others)}."
+        f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {by_chance(1 / others)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

@@ -9,10 +9,12 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.words import (
+    capitalized,
     class_name,
     joined,
     of_main_length,
     other_lengths,
+    place_name,
     short_name,
     signed,
     span,
@@ -50,8 +52,9 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     return Page(
         [
             f"Above 0, two elements say more together than apart; below, they say the same. Mean of neighbours "
-            f"{_mean(near)}, of others {_mean(far)}. The strongest: elements {top['element_i']} and "
-            f"{top['element_j']} of {short_name(top['class'], analysed)}, {signed(top['mean'])}."
+            f"{_mean(near)}, of others {_mean(far)}. The strongest: "
+            f"{place_name(top['element_i'], n)} and {place_name(top['element_j'], n)} of "
+            f"{short_name(top['class'], analysed)}, {signed(top['mean'])}."
         ],
         ("class", "i", "j", "videos", "interaction", "95 %"),
         [
@@ -78,12 +81,13 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     """Return the pair, over all classes, whose interaction is farthest from 0; logits have no largest value."""
     if not table.num_rows or analysed.in_logits:
         return None
-    _, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analysed)
     rows = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
     found = []
     for row, (low, high) in zip(rows, means_of_several(rows, "mean", len(rows)), strict=True):
         sentence = (
-            f"Elements {row['element_i']} and {row['element_j']} say {'more' if row['mean'] > 0 else 'less'} together "
+            f"{capitalized(place_name(row['element_i'], n))} and {place_name(row['element_j'], n)} say "
+            f"{'more' if row['mean'] > 0 else 'less'} together "
             f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=len(rows))}."
         )
         found.append(Finding(FACET.name, sentence, effect(low, high, 0.0, least=-_LARGEST, most=_LARGEST)))

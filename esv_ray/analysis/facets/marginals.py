@@ -10,6 +10,7 @@ from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bin_of, percentile
 from esv_ray.analysis.facets.words import (
     Row,
+    by_chance,
     joined,
     more,
     of_main_length,
@@ -79,7 +80,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     low = 0.0 if first["low"] * first["high"] < 0 else low
     sentence = (
         f"An element alone brings {percent(abs(first['mean']) / total)} of what elements add over all {n} lengths"
-        f"{within_percent(low, high)}; if all lengths did the same, {percent(1 / n)}."
+        f"{within_percent(low, high)}; if all lengths did the same, {by_chance(1 / n)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, 1 / n))
 

@@ -9,6 +9,7 @@ from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import (
+    by_chance,
     joined,
     of_main_length,
     other_lengths,
@@ -71,7 +72,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     ends = row["pointing_low"], row["pointing_high"]
     sentence = (
         f"The element with the largest ESV is in the marked key moment in {percent(row['pointing'])} of videos"
-        f"{within_percent(*ends)}; by chance in {percent(row['by_chance'])}."
+        f"{within_percent(*ends)}; by chance in {by_chance(row['by_chance'])}."
     )
     return Finding(FACET.name, sentence, effect(*ends, row["by_chance"]))
 

@@ -128,8 +128,9 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not alone["elements"] and alone["videos"]:
         none = f" In {percent(alone['share'])} of the videos the class prior alone reaches it."
     sentence = (
-        f"{plain(mean, 1)} of {counted(n, 'element')} are enough on average to reach 90 % of the score"
-        f"{within(low, high)}.{none} If all contributed alike, {alike} would be needed."
+        f"{plain(mean, 1)} of {counted(n, 'element')} {'is' if n == 1 else 'are'} enough on average to reach "
+        f"90 % of the score"
+        f"{within(low, high)}.{none}" + (f" If all contributed alike, {alike} would be needed." if n > 1 else "")
     )
     known = _known(classes, groups)
     found = _neediest(known, groups, n, mean)
@@ -151,7 +152,7 @@ def _neediest(
     most = max(classes, key=lambda each: _mean(groups[each]))
     counts = [(row["elements"], row["videos"]) for row in groups[most]]
     _, low, high = mean_with_interval(counts, 0, n, len(classes))
-    return (most, low, high) if low > mean else None
+    return None if low is None or high is None or low <= mean else (most, low, high)
 
 
 FACET = Facet(

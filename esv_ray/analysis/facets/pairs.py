@@ -8,10 +8,12 @@ import pyarrow.compute as pc
 
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, exact_ends
 from esv_ray.analysis.facets.words import (
     Row,
+    capitalized,
     class_name,
+    counted,
     joined,
     of_main_length,
     other_lengths,
@@ -21,8 +23,6 @@ from esv_ray.analysis.facets.words import (
     within_percent,
     without_esvs,
 )
-from esv_ray.analysis.statistics import LEVEL, wilson
-from esv_ray.analysis.student import level_of_each
 
 PER_CLASS = 32
 """Most elements of a sequence whose pairs are counted per class."""
@@ -52,19 +52,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
     n, of_length = of_main_length(table, analysed)
     once = _once(of_length)
-    top = _surest_of_all(once)
-    surest = _surest(_at_level(once, level_of_each(LEVEL, once.num_rows)), _SHOWN)
-    clear = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in surest)
-    ranked = (
-        f"Listed: of {once.num_rows:,} pairs of elements and classes, those with intervals farthest from one half"
-        f"{'' if clear else ' (none is clear of it)'}. Intervals hold at 95 % for all of "
+    top = _clearest_of_all(once)
+    clearest = _clearest(once, _SHOWN)
+    listed = (
+        f"Listed, of {once.num_rows:,} pairs of elements and classes: those with the clearest order"
+        f"{'' if any(map(_is_clear, clearest)) else ' (none is clear of chance)'}. Intervals hold at 95 % for all of "
         "these pairs together (Bonferroni)."
     )
     return Page(
-        [
-            f"Over all classes, element {top['element_i']} has a larger ESV than element {top['element_j']} in "
-            f"{percent(top['share'], 1)} of videos; no other pair of the {n} elements is farther from one half."
-        ],
+        [_sentence(top, n, once.num_rows)],
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
             (
@@ -75,60 +71,65 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
                 percent(row["share"]),
                 span(row["low"], row["high"], shares=True),
             )
-            for row in surest
+            for row in clearest
         ],
         names=1,
-        note=joined([ranked, left_out, without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([listed, left_out, without_esvs(analysed, n), other_lengths(table, n)]),
     )
 
 
 def _once(table: pa.Table) -> pa.Table:
-    """Return each pair once: i before j."""
-    return table.filter(pc.less(table.column("element_i"), table.column("element_j")))
+    """Return each pair once, in the order that more videos have, with intervals that hold for all pairs together.
+
+    Equal ESVs count for neither order.
+    """
+    keys = [("class", "ascending"), ("n_elements", "ascending")]
+    forth = table.sort_by([*keys, ("element_i", "ascending"), ("element_j", "ascending")])
+    back = table.sort_by([*keys, ("element_j", "ascending"), ("element_i", "ascending")])
+    share, opposite = (each.column("share").to_numpy() for each in (forth, back))
+    before = pc.less(forth.column("element_i"), forth.column("element_j")).to_numpy()
+    once = forth.filter(pa.array((share > opposite) | ((share == opposite) & before)))
+    shares, videos = (once.column(name).to_numpy() for name in ("share", "videos"))
+    for name, ends in zip(("low", "high"), exact_ends(np.rint(shares * videos), videos, once.num_rows), strict=True):
+        once = once.set_column(once.column_names.index(name), name, pa.array(ends, mask=np.isnan(ends)))
+    return once
 
 
-def _surest_of_all(table: pa.Table) -> Row:
-    (top,) = _surest(table.filter(pc.is_null(table.column("class"))), 1)
-    return top
-
-
-def _at_level(table: pa.Table, level: float) -> pa.Table:
-    """Return rows with intervals of another level."""
-    shares, videos = (table.column(name).to_numpy() for name in ("share", "videos"))
-    for name, ends in zip(("low", "high"), wilson(np.rint(shares * videos), videos, level), strict=True):
-        table = table.set_column(table.column_names.index(name), name, pa.array(ends))
-    return table
-
-
-def _surest(table: pa.Table, most: int) -> list[Row]:
-    """Return the rows whose intervals are farthest from one half."""
-    above, below = pc.subtract(table.column("low"), 0.5), pc.subtract(0.5, table.column("high"))
-    table = table.append_column("distance", pc.max_element_wise(above, below))
-    order = [("distance", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
+def _clearest(table: pa.Table, most: int) -> list[Row]:
+    """Return the rows whose intervals begin at the largest shares."""
+    order = [("low", "descending"), ("class", "ascending"), ("element_i", "ascending"), ("element_j", "ascending")]
     rows: list[Row] = table.take(pc.select_k_unstable(table, most, order)).to_pylist()
     return rows
 
 
+def _clearest_of_all(once: pa.Table) -> Row:
+    """Return the row over all classes whose interval begins at the largest share."""
+    (top,) = _clearest(once.filter(pc.is_null(once.column("class"))), 1)
+    return top
+
+
+def _is_clear(row: Row) -> bool:
+    return row["low"] is not None and row["low"] > 0.5
+
+
+def _sentence(row: Row, n: int, compared: int) -> str:
+    """Return in how many videos the clearest pair has this order, and whether this is clear of chance."""
+    sentence = (
+        f"{capitalized(place_name(row['element_i'], n))} has a larger ESV than "
+        f"{place_name(row['element_j'], n)} in {percent(row['share'])} of {counted(row['videos'], 'video')}"
+        f"{within_percent(row['low'], row['high'], compared=compared)}; by chance 50 %"
+    )
+    return f"{sentence}." if _is_clear(row) else f"{sentence}: no pair of elements is clear of chance."
+
+
 def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
-    """Return the pair, over all classes, whose interval is farthest from one half."""
+    """Return the pair, over all classes, with the clearest order."""
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analysed)
     once = _once(rows)
-    of_all = once.filter(pc.is_null(once.column("class")))
-    compared = of_all.num_rows
-    top = _surest_of_all(_at_level(of_all, level_of_each(LEVEL, compared)))
-    first, second, share, ends = top["element_i"], top["element_j"], top["share"], (top["low"], top["high"])
-    if share < 0.5:  # equal ESVs, if there are any, count for neither
-        word = "no larger ESV than"
-        share, ends = 1 - share, (1 - ends[1], 1 - ends[0])
-    else:
-        word = "a larger ESV than"
-    sentence = (
-        f"{place_name(first, n).capitalize()} of {n} has {word} {place_name(second, n)} in {percent(share)} of "
-        f"videos{within_percent(*ends, compared=compared)}; by chance 50 %."
-    )
-    return Finding(FACET.name, sentence, effect(top["low"], top["high"], 0.5))
+    top = _clearest_of_all(once)
+    return Finding(FACET.name, _sentence(top, n, once.num_rows), effect(top["low"], 1.0, 0.5))
 
 
 FACET = Facet(

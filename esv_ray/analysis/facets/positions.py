@@ -9,6 +9,8 @@ from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.words import (
     Row,
+    by_chance,
+    capitalized,
     counted,
     joined,
     more,
@@ -44,9 +46,10 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda row: -row["most_supporting"])
     return Page(
         [
-            f"The most supporting of {n} elements is most often element {first['element']} "
-            f"({percent(first['most_supporting'], 1)} of videos), the most distracting one element {last['element']} "
-            f"({percent(last['most_distracting'], 1)}); by chance each would have {percent(1 / n, 1)}.",
+            f"The most supporting of {n} elements is most often {place_name(first['element'], n)} "
+            f"({percent(first['most_supporting'], 1)} of videos), the most distracting one "
+            f"{place_name(last['element'], n)} ({percent(last['most_distracting'], 1)}); by chance each would have "
+            f"{by_chance(1 / n)}.{'' if _found(rows, n).effect else ' No element is clear of chance.'}",
             *_tied(first),
         ],
         ("element", "most supporting", "95 %", "most distracting", "95 %"),
@@ -80,13 +83,17 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if not table.num_rows:
         return None
     n, of_length = of_main_length(table, analysed)
-    rows = of_length.to_pylist()
+    return _found(of_length.to_pylist(), n)
+
+
+def _found(rows: list[Row], n: int) -> Finding:
     compared = len(_KINDS) * len(rows)
     found = [
         Finding(
             FACET.name,
-            f"{place_name(row['element'], n).capitalize()} of {n} is the {name.replace('_', ' ')} one in "
-            f"{percent(row[name])} of videos{within_percent(*ends, compared=compared)}; by chance {percent(1 / n)}.",
+            f"{capitalized(place_name(row['element'], n))} is the {name.replace('_', ' ')} one in "
+            f"{percent(row[name])} of {counted(row['videos'], 'video')}{within_percent(*ends, compared=compared)}; by "
+            f"chance {by_chance(1 / n)}.",
             effect(ends[0], 1.0, 1 / n),
         )
         for name in _KINDS

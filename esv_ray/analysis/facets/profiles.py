@@ -10,6 +10,7 @@ from esv_ray.analysis.facets.facet import Facet, Page
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
 from esv_ray.analysis.facets.words import (
+    by_chance,
     joined,
     of_main_length,
     other_lengths,
@@ -49,9 +50,14 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             f"Over all classes, the mean ESV is largest at {_tenth(top['place'])} of the sequence "
             f"({signed(top['mean'], 4)}){lowest}."
         ],
-        ("tenth", "elements", "mean ESV", "95 %"),
+        ("part", "elements", "mean ESV", "95 %"),
         [
-            (str(row["place"]), str(row["count"]), signed(row["mean"], 4), span(row["low"], row["high"]))
+            (
+                f"{10 * row['place']}..{10 * row['place'] + 10} %",
+                str(row["count"]),
+                signed(row["mean"], 4),
+                span(row["low"], row["high"]),
+            )
             for row in of_length
         ],
         note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
@@ -77,7 +83,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
         low, high = (None, None) if sides is None else (min(1.0, side * count / total) for side in sides)
         sentence = (
             f"The part from {_tenth(row['place'])} of the sequence has {percent(share)} of the absolute mean ESVs"
-            f"{within_percent(low, high, compared=compared)}, with {percent(chance)} of the elements."
+            f"{within_percent(low, high, compared=compared)}, with {by_chance(chance)} of the elements."
         )
         found.append(Finding(FACET.name, sentence, effect(low, 1.0, chance)))
     return max(found, key=lambda each: each.effect)

@@ -64,13 +64,18 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     n, rows = of_main_length(table, analysed)
     mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n)
     raises = 2 * mean > n
-    shown, ends = (mean, (low, high)) if raises else (n - mean, (n - high, n - low))
-    does = "raise" if raises else "lower"
+    shown, ends = (mean, (low, high)) if raises else (n - mean, _rest(n, low, high))
+    does = ("raise" if raises else "lower") + ("s" if n == 1 else "")
     sentence = (
         f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analysed)} of "
         f"{class_in_words(analysed)}{within(*ends)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))
+
+
+def _rest(n: int, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """Return the interval of n less the mean."""
+    return (None, None) if low is None or high is None else (n - high, n - low)
 
 
 def _score(analysed: Analysed) -> str:

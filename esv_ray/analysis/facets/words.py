@@ -107,9 +107,30 @@ def span(low: float | None, high: float | None, *, shares: bool = False) -> str:
 
 
 def place_name(element: int, n: int) -> str:
-    """Return an element of n in words."""
-    names = {0: "the first element", n - 1: "the last element"}
-    return names.get(element, f"element {element}") if n > 1 else "the element"
+    """Return an element of n in words. Elements are numbered from 0 as in all tables, so its place is said beside it.
+
+    For example `element 3 (the 4th of 8)`, `element 7 (the last of 8)`.
+    """
+    if n <= 1:
+        return "the only element"
+    place = {0: "first", n - 1: "last"}.get(element) or _ordinal(element + 1)
+    return f"element {element} (the {place} of {n})"
+
+
+def _ordinal(number: int) -> str:
+    """Return 2nd, 3rd, 4th, 11th."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
+
+
+def capitalized(text: str) -> str:
+    """Return a text whose first letter is a capital; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def by_chance(share: float) -> str:
+    """Return a share that chance gives in percent, as exact as the ends of intervals beside it: `12.5 %`, `25 %`."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
 def class_in_words(analysed: Analysed) -> str:
