@@ -14,10 +14,10 @@ from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.tables import chosen, left_out, tables_of_facets
 from esv_ray.errors import DataError, SpecError
 from esv_ray.output.layout import check_apart
-from esv_ray.output.verify.output import verify_output
+from esv_ray.output.verify.output import Verification, verify_output
 from esv_ray.report.comparison import compared
 from esv_ray.report.content import ComparisonPart, Report, ShownVideo
-from esv_ray.report.facts import facts_of
+from esv_ray.report.facts import facts_of, problems_of
 from esv_ray.report.page import page
 from esv_ray.report.sections import findings_of, sections_of
 from esv_ray.report.selection import FACET, chosen_videos
@@ -88,7 +88,8 @@ def content_of(
     variations, unread = variations_of(analysed)
     with tables_of_facets(analysed, [*chosen(analysed), FACET]) as (*made, ranked):
         summary = next(each.table for each in made if each.facet.name == "summary")
-        facts = facts_of(analysed, verify_output(output, features), summary)
+        verification = verify_output(output, features)
+        facts = facts_of(analysed, verification, summary)
         parts = [*((analysed, each) for each in made), *variations]
         findings = largest(findings_of(parts), FINDINGS)
         sections = sections_of(output, parts if analysed.census.ok else [])
@@ -99,7 +100,7 @@ def content_of(
     shown, comparison, missing = _with_pictures(media, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
-        notice=_notice(analysed),
+        notice=_notice(analysed, verification),
         facts=facts,
         findings=findings,
         sections=sections,
@@ -177,9 +178,12 @@ def _left_out(analysed: Analysed, made: Sequence[str], picked: int) -> list[str]
     return notes
 
 
-def _notice(analysed: Analysed) -> str:
+def _notice(analysed: Analysed, verification: Verification) -> str:
     """Return what a reader must know first; "" if nothing."""
     notices = []
+    problems = len(problems_of(verification))
+    if problems:
+        notices.append(f"esv verify found {counted(problems, 'problem')}: see “Verified” below.")
     if not analysed.finished:
         progress = analysed.progress
         notices.append(f"{progress[:1].upper()}{progress[1:]}. Tables, figures and videos are of these.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import add_tables, connect, reading
 from esv_ray.analysis.facets.summary import accuracy_of, exactness_of
 from esv_ray.analysis.facets.words import class_in_words, counted
+from esv_ray.analysis.statistics import wilson
 from esv_ray.analysis.tables import MEMORY
 from esv_ray.input.reasons import VARYING
 from esv_ray.output.layout import VIDEOS
@@ -49,7 +51,7 @@ def facts_of(analysed: Analysed, verification: Verification, summary: pa.Table) 
         _whole(analysed, verification),
         _checked(verification),
         *_by_reason(analysed),
-        *_accuracy(rows),
+        *_accuracy(analysed, rows),
     ]
 
 
@@ -86,15 +88,22 @@ def _whole(analysed: Analysed, verification: Verification) -> Fact:
         f"{len(analysed.units):,} of {counted(len(analysed.manifest.units), 'unit')} committed; "
         f"{counted(counts.rows, 'row')}: {counts.ok:,} ok, {counts.skipped:,} skipped, {counts.failed:,} failed"
     )
-    return Fact("Complete" if analysed.finished else "Unfinished", text, "good" if analysed.finished else "warning")
+    if not analysed.finished:
+        return Fact("Unfinished", text, "warning")
+    return Fact("Complete", text, "good" if counts.ok else "bad")
+
+
+def problems_of(verification: Verification) -> list[str]:
+    """Return what `esv verify` found. That units are missing is no fault; the line on completeness says it."""
+    return [each for each in verification.problems if not each.endswith("run the job again to resume")]
 
 
 def _checked(verification: Verification) -> Fact:
-    """Return what `esv verify` says. That units are missing is no fault; the line on completeness says it."""
-    problems = [each for each in verification.problems if not each.endswith("run the job again to resume")]
+    """Return what `esv verify` says; a note says what it could not check."""
+    problems = problems_of(verification)
     if not problems:
         notes = "".join(f" ({printable(note)})" for note in verification.notes[:1])
-        return Fact("Verified", f"esv verify found no problems{notes}", "good")
+        return Fact("Verified", f"esv verify found no problems{notes}", "warning" if notes else "good")
     first = shortened(problems[0], _MOST_REASON)
     if len(problems) == 1:
         return Fact("Verified", f"1 problem: {first}", "bad")
@@ -118,9 +127,18 @@ def _by_reason(analysed: Analysed) -> Iterator[Fact]:
             yield Fact(status.capitalize(), "; ".join(shown), state)
 
 
-def _accuracy(rows: Sequence[dict[str, object]]) -> Iterator[Fact]:
-    """Yield the accuracy of the lengths that most videos have, with its interval; lengths are never mixed."""
+def _accuracy(analysed: Analysed, rows: Sequence[dict[str, Any]]) -> Iterator[Fact]:
+    """Yield the accuracy of the lengths that most videos have, with its interval.
+
+    Where each video has one length (`frames: all`), the accuracy of all videos comes first; else lengths are not mixed.
+    """
     labelled = [row for row in rows if row["labelled"]]
+    if len(labelled) > 1 and analysed.manifest.spec["frames"] == "all":
+        count = sum(row["labelled"] for row in labelled)
+        right = sum(round(row["accuracy"] * row["labelled"]) for row in labelled)
+        low, high = (float(end) for end in wilson(right, count))
+        row = {"labelled": count, "accuracy": right / count, "accuracy_low": low, "accuracy_high": high}
+        yield Fact("Accuracy of all videos", accuracy_of(row).removeprefix("Accuracy ").removesuffix("."))
     most = sorted(labelled, key=lambda row: (-int(str(row["labelled"])), -int(str(row["n_elements"]))))[:_ACCURACIES]
     for row in most:
         of = f" at {counted(int(str(row['n_elements'])), 'element')}" if len(labelled) > 1 else ""

@@ -23,7 +23,7 @@
     });
     keyed.sort((a, b) => {
       if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
-      const order = numeric ? a.key - b.key : a.key.localeCompare(b.key);
+      const order = numeric ? a.key - b.key : a.key.localeCompare(b.key, undefined, { numeric: true });
       return (descending ? -order : order) || a.place - b.place;
     });
     body.append(...keyed.map((each) => each.row));
@@ -113,7 +113,7 @@
     const field = made("input", "scrub");
     const readout = made("p", "readout", count > 1 ? "Point at an element, or move the slider with the arrow keys." : "");
     Object.assign(field, { type: "range", min: 0, max: count - 1, step: 1, value: 0 });
-    field.setAttribute("aria-label", "element");
+    field.setAttribute("aria-label", `element of ${video.querySelector(".id").textContent}`);
     const show = (place) => {
       field.value = place;
       video.classList.add("stepping");

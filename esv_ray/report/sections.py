@@ -16,7 +16,7 @@ from esv_ray import storage
 from esv_ray.analysis.analysed import Analysed
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
-from esv_ray.analysis.facets.words import class_name, counted
+from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.analysis.figures.writing import most_misled
 from esv_ray.analysis.tables import MEMORY, Made
@@ -57,6 +57,7 @@ _LENGTHS = 3  # of a figure
 _PANEL_PER_CLASS = ("pairs", "profiles", "interactions")  # whose figures have a panel for each of several classes
 _LEFT_OUT = re.compile(r"([0-9]+) of [0-9]+ lengths: those with most videos\.")
 _TITLES = {"summary": SUMMARY}
+_WITHOUT_LENGTH = ("summary", "contrasts")  # whose sentences are of all lengths
 _CLASSES = ("class", "label", "predicted")
 _LOWEST = "SELECT * FROM read_parquet(?) ORDER BY difference, video_id, n_elements, element LIMIT 2000"
 
@@ -78,12 +79,23 @@ def sections_of(output: str, parts: Iterable[tuple[Analysed, Made]]) -> list[Sec
 
 def findings_of(parts: Iterable[tuple[Analysed, Made]]) -> list[Finding]:
     """Return what the tables found, in their order; those without a figure are left out."""
-    found = [
-        made.facet.finding(made.table, analysed)
-        for analysed, made in parts
-        if made.facet.finding is not None and made.facet.name in CHARTS
-    ]
-    return [finding for finding in found if finding is not None]
+    found = []
+    for analysed, made in parts:
+        if made.facet.finding is None or made.facet.name not in CHARTS:
+            continue
+        finding = made.facet.finding(made.table, analysed)
+        if finding is not None:
+            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(made.table, analysed)}"))
+    return found
+
+
+def _of_which(table: pa.Table, analysed: Analysed) -> str:
+    """Return which videos a finding is of: those of one length, where there are several."""
+    videos_of = analysed.census.videos_of
+    if len(videos_of) < 2 or "n_elements" not in table.column_names:
+        return ""
+    n, _ = of_main_length(table, analysed)
+    return f" This is of the {counted(videos_of.get(n, 0), 'sequence')} with {counted(n, 'element')}."
 
 
 def _section(output: str, analysed: Analysed, made: Made) -> Section:
@@ -93,13 +105,16 @@ def _section(output: str, analysed: Analysed, made: Made) -> Section:
         drawn, rows = most_misled(made.file), pq.read_metadata(made.file).num_rows
         table = _lowest(made.file)
     unfinished = [] if analysed.finished or analysed.output == output else [f"{analysed.progress}."]
+    lengths = ""
+    if made.table.num_rows and "n_elements" in made.table.column_names and name not in _WITHOUT_LENGTH:
+        lengths = other_lengths(made.table, of_main_length(made.table, analysed)[0])
     return section_of(
         analysed,
         name,
         (table, rows),
         drawn,
         title=_TITLES.get(name, made.facet.title),
-        sentences=[*unfinished, *made.facet.page(made.table, analysed).sentences],
+        sentences=[*unfinished, *made.facet.page(made.table, analysed).sentences, *filter(None, [lengths])],
         reading=READING[name],
         location=storage.without_credentials(storage.join(output, ANALYSIS, f"{name}.parquet")),
     )

@@ -91,7 +91,7 @@ def thumbnail(data: bytes) -> str | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of large and of damaged pictures
             with Image.open(BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     return None

@@ -21,6 +21,8 @@ KEY = (
     "&plusmn; standard error, of sampled values</span><span>numbers below the bars: frames</span></p>"
 )
 """What colours and bands mean."""
+SIDES = ("A, this output", "B, the other output")
+"""Names of the two outputs of a comparison, as its sentences call them."""
 
 
 def video_html(shown: ShownVideo, anchor: str, level: int) -> str:
@@ -37,14 +39,15 @@ def video_html(shown: ShownVideo, anchor: str, level: int) -> str:
         values = _values(video, "")
     else:
         scale = esv_scale([shown.before, video])
-        sides = _side("This output", video, scale) + _side("Other output", shown.before, scale)
+        sides = _side(SIDES[0], video, scale) + _side(SIDES[1], shown.before, scale)
         panels = f'<div class="panels two">{sides}</div>'
-        values = _values(video, "This output") + _values(shown.before, "Other output")
+        values = _values(video, SIDES[0]) + _values(shown.before, SIDES[1])
+    verdict = _verdict(video) if shown.before is None else ""  # else each side has its own
     others = ", ".join(shown.reasons[1:])
     also = f'<p class="why">also {text_of(others)}</p>' if others else ""
     return (
         f'<article class="video" data-n="{video.n}" aria-labelledby="{anchor}"><header>'
-        f'<h{level} class="id" id="{anchor}"><bdi>{text_of(video.video_id)}</bdi></h{level}>{_verdict(video)}'
+        f'<h{level} class="id" id="{anchor}"><bdi>{text_of(video.video_id)}</bdi></h{level}>{verdict}'
         f"{also}</header>{panels}<details><summary>Values</summary>{values}</details></article>"
     )
 
@@ -125,7 +128,7 @@ def _waterfall(video: AttributedVideo, each: ClassEsvs, *, half: bool) -> str:
 
 
 def _side(name: str, video: AttributedVideo, scale: Scale) -> str:
-    return f'<div><p class="side">{text_of(name)}</p>{_bars(video, scale, "", half=True)}</div>'
+    return f'<div><p class="side">{text_of(name)}</p>{_verdict(video)}{_bars(video, scale, "", half=True)}</div>'
 
 
 def _film(shown: ShownVideo) -> str:

@@ -295,6 +295,7 @@ def test_many_problems_are_one_line(tmp_path: Path) -> None:
     for number in range(70):
         (out / "videos" / f"part-9{number:05}.parquet").write_bytes(b"not of this job")
     content = content_of(str(out))
+    assert content.notice == "esv verify found 70 problems: see “Verified” below."
     verified = fact(content, "Verified")
     assert verified.text == "70 problems; the first: videos/part-900000.parquet: not in the plan"
     assert len(verified.details) == 51
@@ -357,6 +358,7 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     content = content_of(str(tmp_path / "out"))
     assert (content.findings, content.videos, content.sections, content.notes) == ([], [], [], [])
     assert content.notice == "No video has ESVs, so there are no tables, figures and videos."
+    assert fact(content, "Complete").state == "bad"
     assert fact(content, "Failed").state == "bad"
     assert fact(content, "Failed").text.startswith("2: ")
     check_inert(page(content))

@@ -311,10 +311,11 @@ def test_a_comparison_shows_both_outputs(browser: Browser, tmp_path: Path) -> No
     with opened(browser, save(tmp_path, reports.report(["support"], comparison=part))) as report:
         article = report.page.locator("#comparison article")
         assert article.locator("svg.bars").count() == 4
+        assert article.locator(".verdict").count() == 2, "each side has its own"
         article.get_by_role("slider").press("ArrowRight")
         text = article.locator(".readout").inner_text()
-        assert "This output, " in text
-        assert "Other output, " in text
+        assert "A, this output, " in text
+        assert "B, the other output, " in text
 
 
 def test_an_empty_report(browser: Browser, tmp_path: Path) -> None:
