@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +41,12 @@ ASKED: list[tuple[Request, dict[str, Any]]] = [
 def long_videos(folder: Path) -> dict[str, Path]:
     """Videos of 300 frames in groups of 12."""
     return {name: write_video(folder / name, frames=300, size=(64, 64), **LONG[name]) for name in LONG}  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("long_videos")
+def test_no_encoder_leaves_this_process_with_another_priority() -> None:
+    """In real time, a test and all that it starts would stop everything else on the machine."""
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 8, 9, 100, 12345])
