@@ -163,6 +163,7 @@ def reading(folder: str) -> Callable[[str, str], bool]:
     return lambda method, path: method == "GET" and f"/{folder}/part-" in path.partition("?")[0]
 
 
+@pytest.mark.slow
 def test_while_it_finishes_verifies_and_repairs(hangs: Hangs, tmp_path: Path) -> None:
     reached = hangs.hang(reading("videos"))
     command = hangs.attribute("cluster.actors=0")

@@ -103,6 +103,7 @@ def _stable(row: str) -> tuple[str, ...]:
     return tuple(words[:3]) if "e-" in words[3] else tuple(words[:4])
 
 
+@pytest.mark.slow
 def test_the_module_of_the_tutorial_is_trained_as_documented(tmp_path: Path) -> None:
     folder = ROOT / "jobs" / "models"
     table, out = str(ROOT / "jobs" / "demo" / "train.parquet"), str(tmp_path / "w")

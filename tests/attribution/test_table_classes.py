@@ -183,6 +183,7 @@ def test_training_takes_the_names_beside_the_features(esv: Command) -> None:
     assert not Path("five/classes.csv").exists()
 
 
+@pytest.mark.slow
 def test_training_on_labels_that_are_names(esv: Command) -> None:
     """The names beside the features say which ids they have."""
     rows = make_table([5] * 12)

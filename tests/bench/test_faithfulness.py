@@ -98,6 +98,7 @@ def test_discards_by_esv_fall_fastest(kind: str, request: pytest.FixtureRequest)
     assert esv.less(chance, "sufficiency").high < 0
 
 
+@pytest.mark.slow
 def test_the_harder_set_tells_the_methods_apart(by_order: dict[str, Measured]) -> None:
     """Gradients do not find frames that decide by their order; occlusion of such a model does.
 

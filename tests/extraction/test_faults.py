@@ -114,6 +114,7 @@ def test_numbers_beyond_float16_fail_their_video(clips: Path, run: Extract) -> N
     assert result.failed == (("b", "features beyond the range of float16; use --dtype float32"),)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_resumes(clips: Path, tmp_path: Path) -> None:
     """SIGKILL after the first committed unit: the next run leaves it as it is, and makes the table of one run."""
     table, log = tmp_path / "table", tmp_path / "units.jsonl"
@@ -177,6 +178,7 @@ def test_a_table_that_was_removed_is_reported(clips: Path, run: Extract, tmp_pat
     assert removed.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("jobs")
 def test_two_actors_write_the_bits_of_this_process(clips: Path, run: Extract, tmp_path: Path) -> None:
     options = ("backbone=tests.support.backbones:convolution", "frames=5", "compute.unit=2", "thumbnails=true")

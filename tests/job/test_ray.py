@@ -121,6 +121,7 @@ def test_an_actor_that_eats_the_nodes_memory_is_told_from_a_crash(tmp_path: Path
     assert "failed: v1: memory ran out each time it was computed alone" in done.stdout
 
 
+@pytest.mark.slow
 def test_actors_that_die_are_replaced(features: str, bundle: str, tmp_path: Path) -> None:
     options = ("compute.unit=2", "frames=[4,9]", "estimator.m=8")
     run(features, bundle, tmp_path / "clean", "cluster.actors=0", *options)

@@ -66,6 +66,9 @@ def fact(content: Report, term: str) -> Fact:
     return found
 
 
+pytestmark = pytest.mark.xdist_group("report")  # they share two outputs and a report
+
+
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two outputs of the same videos, all of four elements: exact and sampled."""
@@ -109,6 +112,7 @@ def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: R
     assert f"{100 * summary['accuracy']:.1f} % of {summary['labelled']} labelled" in (fact(compared, "Accuracy").text)
 
 
+@pytest.mark.slow
 def test_findings(compared: Report) -> None:
     """At most three, the largest first, one per facet, each with a figure."""
     assert 1 <= len(compared.findings) <= 3
@@ -119,6 +123,7 @@ def test_findings(compared: Report) -> None:
     assert {finding.facet for finding in compared.findings} <= drawn
 
 
+@pytest.mark.slow
 def test_what_is_compared(compared: Report, outputs: dict[str, Path]) -> None:
     part, told = compared.comparison, compare(str(outputs["b"]), str(outputs["a"]))
     assert part is not None
@@ -138,6 +143,7 @@ def test_what_is_compared(compared: Report, outputs: dict[str, Path]) -> None:
     assert "B: esv of" in " ".join(part.sentences)
 
 
+@pytest.mark.slow
 def test_a_comparison_has_figures(compared: Report, outputs: dict[str, Path]) -> None:
     """Those of esv compare, each with how it is read and its whole data."""
     part, told = compared.comparison, compare(str(outputs["b"]), str(outputs["a"])).tables
@@ -154,6 +160,7 @@ def test_a_comparison_has_figures(compared: Report, outputs: dict[str, Path]) ->
     assert {"facet-compare", "facet-correlations"} <= tags.ids
 
 
+@pytest.mark.slow
 def test_a_comparison_opens_the_output_once(outputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
@@ -166,6 +173,7 @@ def test_a_comparison_opens_the_output_once(outputs: dict[str, Path], monkeypatc
     assert sorted(opened) == sorted(map(str, outputs.values()))
 
 
+@pytest.mark.slow
 def test_variations_are_in_the_report(features: str, bundle: str, tmp_path: Path) -> None:
     """Tables of esv smoothness, order and sanity; those of another model or features, or damaged, are left out."""
     out = tmp_path / "out"
@@ -194,6 +202,7 @@ def test_variations_are_in_the_report(features: str, bundle: str, tmp_path: Path
     assert fact(content, "Verified").state == "good"
 
 
+@pytest.mark.slow
 def test_figures_of_many_lengths_show_few(bundle: str, tmp_path: Path) -> None:
     """Those of most videos; the tables have all."""
     lengths = [4] * 9 + [5] * 8 + [6] * 7 + [3] * 2 + [2, 7, 8]
@@ -211,6 +220,7 @@ def test_figures_of_many_lengths_show_few(bundle: str, tmp_path: Path) -> None:
     assert text == "2, 3, 4, 5, 6, 7, 8"
 
 
+@pytest.mark.slow
 def test_lengths_left_out_are_said_once(features: str, bundle: str, tmp_path: Path) -> None:
     """A figure that shows two of the three lengths that it gets, says so of all."""
     run(features, bundle, tmp_path / "out", "frames=all")
@@ -304,6 +314,7 @@ def test_many_problems_are_one_line(tmp_path: Path) -> None:
     assert "videos/part-900050.parquet" in check_inert(page(content)).text
 
 
+@pytest.mark.slow
 def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: Path) -> None:
     """Nothing is said twice; large numbers have separators; of many lengths the range."""
     assert fact(compared, "Estimator").text.startswith("adjusted; 40 exact (largest efficiency gap ")

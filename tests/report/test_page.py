@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import BytesIO
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from esv_ray.report.page import page
 from tests.report.opening import Opened, opened
 from tests.support import reports
 from tests.support.facet_tables import HOSTILE
+from tests.support.slow import slow_tuples_unless
 
 pytestmark = pytest.mark.xdist_group("browser")
 FACETS = ("support", "positions", "classes")
@@ -208,8 +209,12 @@ def test_links_go_where_they_say(browser: Browser, file: Path, width: int) -> No
             assert -2 <= top <= 120 or (left < 2 and 0 <= top <= 900), target
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    slow_tuples_unless(
+        lambda width, scheme: (width == 360) == (scheme == "dark"), product((1280, 360), ("light", "dark"))
+    ),
+)
 def test_accessibility(browser: Browser, file: Path, scheme: str, width: int) -> None:
     with opened(browser, file, width=width, scheme=scheme) as report:  # type: ignore[arg-type]
         for summary in report.page.locator("summary").all()[:4]:

@@ -424,6 +424,7 @@ def test_no_cluster_is_one_line(features: str, bundle: str, tmp_path: Path) -> N
         assert "secret" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes connections and never answers, as behind a way on which packets are lost."""
     monkeypatch.setattr(ray_client, "_TIMEOUT_S", (1.0, 0.5))
@@ -453,6 +454,7 @@ def test_a_log_that_falls_silent_is_asked_for_again(monkeypatch: pytest.MonkeyPa
     assert shown == ["ab", "c"]
 
 
+@pytest.mark.slow
 def test_a_long_spec_is_packed() -> None:
     places = {"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/a$HOME"}
     long = load_spec({**places, "classes": list(range(15_000))})
