@@ -23,7 +23,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn
@@ -189,9 +188,17 @@ def _left(deadline: float | None) -> float | None:
 # The process that forks -----------------------------------------------------------------------------------------------
 
 
-@cache
+_started: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+
+
 def _server() -> socket.socket:
-    """Start the process that forks; it ends when this one does."""
+    """Return the way to the process that forks; a new one if a test ended it. It ends when this one does."""
+    if not _started or _started[-1][0].poll() is not None:
+        _started.append(_start())
+    return _started[-1][1]
+
+
+def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
@@ -204,7 +211,7 @@ def _server() -> socket.socket:
         process.wait()
 
     atexit.register(stop)
-    return ours
+    return process, ours
 
 
 def _serve(door: socket.socket) -> None:
