@@ -87,7 +87,7 @@ def report_interrupted() -> None:
 def leave(code: int) -> NoReturn:
     """End the command's process at once.
 
-    Nothing is finalised: requests in flight would each leave a traceback, since they belong to another thread's
+    Nothing is finalized: requests in flight would each leave a traceback, since they belong to another thread's
     context, and exit handlers would join threads that wait for a store.
 
     Args:
@@ -209,7 +209,7 @@ def _last_line() -> str:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Handle an exception where none can be raised, such as in a finaliser."""
+    """Handle an exception where none can be raised, such as in a finalizer."""
     if not _state.received:
         sys.__unraisablehook__(unraisable)
     elif isinstance(unraisable.exc_value, KeyboardInterrupt):

@@ -229,16 +229,16 @@ def test_a_signal_to_all_processes_of_a_terminal(features: str, tmp_path: Path) 
 
 
 def test_an_interrupt_that_is_swallowed_or_not_seen() -> None:
-    """Raised in a finaliser, it is only printed; other code may swallow it, too; native code does not even see it."""
+    """Raised in a finalizer, it is only printed; other code may swallow it, too; native code does not even see it."""
     code = """
 import ctypes, sys, time
 from esv_ray import signals
 signals.install(); signals.started()
 class Final:
     def __del__(self):
-        print("in a finaliser", flush=True)
+        print("in a finalizer", flush=True)
         time.sleep(60)
-if sys.argv[1] == "finaliser":
+if sys.argv[1] == "finalizer":
     try:
         made = Final(); del made
         time.sleep(60)
@@ -262,7 +262,7 @@ else:
 """
     children = [
         subprocess.Popen([sys.executable, "-c", code, kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for kind in ("finaliser", "loop", "native")
+        for kind in ("finalizer", "loop", "native")
     ]
     for child in children:
         assert child.stdout is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import duckdb
 
 from esv_ray.analysis.agreement import add_agreements
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.database import add_tables
 from esv_ray.analysis.moments import read_moments
 from esv_ray.errors import DataError
@@ -72,13 +72,13 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 """
 
 
-def batches_of(analysed: Analysed) -> Iterator[Sequence[str]]:
+def batches_of(analyzed: Analyzed) -> Iterator[Sequence[str]]:
     """Yield the file names of the units of each batch; the same output gives the same batches."""
-    per_row = max(1.0, analysed.census.elements / max(1, analysed.rows))
-    committed = set(analysed.units)
+    per_row = max(1.0, analyzed.census.elements / max(1, analyzed.rows))
+    committed = set(analyzed.units)
     batch: list[str] = []
     elements = 0.0
-    for unit in analysed.manifest.units:
+    for unit in analyzed.manifest.units:
         if unit.name not in committed:
             continue
         if batch and elements + unit.rows * per_row > _MOST_ELEMENTS:
@@ -90,13 +90,13 @@ def batches_of(analysed: Analysed) -> Iterator[Sequence[str]]:
 
 
 def load_batch(
-    con: duckdb.DuckDBPyConnection, analysed: Analysed, names: Sequence[str], uses: Sequence[str], reads: Sequence[str]
+    con: duckdb.DuckDBPyConnection, analyzed: Analyzed, names: Sequence[str], uses: Sequence[str], reads: Sequence[str]
 ) -> None:
     """Make the tables of a batch, in place of those of the one before.
 
     Args:
         con: with the tables of `add_priors`.
-        analysed: the output.
+        analyzed: the output.
         names: file names of the units.
         uses: tables of `NEEDS`.
         reads: tables of the job.
@@ -106,30 +106,30 @@ def load_batch(
     """
     made = [name for name in NEEDS if any(name == use or name in NEEDS[use] for use in uses)]
     folders = dict.fromkeys([*reads, *(each for name in made for each in NEEDS[name] if each not in NEEDS)])
-    add_tables(con, analysed.output, names, list(folders))
+    add_tables(con, analyzed.output, names, list(folders))
     columns = {row[0] for row in con.execute("DESCRIBE videos").fetchall()} if "wrong" in made else set()
     errors = "stderr_difference" if "stderr_difference" in columns else "NULL::FLOAT[]"  # earlier versions had none
     queries = {
-        "explained": _EXPLAINED.format(explained=analysed.explained),
-        "sequences": _SEQUENCES.format(score=_SCORE[analysed.in_logits]),
+        "explained": _EXPLAINED.format(explained=analyzed.explained),
+        "sequences": _SEQUENCES.format(score=_SCORE[analyzed.in_logits]),
         "wrong": _WRONG.format(errors=errors),
         "differences": _DIFFERENCES,
     }
     for name in made:
         if name == "moments":
             chosen = frozenset(names)
-            moments = read_moments(analysed.manifest, [u for u in analysed.manifest.units if u.name in chosen])
+            moments = read_moments(analyzed.manifest, [u for u in analyzed.manifest.units if u.name in chosen])
             con.register("esv_moments", moments)
             con.execute("CREATE OR REPLACE TEMP TABLE moments AS SELECT * FROM esv_moments")
             con.unregister("esv_moments")
         elif name == "agreements":
-            add_agreements(con, analysed.output)
+            add_agreements(con, analyzed.output)
         else:
             con.execute(queries[name])
     if "sequences" in made:
         uneven = con.execute(_UNEVEN).fetchall()
         if uneven:
             raise DataError(
-                f"{analysed.output}: expected one ESV per element, got more or fewer for video {uneven[0][0]!r:.100}; "
-                f"see esv verify {analysed.output}"
+                f"{analyzed.output}: expected one ESV per element, got more or fewer for video {uneven[0][0]!r:.100}; "
+                f"see esv verify {analyzed.output}"
             )

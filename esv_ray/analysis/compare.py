@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from esv_ray import storage
-from esv_ray.analysis.analysed import Analysed, ClassName, open_output
+from esv_ray.analysis.analyzed import Analyzed, ClassName, open_output
 from esv_ray.analysis.compare_sums import (
     BINS,
     MEANS,
@@ -69,11 +69,11 @@ def compare(
     return _compare((Side(open_output(a, class_), method_a), Side(open_output(b), method_b)), changes)
 
 
-def compare_with(analysed: Analysed, b: str, *, changes: int = CHANGES_KEPT) -> Comparison:
+def compare_with(analyzed: Analyzed, b: str, *, changes: int = CHANGES_KEPT) -> Comparison:
     """Compare the ESVs of an open output with those of another one, as `compare` does.
 
     Args:
-        analysed: output A; also says of which class.
+        analyzed: output A; also says of which class.
         b: location of output B.
         changes: as for `compare`.
 
@@ -83,10 +83,10 @@ def compare_with(analysed: Analysed, b: str, *, changes: int = CHANGES_KEPT) -> 
         JobError: a file of B is of another job, or of other rows than the plan says.
     """
     b = storage.absolute(b)
-    if storage.without_links(analysed.output) == storage.without_links(b):
-        b = analysed.output
-    _check_different(analysed.output, b, "esv", "esv")
-    return _compare((Side(analysed, "esv"), Side(open_output(b), "esv")), changes)
+    if storage.without_links(analyzed.output) == storage.without_links(b):
+        b = analyzed.output
+    _check_different(analyzed.output, b, "esv", "esv")
+    return _compare((Side(analyzed, "esv"), Side(open_output(b), "esv")), changes)
 
 
 def _check_different(a: str, b: str, method_a: str, method_b: str) -> None:
@@ -98,10 +98,10 @@ def _check_different(a: str, b: str, method_a: str, method_b: str) -> None:
 
 
 def _compare(sides: tuple[Side, Side], changes: int) -> Comparison:
-    a, b = (side.analysed.output for side in sides)
-    check_alike(sides[0].analysed, sides[1].analysed)
+    a, b = (side.analyzed.output for side in sides)
+    check_alike(sides[0].analyzed, sides[1].analyzed)
     _check_methods(sides)
-    indexes = index_of(sides[0].analysed), index_of(sides[1].analysed)
+    indexes = index_of(sides[0].analyzed), index_of(sides[1].analyzed)
     shared = overlap(*indexes)
     if not shared.shared:
         raise DataError(
@@ -109,7 +109,7 @@ def _compare(sides: tuple[Side, Side], changes: int) -> Comparison:
             f"{shared.only_b}; compare outputs of the same feature table"
         )
     with connect(memory=MEMORY) as con, reading(f"{a} and {b}"):
-        counts = [side.analysed.census.videos_of for side in sides]
+        counts = [side.analyzed.census.videos_of for side in sides]
         if not counts[0].keys() & counts[1].keys():
             raise DataError(
                 f"{a} and {b}: expected videos with ESVs at the same number of elements, got {_listed(counts[0])} and "
@@ -136,27 +136,27 @@ def agreement(output: str, class_: ClassName | None = None) -> pa.Table:
         SpecError: the output has values of one method only, or none of the class.
         DataError: there is no output, or a table cannot be read.
     """
-    analysed = open_output(storage.absolute(output), class_)
-    if len(analysed.methods) < 2:
+    analyzed = open_output(storage.absolute(output), class_)
+    if len(analyzed.methods) < 2:
         raise SpecError(
             f"{output}: expected two outputs, or one with values of several methods, got values of "
-            f"{', '.join(analysed.methods)}; give a second output, or see `methods` of the spec"
+            f"{', '.join(analyzed.methods)}; give a second output, or see `methods` of the spec"
         )
-    with tables_of_facets(analysed, chosen(analysed, ["agreement"])) as (made,):
+    with tables_of_facets(analyzed, chosen(analyzed, ["agreement"])) as (made,):
         return made.table
 
 
 def _check_methods(sides: tuple[Side, Side]) -> None:
     """Raise `SpecError` if an output has no values of the method that is compared."""
     for side, option in zip(sides, ("--method-a", "--method-b"), strict=True):
-        if side.method not in side.analysed.methods:
+        if side.method not in side.analyzed.methods:
             raise SpecError(
-                f"{side.analysed.output}: expected values of the method {side.method!r:.60}, found those of "
-                f"{', '.join(side.analysed.methods)}; choose one of them ({option})"
+                f"{side.analyzed.output}: expected values of the method {side.method!r:.60}, found those of "
+                f"{', '.join(side.analyzed.methods)}; choose one of them ({option})"
             )
 
 
-def check_alike(a: Analysed, b: Analysed) -> None:
+def check_alike(a: Analyzed, b: Analyzed) -> None:
     """Refuse outputs whose values mean different things.
 
     Raises:
@@ -189,7 +189,7 @@ def _comparison(
     sides: tuple[Side, Side], shared: Overlap, lengths: Mapping[int, Length], overall: Mapping[int, float | None]
 ) -> Comparison:
     ordered = sorted(lengths.items())
-    names = sides[0].analysed.names or sides[1].analysed.names
+    names = sides[0].analyzed.names or sides[1].analyzed.names
     changes = [row for _, of in ordered for row in of.changes]
     for row in changes:
         row["name"] = names[row["class"]] if names else None
@@ -258,8 +258,8 @@ def _notes(sides: tuple[Side, Side], lengths: Sequence[Length]) -> tuple[str, ..
     """Return what a reader must know: what is missing, and what differs besides the values."""
     notes = []
     for side, name in zip(sides, "AB", strict=True):
-        if not side.analysed.finished:
-            notes.append(f"{name} is {side.analysed.progress}")
+        if not side.analyzed.finished:
+            notes.append(f"{name} is {side.analyzed.progress}")
     missing = sum(of.sequences - of.compared for of in lengths)
     if missing:
         notes.append(
@@ -272,9 +272,9 @@ def _notes(sides: tuple[Side, Side], lengths: Sequence[Length]) -> tuple[str, ..
     ):
         if count:
             notes.append(f"{count_of(count, 'sequence')} {text}")
-    if sides[1].analysed.census.labelled and not sides[0].analysed.census.labelled:
+    if sides[1].analyzed.census.labelled and not sides[0].analyzed.census.labelled:
         notes.append("A has no labels, and those of B are not used; give the output with labels first")
-    priors = np.abs(np.subtract(*(side.analysed.manifest.model["prior"] for side in sides))).max()
+    priors = np.abs(np.subtract(*(side.analyzed.manifest.model["prior"] for side in sides))).max()
     if priors > 1e-6:
         notes.append(
             f"the class priors differ, by at most {priors:.3g}, and so does what the ESVs of a class add up to"

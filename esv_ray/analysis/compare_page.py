@@ -39,7 +39,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         yield f"No value of {counted(main, 'element')} differs."
     elif changes:
         yield ""
-        names = comparison.a.analysed.names or comparison.b.analysed.names
+        names = comparison.a.analyzed.names or comparison.b.analyzed.names
         yield from _changes(changes, main, names)
 
 
@@ -51,8 +51,8 @@ def agreement_lines(table: pa.Table) -> Iterator[str]:
 def head_sentences(comparison: Comparison) -> Iterator[str]:
     """Yield what is compared, and what a reader must know first."""
     for name, side in (("A", comparison.a), ("B", comparison.b)):
-        yield f"{name}: {side.method} of {side.analysed.output}"
-    explained = "label" if comparison.a.analysed.explained == "label" else "class predicted by A"
+        yield f"{name}: {side.method} of {side.analyzed.output}"
+    explained = "label" if comparison.a.analyzed.explained == "label" else "class predicted by A"
     yield (
         f"{counted(comparison.shared, 'video')} in both, {comparison.only_a:,} in A only, {comparison.only_b:,} in B "
         f"only. Values of the {explained}."

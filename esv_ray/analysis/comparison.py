@@ -93,7 +93,7 @@ class Comparison:
     @property
     def of_one(self) -> bool:
         """Whether two methods of one output are compared."""
-        return self.a.analysed.output == self.b.analysed.output
+        return self.a.analyzed.output == self.b.analyzed.output
 
     @property
     def tables(self) -> dict[str, pa.Table]:

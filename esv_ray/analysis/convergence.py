@@ -265,7 +265,7 @@ def convergence(
 
 
 def lad_slope(x: FloatArray, y: FloatArray) -> float:
-    """Return the slope b that minimises sum |y - b x|: the median of y / x weighted by |x|."""
+    """Return the slope b that minimizes sum |y - b x|: the median of y / x weighted by |x|."""
     nonzero = np.abs(x) > 0
     ratios, weights = y[nonzero] / x[nonzero], np.abs(x[nonzero])
     order = np.argsort(ratios)

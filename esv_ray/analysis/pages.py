@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Page
 from esv_ray.errors import count_of
 from esv_ray.show.text import distinct, printable
@@ -19,15 +19,15 @@ _FEWEST = 12  # cells of a name
 _BOUND = "\ue000"  # not printable, so no text has it
 
 
-def head_lines(analysed: Analysed) -> Iterator[str]:
+def head_lines(analyzed: Analyzed) -> Iterator[str]:
     """Yield what a reader must know first: which output it is, how much of it is there, and what is in no table."""
-    yield printable(f"output  {analysed.output}")  # locations are not broken, so that they can be copied
-    yield printable(f"model   {analysed.manifest.spec['model']}, {len(analysed.empty_values)} classes")
-    of_class = "label" if analysed.explained == "label" else "predicted class"
-    yield f"ESVs of each video's {of_class}, in {'logit' if analysed.in_logits else 'probability'}"
-    if not analysed.finished:
-        yield f"{analysed.progress}. The tables are of these."
-    census = analysed.census
+    yield printable(f"output  {analyzed.output}")  # locations are not broken, so that they can be copied
+    yield printable(f"model   {analyzed.manifest.spec['model']}, {len(analyzed.empty_values)} classes")
+    of_class = "label" if analyzed.explained == "label" else "predicted class"
+    yield f"ESVs of each video's {of_class}, in {'logit' if analyzed.in_logits else 'probability'}"
+    if not analyzed.finished:
+        yield f"{analyzed.progress}. The tables are of these."
+    census = analyzed.census
     missing = [f"{count} {name}" for name, count in (("failed", census.failed), ("skipped", census.skipped)) if count]
     if missing:
         yield f"{count_of(census.ok, 'sequence')} with ESVs; {', '.join(missing)}, which are in no table below"

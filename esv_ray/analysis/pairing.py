@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.batches import batches_of
 from esv_ray.analysis.database import add_tables, reading
 from esv_ray.errors import DataError
@@ -50,7 +50,7 @@ _REPEATED = "SELECT video_id FROM pairs GROUP BY video_id, n_elements HAVING cou
 class Side:
     """An output and the method whose values are compared."""
 
-    analysed: Analysed
+    analyzed: Analyzed
     method: str
 
 
@@ -60,7 +60,7 @@ class Index:
 
     Attributes:
         hashes: (V,) of ids, ascending.
-        units: (V,) place of the unit in `Analysed.units`.
+        units: (V,) place of the unit in `Analyzed.units`.
     """
 
     hashes: npt.NDArray[np.uint64]
@@ -80,9 +80,9 @@ class Overlap:
     only_b: int
 
 
-def index_of(analysed: Analysed) -> Index:
+def index_of(analyzed: Analyzed) -> Index:
     """Return which videos are in which units."""
-    hashes = [np.frombuffer(footer.ids, ">u8").astype(np.uint64) for footer in analysed.footers]
+    hashes = [np.frombuffer(footer.ids, ">u8").astype(np.uint64) for footer in analyzed.footers]
     joined = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
     places = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(each) for each in hashes])
     order = np.argsort(joined, kind="stable")
@@ -108,17 +108,17 @@ def paired_batches(
     Raises:
         DataError: a file cannot be read, or a video has more or fewer rows than elements.
     """
-    place = {name: index for index, name in enumerate(a.analysed.units)}
+    place = {name: index for index, name in enumerate(a.analyzed.units)}
     tables = [VIDEOS, ATTRIBUTIONS]
-    for names in batches_of(a.analysed):
+    for names in batches_of(a.analyzed):
         hashes = indexes[0].of([place[name] for name in names])
         needed = np.unique(indexes[1].units[np.isin(indexes[1].hashes, hashes)])
         if not len(needed):
             continue
-        add_tables(con, a.analysed.output, names, tables, schema="a")
-        add_tables(con, b.analysed.output, [b.analysed.units[unit] for unit in needed.tolist()], tables, schema="b")
-        with reading(f"{a.analysed.output} and {b.analysed.output}"):
-            con.execute(_PAIRS.format(explained=a.analysed.explained))
+        add_tables(con, a.analyzed.output, names, tables, schema="a")
+        add_tables(con, b.analyzed.output, [b.analyzed.units[unit] for unit in needed.tolist()], tables, schema="b")
+        with reading(f"{a.analyzed.output} and {b.analyzed.output}"):
+            con.execute(_PAIRS.format(explained=a.analyzed.explained))
             _check_once(con, a, b)
             con.execute(_SIDE.format(side="a"), {"method": a.method})
             con.execute(_SIDE.format(side="b"), {"method": b.method})
@@ -132,7 +132,7 @@ def _check_once(con: duckdb.DuckDBPyConnection, a: Side, b: Side) -> None:
     repeated = con.execute(_REPEATED).fetchone()
     if repeated is not None:
         raise DataError(
-            f"{a.analysed.output} and {b.analysed.output}: expected each video once, got {repeated[0]!r:.100} more "
+            f"{a.analyzed.output} and {b.analyzed.output}: expected each video once, got {repeated[0]!r:.100} more "
             "often; see esv verify"
         )
 
@@ -144,6 +144,6 @@ def _check_even(con: duckdb.DuckDBPyConnection, a: Side, b: Side) -> None:
         uneven = con.execute(query).fetchone()
         if uneven is not None:
             raise DataError(
-                f"{of.analysed.output}: expected one value per element, got more or fewer for video "
-                f"{uneven[0]!r:.100}; see esv verify {of.analysed.output}"
+                f"{of.analyzed.output}: expected one value per element, got more or fewer for video "
+                f"{uneven[0]!r:.100}; see esv verify {of.analyzed.output}"
             )

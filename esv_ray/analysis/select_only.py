@@ -66,7 +66,7 @@ def _check_tree(serialized: str) -> None:
     except RecursionError:
         raise SpecError("query: expected fewer nested parts; write a simpler one") from None
     if tree.get("error"):
-        raise SpecError(f"query: {tree.get('error_message', 'DuckDB cannot analyse it')}; SQL only reads")
+        raise SpecError(f"query: {tree.get('error_message', 'DuckDB cannot analyze it')}; SQL only reads")
     waiting: list[Any] = [tree]
     while waiting:
         part = waiting.pop()

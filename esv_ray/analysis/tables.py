@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
-from esv_ray.analysis.analysed import Analysed, ClassName, add_priors, open_output
+from esv_ray.analysis.analyzed import Analyzed, ClassName, add_priors, open_output
 from esv_ray.analysis.batches import batches_of, load_batch
 from esv_ray.analysis.database import connect, quoted, reading
 from esv_ray.analysis.facets.facet import Counts, Facet, Share, Values
@@ -50,12 +50,12 @@ def analyze(
             of a requested table.
         SpecError: a table is unknown, or the output has no ESVs of that class.
     """
-    analysed = open_output(output, class_, features)
-    with tables_of_facets(analysed, chosen(analysed, tables)) as made:
+    analyzed = open_output(output, class_, features)
+    with tables_of_facets(analyzed, chosen(analyzed, tables)) as made:
         return {each.facet.name: pq.read_table(each.file) if each.file else each.table for each in made}
 
 
-def chosen(analysed: Analysed, names: Sequence[str] | None = None) -> list[Facet]:
+def chosen(analyzed: Analyzed, names: Sequence[str] | None = None) -> list[Facet]:
     """Return facets by name, each once, in their order; None: all that can be made from the output.
 
     Raises:
@@ -63,48 +63,48 @@ def chosen(analysed: Analysed, names: Sequence[str] | None = None) -> list[Facet
         DataError: the output lacks what a table needs.
     """
     if names is None:
-        return [facet for facet in FACETS.values() if lacks(analysed, facet) is None]
+        return [facet for facet in FACETS.values() if lacks(analyzed, facet) is None]
     unknown = [name for name in names if name not in FACETS]
     if unknown:
         raise SpecError(f"table: expected one of {', '.join(FACETS)}, got {unknown[0]!r:.60}")
     for facet in (FACETS[name] for name in names):
-        missing = lacks(analysed, facet)
+        missing = lacks(analyzed, facet)
         if missing is not None:
-            raise DataError(f"{analysed.output}: table {facet.name}: {missing}")
+            raise DataError(f"{analyzed.output}: table {facet.name}: {missing}")
     return [facet for facet in FACETS.values() if facet.name in names]
 
 
-def lacks(analysed: Analysed, facet: Facet) -> str | None:
+def lacks(analyzed: Analyzed, facet: Facet) -> str | None:
     """Return what an output lacks for a facet, in words; None if nothing."""
-    missing = [name for name in facet.reads if name not in analysed.tables]
+    missing = [name for name in facet.reads if name not in analyzed.tables]
     if missing:
         return (
             f"expected the table {missing[0]} in the output, found none; run a job with `tables: [{missing[0]}]` into "
             "a new output"
         )
-    if facet.several_methods and len(analysed.methods) < 2:
-        return f"expected values of several methods, got those of {analysed.methods[0]}; see `methods` of the spec"
-    if facet.marked and analysed.lacks_moments is not None:
-        return analysed.lacks_moments
-    if facet.labelled and analysed.census.ok and not analysed.census.labelled:
+    if facet.several_methods and len(analyzed.methods) < 2:
+        return f"expected values of several methods, got those of {analyzed.methods[0]}; see `methods` of the spec"
+    if facet.marked and analyzed.lacks_moments is not None:
+        return analyzed.lacks_moments
+    if facet.labelled and analyzed.census.ok and not analyzed.census.labelled:
         return "expected labels, found none in the videos table"
     return None
 
 
-def left_out(analysed: Analysed, made: Iterable[str]) -> list[str]:
+def left_out(analyzed: Analyzed, made: Iterable[str]) -> list[str]:
     """Return which tables an output cannot have, and why, in sentences.
 
     Args:
-        analysed: the output.
+        analyzed: the output.
         made: names of the tables that it has.
     """
 
     def needs(facet: Facet) -> list[str]:
-        return [name for name in facet.reads if name not in analysed.tables]
+        return [name for name in facet.reads if name not in analyzed.tables]
 
     there = set(made)
     absent = [facet for facet in FACETS.values() if facet.name not in there]
-    unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analysed, facet) and not needs(facet)]
+    unlabelled = [facet.name for facet in absent if facet.labelled and lacks(analyzed, facet) and not needs(facet)]
     without = [facet.name for facet in absent if needs(facet)]
     sentences = [f"Left out, since videos have no labels: {', '.join(unlabelled)}."] if unlabelled else []
     if any(facet.several_methods and not needs(facet) for facet in absent):
@@ -134,7 +134,7 @@ class Made:
 
 
 @contextmanager
-def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[list[Made]]:
+def tables_of_facets(analyzed: Analyzed, facets: Sequence[Facet]) -> Iterator[list[Made]]:
     """Make the tables of facets; files among them are removed at the end.
 
     Raises:
@@ -144,35 +144,35 @@ def tables_of_facets(analysed: Analysed, facets: Sequence[Facet]) -> Iterator[li
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esv-analyze-")))
         con = stack.enter_context(connect(memory=MEMORY))
         con.execute("SET enable_external_file_cache = false")  # a file is read in one batch only
-        with reading(analysed.output), threadpool_limits(1):  # sums of several threads may differ in their last bits
-            add_priors(con, analysed)
+        with reading(analyzed.output), threadpool_limits(1):  # sums of several threads may differ in their last bits
+            add_priors(con, analyzed)
             pools = {values: _pools_of(values) for facet in facets for values in facet.values}
-            files = _read_batches(con, analysed, facets, pools, folder)
+            files = _read_batches(con, analyzed, facets, pools, folder)
             for values, of_values in pools.items():
                 _store_means(con, values, of_values)
             pools.clear()
-            made = [Made(facet, _described(_final(con, facet), analysed), files.get(facet.name)) for facet in facets]
+            made = [Made(facet, _described(_final(con, facet), analyzed), files.get(facet.name)) for facet in facets]
         yield made
 
 
-def _described(table: pa.Table, analysed: Analysed) -> pa.Table:
-    return table.replace_schema_metadata(description(analysed))
+def _described(table: pa.Table, analyzed: Analyzed) -> pa.Table:
+    return table.replace_schema_metadata(description(analyzed))
 
 
-def description(analysed: Analysed) -> dict[str, str]:
+def description(analyzed: Analyzed) -> dict[str, str]:
     """Return the metadata of the tables: what they are made of."""
     content = {
-        "class": analysed.explained,
-        "unit": "logit" if analysed.in_logits else "probability",
-        "committed_units": len(analysed.units),
-        "planned_units": len(analysed.manifest.units),
+        "class": analyzed.explained,
+        "unit": "logit" if analyzed.in_logits else "probability",
+        "committed_units": len(analyzed.units),
+        "planned_units": len(analyzed.manifest.units),
     }
     return {"esv_ray": json.dumps(content)}
 
 
 def _read_batches(
     con: duckdb.DuckDBPyConnection,
-    analysed: Analysed,
+    analyzed: Analyzed,
     facets: Sequence[Facet],
     pools: Mapping[Values, Sequence[Pool]],
     folder: Path,
@@ -180,15 +180,15 @@ def _read_batches(
     """Add up all batches: counts in tables of their names, values in pools; return the files of rows per video."""
     uses = list(dict.fromkeys(name for facet in facets for name in facet.uses))
     wanted = dict.fromkeys(name for facet in facets for name in (*facet.reads, *facet.reads_if_there))
-    reads = [name for name in wanted if name in analysed.tables]
+    reads = [name for name in wanted if name in analyzed.tables]
     for name in wanted.keys() - {*reads}:
         con.register(name, SCHEMAS[name].empty_table())
     counts = {each.name: each for facet in facets for each in facet.counts}.values()
     files = {facet.name: folder / f"{facet.name}.parquet" for facet in facets if facet.rows}
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
-        for names in batches_of(analysed):
-            load_batch(con, analysed, names, uses, reads)
+        for names in batches_of(analyzed):
+            load_batch(con, analyzed, names, uses, reads)
             for each in counts:
                 _count(con, each)
             for values, of_values in pools.items():
@@ -197,7 +197,7 @@ def _read_batches(
                 if facet.rows:
                     rows = con.sql(facet.rows).to_arrow_reader(_WRITTEN_ROWS)
                     if facet.name not in writers:
-                        schema = rows.schema.with_metadata(description(analysed))
+                        schema = rows.schema.with_metadata(description(analyzed))
                         writer = pq.ParquetWriter(files[facet.name], schema, compression="zstd")
                         writers[facet.name] = stack.enter_context(writer)
                     for batch in rows:

@@ -84,7 +84,7 @@ def _scores(
 def _filled(place: Workplace, features: torch.Tensor, video: Int64Array, kept: BoolArray, by: str) -> torch.Tensor:
     """Return (S, n, D) sequences of videos (S,), with the elements that are not kept replaced."""
     at = torch.from_numpy(video)
-    if by == "neighbour":
+    if by == "neighbor":
         return features[at[:, None], torch.from_numpy(nearest_kept(kept))]
     assert place.baseline is not None, "the plan computes it for a job with this table"
     return torch.where(torch.from_numpy(kept)[..., None], features[at], torch.tensor(place.baseline).to(features))

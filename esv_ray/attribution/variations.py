@@ -55,9 +55,9 @@ def _smoothness(place: Workplace, rows: FeatureRows, base: Sequences) -> Varied:
     kept = (own >= 0) & (own < base.n_frames[video]) & (np.diff(moved, axis=1) >= 0).all(axis=1)
     video, element, offset, moved = video[kept], element[kept], offset[kept], moved[kept]
     changed = np.empty(len(video), np.float32)
-    before = _normalised(base.esv)[video, element]
+    before = _normalized(base.esv)[video, element]
     for selected, esv, _ in _attributed(place, place.engine.plain(), rows, base, video, moved):
-        changed[selected] = _normalised(esv)[np.arange(len(selected)), element[selected]] - before[selected]
+        changed[selected] = _normalized(esv)[np.arange(len(selected)), element[selected]] - before[selected]
     # Frames that no element of the sequence has may be too large for the model: such moves are left out.
     known = np.isfinite(changed)
     keys = {"class": base.classes[video][known], "element": element[known], "offset": offset[known]}
@@ -132,7 +132,7 @@ def _attributed(
         yield selected, of_classes(result, kept), scores[np.arange(len(selected)), kept]
 
 
-def _normalised(esv: Float32Array) -> Float32Array:
+def _normalized(esv: Float32Array) -> Float32Array:
     """Return ESVs (K, n) divided by the sum of their absolute values; zeros if all are 0, NaN if one is not finite."""
     size = np.abs(esv).sum(axis=1, keepdims=True)
     share: Float32Array = np.divide(esv, size, out=np.zeros_like(esv), where=size > 0)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from esv_ray.analysis.analysed import open_output
+from esv_ray.analysis.analyzed import open_output
 from esv_ray.analysis.files import write_tables
 from esv_ray.analysis.tables import chosen, tables_of_facets
 from esv_ray.bench.outputs import Shape, write_output
@@ -58,8 +58,8 @@ def main() -> None:
 def _analyzed(output: str) -> dict[str, float]:
     """Analyze an output in this process, and write the tables; return times, peak memory and rows."""
     started = time.perf_counter()
-    analysed = open_output(output)
-    with tempfile.TemporaryDirectory() as folder, tables_of_facets(analysed, chosen(analysed)) as made:
+    analyzed = open_output(output)
+    with tempfile.TemporaryDirectory() as folder, tables_of_facets(analyzed, chosen(analyzed)) as made:
         write_tables(made, folder)
     return _used(started, output)
 

@@ -1,4 +1,4 @@
-"""Pictures of made-up frames: the features of a frame as grey cells, from 0 (black) to the largest of the video."""
+"""Pictures of made-up frames: the features of a frame as gray cells, from 0 (black) to the largest of the video."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from esv_ray.errors import DataError, count_of
 from esv_ray.output.layout import ANALYSIS
 
 if TYPE_CHECKING:
-    from esv_ray.analysis.analysed import Analysed, ClassName
+    from esv_ray.analysis.analyzed import Analyzed, ClassName
     from esv_ray.analysis.tables import Made
 
 
@@ -75,7 +75,7 @@ def analyze(
       positions     where the most supporting and distracting elements are
       pairs         which of two elements has the larger ESV
       marginals     what elements add to subsequences of each length
-      smoothness    change of the ESVs when a neighbouring frame replaces an element
+      smoothness    change of the ESVs when a neighboring frame replaces an element
       contrasts     misclassified videos: ESV for the label minus ESV for the prediction
       classes       accuracy and contributions, per class
       profiles      mean ESV along the sequence
@@ -83,11 +83,11 @@ def analyze(
       interactions  mean interaction of pairs of elements
       discards      score as elements are taken away
       areas         faithfulness of each method: deletion, insertion, ...
-      replacements  the same areas if a neighbour or the mean element replaces elements
+      replacements  the same areas if a neighbor or the mean element replaces elements
       needed        fewest elements that reach 90 % of the score
       moments       agreement of each method with marked key moments
       order         how much of the score is due to the order of the elements
-      sanity        correlation with the ESVs when layers are re-initialised
+      sanity        correlation with the ESVs when layers are re-initialized
       agreement     how the values of different methods correlate
 
     \b
@@ -108,7 +108,7 @@ def analyze(
       2  there is no output, no unit is committed yet, no video has ESVs, or the output lacks what a
          table needs
     """
-    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.analyzed import open_output
     from esv_ray.analysis.tables import chosen, tables_of_facets
     from esv_ray.show.chart import check_figures
     from esv_ray.storage import absolute, check_outside, join
@@ -116,50 +116,50 @@ def analyze(
     if figures is not None:
         check_figures()
     location = absolute(output)
-    analysed = open_output(location, class_, features)
-    if not analysed.census.ok:
-        raise DataError(_without_esvs(analysed))
-    facets = chosen(analysed, tables or None)
+    analyzed = open_output(location, class_, features)
+    if not analyzed.census.ok:
+        raise DataError(_without_esvs(analyzed))
+    facets = chosen(analyzed, tables or None)
     for option, given, suffix in (("--output", out, kind), ("--figures", figures, "png")):
         if given is not None:
             check_out_folder(given, [location], option)
             check_outside(
-                analysed.manifest.spec["features"], absolute(given), [f"{facet.name}.{suffix}" for facet in facets]
+                analyzed.manifest.spec["features"], absolute(given), [f"{facet.name}.{suffix}" for facet in facets]
             )
-    with tables_of_facets(analysed, facets) as made:
+    with tables_of_facets(analyzed, facets) as made:
         # Files first: who reads the pages may stop reading at any line.
-        written = _write(analysed, made, join(location, ANALYSIS), out, kind, figures)
+        written = _write(analyzed, made, join(location, ANALYSIS), out, kind, figures)
         if as_json:
-            print_json(analysed, made, named=tables)
+            print_json(analyzed, made, named=tables)
         else:
-            print_pages(analysed, made)
+            print_pages(analyzed, made)
             if not tables:
-                _print_left_out(analysed, {each.facet.name for each in made})
+                _print_left_out(analyzed, {each.facet.name for each in made})
             click.echo()
         for line in written:
             click.echo(line, err=as_json)
 
 
-def _without_esvs(analysed: Analysed) -> str:
+def _without_esvs(analyzed: Analyzed) -> str:
     """Return what to say of an output in which no video has ESVs."""
-    census = analysed.census
+    census = analyzed.census
     missing = ", ".join(
         f"{count} {name}" for name, count in (("failed", census.failed), ("skipped", census.skipped)) if count
     )
     reason = "select reason, count(*) from videos group by 1 order by 2 desc"
     return (
-        f"{analysed.output}: expected videos with ESVs, found none of {count_of(analysed.rows, 'video')}"
-        f"{f' ({missing})' if missing else ''}; for the reasons, run esv sql {analysed.output} '{reason}'"
+        f"{analyzed.output}: expected videos with ESVs, found none of {count_of(analyzed.rows, 'video')}"
+        f"{f' ({missing})' if missing else ''}; for the reasons, run esv sql {analyzed.output} '{reason}'"
     )
 
 
 def _write(
-    analysed: Analysed, made: Sequence[Made], usual: str, out: str | None, kind: str, figures: str | None
+    analyzed: Analyzed, made: Sequence[Made], usual: str, out: str | None, kind: str, figures: str | None
 ) -> list[str]:
     """Write tables and figures; return what was written, in words.
 
     Args:
-        analysed: the output.
+        analyzed: the output.
         made: its tables.
         usual: folder for the tables without `out`; they are only printed if it cannot be written to.
         out: folder that is asked for, or None.
@@ -181,12 +181,12 @@ def _write(
             raise
         click.echo(f"The tables were not written: {error}", err=True)
     if figures is not None:
-        drawn = write_figures(analysed, made, absolute(figures))
+        drawn = write_figures(analyzed, made, absolute(figures))
         lines.append(f"wrote {count_of(len(drawn), 'figure')} to {absolute(figures)}")
     return lines
 
 
-def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
+def print_pages(analyzed: Analyzed, made: Iterable[Made]) -> None:
     """Print the pages of tables."""
     from esv_ray.analysis.pages import head_lines, page_lines
     from esv_ray.show.terminal import encodable
@@ -194,26 +194,26 @@ def print_pages(analysed: Analysed, made: Iterable[Made]) -> None:
     def echo(line: str) -> None:
         click.echo(encodable(line, sys.stdout.encoding))
 
-    for line in head_lines(analysed):
+    for line in head_lines(analyzed):
         echo(line)
     for each in made:
         click.echo()
         click.secho(each.facet.title, bold=True)
-        for line in page_lines(each.facet.page(each.table, analysed), classes=analysed.names or ()):
+        for line in page_lines(each.facet.page(each.table, analyzed), classes=analyzed.names or ()):
             echo(line)
 
 
-def print_json(analysed: Analysed, made: Iterable[Made], named: Sequence[str]) -> None:
+def print_json(analyzed: Analyzed, made: Iterable[Made], named: Sequence[str]) -> None:
     """Print tables as one JSON object; those with rows per video only if they were named."""
     import pyarrow.parquet as pq
 
-    census = analysed.census
+    census = analyzed.census
     content = {
-        "output": analysed.output,
-        "class": analysed.explained,
-        "unit": "logit" if analysed.in_logits else "probability",
-        "committed_units": len(analysed.units),
-        "planned_units": len(analysed.manifest.units),
+        "output": analyzed.output,
+        "class": analyzed.explained,
+        "unit": "logit" if analyzed.in_logits else "probability",
+        "committed_units": len(analyzed.units),
+        "planned_units": len(analyzed.manifest.units),
         "sequences": {"ok": census.ok, "skipped": census.skipped, "failed": census.failed},
         "tables": {
             each.facet.name: (pq.read_table(each.file) if each.file else each.table).to_pylist()
@@ -224,10 +224,10 @@ def print_json(analysed: Analysed, made: Iterable[Made], named: Sequence[str]) -
     click.echo(json.dumps(finite(content), indent=1, allow_nan=False))
 
 
-def _print_left_out(analysed: Analysed, made: Iterable[str]) -> None:
+def _print_left_out(analyzed: Analyzed, made: Iterable[str]) -> None:
     """Print which tables this output cannot have."""
     from esv_ray.analysis.pages import wrapped
     from esv_ray.analysis.tables import left_out
 
-    for sentence in left_out(analysed, made):
+    for sentence in left_out(analyzed, made):
         click.echo("\n" + "\n".join(wrapped(sentence)))

@@ -18,7 +18,7 @@ from esv_ray.errors import count_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from esv_ray.analysis.analysed import Analysed, ClassName
+    from esv_ray.analysis.analyzed import Analyzed, ClassName
     from esv_ray.analysis.comparison import Comparison
 
 
@@ -80,7 +80,7 @@ def compare(
       0  the comparison was printed
       2  an output cannot be read, or the two have nothing in common that can be compared
     """
-    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.analyzed import open_output
     from esv_ray.analysis.compare import agreement
     from esv_ray.analysis.compare import compare as compared
     from esv_ray.analysis.compare_page import agreement_lines, comparison_lines
@@ -110,7 +110,7 @@ def compare(
             class_=class_,
             changes=changes,
         )
-        tables, content, lines, first = result.tables, _content(result), comparison_lines(result), result.a.analysed
+        tables, content, lines, first = result.tables, _content(result), comparison_lines(result), result.a.analyzed
     # Files first: who reads the page may stop reading at any line.
     written = _write(tables, first, out, kind or "parquet", figures)
     _print(content, lines, as_json=as_json)
@@ -131,17 +131,17 @@ def _content(result: Comparison) -> dict[str, object]:
     """Return what is printed as JSON."""
     sides = {
         name: {
-            "output": side.analysed.output,
+            "output": side.analyzed.output,
             "method": side.method,
-            "committed_units": len(side.analysed.units),
-            "planned_units": len(side.analysed.manifest.units),
+            "committed_units": len(side.analyzed.units),
+            "planned_units": len(side.analyzed.manifest.units),
         }
         for name, side in (("a", result.a), ("b", result.b))
     }
     return {
         **sides,
-        "class": result.a.analysed.explained,
-        "unit": "logit" if result.a.analysed.in_logits else "probability",
+        "class": result.a.analyzed.explained,
+        "unit": "logit" if result.a.analyzed.in_logits else "probability",
         "videos": {"shared": result.shared, "only_a": result.only_a, "only_b": result.only_b},
         "notes": list(result.notes),
         "tables": {name: table.to_pylist() for name, table in result.tables.items()},
@@ -149,7 +149,7 @@ def _content(result: Comparison) -> dict[str, object]:
 
 
 def _write(
-    tables: Mapping[str, pa.Table], first: Analysed, out: str | None, kind: str, figures: str | None
+    tables: Mapping[str, pa.Table], first: Analyzed, out: str | None, kind: str, figures: str | None
 ) -> list[str]:
     """Write tables and figures to the folders that are asked for; return what was written, in words.
 

@@ -75,13 +75,13 @@ def demo(context: click.Context, folder: str) -> None:
 
 def _show_tables(output: str) -> None:
     """Print two tables of the analysis."""
-    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.analyzed import open_output
     from esv_ray.analysis.tables import chosen, tables_of_facets
     from esv_ray.cli.analyze import print_pages
 
-    analysed = open_output(output)
-    with tables_of_facets(analysed, chosen(analysed, ["summary", "classes"])) as made:
-        print_pages(analysed, made)
+    analyzed = open_output(output)
+    with tables_of_facets(analyzed, chosen(analyzed, ["summary", "classes"])) as made:
+        print_pages(analyzed, made)
 
 
 def _show_videos(output: str) -> None:

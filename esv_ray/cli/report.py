@@ -10,7 +10,7 @@ from esv_ray.cli.options import class_option, output_option
 from esv_ray.cli.types import LOCATION
 
 if TYPE_CHECKING:
-    from esv_ray.analysis.analysed import ClassName
+    from esv_ray.analysis.analyzed import ClassName
 
 
 @click.command(short_help="Write one HTML file about an output: findings, figures and videos.")

@@ -14,7 +14,7 @@ from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
 
-@click.command(short_help="Measure how ESVs change with neighbouring frames.")
+@click.command(short_help="Measure how ESVs change with neighboring frames.")
 @job_options
 @click.option(
     "--offsets",
@@ -24,7 +24,7 @@ from esv_ray.signals import resumes
 )
 @click.pass_context
 def smoothness(context: click.Context, job: JobArguments, offsets: str | None) -> None:
-    """Attribute each sequence again with one element replaced by a neighbouring frame.
+    """Attribute each sequence again with one element replaced by a neighboring frame.
 
     Writes the tables of the job to OUTPUT/variations/smoothness, and a summary to OUTPUT/analysis/smoothness.parquet:
     by how much the element's share of the ESVs changes. An element moves at most as far as the frames of the elements
@@ -79,7 +79,7 @@ def order(context: click.Context, job: JobArguments, shuffles: int | None) -> No
 @job_options
 @click.pass_context
 def sanity(context: click.Context, job: JobArguments) -> None:
-    """Attribute each sequence again with layers of the model re-initialised, the one next to the logits first.
+    """Attribute each sequence again with layers of the model re-initialized, the one next to the logits first.
 
     Writes the tables of the job to OUTPUT/variations/sanity, and a summary to OUTPUT/analysis/sanity.parquet: the rank
     correlation with the ESVs of the model itself, which should fall to 0 (Adebayo et al. 2018). Run it again to resume.
@@ -101,7 +101,7 @@ def sanity(context: click.Context, job: JobArguments) -> None:
 def _run(job: JobArguments, table: str, setting: str | None = None) -> int:
     """Run the job of a table of variations, print and write its summary, and return the exit code."""
     from esv_ray import storage
-    from esv_ray.analysis.analysed import open_output
+    from esv_ray.analysis.analyzed import open_output
     from esv_ray.analysis.files import write_tables
     from esv_ray.analysis.tables import chosen, tables_of_facets
     from esv_ray.cli.analyze import print_pages
@@ -119,9 +119,9 @@ def _run(job: JobArguments, table: str, setting: str | None = None) -> int:
         result = run_job(spec, report)
     show_result(result)
     if result.counts.ok:
-        analysed = open_output(spec.output)
-        with tables_of_facets(analysed, chosen(analysed, [table])) as made:
-            print_pages(analysed, made)
+        analyzed = open_output(spec.output)
+        with tables_of_facets(analyzed, chosen(analyzed, [table])) as made:
+            print_pages(analyzed, made)
             (url,) = write_tables(made, storage.join(main, ANALYSIS))
         click.echo(f"\nsummary: {printable(url)}")
     return result.exit_code

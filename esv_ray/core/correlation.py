@@ -58,7 +58,7 @@ def cosine(a: FloatArray, b: FloatArray) -> FloatArray:
 def pearson(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return (V,) Pearson's correlations of rows of (V, n) arrays; NaN where one is constant."""
     constant = [np.ptp(values, axis=1) <= rounding(values) for values in (a, b)]
-    return np.where(constant[0] | constant[1], np.nan, _normed(_centred(a), _centred(b)))
+    return np.where(constant[0] | constant[1], np.nan, _normed(_centered(a), _centered(b)))
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> FloatArray:
@@ -67,7 +67,7 @@ def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> FloatA
     with np.errstate(invalid="ignore"):
         ranked = ranks(a), ranks(b)
     constant = [(np.ptp(values, axis=1) == 0) for values in ranked]
-    return np.where(unknown | constant[0] | constant[1], np.nan, _normed(_centred(ranked[0]), _centred(ranked[1])))
+    return np.where(unknown | constant[0] | constant[1], np.nan, _normed(_centered(ranked[0]), _centered(ranked[1])))
 
 
 def _begins(ordered: FloatArray, within: FloatArray) -> npt.NDArray[np.bool_]:
@@ -80,9 +80,9 @@ def _begins(ordered: FloatArray, within: FloatArray) -> npt.NDArray[np.bool_]:
     return begins
 
 
-def _centred(values: FloatArray) -> FloatArray:
-    centred: FloatArray = values - values.mean(axis=1, keepdims=True)
-    return centred
+def _centered(values: FloatArray) -> FloatArray:
+    centered: FloatArray = values - values.mean(axis=1, keepdims=True)
+    return centered
 
 
 def _normed(a: FloatArray, b: FloatArray) -> FloatArray:

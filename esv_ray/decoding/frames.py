@@ -88,11 +88,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class ShortSide:
-    """Resize frames so that their short side has a number of pixels, then cut out the centre.
+    """Resize frames so that their short side has a number of pixels, then cut out the center.
 
     Attributes:
         pixels: of the short side.
-        crop: height and width of the centre, each at most `pixels`; None: the whole frame.
+        crop: height and width of the center, each at most `pixels`; None: the whole frame.
     """
 
     pixels: int
@@ -102,7 +102,7 @@ class ShortSide:
         _check_sides(self.pixels, *(self.crop or ()))
         if self.crop is not None and max(self.crop) > self.pixels:
             raise SpecError(
-                f"expected a centre of at most {self.pixels} x {self.pixels} pixels, the short side, got "
+                f"expected a center of at most {self.pixels} x {self.pixels} pixels, the short side, got "
                 f"{self.crop[0]} x {self.crop[1]}"
             )
 

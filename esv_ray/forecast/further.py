@@ -66,7 +66,7 @@ def repeated(spec: JobSpec, layers: int, n: int) -> int:
 
     Args:
         spec: the job.
-        layers: of the model that can be re-initialised.
+        layers: of the model that can be re-initialized.
         n: number of elements.
     """
     return sum(_variations(spec, layers, n).values())
@@ -117,7 +117,7 @@ def rows_per_video(spec: JobSpec, layers: int, n: int, classes: int, *, least: b
 
     Args:
         spec: the job.
-        layers: of the model that can be re-initialised.
+        layers: of the model that can be re-initialized.
         n: number of elements.
         classes: kept per video.
         least: whether to return the fewest, not the most: elements next to each other cannot be moved.

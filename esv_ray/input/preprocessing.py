@@ -10,7 +10,7 @@ from typing import Any
 from esv_ray.errors import DataError
 from esv_ray.input.parquet.footers import Footer
 
-KEYS = ("colour", "mean", "std", "size")
+KEYS = ("color", "mean", "std", "size")
 """What both a table and a model may record."""
 _LEVELS = 255  # mean and std of a model may count for values 0..255
 _TOLERANCE = 0.005  # configurations round them
@@ -43,7 +43,7 @@ def check_same_preprocessing(footers: Sequence[Footer], expected: Mapping[str, A
 
 
 def _agree(key: str, expected: object, found: object) -> bool:
-    if key == "colour":
+    if key == "color":
         return str(expected).upper() == str(found).upper()
     ours, theirs = _numbers(expected), _numbers(found)
     if ours is None or theirs is None:

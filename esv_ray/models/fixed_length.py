@@ -73,13 +73,13 @@ def fixed_lengths(module: nn.Module) -> list[dict[str, Any]]:
 def to_length(elements: Tensor, length: int, how: How) -> Tensor:
     """Return `length` elements (N, length, D) made from s elements (N, s, D), as `fixed_length` describes.
 
-    Point j of `length` is at (j + 1/2) s / length, where element i spans i to i + 1: at the centre of its share.
+    Point j of `length` is at (j + 1/2) s / length, where element i spans i to i + 1: at the center of its share.
     """
     s = elements.shape[1]
     if s == length:
         return elements
     if how == "interpolate":
-        lower, upper, share = _neighbours(s, length)
+        lower, upper, share = _neighbors(s, length)
         fractions = torch.tensor(share, dtype=elements.dtype, device=elements.device)[:, None]  # (length, 1)
         return torch.lerp(elements[:, list(lower)], elements[:, list(upper)], fractions)  # (N, length, D)
     if s > length or how == "repeat":
@@ -95,10 +95,10 @@ def _nearest(s: int, length: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _neighbours(s: int, length: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
-    """Return the elements before and after each point, and how far it is between their centres, 0 to 1.
+def _neighbors(s: int, length: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Return the elements before and after each point, and how far it is between their centers, 0 to 1.
 
-    The centre of element i is i + 1/2. Points outside the first and the last centre take that element.
+    The center of element i is i + 1/2. Points outside the first and the last center take that element.
     """
     places = [max(0, min((2 * j + 1) * s - length, 2 * length * (s - 1))) for j in range(length)]  # in 1 / (2 length)
     lower = tuple(place // (2 * length) for place in places)

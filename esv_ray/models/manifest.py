@@ -90,7 +90,7 @@ class BundleManifest(BaseModel):
             not checked.
         training: how it was trained; informative only.
         extraction: what frames must be like before features are extracted from them, as far as the imported files say:
-            `mean`, `std`, `colour` (RGB or BGR), `size`. A job compares it with what the feature table records.
+            `mean`, `std`, `color` (RGB or BGR), `size`. A job compares it with what the feature table records.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -13,7 +13,7 @@ METHODS = ("esv", "integrated_gradients", "grad_cam", "occlusion", "random")
 """Methods of attribution, by their numbers in `Block`s."""
 ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
 """Orders in which elements are taken away, likewise."""
-REPLACED_BY = ("neighbour", "mean")
+REPLACED_BY = ("neighbor", "mean")
 """What takes the place of elements that are taken away, likewise."""
 
 Float32Array = npt.NDArray[np.float32]

@@ -147,13 +147,13 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin, folders: Sequence[
         written={folder: table.table.num_rows for folder, table in tables.items()},
     )
     origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
-    files = {folder: _serialised(table, origin_fields) for folder, table in tables.items() if folder != mark}
+    files = {folder: _serialized(table, origin_fields) for folder, table in tables.items() if folder != mark}
     checksums = {folder: hashlib.sha256(data).hexdigest() for folder, data in files.items()}
     ids = hash_ids(videos.column("video_id").to_pylist())
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), checksums, ids)
     content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "checksums": checksums}
     content["ids"] = base64.b64encode(ids).decode()
-    return UnitFiles(files, _serialised(tables[mark], content), footer)
+    return UnitFiles(files, _serialized(tables[mark], content), footer)
 
 
 def hash_ids(ids: Iterable[str]) -> bytes:
@@ -184,7 +184,7 @@ def footer_of(metadata: pq.FileMetaData, location: str, folders: Sequence[str] =
         raise DataError(f"{location}: expected a videos file of esv_ray, its footer has no counts") from None
 
 
-def _serialised(unit_table: UnitTable, footer: Mapping[str, object]) -> bytes:
+def _serialized(unit_table: UnitTable, footer: Mapping[str, object]) -> bytes:
     table, _, group_rows = unit_table
     metadata = {FOOTER_KEY: json.dumps(footer).encode(), **(table.schema.metadata or {})}
     table = table.replace_schema_metadata(metadata)

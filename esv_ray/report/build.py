@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import PurePosixPath
 
 from esv_ray import storage
-from esv_ray.analysis.analysed import Analysed, ClassName, open_output
+from esv_ray.analysis.analyzed import Analyzed, ClassName, open_output
 from esv_ray.analysis.facets.finding import largest
 from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.tables import chosen, left_out, tables_of_facets
@@ -83,24 +83,24 @@ def content_of(
     """Return what a report says; arguments and errors as for `report`."""
     if media is not None:
         _check_media(media)
-    analysed = open_output(output, class_, features)
-    comparison = None if compare is None else compared(analysed, compare)
-    variations, unread = variations_of(analysed)
-    with tables_of_facets(analysed, [*chosen(analysed), FACET]) as (*made, ranked):
+    analyzed = open_output(output, class_, features)
+    comparison = None if compare is None else compared(analyzed, compare)
+    variations, unread = variations_of(analyzed)
+    with tables_of_facets(analyzed, [*chosen(analyzed), FACET]) as (*made, ranked):
         summary = next(each.table for each in made if each.facet.name == "summary")
         verification = verify_output(output, features)
-        facts = facts_of(analysed, verification, summary)
-        parts = [*((analysed, each) for each in made), *variations]
+        facts = facts_of(analyzed, verification, summary)
+        parts = [*((analyzed, each) for each in made), *variations]
         findings = largest(findings_of(parts), FINDINGS)
-        sections = sections_of(output, parts if analysed.census.ok else [])
+        sections = sections_of(output, parts if analyzed.census.ok else [])
         picked = chosen_videos(ranked.table)
-        notes = [*_left_out(analysed, [each.facet.name for _, each in parts], len(picked)), *unread]
-    videos = read_videos(output, analysed.units, [(each.video_id, each.n_elements) for each in picked])
+        notes = [*_left_out(analyzed, [each.facet.name for _, each in parts], len(picked)), *unread]
+    videos = read_videos(output, analyzed.units, [(each.video_id, each.n_elements) for each in picked])
     shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
     shown, comparison, missing = _with_pictures(media, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
-        notice=_notice(analysed, verification),
+        notice=_notice(analyzed, verification),
         facts=facts,
         findings=findings,
         sections=sections,
@@ -166,28 +166,28 @@ def _with_pictures(
     return pictured[: len(shown)], comparison, notes
 
 
-def _left_out(analysed: Analysed, made: Sequence[str], picked: int) -> list[str]:
+def _left_out(analyzed: Analyzed, made: Sequence[str], picked: int) -> list[str]:
     """Return what the report does not have, and why; `made` are the names of the tables that it has."""
-    notes = left_out(analysed, made) if analysed.census.ok else []
-    others = analysed.census.ok - picked
+    notes = left_out(analyzed, made) if analyzed.census.ok else []
+    others = analyzed.census.ok - picked
     if picked and others > 0:
         notes.append(
-            f"Videos: the first of five rankings, {picked} of {counted(analysed.census.ok, 'sequence')}; esv show "
+            f"Videos: the first of five rankings, {picked} of {counted(analyzed.census.ok, 'sequence')}; esv show "
             "shows any other."
         )
     return notes
 
 
-def _notice(analysed: Analysed, verification: Verification) -> str:
+def _notice(analyzed: Analyzed, verification: Verification) -> str:
     """Return what a reader must know first; "" if nothing."""
     notices = []
     problems = len(problems_of(verification))
     if problems:
         notices.append(f"esv verify found {counted(problems, 'problem')}: see “Verified” below.")
-    if not analysed.finished:
-        progress = analysed.progress
+    if not analyzed.finished:
+        progress = analyzed.progress
         notices.append(f"{progress[:1].upper()}{progress[1:]}. Tables, figures and videos are of these.")
-    if not analysed.census.ok:
+    if not analyzed.census.ok:
         notices.append("No video has ESVs, so there are no tables, figures and videos.")
     return " ".join(notices)
 

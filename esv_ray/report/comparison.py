@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.compare import compare_with
 from esv_ray.analysis.compare_page import IN_STDERRS, counts_sentence, head_sentences, measures
 from esv_ray.analysis.comparison import Comparison
@@ -33,11 +33,11 @@ _LENGTHS = 12
 _REASON = "most changed"
 
 
-def compared(analysed: Analysed, other: str) -> ComparisonPart:
+def compared(analyzed: Analyzed, other: str) -> ComparisonPart:
     """Compare an output with a second one.
 
     Args:
-        analysed: A; also says of which class.
+        analyzed: A; also says of which class.
         other: location of B.
 
     Raises:
@@ -45,7 +45,7 @@ def compared(analysed: Analysed, other: str) -> ComparisonPart:
         DataError: there is no output, a table cannot be read, or the two have no videos in common.
         JobError: a file of B is of another job, or of other rows than the plan says.
     """
-    comparison = compare_with(analysed, other, changes=_CHANGED)
+    comparison = compare_with(analyzed, other, changes=_CHANGED)
     rows = comparison.compare.to_pylist()
     main, _ = of_main_length(comparison.compare)
     row = next(row for row in rows if row["n_elements"] == main)
@@ -54,7 +54,7 @@ def compared(analysed: Analysed, other: str) -> ComparisonPart:
         sentences.append(IN_STDERRS)
     sequences = _most_changed(comparison.changes)
     own, others = (
-        read_videos(side.analysed.output, side.analysed.units, sequences) for side in (comparison.a, comparison.b)
+        read_videos(side.analyzed.output, side.analyzed.units, sequences) for side in (comparison.a, comparison.b)
     )
     return ComparisonPart(
         title="A (this output) compared with B",
@@ -67,11 +67,11 @@ def compared(analysed: Analysed, other: str) -> ComparisonPart:
 
 def _sections(comparison: Comparison) -> list[Section]:
     """Return the tables of the comparison that have a figure; those without rows are left out."""
-    analysed = comparison.a.analysed
+    analyzed = comparison.a.analyzed
     both = {row["n_elements"]: row["videos"] for row in comparison.compare.to_pylist()}
     return [
         section_of(
-            analysed,
+            analyzed,
             name,
             (table, table.num_rows),
             table,

@@ -33,10 +33,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, drawn once; a page colours it.
+    """A figure, drawn once; a page colors it.
 
     Attributes:
-        wide, narrow: SVG for a page and for a phone. Colours that depend on the theme are CSS variables.
+        wide, narrow: SVG for a page and for a phone. Colors that depend on the theme are CSS variables.
         alt: its finding in words, for those who do not see it.
         marks: number of marks that show data in `wide`.
         title, notes: the quantity, and how the chart is read; the SVG is without them.

@@ -1,4 +1,4 @@
-"""Drawings of videos: bars and waterfalls as small SVGs, whose colours and type are in the page's style.
+"""Drawings of videos: bars and waterfalls as small SVGs, whose colors and type are in the page's style.
 
 Positions across are in percent, so that one drawing fits every screen without smaller text.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from esv_ray import storage
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.database import add_tables, connect, reading
 from esv_ray.analysis.facets.summary import accuracy_of, exactness_of
 from esv_ray.analysis.facets.words import class_in_words, counted
@@ -34,11 +34,11 @@ ORDER BY status, rows DESC, example
 """
 
 
-def facts_of(analysed: Analysed, verification: Verification, summary: pa.Table) -> list[Fact]:
+def facts_of(analyzed: Analyzed, verification: Verification, summary: pa.Table) -> list[Fact]:
     """Return the lines of the first screen.
 
     Args:
-        analysed: the output.
+        analyzed: the output.
         verification: result of its check.
         summary: table of the facet `summary`.
 
@@ -47,27 +47,27 @@ def facts_of(analysed: Analysed, verification: Verification, summary: pa.Table) 
     """
     rows = summary.to_pylist()
     return [
-        *_explained(analysed, rows),
-        _whole(analysed, verification),
+        *_explained(analyzed, rows),
+        _whole(analyzed, verification),
         _checked(verification),
-        *_by_reason(analysed),
-        *_accuracy(analysed, rows),
+        *_by_reason(analyzed),
+        *_accuracy(analyzed, rows),
     ]
 
 
-def _explained(analysed: Analysed, rows: Sequence[dict[str, object]]) -> Iterator[Fact]:
-    manifest = analysed.manifest
+def _explained(analyzed: Analyzed, rows: Sequence[dict[str, object]]) -> Iterator[Fact]:
+    manifest = analyzed.manifest
     spec, estimator = manifest.spec, manifest.spec["estimator"]
     classes = len(manifest.model["prior"])
     yield Fact("Model", f"{_place(spec['model'])}, {classes} {'class' if classes == 1 else 'classes'}")
     yield Fact("Data", f"{_place(spec['features'])}, {counted(manifest.rows, 'video')}")
-    if analysed.census.videos_of:
-        yield Fact("Elements per video", _lengths(analysed.census.videos_of))
+    if analyzed.census.videos_of:
+        yield Fact("Elements per video", _lengths(analyzed.census.videos_of))
     kind = f"{estimator['kind']}"
     # "exact: 54 exact" would say it twice.
     yield Fact("Estimator", f"{kind}; {exactness_of(list(rows), kind).removesuffix('.')}" if rows else kind)
-    unit = "logits" if analysed.in_logits else "probabilities"
-    yield Fact("Class explained", f"{class_in_words(analysed)}; ESVs are parts of {unit}")
+    unit = "logits" if analyzed.in_logits else "probabilities"
+    yield Fact("Class explained", f"{class_in_words(analyzed)}; ESVs are parts of {unit}")
 
 
 def _lengths(videos_of: Mapping[int, int]) -> str:
@@ -82,13 +82,13 @@ def _lengths(videos_of: Mapping[int, int]) -> str:
     )
 
 
-def _whole(analysed: Analysed, verification: Verification) -> Fact:
+def _whole(analyzed: Analyzed, verification: Verification) -> Fact:
     counts = verification.counts
     text = (
-        f"{len(analysed.units):,} of {counted(len(analysed.manifest.units), 'unit')} committed; "
+        f"{len(analyzed.units):,} of {counted(len(analyzed.manifest.units), 'unit')} committed; "
         f"{counted(counts.rows, 'row')}: {counts.ok:,} ok, {counts.skipped:,} skipped, {counts.failed:,} failed"
     )
-    if not analysed.finished:
+    if not analyzed.finished:
         return Fact("Unfinished", text, "warning")
     return Fact("Complete", text, "good" if counts.ok else "bad")
 
@@ -113,10 +113,10 @@ def _checked(verification: Verification) -> Fact:
     return Fact("Verified", f"{len(problems):,} problems; the first: {first}", "bad", rest)
 
 
-def _by_reason(analysed: Analysed) -> Iterator[Fact]:
+def _by_reason(analyzed: Analyzed) -> Iterator[Fact]:
     """Yield why videos failed or were skipped: the most frequent first; reasons that differ in numbers are one."""
-    with connect(memory=MEMORY) as con, reading(analysed.output):
-        add_tables(con, analysed.output, analysed.units, [VIDEOS])
+    with connect(memory=MEMORY) as con, reading(analyzed.output):
+        add_tables(con, analyzed.output, analyzed.units, [VIDEOS])
         found = con.execute(_BY_REASON, [VARYING]).fetchall()
     for status, state in (("failed", "bad"), ("skipped", "warning")):
         reasons = [(rows, reason or "no reason") for each, rows, reason in found if each == status]
@@ -127,13 +127,13 @@ def _by_reason(analysed: Analysed) -> Iterator[Fact]:
             yield Fact(status.capitalize(), "; ".join(shown), state)
 
 
-def _accuracy(analysed: Analysed, rows: Sequence[dict[str, Any]]) -> Iterator[Fact]:
+def _accuracy(analyzed: Analyzed, rows: Sequence[dict[str, Any]]) -> Iterator[Fact]:
     """Yield the accuracy of the lengths that most videos have, with its interval.
 
     Where each video has one length (`frames: all`), the accuracy of all videos comes first; else lengths are not mixed.
     """
     labelled = [row for row in rows if row["labelled"]]
-    if len(labelled) > 1 and analysed.manifest.spec["frames"] == "all":
+    if len(labelled) > 1 and analyzed.manifest.spec["frames"] == "all":
         count = sum(row["labelled"] for row in labelled)
         right = sum(round(row["accuracy"] * row["labelled"]) for row in labelled)
         low, high = (float(end) for end in wilson(right, count))

@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from esv_ray.analysis.figures.recolour import colours_of, variable
+from esv_ray.analysis.figures.recolor import colors_of, variable
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
 from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of
 from esv_ray.report.videos import KEY, video_html
@@ -27,9 +27,9 @@ def page(report: Report) -> bytes:
     Args:
         report: what it says; all texts but the figures' SVG are escaped.
     """
-    report, colours = _short_colours(report)
+    report, colors = _short_colors(report)
     body = "".join(_body(report))
-    style = css_variables(*colours) + (_HERE / "style.css").read_text()
+    style = css_variables(*colors) + (_HERE / "style.css").read_text()
     script = (_HERE / "script.js").read_text()
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
@@ -182,11 +182,11 @@ def _anchor(name: str) -> str:
     return "facet-" + re.sub(r"[^a-z0-9_-]", "-", name.lower())
 
 
-def _short_colours(report: Report) -> tuple[Report, tuple[dict[str, str], dict[str, str]]]:
-    """Return the report with short names of the figures' own colours, and these colours on light and dark pages."""
+def _short_colors(report: Report) -> tuple[Report, tuple[dict[str, str], dict[str, str]]]:
+    """Return the report with short names of the figures' own colors, and these colors on light and dark pages."""
     compared = () if report.comparison is None else report.comparison.sections
     figures = [each.figure for each in (*report.sections, *compared) if each.figure is not None]
-    pairs = sorted({pair for figure in figures for svg in (figure.wide, figure.narrow) for pair in colours_of(svg)})
+    pairs = sorted({pair for figure in figures for svg in (figure.wide, figure.narrow) for pair in colors_of(svg)})
     names = {variable(pair[0]): f"c{number}" for number, pair in enumerate(pairs)}
 
     def short(svg: bytes) -> bytes:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from esv_ray.analysis.figures.look import NARROW, WIDE, Look, vega
-from esv_ray.analysis.figures.recolour import hexadecimal, variable
+from esv_ray.analysis.figures.recolor import hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.report.content import Figure
 from esv_ray.show.chart import picture_of
@@ -18,7 +18,7 @@ from esv_ray.show.theme import LIGHT
 _SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = re.compile(r"-?[0-9]+\.[0-9]{2,}")
 _LONG_NUMBER = re.compile(r"[0-9]*\.[0-9]{5,}")
-_COLOURED = ("fill", "stroke", "stop-color")
+_COLORED = ("fill", "stroke", "stop-color")
 _PLACED = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "points")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _MARKS = re.compile(r"mark-(\w+) role-mark")
@@ -100,7 +100,7 @@ def count_marks(svg: ElementTree.Element) -> int:
 
 
 def themed(svg: ElementTree.Element, name: str) -> bytes:
-    """Return a figure of Vega's, drawn with the light theme, as an SVG whose colours are CSS variables.
+    """Return a figure of Vega's, drawn with the light theme, as an SVG whose colors are CSS variables.
 
     What a page does not need is left out; descriptions of marks become tooltips (`data-tip`).
 
@@ -109,7 +109,7 @@ def themed(svg: ElementTree.Element, name: str) -> bytes:
         name: prefix of its ids, which are numbered: Vega counts them over all figures of a process.
 
     Raises:
-        ValueError: a colour is not the theme's.
+        ValueError: a color is not the theme's.
     """
     _emptied(svg)
     numbers = {
@@ -121,10 +121,10 @@ def themed(svg: ElementTree.Element, name: str) -> bytes:
                 _tipped(mark)
     for element in svg.iter():
         _slimmed(element)
-        for key in _COLOURED:
-            colour = hexadecimal(element.get(key))
-            if colour is not None:
-                element.set(key, f"var(--{variable(colour)})")
+        for key in _COLORED:
+            color = hexadecimal(element.get(key))
+            if color is not None:
+                element.set(key, f"var(--{variable(color)})")
         _named_apart(element, numbers)
     _inherited(svg)
     text = ElementTree.tostring(svg, encoding="unicode")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esv_ray import storage
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
@@ -31,9 +31,9 @@ READING = {
     "discards": "A curve that falls early was led by elements that the score needs.",
     "support": "Bars to the right: most elements of these videos support the class.",
     "positions": "A bar above the line of chance: this place decides more often than others.",
-    "pairs": "Blue: the element of the row has the larger ESV in most videos; grey: neither.",
+    "pairs": "Blue: the element of the row has the larger ESV in most videos; gray: neither.",
     "marginals": "A mean that falls fast: few elements already decide, and more add little.",
-    "smoothness": "Narrow boxes: a neighbouring frame does the same, so the ESVs do not depend on the exact frame.",
+    "smoothness": "Narrow boxes: a neighboring frame does the same, so the ESVs do not depend on the exact frame.",
     "contrasts": "Bars below 0 speak for the wrong class: these frames misled the model.",
     "confusions": "Long bars: many videos of the first class were taken for the second.",
     "agreement": "Near 1, both methods rank the elements of a video alike; near 0, they have nothing in common.",
@@ -62,7 +62,7 @@ _CLASSES = ("class", "label", "predicted")
 _LOWEST = "SELECT * FROM read_parquet(?) ORDER BY difference, video_id, n_elements, element LIMIT 2000"
 
 
-def sections_of(output: str, parts: Iterable[tuple[Analysed, Made]]) -> list[Section]:
+def sections_of(output: str, parts: Iterable[tuple[Analyzed, Made]]) -> list[Section]:
     """Return a section for each table of an analysis, in the order of `READING`.
 
     Args:
@@ -72,49 +72,49 @@ def sections_of(output: str, parts: Iterable[tuple[Analysed, Made]]) -> list[Sec
     Raises:
         SpecError: the libraries of figures are not installed.
     """
-    sections = [_section(output, analysed, made) for analysed, made in parts]
+    sections = [_section(output, analyzed, made) for analyzed, made in parts]
     places = list(READING)
     return sorted(sections, key=lambda section: places.index(section.name))
 
 
-def findings_of(parts: Iterable[tuple[Analysed, Made]]) -> list[Finding]:
+def findings_of(parts: Iterable[tuple[Analyzed, Made]]) -> list[Finding]:
     """Return what the tables found, in their order; those without a figure are left out."""
     found = []
-    for analysed, made in parts:
+    for analyzed, made in parts:
         if made.facet.finding is None or made.facet.name not in CHARTS:
             continue
-        finding = made.facet.finding(made.table, analysed)
+        finding = made.facet.finding(made.table, analyzed)
         if finding is not None:
-            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(made.table, analysed)}"))
+            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(made.table, analyzed)}"))
     return found
 
 
-def _of_which(table: pa.Table, analysed: Analysed) -> str:
+def _of_which(table: pa.Table, analyzed: Analyzed) -> str:
     """Return which videos a finding is of: those of one length, where there are several."""
-    videos_of = analysed.census.videos_of
+    videos_of = analyzed.census.videos_of
     if len(videos_of) < 2 or "n_elements" not in table.column_names:
         return ""
-    n, _ = of_main_length(table, analysed)
+    n, _ = of_main_length(table, analyzed)
     return f" This is of the {counted(videos_of.get(n, 0), 'sequence')} with {counted(n, 'element')}."
 
 
-def _section(output: str, analysed: Analysed, made: Made) -> Section:
+def _section(output: str, analyzed: Analyzed, made: Made) -> Section:
     name = made.facet.name
     table, drawn, rows = made.table, made.table, made.table.num_rows
     if made.file is not None:
         drawn, rows = most_misled(made.file), pq.read_metadata(made.file).num_rows
         table = _lowest(made.file)
-    unfinished = [] if analysed.finished or analysed.output == output else [f"{analysed.progress}."]
+    unfinished = [] if analyzed.finished or analyzed.output == output else [f"{analyzed.progress}."]
     lengths = ""
     if made.table.num_rows and "n_elements" in made.table.column_names and name not in _WITHOUT_LENGTH:
-        lengths = other_lengths(made.table, of_main_length(made.table, analysed)[0])
+        lengths = other_lengths(made.table, of_main_length(made.table, analyzed)[0])
     return section_of(
-        analysed,
+        analyzed,
         name,
         (table, rows),
         drawn,
         title=_TITLES.get(name, made.facet.title),
-        sentences=[*unfinished, *made.facet.page(made.table, analysed).sentences, *filter(None, [lengths])],
+        sentences=[*unfinished, *made.facet.page(made.table, analyzed).sentences, *filter(None, [lengths])],
         reading=READING[name],
         location=storage.without_credentials(storage.join(output, ANALYSIS, f"{name}.parquet")),
     )
@@ -127,7 +127,7 @@ def _lowest(file: Path) -> pa.Table:
 
 
 def section_of(
-    analysed: Analysed,
+    analyzed: Analyzed,
     name: str,
     data: tuple[pa.Table, int],
     drawn: pa.Table,
@@ -141,7 +141,7 @@ def section_of(
     """Return a table as a section.
 
     Args:
-        analysed: the output that it is of.
+        analyzed: the output that it is of.
         name: of the table; those of `CHARTS` have a figure.
         data: its first rows, and the number of all.
         drawn: rows for the figure.
@@ -153,14 +153,14 @@ def section_of(
         SpecError: the libraries of figures are not installed.
     """
     table, rows = data
-    csv, csv_rows = guarded_csv(_with_names(table, analysed), MOST_CSV)
+    csv, csv_rows = guarded_csv(_with_names(table, analyzed), MOST_CSV)
     return Section(
         name=name,
         title=title,
         sentences=sentences,
         reading=reading,
-        figure=_figure(analysed, name, drawn, analysed.census.videos_of if videos_of is None else videos_of),
-        table=named(table.slice(0, MOST_ROWS), analysed),
+        figure=_figure(analyzed, name, drawn, analyzed.census.videos_of if videos_of is None else videos_of),
+        table=named(table.slice(0, MOST_ROWS), analyzed),
         rows=rows,
         csv=csv,
         csv_rows=csv_rows,
@@ -195,11 +195,11 @@ def of_few_lengths(name: str, table: pa.Table, videos_of: Mapping[int, int]) -> 
     return table.filter(wanted), note and f"{note} The table has all."
 
 
-def _figure(analysed: Analysed, name: str, table: pa.Table, videos_of: Mapping[int, int]) -> Figure | None:
+def _figure(analyzed: Analyzed, name: str, table: pa.Table, videos_of: Mapping[int, int]) -> Figure | None:
     if name not in CHARTS or not table.num_rows:
         return None
     table, note = of_few_lengths(name, table, videos_of)
-    figure = figure_of(name, table, names=analysed.names, unit="logit" if analysed.in_logits else "probability")
+    figure = figure_of(name, table, names=analyzed.names, unit="logit" if analyzed.in_logits else "probability")
     own = _LEFT_OUT.search(figure.notes)
     if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number
         total, note = note.split(" ")[2], note.partition(". ")[2]
@@ -208,34 +208,34 @@ def _figure(analysed: Analysed, name: str, table: pa.Table, videos_of: Mapping[i
     return replace(figure, notes=" ".join(filter(None, (figure.notes, note))))
 
 
-def named(table: pa.Table, analysed: Analysed) -> pa.Table:
+def named(table: pa.Table, analyzed: Analyzed) -> pa.Table:
     """Return a table with the names of classes in place of their ids."""
     if "class" in table.column_names and "name" in table.column_names:
         table = table.drop_columns(["name"])
     for column in _CLASSES:
         place = table.schema.get_field_index(column)
         if place >= 0:
-            table = table.set_column(place, column, _names(table, column, analysed))
+            table = table.set_column(place, column, _names(table, column, analyzed))
     return table
 
 
-def _with_names(table: pa.Table, analysed: Analysed) -> pa.Table:
+def _with_names(table: pa.Table, analyzed: Analyzed) -> pa.Table:
     """Return a table with the names of classes beside their ids; without names, as it is."""
-    if analysed.names is None or "name" in table.column_names:
+    if analyzed.names is None or "name" in table.column_names:
         return table
     for column in _CLASSES:
         place = table.schema.get_field_index(column)
         if place >= 0:
-            table = table.add_column(place + 1, f"{column}_name", _names(table, column, analysed))
+            table = table.add_column(place + 1, f"{column}_name", _names(table, column, analyzed))
     return table
 
 
-def _names(table: pa.Table, column: str, analysed: Analysed) -> pa.Array:
+def _names(table: pa.Table, column: str, analyzed: Analyzed) -> pa.Array:
     """Return the classes of a column in words; null stands for all classes, or for no label."""
     everything = column == "class"
     ids = pc.cast(table.column(column), pa.int64()).to_pylist()
-    known = {each: class_name(each, analysed) for each in dict.fromkeys(ids)}
-    shared = Counter(analysed.names or ())  # classes of one name are told apart by their ids
+    known = {each: class_name(each, analyzed) for each in dict.fromkeys(ids)}
+    shared = Counter(analyzed.names or ())  # classes of one name are told apart by their ids
     words = [
         None
         if each is None and not everything

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page
 
 MOST = 60
@@ -50,8 +50,8 @@ def _ranked() -> str:
     return " UNION ALL ".join(parts)
 
 
-def _page(table: pa.Table, analysed: Analysed) -> Page:
-    del analysed
+def _page(table: pa.Table, analyzed: Analyzed) -> Page:
+    del analyzed
     return Page([f"{len(set(table.column('video_id').to_pylist()))} videos."])
 
 

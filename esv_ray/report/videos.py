@@ -20,7 +20,7 @@ KEY = (
     '<span><svg aria-hidden="true"><rect class="e" x="4" width="6" height="12"/></svg>'
     "&plusmn; standard error, of sampled values</span><span>numbers below the bars: frames</span></p>"
 )
-"""What colours and bands mean."""
+"""What colors and bands mean."""
 SIDES = ("A, this output", "B, the other output")
 """Names of the two outputs of a comparison, as its sentences call them."""
 
@@ -61,7 +61,7 @@ def _values(video: AttributedVideo, side: str) -> str:
 
 
 def _verdict(video: AttributedVideo) -> str:
-    """Return whether the prediction is right, in words and colour."""
+    """Return whether the prediction is right, in words and color."""
     if video.label is None:
         return '<p class="verdict">No label</p>'
     right = video.label == video.predicted

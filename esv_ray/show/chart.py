@@ -19,7 +19,7 @@ _PANEL_HEIGHT = 130
 _MOST_NAME = 80
 _MOST_ID = 60
 HALO = "halo"
-"""Name of a layer of texts whose outlines, in the colour of the page, lie below the letters in an SVG."""
+"""Name of a layer of texts whose outlines, in the color of the page, lie below the letters in an SVG."""
 
 
 def check_figures() -> None:
@@ -43,7 +43,7 @@ def video_chart(
     Args:
         video: the video.
         thumbnails: data URLs of the elements' pictures, below the panels; none: no pictures.
-        theme: colours.
+        theme: colors.
 
     Raises:
         SpecError: altair is not installed.
@@ -74,7 +74,7 @@ def video_chart(
                 video.difference_stderr,
                 title="Difference: label minus predicted class",
                 subtitle=(
-                    f"blue: towards the label, orange: towards the predicted class; most misleading: frame "
+                    f"blue: toward the label, orange: toward the predicted class; most misleading: frame "
                     f"{video.frame_index[worst]}"
                 ),
                 theme=theme,
@@ -158,7 +158,7 @@ def element_bars(
         title: of the values, with their unit.
         width: of the plot, in pixels.
         numbered: whether the frame numbers stand above the bars.
-        theme: colours.
+        theme: colors.
     """
     import altair
 

@@ -27,16 +27,16 @@ def _class_html(video: AttributedVideo, each: ClassEsvs, title: str) -> str:
 
 
 def _svg(video: AttributedVideo, each: ClassEsvs) -> str:
-    """Return bars in the page's text colour for the axis, with a tooltip per element."""
+    """Return bars in the page's text color for the axis, with a tooltip per element."""
     scale = scale_of([each.esv], _HEIGHT)
     step, zero = _WIDTH / max(1, video.n), scale.y(0.0)
     drawn = []
     for place, (value, box) in enumerate(zip(each.esv.tolist(), bars(each.esv, scale), strict=True)):
-        colour = SUPPORTING if box.supports else DISTRACTING
+        color = SUPPORTING if box.supports else DISTRACTING
         tooltip = f"<title>element {place}, frame {int(video.frame_index[place])}: {value:+.4f}</title>"
         drawn.append(
             f'<rect x="{place * step + step * 0.1:.1f}" y="{box.y:.1f}" width="{step * 0.8:.1f}" '
-            f'height="{box.height:.1f}" fill="{colour}">{tooltip}</rect>'
+            f'height="{box.height:.1f}" fill="{color}">{tooltip}</rect>'
         )
     axis = f'<line x1="0" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor" stroke-width="0.75"/>'
     label = f"ESVs of {video.n} elements, {scale.low:+.3g} to {scale.high:+.3g}"

@@ -1,4 +1,4 @@
-"""Colours and sizes of every figure: readable for colour-blind people, in grey, on light and on dark pages."""
+"""Colors and sizes of every figure: readable for color-blind people, in gray, on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours that depend on the page.
+    """Colors that depend on the page.
 
     Attributes:
         background: of the figure.
@@ -21,10 +21,10 @@ class Theme:
         faint: secondary text, axes.
         grid: lines behind the marks.
         supporting, distracting: bars of ESVs above 0, and of others.
-        categories: colours of lines that must be told apart, six.
+        categories: colors of lines that must be told apart, six.
         sequential: from the least to the most of a quantity.
         diverging: from the lowest to the highest of a quantity with a middle. The lightness changes in one direction,
-            so that both sides differ in grey too; the middle has no hue.
+            so that both sides differ in gray too; the middle has no hue.
         surface: behind what stands out of a page, such as a video.
         link: links, buttons and what is selected.
         good, warning, bad: words that judge.
@@ -89,15 +89,15 @@ SPACES = (4, 8, 12, 16, 24, 40, 64)
 """Distances on pages, in pixels; the page's variables count them from 1."""
 
 
-def colours(theme: Theme) -> dict[str, str]:
-    """Return the colours of a theme by name; those of a series are numbered from 1."""
+def colors(theme: Theme) -> dict[str, str]:
+    """Return the colors of a theme by name; those of a series are numbered from 1."""
     named: dict[str, str] = {}
     for each in fields(theme):
         value = getattr(theme, each.name)
         if isinstance(value, str):
             named[each.name] = value
         else:
-            named |= {f"{each.name}-{number}": colour for number, colour in enumerate(value, start=1)}
+            named |= {f"{each.name}-{number}": color for number, color in enumerate(value, start=1)}
     return named
 
 
@@ -105,14 +105,14 @@ def css_variables(light: Mapping[str, str] | None = None, dark: Mapping[str, str
     """Return the theme as CSS variables, by the setting of the reader; paper is light.
 
     Args:
-        light, dark: further colours, by name.
+        light, dark: further colors, by name.
     """
     sizes = {f"size-{name}": f"{size / 16:g}rem" for name, size in SIZES.items()}
     spaces = {f"space-{number}": f"{space / 16:g}rem" for number, space in enumerate(SPACES, start=1)}
     fixed = sizes | spaces | {"font": PAGE_FONT, "mono": MONO}
     return (
-        f":root{{color-scheme:light dark;{_declared(fixed | colours(LIGHT) | dict(light or {}))}}}\n"
-        f"@media screen and (prefers-color-scheme:dark){{:root{{{_declared(colours(DARK) | dict(dark or {}))}}}}}\n"
+        f":root{{color-scheme:light dark;{_declared(fixed | colors(LIGHT) | dict(light or {}))}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{_declared(colors(DARK) | dict(dark or {}))}}}}}\n"
     )
 
 
@@ -120,9 +120,9 @@ def _declared(values: Mapping[str, str]) -> str:
     return ";".join(f"--{name}:{value}" for name, value in values.items())
 
 
-def blended(colour: str, other: str, share: float) -> str:
-    """Return a colour (``#rrggbb``) mixed with a share of another one."""
-    pairs = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+def blended(color: str, other: str, share: float) -> str:
+    """Return a color (``#rrggbb``) mixed with a share of another one."""
+    pairs = [(int(color[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
 
 
@@ -159,7 +159,7 @@ def vega_config(theme: Theme) -> dict[str, object]:
             "titleLimit": 0,
             "labelColor": theme.ink,
             "titleColor": theme.faint,
-            "symbolBaseFillColor": theme.faint,  # of shapes, which have no colour of their own: else black
+            "symbolBaseFillColor": theme.faint,  # of shapes, which have no color of their own: else black
             "symbolBaseStrokeColor": theme.faint,
         },
     }

@@ -1,4 +1,4 @@
-"""Kinds of files, recognised by their first bytes, for errors about a file of the wrong kind."""
+"""Kinds of files, recognized by their first bytes, for errors about a file of the wrong kind."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 
 import esv_ray
 from esv_ray.analysis import batches
-from esv_ray.analysis.analysed import open_output
+from esv_ray.analysis.analyzed import open_output
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.facets.words import of_main_length
 from esv_ray.analysis.statistics import FEWEST, REPLICATES, resampling_weights
@@ -154,7 +154,7 @@ def test_replacements_of_a_job(outputs: dict[str, Path], tmp_path: Path) -> None
         found = analyze(str(out), ["replacements"])["replacements"]
         by_hand, keys = facet_oracle.FURTHER["replacements"]
         check_rows(found.to_pylist(), by_hand(facet_oracle.read(out), "label"), keys)
-        expected = {"neighbour", "mean"} | ({"removal"} if name == "both" else set())
+        expected = {"neighbor", "mean"} | ({"removal"} if name == "both" else set())
         assert set(found.column("replaced_by").to_pylist()) == expected
         assert set(found.column("n_elements").to_pylist()) == set(range(2, 10))
         for row in found.to_pylist():
@@ -326,7 +326,7 @@ def test_which_class_is_explained(outputs: dict[str, Path]) -> None:
 def test_labels_are_explained_by_default_only_if_all_are_kept(
     outputs: dict[str, Path], tmp_path: Path, kept: str, explained: str
 ) -> None:
-    """Videos with ESVs of their label because it is predicted are those that are recognised: a biased choice."""
+    """Videos with ESVs of their label because it is predicted are those that are recognized: a biased choice."""
     parts = outputs["exact"].parent
     run(str(parts / "features"), str(parts / "model"), tmp_path / "out", "frames=3", f"classes={kept}")
     out = str(tmp_path / "out")
@@ -352,12 +352,12 @@ def test_accuracy_counts_videos_without_esvs(outputs: dict[str, Path]) -> None:
         for name in ("accuracy", "labelled", "accuracy_low", "accuracy_high", "prior"):
             assert row[name] == expected[key][name]
     assert any(row["accuracy"] == 0 and not row["videos"] and row["score"] is None for row in found.values())
-    analysed = open_output(some, "label")
-    assert analysed.without
+    analyzed = open_output(some, "label")
+    assert analyzed.without
     chosen = [FACETS[name] for name in BY_LENGTH]
-    with tables_of_facets(analysed, chosen) as made:
+    with tables_of_facets(analyzed, chosen) as made:
         for each in made:
-            note = each.facet.page(each.table, analysed).note
+            note = each.facet.page(each.table, analyzed).note
             assert re.search(r"Without \d+ videos that have no ESVs of their label\.", note), each.facet.name
 
 
@@ -368,11 +368,11 @@ def test_pages_show_the_length_that_most_videos_have(tmp_path: Path) -> None:
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("one", "two", "three"))
     pq.write_table(make_table(lengths), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), str(tmp_path / "m"), tmp_path / "out", "frames=all", "tables=[marginals,discards]")
-    analysed = open_output(str(tmp_path / "out"))
-    with tables_of_facets(analysed, [FACETS[name] for name in (*BY_LENGTH, "marginals", "discards", "areas")]) as made:
+    analyzed = open_output(str(tmp_path / "out"))
+    with tables_of_facets(analyzed, [FACETS[name] for name in (*BY_LENGTH, "marginals", "discards", "areas")]) as made:
         for each in made:
-            assert of_main_length(each.table, analysed)[0] == 3
-            assert "Sequences of 3 elements; the table has " in each.facet.page(each.table, analysed).note
+            assert of_main_length(each.table, analyzed)[0] == 3
+            assert "Sequences of 3 elements; the table has " in each.facet.page(each.table, analyzed).note
 
 
 def test_undefined_values_are_left_out(tmp_path: Path) -> None:
@@ -420,9 +420,9 @@ def test_equal_elements_share_their_place(tmp_path: Path) -> None:
     rows = analyze(str(two), ["positions"])["positions"].to_pylist()
     assert [row["most_supporting"] for row in rows] == [0, 0.5, 0, 0.5]
     assert [row["most_distracting"] for row in rows] == [0, 0, 1, 0]
-    analysed = open_output(str(equal))
-    with tables_of_facets(analysed, [FACETS["positions"]]) as (made,):
-        assert "In 24 of 24 videos several elements" in " ".join(made.facet.page(made.table, analysed).sentences)
+    analyzed = open_output(str(equal))
+    with tables_of_facets(analyzed, [FACETS["positions"]]) as (made,):
+        assert "In 24 of 24 videos several elements" in " ".join(made.facet.page(made.table, analyzed).sentences)
 
 
 def test_pairs_of_noise_are_not_clear(tmp_path: Path) -> None:
@@ -431,15 +431,15 @@ def test_pairs_of_noise_are_not_clear(tmp_path: Path) -> None:
     noise = changed_esvs(tmp_path, "noise", lambda element, rows: rng.normal(0, 0.01, rows))
     ordered = changed_esvs(tmp_path, "ordered", lambda element, rows: 0.01 * element)
     for out, clear in ((noise, False), (ordered, True)):
-        analysed = open_output(str(out))
-        with tables_of_facets(analysed, [FACETS["pairs"]]) as (made,):
-            page = made.facet.page(made.table, analysed)
+        analyzed = open_output(str(out))
+        with tables_of_facets(analyzed, [FACETS["pairs"]]) as (made,):
+            page = made.facet.page(made.table, analyzed)
             assert "of 18 pairs of elements and classes: those" in page.note
             assert ("(none is clear of chance)" in page.note) is not clear
             assert page.sentences[0].endswith("no pair of elements is clear of chance.") is not clear
             facet = FACETS["pairs"].finding
             assert facet is not None
-            found = facet(made.table, analysed)
+            found = facet(made.table, analyzed)
             assert found is not None
             assert (found.effect > 0) is clear
             assert [found.sentence] == page.sentences  # the first screen says what the section says

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from esv_ray.analysis.analysed import Analysed, Census, ClassName
+from esv_ray.analysis.analyzed import Analyzed, Census, ClassName
 from esv_ray.analysis.facets.finding import Finding, effect, exact_ends, largest, mean_with_interval
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.statistics import wilson
@@ -23,22 +23,22 @@ from esv_ray.output.manifest import Manifest
 WITH = [name for name, facet in FACETS.items() if facet.finding is not None]
 
 
-def analysed(
+def analyzed(
     explained: ClassName = "label", output: str = "probability", classes: int = 4, *, names: bool = True
-) -> Analysed:
+) -> Analyzed:
     given = ["cat", "dog", "cow", "hen"][:classes] if names else None
     model = {"prior": [1 / classes] * classes, "classes": given}
     manifest = Manifest({"estimator": {"output": output}}, {}, "", {}, model, (), ())
-    return Analysed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, {}, {}), explained, {})
+    return Analyzed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, {}, {}), explained, {})
 
 
-def found(name: str, rows: list[dict[str, Any]], of: Analysed | None = None) -> Finding | None:
+def found(name: str, rows: list[dict[str, Any]], of: Analyzed | None = None) -> Finding | None:
     facet = FACETS[name].finding
     assert facet is not None
-    return facet(pa.Table.from_pylist(rows), of or analysed())
+    return facet(pa.Table.from_pylist(rows), of or analyzed())
 
 
-def of(name: str, rows: list[dict[str, Any]], context: Analysed | None = None) -> Finding:
+def of(name: str, rows: list[dict[str, Any]], context: Analyzed | None = None) -> Finding:
     finding = found(name, rows, context)
     assert finding is not None
     assert finding.facet == name
@@ -122,7 +122,7 @@ def test_one_or_two_videos_are_no_finding(videos: int) -> None:
              "low": 0.0, "high": 1.0} for i in range(2)]  # fmt: skip
     assert of("pairs", rows).effect == 0
     wrong = [{"label": 0, "predicted": 1, "n_elements": 4, "videos": videos}]
-    assert found("confusions", wrong, analysed(classes=4)) is None
+    assert found("confusions", wrong, analyzed(classes=4)) is None
     needed = [{"class": None, "n_elements": 9, "elements": k, "videos": videos * (k == 0), "share": float(k == 0)}
               for k in range(10)]  # fmt: skip
     assert of("needed", needed).effect == 0
@@ -151,7 +151,7 @@ def test_support() -> None:
     rows = [*support({8: 900}, 8), *support({2: 300}, 8, correct=False), *support({1: 5}, 2)]
     more = of("support", rows)
     assert more.sentence.startswith("On average 6.5 of 8 elements raise the score of the label (95 % interval 6.")
-    fewer = of("support", support({2: 600, 3: 600}, 8), analysed("predicted", "logit"))
+    fewer = of("support", support({2: 600, 3: 600}, 8), analyzed("predicted", "logit"))
     assert fewer.sentence.startswith("On average 5.5 of 8 elements lower the logit of the predicted class")
     even = of("support", support({4: 1000}, 8))
     assert even.effect == 0
@@ -225,7 +225,7 @@ def test_needed() -> None:
         "If all contributed alike, 4 would be needed. "
         "dog needs most: 1.5 (95 % interval 1.45 to 1.55, corrected for 2 comparisons)."
     )
-    unnamed = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts], analysed(names=False))
+    unnamed = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts], analyzed(names=False))
     assert ". Class 1 needs most: 1.5 " in unnamed.sentence
     even = [*needed(0, [0, 400, 100, 0, 0]), *needed(1, [0, 399, 101, 0, 0])]  # which needs most, is chance
     assert of("needed", [*needed(None, [0, 799, 201, 0, 0]), *even]).sentence.endswith("4 would be needed.")
@@ -279,7 +279,7 @@ def test_confusions() -> None:
     few = [row(index, 3, 3) for index in range(3)] + [row(index, (index + 1) % 3, 2) for index in range(3)]
     assert of("confusions", few).effect == 0  # 3 of 5 for one of three: not among nine
     assert found("confusions", [row(0, 1, 4)]) is None  # too few to say anything
-    assert found("confusions", rows, analysed(classes=2)) is None  # there is one other class
+    assert found("confusions", rows, analyzed(classes=2)) is None  # there is one other class
 
 
 def test_classes() -> None:
@@ -291,13 +291,13 @@ def test_classes() -> None:
 
     rows = [row(0, 60, 100), row(1, 10, 100), row(2, 0, 1)]
     finding = of("classes", rows)
-    assert finding.sentence.startswith("dog is recognised in 10 % of its 100 videos (95 % interval 4.1 ")
+    assert finding.sentence.startswith("dog is recognized in 10 % of its 100 videos (95 % interval 4.1 ")
     low, high = map(float, exact_ends(10, 100, 3))
     assert f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons)" in finding.sentence
     many = [row(each, 50, 100) for each in range(3)] + [row(3, 39, 100)]
     assert of("classes", many).effect == 0  # alone it would differ from 47 %: not as the most extreme of four
     assert found("classes", rows[:1]) is None
-    assert found("classes", rows, analysed("predicted")) is None
+    assert found("classes", rows, analyzed("predicted")) is None
     assert found("classes", [row(0, 0, 0), row(1, 0, 0)]) is None  # unlabelled
 
 
@@ -325,7 +325,7 @@ def test_interactions_and_marginals() -> None:
         "Element 0 (the first of 3) and element 1 (the 2nd of 3) say less together than apart: mean interaction -0.5000"
     )
     assert finding.effect == pytest.approx(0.2)
-    assert found("interactions", [pair(-0.5)], analysed(output="logit")) is None
+    assert found("interactions", [pair(-0.5)], analyzed(output="logit")) is None
     others = [pair(0.0) | {"element_j": 2 + place} for place in range(9)]
     factor = quantile(8, 1 - 0.05 / 10) / quantile(8, 0.95)
     assert of("interactions", [pair(-0.5), *others]).effect == pytest.approx((0.5 - 0.1 * factor) / 2)
@@ -359,7 +359,7 @@ def test_replacements() -> None:
         return {"n_elements": 6, "replaced_by": by, "method": method, "videos": 9, "deletion_auc": deletion,
                 "random_auc": random, **ends}  # fmt: skip
 
-    rows = [row("removal", 0.1, 0.9), row("neighbour", 0.5, 0.6), row("mean", 0.3, 0.6), row("mean", 0, None, "random")]
+    rows = [row("removal", 0.1, 0.9), row("neighbor", 0.5, 0.6), row("mean", 0.3, 0.6), row("mean", 0, None, "random")]
     finding = of("replacements", rows)
     assert finding.sentence.startswith(
         "With the mean element in the place of elements, the area under the score is 0.300 if those with the largest "
@@ -368,7 +368,7 @@ def test_replacements() -> None:
     assert finding.sentence.endswith(", corrected for 2 comparisons), and 0.600 in random order.")
     factor = quantile(8, 1 - 0.05 / 2) / quantile(8, 0.95)
     assert finding.effect == pytest.approx((0.6 - 0.3 - 0.05 * factor) / 0.6)
-    assert of("replacements", [row("mean", 0.545, 0.6), row("neighbour", 0.6, 0.6)]).effect == 0
+    assert of("replacements", [row("mean", 0.545, 0.6), row("neighbor", 0.6, 0.6)]).effect == 0
     assert found("replacements", [row("removal", 0.1, 0.9)]) is None
 
 

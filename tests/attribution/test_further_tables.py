@@ -198,7 +198,7 @@ def check_replacements(
             (method, order, by, count)
             for method, orders in methods.items()
             for order in orders
-            for by in ("neighbour", "mean")
+            for by in ("neighbor", "mean")
             for count in range(n + (by == "mean"))
         ]
         for row in own:
@@ -442,7 +442,7 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
         ("replacements", lambda table: changed(table, "score", 1, float("nan")), "scores from 0 to 1"),
         ("replacements", lambda table: changed(table, "class", 1, -1), "classes from 0 to 2"),
         ("replacements", lambda table: changed(table, "replaced_by", 1, "zero"), "a known replaced_by"),
-        ("replacements", lambda table: changed(table, "discarded", 2, 3), "n (n - 1 with neighbours)"),
+        ("replacements", lambda table: changed(table, "discarded", 2, 3), "n (n - 1 with neighbors)"),
         ("replacements", lambda table: changed(table, "score", 6, 0.5), "the same score in all orders"),
         (
             "replacements",

@@ -196,7 +196,7 @@ class Locked(torch.nn.Module):
 
 def test_a_module_that_cannot_be_copied_is_refused_in_one_line() -> None:
     model = variable_length_model(Locked().eval(), make_prior(3), feature_dim=4)
-    with pytest.raises(ModelError, match=r"^sanity re-initialises a copy of the model, but its module cannot"):
+    with pytest.raises(ModelError, match=r"^sanity re-initializes a copy of the model, but its module cannot"):
         randomised(model, 1, seed=0)
 
 

@@ -90,7 +90,7 @@ def test_order(esv: Run, job: list[str], tmp_path: Path) -> None:
 def test_sanity(esv: Run, job: list[str], tmp_path: Path) -> None:
     code, out, _ = esv("sanity", *job)
     assert code == 0
-    assert "re-initialised layers" in out
+    assert "re-initialized layers" in out
     own = rows(tmp_path / "out" / "variations" / "sanity" / "sanity")
     table = rows(tmp_path / "out" / "analysis" / "sanity.parquet")
     assert [row["layers_randomised"] for row in table] == [1, 2]
@@ -114,7 +114,7 @@ def test_beside_the_main_output(esv: Run, job: list[str], tmp_path: Path) -> Non
     assert verify_output(str(tmp_path / "out" / "variations" / "order")).problems == ()
 
 
-def test_videos_of_one_frame_have_no_neighbours(esv: Run, job: list[str], tmp_path: Path) -> None:
+def test_videos_of_one_frame_have_no_neighbors(esv: Run, job: list[str], tmp_path: Path) -> None:
     pq.write_table(make_table([1, 1, 1]), tmp_path / "f.parquet")
     code, out, _ = esv("smoothness", *job)
     assert code == 0

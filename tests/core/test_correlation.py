@@ -75,9 +75,9 @@ def test_rounding_changes_nothing(name: str, scale: float) -> None:
 def test_distinct_values_keep_their_ranks() -> None:
     """Values that are farther apart than rounding have the ranks of exact comparisons, wherever they lie."""
     for scale in (1.0, 30.0):
-        for centre in (-0.5, 0.0, 0.01, 0.7):
+        for center in (-0.5, 0.0, 0.01, 0.7):
             steps = RNG.uniform(1.01, 5.0, (50, 9)).cumsum(axis=1)
-            values = RNG.permuted(scale * (centre + steps * 20 * ROUNDING), axis=1)
+            values = RNG.permuted(scale * (center + steps * 20 * ROUNDING), axis=1)
             assert np.diff(np.sort(values, axis=1), axis=1).min() > rounding(values).max()
             assert ranks(values).tolist() == (values.argsort(axis=1).argsort(axis=1) + 1).tolist()
 

@@ -86,7 +86,7 @@ def test_an_error_of_the_decoder_itself_is_no_error_of_the_file(scripted: Isolat
 
 
 def test_one_process_decodes_all_videos_until_it_ends(scripted: IsolatedDecoder, tmp_path: Path) -> None:
-    """Its number is the colour of the frames."""
+    """Its number is the color of the frames."""
     good, bad = script(tmp_path, "nothing happens"), script(tmp_path, "crash")
     numbers = [decoded(scripted, good)[0][0].image[0, 0, 0] for _ in range(3)]
     assert len(set(numbers)) == 1

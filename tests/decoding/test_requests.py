@@ -202,7 +202,7 @@ def test_sizes(resize: Any, shape: tuple[int, int], decoder: Decoder, folder: Pa
 
 
 def test_turned_videos_are_resized_as_they_are_shown(decoder: Decoder, folder: Path) -> None:
-    """The crop is the centre of what a player shows; the picture is that of the turned video."""
+    """The crop is the center of what a player shows; the picture is that of the turned video."""
     one = 1 << 16
     turned = write_video(folder / "turned-size.mp4", frames=1, matrix=[0, one, 0, -one, 0, 0, 0, 0, 1 << 30])
     plain = write_video(folder / "plain-size.mp4", frames=1)

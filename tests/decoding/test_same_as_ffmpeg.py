@@ -21,7 +21,7 @@ Make = Callable[[Path], Path]
 
 ONE = 1 << 16  # of a display matrix
 B_FRAMES = {"bf": "3", "g": "12"}
-# The colours of 4:2:0 lie at the left, as H.264 says; ffmpeg 5 puts them into the middle where it scales.
+# The colors of 4:2:0 lie at the left, as H.264 says; ffmpeg 5 puts them into the middle where it scales.
 LEFT = "scale='if(sar,round(iw*sar),iw)':ih:in_h_chr_pos=0:in_v_chr_pos=128"
 FINE = ":flags=bicubic+accurate_rnd+full_chroma_int"
 
@@ -41,9 +41,9 @@ def turned(name: str, a: int, b: int, c: int, d: int) -> Make:
     return video(f"{name}.mp4", matrix=[a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30])
 
 
-def coloured(name: str, space: int, full: bool) -> Make:
-    """How to make a video of a colour space and range."""
-    return video(f"{name}.mp4", colours={"colorspace": space, "color_range": 2 if full else 1})
+def colored(name: str, space: int, full: bool) -> Make:
+    """How to make a video of a color space and range."""
+    return video(f"{name}.mp4", colors={"colorspace": space, "color_range": 2 if full else 1})
 
 
 def joined(name: str, *parts: Make) -> Make:
@@ -89,14 +89,14 @@ CASES: dict[str, Make] = {
     "no time stamps: AVI": video("mpeg4.avi", codec="mpeg4"),
     "no time stamps: raw H.264": video("raw.h264", options=B_FRAMES),
     "a joined stream whose times start again": joined("joined.ts", video("plain.ts"), video("plain.ts")),
-    "BT.601": coloured("601", 5, False),
-    "BT.601, full range": coloured("601-full", 5, True),
-    "BT.709": coloured("709", 1, False),
-    "BT.709, full range": coloured("709-full", 1, True),
-    "BT.2020": coloured("2020", 9, False),
+    "BT.601": colored("601", 5, False),
+    "BT.601, full range": colored("601-full", 5, True),
+    "BT.709": colored("709", 1, False),
+    "BT.709, full range": colored("709-full", 1, True),
+    "BT.2020": colored("2020", 9, False),
     "full range by the pixel format": video("mjpeg.avi", codec="mjpeg", pixels="yuvj420p"),
     "4:4:4": video("444.mp4", pixels="yuv444p"),
-    "16 bits of grey": video("grey.mkv", codec="ffv1", pixels="gray16le"),
+    "16 bits of gray": video("gray.mkv", codec="ffv1", pixels="gray16le"),
     "sizes that change": joined("sizes.h264", video("small.h264"), video("large.h264", size=(64, 96))),
     "odd size": video("odd.mkv", codec="ffv1", size=(47, 63)),
     "one pixel": video("pixel.mkv", codec="ffv1", size=(1, 1)),
@@ -116,14 +116,14 @@ SCALED: dict[str, tuple[Make, str]] = {
             codec="libx265",
             pixels="yuv420p10le",
             options={"x265-params": "log-level=0"},
-            colours={"colorspace": 9, "color_trc": 16, "color_primaries": 9},
+            colors={"colorspace": 9, "color_trc": 16, "color_primaries": 9},
         ),
         LEFT,
     ),
     "pixels wider than high": (video("wide-pixels.mp4", aspect=Fraction(4, 3)), f"{LEFT}{FINE}"),
     "pixels higher than wide": (video("tall-pixels.mp4", aspect=Fraction(3, 4)), f"{LEFT}{FINE}"),
 }
-"""Files whose colours are interpolated, and how ffmpeg is to do it."""
+"""Files whose colors are interpolated, and how ffmpeg is to do it."""
 
 
 @lru_cache
@@ -150,7 +150,7 @@ def test_frames_and_times(name: str, decoder: Decoder, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SCALED)
-def test_frames_whose_colours_are_interpolated(name: str, decoder: Decoder, folder: Path) -> None:
+def test_frames_whose_colors_are_interpolated(name: str, decoder: Decoder, folder: Path) -> None:
     make, filters = SCALED[name]
     check(decoder, make(folder), filters)
 
@@ -162,8 +162,8 @@ def test_the_cases_differ_where_they_must(decoder: Decoder, folder: Path) -> Non
         decoded(decoder, CASES[name](folder))[0] for name in CASES if name.startswith(("turned", "mirr", "tr"))
     ]
     assert all(not np.array_equal(frames[0].image, plain[0].image) for frames in turned_ones)
-    colours = [decoded(decoder, CASES[name](folder))[0][3].image for name in CASES if name.startswith("BT.")]
-    assert not any(np.array_equal(one, other) for k, one in enumerate(colours) for other in colours[:k])
+    colors = [decoded(decoder, CASES[name](folder))[0][3].image for name in CASES if name.startswith("BT.")]
+    assert not any(np.array_equal(one, other) for k, one in enumerate(colors) for other in colors[:k])
     assert len(decoded(decoder, pre_roll(folder))[0]) == 19 < len(decoded(decoder, folder / "rolled.mp4")[0]) == 24
     sizes = {frame.image.shape for frame in decoded(decoder, CASES["sizes that change"](folder))[0]}
     assert sizes == {(48, 64, 3), (64, 96, 3)}

@@ -48,7 +48,7 @@ def test_a_module_of_the_user_gets_prepared_images(clips: Path, run: Extract, tm
 
 def test_the_order_of_channels_is_the_backbone_s(clips: Path, run: Extract, tmp_path: Path) -> None:
     common = (f"backbone={HOME}:seen", "frames=2")
-    other = "arguments={colour: BGR, mean: [0.0, 0.5, 1.0]}"
+    other = "arguments={color: BGR, mean: [0.0, 0.5, 1.0]}"
     run(clips / "b.mp4", *common, f"output={tmp_path / 'rgb'}", code=CODE)
     run(clips / "b.mp4", *common, other, f"output={tmp_path / 'bgr'}", code=CODE)
     rgb, bgr = (table_of(tmp_path / name)["b"].reshape(2, 3, 16, 16) for name in ("rgb", "bgr"))
@@ -128,7 +128,7 @@ def test_an_onnx_file_is_a_backbone(clips: Path, run: Extract, tmp_path: Path) -
         (f"{HOME}:no_module", [], CODE, r"expected \(module, preprocessing\) from .*, got tuple"),
         (f"{HOME}:matrix", [], CODE, r"expected features \(2, D\), got \(2, 3, 16, 16\)"),
         (f"{HOME}:convolution", ["size=20"], CODE, "failed on images"),
-        (f"{HOME}:seen", ["arguments={colours: BGR}"], CODE, "expected keys among size, .*got 'colours'"),
+        (f"{HOME}:seen", ["arguments={colors: BGR}"], CODE, "expected keys among size, .*got 'colors'"),
         (f"{HOME}:seen", ["arguments={std: [1.0, 0.0, 1.0]}"], CODE, "std: expected numbers above 0"),
         ("onnx:/absent.onnx", [], (), "absent.onnx"),
     ],
@@ -168,7 +168,7 @@ def test_weights_are_loaded_from_a_file(tmp_path: Path) -> None:
         ({"size": 10**9}, "size"),
         ({"size": True}, "size"),
         ({"size": 32, "short_side": 31}, "short_side: expected at least 32"),
-        ({"size": 32, "colour": "rgb"}, "colour: expected RGB or BGR"),
+        ({"size": 32, "color": "rgb"}, "color: expected RGB or BGR"),
         ({"size": 32, "mean": [0.5, 0.5]}, "mean: expected three finite numbers"),
         ({"size": 32, "mean": [0.5, 0.5, float("nan")]}, "mean"),
     ],

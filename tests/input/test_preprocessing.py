@@ -17,7 +17,7 @@ from esv_ray.input.parquet.opening import read_footers
 from esv_ray.spec import load_spec
 from tests.conftest import make_table
 
-RECORDED = {"colour": "RGB", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": [224, 224]}
+RECORDED = {"color": "RGB", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": [224, 224]}
 
 
 def write(folder: Path, recorded: bytes | None) -> str:
@@ -41,7 +41,7 @@ def attribute(bundle: str, extraction: Any, features: str, output: Path) -> int:
     [
         None,
         {},
-        {"colour": "rgb"},
+        {"color": "rgb"},
         {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},  # of values 0..255, as mmaction2 has them
         {"size": 224, "mean": [0.485, 0.456, 0.406]},
         {"size": "large", "layout": "NCHW"},
@@ -55,7 +55,7 @@ def test_equal_or_unknown_preprocessing_is_accepted(bundle: str, tmp_path: Path,
 @pytest.mark.parametrize(
     ("extraction", "message"),
     [
-        ({"colour": "BGR"}, r'with colour "BGR", as the model .* says, got "RGB"; extract them again'),
+        ({"color": "BGR"}, r'with color "BGR", as the model .* says, got "RGB"; extract them again'),
         ({"mean": [0.5, 0.5, 0.5]}, r"with mean \[0.5, 0.5, 0.5\], .*got \[0.485, 0.456, 0.406\]"),
         ({"std": [1.0, 1.0, 1.0]}, r"with std \[1.0, 1.0, 1.0\]"),
         ({"size": [224, 288]}, r"with size \[224, 288\], .*got \[224, 224\]"),
@@ -74,4 +74,4 @@ def test_other_preprocessing_is_refused_in_one_line(bundle: str, tmp_path: Path,
 def test_tables_of_other_writers_record_nothing(bundle: str, tmp_path: Path, recorded: bytes | None) -> None:
     features = write(tmp_path / "table", recorded)
     assert read_footers(list_files(features))[0].preprocessing is None
-    assert attribute(bundle, {"colour": "BGR"}, features, tmp_path / "out") == 2
+    assert attribute(bundle, {"color": "BGR"}, features, tmp_path / "out") == 2

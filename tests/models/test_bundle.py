@@ -449,7 +449,7 @@ def test_a_factory_that_gives_no_model_is_refused(
     assert all(part in text for part in parts), text
 
 
-@pytest.mark.parametrize("code", ["raise ValueError('needs a licence')", "def broken(:"])
+@pytest.mark.parametrize("code", ["raise ValueError('needs a license')", "def broken(:"])
 def test_a_factory_whose_module_cannot_be_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:

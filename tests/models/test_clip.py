@@ -87,7 +87,7 @@ def test_f_is_the_scaled_cosine_of_the_mean(tmp_path: Path, name: str, given: fl
     assert code == 0, output
     scale = own if given is None else given
     assert f"{scale:g} x cosine" in output
-    assert ("the text embeddings are normalised" in output) == (name != "half precision")
+    assert ("the text embeddings are normalized" in output) == (name != "half precision")
 
     def forward(sequences: Tensor) -> Tensor:
         mean = F.normalize(sequences, dim=-1).mean(dim=1)

@@ -138,7 +138,7 @@ def by_hand(rows: list[list[float]], length: int, how: How) -> list[list[float]]
     s = len(rows)
     if s == length:
         return rows
-    points = [(j + 0.5) * s / length for j in range(length)]  # element i spans i to i + 1, and its centre is i + 1/2
+    points = [(j + 0.5) * s / length for j in range(length)]  # element i spans i to i + 1, and its center is i + 1/2
     if how == "interpolate":
         made = []
         for point in points:

@@ -29,10 +29,10 @@ def separable(
 ) -> pa.Table:
     """Videos whose frames lie about a point of their class; the 3 classes in turn unless told."""
     rng = np.random.default_rng(seed)
-    centres = 2 * np.random.default_rng(9).standard_normal((3, 4))
+    centers = 2 * np.random.default_rng(9).standard_normal((3, 4))
     given = [index % 3 for index in range(len(lengths))] if labels is None else labels
     frames = [
-        (centres[(label or 0) % 3] + noise * rng.standard_normal((length, 4))).astype(np.float32)
+        (centers[(label or 0) % 3] + noise * rng.standard_normal((length, 4))).astype(np.float32)
         for label, length in zip(given, lengths, strict=True)
     ]
     return pa.table(

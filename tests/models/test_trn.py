@@ -182,13 +182,13 @@ def test_what_frames_must_be_like_is_kept(tmp_path: Path, prior: str) -> None:
     words = ["import", "model", "--from", "mmaction2", "--prior", prior, "--out", str(tmp_path / "m")]
     done = CliRunner().invoke(cli, [*words, str(tmp_path / "tsn.pth")])
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "frames   mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], colour RGB, size 224" in done.output
+    assert "frames   mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], color RGB, size 224" in done.output
     assert "the configuration in the file averages probabilities: --over probabilities does that" in done.output
     kept = json.loads((tmp_path / "m" / "model.json").read_text())["extraction"]
     assert kept == {
         "mean": [123.675, 116.28, 103.53],
         "std": [58.395, 57.12, 57.375],
-        "colour": "RGB",
+        "color": "RGB",
         "size": 224,
     }
     without_text = imported(tsn.state_dict(), tmp_path, prior, "mmaction2")
@@ -205,7 +205,7 @@ def test_what_frames_must_be_like_is_kept(tmp_path: Path, prior: str) -> None:
         ("", None),
         ("mean=[1, 2, 3]; mean=[4, 5, 6]; std=[1]", {"std": [1.0]}),
         ("mean=[m, 2]; crop_size=224; crop_size=256", None),
-        ("to_bgr=True", {"colour": "BGR"}),
+        ("to_bgr=True", {"color": "BGR"}),
         ("mean=[" * 100_000, None),
         ("mean=[" + "1," * 300_000, None),
         ("mean=[1" + " " * 1_000_000, None),

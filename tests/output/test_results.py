@@ -253,7 +253,7 @@ def test_the_discards_table() -> None:
 
 
 def test_the_replacements_table() -> None:
-    """Rows of 0 to n - 1 elements for neighbours and of 0 to n for the mean, per method and order."""
+    """Rows of 0 to n - 1 elements for neighbors and of 0 to n for the mean, per method and order."""
     expected = []
     for row, batch, b in batches_in_order():
         assert batch.replaced is not None
@@ -261,7 +261,7 @@ def test_the_replacements_table() -> None:
         expected += [
             (IDS[row], batch.n, *curve, by, discarded, int(batch.replaced.classes[b]), scores.pop(0), predicted.pop(0))
             for curve in REPLACED
-            for by in ("neighbour", "mean")
+            for by in ("neighbor", "mean")
             for discarded in range(batch.n + (by == "mean"))
         ]
     assert [tuple(row.values()) for row in further(some_results(), "replacements")] == expected

@@ -36,6 +36,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def report(browser: Browser, file: Path) -> Iterator[Opened]:
-    """The report in a browser, as a page of 1280 pixels in light colours."""
+    """The report in a browser, as a page of 1280 pixels in light colors."""
     with opened(browser, file) as page_opened:
         yield page_opened

@@ -168,7 +168,7 @@ def test_a_comparison_opens_the_output_once(outputs: dict[str, Path], monkeypatc
         opened.append(output)
         return existing_manifest(output)
 
-    monkeypatch.setattr("esv_ray.analysis.analysed.existing_manifest", noting)
+    monkeypatch.setattr("esv_ray.analysis.analyzed.existing_manifest", noting)
     content_of(str(outputs["b"]), compare=str(outputs["a"]))
     assert sorted(opened) == sorted(map(str, outputs.values()))
 

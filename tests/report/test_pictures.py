@@ -1,4 +1,4 @@
-"""Figures of a report: the same marks in any theme, and colours that are those of a dark drawing."""
+"""Figures of a report: the same marks in any theme, and colors that are those of a dark drawing."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from xml.etree import ElementTree
 import pytest
 
 from esv_ray.analysis.figures.look import NARROW, WIDE
-from esv_ray.analysis.figures.recolour import dark_of, hexadecimal, variable
+from esv_ray.analysis.figures.recolor import dark_of, hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.report.pictures import figure_of
-from esv_ray.show.theme import DARK, LIGHT, colours
+from esv_ray.show.theme import DARK, LIGHT, colors
 from tests.analysis.figures import drawing
 from tests.support import reports
 from tests.support.facet_tables import marks
 
-_COLOURED = ("fill", "stroke", "stop-color")
+_COLORED = ("fill", "stroke", "stop-color")
 _NEAR = 4  # of 255: a step of the ramp
 _KINDS = ("rect", "symbol", "rule", "line", "area", "text")
 
 
-def drawn_colours(svg: str) -> list[str]:
-    """The colours of marks and texts, in the order of the drawing."""
+def drawn_colors(svg: str) -> list[str]:
+    """The colors of marks and texts, in the order of the drawing."""
     root = ElementTree.fromstring(svg)
     found = (
-        hexadecimal(each.get(key)) for each in root.iter() for key in _COLOURED if each.get("class") != "background"
+        hexadecimal(each.get(key)) for each in root.iter() for key in _COLORED if each.get("class") != "background"
     )
-    return [colour for colour in found if colour is not None]
+    return [color for color in found if color is not None]
 
 
 def near(one: str, other: str) -> bool:
@@ -36,8 +36,8 @@ def near(one: str, other: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("facet", CHARTS)
-def test_dark_colours_are_those_of_a_dark_drawing(facet: str) -> None:
-    light, dark = (drawn_colours(drawing.svg(facet, dark=dark)) for dark in (False, True))
+def test_dark_colors_are_those_of_a_dark_drawing(facet: str) -> None:
+    light, dark = (drawn_colors(drawing.svg(facet, dark=dark)) for dark in (False, True))
     assert len(light) == len(dark)
     wrong = {
         (one, dark_of(one), other)
@@ -59,7 +59,7 @@ def test_figures_are_small_and_whole(facet: str) -> None:
         assert len(text) < len(before)
         root = ElementTree.fromstring(text)
         assert float(root.get("width", "0")) <= (NARROW if narrow else WIDE)
-        assert not re.search(r'(fill|stroke|stop-color)="(#|rgb|black|white)', text), "colours are variables"
+        assert not re.search(r'(fill|stroke|stop-color)="(#|rgb|black|white)', text), "colors are variables"
         assert "style=" not in text
         ids = re.findall(r' id="([^"]+)"', text)
         assert all(name.startswith(f"{facet}-{'n' if narrow else 'w'}-") for name in ids)
@@ -70,15 +70,15 @@ def test_figures_are_small_and_whole(facet: str) -> None:
     assert figure.title in figure.alt
 
 
-def test_colours_of_the_theme_have_their_names() -> None:
-    dark = colours(DARK)
-    for name, colour in colours(LIGHT).items():
-        assert dark[name] == dark_of(colour)
-        assert colours(LIGHT)[variable(colour)] == colour
+def test_colors_of_the_theme_have_their_names() -> None:
+    dark = colors(DARK)
+    for name, color in colors(LIGHT).items():
+        assert dark[name] == dark_of(color)
+        assert colors(LIGHT)[variable(color)] == color
 
 
-def test_other_colours_are_refused() -> None:
-    with pytest.raises(ValueError, match="no colour of the theme: #ff00ff"):
+def test_other_colors_are_refused() -> None:
+    with pytest.raises(ValueError, match="no color of the theme: #ff00ff"):
         variable("#ff00ff")
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esv_ray.analysis import batches
-from esv_ray.analysis.analysed import open_output
+from esv_ray.analysis.analyzed import open_output
 from esv_ray.analysis.tables import tables_of_facets
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.report.selection import FACET, MOST, REASONS, Chosen, chosen_videos

@@ -15,7 +15,7 @@ SIMILAR = (
     "Putting something on the table",
     "Putting something upright on the table",
     "Moving something away from the camera",
-    "Moving something towards the camera",
+    "Moving something toward the camera",
     "Pushing something so that it falls off the table",
     "Pushing something so that it almost falls off the table",
 )

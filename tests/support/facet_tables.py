@@ -319,7 +319,7 @@ def areas(of: MadeUp, intervals: bool = True) -> pa.Table:
 
 def replacements(of: MadeUp) -> pa.Table:
     rows = []
-    for place, by in enumerate(("removal", "neighbour", "mean")):
+    for place, by in enumerate(("removal", "neighbor", "mean")):
         for at, method in enumerate(("esv", "integrated_gradients", "grad_cam", "occlusion", "random")):
             row: dict[str, Any] = {"n_elements": of.n, "replaced_by": by, "method": method, "videos": len(of.label)}
             areas_of = {"deletion_auc": 0.2 + 0.04 * at + 0.03 * place, "insertion_auc": 0.6 - 0.05 * at - 0.04 * place}

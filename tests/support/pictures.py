@@ -7,7 +7,7 @@ import zlib
 
 
 def png(side: int, shade: int) -> bytes:
-    """A grey square."""
+    """A gray square."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

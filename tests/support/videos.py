@@ -18,7 +18,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def picture(number: int, height: int = 48, width: int = 64) -> Image:
-    """An (H, W, 3) picture of soft colours that differs from its neighbours, and from itself turned or mirrored."""
+    """An (H, W, 3) picture of soft colors that differs from its neighbors, and from itself turned or mirrored."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     t = number / 7
     red = 0.5 + 0.4 * np.sin(2 * x + t)
@@ -54,7 +54,7 @@ def write_video(
     kind: str | None = None,
     matrix: Sequence[int] | None = None,
     aspect: Fraction | None = None,
-    colours: dict[str, Any] | None = None,
+    colors: dict[str, Any] | None = None,
     audio: bool = False,
     still: bool = False,
 ) -> Path:
@@ -74,7 +74,7 @@ def write_video(
         kind: the format of the container.
         matrix: the 9 numbers of a display matrix.
         aspect: of a pixel.
-        colours: attributes of the encoder: colorspace, color_range, ...
+        colors: attributes of the encoder: colorspace, color_range, ...
         audio: whether there is a silent sound track.
         still: whether all frames show the same picture.
     """
@@ -85,7 +85,7 @@ def write_video(
         stream.codec_context.time_base = base or 1 / Fraction(rate)
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
-        for name, value in (colours or {}).items():
+        for name, value in (colors or {}).items():
             setattr(stream.codec_context, name, value)
         if matrix is not None:
             stream.set_display_matrix(matrix)
@@ -96,8 +96,8 @@ def write_video(
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame = frame.reformat(
                 format=pixels,
-                dst_colorspace=(colours or {}).get("colorspace"),
-                dst_color_range=(colours or {}).get("color_range"),
+                dst_colorspace=(colors or {}).get("colorspace"),
+                dst_color_range=(colors or {}).get("color_range"),
             )
             frame.pts = number if stamps is None else stamps[number]
             frame.time_base = base or 1 / Fraction(rate)

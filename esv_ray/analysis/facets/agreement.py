@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
@@ -27,11 +27,11 @@ ORDER BY n_elements, {_ORDER}
 """
 
 
-def page(table: pa.Table, analysed: Analysed | None = None) -> Page:
+def page(table: pa.Table, analyzed: Analyzed | None = None) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has values of two methods."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     known = [row for row in of_length if row["spearman"] is not None]
     sentences = [
@@ -61,11 +61,11 @@ def page(table: pa.Table, analysed: Analysed | None = None) -> Page:
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the method whose values are most like the ESVs; ranks that have nothing in common correlate at 0."""
     if not table.num_rows:
         return None
-    _, of_length = of_main_length(table, analysed)
+    _, of_length = of_main_length(table, analyzed)
     rows = [
         row
         for row in of_length.to_pylist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bounded
@@ -70,11 +70,11 @@ ORDER BY m.n_elements, m.method
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has discards in descending and ascending order."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = sorted(rows.to_pylist(), key=lambda row: row["deletion_auc"])
     best = of_length[0]
     return Page(
@@ -91,11 +91,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the deletion area of the ESVs beside that of values at random, where the job has such values."""
     if not table.num_rows:
         return None
-    _, rows = of_main_length(table, analysed)
+    _, rows = of_main_length(table, analyzed)
     of_method = {row["method"]: row for row in rows.to_pylist()}
     esv, random = of_method.get("esv"), of_method.get("random")
     if esv is None or random is None:

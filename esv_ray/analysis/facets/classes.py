@@ -6,7 +6,7 @@ import math
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import CONCENTRATION, MEASURES, bounded, error_of, measure
@@ -58,11 +58,11 @@ ORDER BY k.class, k.n_elements
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     by_score = sorted(of_length, key=lambda row: -math.inf if row["score"] is None else row["score"], reverse=True)
     some = len(of_length) > _SHOWN
@@ -71,20 +71,20 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     if top["score"] is None:
         sentence = f"No class has videos with ESVs of it, of {len(of_length)} classes."
     elif len(of_length) == 1:
-        sentence = f"There are videos of one class, {short_name(top['class'], analysed)}."
+        sentence = f"There are videos of one class, {short_name(top['class'], analyzed)}."
     else:
-        of = "logit" if analysed.in_logits else "score"
+        of = "logit" if analyzed.in_logits else "score"
         sentence = (
-            f"{short_name(top['class'], analysed, first=True)} has the highest mean {of} of {len(of_length)} classes: "
+            f"{short_name(top['class'], analyzed, first=True)} has the highest mean {of} of {len(of_length)} classes: "
             f"{plain(top['score'])}, from a prior of {plain(top['prior'])}."
         )
-    accuracy = "accuracy" if analysed.explained == "label" else "precision"
+    accuracy = "accuracy" if analyzed.explained == "label" else "precision"
     return Page(
         [sentence],
-        ("class", "videos", accuracy, "support", "distract", "logit" if analysed.in_logits else "score"),
+        ("class", "videos", accuracy, "support", "distract", "logit" if analyzed.in_logits else "score"),
         [
             (
-                class_name(row["class"], analysed),
+                class_name(row["class"], analyzed),
                 str(row["videos"]),
                 _accuracy(row),
                 signed(row["support"]),
@@ -98,7 +98,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             [
                 f"Ranges: 95 % intervals, for classes of fewer than {_FEW} videos." if any(map(_few, shown)) else "",
                 f"The {_ENDS} classes of the highest and of the lowest score of {len(of_length)}." if some else "",
-                without_esvs(analysed, n),
+                without_esvs(analyzed, n),
                 other_lengths(table, n),
             ]
         ),
@@ -123,11 +123,11 @@ def _score(row: Row) -> str:
     return f"{row['score_low']:.3f}..{row['score_high']:.3f}"
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the class whose accuracy differs most from that of all classes together."""
-    if not table.num_rows or analysed.explained != "label":
+    if not table.num_rows or analyzed.explained != "label":
         return None
-    _, of_length = of_main_length(table, analysed)
+    _, of_length = of_main_length(table, analyzed)
     rows = [row for row in of_length.to_pylist() if row["labelled"]]
     if len(rows) < 2:
         return None
@@ -137,7 +137,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     top = max(range(len(rows)), key=sizes.__getitem__)
     row = rows[top]
     sentence = (
-        f"{short_name(row['class'], analysed, first=True)} is recognised in {percent(row['accuracy'])} of its "
+        f"{short_name(row['class'], analyzed, first=True)} is recognized in {percent(row['accuracy'])} of its "
         f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=len(rows))}; all classes together "
         f"in {by_chance(overall)}."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, exact_ends
 from esv_ray.analysis.facets.words import (
@@ -32,23 +32,23 @@ ORDER BY n_elements, c.videos DESC, label, predicted
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
-        return Page(["No labelled video is misclassified." if analysed.census.ok else "No video has ESVs."])
-    n, rows = of_main_length(table, analysed)
+        return Page(["No labelled video is misclassified." if analyzed.census.ok else "No video has ESVs."])
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     top = of_length[0]
     return Page(
         [
-            f"The most frequent confusion: {short_name(top['label'], analysed)} is classified as "
-            f"{short_name(top['predicted'], analysed)} ({counted(top['videos'], 'video')})."
+            f"The most frequent confusion: {short_name(top['label'], analyzed)} is classified as "
+            f"{short_name(top['predicted'], analyzed)} ({counted(top['videos'], 'video')})."
         ],
         ("label", "predicted", "videos", "difference"),
         [
             (
-                class_name(row["label"], analysed),
-                class_name(row["predicted"], analysed),
+                class_name(row["label"], analyzed),
+                class_name(row["predicted"], analyzed),
                 str(row["videos"]),
                 signed(row[_DIFFERENCE]),
             )
@@ -66,12 +66,12 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the class whose videos are most often taken for one other class, compared with an even mix."""
-    others = len(analysed.empty_values) - 1
+    others = len(analyzed.empty_values) - 1
     if not table.num_rows or others < 2:
         return None
-    _, part = of_main_length(table, analysed)
+    _, part = of_main_length(table, analyzed)
     rows = part.to_pylist()
     wrong: dict[int, int] = {}
     for row in rows:
@@ -86,8 +86,8 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     row, all_wrong = rows[top], wrong[rows[top]["label"]]
     sentence = (
         f"{row['videos']:,} of the {counted(all_wrong, 'misclassified video')} of "
-        f"{short_name(row['label'], analysed)} {'is' if row['videos'] == 1 else 'are'} taken for "
-        f"{short_name(row['predicted'], analysed)}"
+        f"{short_name(row['label'], analyzed)} {'is' if row['videos'] == 1 else 'are'} taken for "
+        f"{short_name(row['predicted'], analyzed)}"
         f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {by_chance(1 / others)}."
     )
     return Finding(FACET.name, sentence, sizes[top])

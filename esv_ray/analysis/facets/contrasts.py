@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page
 from esv_ray.analysis.facets.words import counted, joined, more, percent, signed
 
 _SHOWN = 5
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed, of the most misleading elements."""
     rows = table.to_pylist()
     if not rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bounded
@@ -21,11 +21,11 @@ FROM places ORDER BY n_elements, method, "order", discarded
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has discards."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     scores = {(row["method"], row["order"], row["discarded"]): row["score"] for row in rows.to_pylist()}
     steps = list(dict.fromkeys((0, n // 4, n // 2, 3 * n // 4, n)))
     curves = list(dict.fromkeys((method, order) for method, order, _ in scores))
@@ -49,11 +49,11 @@ def _name(method: str, order: str) -> str:
     return f"{method_name(method)}, {order_name(order)}" if order in RANKED else order_name(order)
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the score without the half of the elements with the largest ESVs, beside that without half at random."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     half = n // 2
     at_half = {
         row["order"]: row for row in rows.to_pylist() if row["method"] == "esv" and row["discarded"] == half and half

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.finding import Finding
 
 
@@ -104,13 +104,13 @@ class Facet:
     title: str
     reads: tuple[str, ...]
     uses: tuple[str, ...]
-    page: Callable[[pa.Table, Analysed], Page]
+    page: Callable[[pa.Table, Analyzed], Page]
     query: str
     counts: tuple[Counts, ...] = ()
     values: tuple[Values, ...] = ()
     rows: str | None = None
     shares: tuple[Share, ...] = ()
-    finding: Callable[[pa.Table, Analysed], Finding | None] | None = None
+    finding: Callable[[pa.Table, Analyzed], Finding | None] | None = None
     labelled: bool = False
     marked: bool = False
     reads_if_there: tuple[str, ...] = ()

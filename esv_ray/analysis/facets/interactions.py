@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.words import (
@@ -37,11 +37,11 @@ ORDER BY class NULLS FIRST, n_elements, element_i, element_j
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No interactions of the class."])
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     of_all = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
     near = [row for row in of_all if row["element_j"] - row["element_i"] == 1]
     far = [row for row in of_all if row["element_j"] - row["element_i"] > 1]
@@ -51,15 +51,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     top = strongest[0]
     return Page(
         [
-            f"Above 0, two elements say more together than apart; below, they say the same. Mean of neighbours "
+            f"Above 0, two elements say more together than apart; below, they say the same. Mean of neighbors "
             f"{_mean(near)}, of others {_mean(far)}. The strongest: "
             f"{place_name(top['element_i'], n)} and {place_name(top['element_j'], n)} of "
-            f"{short_name(top['class'], analysed)}, {signed(top['mean'])}."
+            f"{short_name(top['class'], analyzed)}, {signed(top['mean'])}."
         ],
         ("class", "i", "j", "videos", "interaction", "95 %"),
         [
             (
-                class_name(row["class"], analysed),
+                class_name(row["class"], analyzed),
                 str(row["element_i"]),
                 str(row["element_j"]),
                 str(row["videos"]),
@@ -69,7 +69,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in strongest
         ],
         names=1,
-        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
@@ -77,11 +77,11 @@ def _mean(rows: list[dict[str, float]]) -> str:
     return signed(sum(row["mean"] for row in rows) / len(rows) if rows else None, 4)
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the pair, over all classes, whose interaction is farthest from 0; logits have no largest value."""
-    if not table.num_rows or analysed.in_logits:
+    if not table.num_rows or analyzed.in_logits:
         return None
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     rows = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
     found = []
     for row, (low, high) in zip(rows, means_of_several(rows, "mean", len(rows)), strict=True):

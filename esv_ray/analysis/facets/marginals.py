@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bin_of, percentile
@@ -42,11 +42,11 @@ ORDER BY p.n_elements, p.scale
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No marginals of the class."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     share = abs(of_length[0]["mean"]) / _total(of_length) if _total(of_length) else 0.0
     return Page(
@@ -59,7 +59,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             (str(row["scale"]), *(signed(row[name]) for name in ("mean", "p5", "p25", "p50", "p75", "p95")))
             for row in of_length[:_SHOWN]
         ],
-        note=joined([more(_SHOWN, n, "lengths"), without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([more(_SHOWN, n, "lengths"), without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
@@ -67,11 +67,11 @@ def _total(rows: list[Row]) -> float:
     return float(sum(abs(row["mean"]) for row in rows))
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return how much an element alone has of the sum of the absolute means, compared with one of n lengths."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     first, total = of_length[0], _total(of_length)
     if not total or first["low"] is None or first["scale"] != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.measures import bounded
@@ -29,11 +29,11 @@ FROM moment_means ORDER BY n_elements, method <> 'esv', method
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No sequence has elements both inside and outside of its key moment."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     first = of_length[0]
     return Page(
@@ -57,15 +57,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in of_length
         ],
         names=1,
-        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return how often the element with the largest ESV is in the marked moment, compared with chance."""
     if not table.num_rows:
         return None
-    _, rows = of_main_length(table, analysed)
+    _, rows = of_main_length(table, analyzed)
     row = next((row for row in rows.to_pylist() if row["method"] == "esv"), None)
     if row is None:
         return None

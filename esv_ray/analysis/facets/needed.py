@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
@@ -41,12 +41,12 @@ ORDER BY g.class NULLS FIRST, g.n_elements, k.elements
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed: all classes, and those that need least and most."""
     if not table.num_rows:
         why = "The job did not evaluate all subsequences: only exact ones in probability know this."
-        return Page([why if analysed.census.ok else "No video has ESVs."])
-    n, of_length = of_main_length(table, analysed)
+        return Page([why if analyzed.census.ok else "No video has ESVs."])
+    n, of_length = of_main_length(table, analyzed)
     groups = _groups(of_length)
     of_classes = sorted((each for each in groups if each is not None), key=lambda each: _mean(groups[each]))
     known = _known(of_classes, groups)
@@ -56,7 +56,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         [
             f"{counted(enough, 'element')} of {n} {'is' if enough == 1 else 'are'} enough for half of the videos: the "
             "best of all subsequences of that many reaches 90 % of the probability that the whole sequence gives the "
-            f"label (the predicted class where there is none). {short_name(known[0], analysed, first=True)} "
+            f"label (the predicted class where there is none). {short_name(known[0], analyzed, first=True)} "
             f"needs fewest, {plain(_mean(groups[known[0]]), 1)} on average.",
             f"In {percent(groups[None][0]['share'])} of the videos none is needed: the class prior, the score without "
             "elements, already reaches 90 %.",
@@ -64,7 +64,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         ("class", "videos", "mean needed", "half need", "none needed", "1 is enough"),
         [
             (
-                class_name(each, analysed),
+                class_name(each, analyzed),
                 str(_videos(groups[each])),
                 plain(_mean(groups[each]), 1),
                 str(_typical(groups[each])),
@@ -114,11 +114,11 @@ def _typical(rows: list[Row]) -> int:
     raise AssertionError("half of the videos are below the last row")
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return how many elements the videos need. If all contributed alike, they would need 90 % of them, rounded up."""
     if not table.num_rows:
         return None
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     groups = _groups(of_length)
     mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 0, n)
     alike = (9 * n + 9) // 10
@@ -137,7 +137,7 @@ def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
     if found is not None:
         most, least, largest = found
         sentence += (
-            f" {short_name(most, analysed, first=True)} needs most: {plain(_mean(groups[most]), 1)}"
+            f" {short_name(most, analyzed, first=True)} needs most: {plain(_mean(groups[most]), 1)}"
             f"{within(least, largest, compared=len(known))}."
         )
     return Finding(FACET.name, sentence, effect(low, high, alike, least=0, most=n))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect
 from esv_ray.analysis.facets.words import (
@@ -31,11 +31,11 @@ FROM order_means ORDER BY class NULLS FIRST, n_elements
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed: all classes, and those that need the order most and least."""
     if not table.num_rows:
         return Page(["No videos."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     everything, *classes = rows.to_pylist()  # ascending, all classes first
     known = [row for row in classes if row["videos"] >= _FEWEST] or classes
     known.sort(key=lambda row: -row["difference"])
@@ -46,13 +46,13 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             f"With the elements in random orders, the mean score goes from {plain(everything['score'])} to "
             f"{plain(everything['shuffled_score'])}"
             + (f": {percent(share)} of it is due to the order. " if share > 0 else ". ")
-            + f"{short_name(known[0]['class'], analysed, first=True)} needs the order most "
+            + f"{short_name(known[0]['class'], analyzed, first=True)} needs the order most "
             f"({signed(known[0]['difference'])})."
         ],
         ("class", "videos", "score", "shuffled", "difference", "95 %", "spearman"),
         [
             (
-                class_name(row["class"], analysed),
+                class_name(row["class"], analyzed),
                 str(row["videos"]),
                 plain(row["score"]),
                 plain(row["shuffled_score"]),
@@ -74,11 +74,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return what the order of the elements is worth, over all classes; by chance, nothing."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     row = rows.to_pylist()[0]  # all classes first
     does = "lower" if row["difference"] >= 0 else "raise"
     sentence = (

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, exact_ends
 from esv_ray.analysis.facets.words import (
@@ -44,13 +44,13 @@ ORDER BY class NULLS FIRST, n_elements, element_i, element_j
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
-    longer = [n for n in analysed.census.lengths if n > MOST_ELEMENTS]
+    longer = [n for n in analyzed.census.lengths if n > MOST_ELEMENTS]
     left_out = f"Sequences of more than {MOST_ELEMENTS} elements are left out." if longer else ""
     if not table.num_rows:
         return Page(["No ESVs of the class for sequences of 2 elements or more."], note=left_out)
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     once = _once(of_length)
     top = _clearest_of_all(once)
     clearest = _clearest(once, _SHOWN)
@@ -64,7 +64,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         ("class", "i", "j", "videos", "ESV i > j", "95 %, all"),
         [
             (
-                class_name(row["class"], analysed),
+                class_name(row["class"], analyzed),
                 str(row["element_i"]),
                 str(row["element_j"]),
                 str(row["videos"]),
@@ -74,7 +74,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             for row in clearest
         ],
         names=1,
-        note=joined([listed, left_out, without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([listed, left_out, without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
@@ -122,11 +122,11 @@ def _sentence(row: Row, n: int, compared: int) -> str:
     return f"{sentence}." if _is_clear(row) else f"{sentence}: no pair of elements is clear of chance."
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the pair, over all classes, with the clearest order."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     once = _once(rows)
     top = _clearest_of_all(once)
     return Finding(FACET.name, _sentence(top, n, once.num_rows), effect(top["low"], 1.0, 0.5))

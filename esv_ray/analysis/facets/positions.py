@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.words import (
@@ -34,11 +34,11 @@ FROM position_counts ORDER BY n_elements, element
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     rows = of_length.to_pylist()
     if n == 1:
         return Page(["Sequences of one element have one position."], note=other_lengths(table, n))
@@ -63,7 +63,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             )
             for row in shown[:_SHOWN]
         ],
-        note=joined([more(_SHOWN, n, "elements"), without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([more(_SHOWN, n, "elements"), without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
@@ -78,11 +78,11 @@ def _tied(row: Row) -> list[str]:
     ]
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
     if not table.num_rows:
         return None
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     return _found(of_length.to_pylist(), n)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
@@ -37,11 +37,11 @@ ORDER BY class NULLS FIRST, n_elements, place
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     top, least = (pick(of_length, key=lambda row: row["mean"]) for pick in (max, min))
     lowest = f" and smallest at {_tenth(least['place'])} ({signed(least['mean'], 4)})" if len(of_length) > 1 else ""
@@ -60,15 +60,15 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
             )
             for row in of_length
         ],
-        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the tenth with the largest part of the absolute mean ESVs, compared with its part of the elements."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.filter(pc.is_null(rows.column("class"))).to_pylist()
     elements = [row["count"] // row["videos"] for row in of_length]
     total = sum(abs(row["mean"]) * count for row, count in zip(of_length, elements, strict=True))

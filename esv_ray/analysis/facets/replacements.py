@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import joined, of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name, method_place
 
-REPLACED_BY = {"removal": "left out", "neighbour": "neighbour repeated", "mean": "mean element"}
+REPLACED_BY = {"removal": "left out", "neighbor": "neighbor repeated", "mean": "mean element"}
 """What becomes of elements that are taken away, in words; `removal` is the table `discards` of the job."""
-_IN_PLACE = {"removal": "nothing", "neighbour": "nearest left", "mean": "mean element"}
-_INSTEAD = {"neighbour": "a repeated neighbour", "mean": "the mean element"}
+_IN_PLACE = {"removal": "nothing", "neighbor": "nearest left", "mean": "mean element"}
+_INSTEAD = {"neighbor": "a repeated neighbor", "mean": "the mean element"}
 MEASURES = ("deletion_auc", "insertion_auc", "random_auc")
 """Areas under a video's score, by trapezoids, while all elements but the last are taken away one by one: the most
 influential first, the least influential first (the same as adding the most influential to the last one), at random.
 
-Without any element there is no neighbour to repeat, so the step to no element is left out of all three, and the areas
+Without any element there is no neighbor to repeat, so the step to no element is left out of all three, and the areas
 of `areas`, which count it, are others.
 """
 
@@ -65,11 +65,11 @@ ORDER BY m.n_elements, list_position({list(REPLACED_BY)}, m.replaced_by), m.meth
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No video has two or more elements and scores with replaced elements."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     words = list(REPLACED_BY)
     of_length = sorted(rows.to_pylist(), key=lambda row: (method_place(row["method"]), words.index(row["replaced_by"])))
     of_esv = {row["replaced_by"]: row["deletion_auc"] for row in of_length if row["method"] == "esv"}
@@ -78,7 +78,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         [
             f"Deletion area by ESV: {areas.removesuffix(',')}.",
             "Left out, elements leave a shorter subsequence, which a multi-scale model was trained on. A repeated "
-            "neighbour or the mean element keeps the length, but may be unlike anything that the model has seen: "
+            "neighbor or the mean element keeps the length, but may be unlike anything that the model has seen: "
             "compare with the area in random order.",
         ],
         ("method", "in their place", "deletion", "insertion", "random"),
@@ -100,11 +100,11 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return the deletion area of the ESVs with something in the elements' place, beside that in random order."""
     if not table.num_rows:
         return None
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     rows = [
         row
         for row in of_length.to_pylist()

@@ -1,10 +1,10 @@
-"""Facet `sanity`: what is left of the ESVs when layers of the model are re-initialised (Adebayo et al. 2018)."""
+"""Facet `sanity`: what is left of the ESVs when layers of the model are re-initialized (Adebayo et al. 2018)."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, span
@@ -16,16 +16,16 @@ FROM sanity_means ORDER BY n_elements, layers_randomised
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No rank correlation is known: the model has no layers, or all ESVs of each video are equal."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     last = of_length[-1]
     return Page(
         [
-            "Mean rank correlation of a video's ESVs with those of the model with re-initialised layers, the one next "
+            "Mean rank correlation of a video's ESVs with those of the model with re-initialized layers, the one next "
             f"to the logits first. With {last['layers_randomised']} it is {last['spearman']:+.2f}: near 0, ESVs depend "
             "on what the model learnt."
         ],
@@ -45,7 +45,7 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
 
 FACET = Facet(
     name="sanity",
-    title="Sanity: re-initialised layers",
+    title="Sanity: re-initialized layers",
     reads=("sanity",),
     uses=(),
     values=(

@@ -1,10 +1,10 @@
-"""Facet `smoothness`: what changes with a neighbouring frame in the place of an element (Fig. 6c of the paper)."""
+"""Facet `smoothness`: what changes with a neighboring frame in the place of an element (Fig. 6c of the paper)."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.measures import bin_of, percentile
 from esv_ray.analysis.facets.words import counted, joined, more, of_main_length, other_lengths, signed
@@ -27,16 +27,16 @@ ORDER BY p.n_elements, p."offset"
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No element could be moved: the videos have one frame."])
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     nearest = min(of_length, key=lambda row: (abs(row["offset"]), -row["offset"]))
     return Page(
         [
-            "Change of an element's share of the ESVs (of the sum of their absolute values) with a neighbouring frame "
+            "Change of an element's share of the ESVs (of the sum of their absolute values) with a neighboring frame "
             f"in its place. {counted(abs(nearest['offset']), 'frame')} away, half of the changes are between "
             f"{signed(nearest['p25'])} and {signed(nearest['p75'])}; an element's mean share is {1 / n:.3f}."
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.measures import MEASURES, bin_of, error_of, measure, percentile
 from esv_ray.analysis.facets.words import Row, counted, more, percent, plain, signed
@@ -43,14 +43,14 @@ ORDER BY n_elements
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     rows = table.to_pylist()
     if not rows:
         return Page(["No video has ESVs."])
-    of = "score" if not analysed.in_logits else "logit"
+    of = "score" if not analyzed.in_logits else "logit"
     sentences = [
-        f"Means for the {'label' if analysed.explained == 'label' else 'predicted class'}: {of} = prior + support + "
+        f"Means for the {'label' if analyzed.explained == 'label' else 'predicted class'}: {of} = prior + support + "
         "distract. Support is the sum of the ESVs above 0, distract that of the others; share is the fraction of "
         "elements above 0."
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, mean_with_interval
 from esv_ray.analysis.facets.words import (
@@ -32,11 +32,11 @@ ORDER BY g.n_elements, g.correct DESC NULLS LAST, k.supporting
 """
 
 
-def page(table: pa.Table, analysed: Analysed) -> Page:
+def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
         return Page(["No ESVs of the class."])
-    n, of_length = of_main_length(table, analysed)
+    n, of_length = of_main_length(table, analyzed)
     rows = of_length.to_pylist()
     shown, means = [], []
     for group, name in _GROUPS.items():
@@ -53,22 +53,22 @@ def page(table: pa.Table, analysed: Analysed) -> Page:
         [f"Supporting elements (ESV > 0) among {n}, mean per video: {', '.join(means)}."],
         ("videos that are", "videos", "mean", "below half", "all support"),
         shown,
-        note=joined([without_esvs(analysed, n), other_lengths(table, n)]),
+        note=joined([without_esvs(analyzed, n), other_lengths(table, n)]),
     )
 
 
-def finding(table: pa.Table, analysed: Analysed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     """Return how many elements of a video support the class, or do not; by chance it would be half of them."""
     if not table.num_rows:
         return None
-    n, rows = of_main_length(table, analysed)
+    n, rows = of_main_length(table, analyzed)
     mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n)
     raises = 2 * mean > n
     shown, ends = (mean, (low, high)) if raises else (n - mean, _rest(n, low, high))
     does = ("raise" if raises else "lower") + ("s" if n == 1 else "")
     sentence = (
-        f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analysed)} of "
-        f"{class_in_words(analysed)}{within(*ends)}."
+        f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analyzed)} of "
+        f"{class_in_words(analyzed)}{within(*ends)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))
 
@@ -78,8 +78,8 @@ def _rest(n: int, low: float | None, high: float | None) -> tuple[float | None, 
     return (None, None) if low is None or high is None else (n - high, n - low)
 
 
-def _score(analysed: Analysed) -> str:
-    return "logit" if analysed.in_logits else "score"
+def _score(analyzed: Analyzed) -> str:
+    return "logit" if analyzed.in_logits else "score"
 
 
 FACET = Facet(

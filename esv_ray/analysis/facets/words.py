@@ -8,36 +8,36 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.show.text import ClassText, distinct
 
 _IN_SENTENCE = 44  # cells of a name
 Row = dict[str, Any]
 
 
-def of_main_length(table: pa.Table, analysed: Analysed | None = None) -> tuple[int, pa.Table]:
+def of_main_length(table: pa.Table, analyzed: Analyzed | None = None) -> tuple[int, pa.Table]:
     """Return the number of elements that most videos have (of several, the largest), and the rows of that length.
 
     So all pages of an analysis show the same length, if their tables have it.
 
     Args:
         table: with rows.
-        analysed: whose videos are counted; None: the largest `videos` of a row of each length decides.
+        analyzed: whose videos are counted; None: the largest `videos` of a row of each length decides.
     """
-    there = table.group_by("n_elements", use_threads=False).aggregate([] if analysed else [("videos", "max")])
+    there = table.group_by("n_elements", use_threads=False).aggregate([] if analyzed else [("videos", "max")])
     counts = (
-        analysed.census.videos_of if analysed else {row["n_elements"]: row["videos_max"] for row in there.to_pylist()}
+        analyzed.census.videos_of if analyzed else {row["n_elements"]: row["videos_max"] for row in there.to_pylist()}
     )
     n = max(there.column("n_elements").to_pylist(), key=lambda each: (counts.get(each) or 0, each))
     return n, table.filter(pc.equal(table.column("n_elements"), n))
 
 
-def without_esvs(analysed: Analysed, n: int) -> str:
+def without_esvs(analyzed: Analyzed, n: int) -> str:
     """Return a note on the videos of a length that a page leaves out, for want of ESVs; "" if there are none."""
-    count = analysed.without.get(n, 0)
+    count = analyzed.without.get(n, 0)
     if not count:
         return ""
-    of = "their label" if analysed.explained == "label" else "their predicted class"
+    of = "their label" if analyzed.explained == "label" else "their predicted class"
     return f"Without {counted(count, 'video')} that {'has' if count == 1 else 'have'} no ESVs of {of}."
 
 
@@ -52,9 +52,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def class_name(class_id: int | None, analysed: Analysed) -> str:
+def class_name(class_id: int | None, analyzed: Analyzed) -> str:
     """Return the name of a class, or its id if the model has no names."""
-    return "all classes" if class_id is None else class_text(class_id, analysed.names)
+    return "all classes" if class_id is None else class_text(class_id, analyzed.names)
 
 
 def class_text(class_id: int, names: Sequence[str] | None) -> ClassText:
@@ -64,24 +64,24 @@ def class_text(class_id: int, names: Sequence[str] | None) -> ClassText:
     return ClassText(names[class_id] if names[class_id].strip() else f"class {class_id}", class_id)
 
 
-def short_name(class_id: int | None, analysed: Analysed, *, first: bool = False) -> str:
+def short_name(class_id: int | None, analyzed: Analyzed, *, first: bool = False) -> str:
     """Return the name of a class for a sentence; with its id if another one looks the same.
 
     Args:
         class_id: None: all classes.
-        analysed: the output.
+        analyzed: the output.
         first: whether it begins the sentence.
     """
-    name = class_name(class_id, analysed)
-    if name == str(class_id) and not _is_named(class_id, analysed):
+    name = class_name(class_id, analyzed)
+    if name == str(class_id) and not _is_named(class_id, analyzed):
         return f"{'Class' if first else 'class'} {name}"  # without a name, a lone number would be no subject
     if class_id is None:
         return name.capitalize() if first else name
-    return distinct([name], _IN_SENTENCE, analysed.names or ())[0]
+    return distinct([name], _IN_SENTENCE, analyzed.names or ())[0]
 
 
-def _is_named(class_id: int | None, analysed: Analysed) -> bool:
-    return class_id is not None and analysed.names is not None and 0 <= class_id < len(analysed.names)
+def _is_named(class_id: int | None, analyzed: Analyzed) -> bool:
+    return class_id is not None and analyzed.names is not None and 0 <= class_id < len(analyzed.names)
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -133,9 +133,9 @@ def by_chance(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
-def class_in_words(analysed: Analysed) -> str:
+def class_in_words(analyzed: Analyzed) -> str:
     """Return the class whose ESVs are analyzed."""
-    return "the label" if analysed.explained == "label" else "the predicted class"
+    return "the label" if analyzed.explained == "label" else "the predicted class"
 
 
 def within(low: float | None, high: float | None, digits: int = 2, *, compared: int = 1) -> str:

@@ -1,1 +1,1 @@
-"""Figures of analyses: one module per facet, each a function of the facet's table."""
+"""Figures of analyzes: one module per facet, each a function of the facet's table."""

@@ -17,10 +17,10 @@ _MOST_BARS = 40
 
 @dataclass(frozen=True)
 class Group:
-    """Bars of one colour: their name in the legend, and their colour."""
+    """Bars of one color: their name in the legend, and their color."""
 
     name: str
-    colour: str
+    color: str
 
 
 def bins(count: int, look: Look) -> int:
@@ -50,16 +50,14 @@ def grouped_bars(
     Args:
         rows: with `place` (sort order), `bin` (name), `group`, `share` (0..1), and `low`, `high` if it has an interval.
         groups: in their order.
-        look: width and colours.
+        look: width and colors.
         x, y: titles of the axes.
         chance: a share to compare with, drawn as a dashed line.
     """
     alt = vega()
-    names, colours = [group.name for group in groups], [group.colour for group in groups]
-    # The second group is lighter, for those who see grey alone.
-    fills = [
-        blended(colour, look.theme.background, 0.45) if place == 1 else colour for place, colour in enumerate(colours)
-    ]
+    names, colors = [group.name for group in groups], [group.color for group in groups]
+    # The second group is lighter, for those who see gray alone.
+    fills = [blended(color, look.theme.background, 0.45) if place == 1 else color for place, color in enumerate(colors)]
     order = list(dict.fromkeys(row["bin"] for row in sorted(rows, key=lambda row: int(row["place"]))))
     base = alt.Chart(alt.Data(values=tuple(row for row in rows if row["share"] > 0)))
     bars = base.mark_bar(strokeWidth=1).encode(
@@ -72,7 +70,7 @@ def grouped_bars(
         xOffset=alt.XOffset("group:N", sort=names, scale=alt.Scale(domain=names, paddingInner=0.05)),
         y=alt.Y("share:Q", title=y, axis=alt.Axis(format="~%", tickCount=5)),
         color=alt.Color("group:N", scale=alt.Scale(domain=names, range=fills), legend=legend(look, names)),
-        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=names, range=colours), legend=None),
+        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=names, range=colors), legend=None),
         tooltip=["bin:O", "group:N", alt.Tooltip("share:Q", format=".1%")],
     )
     layers = [bars]

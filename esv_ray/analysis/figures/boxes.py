@@ -18,7 +18,7 @@ def boxes(rows: Sequence[Row], look: Look, *, key: str, x: str, y: str) -> Any:
 
     Args:
         rows: with the key, `mean` and the percentiles; rows that lack one are left out.
-        look: width and colours.
+        look: width and colors.
         key: column along the horizontal axis.
         x, y: titles of the axes.
     """
@@ -32,12 +32,12 @@ def boxes(rows: Sequence[Row], look: Look, *, key: str, x: str, y: str) -> Any:
         tooltip=["key:O", *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", *PERCENTILES))],
     )
     values = alt.Y("p5:Q", title=y, axis=alt.Axis(format="~g", tickCount=6))
-    colour = look.theme.supporting
+    color = look.theme.supporting
     zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=look.theme.faint).encode(y="zero:Q")
     layers = [
         zero,
-        base.mark_rule(color=colour, strokeWidth=min(1.5, thick)).encode(y=values, y2="p95:Q"),
-        base.mark_bar(color=colour, size=thick).encode(y="p25:Q", y2="p75:Q"),
+        base.mark_rule(color=color, strokeWidth=min(1.5, thick)).encode(y=values, y2="p95:Q"),
+        base.mark_bar(color=color, size=thick).encode(y="p25:Q", y2="p75:Q"),
         base.mark_tick(color=look.theme.background, size=thick, thickness=2, orient="horizontal").encode(y="p50:Q"),
         base.mark_point(
             shape="diamond", filled=True, size=min(60, 3 * thick), fill=look.theme.ink, stroke=look.theme.background,

@@ -60,7 +60,7 @@ def _panel(rows: list[Row], look: Look) -> Any:
     kinds = list(dict.fromkeys(row["estimator"] for row in rows))
     iterations = sorted({row["iterations"] for row in rows}, key=int)
     quantities = list(_QUANTITIES.values())
-    colours = look.theme.categories
+    colors = look.theme.categories
     base = alt.Chart(alt.Data(values=tuple(rows))).encode(
         x=alt.X(
             "evaluations:Q",
@@ -71,7 +71,7 @@ def _panel(rows: list[Row], look: Look) -> Any:
         y=alt.Y("percent:Q", title="relative error (%)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
         color=alt.Color(
             "estimator:N",
-            scale=alt.Scale(domain=kinds, range=[colours[place % len(colours)] for place in range(len(kinds))]),
+            scale=alt.Scale(domain=kinds, range=[colors[place % len(colors)] for place in range(len(kinds))]),
             legend=legend(look, kinds, "estimator", alone=look.narrow),
         ),
         detail="series:N",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from esv_ray.analysis.figures.look import NARROW, WIDE, Look
-from esv_ray.analysis.figures.recolour import darkened
+from esv_ray.analysis.figures.recolor import darkened
 from esv_ray.show.chart import check_figures, picture_of, png_of
 from esv_ray.show.page import figure_page
 from esv_ray.show.text import printable

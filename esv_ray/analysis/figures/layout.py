@@ -22,7 +22,7 @@ def figure(panels: Sequence[Any], look: Look, *, title: str, notes: Sequence[str
 
     Args:
         panels: charts.
-        look: width and colours.
+        look: width and colors.
         title: the quantity, with its unit.
         notes: how the figure is read, in sentences; empty ones are left out.
         summary: what the figure shows, for people who do not see it.

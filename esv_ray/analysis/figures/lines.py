@@ -1,4 +1,4 @@
-"""Lines with bands: one per series, told apart by colour, dashes and symbols."""
+"""Lines with bands: one per series, told apart by color, dashes and symbols."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lines(
     Args:
         rows: with `x`, `y`, `low`, `high`, and `series` if there are several.
         axes: titles and formats.
-        look: width and colours.
+        look: width and colors.
         names: series in their order, of which there is a legend; none: one line without a legend.
         banded: those with bands; the lines of the others are thin. None: all.
         small: whether it is one of the panels side by side.
@@ -84,9 +84,9 @@ def lines(
     interpolate = "step-after" if axes.steps else "linear"
     if names:
         base = base.encode(**_series(names, look, small))
-    colour = {} if names else {"color": look.theme.supporting}
-    line = base.mark_line(interpolate=interpolate, **colour).encode(strokeWidth=_by_strength(alt.StrokeWidth, 2.0, 1.1))
-    mark = base.mark_point(filled=True, opacity=1, **colour).encode(size=_by_strength(alt.Size, 34, 20))
+    color = {} if names else {"color": look.theme.supporting}
+    line = base.mark_line(interpolate=interpolate, **color).encode(strokeWidth=_by_strength(alt.StrokeWidth, 2.0, 1.1))
+    mark = base.mark_point(filled=True, opacity=1, **color).encode(size=_by_strength(alt.Size, 34, 20))
     tooltip = ["x:Q", alt.Tooltip("y:Q", format=".4f"), *(["series:N"] if names else [])]
     low = alt.Y("low:Q", title=axes.y, scale=scale)
     layers = [
@@ -107,17 +107,17 @@ def _band(rows: Sequence[Row], x: Any, low: Any, series: dict[str, Any] | None, 
     alt = vega()
     inside = [row for row in rows if has(row, "low", "high")]
     band = alt.Chart(alt.Data(values=tuple(inside))).mark_area(opacity=0.18, line=False)
-    colour = series["color"] if series else alt.value(look.theme.supporting)
-    return band.encode(x=x, y=low, y2="high:Q", color=colour)
+    color = series["color"] if series else alt.value(look.theme.supporting)
+    return band.encode(x=x, y=low, y2="high:Q", color=color)
 
 
 def _series(names: Sequence[str], look: Look, small: bool) -> dict[str, Any]:
-    """Return encodings that tell series apart: by colour, and by dashes for those who see none."""
+    """Return encodings that tell series apart: by color, and by dashes for those who see none."""
     alt = vega()
     return {
         "color": alt.Color(
             "series:N",
-            scale=alt.Scale(domain=list(names), range=_colours(names, look)),
+            scale=alt.Scale(domain=list(names), range=_colors(names, look)),
             legend=legend(look, names, small=small),
         ),
         "strokeDash": alt.StrokeDash(
@@ -139,8 +139,8 @@ def _shape(names: Sequence[str], look: Look, small: bool) -> dict[str, Any]:
     }
 
 
-def _colours(names: Sequence[str], look: Look) -> list[str]:
-    """Return the colours of series: the first two are those of supporting and of distracting elements."""
+def _colors(names: Sequence[str], look: Look) -> list[str]:
+    """Return the colors of series: the first two are those of supporting and of distracting elements."""
     orange, blue, *others = look.theme.categories
-    colours = [blue, orange, *others]
-    return [colours[at % len(colours)] for at in range(len(names))]
+    colors = [blue, orange, *others]
+    return [colors[at % len(colors)] for at in range(len(names))]

@@ -1,4 +1,4 @@
-"""How a figure looks: its colours, its width, and its words for classes and values."""
+"""How a figure looks: its colors, its width, and its words for classes and values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Look:
 
     Attributes:
         names: class names by id, or None.
-        theme: colours.
+        theme: colors.
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
         brief: whether headings of panels leave out what they show: a page says it beside the figure.

@@ -1,4 +1,4 @@
-"""Matrices: a cell per pair, its colour a value, with the number in it where there is room."""
+"""Matrices: a cell per pair, its color a value, with the number in it where there is room."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         rows: with `i` (rows), `j` (columns), `value`, and `sure`: False if the interval of the value holds the middle,
             which is marked by a dot.
         cells: titles, formats and order.
-        look: colours.
+        look: colors.
         side: of the plot, in pixels.
     """
     alt = vega()
@@ -116,7 +116,7 @@ def _below(step: float) -> float:
 
 
 def _ink(look: Look, cells: Cells) -> Any:
-    """Return a colour of texts that is readable on every cell: dark on light cells, light on dark ones."""
+    """Return a color of texts that is readable on every cell: dark on light cells, light on dark ones."""
     alt = vega()
     _, middle, high = cells.domain
     dark, light = ("#0b0d10", "#ffffff")

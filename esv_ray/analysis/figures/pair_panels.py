@@ -31,7 +31,7 @@ def pair_panels(
     Args:
         table: with `class` (null: all), `n_elements`, `videos`, `element_i`, `element_j`.
         strength: (N,) of the rows: the classes with the largest mean get a panel.
-        look: width and colours.
+        look: width and colors.
         cells: turns rows of the table into cells.
         finding: what the cells of all classes show.
         shape: titles, format and domain for some cells.

@@ -61,8 +61,8 @@ def _panel(rows: Sequence[Row], n: int, look: Look) -> object:
         for kind, name in _KINDS.items()
         for first in range(0, n, size)
     ]
-    colours = (look.theme.supporting, look.theme.distracting)
-    groups = [Group(name, colour) for name, colour in zip(_KINDS.values(), colours, strict=True)]
+    colors = (look.theme.supporting, look.theme.distracting)
+    groups = [Group(name, color) for name, color in zip(_KINDS.values(), colors, strict=True)]
     x = "element (0: the first of the sequence)"
     return grouped_bars(bars, groups, look, x=x, y="share of videos", chance=size / n)
 

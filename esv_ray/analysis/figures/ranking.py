@@ -27,7 +27,7 @@ class Ranking:
         extent: pixels to the left of the plot, as those of a panel above it.
         left: where the bars begin, to the right of the texts.
         title: of the vertical axis.
-        look: colours.
+        look: colors.
     """
 
     rows: list[Row]
@@ -82,9 +82,9 @@ class Ranking:
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""
         alt = vega()
-        place, colour = alt.value(self.width + 8), self.look.theme.faint
-        texts = self.base().mark_text(align="left", baseline="middle", fontSize=10, color=colour)
-        head = alt.Chart(alt.Data(values=[{"text": header}])).mark_text(align="left", fontSize=10, color=colour)
+        place, color = alt.value(self.width + 8), self.look.theme.faint
+        texts = self.base().mark_text(align="left", baseline="middle", fontSize=10, color=color)
+        head = alt.Chart(alt.Data(values=[{"text": header}])).mark_text(align="left", fontSize=10, color=color)
         return alt.layer(
             texts.encode(x=place, y=self.y("middle"), text=f"{field}:N"),
             head.encode(x=place, y=alt.value(-9), text="text:N"),

@@ -79,7 +79,7 @@ def draw(
         facet: one of `CHARTS`.
         table: the facet's table.
         names: class names by id; without them, classes are named by their ids.
-        theme: colours.
+        theme: colors.
         width: of the figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
 

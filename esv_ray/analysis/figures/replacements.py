@@ -18,7 +18,7 @@ from esv_ray.show.text import printable
 if TYPE_CHECKING:
     import altair
 
-REPLACED_BY = {"removal": "left out", "neighbour": "neighbour", "mean": "mean element"}
+REPLACED_BY = {"removal": "left out", "neighbor": "neighbor", "mean": "mean element"}
 _MEASURES = {
     "deletion_auc": "Deletion AUC (lower is better)",
     "insertion_auc": "Insertion AUC (higher is better)",
@@ -46,7 +46,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         look,
         title="Areas under the score while elements are left out, or replaced",
         notes=[
-            "Left out: a shorter subsequence. Neighbour: the nearest element that is left, repeated. Lines: 95 % "
+            "Left out: a shorter subsequence. Neighbor: the nearest element that is left, repeated. Lines: 95 % "
             "intervals. Dashed: the same in random order.",
             note,
         ],

@@ -1,4 +1,4 @@
-"""Figure of the facet `sanity`: what is left of the ESVs when heads are initialised again, layer by layer."""
+"""Figure of the facet `sanity`: what is left of the ESVs when heads are initialized again, layer by layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
-    """Return the rank correlation with the model's own ESVs by the number of layers initialised again.
+    """Return the rank correlation with the model's own ESVs by the number of layers initialized again.
 
     Raises:
         DataError: the table is not the facet's.
@@ -33,10 +33,10 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         last = of_length[-1]
         findings.append(
             f"{count_of(n, 'element')}: the rank correlation is {last['spearman']:+.2f} with "
-            f"{last['layers_randomised']} layers initialised again"
+            f"{last['layers_randomised']} layers initialized again"
         )
         lowest = min(0.0, *(row["spearman"] for row in of_length), *(row["low"] or 0.0 for row in of_length))
-        axes = Axes("layers initialised again, from the last one", "rank correlation (Spearman)", domain=(lowest, 1.0))
+        axes = Axes("layers initialized again, from the last one", "rank correlation (Spearman)", domain=(lowest, 1.0))
         panels.append(headed(lines(points, axes, look), look, look.heading(findings[-1])))
     return figure(
         panels,

@@ -1,4 +1,4 @@
-"""Figure of the facet `smoothness`: what a neighbour in place of an element changes (Fig. 6c of the paper)."""
+"""Figure of the facet `smoothness`: what a neighbor in place of an element changes (Fig. 6c of the paper)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
-    """Return the distribution of changes of normalised ESVs by the neighbour's offset.
+    """Return the distribution of changes of normalized ESVs by the neighbor's offset.
 
     Raises:
         DataError: the table is not the facet's.
@@ -32,13 +32,13 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             f"{row['p25']:+.3f} to {row['p75']:+.3f} at offset {row['offset']}" for row in (of_length[0], of_length[-1])
         )
         findings.append(f"{count_of(n, 'element')}: the middle half of the changes is {middle}")
-        x = "offset of the neighbour (frames of the feature table)"
-        panel = boxes(of_length, look, key="offset", x=x, y="change of the normalised ESV")
+        x = "offset of the neighbor (frames of the feature table)"
+        panel = boxes(of_length, look, key="offset", x=x, y="change of the normalized ESV")
         panels.append(headed(panel, look, look.heading(findings[-1])))
     return figure(
         panels,
         look,
-        title="Change of an element's ESV with its neighbour in its place (share of the sum of |ESVs|)",
+        title="Change of an element's ESV with its neighbor in its place (share of the sum of |ESVs|)",
         notes=[READING, note],
         summary=". ".join(findings),
     )

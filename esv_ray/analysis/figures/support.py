@@ -41,7 +41,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title="Supporting elements (ESV > 0) per video",
-        notes=["Each colour sums to 100 %. Lines: 95 % intervals, where the table has them.", note],
+        notes=["Each color sums to 100 %. Lines: 95 % intervals, where the table has them.", note],
         summary=". ".join(findings),
     )
 
@@ -70,5 +70,5 @@ def _panel(rows: Sequence[Row], n: int, groups: Sequence[bool | None], look: Loo
             )
     shades = {True: look.theme.supporting, False: look.theme.distracting, None: look.theme.faint}
     named = dict.fromkeys(row["group"] for row in bars)
-    colours = [Group(name, shades[group]) for name, group in zip(named, groups, strict=True)]
-    return grouped_bars(bars, colours, look, x="supporting elements", y="share of videos")
+    colors = [Group(name, shades[group]) for name, group in zip(named, groups, strict=True)]
+    return grouped_bars(bars, colors, look, x="supporting elements", y="share of videos")

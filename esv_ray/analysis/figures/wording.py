@@ -20,7 +20,7 @@ RANKED = {"descending": "largest", "ascending": "smallest"}
 ORDERS = ("descending", "ascending", "center", "edges", "uniform", "random")
 """Orders in which elements are taken away, in the order of tables and figures."""
 _FIXED = {
-    "center": "from the centre",
+    "center": "from the center",
     "edges": "from the edges",
     "uniform": "evenly",
     "random": "at random",

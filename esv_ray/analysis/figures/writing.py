@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from esv_ray import storage
-from esv_ray.analysis.analysed import Analysed
+from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.figures.files import figure_files
 from esv_ray.analysis.figures.registry import CHARTS
@@ -30,7 +30,7 @@ ORDER BY c.n_elements, c.video_id, c.element
 """
 
 
-def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list[str]:
+def write_figures(analyzed: Analyzed, made: Sequence[Made], folder: str) -> list[str]:
     """Write the figures of tables, as SVG, PNG and HTML each; return their locations without suffixes.
 
     Tables without rows, and those that have no figure, are left out.
@@ -40,28 +40,28 @@ def write_figures(analysed: Analysed, made: Sequence[Made], folder: str) -> list
         SpecError: the libraries of figures are not installed.
     """
     tables = ((each.facet.name, each.table if each.file is None else most_misled(each.file)) for each in made)
-    return write_figures_of(tables, analysed, folder)
+    return write_figures_of(tables, analyzed, folder)
 
 
-def write_figures_of(tables: Iterable[tuple[str, pa.Table]], analysed: Analysed, folder: str) -> list[str]:
+def write_figures_of(tables: Iterable[tuple[str, pa.Table]], analyzed: Analyzed, folder: str) -> list[str]:
     """Write the figures of tables by name, as `write_figures` does.
 
     Args:
         tables: their names, which are those of the files, and the tables.
-        analysed: the output whose names of classes and unit they have.
+        analyzed: the output whose names of classes and unit they have.
         folder: location.
 
     Raises:
         DataError: the storage refuses.
         SpecError: the libraries of figures are not installed.
     """
-    unit = "logit" if analysed.in_logits else "probability"
+    unit = "logit" if analyzed.in_logits else "probability"
     written = []
     for name, table in tables:
         if name not in CHARTS or not table.num_rows:
             continue
         url = storage.join(folder, name)
-        for suffix, data in figure_files(CHARTS[name], table, names=analysed.names, unit=unit).items():
+        for suffix, data in figure_files(CHARTS[name], table, names=analyzed.names, unit=unit).items():
             storage.replace(f"{url}.{suffix}", data, "write a figure")
         written.append(url)
     return written

@@ -39,7 +39,7 @@ def randomised(model: VideoModel, layers: int, *, seed: int) -> VideoModel:
         scorer = deepcopy(model.scorer)
     except Exception as error:  # whatever a user's module raises
         raise ModelError(
-            f"sanity re-initialises a copy of the model, but its module cannot be copied ({short_text(error, 200)}); "
+            f"sanity re-initializes a copy of the model, but its module cannot be copied ({short_text(error, 200)}); "
             "leave what cannot be copied, such as locks and open files, out of the module"
         ) from error
     for depth, tensors in enumerate(_layers(scorer, model.n_classes)[:layers]):

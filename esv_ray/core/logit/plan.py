@@ -266,11 +266,11 @@ def _kriging(
     flat += fix[:, 0] * (1 - constant @ gram @ flat) / a[0]
     mean = values @ flat
     contrast -= contrast.mean(axis=0)  # contrasts of all elements sum to zero
-    centred = coefficients - coefficients.mean(axis=1, keepdims=True)
+    centered = coefficients - coefficients.mean(axis=1, keepdims=True)
     # Error of the weights, in the features and in each subsequence's noise: those of D_s, and of each element's share
     # of F(all).
     part = mean_weight / n
-    off = (gram @ (weight * centred + part * flat[:, None])).T - weight * contrasts
+    off = (gram @ (weight * centered + part * flat[:, None])).T - weight * contrasts
     off[:, 0] = 0.0  # exactly, by the constraints
     truth = weight * np.where(member.T > 0, 1 / holding, -1 / missing) + part / total
     every = weight**2 * (1 / holding + 1 / missing) + part**2 / total  # their cross terms vanish

@@ -67,7 +67,7 @@ class Interactions:
         Returns:
             (N, sum of counts).
         """
-        q, spread = _centre(self.n, k)
+        q, spread = _center(self.n, k)
         out = [np.ones((len(member), 1)), (member - q) / spread / np.sqrt(self.n)]
         for d in range(2, self.order + 1):
             held = _bin_sums(member, self.bins_of(d))  # (N, G)
@@ -83,12 +83,12 @@ class Interactions:
         """Return (n, sum of counts): mean of each feature over the X of size k with an element, minus that without it.
 
         A product of d distinct centered memberships has one mean if it holds the element, and another if not."""
-        q, spread = _centre(self.n, k)
+        q, spread = _center(self.n, k)
         return self._contrasts(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
 
     def means(self, k: int) -> FloatArray:
         """Return (sum of counts,): mean of each feature over all X of size k."""
-        q, spread = _centre(self.n, k)
+        q, spread = _center(self.n, k)
         out = [np.ones(1), np.zeros(self.n)]
         for d in range(2, self.order + 1):
             scale = 1 / spread**d / np.sqrt(comb(self.n, d))
@@ -127,7 +127,7 @@ class Interactions:
             (n + 1 + P_2, 1 + n + P_2): rows b, a, c.
         """
         n, sizes = self.n, self.sizes(2)
-        q, spread = _centre(n, s)
+        q, spread = _center(n, s)
         pairs = self.products(2) if self.order > 1 else np.zeros((0, 2), dtype=np.int64)
         out = np.zeros((n + 1 + len(pairs), 1 + n + len(pairs)))
         out[n, 0] = 1
@@ -181,7 +181,7 @@ def _terms(bins: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> FloatAr
     )
 
 
-def _centre(n: int, k: int) -> tuple[float, float]:
+def _center(n: int, k: int) -> tuple[float, float]:
     q = k / n
     return q, float(np.sqrt(q * (1 - q))) or 1.0
 

@@ -36,7 +36,7 @@ class ModuleBackbone:
         self._device, self._name = torch.device(device), name
         with user_code(f"backbone {name}: cannot be moved to {device}"):
             self._module = module.eval().requires_grad_(False).to(self._device)
-        order = [0, 1, 2] if preprocessing.colour == "RGB" else [2, 1, 0]
+        order = [0, 1, 2] if preprocessing.color == "RGB" else [2, 1, 0]
         self._order = order
         self._mean, self._std = (
             torch.tensor(values, device=self._device).view(3, *(1,) * (2 if clip == 1 else 3))

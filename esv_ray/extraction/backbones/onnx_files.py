@@ -50,7 +50,7 @@ class OnnxBackbone:
         except Exception as error:
             raise ModelError(f"{url}: expected an ONNX model, got: {short_text(error, 200)}") from error
         preprocessing = preprocessing.resized(self._fixed_size(clip))
-        self._order = [0, 1, 2] if preprocessing.colour == "RGB" else [2, 1, 0]
+        self._order = [0, 1, 2] if preprocessing.color == "RGB" else [2, 1, 0]
         shape = (3, *(1,) * (2 if clip == 1 else 3))
         self._mean, self._std = (
             np.array(values, np.float32).reshape(shape) for values in (preprocessing.mean, preprocessing.std)

@@ -1,7 +1,7 @@
-"""The built-in backbone: mean colours of the cells of a grid, and how much each differs from the frame before.
+"""The built-in backbone: mean colors of the cells of a grid, and how much each differs from the frame before.
 
 It has no weights, and its arithmetic is exact until the last division, so the features have the same bits everywhere.
-It sees where colours are and that they move, which is enough for demonstrations and for tests of a pipeline.
+It sees where colors are and that they move, which is enough for demonstrations and for tests of a pipeline.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from esv_ray.decoding import Resize, ShortSide, Stretch
 from esv_ray.errors import ModelError
 
-Colour = Literal["RGB", "BGR"]
+Color = Literal["RGB", "BGR"]
 _MOST_SIDE = 4096
-_KEYS = ("size", "short_side", "colour", "mean", "std")
+_KEYS = ("size", "short_side", "color", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Preprocessing:
 
     Attributes:
         size: height and width in pixels.
-        short_side: pixels of the short side, from whose centre the image is cut; None: the whole frame is stretched.
-        colour: order of the channels.
+        short_side: pixels of the short side, from whose center the image is cut; None: the whole frame is stretched.
+        color: order of the channels.
         mean, std: of each channel in this order, for values 0..1: (value / 255 - mean) / std enters the backbone.
     """
 
     size: tuple[int, int]
     short_side: int | None = None
-    colour: Colour = "RGB"
+    color: Color = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -75,13 +75,13 @@ def preprocessing_of(value: object) -> Preprocessing:
     short_side = value.get("short_side")
     if short_side is not None and not (_is_side(short_side) and short_side >= max(sides)):
         raise ModelError(f"preprocessing: short_side: expected at least {max(sides)} pixels, got {short_side!r:.60}")
-    colour = value.get("colour", "RGB")
-    if colour not in ("RGB", "BGR"):
-        raise ModelError(f"preprocessing: colour: expected RGB or BGR, got {colour!r:.60}")
+    color = value.get("color", "RGB")
+    if color not in ("RGB", "BGR"):
+        raise ModelError(f"preprocessing: color: expected RGB or BGR, got {color!r:.60}")
     mean, std = _three(value, "mean", 0.0), _three(value, "std", 1.0)
     if not all(number > 0 for number in std):
         raise ModelError(f"preprocessing: std: expected numbers above 0, got {std}")
-    return Preprocessing((sides[0], sides[1]), short_side, colour, mean, std)
+    return Preprocessing((sides[0], sides[1]), short_side, color, mean, std)
 
 
 def _is_side(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Recognise files named like Parquet files that have other content, by their first and last bytes."""
+"""Recognize files named like Parquet files that have other content, by their first and last bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAGIC = b"PAR1"
 FEWEST_BYTES = 12
 """Of a Parquet file: the magic number twice, and the length of the footer."""
 HEAD_BYTES = 64
-"""Bytes at the start of a file by which its kind is recognised."""
+"""Bytes at the start of a file by which its kind is recognized."""
 _ADVICE = {"an HDF5 file": "see esv import features"}
 
 

@@ -1,4 +1,4 @@
-"""Recognise the format of a file by its first bytes, and say how to get a checkpoint from it."""
+"""Recognize the format of a file by its first bytes, and say how to get a checkpoint from it."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def check_is_checkpoint(url: str, data: bytes) -> None:
     Raises:
         ModelError: the file has another format; the message names it and the next step.
     """
-    recognised = _recognise(data)
+    recognized = _recognize(data)
     if b"joblib.numpy_pickle" in data[:65536] and not data.startswith(b"PK"):
-        recognised = "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
-    if recognised is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
-        recognised = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
-    if recognised is not None:
+        recognized = "a file of joblib.dump", "save its tensors with torch.save(state_dict, path)"
+    if recognized is None and data[:1] not in _FIRST_OF_PICKLES and not data.startswith(b"PK"):
+        recognized = f"bytes that begin as neither ({data[:8].hex(' ')})", _AGAIN
+    if recognized is not None:
         raise ModelError(
-            f"{url}: expected a torch checkpoint or a .safetensors file, got {recognised[0]}; {recognised[1]}"
+            f"{url}: expected a torch checkpoint or a .safetensors file, got {recognized[0]}; {recognized[1]}"
         )
 
 
@@ -62,20 +62,20 @@ def safetensors_fault(data: bytes, error: Exception) -> str:
         data: content of the file.
         error: exception of the safetensors library.
     """
-    kind, advice = _recognise_other(data) or _damage(data, error)
+    kind, advice = _recognize_other(data) or _damage(data, error)
     return f"expected a safetensors file, got {kind}; {advice}"
 
 
-def _recognise_other(data: bytes) -> tuple[str, str] | None:
+def _recognize_other(data: bytes) -> tuple[str, str] | None:
     if is_safetensors(data):
         return None
-    recognised = _recognise(data)
-    if recognised is None and is_pickled(data):
+    recognized = _recognize(data)
+    if recognized is None and is_pickled(data):
         start = data[2:40]
         if not data.startswith(b"PK") and not any(magic in start or magic.startswith(start) for magic in _MAGIC_NUMBER):
             return "a file of pickle.dump", "save its tensors with safetensors"
         return "a torch checkpoint", "heads of the authors' layout: esv import model; others: save with safetensors"
-    return recognised
+    return recognized
 
 
 def _damage(data: bytes, error: Exception) -> tuple[str, str]:
@@ -109,7 +109,7 @@ def _damage(data: bytes, error: Exception) -> tuple[str, str]:
     return f"one with an invalid header ({message:.100})", "save it again with the safetensors library"
 
 
-def _recognise(data: bytes) -> tuple[str, str] | None:
+def _recognize(data: bytes) -> tuple[str, str] | None:
     """Return the format of the bytes and the next step, or None if they may be a checkpoint."""
     if not data:
         return "an empty file", _AGAIN
@@ -131,7 +131,7 @@ def _recognise(data: bytes) -> tuple[str, str] | None:
 
 
 def _archive(data: bytes) -> tuple[str, str] | None:
-    """Recognise a zip archive; return None if it is a torch checkpoint."""
+    """Recognize a zip archive; return None if it is a torch checkpoint."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = sum(part.file_size for part in archive.infolist())
@@ -153,7 +153,7 @@ def _archive(data: bytes) -> tuple[str, str] | None:
 
 
 def _text(data: bytes) -> tuple[str, str] | None:
-    """Recognise plain text."""
+    """Recognize plain text."""
     try:
         start = getincrementaldecoder("utf-8")().decode(data[:4096], len(data) <= 4096).removeprefix("\ufeff")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Recognise the tensors of a checkpoint that do not belong to the heads: averages, training state, backbones.
+"""Recognize the tensors of a checkpoint that do not belong to the heads: averages, training state, backbones.
 
 A name alone is ambiguous: `ema` is an average of the weights or Efficient Multi-scale Attention. So an average must
 have the names and shapes of the heads, and training state must not contain the weights of a layer.
@@ -78,7 +78,7 @@ def inputs_in_backbone(name: str, value: object) -> Iterator[tuple[str, int]]:
 
 
 class NonHeadTensors:
-    """Recogniser of the tensors that do not belong to the heads of one state dict."""
+    """Recognizer of the tensors that do not belong to the heads of one state dict."""
 
     def __init__(self, heads: Mapping[str, Tensor], is_head: Callable[[str], bool]) -> None:
         """Record the names and shapes of the heads' tensors; averages have copies of them.

@@ -1,6 +1,6 @@
 """Read state dicts from published checkpoints. Tensors and plain values are unpickled; other objects stay inert.
 
-A state dict may be nested below any keys. Unused tensors are counted by name; `play_fair` refuses unrecognised tensors
+A state dict may be nested below any keys. Unused tensors are counted by name; `play_fair` refuses unrecognized tensors
 that could belong to the model.
 """
 

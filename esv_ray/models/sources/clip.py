@@ -30,7 +30,7 @@ _MOST_BYTES = 2**31
 _LEAST_SCALE, _MOST_SCALE = 1e-6, 1e6
 _MOST_DEPTH = 8  # of mappings in mappings
 _MOST_MAPPINGS = 1000
-_UNIT = 1e-2  # of the length of a vector that counts as normalised: float16 embeddings
+_UNIT = 1e-2  # of the length of a vector that counts as normalized: float16 embeddings
 
 
 def read_clip(file: str, *, scale: float | None) -> Imported:
@@ -53,7 +53,7 @@ def read_clip(file: str, *, scale: float | None) -> Imported:
     rows = [("not used", few(unused))] if unused else []
     if bool(((lengths - 1).abs() > _UNIT).any()):
         span = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
-        rows.append(("note", f"the text embeddings are normalised; their lengths were {span}"))
+        rows.append(("note", f"the text embeddings are normalized; their lengths were {span}"))
     if scale is not None and not _LEAST_SCALE <= scale <= _MOST_SCALE:
         raise ModelError(f"--scale: expected a factor from {_LEAST_SCALE:g} to {_MOST_SCALE:g}, got {scale:g}")
     factor = scale or own_scale or _DEFAULT_SCALE
@@ -64,7 +64,7 @@ def read_clip(file: str, *, scale: float | None) -> Imported:
         {"text": F.normalize(text, dim=1), "scale": torch.tensor(factor)},
         feature_dim=text.shape[1],
         found="zero-shot classifier",
-        f=f"{factor:.6g} x cosine of the mean of the normalised elements and each class's text embedding",
+        f=f"{factor:.6g} x cosine of the mean of the normalized elements and each class's text embedding",
         rows=tuple(rows),
     )
 

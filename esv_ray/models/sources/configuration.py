@@ -33,7 +33,7 @@ def configuration_of(content: Mapping[object, object]) -> str:
 
 
 def extraction_of(text: str) -> dict[str, object] | None:
-    """Return what frames must be like: `mean`, `std`, `colour`, `size`; only what the text says once for all."""
+    """Return what frames must be like: `mean`, `std`, `color`, `size`; only what the text says once for all."""
     extraction: dict[str, object] = {}
     for name, pattern in _LISTS.items():
         found = {tuple(map(float, re.findall(r"[0-9]+\.?[0-9]*", match[1]))) for match in pattern.finditer(text)}
@@ -41,7 +41,7 @@ def extraction_of(text: str) -> dict[str, object] | None:
             extraction[name] = list(found.pop())
     orders = {order for pattern, order in _ORDERS if pattern.search(text)}
     if len(orders) == 1:
-        extraction["colour"] = orders.pop()
+        extraction["color"] = orders.pop()
     sizes = {int(match[1]) for match in _SIZE.finditer(text)}
     if len(sizes) == 1:
         extraction["size"] = sizes.pop()

@@ -74,8 +74,8 @@ def _places(state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         places.setdefault(int(match[1]), {})[match[2]] = tensor
     for place, tensors in sorted(places.items()):
         # `_linears` reports a single bias at the first place: there is no linear layer.
-        recognised = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
-        if not recognised:
+        recognized = _is_norm(tensors) or _is_linear(tensors) or (place == min(places) and "weight" not in tensors)
+        if not recognized:
             shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
             raise ModelError(
                 f"model.{place}: expected a linear layer (weight (outputs, inputs), bias) or batch norm with its "

@@ -98,8 +98,8 @@ def _curve_problems(
     distinct, least, most, rows = counts
     last, until = n, "n"
     if "replaced_by" in words:  # without any element left there is no neighbor
-        last = n - pc.equal(found.column("replaced_by"), "neighbour").to_numpy()
-        until = "n (n - 1 with neighbours)"
+        last = n - pc.equal(found.column("replaced_by"), "neighbor").to_numpy()
+        until = "n (n - 1 with neighbors)"
     whole = (distinct == last + 1) & (rows == last + 1) & (least == 0) & (most == last)
     yield from first_wrong(found, keys, whole, f"one row for each number of elements from 0 to {until}")
     for name, known in words.items():

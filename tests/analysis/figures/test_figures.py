@@ -12,7 +12,7 @@ import pytest
 
 from esv_ray.analysis.figures.files import figure_files
 from esv_ray.analysis.figures.look import NARROW, WIDE
-from esv_ray.analysis.figures.recolour import darkened, hexadecimal
+from esv_ray.analysis.figures.recolor import darkened, hexadecimal
 from esv_ray.analysis.figures.registry import CHARTS, draw
 from esv_ray.errors import DataError
 from esv_ray.show.chart import picture_of
@@ -57,7 +57,7 @@ def test_narrow_figures_fit_a_phone(facet: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("facet", ["support", "pairs", "discards", "classes"])
-def test_dark_figures_have_the_same_marks_in_other_colours(facet: str) -> None:
+def test_dark_figures_have_the_same_marks_in_other_colors(facet: str) -> None:
     light, dark = svg(facet), svg(facet, dark=True)
     for kind in ("rect", "symbol", "rule", "line", "area"):
         assert made.marks(light, kind) == made.marks(dark, kind)
@@ -84,12 +84,12 @@ def test_a_figure_turned_dark_is_the_one_drawn_dark(facet: str) -> None:
 
 
 @pytest.mark.slow
-def test_only_colours_are_turned_dark() -> None:
+def test_only_colors_are_turned_dark() -> None:
     text = svg_of("classes", made.classes(made.made_up(80, 4, 6), ['fill="#ffffff"', *NAMES[:5]]), ['fill="#ffffff"'])
     dark = darkened(text.encode()).decode()
     assert 'fill="#ffffff"' in made.texts(dark)
     assert made.texts(dark) == made.texts(text)
-    with pytest.raises(ValueError, match="no colour of the theme: #00ff00"):
+    with pytest.raises(ValueError, match="no color of the theme: #00ff00"):
         darkened(b'<path fill="#00ff00"/>')
 
 
@@ -218,13 +218,13 @@ def test_gradients_of_a_page_have_names_of_their_own() -> None:
     assert set(re.findall(r'"url\(#([^)]+)\)', page)) <= set(names)
 
 
-def test_colours_differ_in_grey() -> None:
-    def lightness(colour: str) -> float:
-        return float(np.dot([int(colour[at : at + 2], 16) for at in (1, 3, 5)], [0.299, 0.587, 0.114]))
+def test_colors_differ_in_gray() -> None:
+    def lightness(color: str) -> float:
+        return float(np.dot([int(color[at : at + 2], 16) for at in (1, 3, 5)], [0.299, 0.587, 0.114]))
 
     for theme in (LIGHT, DARK):
         for scale in (theme.diverging, theme.sequential):
-            shades = [lightness(colour) for colour in scale]
+            shades = [lightness(color) for color in scale]
             steps = np.diff(shades)
             assert (steps > 0).all() or (steps < 0).all()
             assert abs(shades[0] - shades[-1]) > 100

@@ -120,7 +120,7 @@ def test_discards() -> None:
     assert made.marks(text, "area") == 2 + 1 + 1, "bands of the orders by ESVs, and of ESV beside other methods"
     alone = svg_of("discards", made.discards(VIDEOS_MADE, methods=("esv",)))
     assert made.marks(alone, "line") == 6 + 6
-    assert all(order in made.texts(alone) for order in ("largest ESV first", "from the centre", "at random"))
+    assert all(order in made.texts(alone) for order in ("largest ESV first", "from the center", "at random"))
     intervals = pa.table({name: tables()["discards"].column(name) for name in tables()["discards"].column_names})
     for name, shift in (("accuracy_low", -0.1), ("accuracy_high", 0.1)):
         intervals = intervals.append_column(name, pa.compute.add(intervals.column("accuracy"), shift))
@@ -156,7 +156,7 @@ def test_replacements() -> None:
     table = tables()["replacements"]
     alone = svg_of("replacements", table.filter(pa.compute.equal(table.column("method"), "esv")))
     assert made.marks(alone, "rect") == 2 * 3
-    assert "left out 0.200, neighbour 0.230, mean element 0.260" in alone
+    assert "left out 0.200, neighbor 0.230, mean element 0.260" in alone
 
 
 def test_needed() -> None:

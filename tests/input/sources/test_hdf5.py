@@ -26,7 +26,7 @@ def write(path: Path, content: dict[str, Any]) -> Path:
 
 
 def summaries() -> dict[str, Any]:
-    """The layout of video summarisation: features of every 15th frame, and their numbers."""
+    """The layout of video summarization: features of every 15th frame, and their numbers."""
     content: dict[str, Any] = {}
     for index in range(3):
         rows = 4 + index

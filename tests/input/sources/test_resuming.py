@@ -1,4 +1,4 @@
-"""InterruptedImportError imports continue; changed ones are refused; complete ones are recognised."""
+"""InterruptedImportError imports continue; changed ones are refused; complete ones are recognized."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_changed_request_is_refused(videos: dict[str, np.ndarray[Any, Any]], t
     assert imported("numpy", source, out, max_skipped=0.5).rows == 20
 
 
-def test_a_complete_table_is_recognised(videos: dict[str, np.ndarray[Any, Any]], tmp_path: Path) -> None:
+def test_a_complete_table_is_recognized(videos: dict[str, np.ndarray[Any, Any]], tmp_path: Path) -> None:
     source, out = save_arrays(tmp_path / "x", videos), tmp_path / "out"
     first = imported("numpy", source, out)
     before = contents(out)

@@ -21,7 +21,7 @@ from tests.support.jobs import run
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of two models over the same features, so that their units have the same names."""
-    place = tmp_path_factory.mktemp("analysed")
+    place = tmp_path_factory.mktemp("analyzed")
     pq.write_table(make_table([4] * 12), place / "f.parquet")
     for name, seed in (("a", 0), ("b", 1)):
         save_heads(str(place / f"model-{name}"), make_heads(seed=seed), make_prior(3))

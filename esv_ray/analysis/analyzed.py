@@ -50,7 +50,7 @@ class Census:
 
 
 @dataclass(frozen=True)
-class Analysed:
+class Analyzed:
     """An output that is analyzed.
 
     Attributes:
@@ -118,7 +118,7 @@ class Analysed:
         )
 
 
-def open_output(output: str, explained: ClassName | None = None, features: str | None = None) -> Analysed:
+def open_output(output: str, explained: ClassName | None = None, features: str | None = None) -> Analyzed:
     """Read what an analysis needs to know of an output: its manifest, a listing, all footers, and columns of videos.
 
     Args:
@@ -150,7 +150,7 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
         census = _census(con)
         chosen = _explained(explained, census, kept, n_classes)
         without = _without(con, chosen, kept)
-    return Analysed(
+    return Analyzed(
         output=output,
         manifest=manifest,
         units=names,
@@ -164,16 +164,16 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
     )
 
 
-def add_priors(con: duckdb.DuckDBPyConnection, analysed: Analysed) -> None:
+def add_priors(con: duckdb.DuckDBPyConnection, analyzed: Analyzed) -> None:
     """Add the tables `classes` (id, name) and `priors` (class, prior: the value of the empty sequence).
 
     The variable `in_logits` says whether scores are logits.
     """
-    add_classes(con, analysed.manifest)
-    con.execute(f"SET VARIABLE in_logits = {analysed.in_logits}")
+    add_classes(con, analyzed.manifest)
+    con.execute(f"SET VARIABLE in_logits = {analyzed.in_logits}")
     con.execute("CREATE OR REPLACE TABLE priors (class INTEGER, prior DOUBLE)")
     con.execute(
-        "INSERT INTO priors SELECT unnest(range(len($1)))::INTEGER, unnest($1)::DOUBLE", [analysed.empty_values]
+        "INSERT INTO priors SELECT unnest(range(len($1)))::INTEGER, unnest($1)::DOUBLE", [analyzed.empty_values]
     )
 
 
@@ -200,7 +200,7 @@ def _census(con: duckdb.DuckDBPyConnection) -> Census:
 def _explained(asked: ClassName | None, census: Census, kept: Sequence[object], n_classes: int) -> ClassName:
     """Return the class to analyze: by default the label if its ESVs are kept of all labelled videos.
 
-    If they are kept of some videos only, such as those that are recognised, these videos are a biased choice.
+    If they are kept of some videos only, such as those that are recognized, these videos are a biased choice.
 
     Raises:
         SpecError: there are no labels, or no ESVs are kept of that class.
