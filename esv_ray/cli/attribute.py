@@ -40,7 +40,7 @@ def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: s
 
     With --partitions, `features` is a directory of partitions (features/dt=2026-11-23/...), and each partition has
     its own output, OUTPUT/<partition>. Finished partitions are skipped if their files are unchanged. A problem with
-    one partition is reported and does not stop the others. This is meant for runs on a schedule.
+    one partition is reported and does not stop the others. Use it for scheduled runs.
 
     \b
     Examples:
@@ -141,7 +141,7 @@ def verify(
     Checks the counts against the plan and the input's footers, and ids, checksums, schemas, ranges of values,
     efficiency (the ESVs of a class sum to score - prior) and _SUCCESS.
 
-    Of a feature table that esv extract wrote, it checks the counts against the plan, checksums, rows and _SUCCESS.
+    For a feature table that esv extract wrote, it checks the counts against the plan, checksums, rows and _SUCCESS.
 
     With --recompute, the job's model recomputes some videos in this process. If the model needs code, name its
     packages with --code; the `code` recorded in the output is ignored.

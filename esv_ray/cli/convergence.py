@@ -122,7 +122,7 @@ def convergence(
 ) -> None:
     """Compare sampled ESVs with exact ones, for each estimator (Fig. 8 of the paper).
 
-    Compares the ESVs of the labelled class of each video, or of the predicted class if it has no label. The figure
+    Compares the ESVs of the label of each video, or of the predicted class if it has no label. The figure
     needs the extra `figures` of esv-ray; without it --output writes the table alone.
 
     \b

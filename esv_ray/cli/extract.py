@@ -93,7 +93,9 @@ _options = option_group(
         callback=parse_arguments,
         help="Keyword argument of the backbone's function. Repeatable.",
     ),
-    click.option("--weights", type=LOCATION, metavar="FILE", help="Weights for the module of the function."),
+    click.option(
+        "--weights", type=LOCATION, metavar="FILE", help="Weights of the module that the backbone's function returns."
+    ),
     click.option(
         "--code",
         multiple=True,
@@ -108,7 +110,9 @@ _options = option_group(
         metavar="CSV",
         help="Class names; the header is name,id. Without it, names of labels get ids in sorted order.",
     ),
-    click.option("--frames", type=Count(min=1), metavar="N", help="Frames of a video, evenly spaced (default: 16)."),
+    click.option(
+        "--frames", type=Count(min=1), metavar="N", help="Number of frames per video, evenly spaced (default: 16)."
+    ),
     click.option("--fps", type=Real(0, min_open=True), metavar="F", help="Frames per second, by time stamps."),
     click.option("--all", "all_frames", is_flag=True, help="Extract every frame."),
     click.option(
@@ -117,16 +121,21 @@ _options = option_group(
         callback=_parse_size,
         help="Size of the images, PIXELS or HEIGHTxWIDTH (default: the backbone's).",
     ),
-    click.option("--clip", type=Count(min=1), metavar="K", help="Frames of an element, for backbones of clips."),
-    click.option("--stride", type=Count(min=1), metavar="S", help="Frames from a clip to the next (default: 1)."),
+    click.option("--clip", type=Count(min=1), metavar="K", help="Number of frames per element, for clip backbones."),
+    click.option(
+        "--stride",
+        type=Count(min=1),
+        metavar="S",
+        help="Number of frames from the start of one clip to the start of the next (default: 1).",
+    ),
     click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Type of the features (default: float32)."),
     click.option("--thumbnails", is_flag=True, help="Keep a small JPEG of each element beside the table."),
-    click.option("--decoder", type=NAME, metavar="NAME", help="What decodes the videos (default: pyav)."),
+    click.option("--decoder", type=NAME, metavar="NAME", help="Library that decodes the videos (default: pyav)."),
     click.option(
         "--actors",
         type=Count(min=0),
         metavar="N",
-        help="Most actors; 0: this process alone (default: one for each core or GPU).",
+        help="Maximum number of actors; 0: run in this process, without Ray (default: one per core or GPU).",
     ),
     click.option("--address", type=NAME, metavar="ADDRESS", help="Ray cluster, auto or HOST:PORT (default: none)."),
     set_option,
@@ -147,7 +156,7 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
     """Decode VIDEOS and compute a feature of each frame with a backbone: a feature table for `esv attribute`.
 
     VIDEOS is a folder (searched recursively), a glob, a video file, or a CSV or Parquet file with the columns path,
-    and maybe video_id, label, start and end (seconds). Run the same command again to resume an interrupted run.
+    and optionally video_id, label, start and end (seconds). Run the same command again to resume an interrupted run.
 
     Without --frames, --fps or --all, 16 frames of each video are extracted, evenly spaced: every video then has the
     same number of elements, and takes the same time and space, whatever its length.

@@ -97,7 +97,7 @@ request_options = option_group(
 @click.command(name="features")
 @request_options
 def import_features(request: ImportRequest) -> None:
-    """Import SOURCE, features in another format, as a Parquet feature table.
+    """Import features in another format as a feature table.
 
     SOURCE is a file, a folder or a glob. What it holds depends on --from:
 

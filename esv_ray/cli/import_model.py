@@ -94,8 +94,8 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     multiple=True,
     type=LOCATION,
     metavar="CSV",
-    help="Class names; the header is name,id. With --outputs: NAME=CSV for each. Default: TABLE/classes.csv, if it is "
-    "there, of --prior labels:TABLE.",
+    help="Class names; the header is name,id. With --outputs: NAME=CSV for each. Default: with --prior labels:TABLE, "
+    "TABLE/classes.csv if it exists.",
 )
 @click.option(
     "--outputs",

@@ -92,7 +92,7 @@ def stop(job: str, target: Target) -> None:
     """Stop a JOB, given by its id or its name (for the last attempt).
 
     Committed units are kept. Submit the job again to resume it. With --kubernetes the RayJob and its logs are deleted:
-    save the log before, with esv logs.
+    save the log first, with esv logs.
     """
     if target.kubernetes:
         from esv_ray.submit.kubernetes import jobs as kubernetes_jobs

@@ -143,7 +143,7 @@ class_option = click.option(
     "--class",
     "class_",
     type=click.Choice(["label", "predicted"]),
-    help="Class whose ESVs are used (default: label if the job kept its ESVs, else predicted).",
+    help="Class whose ESVs are used (default: label if the job kept its ESVs for all labeled videos, else predicted).",
 )
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of the spec. Repeatable."
@@ -153,8 +153,8 @@ address_option = click.option(
     type=NAME,
     metavar="URL",
     callback=_check_address,
-    help="URL of the cluster's dashboard, http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS, or this machine's "
-    "cluster).",
+    help="URL of the cluster's dashboard, http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS, else "
+    "$RAY_ADDRESS if it is a URL, else this machine's cluster).",
 )
 # Eager: the checks of the other options need its value.
 kubernetes_option = click.option(

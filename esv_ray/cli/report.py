@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     "--features",
     type=LOCATION,
     metavar="URL",
-    help="Feature table, to check the output against (default: that of the job, if it is near the output).",
+    help="Feature table to check the output against (default: that of the job, if it is on this machine or the "
+    "output's kind of store).",
 )
 def report(
     output: str,
@@ -46,8 +47,8 @@ def report(
 ) -> None:
     """Write a report about an OUTPUT: one HTML file that needs no network, to read, send and print.
 
-    It says what was explained, whether the output is whole and right, what was found, and shows the figures of esv
-    analyze with their data, and up to 60 videos. An existing file is replaced.
+    It says what was explained, whether the output is complete and correct, and what was found. It shows the figures of
+    esv analyze with their data, and up to 60 videos. An existing file is replaced.
 
     Requires: pip install 'esv-ray[figures]'.
 
@@ -59,7 +60,7 @@ def report(
 
     \b
     Exit codes:
-      0  the report was written, also about an output that is unfinished or has problems: the report says so
+      0  the report was written, even if the output is unfinished or has problems; the report then says so
       2  there is no output, no unit is committed yet, or the file cannot be written
     """
     from esv_ray.report.build import report as write_report

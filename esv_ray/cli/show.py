@@ -30,7 +30,8 @@ _LISTED = 10  # videos of each outcome
     help="Number of elements, if the output has several lengths (default: the longest).",
 )
 @output_option(
-    "Write a picture (.png, .svg) or a page (.html) instead. Requires: pip install 'esv-ray[figures]'.", into="out"
+    "Write a picture (.png, .svg) or a page (.html) instead of printing. Requires: pip install 'esv-ray[figures]'.",
+    into="out",
 )
 @click.option(
     "--media",
