@@ -19,7 +19,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def factory(function: _Function) -> _Function:
     """Mark a function as a factory, which bundles of kind `python` may name.
 
-    The outermost decorator. A bundle chooses the keyword arguments: give a factory no argument that could do harm.
+    This must be the outermost decorator. A bundle chooses the keyword arguments, so give a factory no argument that
+    could do harm.
 
     Args:
         function: a plain function that returns a mapping {s: module (N, s, D) -> (N, C)} or one module of any length.

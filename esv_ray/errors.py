@@ -19,11 +19,11 @@ class SpecError(EsvError):
 
 
 class DataError(EsvError):
-    """An error in a feature table, an attribution table or the storage of one."""
+    """An error in a feature table or an attribution table, or in the storage that holds it."""
 
 
 class StorageError(DataError):
-    """A storage that refuses a request or does not respond.
+    """A store that refuses a request or does not respond.
 
     Attributes:
         transient: whether a later try may succeed; else something must be fixed first, such as permissions.

@@ -271,7 +271,10 @@ class JobSpec(Frozen):
                 choice in ("label", "predicted", "all") or top_k(choice) is not None
             )
             if not number and not is_keyword:
-                raise ValueError(f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}")
+                raise ValueError(
+                    f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}; for a class name, "
+                    "give its id, which classes.csv of the model has"
+                )
         if not choices:
             raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
         return tuple(dict.fromkeys(choices))

@@ -1,4 +1,4 @@
-"""What an analysis knows of an output before it reads the ESVs."""
+"""Open an output for analysis: its manifest, units, class names and counts, before any ESV is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison adds up over batches of sequences that two outputs share."""
+"""Sums of a comparison, over batches of the sequences that two outputs share."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = No
 
     Raises:
         SpecError: the query is not one SELECT statement, it failed, or a name is not an identifier.
-        DataError: there is no output, no unit is committed yet, a file cannot be read, or the memory does not suffice.
+        DataError: there is no output, no unit is committed yet, a file cannot be read, or there is not enough memory.
     """
     named = {"": outputs} if isinstance(outputs, str) else outputs
     opened = open_outputs({name: storage.absolute(url) for name, url in named.items()}, memory=memory, threads=threads)

@@ -110,7 +110,7 @@ def left_out(analyzed: Analyzed, made: Iterable[str]) -> list[str]:
     if any(facet.several_methods and not needs(facet) for facet in absent):
         names = [facet.name for facet in absent if facet.several_methods]
         sentences.append(
-            f"Left out, since there are values of one method only: {', '.join(names)}; see `methods` of the spec."
+            f"Left out, since the job has values of one method only (`methods` of its spec): {', '.join(names)}."
         )
     if without:
         needed = list(dict.fromkeys(name for facet in absent for name in needs(facet)))

@@ -1,1 +1,1 @@
-"""One kind of work: units of ESVs."""
+"""Attribution: the kind of work that computes units of ESVs (`job.work`)."""

@@ -92,7 +92,7 @@ def check_classes(spec: JobSpec, model: VideoModel) -> None:
         count = choice if isinstance(choice, int) else -1
         if count >= model.n_classes:
             raise SpecError(
-                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; check `model`"
+                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; correct `classes`"
             )
 
 

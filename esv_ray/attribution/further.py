@@ -1,4 +1,4 @@
-"""What the further tables of a job hold, computed from a batch of attributions (`tables` of a spec; issue 20)."""
+"""Compute the further tables of a job from a batch of attributions (`tables` of a spec)."""
 
 from __future__ import annotations
 

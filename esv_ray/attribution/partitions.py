@@ -1,4 +1,4 @@
-"""A feature table that grows by partitions: each sub-directory is a job of its own, and is attributed once."""
+"""A feature table that grows by partitions: each subdirectory is a separate job, and is attributed once."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
 
     Args:
         spec: the job (`load_spec`).
-        report: called with the progress, often.
+        report: called often, with the progress so far.
         retry_failed: compute failed videos again; completed ones are unchanged.
 
     Returns:

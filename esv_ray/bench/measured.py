@@ -1,4 +1,4 @@
-"""What the benchmark of faithfulness measures of each video, its means with intervals, and its tables for people."""
+"""Measurements of the faithfulness benchmark: values of each video, means with intervals, printed tables."""
 
 from __future__ import annotations
 

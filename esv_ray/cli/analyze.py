@@ -1,4 +1,4 @@
-"""esv analyze."""
+"""The command `esv analyze`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""esv attribute, esv verify."""
+"""The commands `esv attribute` and `esv verify`."""
 
 from __future__ import annotations
 

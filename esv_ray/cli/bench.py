@@ -1,4 +1,4 @@
-"""esv bench."""
+"""The command `esv bench`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def bench(
       /both  time relative to computing only the matrix products of both layers
       peak   GF/s relative to a large square matrix product
       moved  memory traffic relative to a large copy
-      host   share of a job's unit that is not compute
+      host   share of a unit's time that is not compute
       error  largest difference from float64, relative to the largest ESV
     """
     import torch

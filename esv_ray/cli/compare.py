@@ -1,4 +1,4 @@
-"""esv compare."""
+"""The command `esv compare`."""
 
 from __future__ import annotations
 

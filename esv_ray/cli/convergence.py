@@ -1,4 +1,4 @@
-"""esv convergence."""
+"""The command `esv convergence`."""
 
 from __future__ import annotations
 

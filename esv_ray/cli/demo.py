@@ -65,9 +65,7 @@ def demo(context: click.Context, folder: str) -> None:
         f"  esv attribute {shlex.quote(str(spec))} --output {shlex.quote(str(home / 'esv-8'))} --set frames=8"
         "    # the same with 8 frames"
     )
-    click.echo(
-        f"  esv show {shlex.quote(str(home / 'esv'))} test-000    # any other video; --output test.html for a page"
-    )
+    click.echo(f"  esv show {shlex.quote(str(home / 'esv'))}    # lists sequences; add an id to see one")
     click.echo(f"  esv analyze {shlex.quote(str(home / 'esv'))}    # tables of the whole data set")
     click.echo(f"Read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or any other reader of Parquet.")
     context.exit(result.exit_code)

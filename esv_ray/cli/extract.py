@@ -1,4 +1,4 @@
-"""esv extract."""
+"""The command `esv extract`."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ _options = option_group(
         metavar="N",
         help="Maximum number of actors; 0: run in this process, without Ray (default: one per core or GPU).",
     ),
-    click.option("--address", type=NAME, metavar="ADDRESS", help="Ray cluster, auto or HOST:PORT (default: none)."),
+    click.option(
+        "--address", type=NAME, metavar="ADDRESS", help="Ray cluster: auto or HOST:PORT (default: Ray on this machine)."
+    ),
     set_option,
 )
 

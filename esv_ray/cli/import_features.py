@@ -1,4 +1,4 @@
-"""esv import features."""
+"""The command `esv import features`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ request_options = option_group(
         help="Segments of untrimmed videos; the header is video,start,stop and may also have label, segment, split.",
     ),
     click.option("--fps", type=_POSITIVE, help="Frames per second: start and stop are seconds (default: frames)."),
-    click.option("--stride", type=_POSITIVE, help="Frames from a row of features to the next (default: 1)."),
+    click.option("--stride", type=_POSITIVE, help="Frames from one row's start to the next (default: 1)."),
     click.option("--window", type=_POSITIVE, help="Frames that a row covers (default: the stride)."),
     click.option(
         "--layout",
@@ -109,8 +109,8 @@ def import_features(request: ImportRequest) -> None:
       rows       Parquet with one row per frame
       play-fair  the HDF5 file of the paper's authors
 
-    Videos with faults are counted, named and left out. Run the same command again after an interruption: files that are
-    written are kept.
+    Videos with faults are counted, named and left out. Run the same command again after an interruption: completed
+    files are kept.
 
     \b
     Examples:
@@ -141,7 +141,7 @@ def show_import(result: ImportResult, out: str) -> None:
         click.echo(printable(note))
     if result.was_complete:
         click.echo("the table was complete before; nothing was changed")
-    classes = f", {result.classes} classes" if result.classes else ""
+    classes = f", {result.classes} classes" if result.classes else ", no labels"
     click.echo(
         f"{count_of(result.rows, 'video')}, {count_of(result.frames, 'frame')} in all, D = {result.dim}, "
         f"{result.dtype}{classes}; feature table: {out} ({count_of(result.files, 'file')})"

@@ -1,4 +1,4 @@
-"""esv import model."""
+"""The command `esv import model`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _check_names(outputs: Mapping[str, object], options: Mapping[str, Sequence[s
     type=click.Choice(list(SOURCES)),
     required=True,
     metavar="SOURCE",  # the choices would make a line of the help page too long
-    help=f"Software that wrote the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
+    help=f"Layout of the checkpoints, one of {', '.join(name for name in SOURCES if name != 'module')}; or "
     "module: your own PyTorch modules.",
 )
 @output_option("Location of the model bundle.", into="out", required=True)

@@ -1,4 +1,4 @@
-"""esv import."""
+"""The group of commands `esv import`."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ LAYER = click.Option(
     metavar="NAME",
     callback=_keep,
     expose_value=False,
-    help="Last linear layer of a checkpoint of linear, for example fc; without it, the layers of the file are listed.",
+    help="With linear: name of the last linear layer, e.g. fc; without it, the layers of the file are listed.",
 )
 CODE = click.Option(
     ["--code"],
@@ -159,7 +159,7 @@ def _attentive_probe(source: str, files: Sequence[str], options: Mapping[str, An
     from esv_ray.models.sources.attentive_probe import read_attentive_probe
 
     if options["attention_heads"] is None:
-        raise click.UsageError("expected --attention-heads N: the checkpoint of an attentive probe does not tell it")
+        raise click.UsageError("expected --attention-heads N: the checkpoint of an attentive probe does not record it")
     return read_attentive_probe(files[0], attention_heads=options["attention_heads"])
 
 

@@ -186,13 +186,13 @@ retry_failed_option = click.option(
 partitions_option = click.option(
     "--partitions",
     is_flag=True,
-    help="Run every sub-directory of the features as a job of its own; skip finished ones.",
+    help="Run each subdirectory of the features as a separate job; skip finished ones.",
 )
 ready_option = click.option(
     "--ready",
     type=NAME,
     metavar="NAME",
-    help="With --partitions: only sub-directories that contain a file of this name.",
+    help="With --partitions: only subdirectories that contain a file of this name.",
 )
 
 job_options = option_group(

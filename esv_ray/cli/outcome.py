@@ -1,4 +1,4 @@
-"""How a job of any kind of work ended, in lines for people."""
+"""Print how a job ended, for any kind of work."""
 
 from __future__ import annotations
 

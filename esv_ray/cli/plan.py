@@ -1,4 +1,4 @@
-"""esv plan."""
+"""The command `esv plan`."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from esv_ray.errors import count_of
+
 if TYPE_CHECKING:
     from esv_ray.input.sources.outcome import ImportProgress
     from esv_ray.job.progress import Progress as JobProgress
@@ -143,7 +145,7 @@ def _job_text(now: JobProgress, noun: str = "", stages: str | None = None) -> st
     if now.actors == 0 and now.counts.rows == 0:
         return f"{done}starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"
-    actors = f"{now.actors} actors" + (f" {now.device_busy:.0%} busy" if stages is None else "")
+    actors = count_of(now.actors, "actor") + (f" {now.device_busy:.0%} busy" if stages is None else "")
     silence = "".join(f"{text}, " for text in (now.stage, now.silence) if text)
     shares = _stages(now) if stages is None else stages
     return f"{done}{now.rate:.1f} videos/s, {now.counts.failed} failed, {actors}, {shares}{silence}{eta}"

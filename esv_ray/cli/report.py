@@ -1,4 +1,4 @@
-"""esv report."""
+"""The command `esv report`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def report(
     class_: ClassName | None,
     features: str | None,
 ) -> None:
-    """Write a report about an OUTPUT: one HTML file that needs no network, to read, send and print.
+    """Write a report about an OUTPUT: one HTML file to read, send and print, without a network.
 
     It says what was explained, whether the output is complete and correct, and what was found. It shows the figures of
     esv analyze with their data, and up to 60 videos. An existing file is replaced.

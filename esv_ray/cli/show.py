@@ -1,7 +1,8 @@
-"""esv show."""
+"""The command `esv show`."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -93,9 +94,12 @@ def _list(output: str) -> None:
     """Print some videos to look at."""
     from esv_ray.show.listing import list_videos, listing_lines
     from esv_ray.show.terminal import encodable
+    from esv_ray.show.text import printable
 
-    lines = list(listing_lines(list_videos(output, _LISTED)))
+    listing = list_videos(output, _LISTED)
+    lines = list(listing_lines(listing))
     if not lines:
         raise DataError(f"{output}: no video has ESVs; esv status and the table videos say why")
     click.echo(encodable("\n".join(lines), sys.stdout.encoding))
-    click.echo("to see one of them: esv show OUTPUT VIDEO_ID")
+    first = (listing.wrong + listing.right + listing.unlabelled)[0].video_id
+    click.echo(f"to see one of them: esv show {shlex.quote(printable(output))} {shlex.quote(printable(first))}")

@@ -1,4 +1,4 @@
-"""esv sql."""
+"""The command `esv sql`."""
 
 from __future__ import annotations
 

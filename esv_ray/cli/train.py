@@ -1,4 +1,4 @@
-"""esv train."""
+"""The command `esv train`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def train(spec: str | None, features: str | None, output: str | None, overrides:
 
 def show_training(result: TrainResult) -> None:
     """Print the accuracy of each head and of the whole model."""
-    table = Table(title=f"accuracy on {result.validation_videos} validation videos (f^s: on their subsequences)")
+    table = Table(title=f"accuracy on {result.validation_videos} validation videos (f^s: head for s frames)")
     table.add_column("head")
     table.add_column("accuracy", justify="right")
     table.add_column("best epoch", justify="right")

@@ -1,6 +1,5 @@
 """The mathematics: lattices, estimators, games, heads, attribution. torch and numpy only; no I/O, no Ray.
 
-Terms: a video has n elements. A subsequence has a length, its number of elements: 1 to n. A scale s is the length that
-the head f^s reads: 1 to n_max. `core.regression` and `core.adjusted` group what they sample by this length and call a
-group a size.
+Terms: a sequence has n elements. A subsequence has a length s, also called its scale, from 1 to n; the heads f^s have
+scales up to n_max. `core.regression` and `core.adjusted` group their samples by length, and call a group a size.
 """

@@ -1,4 +1,4 @@
-"""The result of an attribution, and the steps that all estimators share: relabelling of elements and of positions."""
+"""The result of an attribution, and the steps that all estimators share: relabeling of elements and of positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a memory budget admits of an estimator: exact ESVs or sampling, lengths, batch sizes, stored lattices."""
+"""What a memory budget allows an estimator to do: exact ESVs or sampling, lengths, batch sizes, stored lattices."""
 
 from __future__ import annotations
 

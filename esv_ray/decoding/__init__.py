@@ -1,6 +1,6 @@
 """Decode videos: frames at times, from any location, whatever the file holds.
 
-`open_decoder` gives a decoder; `protocol` is its interface, `frames` says which frames are wanted.
+`open_decoder` returns a decoder; `protocol` is its interface, and `frames` has the requests for frames.
 """
 
 from esv_ray.decoding.frames import Evenly, Every, Fps, Request, Resize, ShortSide, Stretch, VideoFrame

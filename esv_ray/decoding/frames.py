@@ -1,4 +1,4 @@
-"""Frames of videos, and which of them are wanted in which size."""
+"""Frames of videos, and requests for frames and their sizes."""
 
 from __future__ import annotations
 

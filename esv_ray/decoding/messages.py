@@ -1,4 +1,4 @@
-"""What this process and a decoding process say to each other: plain bytes and JSON, never pickles.
+"""Messages between this process and a decoding process: plain bytes and JSON, never pickles.
 
 A message is one byte for its kind, four for the length of its content, and the content. The answers are checked: a
 damaged file may have taken over the process that sends them.

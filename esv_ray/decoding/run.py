@@ -1,4 +1,4 @@
-"""What comes out of a video while it is decoded through PyAV."""
+"""Decode a video with PyAV: its shown frames with their times, and what is wrong with the file."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Run:
         if len(self.sizes) > 1:
             yield f"frames of {len(self.sizes)} sizes"
         if self.slanted:
-            yield "turned by a part of a quarter: shown as stored"
+            yield "rotated by an angle that is not a multiple of 90 degrees: shown as stored"
 
     def _ends_early(self) -> bool:
         """Return whether frames are missing at the end of a file that is not truncated."""

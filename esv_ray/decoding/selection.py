@@ -1,4 +1,4 @@
-"""Which of the shown frames are wanted: decided while they arrive, or in advance from their time stamps."""
+"""Select the requested frames, while they arrive or in advance from their time stamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the end of a file is missing, from the sizes that its format writes down.
+"""Detect that the end of a file is missing, from the sizes that the file states.
 
 FFmpeg shows what there is of a truncated file and says nothing. Most formats state the size of their outermost parts,
 which then lie beyond the end of the file.

@@ -64,7 +64,8 @@ def list_files(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
         names = storage.list_names(url, "list the feature table")
         shown = ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
         hint = f" (found there: {shown})" if names else ""
-        raise DataError(f"{url}: expected Parquet files, found none{hint}; check the location")
+        other = "; esv import features makes a feature table of files in other formats" if names else ""
+        raise DataError(f"{url}: expected Parquet files, found none{hint}; check the location{other}")
     return files
 
 

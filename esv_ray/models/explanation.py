@@ -126,7 +126,7 @@ class Explanation:
         """Return a figure: a bar per element, for the predicted class or those given (as for `contrast`).
 
         Raises:
-            SpecError: there is no such class, or the library of figures is not installed.
+            SpecError: there is no such class, or the extra `figures` is not installed.
         """
         from esv_ray.show.chart import video_chart
 

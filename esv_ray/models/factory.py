@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ class Factory:
         Raises:
             ModelError: it fails, or returns something else than modules; or the weights are those of other modules.
         """
-        with user_code(f"factory: {self.name} failed, check `arguments` and what it reads"):
+        with user_code(f"factory: {self.name} failed; check its arguments{_takes(self.function)} and what it reads"):
             returned = self.function(**arguments)
         with user_code(f"factory: cannot use what {self.name} returns"):
             modules = _modules(returned)
@@ -215,7 +216,16 @@ def _consent_missing(module: str, name: str, arguments: Mapping[str, Any], code:
 
 
 def _given(code: Sequence[str]) -> str:
-    return f" (only for {few([repr(package)[:40] for package in code], 3)})" if code else ""
+    if not code:
+        return ""
+    suffix = "; give it without .py" if any(package.endswith(".py") for package in code) else ""
+    return f" (only for {few([repr(package)[:40] for package in code], 3)}{suffix})"
+
+
+def _takes(function: FunctionType) -> str:
+    """Return which arguments a factory takes."""
+    names = [*inspect.signature(function).parameters]
+    return f" (it takes {few(names, _MOST_ARGUMENTS)})" if names else " (it takes none)"
 
 
 def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
@@ -233,7 +243,13 @@ def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
     # Not getattr: a module's __getattr__ could return anything.
     function = vars(home).get(name) if isinstance(home, ModuleType) else None
     if function is None:
-        raise ModelError(f"factory: {module} defines no function {name}; expected one decorated with @esv_ray.factory")
+        marked = (
+            [each for each, value in vars(home).items() if is_factory(value)] if isinstance(home, ModuleType) else []
+        )
+        has = f"; it has {few(marked, 3)}" if marked else ""
+        raise ModelError(
+            f"factory: {module} defines no function {name}; expected one decorated with @esv_ray.factory{has}"
+        )
     if not is_factory(function):
         raise ModelError(
             f"factory: expected a function decorated with @esv_ray.factory, got {module}:{name}, which is "
@@ -249,4 +265,4 @@ def _import(module: str, name: str, code: Sequence[str]) -> FunctionType:
 
 def _undecorated(value: object) -> str:
     kind = type(value).__name__
-    return "a plain function" if kind == "function" else f"an object of type {kind}"
+    return "a plain function; write @esv_ray.factory above it" if kind == "function" else f"an object of type {kind}"

@@ -45,10 +45,10 @@ def fixed_length(module: nn.Module, length: int, how: How = "interpolate") -> Fi
     Args:
         module: (N, length, D) -> (N, C) logits.
         length: the number of elements that it takes.
-        how: the inputs that it gets for s elements. `interpolate`: at `length` evenly spaced points of time, linear
-            interpolation between the two nearest elements, also if s > length. The others take `length` evenly spaced
-            elements if s > length, as `frames` of a job does, and fill up if s < length: `repeat`: the nearest element
-            at each of these points; `mean`: the s elements, then copies of their mean; `zero`: then zeros.
+        how: how s elements become `length` inputs. `interpolate`: interpolate linearly between the two nearest
+            elements, at `length` evenly spaced times, for any s. The others sample `length` evenly spaced elements if
+            s > length, as `frames` of a job does. If s < length, `repeat` takes the nearest element at each of these
+            times, `mean` pads with copies of the mean element, and `zero` pads with zeros.
 
     Returns:
         A module (N, s, D) -> (N, C), for every s >= 1.

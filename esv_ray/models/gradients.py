@@ -1,4 +1,4 @@
-"""Check that the gradients of a user's modules exist, before a method that needs them meets the first video.
+"""Check that the gradients of a user's modules exist, before a method that needs them is applied to the first video.
 
 The built-in kinds have gradients. A module may have none: under `torch.no_grad`, after `detach`, a conversion to NumPy
 or an operation like argmax, or because its backward pass fails. A step function, e.g. of rounded features, has

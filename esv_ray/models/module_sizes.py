@@ -1,4 +1,4 @@
-"""Sizes of modules that nobody has written down: D and C, found by running the modules.
+"""Find the sizes D and C of a module by running it, if they are not stated.
 
 The sizes of a module's tensors are tried as D. A module multiplies its features by weights, so it runs with one of them
 only; if it runs with several, the user has to say which.

@@ -50,7 +50,7 @@ def load_weights(modules: Modules, weights: Mapping[str, Tensor]) -> None:
         )
         raise ModelError(
             f"weights: expected the {len(state)} tensors of the module that the factory returns, {len(weights)} are "
-            f"given; {'; '.join(found)}; check `arguments` and the file with the weights"
+            f"given; {'; '.join(found)}; check the arguments of the factory and the file with the weights"
             f"{by_scale}"
         )
     if isinstance(modules, Mapping):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from esv_ray import storage
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.workspace import Workspace
@@ -58,6 +60,12 @@ def prior_of(
         return _of_labels(_table_of(source, LABELS), n_classes, classes)
     if source.startswith(MODEL):
         return mean_output(_table_of(source, MODEL), model(torch.full((n_classes,), 1 / n_classes)))
+    near = get_close_matches(source.casefold(), [UNIFORM, LABELS, MODEL], n=1, cutoff=0.7)
+    if near and not storage.exists(source):
+        raise ModelError(
+            f"prior: expected a CSV, {UNIFORM}, {LABELS}TABLE or {MODEL}TABLE, got {source!r:.80}, which does not "
+            f"exist; did you mean {near[0]!r}?"
+        )
     prior, notes = read_prior(source, classes)
     if len(prior) != n_classes:
         raise ModelError(

@@ -3,7 +3,7 @@
 Every call must give the same bits, rows of a batch must not influence each other, and logits must be finite and of
 shape (N, C). The built-in kinds guarantee this. A random module would give a table marked `exact` that differs from run
 to run: TRN's published forward pass draws from numpy's generator, but only for longer sequences. What these checks do
-not meet, the engine may: it watches the generators in every batch.
+not detect, the engine may: it watches the generators in every batch.
 """
 
 from __future__ import annotations

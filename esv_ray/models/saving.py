@@ -18,6 +18,9 @@ from esv_ray.models.class_tables import classes_csv, prior_csv
 from esv_ray.models.manifest import MODULE_FILE, POOLING_FILE, PROJECTION_FILE, TABLE_FILES, WEIGHTS_FILE
 from esv_ray.models.pooling import ReadyPooling, manifest_of
 
+_ANOTHER = "choose another folder or remove it"
+_OWN = ("model.json", *TABLE_FILES)
+
 
 def save_heads(
     url: str,
@@ -149,7 +152,7 @@ def check_free(url: str) -> None:
         DataError: it contains other files.
     """
     if exists_bundle(url):
-        raise ModelError(f"{url}: there is a model bundle already; choose another folder or remove it")
+        raise ModelError(f"{url}: there is a model bundle already; {_ANOTHER}")
     names = storage.list_names(url, "look into the output")
     weights = [name for name in names if WEIGHTS_FILE.fullmatch(name)]
     storage.check_vacant(url, [*weights, *TABLE_FILES] if weights else [])  # weights are written first
@@ -174,7 +177,6 @@ def _save(
     classes: tuple[str, ...] | None,
     informative: Mapping[str, Mapping[str, Any] | None],
 ) -> None:
-    check_free(url)
     files = {
         name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
         for name, state in weights.items()
@@ -184,5 +186,28 @@ def _save(
         files["classes.csv"] = classes_csv(classes)
     manifest = {**manifest, **{key: dict(value) for key, value in informative.items() if value is not None}}
     files["model.json"] = (json.dumps(manifest, indent=2) + "\n").encode()  # last: a bundle with model.json is complete
+    if exists_bundle(url):
+        _check_same(url, files)
+        return
+    check_free(url)
     for name, data in files.items():
         storage.replace(storage.join(url, name), data, "write the model")
+
+
+def _holds(url: str, data: bytes) -> bool:
+    """Return whether a file has this content."""
+    doing = "read the model bundle"
+    return storage.state(url, doing).size == len(data) and storage.read_bytes(url, doing, len(data)) == data
+
+
+def _check_same(url: str, files: Mapping[str, bytes]) -> None:
+    """Check that the bundle in a folder is the one that would be written: the same command ran before.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    there = storage.list_names(url, "look into the output")
+    differing = [name for name, data in files.items() if name not in there or not _holds(storage.join(url, name), data)]
+    differing += [name for name in there if name not in files and (name in _OWN or WEIGHTS_FILE.fullmatch(name))]
+    if differing:
+        raise ModelError(f"{url}: there is a model bundle already, which differs in {', '.join(differing)}; {_ANOTHER}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
+from traceback import walk_tb
 
 from esv_ray.errors import ModelError, short_text
+
+_NOT_THEIRS = {"esv_ray", "torch", "numpy", "importlib", "contextlib"}
 
 
 @contextmanager
@@ -24,4 +28,14 @@ def user_code(context: str) -> Iterator[None]:
         raise
     except BaseException as error:  # also sys.exit, which would end the command with a code of the module's choice
         text = short_text(error, 200)
-        raise ModelError(f"{context}: {type(error).__name__}{f': {text}' if text else ''}") from error
+        raise ModelError(f"{context}: {type(error).__name__}{f': {text}' if text else ''}{_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """Return where in the user's code an error was raised: file, line, function; nothing if it was not there."""
+    for frame, line in reversed([*walk_tb(error.__traceback__)]):
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.partition(".")[0] not in _NOT_THEIRS and not frame.f_code.co_filename.startswith("<"):
+            where = f"{PurePath(frame.f_code.co_filename).name}, line {line}, in {frame.f_code.co_name}"
+            return f" ({where:.120})"
+    return ""

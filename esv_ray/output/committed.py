@@ -1,4 +1,4 @@
-"""Committed units of a plan on storage, and the footers of their files.
+"""Committed units of a plan in storage, and the footers of their files.
 
 Listings may be late, and stores may lose objects that they accepted. So a unit counts as committed only if all of its
 files are seen, and a file that a listing lacks is looked up by its name before it counts as missing (issue 15).

@@ -1,4 +1,4 @@
-"""The end of a job: check that every unit of the plan is on storage, then write _SUCCESS."""
+"""The end of a job: check that every unit of the plan is in storage, then write _SUCCESS."""
 
 from __future__ import annotations
 

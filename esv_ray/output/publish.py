@@ -1,4 +1,4 @@
-"""The commit of a unit on storage: k tables, then the mark (`job.work`).
+"""The commit of a unit in storage: k tables, then the mark (`job.work`).
 
 A unit counts as committed if its mark is there. All files are create-only, so that two drivers on one output are
 harmless. Their contents are equal, unless one of them had to leave out a row that the other could compute: then the

@@ -1,4 +1,4 @@
-"""The part of a report that compares its output with a second one: what `esv compare` tells, and changed videos."""
+"""The part of a report that compares its output with a second one: what `esv compare` shows, and changed videos."""
 
 from __future__ import annotations
 

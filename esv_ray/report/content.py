@@ -1,4 +1,4 @@
-"""What a report says, before it is drawn: plain text, numbers and figures, none of it HTML but SVG (issue 21).
+"""What a report says, before it is drawn: plain text, numbers and figures; no HTML, except the SVG of figures.
 
 All texts are data: the page escapes them. Figures are the only markup; they come from the charts of `esv analyze`.
 """

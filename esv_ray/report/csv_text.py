@@ -1,4 +1,4 @@
-"""CSV for spreadsheets that others open: no cell of a text is taken for a formula."""
+"""CSV that is safe to open in a spreadsheet: no text cell is taken for a formula."""
 
 from __future__ import annotations
 

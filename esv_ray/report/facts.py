@@ -1,4 +1,4 @@
-"""The first screen of a report: what was explained, whether it is whole and right, and how accurate the model is."""
+"""The first screen of a report: what was explained, whether it is complete and correct, and the model's accuracy."""
 
 from __future__ import annotations
 

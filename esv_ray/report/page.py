@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no network, no library, and no script to be read."""
+"""A report as one HTML file that needs nothing else: no network, no library, and no script to read it."""
 
 from __future__ import annotations
 

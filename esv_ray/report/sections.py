@@ -46,7 +46,7 @@ READING = {
     "needed": "Bars to the left: few elements are enough for 90 % of the score.",
     "moments": "Above the line of chance, large values are in the marked moments.",
     "order": "Far from 0, the class depends on the order of the elements.",
-    "sanity": "Values that fall to 0: the ESVs depend on what the model learnt.",
+    "sanity": "Values that fall to 0: the ESVs depend on what the model learned.",
 }
 """How each figure is read, in one line; in the order of a report: figures of the paper first."""
 MOST_ROWS = 400

@@ -1,4 +1,4 @@
-"""Small pictures for a report, from pictures of any size and from files that are none."""
+"""Thumbnails for a report, from pictures of any size; files that are not pictures are left out."""
 
 from __future__ import annotations
 

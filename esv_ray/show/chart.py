@@ -73,10 +73,10 @@ def video_chart(
                 difference,
                 video.difference_stderr,
                 title="Difference: label minus predicted class",
-                subtitle=(
-                    f"blue: toward the label, orange: toward the predicted class; most misleading: frame "
-                    f"{video.frame_index[worst]}"
-                ),
+                subtitle=[
+                    "blue: toward the label, orange: toward the predicted class",
+                    f"most misleading: frame {video.frame_index[worst]}",
+                ],
                 theme=theme,
             )
         )
@@ -122,7 +122,13 @@ def _width(video: AttributedVideo) -> int:
 
 
 def _panel(
-    video: AttributedVideo, values: FloatArray, stderr: FloatArray | None, *, title: str, subtitle: str, theme: Theme
+    video: AttributedVideo,
+    values: FloatArray,
+    stderr: FloatArray | None,
+    *,
+    title: str,
+    subtitle: str | list[str],
+    theme: Theme,
 ) -> altair.LayerChart:
     """Return bars of values of the elements, with standard errors."""
     import altair

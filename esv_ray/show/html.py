@@ -6,7 +6,7 @@ from html import escape
 
 from esv_ray.show.geometry import bars, scale_of
 from esv_ray.show.text import shortened
-from esv_ray.show.theme import DISTRACTING, FONT, SUPPORTING
+from esv_ray.show.theme import DISTRACTING, PAGE_FONT, SUPPORTING
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
 _WIDTH, _HEIGHT = 420, 90
@@ -17,7 +17,7 @@ def bars_html(video: AttributedVideo) -> str:
     """Return a fragment with an inline SVG per class: a bar per element. Readable on light and on dark pages."""
     titles = video.short_titles(_MOST_NAME)
     parts = [_class_html(video, each, titles[each.class_id]) for each in video.classes]
-    return f'<div style="font-family: {FONT}; font-size: 13px; line-height: 1.4">{"".join(parts)}</div>'
+    return f'<div style="font-family: {PAGE_FONT}; font-size: 13px; line-height: 1.4">{"".join(parts)}</div>'
 
 
 def _class_html(video: AttributedVideo, each: ClassEsvs, title: str) -> str:

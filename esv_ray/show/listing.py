@@ -76,6 +76,8 @@ def listing_lines(listing: Listing) -> Iterator[str]:
         ("classified correctly", listing.right),
         ("without a label", listing.unlabelled),
     ):
+        if not videos and title == "misclassified" and listing.right:
+            yield "misclassified: none"
         if videos:
             first = f" (the first {listing.most})" if len(videos) == listing.most else ""
             yield f"{title}{first}:"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from esv_ray.show.theme import DARK, FONT, LIGHT
+from esv_ray.show.theme import DARK, LIGHT, PAGE_FONT
 
 _TAG = re.compile(rb"<[^<>]+>")
 _NAME = re.compile(rb'( id="|"url\(#)')
@@ -29,7 +29,7 @@ def figure_page(
     figures = "\n".join(f'<div class="figure {kind}">{_inline(svg, kind)}</div>' for kind, svg in versions)
     style = f"""
 :root {{ color-scheme: light dark; }}
-body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {FONT}; background: {LIGHT.background};
+body {{ margin: 0 auto; max-width: 1200px; padding: 16px; font-family: {PAGE_FONT}; background: {LIGHT.background};
   color: {LIGHT.ink}; }}
 svg {{ max-width: 100%; height: auto; }}
 .dark {{ display: none; }}

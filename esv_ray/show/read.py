@@ -246,14 +246,22 @@ def _chosen(
     for given in classes:
         ids = _ids(given, label, predicted, names)
         if len(ids) != 1 or ids[0] not in kept:
-            known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
-            more = ", ..." if len(kept) > _NAMED else ""
-            raise SpecError(
-                f"class: expected one whose ESVs are kept ({known}{more}), got {_quoted(given)}; `classes` of the job "
-                "decides which are kept"
-            )
+            raise SpecError(_not_kept(given, ids, kept, names))
         chosen.append(ids[0])
     return list(dict.fromkeys(chosen))
+
+
+def _not_kept(given: str, ids: Sequence[int], kept: Sequence[int], names: Sequence[str] | None) -> str:
+    """Return what is wrong with a class to show: it has no ESVs, or there is none of this name."""
+    near = difflib.get_close_matches(given, names or (), n=1)
+    if names and not ids and near:
+        return f"class: there is no class {_quoted(given)}; did you mean {_quoted(printable(near[0]))}?"
+    known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
+    more = ", ..." if len(kept) > _NAMED else ""
+    advice = "`classes` of the job decides which are kept"
+    if names and len(ids) == 1 and ids[0] < len(names):
+        advice = f"to keep it, run esv attribute with --set 'classes=[label,predicted,{ids[0]}]' and another --output"
+    return f"class: expected one whose ESVs of this video are kept ({known}{more}), got {_quoted(given)}; {advice}"
 
 
 def _ids(given: str, label: int | None, predicted: int, names: Sequence[str] | None) -> list[int]:

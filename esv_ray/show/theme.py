@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 SUPPORTING, DISTRACTING = "#0072b2", "#d55e00"
 """Okabe and Ito's blue and vermilion, of different lightness."""
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace"
-FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
+"""Fonts of figures: those that measure their texts, or of the same widths; wider ones would be cut off."""
 
 
 @dataclass(frozen=True)

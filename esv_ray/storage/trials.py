@@ -1,4 +1,4 @@
-"""Trials of a location before long work: can it be written, and does its store create objects once only?"""
+"""Check before long work that a location is writable, and whether its store has create-only writes."""
 
 from __future__ import annotations
 

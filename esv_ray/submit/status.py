@@ -1,4 +1,4 @@
-"""The status of a job: its scheduler's view (Ray, Kubernetes), joined with its progress.json on storage."""
+"""The status of a job: its scheduler's view (Ray, Kubernetes), joined with its progress.json in storage."""
 
 from __future__ import annotations
 

@@ -186,5 +186,5 @@ def test_a_slanted_video_is_shown_as_stored(decoder: Decoder, folder: Path) -> N
     """ffmpeg turns it and fills the corners; most players do not."""
     slanted = turned("slanted", 1, 1, -1, 1)(folder)
     frames, summary = decoded(decoder, slanted)
-    assert summary.notes == ("turned by a part of a quarter: shown as stored",)
+    assert summary.notes == ("rotated by an angle that is not a multiple of 90 degrees: shown as stored",)
     assert np.array_equal(frames[0].image, decoded(decoder, CASES["H.264 in MP4"](folder))[0][0].image)

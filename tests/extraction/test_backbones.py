@@ -124,7 +124,7 @@ def test_an_onnx_file_is_a_backbone(clips: Path, run: Extract, tmp_path: Path) -
         (f"{HOME}:convolution", [], (), "expected consent to run code"),
         (f"{HOME}:nothing", [], CODE, "defines no function nothing"),
         (f"{HOME}:Convolution", [], CODE, "expected a function decorated"),
-        (f"{HOME}:convolution", ["arguments={depth: 3}"], CODE, "convolution failed, check `arguments`"),
+        (f"{HOME}:convolution", ["arguments={depth: 3}"], CODE, "convolution failed; check its arguments"),
         (f"{HOME}:no_module", [], CODE, r"expected \(module, preprocessing\) from .*, got tuple"),
         (f"{HOME}:matrix", [], CODE, r"expected features \(2, D\), got \(2, 3, 16, 16\)"),
         (f"{HOME}:convolution", ["size=20"], CODE, "failed on images"),

@@ -138,7 +138,9 @@ def test_nothing_there(place: str) -> None:
         with pytest.raises(DataError) as caught:
             list_files(f"{place}/{url}")
         named = f" (found there: {there})" if there else ""
-        assert str(caught.value) == f"{place}/{url}: expected Parquet files, found none{named}; check the location"
+        other = "; esv import features makes a feature table of files in other formats" if there else ""
+        expected = f"{place}/{url}: expected Parquet files, found none{named}; check the location{other}"
+        assert str(caught.value) == expected
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:

@@ -180,7 +180,10 @@ def test_a_name_that_begins_alike_is_another_package() -> None:
             "esv_zoo.quits:make",
             f"esv_zoo.quits{RAISES}Quit",
         ),
-        ("esv_zoo.zoo:exits", "esv_zoo.zoo:exits failed, check `arguments` and what it reads: SystemExit: 0"),
+        (
+            "esv_zoo.zoo:exits",
+            "esv_zoo.zoo:exits failed; check its arguments (it takes none) and what it reads: SystemExit: 0",
+        ),
     ],
 )
 @pytest.mark.usefixtures("zoo")
@@ -192,7 +195,7 @@ def test_only_marked_functions_of_the_package_are_called(tmp_path: Path, factory
 @pytest.mark.usefixtures("zoo")
 def test_a_function_of_two_packages_that_were_named_is_called(tmp_path: Path) -> None:
     text = refusal(python_bundle(tmp_path / "model", "esv_zoo.zoo:elsewhere"), code=["esv_zoo", "esv_other"])  # type: ignore[arg-type]
-    assert text.endswith("RuntimeError: ran")
+    assert text.endswith("RuntimeError: ran (esv_other.py, line 5, in make)")
 
 
 @pytest.mark.parametrize(

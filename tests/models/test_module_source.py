@@ -649,7 +649,7 @@ REFUSED = {
     "16 (of 6), 4 (of 24), ...; return esv_ray.fixed_length(module, LENGTH)",
     "features_first": "esv: factory: expected a module of features (N, s, D), got one of (N, D, s) with D = 12: "
     "transpose its input",
-    "raises": "esv: factory: the module of scale 1 fails on features (2, 1, 12): ValueError: always; so it fails with",
+    "raises": "esv: factory: the module of scale 1 fails on features (2, 1, 12): ValueError: always (own.py, line ",
     "no_attribute": "esv: factory: the module of scale 1 fails on features (2, 1, 12): AttributeError: 'No' object",
     "text_keys": "got dict with the keys '1', '2'; the keys are scales, whole numbers from 1: {1: module, 2: module}",
     "dictionary": "got ModuleDict with the keys '1', '2'; the keys are scales, whole numbers from 1",
@@ -658,7 +658,7 @@ REFUSED = {
     "none": "expected a mapping {s: module} or a module, got a mapping without modules",
     "a_class": "got the class Mean; return an object of it, Mean(...)",
     "unmarked": "expected a function decorated with @esv_ray.factory, got own:unmarked",
-    "lazily": "own:lazily failed, check `arguments` and what it reads: ModuleNotFoundError: No module named 'esv_be",
+    "lazily": "own:lazily failed; check its arguments (it takes none) and what it reads: ModuleNotFoundError: No",
 }
 
 
@@ -720,7 +720,25 @@ def test_options_that_do_not_fit(command: Command) -> None:
     code, _, err = command("own:plain", "own:dropout")
     assert (code, "expected one factory of module, the whole model, got 2" in err) == (2, True)
     assert command("own:plain")[0] == 0
-    assert "there is a model bundle already" in command("own:plain")[2]
+
+
+def test_the_same_import_again_changes_nothing_and_another_is_refused(command: Command, tmp_path: Path) -> None:
+    command.module("own", MODULES)
+    code, out, _ = command("own:plain")
+    assert (code, "complete before" in out) == (0, False)
+    (bundle,) = [path.parent for path in tmp_path.rglob("model.json")]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in bundle.iterdir()}
+    code, out, _ = command("own:plain")
+    assert (code, "; the bundle was complete before, nothing was changed" in out) == (0, True)
+    (bundle / "prior.csv").write_text("class,prior\n")
+    code, _, err = command("own:plain")
+    assert code == 2
+    assert "there is a model bundle already, which differs in prior.csv; choose another folder or remove it" in err
+    (bundle / "prior.csv").unlink()
+    assert "differs in prior.csv" in command("own:plain")[2]
+    for path, (data, written) in before.items():
+        if path.name != "prior.csv":
+            assert (path.read_bytes(), path.stat().st_mtime_ns) == (data, written)
 
 
 def test_arguments_have_the_types_of_a_spec(command: Command) -> None:

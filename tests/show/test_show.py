@@ -123,9 +123,18 @@ def test_classes_by_role_number_and_name(output: Path) -> None:
     for given in ("label", str(wrong["label"]), NAMES[wrong["label"]]):
         assert [each.class_id for each in read_video(url, video_id, classes=[given]).classes] == [wrong["label"]]
     (missing,) = {0, 1, 2} - {wrong["label"], wrong["predicted"]}
-    for given in (str(missing), NAMES[missing], "7", "-1", "nobody", ""):
-        with pytest.raises(SpecError, match="class: expected one whose ESVs are kept"):
+    kept = "class: expected one whose ESVs of this video are kept"
+    for given, advice in (
+        (str(missing), f"run esv attribute with --set 'classes=\\[label,predicted,{missing}\\]' and another --output"),
+        (NAMES[missing], f"classes=\\[label,predicted,{missing}\\]"),
+        ("7", "`classes` of the job"),
+        ("-1", "`classes` of the job"),
+        ("", "`classes` of the job"),
+    ):
+        with pytest.raises(SpecError, match=f"{kept}.*{advice}"):
             read_video(url, video_id, classes=[given])
+    with pytest.raises(SpecError, match=r"class: there is no class .*; did you mean "):
+        read_video(url, video_id, classes=[NAMES[missing][:-1]])
 
 
 def test_videos_to_look_at(output: Path) -> None:
@@ -143,7 +152,7 @@ def test_videos_to_look_at(output: Path) -> None:
     first = next(row for row in rows if row["video_id"] == wrong[0])
     label, predicted = (shortened(NAMES[first[key]], 40) for key in ("label", "predicted"))
     assert lines[1] == f"  {wrong[0]}  label {label}, predicted {predicted}"
-    assert lines[-1] == "to see one of them: esv show OUTPUT VIDEO_ID"
+    assert lines[-1] == f"to see one of them: esv show {output} {wrong[0]}"
     assert "give a VIDEO_ID" in show(output, "--elements", "3").output
 
 

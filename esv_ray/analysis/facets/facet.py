@@ -1,4 +1,4 @@
-"""What a facet is: its queries, and its page for people.
+"""The interface of a facet: its queries, and the page that describes its table.
 
 An output is read in batches of units. For each batch there are tables (`analysis/batches.py`), over which the queries
 of a facet make small ones: counts, which are added up over batches, and values per video, of which only means and their

@@ -1,4 +1,4 @@
-"""Facet `needed`: the fewest elements whose score reaches 90 % of the whole sequence's; of exact jobs."""
+"""Facet `needed`: the fewest elements whose score reaches 90 % of the whole sequence's (exact jobs only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facet `order`: what the order of the elements is worth: the score less the mean score of shuffled elements."""
+"""Facet `order`: what the order of the elements is worth: the score minus the mean score of shuffled elements."""
 
 from __future__ import annotations
 

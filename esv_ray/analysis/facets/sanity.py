@@ -27,7 +27,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
         [
             "Mean rank correlation of a video's ESVs with those of the model with re-initialized layers, the one next "
             f"to the logits first. With {last['layers_randomised']} it is {last['spearman']:+.2f}: near 0, ESVs depend "
-            "on what the model learnt."
+            "on what the model learned."
         ],
         ("layers", "videos", "spearman", "95 %"),
         [

@@ -19,6 +19,7 @@ from esv_ray.analysis.facets.words import (
     without_esvs,
 )
 
+_VIDEOS = {True: "videos classified correctly", False: "misclassified ones", None: "videos without a label"}
 _GROUPS = {True: "correct", False: "misclassified", None: "unlabelled"}
 
 _QUERY = """
@@ -48,7 +49,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
         few = sum(row["videos"] for row in of_group if 2 * row["supporting"] < n) / videos
         every = of_group[-1]["share"]
         shown.append((name, str(videos), plain(mean, 1), percent(few), percent(every)))
-        means.append(f"{mean:.1f} {name}")
+        means.append(f"{mean:.1f} in {_VIDEOS[group]}")
     return Page(
         [f"Supporting elements (ESV > 0) among {n}, mean per video: {', '.join(means)}."],
         ("videos that are", "videos", "mean", "below half", "all support"),

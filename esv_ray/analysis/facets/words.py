@@ -1,4 +1,4 @@
-"""Words and numbers of the pages of facets."""
+"""Format names, numbers and notes for the pages of facets."""
 
 from __future__ import annotations
 

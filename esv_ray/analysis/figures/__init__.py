@@ -1,1 +1,1 @@
-"""Figures of analyzes: one module per facet, each a function of the facet's table."""
+"""Figures of an analysis: one module per facet, each a function of the facet's table."""

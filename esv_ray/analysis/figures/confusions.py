@@ -45,7 +45,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         left_out = f"The first {_MOST} of {len(of_length):,} pairs." if len(of_length) > _MOST else ""
         panels.append(headed(_panel(shown, look), look, wrong_videos, left_out))
     reading = (
-        "Beside the bar: the number of videos; in brackets: the mean ESV of the label minus that of the predicted "
+        "Beside the bar: the number of videos; in parentheses: the mean ESV of the label minus that of the predicted "
         f"class, at the most misleading element ({look.unit})."
     )
     return figure(

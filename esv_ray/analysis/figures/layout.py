@@ -1,4 +1,4 @@
-"""Panels put together to a figure: title, how to read it, one panel after the other."""
+"""Assemble panels into a figure: title, how to read it, one panel after the other."""
 
 from __future__ import annotations
 

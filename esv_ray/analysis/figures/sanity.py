@@ -1,4 +1,4 @@
-"""Figure of the facet `sanity`: what is left of the ESVs when heads are initialized again, layer by layer."""
+"""Figure of the facet `sanity`: what is left of the ESVs when layers of the model are re-initialized, one by one."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels,
         look,
         title="Rank correlation of ESVs with those of the trained model",
-        notes=["ESVs that depend on what the model learnt lose their correlation: the line falls to 0.", note],
+        notes=["ESVs that depend on what the model learned lose their correlation: the line falls to 0.", note],
         summary=". ".join(findings),
     )

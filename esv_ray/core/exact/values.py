@@ -1,4 +1,4 @@
-"""What the values of all subsequences give besides ESVs: interactions of pairs, and values of given subsequences."""
+"""Results besides ESVs from the values of all subsequences: interactions of pairs, and values of given subsequences."""
 
 from __future__ import annotations
 

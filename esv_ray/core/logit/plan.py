@@ -15,7 +15,7 @@ is mostly a sum of low-order interactions (`surrogate`), under the constraints
 
     sum over T of W[i, T] = 0,    sum over T with i of W[i, T] = 1.
 
-They make the estimate unbiased for any f^s: each video's elements are relabelled by a uniformly random permutation,
+They make the estimate unbiased for any f^s: each video's elements are relabeled by a uniformly random permutation,
 under which the mean of W[i, T] depends only on whether T holds i, and the constraints leave one such mean: that of D_s.
 """
 

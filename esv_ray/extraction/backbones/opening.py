@@ -68,7 +68,7 @@ def _made(spec: ExtractSpec) -> tuple[nn.Module, Preprocessing]:
     """Call the user's factory, to whose code the user has consented."""
     factory = find_factory(spec.backbone, spec.arguments, spec.code)
     with working_folder_importable():
-        with user_code(f"backbone: {factory.name} failed, check `arguments` and what it reads"):
+        with user_code(f"backbone: {factory.name} failed; check its arguments and what it reads"):
             returned = factory.function(**spec.arguments)
         if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], nn.Module):
             raise ModelError(

@@ -1,6 +1,6 @@
 """Row groups and their column chunks, as a footer places them in the file.
 
-They are read by our own reader (`thrift`, which says why).
+This project's own reader reads them (`thrift` says why).
 """
 
 from __future__ import annotations

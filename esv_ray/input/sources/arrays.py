@@ -15,6 +15,8 @@ from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
 from esv_ray.input.sources.request import Layout
 
 _MOST_DIMENSIONS = 32
+TURNED = "another D than the first video, but as many rows"
+"""Of (D, T) arrays of videos of several lengths, read as (T, D): of a fault."""
 _FLOATS = (np.float16, np.float32, np.float64)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -86,9 +88,9 @@ class FeatureCheck:
         if 0 in array.shape:
             raise RecordError("no frames or no features", f"shape {_shape(array)}")
         if self.dim is not None and array.shape[1] != self.dim:
-            turned = "; --layout is the other one?" if len(array) == self._first_rows else ""
-            detail = f"D = {array.shape[1]}; {self.dim} in {self.first}{turned}"
-            raise RecordError("another D than the first video", detail)
+            detail = f"D = {array.shape[1]}; {self.dim} in {self.first}"
+            turned = len(array) == self._first_rows
+            raise RecordError(TURNED if turned else "another D than the first video", detail)
         for values, what in ((frames.numbers, "frame numbers"), (frames.times, "times")):
             if values is not None and values.shape != (len(array),):
                 raise RecordError(f"as many {what} as frames are needed", f"{_shape(values)} for {len(array)} frames")

@@ -1,4 +1,4 @@
-"""What the readers of other projects raise on a damaged file: any error at all, which becomes one fault of the file."""
+"""Turn any error that a third-party reader raises on a damaged file into one fault of that file."""
 
 from __future__ import annotations
 

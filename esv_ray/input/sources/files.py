@@ -14,6 +14,7 @@ from typing import NamedTuple
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
 
+_TEXTS = (".csv", ".tsv", ".txt", ".json", ".md")  # never features, and likely labels or lists
 DOING = "read the features"
 _COPY_BYTES = 16 * 2**20
 
@@ -76,8 +77,11 @@ def list_files(source: str, suffixes: Collection[str]) -> Listing:
             continue
         files.append(SourceFile(path, file.url, file.state.size))
         checksum.update(f"{path}\0{file.state.size}\0{file.state.version}\n".encode(errors="surrogateescape"))
+    expected = f"expected files {', '.join(f'*{suffix}' for suffix in suffixes)}"
+    if is_file and not is_meant(files[0].path) and files[0].path.lower().endswith(_TEXTS):
+        raise DataError(f"{source}: {expected}, or a folder with some, got {files[0].path!r:.80}; check the location")
     if not files:
-        raise DataError(f"{source}: expected files {', '.join(f'*{suffix}' for suffix in suffixes)}, found none")
+        raise DataError(f"{source}: {expected}, found none; check the location")
     return Listing(sorted(files), checksum.hexdigest(), is_file)
 
 

@@ -1,4 +1,4 @@
-"""HDF5: one data set per video, or one group per video; in one file or several."""
+"""Import features from HDF5: one dataset or one group per video, in one file or several."""
 
 from __future__ import annotations
 

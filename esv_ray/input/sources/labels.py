@@ -18,6 +18,7 @@ _COLUMNS = {"video_id": "video_id", "path": "path", "label": "label", "split": "
 _OF_VIDEOS = frozenset(
     ("npy", "npz", "pt", "pth", "pkl", "mp4", "avi", "mkv", "webm", "mov", "mpg", "mpeg", "m4v", "flv", "wmv", "gif")
 )
+NO_CLASS = "a label that is no class"
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,9}$")
 
 
@@ -149,6 +150,12 @@ class ClassIds:
     by_name: Mapping[str, Collection[int]]
     all_names: bool = False
 
+    def _expected(self, label: int | str, most: int) -> str:
+        """Return what was expected in place of a label: names, if it is none of a number, or ids."""
+        if self.names is None or not isinstance(label, str) or whole_number(label.strip()) is not None:
+            return f"class ids are {f'0..{most}' if self.names is not None else '0 and up'}"
+        return f"the classes are {few([name[:40] for name in self.names])}"
+
     def id_of(self, label: int | str) -> int:
         """Return the class id of a label: that of its name, else the number itself.
 
@@ -162,12 +169,11 @@ class ClassIds:
         if ids:
             return next(iter(ids))
         if self.all_names:
-            raise RecordError("a label that is no class", f"{label!r:.80}; it is not among the names")
+            raise RecordError(NO_CLASS, f"{label!r:.80}; it is not among the names")
         number = whole_number(label.strip()) if isinstance(label, str) else label
         most = len(self.names) - 1 if self.names is not None else INT32_MAX - 1
         if number is None or not 0 <= number <= most:
-            expected = f"0..{most}" if self.names is not None else "0 and up"
-            raise RecordError("a label that is no class", f"{label!r:.80}; class ids are {expected}")
+            raise RecordError(NO_CLASS, f"{label!r:.80}; {self._expected(label, most)}")
         return number
 
 

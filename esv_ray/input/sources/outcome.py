@@ -1,4 +1,4 @@
-"""How far an import has come, and what it wrote."""
+"""Progress and result of an import."""
 
 from __future__ import annotations
 

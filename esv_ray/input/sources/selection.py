@@ -1,4 +1,4 @@
-"""What of a source is written: every video once, or its segments, with their labels."""
+"""Select what an import writes: every video once, or its segments, with their labels."""
 
 from __future__ import annotations
 

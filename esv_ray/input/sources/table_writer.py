@@ -1,6 +1,6 @@
 """Writing feature tables: row groups of at most 64 MB, files of about 256 MB, each committed whole.
 
-The footer of each file holds how far the import had come after it, so that an interrupted import continues there.
+The footer of each file records the position in the source after it, so that an interrupted import continues there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders for Ray's sockets and logs that only this user can enter, and that no other user can replace."""
+"""Folders for Ray's sockets and logs that only this user can access, and that no other user can replace."""
 
 from __future__ import annotations
 

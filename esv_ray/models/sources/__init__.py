@@ -1,1 +1,1 @@
-"""Importers of models, one module a published layout."""
+"""Importers of models, one module per published layout."""

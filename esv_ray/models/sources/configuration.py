@@ -1,4 +1,4 @@
-"""What the configuration in a checkpoint says of frames and of clips, where it is text, as in those of OpenMMLab.
+"""Read what a checkpoint's configuration says about frames and clips, if it is text as in OpenMMLab's.
 
 The text is a program. It is searched for a few literals and never run.
 """

@@ -25,7 +25,8 @@ class Imported:
         feature_dim: D.
         n_classes: C, the number of outputs.
         model: returns the model with a prior, (C,) float64; called for its outputs.
-        save: writes the bundle: folder (`saving.check_free` has been called), prior (C,), C names or None.
+        save: writes the bundle: folder, prior (C,), C names or None. The same bundle is left as it is, another one
+            refused.
         cut: returns the same model with its outputs from a first to an end only; None: its outputs cannot be cut. The
             range has been checked.
         rows: further rows of the summary: ``not used``, ``note``.

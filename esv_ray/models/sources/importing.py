@@ -12,7 +12,7 @@ from esv_ray.core.games.model import check_classes
 from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import read_classes
 from esv_ray.models.priors import check_names_of_prior, difference, names_of_prior, prior_of
-from esv_ray.models.saving import check_destination
+from esv_ray.models.saving import check_destination, exists_bundle
 from esv_ray.models.sources.imported import Imported, Row
 
 
@@ -36,7 +36,7 @@ class BundleRequest:
 
 
 def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> list[Row]:
-    """Write bundles of a model, after all their parts have been checked.
+    """Write bundles of a model, after all their parts have been checked. A bundle that is there already is unchanged.
 
     Args:
         imported: the model.
@@ -46,16 +46,18 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
         The summary: what was found, what F is, what was not used, and what was written.
 
     Raises:
-        ModelError: there is one class; the prior or the class names are malformed or not of C classes; there is a
-            bundle already.
+        ModelError: there is one class; the prior or the class names are malformed or not of C classes; there is
+            another bundle already.
         DataError: a file cannot be read or written.
     """
     size = f"D = {imported.feature_dim}, C = {imported.n_classes}"
     rows = [("found", f"{imported.found}, {size}"), ("F", imported.f), *imported.rows]
     rows += _overlaps([request.columns for request in requests if request.columns is not None])
     ready: list[tuple[Imported, str, Tensor, tuple[str, ...] | None]] = []
+    complete = {request.out for request in requests if exists_bundle(request.out)}
     for request in requests:
-        check_destination(request.out)
+        if request.out not in complete:
+            check_destination(request.out)
         model = imported if request.columns is None else _cut(imported, *request.columns)
         check_classes(model.n_classes)
         names, name_rows = _class_names(request, model.n_classes)
@@ -68,9 +70,12 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
             other, _ = prior_of(source, model.model, model.n_classes, names)
             rows.append(("", f"{source}: {difference(prior, other)}"))
         rows += name_rows
-        rows.append(("model", request.out))
+        before = "; the bundle was complete before, nothing was changed" if request.out in complete else ""
+        rows.append(("model", f"{request.out}{before}"))
         ready.append((model, request.out, prior, names))
-    for model, out, prior, names in ready:
+    for model, out, prior, names in sorted(
+        ready, key=lambda each: each[1] not in complete
+    ):  # those only compared first
         model.save(out, prior, names)
     return rows
 

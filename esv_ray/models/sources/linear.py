@@ -1,6 +1,6 @@
 """The last layer of any checkpoint, applied to the pooled features of each element and averaged over elements.
 
-So are most clip models tested: torchvision's ``fc``, ``classifier.<i>`` and ``head``, pytorchvideo's
+Most clip models are tested in this way: torchvision's ``fc``, ``classifier.<i>`` and ``head``, pytorchvideo's
 ``blocks.<i>.proj``, SlowFast's ``head.projection``, Hugging Face's ``classifier``. The features are the inputs of that
 layer; every other tensor comes before them.
 """

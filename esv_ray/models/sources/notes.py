@@ -1,4 +1,4 @@
-"""What an import did not use of its checkpoints."""
+"""Report the tensors and numbers of checkpoints that an import did not use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imported pooled models: their prior is not known yet."""
+"""Build a pooled model from an imported state dict, before its prior is known."""
 
 from __future__ import annotations
 

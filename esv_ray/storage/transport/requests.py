@@ -1,7 +1,7 @@
 """Requests to stores, each within its `RequestLimits`.
 
 Clients with an event loop (S3, Google, Azure, the web) run a request in it, and a request that takes too long is
-cancelled. Other clients, disks included, run it in another thread, which is abandoned if it hangs: it ends with the
+canceled. Other clients, disks included, run it in another thread, which is abandoned if it hangs: it ends with the
 process at the latest. Both can be interrupted.
 """
 

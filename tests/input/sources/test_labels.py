@@ -119,7 +119,7 @@ def test_videos_without_a_label_and_labels_without_a_video(source: Path, tmp_pat
     ("labels", "classes", "fault"),
     [
         (NAMES.replace("jump", "walk\nb,jump"), None, "several labels of one video: b (jump, walk)"),
-        (NAMES, "name,id\nwalk,0\nrun,1\n", "a label that is no class: b ('jump'; class ids"),
+        (NAMES, "name,id\nwalk,0\nrun,1\n", "a label that is no class: b ('jump'; the classes are walk, run)"),
         (NAMES, "name,id\nwalk,0\nrun,1\njump,2\njump,3\n", "a label that is the name of several classes: b ('jump')"),
         (
             NAMES.replace("jump", "7"),

@@ -86,8 +86,13 @@ def test_columns_of_frames(tmp_path: Path) -> None:
 def test_the_other_layout_is_suggested(tmp_path: Path) -> None:
     videos = random_videos(["a", "b"])
     source = save_arrays(tmp_path / "x", {name: array.T for name, array in videos.items()})
-    with pytest.raises(DataError, match=r"D = 4; 3 in a; --layout is the other one\?"):
+    with pytest.raises(
+        DataError, match=r"as many rows: b \(D = 4; 3 in a\); if the arrays are \(D, T\), give --layout DT$"
+    ):
         imported("numpy", source, tmp_path / "out")
+    upright = save_arrays(tmp_path / "y", videos)
+    with pytest.raises(DataError, match=r"if the arrays are \(T, D\), leave --layout DT out$"):
+        imported("numpy", upright, tmp_path / "out", layout="DT")
 
 
 @pytest.mark.parametrize("match", [r"(?P<video_id>[^/]+)_rgb\.npy", r"^(?P<video_id>.+)_rgb"])
@@ -411,7 +416,8 @@ def test_a_folder_in_a_zip_archive(inside: str, kind: str, tmp_path: Path) -> No
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
         for file in folder.iterdir():
             target.write(file, f"f/{file.name}")
-        target.writestr("other.txt", "")
+        target.writestr("other", "")
+        target.writestr("labels.csv", "")
     if kind == "memory":
         archive = put(f"memory://{uuid.uuid4().hex}/x.zip", Path(archive))
     imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out")
@@ -419,7 +425,11 @@ def test_a_folder_in_a_zip_archive(inside: str, kind: str, tmp_path: Path) -> No
     assert_holds(tmp_path / "out", {prefix + name: array for name, array in videos.items()})
     assert imported("numpy", f"zip://{inside}::{archive}", tmp_path / "out").was_complete
     with pytest.raises(DataError, match="damaged: other"):
-        imported("numpy", f"zip://other.txt::{archive}", tmp_path / "none")
+        imported("numpy", f"zip://other::{archive}", tmp_path / "none")
+    with pytest.raises(
+        DataError, match=r"expected files \*.npy, .*, or a folder with some, got 'labels.csv'; check the"
+    ):
+        imported("numpy", f"zip://labels.csv::{archive}", tmp_path / "none")
 
 
 def test_one_file_in_a_zip_archive_and_no_output_there(tmp_path: Path) -> None:
