@@ -115,7 +115,7 @@ def add_tables(
     with reading(output):
         for table in tables:
             files = [storage.file_path(storage.join(output, table, name)) for name in names]
-            # DuckDB would add a column for a directory such as label=1 in the location of the output.
+            # DuckDB would add a column for a folder such as label=1 in the location of the output.
             source = f"read_parquet({_listed(files)}, hive_partitioning = false)"
             con.execute(f"CREATE OR REPLACE VIEW {_named(table, schema)} AS {_select(con, table, source)}")
             paths += files

@@ -1,4 +1,4 @@
-"""A feature table that grows by partitions: each subdirectory is a separate job, and is attributed once."""
+"""A feature table that grows by partitions: each subfolder is a separate job, and is attributed once."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ State = Literal["finished", "due", "attributed", "empty", "not ready", "problem"
 
 @dataclass(frozen=True)
 class Partition:
-    """A sub-directory of the features.
+    """A subfolder of the features.
 
     Attributes:
-        name: name of the sub-directory.
+        name: name of the subfolder.
         spec: its job: its own features, and an output of that name.
         state: `finished` by an earlier run; `due`: new, begun, or with failed videos to compute again; `attributed` by
             this run; `empty`: no Parquet files yet; `not ready`: its producer's mark is missing; `problem`.
@@ -63,7 +63,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
     A finished partition must still match its run.json: the same spec and model, and unchanged files.
 
     Args:
-        spec: the job; `features` is the directory of the partitions, `output` the directory of their outputs.
+        spec: the job; `features` is the folder of the partitions, `output` the folder of their outputs.
         ready: name of a file that a partition must contain before it is begun; None: no such file.
         retry_failed: whether finished partitions with failed videos are due again.
 
@@ -206,11 +206,11 @@ def _partition_names(spec: JobSpec) -> list[str]:
     if loose:
         more = f" and {len(loose) - _NAMED} more" if len(loose) > _NAMED else ""
         raise DataError(
-            f"{spec.features}: expected only partitions (sub-directories), found Parquet files beside them: "
+            f"{spec.features}: expected only partitions (subfolders), found Parquet files beside them: "
             f"{', '.join(loose[:_NAMED])}{more}; move them into a partition, or leave --partitions out"
         )
     if not names:
-        raise DataError(f"{spec.features}: expected partitions (sub-directories), found none; check `features`")
+        raise DataError(f"{spec.features}: expected partitions (subfolders), found none; check `features`")
     return names
 
 

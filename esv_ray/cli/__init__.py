@@ -146,5 +146,5 @@ def _machine_limit(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on a disk ({one_line(error)}); free some"
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
-        return "no writable directory for temporary files; free some disk space, raise ulimit -f, or set TMPDIR"
+        return "no writable folder for temporary files; free some disk space, raise ulimit -f, or set TMPDIR"
     return None

@@ -38,7 +38,7 @@ def attribute(context: click.Context, job: JobArguments, run: RunOptions, log: s
 
     SPEC is a YAML file; options set or override its keys. Run the same command again to resume an interrupted run.
 
-    With --partitions, `features` is a directory of partitions (features/dt=2026-11-23/...), and each partition has
+    With --partitions, `features` is a folder of partitions (features/dt=2026-11-23/...), and each partition has
     its own output, OUTPUT/<partition>. Finished partitions are skipped if their files are unchanged. A problem with
     one partition is reported and does not stop the others. Use it for scheduled runs.
 

@@ -134,7 +134,7 @@ def bench(
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SpecError("--device cuda: torch sees no NVIDIA device here; install a CUDA build of torch, or use cpu")
     if file is not None and not file.parent.is_dir():
-        raise SpecError(f"--json {file}: there is no directory {file.parent}; create it first")
+        raise SpecError(f"--json {file}: there is no folder {file.parent}; create it first")
     if file is not None:
         storage.check_writable(str(file.parent), _WRITE, [file.name])
     mixed_lengths = None if mixed is None else _length_range(mixed)

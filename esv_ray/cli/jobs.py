@@ -199,9 +199,9 @@ def _suggest_output(job: str, target: Target) -> Iterator[None]:
                 "the id or name of a job"
             ) from error
         if _is_output(job):
-            raise SpecError(f"{error}; for the output in this directory: esv status ./{job}") from error
+            raise SpecError(f"{error}; for the output in this folder: esv status ./{job}") from error
         if not _names_a_cluster(target):
-            raise SpecError(f"{job}: no job's output in this directory has this name, and {error}") from error
+            raise SpecError(f"{job}: no job's output in this folder has this name, and {error}") from error
         raise
 
 

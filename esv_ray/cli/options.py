@@ -171,7 +171,7 @@ overlay_option = click.option(
     "--overlay",
     type=LocalPath(),
     callback=_check_kubernetes,
-    help="Variant of the Kubernetes objects: base (default), gpu, spot, kueue or cpu-local; or a directory of your own "
+    help="Variant of the Kubernetes objects: base (default), gpu, spot, kueue or cpu-local; or a folder of your own "
     "with a kustomization.yaml.",
 )
 image_option = click.option(
@@ -186,13 +186,13 @@ retry_failed_option = click.option(
 partitions_option = click.option(
     "--partitions",
     is_flag=True,
-    help="Run each subdirectory of the features as a separate job; skip finished ones.",
+    help="Run each subfolder of the features as a separate job; skip finished ones.",
 )
 ready_option = click.option(
     "--ready",
     type=NAME,
     metavar="NAME",
-    help="With --partitions: only subdirectories that contain a file of this name.",
+    help="With --partitions: only subfolders that contain a file of this name.",
 )
 
 job_options = option_group(
@@ -203,9 +203,9 @@ job_options = option_group(
         "--features",
         type=LOCATION,
         metavar="URL",
-        help="Feature table: a Parquet file, a directory of Parquet files, or a glob.",
+        help="Feature table: a Parquet file, a folder of Parquet files, or a glob.",
     ),
-    click.option("--model", type=LOCATION, metavar="URL", help="Model bundle (a directory with model.json)."),
+    click.option("--model", type=LOCATION, metavar="URL", help="Model bundle (a folder with model.json)."),
     output_option("Location of the attribution tables."),
     set_option,
     code_option,

@@ -56,7 +56,7 @@ submit_options = option_group(
         "--working-dir",
         type=LocalPath(exists=True, file_okay=False),
         metavar="DIR",
-        help="Directory with code that the model needs and the cluster lacks; uploaded with the job.",
+        help="Folder with code that the model needs and the cluster lacks; uploaded with the job.",
     ),
     click.option("--wait", is_flag=True, help="Wait for the job, showing progress; exit with its exit code."),
     click.option("--follow", is_flag=True, help="Like --wait, and print the job's log."),

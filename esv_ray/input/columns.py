@@ -31,7 +31,7 @@ def own_columns(
         schema: of the file.
         location: the file, for the error.
         columns: names under which the file holds them.
-        named: columns given by the names of its directories.
+        named: columns given by the names of its folders.
 
     Raises:
         DataError: a column is missing, exists twice, or exists with other letter case.

@@ -1,7 +1,7 @@
-"""Columns given by names of directories, as in tables partitioned by Hive, Spark or DuckDB: ``label=3/x.parquet``.
+"""Columns given by names of folders, as in tables partitioned by Hive, Spark or DuckDB: ``label=3/x.parquet``.
 
-Only directories of the table count: those below its location, and those of the form ``name=value`` at the end of the
-location, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. Directories further above
+Only folders of the table count: those below its location, and those of the form ``name=value`` at the end of the
+location, so that ``t``, ``t/label=3`` and ``t/label=3/x.parquet`` give a file the same label. Folders further above
 do not belong to the table. A label is the id of a class, or its name (`label_names`).
 """
 
@@ -19,11 +19,11 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def named_by_directories(url: str, root: str | None, columns: ColumnNames = OWN_NAMES) -> Mapping[str, str | None]:
-    """Return the columns given by the directories of a file: value by column, None for null.
+    """Return the columns given by the folders of a file: value by column, None for null.
 
     Args:
         url: the file, as it was listed.
-        root: of the table (`storage.root_of`); None: only directories ``name=value`` directly above the file count.
+        root: of the table (`storage.root_of`); None: only folders ``name=value`` directly above the file count.
         columns: names of the table's columns.
 
     Raises:
@@ -38,42 +38,40 @@ def named_by_directories(url: str, root: str | None, columns: ColumnNames = OWN_
         if not equals or not plain:
             continue
         if written != plain:
-            raise DataError(f"{url}: directory {part}: expected {plain}=..., got {written}=...; rename it")
+            raise DataError(f"{url}: folder {part}: expected {plain}=..., got {written}=...; rename it")
         name = keys[written]
         try:
             value = None if escaped == _NULL else unquote(escaped, errors="strict")
         except UnicodeDecodeError:
-            raise DataError(f"{url}: directory {part}: expected UTF-8 after percent signs; rename it") from None
+            raise DataError(f"{url}: folder {part}: expected UTF-8 after percent signs; rename it") from None
         if name == "label" and value is not None:
             if not value.strip():
                 raise DataError(
-                    f"{url}: directory {part}: expected the id or name of a class, got {value!r}; rename it to "
+                    f"{url}: folder {part}: expected the id or name of a class, got {value!r}; rename it to "
                     f"{written}=ID"
                 )
             number = whole_number(value)
             value = value if number is None else str(number)
         if name in values and values[name] != value:
-            raise DataError(
-                f"{url}: expected one directory {written}=..., got {values[name]!r} and {value!r}; rename one"
-            )
+            raise DataError(f"{url}: expected one folder {written}=..., got {values[name]!r} and {value!r}; rename one")
         values[name] = value
     return values
 
 
 def check_named(named: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    """Check columns given by directories, as a run.json stores them; return them.
+    """Check columns given by folders, as a run.json stores them; return them.
 
     Raises:
-        ValueError: a column cannot be given by a directory.
+        ValueError: a column cannot be given by a folder.
     """
     for name, value in named.items():
         if name not in _NAMED or (name == "label" and value is not None and not value.strip()):
-            raise ValueError(f"expected columns that directories name, got {name!r:.60}: {value!r:.60}")
+            raise ValueError(f"expected columns that folders name, got {name!r:.60}: {value!r:.60}")
     return named
 
 
 def _directories(url: str, root: str | None) -> Sequence[str]:
-    """Return the names of the directories that count, outermost first."""
+    """Return the names of the folders that count, outermost first."""
     directories = url.split("/")[:-1]
     first = len(directories) if root is None else min(len(directories), len(root.split("/")))
     while first and "=" in directories[first - 1]:

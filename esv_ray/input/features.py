@@ -123,7 +123,7 @@ def decode_rows(
         contract: what is expected of the rows.
         repeated: rows of `table` that repeat an id of an earlier row of the file.
         refusal: why the features were not read, or None.
-        named: columns given by the names of the file's directories (`InputFile.named`).
+        named: columns given by the names of the file's folders (`InputFile.named`).
     """
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
     for name in FLAT_COLUMNS:

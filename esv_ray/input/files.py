@@ -31,7 +31,7 @@ class InputFile:
         version: changes with the content (`storage.State`).
         footer: checksum of its footer; "" if it was not read. Listings do not contain it, so comparisons ignore it;
             `parquet.opening.open_file` checks it.
-        directories: columns given by the names of its directories, with their values (`named_by_directories`).
+        directories: columns given by the names of its folders, with their values (`named_by_directories`).
         columns: names of its columns. Only what opens the file uses them (`parquet.opening`).
     """
 
@@ -44,7 +44,7 @@ class InputFile:
 
     @property
     def named(self) -> Mapping[str, str | None]:
-        """Columns given by the names of its directories."""
+        """Columns given by the names of its folders."""
         return dict(self.directories)
 
 
@@ -52,7 +52,7 @@ def list_files(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputFile]:
     """List the Parquet files of a feature table, in the order of their names.
 
     Args:
-        url: one file, a directory (searched recursively, links followed, names that begin with "_" or "." skipped), or
+        url: one file, a folder (searched recursively, links followed, names that begin with "_" or "." skipped), or
             a glob.
         columns: names of the table's columns.
 

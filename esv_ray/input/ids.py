@@ -24,7 +24,7 @@ def read_ids(column: pa.Array) -> tuple[list[str], dict[int, str]]:
 
 
 def check_ids(ids: list[str], faults: dict[int, str], directory: str | None) -> None:
-    """Add a fault for each row whose id differs from that of its directory."""
+    """Add a fault for each row whose id differs from that of its folder."""
     for row, video_id in enumerate(ids):
         if row not in faults and video_id != directory:
-            faults[row] = f"video_id {video_id!r:.60}, but its directory is video_id={directory!r:.60}"
+            faults[row] = f"video_id {video_id!r:.60}, but its folder is video_id={directory!r:.60}"

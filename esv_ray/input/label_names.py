@@ -1,4 +1,4 @@
-"""Names of classes in place of their ids: in a label column of text, and in the names of directories.
+"""Names of classes in place of their ids: in a label column of text, and in the names of folders.
 
 Digits are an id. Any other text is the name of a class, as classes.csv has it.
 """

@@ -72,7 +72,7 @@ def read_labels(
 def check_labels(
     labels: Labels, value: str | None, unlabelled: Collection[int] = (), classes: ClassNames | None = None
 ) -> None:
-    """Add a fault for each row whose label differs from that of its directory; arguments as for `read_labels`."""
+    """Add a fault for each row whose label differs from that of its folder; arguments as for `read_labels`."""
     named = None if value is None else label_id(value, classes)
     if named in unlabelled:
         named = None
@@ -80,7 +80,7 @@ def check_labels(
         row_label = label if has_label else None
         if row_label != named:
             shown = "no label" if row_label is None else f"label {row_label}"
-            labels.faults.setdefault(row, f"{shown}, but its directory is label={value}")
+            labels.faults.setdefault(row, f"{shown}, but its folder is label={value}")
 
 
 def _is_whole(value: object) -> bool:

@@ -65,7 +65,7 @@ def _cut(text: pa.Array, most: int) -> pa.Array:
 
 
 def constant(value: str | None, rows: int) -> pa.Array:
-    """Return text that a directory names, (rows,) times, in its plain form."""
+    """Return text that a folder names, (rows,) times, in its plain form."""
     return pa.repeat(pa.scalar(None if value is None else value.encode(), pa.large_binary()), rows)
 
 

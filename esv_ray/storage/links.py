@@ -68,7 +68,7 @@ def check_no_broken_link(path: str) -> None:
 def unique_files(files: Sequence[tuple[str, str, Entry]]) -> list[tuple[str, str, Entry]]:
     """Return every file once, by the name without links if it has one, else by its first name.
 
-    The directories of a name give columns (``label=1/``). Names with other columns are different inputs and are all
+    The folders of a name give columns (``label=1/``). Names with other columns are different inputs and are all
     kept; a name with fewer columns is not.
 
     Args:

@@ -310,9 +310,9 @@ def test_requests_that_are_wrong_for_all(daily: Path, bundle: str, tmp_path: Pat
 
     assert "was not found" in refusal(DataError, tmp_path / "none")
     assert "expected a folder, found a file" in refusal(DataError, daily / "dt=1" / "part.parquet")
-    assert "expected only partitions (sub-directories)" in refusal(DataError, daily / "dt=1"), "a plain table"
+    assert "expected only partitions (subfolders)" in refusal(DataError, daily / "dt=1"), "a plain table"
     (tmp_path / "empty" / "_x").mkdir(parents=True)
-    assert "expected partitions (sub-directories), found none" in refusal(DataError, tmp_path / "empty")
+    assert "expected partitions (subfolders), found none" in refusal(DataError, tmp_path / "empty")
     assert "lies inside features" in refusal(SpecError, output="daily/esv")
     assert "lies inside features" in refusal(SpecError, output="daily")
     add(tmp_path / "x" / "same", "same")

@@ -226,7 +226,7 @@ def test_bench_with_invalid_input(esv, tmp_path: Path) -> None:  # type: ignore[
     for options, expected in (
         (["--compare", str(tmp_path / "none.json")], "expected a file that `esv bench --json` wrote"),
         (["--compare", str(tmp_path / "other.json")], "expected measurements of format 2, got 1"),
-        (["--json", str(tmp_path / "no" / "x.json")], "there is no directory"),
+        (["--json", str(tmp_path / "no" / "x.json")], "there is no folder"),
         (["--mixed", "9"], "--mixed: expected A-B, two lengths such as 8-64, got '9'"),
         (["--mixed", "9-8"], "--mixed: expected A-B"),
         (["--mixed", "\u0663-\u0668"], "--mixed: expected A-B"),
@@ -438,7 +438,7 @@ def test_a_job_name_that_is_an_output_here(  # type: ignore[no-untyped-def]
     (tmp_path / "trn" / "run.json").write_text("{}")
     code, _, err = esv(*words, "trn", *where)
     assert code == 2
-    assert err.endswith("; for the output in this directory: esv status ./trn\n")
+    assert err.endswith("; for the output in this folder: esv status ./trn\n")
     if words[0] != "status":
         assert "esv status ./trn shows an output's progress" in esv(*words, "./trn", *where)[2]
 
@@ -471,6 +471,6 @@ def test_status_of_a_name_that_is_nowhere(esv, tmp_path: Path, monkeypatch: pyte
     assert esv("status", "nothing") == (
         2,
         "",
-        "esv: nothing: no job's output in this directory has this name, and no --address is given: cannot reach a "
+        "esv: nothing: no job's output in this folder has this name, and no --address is given: cannot reach a "
         "cluster at http://127.0.0.1:8265\n",
     )

@@ -181,10 +181,10 @@ def test_names_of_directories_are_mapped() -> None:
     columns = ColumnNames(video_id="label", label="video_id")
     url = "s3://b/video_id=3/label=a/x.parquet"
     assert named_by_directories(url, "s3://b", columns) == {"label": "3", "video_id": "a"}
-    with pytest.raises(DataError, match=r"directory Y=3: expected y=..., got Y=...; rename it"):
+    with pytest.raises(DataError, match=r"folder Y=3: expected y=..., got Y=...; rename it"):
         named_by_directories("s3://b/Y=3/x.parquet", "s3://b", ColumnNames(label="y"))
     assert named_by_directories("s3://b/Label=3/x.parquet", "s3://b", ColumnNames(label="y")) == {}
-    with pytest.raises(DataError, match=r"expected one directory y=..., got '1' and '2'"):
+    with pytest.raises(DataError, match=r"expected one folder y=..., got '1' and '2'"):
         named_by_directories("s3://b/y=1/y=2/x.parquet", "s3://b", ColumnNames(label="y"))
 
 

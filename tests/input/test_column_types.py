@@ -351,19 +351,19 @@ def test_ids_in_the_names_of_directories(tmp_path: Path) -> None:
 def test_a_directory_that_contradicts_its_file(tmp_path: Path) -> None:
     rows = read_back(tmp_path / "label=1" / "a.parquet", table_with(4, label=pa.array([1, 2, None, 1])))
     assert rows.faults == {
-        1: "label 2, but its directory is label=1",
-        2: "no label, but its directory is label=1",
+        1: "label 2, but its folder is label=1",
+        2: "no label, but its folder is label=1",
     }
     rows = read_back(tmp_path / "video_id=v0" / "a.parquet", table_with(2))
-    assert rows.faults == {1: "video_id 'v1', but its directory is video_id='v0'"}
+    assert rows.faults == {1: "video_id 'v1', but its folder is video_id='v0'"}
 
 
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["label="], "directory label=: expected the id or name of a class, got ''"),
-        (["label=1", "label=2"], "expected one directory label=..., got '1' and '2'"),
-        (["video_id=a", "video_id=b"], "expected one directory video_id=..., got 'a' and 'b'"),
+        (["label="], "folder label=: expected the id or name of a class, got ''"),
+        (["label=1", "label=2"], "expected one folder label=..., got '1' and '2'"),
+        (["video_id=a", "video_id=b"], "expected one folder video_id=..., got 'a' and 'b'"),
     ],
 )
 def test_directories_that_name_no_column_are_refused(folders: Sequence[str], message: str, tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_directories_of_other_names_may_stand_between(tmp_path: Path) -> None:
 def test_the_number_of_a_directory_may_be_written_as_a_float(written: str, tmp_path: Path) -> None:
     """pandas stores labels with missing values as floats, and partitions by them."""
     rows = read_back(tmp_path / f"label={written}" / "a.parquet", table_with(label=pa.array([1, 1, 2])))
-    assert rows.faults == {2: "label 2, but its directory is label=1"}
+    assert rows.faults == {2: "label 2, but its folder is label=1"}
     rows = read_back(tmp_path / "text" / "a.parquet", table_with(label=pa.array([written, "1.5", None])))
     assert labels_of(rows) == [1, None, None]
     assert "label '1.5' is not a class id" in rows.faults[1]
@@ -435,7 +435,7 @@ def test_the_number_of_a_directory_may_be_written_as_a_float(written: str, tmp_p
 @pytest.mark.parametrize("name", ["Label", "VIDEO_ID", "LABEL", "label ", " video_id"])
 def test_directories_in_other_letters_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=f"directory {name}=1: expected {name.strip().lower()}=..., got {name}=...; rename it"
+        DataError, match=f"folder {name}=1: expected {name.strip().lower()}=..., got {name}=...; rename it"
     ):
         read_back(tmp_path / f"{name}=1" / "a.parquet", table_with(label=None))
 
@@ -476,7 +476,7 @@ def test_integers_that_arrow_cannot_read_do_not_matter_elsewhere(tmp_path: Path)
 @pytest.mark.parametrize("name", ["video_id=%ff", "video_id=a%e9"])
 def test_a_directory_that_is_not_utf8_is_refused(name: str, tmp_path: Path) -> None:
     """Otherwise all such ids would become one."""
-    with pytest.raises(DataError, match=f"directory {name}: expected UTF-8 after percent signs; rename it"):
+    with pytest.raises(DataError, match=f"folder {name}: expected UTF-8 after percent signs; rename it"):
         read_back(tmp_path / name / "a.parquet", table_with(video_id=None))
 
 

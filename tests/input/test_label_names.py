@@ -156,7 +156,7 @@ def test_names_of_directories(tmp_path: Path) -> None:
     rows = read_back(tmp_path / "label=riding%20a%20bike")
     assert (labels_of(rows), rows.faults) == ([2, 2, 2], {})
     rows = read_back(tmp_path / "label=archery")
-    assert (labels_of(rows), rows.faults) == ([0, 0, 1], {2: "label 1, but its directory is label=archery"})
+    assert (labels_of(rows), rows.faults) == ([0, 0, 1], {2: "label 1, but its folder is label=archery"})
 
 
 def test_a_directory_that_names_no_class_fails_its_rows(tmp_path: Path) -> None:

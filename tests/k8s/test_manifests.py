@@ -208,7 +208,7 @@ def test_a_scheduled_job_has_no_problems() -> None:
 
 
 def test_overlays_of_the_users_own(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a directory"):
+    with pytest.raises(SpecError, match=r"--overlay: expected base, .*spot, or a folder"):
         render(SPEC, "esv-o-1", "o", overlay="nothing")
     (tmp_path / "kustomization.yaml").write_text("resources: [nothing.yaml]\n")
     with pytest.raises(SpecError, match=r"nothing\.yaml"):

@@ -334,7 +334,7 @@ def test_what_would_stop_a_job_is_told_before_it_runs(head: Head, features: str,
             "consent to run code, got none for tests.support.factories",
         ),
         (arguments(features, bundle, tmp_path / "o4", "--name", "No Name"), "--name: expected lower-case"),
-        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected only partitions (sub-directories)"),
+        (arguments(features, bundle, tmp_path / "o4", "--partitions"), "expected only partitions (subfolders)"),
         (arguments(features, bundle, tmp_path / "o4", "--partitions", "--ready", "a/b"), "--ready: expected the name"),
         (arguments(features, bundle, tmp_path / "o4", "--working-dir", str(tmp_path / "none")), "does not exist"),
     ]

@@ -129,14 +129,14 @@ def _preprocessing(metadata: pq.FileMetaData) -> Mapping[str, Any] | None:
 def _checksum(footer: bytes, file: InputFile) -> str:
     """Return the checksum of a footer, which must be the planned one: it holds positions and sizes of all data.
 
-    Columns that directories name are content, too: the same file in ``label=1/`` and in ``label=2/`` is two inputs.
+    Columns that folders name are content, too: the same file in ``label=1/`` and in ``label=2/`` is two inputs.
     """
     named = file.named
     content = footer + (json.dumps(named, sort_keys=True).encode() if named else b"")
     checksum = hashlib.sha256(content).hexdigest()[:_CHECKSUM_DIGITS]
     if file.footer not in ("", checksum):
         raise DataError(
-            f"{file.url}: changed since the job was planned (its footer differs, or its directories name other "
+            f"{file.url}: changed since the job was planned (its footer differs, or its folders name other "
             "values); put it back or use a new output"
         )
     return checksum

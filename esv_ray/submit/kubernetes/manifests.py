@@ -79,7 +79,7 @@ def build(folder: Path) -> list[Object]:
 
 
 def overlay_folder(overlay: str) -> Path:
-    """Return the directory of an overlay, given by its name or as a directory of the user's own.
+    """Return the folder of an overlay, given by its name or as a folder of the user's own.
 
     Raises:
         SpecError: there is no such overlay.
@@ -91,7 +91,7 @@ def overlay_folder(overlay: str) -> Path:
     if (folder / "kustomization.yaml").is_file():
         return folder
     raise SpecError(
-        f"--overlay: expected {', '.join(available)}, or a directory with a kustomization.yaml, got {overlay!r:.100}"
+        f"--overlay: expected {', '.join(available)}, or a folder with a kustomization.yaml, got {overlay!r:.100}"
     )
 
 
@@ -111,7 +111,7 @@ def render(
         spec: the job; it uses the cluster that is started for it, and as many actors as that can grow to hold.
         submission: the RayJob's name, ``esv-<name>-<attempt>``; attempt 0 is for a schedule alone.
         name: of the job.
-        overlay: a name of `overlays`, or a directory of the user's own.
+        overlay: a name of `overlays`, or a folder of the user's own.
         namespace: in which it runs; None: that of the overlay or of kubectl's context.
         image: replaces the overlay's image.
         arguments: further ones of `esv attribute`.

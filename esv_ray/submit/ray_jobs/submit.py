@@ -41,7 +41,7 @@ def submit(
         spec: the job; it uses the cluster that it runs on.
         name: of the job.
         arguments: further ones of `esv attribute`.
-        working_dir: a directory with code that the model needs and the cluster's image lacks.
+        working_dir: a folder with code that the model needs and the cluster's image lacks.
         report: called with a line about the current step.
 
     Raises:
