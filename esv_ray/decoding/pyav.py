@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from esv_ray.decoding.container import Container
-from esv_ray.decoding.frames import Evenly, Fps, Request, Resize, VideoFrame
+from esv_ray.decoding.frames import At, Evenly, Fps, Numbered, Request, Resize, VideoFrame
 from esv_ray.decoding.media_file import Source
 from esv_ray.decoding.pictures import Decoded, Image, Images
 from esv_ray.decoding.protocol import VideoSummary
 from esv_ray.decoding.run import begun
-from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, at_rate, evenly, span_of
+from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, evenly, requested, span_of
 from esv_ray.decoding.survey import Piece, Survey, SurveyError, cost, decode_pieces, pieces, survey
 from esv_ray.decoding.tails import is_truncated
 from esv_ray.errors import DataError, SpecError
@@ -108,8 +108,7 @@ class PyAvVideo:
         if isinstance(request, Evenly):
             chosen = self._evenly(request.count, span, images)
         else:
-            frames = self._within(span)
-            kept = at_rate(frames, request.rate, span) if isinstance(request, Fps) else frames
+            kept = requested(self._within(span), request, span)
             chosen = ((shown, images.image(shown, decoded)) for shown, decoded in kept)
         given = latest is not None
         for shown, image in chosen:
@@ -153,7 +152,7 @@ class PyAvVideo:
         late = span.start is not None and span.start * rate >= _LONG
         return (
             late
-            or (frames >= _LONG and isinstance(request, Evenly))
+            or (frames >= _LONG and isinstance(request, Evenly | Numbered | At))
             or (isinstance(request, Fps) and frames >= _LONG and request.rate * _SPARSE <= rate)
         )
 
