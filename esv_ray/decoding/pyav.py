@@ -116,7 +116,7 @@ class PyAvVideo:
                 given = True
                 yield VideoFrame(shown.index, float(shown.time), image)
         if not given:
-            raise DataError(f"{self.source}: {self._nothing(span)}")
+            raise DataError(f"{self.source}: {self._nothing(request, span)}")
 
     def _sparse(self, request: Request, span: Span, images: Images) -> Iterator[tuple[Shown, Image]]:
         """Yield the requested frames from what little must be decoded for them; none if that is not little.
@@ -220,14 +220,17 @@ class PyAvVideo:
         self._is_used = True
         return self._container
 
-    def _nothing(self, span: Span) -> str:
+    def _nothing(self, request: Request, span: Span) -> str:
         """Return why no frame was given."""
         run = self._pass
         if run.shown and run.ended is not None:
             start, end = (None if limit is None else round(float(limit), 3) for limit in (span.start, span.end))
+            asked = f"from {start or 0} seconds to {'the end' if end is None else end}"
+            if isinstance(request, Numbered):
+                asked = f"of the numbers {request.numbers[0]} to {request.numbers[-1]}"
             return (
-                f"expected frames from {start or 0} seconds to {'the end' if end is None else end}, got none; the "
-                f"last frame read is at {float(run.ended):.3f} seconds"
+                f"expected frames {asked}, got none; the last frame read is number {run.shown - 1} at "
+                f"{float(run.ended):.3f} seconds"
             )
         why = f", {run.container.lost} damaged" if run.container.lost else ""
         cut = "; the end of the file is missing" if run.truncated else ""

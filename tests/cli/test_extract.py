@@ -13,6 +13,7 @@ import pytest
 from esv_ray.cli.progress import _extract_text
 from esv_ray.job.progress import Progress
 from esv_ray.job.work import RowCounts
+from esv_ray.media import open_media
 from tests.support import command
 from tests.support.videos import write_video
 
@@ -69,6 +70,15 @@ def test_from_clips_to_attributions(clips: Path, tmp_path: Path, run: Run) -> No
     done = run("attribute", "--features", str(table), "--model", model, "--output", str(tmp_path / "esv"),
                "--set", "cluster.actors=0")  # fmt: skip
     assert "4 videos: 4 ok" in done.stdout, done.stderr
+    media = open_media(None, str(tmp_path / "esv"))
+    assert media is not None
+    assert [picture is not None for picture in media.pictures("two", [1, 2, 3, 5, 7])] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     refused = run("analyze", str(table))
     assert refused.returncode == 2
     assert "expected the output of an attribution, found one of 'extraction'" in refused.stderr

@@ -147,7 +147,7 @@ def test_parts_of_a_file_share_no_frame_and_miss_none(decoder: Decoder, folder: 
 def test_a_part_without_frames_is_an_error(decoder: Decoder, folder: Path) -> None:
     path = write_video(folder / "short.mp4")
     with pytest.raises(
-        DataError, match=r"frames from 5\.0 seconds to 6\.0, got none; the last frame read is at 0\.440"
+        DataError, match=r"frames from 5\.0 seconds to 6\.0, got none; the last frame read is number 11 at 0\.440"
     ):
         decoded(decoder, path, start=5, end=6)
 
