@@ -116,8 +116,8 @@ def test_a_table_is_verified(clips: Path, tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--backbone", "pooled"], "Missing option '--output'"),
-        (["--out", "table"], "Missing option '--backbone'"),
+        (["--backbone", "pooled"], "expected a SPEC, or --backbone and --output; missing --output"),
+        (["--out", "table"], "expected a SPEC, or --backbone and --output; missing --backbone"),
         (
             ["--backbone", "pooled", "--out", "t", "--fps", "3", "--all"],
             "expected one of --frames, --fps and",
