@@ -37,7 +37,7 @@ from esv_ray.output.success import remove_success
 from esv_ray.spec_extract import ExtractSpec, extract_keys
 
 # Increased when the same spec gives other features or files; an older output is then refused.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 OWN_NAMES = frozenset({*EXTRACTION_FOLDERS, CLIPS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, UNFINISHED, CLASSES})
 """Names that an output may hold before it has a run.json."""
 _NAMED = 3
