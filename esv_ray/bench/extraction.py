@@ -8,6 +8,9 @@ with PyAV and gives its frames in batches of 32 to the module: on one thread, an
 take by themselves. All take turns, so that other work on the machine disturbs them alike; medians are compared. The
 time of `esv extract` begins when all actors work: Ray and they take some seconds to start, however many videos there
 are.
+
+On a machine that does other work, several processes get more of it than one. Therefore CPU times per frame are
+compared, too, which depend less on that: they say how much faster `esv extract` can be on as many idle cores.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -177,6 +181,35 @@ def _share(seconds: float, end: Progress) -> str:
     return f"{seconds / max(1e-9, end.seconds * max(1, end.actors)):.0%}"
 
 
+def cpu_seconds(setting: Setting, folder: Path) -> tuple[float, float]:
+    """Return the CPU seconds per frame of the plain loop on one thread, and of `esv extract` in this process.
+
+    The latter is the difference between two runs, over all clips and over half of them, so that starts do not count.
+    """
+    half = len(setting.clips) // 2
+    plain_loop(setting, 1)  # it fills caches, as the first extraction does
+    begun = _cpu()
+    plain_loop(setting, 1)
+    plain = (_cpu() - begun) / setting.frames
+    taken = []
+    for count in (1, half, len(setting.clips)):
+        spec = _spec(setting, folder, folder / f"here-{count}")
+        listed = folder / f"{count}.csv"
+        listed.write_text("\n".join(["path", *map(str, setting.clips[:count]), ""]))
+        here = spec.cluster.model_copy(update={"actors": 0})
+        begun = _cpu()
+        extract(spec.model_copy(update={"videos": str(listed), "cluster": here}))
+        taken.append(_cpu() - begun)
+    frames = setting.frames * (len(setting.clips) - half) / len(setting.clips)
+    return plain, (taken[-1] - taken[-2]) / frames
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    used = (getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def measure(setting: Setting, folder: Path, repeats: int) -> dict[str, list[Run]]:
     """Run each way in turn; one more run of `esv extract` comes first and is not counted, since it fills caches.
 
@@ -239,6 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_clip(clip, options.frames, options.size[0], options.size[1], number)
         setting = Setting(clips, options.clips * options.frames, {"pixels": options.pixels, "width": options.width})
         before = os.getloadavg()[0]
+        with torch_settings():
+            plain, ours = cpu_seconds(setting, folder)
         runs = measure(setting, folder, options.repeats)
     height, width = options.size
     print(
@@ -246,6 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{cores()} cores, load before {before:.1f}; medians of {options.repeats}"
     )
     print("\n".join(lines(setting, runs)))
+    print(
+        f"CPU per frame: plain loop {1e3 * plain:.2f} ms, esv extract {1e3 * ours:.2f} ms: on {cores()} idle cores at "
+        f"most {cores() * plain / ours:.2f} times as fast"
+    )
 
 
 if __name__ == "__main__":
