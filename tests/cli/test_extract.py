@@ -142,6 +142,24 @@ def test_invalid_requests_are_one_line(
     assert not (tmp_path / "t").exists()
 
 
+def test_options_override_a_spec(clips: Path, tmp_path: Path, run: Run) -> None:
+    """A rate replaces a number of frames, and --set comes last."""
+    spec, table = tmp_path / "extract.yaml", tmp_path / "table"
+    spec.write_text(f"videos: {clips}/one.mp4\nbackbone: none\noutput: {tmp_path}/other\nframes: 4\ndtype: float16\n")
+    given = ["--backbone", "pooled", "--fps", "10", "--out", str(table), "--size", "32", "--actors", "5"]
+    done = run("extract", str(spec), *given, "--set", "cluster.actors=0")
+    assert (done.returncode, done.stderr) == (0, "")
+    (frames,) = pq.read_table(table / "features").column("frame_index").to_pylist()
+    assert frames == [0, 2, 5, 7]
+    written = json.loads((table / "run.json").read_text())["spec"]
+    assert (written["frames"], written["fps"], written["size"], written["dtype"]) == (None, 10, [32, 32], "float16")
+    assert not (tmp_path / "other").exists()
+    spec.write_text("features: f\nmodel: m\noutput: o\n")
+    refused = run("extract", str(spec))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "expected a spec of esv extract, got one of esv attribute; run esv attribute" in refused.stderr
+
+
 def test_progress_says_what_the_limit_is() -> None:
     now = Progress(total=10, resumed=0, counts=RowCounts(4, 4), actors=2, seconds=10.0, read_s=19.2, compute_s=4.0)
     assert (

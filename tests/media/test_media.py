@@ -9,6 +9,7 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -111,6 +112,24 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
     media = at(tmp_path)
     assert media.pictures("two/v #1%41", [3, 12, 4, 5]) == [png(4, 1), b"no picture", None, b""]
     assert media.pictures("two/v #1%41", []) == []
+
+
+def test_media_in_an_object_store(videos: Path, table: str) -> None:
+    """Pictures, videos and thumbnails are read through fsspec alone."""
+    store = fsspec.filesystem("memory")
+    try:
+        store.put(f"{videos}/", "/media-of-tests/videos/", recursive=True)
+        store.put(f"{table}/", "/media-of-tests/table/", recursive=True)
+        store.pipe("/media-of-tests/pictures/two/three/8.png", png(4, 1))
+        for name in ("videos", "table"):
+            with closing(at(f"memory://media-of-tests/{name}")) as media:
+                assert is_picture(media.pictures("two/three", [8])[0], 8)
+        media = at("memory://media-of-tests/pictures")
+        assert media.pictures("two/three", [8, 9]) == [png(4, 1), None]
+        with pytest.raises(DataError, match="found none; check --media"):
+            media.pictures("two/../two/three", [8])
+    finally:
+        store.rm("/media-of-tests", recursive=True)
 
 
 def test_two_videos_of_one_id_are_named(tmp_path: Path) -> None:
