@@ -6,6 +6,7 @@ is a string. Here a value has the same meaning in a file, in ``--set``, and in a
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, ClassVar
 
@@ -234,6 +235,11 @@ Dumper.add_representer(str, _represent_text)
 def write_plain(value: object) -> str:
     """Return a value as YAML that `read_plain`, and any other reader, reads as the same value."""
     return str(yaml.dump(value, Dumper=Dumper, sort_keys=False))
+
+
+def write_value(value: object) -> str:
+    """Return a value as YAML of one line, which `read_value` reads as the same value."""
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else write_text(value)
 
 
 def write_text(text: str) -> str:

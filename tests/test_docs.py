@@ -15,6 +15,7 @@ from pydantic import BaseModel
 import esv_ray
 from esv_ray.cli import cli
 from esv_ray.spec import JobSpec, TrainSpec
+from esv_ray.spec_extract import ExtractSpec
 from tests.support import cli_reference, python_reference
 from tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, inline_commands, links, page_name, shell_lines
 
@@ -197,7 +198,9 @@ def test_the_python_reference_is_generated() -> None:
 def test_the_reference_of_specs_has_every_key() -> None:
     text = (DOCS / "reference" / "specs.md").read_text()
     job, _, training = text.partition("## Training spec")
-    for kind, section in ((JobSpec, job), (TrainSpec, training.partition("\n## ")[0])):
+    training, _, extraction = training.partition("\n## Extraction spec")
+    sections = ((JobSpec, job), (TrainSpec, training), (ExtractSpec, extraction.partition("\n## ")[0]))
+    for kind, section in sections:
         cells = re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE)
         defaults = {name: field.default for name, field in kind.model_fields.items()}
         groups = {name: type(value) for name, value in defaults.items() if isinstance(value, BaseModel)}

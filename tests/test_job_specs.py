@@ -16,18 +16,23 @@ from esv_ray.attribution.partitions import plan_partitions, run_partitions
 from esv_ray.attribution.planning import check_job
 from esv_ray.attribution.work import run_job
 from esv_ray.core.games.modules import Average
+from esv_ray.extraction.work import extract
 from esv_ray.models.bundle import load_model
 from esv_ray.models.saving import save_average, save_heads
 from esv_ray.models.train import train
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import JobSpec, load_spec, load_train_spec
+from esv_ray.spec_extract import FRAMES, ExtractSpec, load_extract_spec
+from esv_ray.spec_kinds import EXTRACTION, kind_in
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.s3_server import S3Server, client
+from tests.support.videos import write_video
 
 ROOT = Path(__file__).parents[1]
 SPECS = sorted((ROOT / "jobs" / "specs").iterdir())
 TRAINING = [path for path in SPECS if path.name.startswith("train-")]
-JOBS = [path for path in SPECS if path not in TRAINING]
+EXTRACTIONS = [path for path in SPECS if kind_in(str(path)) is EXTRACTION]
+JOBS = [path for path in SPECS if path not in (*TRAINING, *EXTRACTIONS)]
 HERE = ["cluster.actors=0"]
 LENGTHS = [3, 5, 9, 9]
 
@@ -86,7 +91,8 @@ def test_the_folder_holds_specs_alone() -> None:
 @pytest.mark.parametrize("path", SPECS, ids=name_of)
 def test_every_key_is_explained(path: Path) -> None:
     """Beside the places and the frames, by a comment on its line."""
-    plain = {"features", "model", "output", "frames", "classes", "estimator", "compute", "cluster", "hidden", "seed"}
+    places = {"videos", "features", "model", "output"}
+    plain = {*places, "frames", "classes", "estimator", "compute", "cluster", "hidden", "seed"}
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     bare = {line.partition(":")[0].strip() for line in lines if "#" not in line}
     assert path.read_text().startswith("# ")
@@ -136,3 +142,19 @@ def test_smoke_after_its_training() -> None:
     result = run_job(spec)
     assert (result.counts.ok, result.exit_code) == (370, 0)
     assert verify_output(spec.output).problems == ()
+
+
+def test_the_extraction_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    """It runs as it stands, over videos in another place."""
+    (path,) = EXTRACTIONS
+    shown = yaml.safe_load(path.read_text())
+    defaults = ExtractSpec(videos="v", output="o", backbone="pooled", frames=FRAMES).model_dump(mode="json")
+    places = {"videos", "output"}
+    assert {key: value for key, value in shown.items() if key not in places} == {
+        key: value for key, value in defaults.items() if key not in places
+    }
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "v.mp4", frames=4)
+    moved = [f"videos={tmp_path}/videos", f"output={tmp_path}/table", *HERE]
+    result = extract(load_extract_spec(str(path), moved))
+    assert (result.exit_code, result.counts.ok) == (0, 1)

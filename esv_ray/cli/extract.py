@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esv_ray.cli.factory_arguments import parse_arguments
-from esv_ray.cli.options import check_code, option_group, output_option, retry_failed_option, set_option
+from esv_ray.cli.options import (
+    check_code,
+    location_overrides,
+    option_group,
+    output_option,
+    retry_failed_option,
+    set_option,
+)
 from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Real
 from esv_ray.errors import SpecError
 from esv_ray.signals import resumes
 
+if TYPE_CHECKING:
+    from esv_ray.spec_extract import ExtractSpec
+
+_SPECS = (".yaml", ".yml")
+
 
 @dataclass(frozen=True)
 class ExtractArguments:
-    """The requested extraction, by the options' names."""
+    """The requested extraction, by the options' names; `videos` may be a SPEC."""
 
     videos: str
-    backbone: str
-    output: str
+    backbone: str | None
+    output: str | None
     arguments: dict[str, Any]
     weights: str | None
     code: tuple[str, ...]
@@ -40,8 +52,26 @@ class ExtractArguments:
     address: str | None
     overrides: tuple[str, ...]
 
-    def spec(self) -> dict[str, Any]:
-        """Return the options that are given, as the mapping of a spec.
+    def read(self) -> ExtractSpec:
+        """Read and check the spec: that of the file, if there is one, with the options' values.
+
+        Raises:
+            UsageError: two options say which frames, or one is missing.
+            EsvError: the spec is invalid, or cannot be read.
+        """
+        from esv_ray.spec_extract import load_extract_spec
+        from esv_ray.spec_kinds import EXTRACTION, check_kind
+        from esv_ray.spec_yaml import write_value
+
+        file = self.videos if self.videos.lower().endswith(_SPECS) else None
+        if file is not None:
+            check_kind(file, EXTRACTION)
+        location_overrides(file, {"backbone": self.backbone, "output": self.output}, self.overrides)
+        given = [f"{key}={write_value(value)}" for key, value in self._values(file).items()]
+        return load_extract_spec(file, [*given, *self.overrides], code=self.code)
+
+    def _values(self, file: str | None) -> dict[str, Any]:
+        """Return the options that are given, by dotted keys of a spec.
 
         Raises:
             UsageError: two of them say which frames.
@@ -53,14 +83,16 @@ class ExtractArguments:
         ]
         if len(asked) > 1:
             raise click.UsageError(f"expected one of --frames, --fps and --all, got {' and '.join(asked)}")
-        names = ("videos", "backbone", "output", "weights", "labels", "classes", "fps", "clip", "stride", "dtype")
-        values = {name: getattr(self, name) for name in (*names, "decoder") if getattr(self, name) is not None}
-        values |= {"frames": "all"} if self.all_frames else {"frames": self.frames} if self.frames else {}
+        names = ("backbone", "output", "weights", "labels", "classes", "clip", "stride", "dtype", "decoder")
+        values: dict[str, Any] = {} if file is not None else {"videos": self.videos}
+        values |= {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if asked:  # a spec may ask for them in another way
+            values |= {"frames": "all" if self.all_frames else self.frames, "fps": self.fps}
         values |= {"size": list(self.size)} if self.size else {}
-        values |= {"arguments": self.arguments} if self.arguments else {}
+        values |= {f"arguments.{name}": value for name, value in self.arguments.items()}
         values |= {"thumbnails": True} if self.thumbnails else {}
-        cluster = {name: getattr(self, name) for name in ("actors", "address") if getattr(self, name) is not None}
-        return {**values, "cluster": cluster} if cluster else values
+        cluster = {"actors": self.actors, "address": self.address}
+        return values | {f"cluster.{name}": value for name, value in cluster.items() if value is not None}
 
 
 def _parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -81,10 +113,9 @@ _options = option_group(
         "--backbone",
         type=NAME,
         metavar="NAME",
-        required=True,
         help="pooled (built in, without weights), package.module:function, or onnx:FILE.",
     ),
-    output_option("Folder of the feature table.", required=True),
+    output_option("Folder of the feature table."),
     click.option(
         "--argument",
         "arguments",
@@ -160,6 +191,8 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
     VIDEOS is a folder (searched recursively), a glob, a video file, or a CSV or Parquet file with the columns path,
     and optionally video_id, label, start and end (seconds). Run the same command again to resume an interrupted run.
 
+    A YAML file in place of VIDEOS is a SPEC, whose keys the options set or override.
+
     Without --frames, --fps or --all, 16 frames of each video are extracted, evenly spaced: every video then has the
     same number of elements, and takes the same time and space, whatever its length.
 
@@ -168,6 +201,7 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
     \b
     Examples:
       esv extract clips/ --backbone pooled --output table/
+      esv extract extract.yaml --thumbnails
       esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
       esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
       esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
@@ -182,10 +216,9 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
     from esv_ray.cli.progress import extract_progress
     from esv_ray.cli.unit_log import unit_log
     from esv_ray.output.layout import EXTRACTED
-    from esv_ray.spec_extract import load_extract_spec
 
     resumes()
-    spec = load_extract_spec(request.spec(), request.overrides, code=request.code)
+    spec = request.read()
     from esv_ray.extraction.work import extract as run
 
     with unit_log(log), extract_progress() as report:

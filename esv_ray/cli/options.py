@@ -15,6 +15,7 @@ from esv_ray.errors import SpecError
 
 if TYPE_CHECKING:
     from esv_ray.spec import JobSpec
+    from esv_ray.spec_kinds import WorkSpec
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -49,8 +50,26 @@ class RunOptions:
         if self.ready is not None and not self.partitions:
             raise click.UsageError("--ready requires --partitions")
 
+    def check_for(self, spec: WorkSpec) -> None:
+        """Check that the options go together, and with the kind of a job.
+
+        Raises:
+            UsageError: ``--ready`` is given without ``--partitions``, or the job can have no partitions.
+            SpecError: ``--ready`` is not the name of a file.
+        """
+        from esv_ray.spec_kinds import kind_of
+
+        self.check()
+        kind = kind_of(spec)
+        if self.partitions and not kind.has_partitions:
+            raise click.UsageError(f"--partitions is for jobs of esv attribute, not of esv {kind.command}")
+        if self.ready is not None:
+            from esv_ray.attribution.partitions import check_ready
+
+            check_ready(self.ready)
+
     def arguments(self) -> list[str]:
-        """Return the options as arguments of `esv attribute`."""
+        """Return the options as arguments of the job's command."""
         flags = ["--retry-failed"] * self.retry_failed + ["--partitions"] * self.partitions
         return flags + ([] if self.ready is None else ["--ready", self.ready])
 
@@ -240,10 +259,27 @@ def read_job(job: JobArguments) -> JobSpec:
 
     Raises:
         UsageError: neither a SPEC nor all three locations are given, by options or by ``--set``.
-        EsvError: the spec is invalid, or cannot be read.
+        EsvError: the spec is invalid, of another kind of work, or cannot be read.
     """
     from esv_ray.spec import load_spec
+    from esv_ray.spec_kinds import ATTRIBUTION, check_kind
 
+    if job.spec is not None:
+        check_kind(job.spec, ATTRIBUTION)
     locations = {"features": job.features, "model": job.model, "output": job.output}
     overrides = location_overrides(job.spec, locations, job.overrides)
     return load_spec(job.spec, [*overrides, *job.overrides], code=job.code)
+
+
+def read_work(job: JobArguments) -> WorkSpec:
+    """Read and check the requested job of any kind; errors as for `read_job`."""
+    from esv_ray.spec_kinds import ATTRIBUTION, kind_in
+
+    kind = kind_in(job.spec, job.overrides)
+    if kind is ATTRIBUTION:
+        return read_job(job)
+    for option, url in (("--features", job.features), ("--model", job.model)):
+        if url is not None:
+            raise click.UsageError(f"{option} is for jobs of esv attribute; this one is of esv {kind.command}")
+    overrides = location_overrides(job.spec or "", {"output": job.output}, job.overrides)
+    return kind.load(job.spec, [*overrides, *job.overrides], code=job.code)

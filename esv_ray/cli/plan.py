@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from esv_ray.cli.options import JobArguments, job_options, read_job
+from esv_ray.cli.options import JobArguments, job_options, read_work
 from esv_ray.cli.types import Count, LocalPath
+
+if TYPE_CHECKING:
+    from esv_ray.spec_extract import ExtractSpec
 
 
 @click.command(short_help="Estimate time, memory and storage of a job.")
@@ -37,11 +41,15 @@ def plan(
     Takes SPEC and the options that set its keys, as esv attribute does. Reads the footers of the feature table and
     loads the model. Writes nothing except a small object in the output's location, which is removed.
 
+    If SPEC is an extraction (it has the key `videos`), finds the videos, loads the backbone, and extracts a few videos
+    for about 8 s, without keeping their features.
+
     \b
     Examples:
       esv plan job.yaml
       esv plan --features data/ --model models/trn --output esv/ --set frames=16 --json
       esv plan job.yaml --bench gpu.json --actors 8
+      esv plan extract.yaml
 
     \b
     Exit codes:
@@ -49,7 +57,15 @@ def plan(
       1  with --check-ids: an id occurs in several files, so the job would end incomplete
       2  the request is invalid
     """
-    spec = read_job(job)
+    from esv_ray.spec_extract import ExtractSpec
+
+    spec = read_work(job)
+    if isinstance(spec, ExtractSpec):
+        for option, given in (("--read-lengths", read_lengths), ("--check-ids", check_ids), ("--bench", bench)):
+            if given:
+                raise click.UsageError(f"{option} is for jobs of esv attribute")
+        _plan_extraction(spec, actors, as_json)
+        return
     from esv_ray.bench.report import read_timings
     from esv_ray.cli.plan_page import show
     from esv_ray.forecast.forecast import forecast
@@ -63,3 +79,15 @@ def plan(
         show(estimate)
     if estimate.repeated_ids is not None and estimate.repeated_ids.across_files:
         context.exit(1)
+
+
+def _plan_extraction(spec: ExtractSpec, actors: int | None, as_json: bool) -> None:
+    from esv_ray.cli.plan_page import show_extraction
+    from esv_ray.forecast.extraction import as_json as forecast_json
+    from esv_ray.forecast.extraction import forecast_extraction
+
+    estimate = forecast_extraction(spec, actors=actors)
+    if as_json:
+        click.echo(json.dumps(forecast_json(estimate), indent=1))
+    else:
+        show_extraction(estimate)

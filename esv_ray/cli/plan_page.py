@@ -14,6 +14,7 @@ from esv_ray.errors import count_of
 from esv_ray.show.text import printable
 
 if TYPE_CHECKING:
+    from esv_ray.forecast.extraction import ExtractionForecast
     from esv_ray.forecast.lengths import Lengths
     from esv_ray.forecast.records import Forecast
 
@@ -42,6 +43,39 @@ def show(forecast: Forecast) -> None:
     else:
         click.echo(f"nothing is left to do: the tables are in {forecast.spec.output}")
     for warning in warnings(forecast):
+        click.secho(f"warning: {printable(warning)}", fg="yellow")
+
+
+def show_extraction(forecast: ExtractionForecast) -> None:
+    """Print the forecast of an extraction."""
+    checked, sizes, tried, spec = forecast.checked, forecast.sizes, forecast.tried, forecast.spec
+    labels = "labels" if checked.found.labelled else "no labels"
+    click.echo(
+        f"{count_of(forecast.videos, 'video')} in {count_of(sizes.files, 'file')}, "
+        f"{'' if sizes.looked_at == sizes.files else 'about '}{_bytes(sizes.bytes)}, "
+        f"{count_of(len(checked.plan.units), 'unit')}; backbone {printable(spec.backbone)}, "
+        f"D = {checked.info.dim}, {labels}"
+    )
+    if checked.planned:
+        click.echo(
+            f"done: {len(checked.failed)} units, {forecast.videos - forecast.videos_left} videos, {forecast.failed} of "
+            f"them failed; left: {len(checked.pending)} units, {forecast.videos_left} videos"
+        )
+    if not forecast.videos_left:
+        click.echo(f"nothing is left to do: the table is in {printable(spec.output)}")
+    elif tried is None or forecast.seconds is None:
+        click.echo(f"tried here   no video of {len(forecast.failures)} could be extracted, so nothing more is known")
+    else:
+        most = "" if forecast.most_elements is None else f" (at most {forecast.most_elements})"
+        click.echo(
+            f"tried here   {count_of(tried.videos, 'video')}: {tried.elements:.4g} elements each{most}; decoding "
+            f"{_seconds(tried.decode_s)}, backbone {_seconds(tried.compute_s)} each, on {forecast.actors.device}"
+        )
+        kind = "create-only" if forecast.create_only else "not create-only"
+        click.echo(f"written      about {_bytes(forecast.written_bytes or 0)}, {kind}")
+        working = count_of(forecast.actors.working, "actor")
+        click.echo(f"time         about {_seconds(forecast.seconds)} with {working} on {forecast.actors.device}")
+    for warning in forecast.warnings():
         click.secho(f"warning: {printable(warning)}", fg="yellow")
 
 

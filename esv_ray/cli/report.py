@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg, .png or .webp: thumbnails.",
+    help="Pictures, videos or a table of esv extract --thumbnails, for thumbnails of the frames.",
 )
 @click.option(
     "--compare",
@@ -50,12 +50,17 @@ def report(
     It says what was explained, whether the output is complete and correct, and what was found. It shows the figures of
     esv analyze with their data, and up to 60 videos. An existing file is replaced.
 
+    Thumbnails of the frames stand below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg, .png or .webp), the
+    videos themselves (VIDEO_ID.mp4, or a list as for esv extract) or a table of esv extract --thumbnails. Without
+    --media, those of the feature table are used, if it has some.
+
     Requires: pip install 'esv-ray[figures]'.
 
     \b
     Examples:
       esv report esv/
       esv report s3://bucket/esv --output report.html --media s3://bucket/frames
+      esv report esv/ --media videos/
       esv report esv-2/ --compare esv-1/ --output change.html
 
     \b

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
 from esv_ray.cli.options import output_option
 from esv_ray.cli.types import LOCATION, NAME, Count
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, count_of
 
+if TYPE_CHECKING:
+    from esv_ray.show.video import AttributedVideo
+
+_MISSING = 5  # frames without a picture that are named
 _LISTED = 10  # videos of each outcome
 
 
@@ -38,7 +44,7 @@ _LISTED = 10  # videos of each outcome
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Folder with pictures of the frames, VIDEO_ID/NUMBER.jpg or .png, to add as thumbnails to --output.",
+    help="Pictures, videos or a table of esv extract --thumbnails, for thumbnails in --output.",
 )
 def show(
     output: str,
@@ -53,6 +59,10 @@ def show(
     Without VIDEO_ID, list the first videos of OUTPUT that are misclassified, and the first that are classified
     correctly.
 
+    With --output, thumbnails of the frames stand below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg), the
+    videos themselves (VIDEO_ID.mp4, or a list as for esv extract) or a table of esv extract --thumbnails. Without
+    --media, those of the feature table are used, if it has some.
+
     Each bar is the ESV of an element: to the right it supports the class, to the left it distracts from it. A video
     that is misclassified also shows the difference: ESVs of the label minus those of the predicted class.
 
@@ -62,6 +72,7 @@ def show(
       esv show esv/ video_0012
       esv show esv/ video_0012 --class "Dropping something" --output video.png
       esv show s3://bucket/esv clips/0012 --output video.html --media s3://bucket/frames
+      esv show esv/ clips/0012 --output video.html --media videos/
     """
     from esv_ray.show.read import read_video
     from esv_ray.show.terminal import encodable, video_lines
@@ -78,16 +89,40 @@ def show(
         from esv_ray.show.files import check_picture
 
         check_picture(out)
-    video = read_video(absolute(output), video_id, n_elements=elements, classes=classes)
+    location = absolute(output)
+    video = read_video(location, video_id, n_elements=elements, classes=classes)
     if out is None:
         click.echo(encodable("\n".join(video_lines(video)), sys.stdout.encoding))
         return
     from esv_ray.show.files import write_picture
 
-    notes = write_picture(video, out, media=media)
-    for note in notes:
-        click.echo(note)
+    pictures = _pictures(media, location, video)
+    missing = [int(frame) for frame, picture in zip(video.frame_index, pictures, strict=False) if picture is None]
+    if missing:
+        click.echo(f"no picture of {count_of(len(missing), 'frame')}: {missing[:_MISSING]}")
+    write_picture(video, out, pictures=pictures)
     click.echo(f"written: {out}")
+
+
+def _pictures(media: str | None, output: str, video: AttributedVideo) -> list[bytes | None]:
+    """Return the pictures of a video's elements; none if there are no media.
+
+    Raises:
+        DataError: the media that the user gives have none of this video.
+    """
+    from esv_ray.media import open_media
+
+    found = open_media(media, output)
+    if found is None:
+        return []
+    with closing(found):
+        try:
+            return found.pictures(video.video_id, video.frame_index.tolist())
+        except DataError as error:
+            if media is not None:
+                raise
+            click.echo(f"no thumbnails: {error}")
+            return []
 
 
 def _list(output: str) -> None:

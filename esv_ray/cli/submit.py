@@ -20,7 +20,7 @@ from esv_ray.cli.options import (
     namespace_option,
     option_group,
     overlay_option,
-    read_job,
+    read_work,
     run_options,
     target_options,
 )
@@ -28,7 +28,7 @@ from esv_ray.cli.progress import print_every
 from esv_ray.cli.types import Count, LocalPath
 
 if TYPE_CHECKING:
-    from esv_ray.spec import JobSpec
+    from esv_ray.spec_kinds import WorkSpec
     from esv_ray.submit.submission import Submission
 
 
@@ -56,7 +56,7 @@ submit_options = option_group(
         "--working-dir",
         type=LocalPath(exists=True, file_okay=False),
         metavar="DIR",
-        help="Folder with code that the model needs and the cluster lacks; uploaded with the job.",
+        help="Folder with code that the job needs and the cluster lacks; uploaded with the job.",
     ),
     click.option("--wait", is_flag=True, help="Wait for the job, showing progress; exit with its exit code."),
     click.option("--follow", is_flag=True, help="Like --wait, and print the job's log."),
@@ -72,6 +72,8 @@ submit_options = option_group(
 def submit(context: click.Context, job: JobArguments, target: Target, options: SubmitOptions, run: RunOptions) -> None:
     """Run a job on a Ray cluster, or as a RayJob on Kubernetes.
 
+    SPEC is a job of esv attribute or of esv extract: one with the key `videos` is an extraction.
+
     A Ray cluster is checked before the job starts: its software versions, the spec, and access to the storage from
     every node; the spec is stored in OUTPUT/_submissions. On Kubernetes nothing is checked on the cluster (run esv plan
     first), and the spec is stored in a ConfigMap. Run the same command again to resume what an earlier attempt left
@@ -82,6 +84,7 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
     Examples:
       esv submit job.yaml --address http://head:8265
       esv submit job.yaml --address http://head:8265 --follow
+      esv submit extract.yaml --address http://head:8265
       esv submit job.yaml --kubernetes -n video --overlay gpu \\
         --image registry.example/esv-ray:0.1.0-cuda
       esv submit job.yaml --kubernetes --overlay gpu --dry-run
@@ -95,8 +98,8 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
            or --follow also: the job itself ended with exit code 2
       130  with --wait or --follow: the job was stopped, or you pressed Ctrl-C and the job continues
     """
-    spec = read_job(job)
-    _check_run(run)
+    spec = read_work(job)
+    run.check_for(spec)
     if target.kubernetes:
         if options.dry_run and (options.wait or options.follow):
             raise click.UsageError("--dry-run submits nothing, so --wait and --follow have nothing to wait for")
@@ -108,27 +111,13 @@ def submit(context: click.Context, job: JobArguments, target: Target, options: S
     context.exit(_submit_to_ray(spec, target, options, run))
 
 
-def _check_run(run: RunOptions) -> None:
-    """Check the options that are passed on to `esv attribute`.
-
-    Raises:
-        UsageError: they do not go together.
-        SpecError: ``--ready`` is not the name of a file.
-    """
-    run.check()
-    if run.ready is not None:
-        from esv_ray.attribution.partitions import check_ready
-
-        check_ready(run.ready)
-
-
-def _job_name(spec: JobSpec, name: str | None) -> str:
+def _job_name(spec: WorkSpec, name: str | None) -> str:
     from esv_ray.submit.submission import check_name, name_of
 
     return name_of(spec.output) if name is None else check_name(name)
 
 
-def _submit_to_ray(spec: JobSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
+def _submit_to_ray(spec: WorkSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
     from esv_ray.submit.ray_jobs.client import connect
     from esv_ray.submit.ray_jobs.jobs import wait
     from esv_ray.submit.ray_jobs.logs import follow
@@ -157,7 +146,7 @@ def _submit_to_ray(spec: JobSpec, target: Target, options: SubmitOptions, run: R
     return exit_code(ended)
 
 
-def _submit_to_kubernetes(spec: JobSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
+def _submit_to_kubernetes(spec: WorkSpec, target: Target, options: SubmitOptions, run: RunOptions) -> int:
     from esv_ray.submit.kubernetes import jobs as kubernetes_jobs
     from esv_ray.submit.kubernetes import manifests
     from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
@@ -260,9 +249,9 @@ def render(job: JobArguments, options: RenderOptions, run: RunOptions) -> None:
     from esv_ray.submit.kubernetes.manifest_yaml import as_yaml
     from esv_ray.submit.submission import id_of
 
-    spec = read_job(job)
+    spec = read_work(job)
     name, overlay = _job_name(spec, options.name), options.overlay or "base"
-    _check_run(run)
+    run.check_for(spec)
     if options.schedule is not None and options.attempt is not None:
         raise click.UsageError("--attempt cannot be used with --schedule: all its runs have one name, one at a time")
     # Attempt 0 belongs to the schedule alone: manual attempts never take its spec or name.

@@ -66,7 +66,41 @@ class Every:
     """Request all shown frames."""
 
 
-Request = Fps | Evenly | Every
+@dataclass(frozen=True)
+class Numbered:
+    """Request the frames with some numbers (`VideoFrame.index`); numbers that the video does not have give no frame.
+
+    Attributes:
+        numbers: each once, ascending; given in any order.
+    """
+
+    numbers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        numbers = tuple(sorted({int(number) for number in self.numbers}))
+        if not numbers or numbers[0] < 0:
+            raise SpecError(f"expected numbers of frames from 0, got {self.numbers!r:.100}")
+        object.__setattr__(self, "numbers", numbers)
+
+
+@dataclass(frozen=True)
+class At:
+    """Request the frame that is shown at each of some times; a frame is given once at most.
+
+    Attributes:
+        times: seconds from the start of the file, ascending; given in any order.
+    """
+
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        times = tuple(sorted({float(time) for time in self.times}))
+        if not times or not all(isfinite(time) for time in times):
+            raise SpecError(f"expected times in seconds, got {self.times!r:.100}")
+        object.__setattr__(self, "times", times)
+
+
+Request = Fps | Evenly | Every | Numbered | At
 """Which frames of a video are wanted."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
-from esv_ray.decoding.frames import MOST_SIDE, Evenly, Every, Fps, Request, Resize, ShortSide, Stretch
+from esv_ray.decoding.frames import MOST_SIDE, At, Evenly, Every, Fps, Numbered, Request, Resize, ShortSide, Stretch
 from esv_ray.decoding.protocol import VideoSummary
 
 HEAD = struct.Struct(">cI")
@@ -29,7 +29,9 @@ HELLO, OPENED, IMAGE, END, ERROR, ALIVE, READ = b"H", b"o", b"I", b"E", b"X", b"
 MOST_TEXT = 2**20
 """Most bytes of the content of a message other than an image or a part of a file."""
 MOST_IMAGE = FRAME.size + 3 * MOST_SIDE * MOST_SIDE
-_KINDS: Mapping[str, type[Any]] = {each.__name__: each for each in (Fps, Evenly, Every, Stretch, ShortSide)}
+_KINDS: Mapping[str, type[Any]] = {
+    each.__name__: each for each in (Fps, Evenly, Every, Numbered, At, Stretch, ShortSide)
+}
 
 
 class Order(NamedTuple):

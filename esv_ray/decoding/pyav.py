@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from esv_ray.decoding.container import Container
-from esv_ray.decoding.frames import Evenly, Fps, Request, Resize, VideoFrame
+from esv_ray.decoding.frames import At, Evenly, Fps, Numbered, Request, Resize, VideoFrame
 from esv_ray.decoding.media_file import Source
 from esv_ray.decoding.pictures import Decoded, Image, Images
 from esv_ray.decoding.protocol import VideoSummary
 from esv_ray.decoding.run import begun
-from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, at_rate, evenly, span_of
+from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, evenly, requested, span_of
 from esv_ray.decoding.survey import Piece, Survey, SurveyError, cost, decode_pieces, pieces, survey
 from esv_ray.decoding.tails import is_truncated
 from esv_ray.errors import DataError, SpecError
@@ -108,8 +108,7 @@ class PyAvVideo:
         if isinstance(request, Evenly):
             chosen = self._evenly(request.count, span, images)
         else:
-            frames = self._within(span)
-            kept = at_rate(frames, request.rate, span) if isinstance(request, Fps) else frames
+            kept = requested(self._within(span), request, span)
             chosen = ((shown, images.image(shown, decoded)) for shown, decoded in kept)
         given = latest is not None
         for shown, image in chosen:
@@ -117,7 +116,7 @@ class PyAvVideo:
                 given = True
                 yield VideoFrame(shown.index, float(shown.time), image)
         if not given:
-            raise DataError(f"{self.source}: {self._nothing(span)}")
+            raise DataError(f"{self.source}: {self._nothing(request, span)}")
 
     def _sparse(self, request: Request, span: Span, images: Images) -> Iterator[tuple[Shown, Image]]:
         """Yield the requested frames from what little must be decoded for them; none if that is not little.
@@ -153,7 +152,7 @@ class PyAvVideo:
         late = span.start is not None and span.start * rate >= _LONG
         return (
             late
-            or (frames >= _LONG and isinstance(request, Evenly))
+            or (frames >= _LONG and isinstance(request, Evenly | Numbered | At))
             or (isinstance(request, Fps) and frames >= _LONG and request.rate * _SPARSE <= rate)
         )
 
@@ -221,14 +220,17 @@ class PyAvVideo:
         self._is_used = True
         return self._container
 
-    def _nothing(self, span: Span) -> str:
+    def _nothing(self, request: Request, span: Span) -> str:
         """Return why no frame was given."""
         run = self._pass
         if run.shown and run.ended is not None:
             start, end = (None if limit is None else round(float(limit), 3) for limit in (span.start, span.end))
+            asked = f"from {start or 0} seconds to {'the end' if end is None else end}"
+            if isinstance(request, Numbered):
+                asked = f"of the numbers {request.numbers[0]} to {request.numbers[-1]}"
             return (
-                f"expected frames from {start or 0} seconds to {'the end' if end is None else end}, got none; the "
-                f"last frame read is at {float(run.ended):.3f} seconds"
+                f"expected frames {asked}, got none; the last frame read is number {run.shown - 1} at "
+                f"{float(run.ended):.3f} seconds"
             )
         why = f", {run.container.lost} damaged" if run.container.lost else ""
         cut = "; the end of the file is missing" if run.truncated else ""

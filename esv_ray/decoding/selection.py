@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, isfinite
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.decoding.frames import At, Fps, Numbered, Request
 from esv_ray.errors import SpecError
 
 T = TypeVar("T")
@@ -61,13 +62,31 @@ def span_of(start: float | None, end: float | None) -> Span:
     return Span(None if start is None else Fraction(start), None if end is None else Fraction(end))
 
 
-def at_rate(frames: Iterable[tuple[Shown, T]], rate: float, span: Span) -> Iterator[tuple[Shown, T]]:
-    """Yield the frames that are shown at the times start + k / rate within a span, each once.
+def requested(frames: Iterable[tuple[Shown, T]], request: Request, span: Span) -> Iterator[tuple[Shown, T]]:
+    """Yield the requested frames among those of a span, which arrive in order; `Evenly` needs their number before.
+
+    No frame after the last requested one is asked for.
+    """
+    if isinstance(request, Fps | At):
+        yield from shown_at(frames, clock_of(request, span), span)
+        return
+    if not isinstance(request, Numbered):
+        yield from frames
+        return
+    wanted = set(request.numbers)
+    for frame in frames:
+        if frame[0].index in wanted:
+            yield frame
+        if frame[0].index >= request.numbers[-1]:
+            return
+
+
+def shown_at(frames: Iterable[tuple[Shown, T]], times: TimesAsked, span: Span) -> Iterator[tuple[Shown, T]]:
+    """Yield the frames that are shown at some times within a span, each once.
 
     A frame is shown until the next one comes, the first one also before its time, and the last one for as long as the
     one before it. Where times go back, frames count as shown at the latest time before.
     """
-    grid = Grid(rate, span)
     latest: Fraction | None = None
     before: tuple[Shown, T] | None = None
     gap: Fraction | None = None
@@ -75,10 +94,12 @@ def at_rate(frames: Iterable[tuple[Shown, T]], rate: float, span: Span) -> Itera
         time = frame[0].time if latest is None else max(latest, frame[0].time)
         if before is not None and latest is not None:
             gap = time - latest
-            if grid.asks_before(time):
+            if times.asks_before(time):
                 yield before
+            if times.next is None:
+                return
         latest, before = time, frame
-    if before is not None and latest is not None and grid.asks_before(_last_until(latest, gap, span)):
+    if before is not None and latest is not None and times.asks_before(_last_until(latest, gap, span)):
         yield before
 
 
@@ -90,8 +111,49 @@ def _last_until(time: Fraction, gap: Fraction | None, span: Span) -> Fraction | 
     return None if gap is None else time + gap - 3 * span.tolerance
 
 
+class TimesAsked(Protocol):
+    """Times in ascending order, which are consumed as frames are shown."""
+
+    @property
+    def next(self) -> Fraction | None:
+        """The next time that is asked for; None: no more."""
+
+    def asks_before(self, until: Fraction | None) -> bool:
+        """Return whether a frame that is shown until some time is asked for, and go on to the times from then on.
+
+        None: it is not known until when the frame is shown, since it is the only one.
+        """
+
+
+def clock_of(request: Fps | At, span: Span) -> TimesAsked:
+    """Return the times of a request."""
+    return Grid(request.rate, span) if isinstance(request, Fps) else Listed(request.times, span)
+
+
+class Listed:
+    """Some times; see `TimesAsked`."""
+
+    def __init__(self, times: Iterable[float], span: Span) -> None:
+        """Start at the first of ascending times."""
+        self._times = [Fraction(time) for time in times]
+        self._tolerance = span.tolerance
+        self._k = 0
+
+    @property
+    def next(self) -> Fraction | None:
+        """The next time that is asked for; None: no more."""
+        return self._times[self._k] if self._k < len(self._times) else None
+
+    def asks_before(self, until: Fraction | None) -> bool:
+        """See `TimesAsked.asks_before`."""
+        first = self._k
+        end = len(self._times)
+        self._k = end if until is None else bisect_left(self._times, until - self._tolerance, first)
+        return self._k > first
+
+
 class Grid:
-    """The times start + k / rate, which are consumed as frames are shown."""
+    """The times start + k / rate; see `TimesAsked`."""
 
     def __init__(self, rate: float, span: Span) -> None:
         """Start at the beginning of a span, or of the file."""
@@ -106,7 +168,7 @@ class Grid:
         return self._start + self._k * self._step
 
     def asks_before(self, until: Fraction | None) -> bool:
-        """Return whether a frame that is shown until some time is asked for, and go on to the times from then on."""
+        """See `TimesAsked.asks_before`."""
         if self._end is not None:
             until = self._end if until is None else min(until, self._end)
         if until is None:
@@ -124,28 +186,27 @@ def evenly(total: int, count: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * n) for i in range(n)]
 
 
-def ranks_at_rate(
-    stamps: npt.NDArray[np.int64], seconds: Callable[[int], Fraction], rate: float, span: Span
+def ranks_at(
+    stamps: npt.NDArray[np.int64], seconds: Callable[[int], Fraction], times: TimesAsked, span: Span
 ) -> Iterator[int]:
-    """Yield which of the frames of a span `at_rate` chooses, from their ascending time stamps alone.
+    """Yield which of the frames of a span `shown_at` chooses, from their ascending time stamps alone.
 
     Args:
         stamps: of the frames of the span.
         seconds: gives the time of a stamp.
-        rate: frames per second.
+        times: that are asked for.
         span: the part of the file.
     """
-    grid = Grid(rate, span)
     count = len(stamps)
     rank = -1
-    while rank + 1 < count:
-        rank = max(0, bisect_right(stamps, grid.next + span.tolerance, key=seconds) - 1)
+    while rank + 1 < count and (time := times.next) is not None:
+        rank = max(0, bisect_right(stamps, time + span.tolerance, key=seconds) - 1)
         until = None
         if rank + 1 < count:
             until = seconds(stamps[rank + 1])
         elif count > 1:
             last, previous = seconds(stamps[-1]), seconds(stamps[-2])
             until = _last_until(last, last - previous, span)
-        if not grid.asks_before(until):
+        if not times.asks_before(until):
             return
         yield rank

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.decoding.container import Container
-from esv_ray.decoding.frames import Evenly, Fps, Request
+from esv_ray.decoding.frames import At, Evenly, Fps, Numbered, Request
 from esv_ray.decoding.pictures import Decoded
-from esv_ray.decoding.selection import Span, evenly, ranks_at_rate
+from esv_ray.decoding.selection import Span, clock_of, evenly, ranks_at
 
 # Formats with an index of key frames, and codecs whose key frames need nothing before them and whose packets each show
 # one frame. In VP8 some packets show none; in MPEG-2 and older formats an index is rare.
@@ -60,9 +60,11 @@ class Survey:
         low, high = self.range_of(span)
         if isinstance(request, Evenly):
             return [low + place for place in evenly(high - low, request.count)]
-        if isinstance(request, Fps):
-            chosen = ranks_at_rate(self.shown[low:high], self.seconds, request.rate, span)
+        if isinstance(request, Fps | At):
+            chosen = ranks_at(self.shown[low:high], self.seconds, clock_of(request, span), span)
             return [low + rank for rank in chosen]
+        if isinstance(request, Numbered):
+            return [number for number in request.numbers if low <= number < high]
         return list(range(low, high))
 
     def _first_at(self, time: Fraction) -> int:

@@ -37,10 +37,36 @@ from esv_ray.output.success import remove_success
 from esv_ray.spec_extract import ExtractSpec, extract_keys
 
 # Increased when the same spec gives other features or files; an older output is then refused.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 OWN_NAMES = frozenset({*EXTRACTION_FOLDERS, CLIPS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, UNFINISHED, CLASSES})
 """Names that an output may hold before it has a run.json."""
 _NAMED = 3
+
+
+@dataclass(frozen=True)
+class CheckedExtraction:
+    """An extraction that can run.
+
+    Attributes:
+        spec: the extraction.
+        info: of its backbone.
+        found: its videos.
+        plan: that of run.json, or a new one.
+        planned: whether run.json is on storage.
+        failed: numbers of the failed videos of each committed unit, by the unit's number.
+    """
+
+    spec: ExtractSpec
+    info: BackboneInfo
+    found: FoundVideos
+    plan: ExtractionPlan
+    planned: bool
+    failed: Mapping[int, tuple[int, ...]]
+
+    @property
+    def pending(self) -> tuple[VideoUnit, ...]:
+        """Units that are not committed yet."""
+        return tuple(unit for unit in self.plan.units if unit.index not in self.failed)
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,30 @@ def private_locations(spec: ExtractSpec) -> list[str]:
     return [url for url in urls if storage.in_this_process(url)]
 
 
+def check_extraction(spec: ExtractSpec) -> CheckedExtraction:
+    """Check that an extraction can run, and return its plan; nothing is written.
+
+    Raises:
+        EsvError: the request is wrong or another output is in the way.
+    """
+    _check_places(spec)
+    if spec.thumbnails:
+        check_installed()
+    open_decoder(spec.decoder, isolated=False).close()
+    info = open_backbone(spec).info
+    found = find_videos(spec.videos, spec.labels, spec.classes)
+    keys: dict[str, object] = {**extract_keys(spec), "digest": info.digest, "results_version": RESULTS_VERSION}
+    keys |= {"names": None if found.names is None else list(found.names)}
+    written = read_run(spec.output)
+    if written is None:
+        plan = _new_plan(spec, info, found, keys)
+        return CheckedExtraction(spec, info, found, plan, False, _adoptable(spec.output, plan))
+    check_same(spec.output, written, keys)
+    plan = plan_of(spec.output, written)
+    _check_same_videos(spec, plan, found)
+    return CheckedExtraction(spec, info, found, plan, True, failed_rows(spec.output, plan, EXTRACTION_FOLDERS))
+
+
 def plan_extraction(spec: ExtractSpec, *, retry_failed: bool) -> PlannedExtraction:
     """Check an extraction, load or commit its plan, and list its pending units.
 
@@ -80,31 +130,18 @@ def plan_extraction(spec: ExtractSpec, *, retry_failed: bool) -> PlannedExtracti
     Raises:
         EsvError: the request is wrong or another output is in the way; nothing is written then.
     """
-    _check_places(spec)
-    if spec.thumbnails:
-        check_installed()
-    open_decoder(spec.decoder, isolated=False).close()
-    info = open_backbone(spec).info
-    found = find_videos(spec.videos, spec.labels, spec.classes)
-    keys: dict[str, object] = {**extract_keys(spec), "digest": info.digest, "results_version": RESULTS_VERSION}
-    keys |= {"names": None if found.names is None else list(found.names)}
-    written = read_run(spec.output)
-    if written is None:
-        written = _new_plan(spec, info, found, keys)
-        if not commit_run(spec.output, written):  # another driver was first
-            existing = read_run(spec.output)
-            assert existing is not None, "a create-only put was refused, so it is there"
-            written = existing
-    check_same(spec.output, written, keys)
-    plan = plan_of(spec.output, written)
-    _check_same_videos(spec, plan, found)
-    failed = failed_rows(spec.output, plan, EXTRACTION_FOLDERS)
+    checked = check_extraction(spec)
+    if not checked.planned:
+        _write_beside(spec, checked)
+        if not commit_run(spec.output, checked.plan.written):  # another driver was first
+            checked = check_extraction(spec)
+    failed, plan = checked.failed, checked.plan
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
     pending = tuple(unit for unit in plan.units if unit.index not in failed or unit.index in retried)
     if pending:
         mark_unfinished(spec.output)
         remove_success(spec.output)
-    return PlannedExtraction(spec, plan, pending, retried, found.notes)
+    return PlannedExtraction(spec, plan, pending, retried, checked.found.notes)
 
 
 def mark_unfinished(output: str) -> None:
@@ -133,8 +170,8 @@ def _check_places(spec: ExtractSpec) -> None:
         )
 
 
-def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: dict[str, object]) -> Written:
-    """Write what belongs to a new plan, but run.json, and return that."""
+def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: dict[str, object]) -> ExtractionPlan:
+    """Return the plan of an extraction whose output has none yet."""
     storage.check_vacant(spec.output, OWN_NAMES)
     storage.check_writable(spec.output, "write the feature table")
     checksum = clips_checksum(found.clips)
@@ -152,18 +189,26 @@ def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: d
         labelled=found.labelled,
         names=None if found.names is None else list(found.names),
     )
-    _check_adoptable(spec.output, ExtractionPlan(written, units_of(found.clips, checksum, written.unit)))
+    return ExtractionPlan(written, units_of(found.clips, checksum, written.unit))
+
+
+def _write_beside(spec: ExtractSpec, checked: CheckedExtraction) -> None:
+    """Write what belongs to a new plan, but run.json."""
     mark_unfinished(spec.output)
-    storage.commit_new(clips_url(spec.output, checksum), clips_file(found.clips), "write the list of videos")
+    clips, found = checked.plan.written.clips, checked.found
+    storage.commit_new(clips_url(spec.output, clips), clips_file(found.clips), "write the list of videos")
     if found.names is not None:
         storage.replace(storage.join(spec.output, CLASSES), classes_csv(found.names), "write the classes")
-    return written
 
 
-def _check_adoptable(output: str, plan: ExtractionPlan) -> None:
-    """Check tables without a run.json, which was removed: all must be of this extraction, which then resumes."""
+def _adoptable(output: str, plan: ExtractionPlan) -> Mapping[int, tuple[int, ...]]:
+    """Return the failed videos of tables without a run.json, which was removed.
+
+    Raises:
+        JobError: not all are of this extraction, which could then resume.
+    """
     try:
-        failed_rows(output, plan, EXTRACTION_FOLDERS)
+        return failed_rows(output, plan, EXTRACTION_FOLDERS)
     except StorageError:
         raise
     except (JobError, DataError) as error:

@@ -46,7 +46,7 @@ _VIDEOS = pa.schema(
         _required("notes", pa.list_(pa.string())),
     ]
 )
-_THUMBNAILS = pa.schema(
+THUMBNAILS_SCHEMA = pa.schema(
     [
         _required("video_id", pa.string()),
         _required("element", pa.int32()),
@@ -75,7 +75,7 @@ def schemas_of(dim: int, dtype: str, *, labelled: bool) -> Mapping[str, pa.Schem
             pa.field("repeated", pa.list_(pa.bool_())),
         ]
     )
-    return {EXTRACTED: _VIDEOS, FEATURES: features, THUMBNAILS: _THUMBNAILS}
+    return {EXTRACTED: _VIDEOS, FEATURES: features, THUMBNAILS: THUMBNAILS_SCHEMA}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,4 +206,4 @@ def _thumbnails_table(clips: Sequence[Clip], done: Sequence[Extracted]) -> UnitT
         "frame_index": [int(index) for each in done for index in each.index],
         "jpeg": [image for each in done for image in each.thumbnails],
     }
-    return UnitTable(pa.table(columns, schema=_THUMBNAILS), np.repeat(_rows(done), counts))
+    return UnitTable(pa.table(columns, schema=THUMBNAILS_SCHEMA), np.repeat(_rows(done), counts))

@@ -11,6 +11,7 @@ from esv_ray import storage
 from esv_ray.attribution.checks import runs_here
 from esv_ray.attribution.planning import check_job, memory_budget
 from esv_ray.core.games.model import VideoModel
+from esv_ray.forecast.actors import actors_of
 from esv_ray.forecast.further import extra_seconds
 from esv_ray.forecast.io import (
     OutputSize,
@@ -31,12 +32,12 @@ from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
 from esv_ray.input.parquet.footers import has_labels
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.units import Unit
-from esv_ray.job.resources import capacity, shape_of, this_machine
 from esv_ray.output.committed import committed_units
 from esv_ray.output.manifest import Manifest
 from esv_ray.spec import JobSpec, with_memory_budget
 
-_START_S = 8.0  # until the first actor of a Ray runtime on this machine has loaded a small model
+START_S = 8.0
+"""Seconds until the first actor of a Ray runtime on this machine has loaded a small model."""
 
 
 def forecast(
@@ -68,7 +69,7 @@ def forecast(
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files) if checked.footers is None else checked.footers
     pending = _units_left(spec.output, manifest)
-    workers = _actors(spec, len(pending))
+    workers = actors_of(spec.cluster, spec.compute.threads, len(pending), local=runs_here(spec))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))
     lengths = lengths_from_rows(manifest.files, footers, model.feature_dim, pending, budget) if read_lengths else None
     lengths = lengths or lengths_from_footers(manifest.files, footers, model.feature_dim, pending)
@@ -116,18 +117,6 @@ def _with_actors(spec: JobSpec, *, elsewhere: bool, actors: int | None) -> JobSp
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
 
 
-def _actors(spec: JobSpec, units: int) -> Actors:
-    node, requested = this_machine(), spec.cluster.actors
-    shape = shape_of(spec.cluster, spec.compute.threads, [node])
-    local = runs_here(spec)
-    most = max(1, capacity([node], shape))
-    count = 1 if local else most if requested == "auto" else requested
-    working = max(1, min(count, units))
-    concurrent = working if spec.cluster.address is not None else min(working, most)
-    device = shape.device if node["GPU"] else "cpu"  # the model is measured on this machine
-    return Actors(count, working, concurrent, device, shape.cpus, not local)
-
-
 def _length_estimates(
     spec: JobSpec, work: Sequence[LengthWork], units: int, timings: Timings, model: VideoModel, classes: int
 ) -> tuple[LengthEstimate, ...]:
@@ -163,7 +152,7 @@ def _time(
     most_s = sum(length.video_most_s * length.work.pending for length in by_length)
     plans_s = sum(stage.plan_s for length in by_length if length.work.pending for stage in length.work.stages[:1])
     read_s = read_seconds(unread(row_groups, pending), spec.features)
-    write_s, start_s = write_seconds(size, spec.output), _START_S if actors.starts_ray else 0.0
+    write_s, start_s = write_seconds(size, spec.output), START_S if actors.starts_ray else 0.0
     # In the last round only some actors have a unit. Reading and writing overlap with compute.
     share = ceil(len(pending) / actors.concurrent) / len(pending)
     seconds, seconds_most = (

@@ -8,8 +8,9 @@ import torch
 
 from esv_ray.core.memory import format_bytes
 from esv_ray.forecast.io import ADVISED_BYTES
-from esv_ray.forecast.records import Forecast
+from esv_ray.forecast.records import Actors, Forecast
 from esv_ray.machine import cores, spare_memory
+from esv_ray.spec import ClusterSpec
 
 _LISTED = 3  # lengths or ids that a warning names
 
@@ -19,8 +20,9 @@ def warnings(forecast: Forecast) -> list[str]:
     return [
         *_about_work(forecast),
         *_about_input(forecast),
-        *_about_output(forecast),
-        *_about_actors(forecast),
+        *about_store(forecast.spec.output, forecast.create_only),
+        *about_actors(forecast.spec.cluster, forecast.actors, len(forecast.pending)),
+        *_about_memory(forecast),
         *_about_timings(forecast),
     ]
 
@@ -69,29 +71,34 @@ def _about_input(forecast: Forecast) -> Iterator[str]:
         )
 
 
-def _about_output(forecast: Forecast) -> Iterator[str]:
-    if forecast.create_only is False:
+def about_store(output: str, create_only: bool | None) -> Iterator[str]:
+    """Yield what to know of the store of an output."""
+    if create_only is False:
         yield (
-            f"{forecast.spec.output}: the store does not refuse to create an object that exists; commits check "
+            f"{output}: the store does not refuse to create an object that exists; commits check "
             "before they write, and two drivers at the same time may write the same content twice"
         )
 
 
-def _about_actors(forecast: Forecast) -> Iterator[str]:
-    cluster, actors = forecast.spec.cluster, forecast.actors
+def about_actors(cluster: ClusterSpec, actors: Actors, units: int) -> Iterator[str]:
+    """Yield what to know of the actors of a job with some units left."""
     if cluster.address is not None and cluster.actors == "auto":
         yield (
             f"cluster.actors is auto: the estimate assumes {actors.requested} actors, as on this machine, for the "
             f"cluster at {cluster.address}; give --actors N"
         )
-    if forecast.pending and actors.working < actors.requested:
+    if units and actors.working < actors.requested:
         idle = actors.requested - actors.working
-        yield f"only {len(forecast.pending)} units are left: {idle} of {actors.requested} actors would be idle"
+        yield f"only {units} units are left: {idle} of {actors.requested} actors would be idle"
     if actors.concurrent < actors.working:
         yield (
             f"{actors.working} actors of {actors.threads} thread(s) on this machine's {cores()} cores: the time "
             f"is for {actors.concurrent}"
         )
+
+
+def _about_memory(forecast: Forecast) -> Iterator[str]:
+    cluster, actors = forecast.spec.cluster, forecast.actors
     if cluster.address is None and actors.device == "cpu" and forecast.pending:
         spare, needed = spare_memory(torch.device("cpu")), actors.working * forecast.actor_bytes
         if needed > spare:

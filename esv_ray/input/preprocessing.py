@@ -10,8 +10,8 @@ from typing import Any
 from esv_ray.errors import DataError
 from esv_ray.input.parquet.footers import Footer
 
-KEYS = ("color", "mean", "std", "size")
-"""What both a table and a model may record."""
+KEYS = ("color", "mean", "std", "size", "short_side", "clip", "digest")
+"""What both a table and a model may record: of the frames, of the clips, and the hash of the backbone's weights."""
 _LEVELS = 255  # mean and std of a model may count for values 0..255
 _TOLERANCE = 0.005  # configurations round them
 
@@ -33,18 +33,27 @@ def check_same_preprocessing(footers: Sequence[Footer], expected: Mapping[str, A
         return
     for footer in footers:
         found = footer.preprocessing or {}
-        for key in KEYS:
-            if key in expected and key in found and not _agree(key, expected[key], found[key]):
-                raise DataError(
-                    f"{footer.file.url}: expected features of frames with {key} {json.dumps(expected[key]):.80}, as "
-                    f"the model {model} says, got {json.dumps(found[key]):.80}; extract them again with a backbone "
-                    "that prepares frames in this way, or correct `extraction` in the model's model.json"
-                )
+        both = [key for key in KEYS if key in expected and key in found]
+        differ = [key for key in both if not _agree(key, expected[key], found[key])]
+        if differ:
+            raise DataError(
+                f"{footer.file.url}: expected features of frames with {_listed(differ, expected)}, as the model "
+                f"{model} says, got {_listed(differ, found)}; extract them again with a backbone that prepares frames "
+                "in this way, or correct `extraction` in the model's model.json"
+            )
+
+
+def _listed(keys: Sequence[str], values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {json.dumps(values[key]):.80}" for key in keys)
 
 
 def _agree(key: str, expected: object, found: object) -> bool:
     if key == "color":
         return str(expected).upper() == str(found).upper()
+    if key == "digest":
+        return expected == found
+    if key in ("short_side", "clip") and None in (expected, found):
+        return expected is found
     ours, theirs = _numbers(expected), _numbers(found)
     if ours is None or theirs is None:
         return True  # nothing that could be compared
@@ -52,7 +61,7 @@ def _agree(key: str, expected: object, found: object) -> bool:
         ours *= len(theirs)
     if len(ours) != len(theirs):
         return False
-    if key != "size" and max(map(abs, ours)) > 1:
+    if key in ("mean", "std") and max(map(abs, ours)) > 1:
         ours = [number / _LEVELS for number in ours]
     return all(math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) for a, b in zip(ours, theirs, strict=True))
 

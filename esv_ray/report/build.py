@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import PurePosixPath
@@ -12,7 +13,8 @@ from esv_ray.analysis.analyzed import Analyzed, ClassName, open_output
 from esv_ray.analysis.facets.finding import largest
 from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.tables import chosen, left_out, tables_of_facets
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import SpecError
+from esv_ray.media import Media, open_media
 from esv_ray.output.layout import check_apart
 from esv_ray.output.verify.output import Verification, verify_output
 from esv_ray.report.comparison import compared
@@ -21,7 +23,7 @@ from esv_ray.report.facts import facts_of, problems_of
 from esv_ray.report.page import page
 from esv_ray.report.sections import findings_of, sections_of
 from esv_ray.report.selection import FACET, chosen_videos
-from esv_ray.report.thumbnails import thumbnails
+from esv_ray.report.thumbnails import check_installed, thumbnails
 from esv_ray.report.variations import variations_of
 from esv_ray.show.chart import check_figures
 from esv_ray.show.read import read_videos
@@ -48,7 +50,8 @@ def report(
     Args:
         output: location of a job's output, finished or not.
         out: location of the file, which ends in .html; None: `report.html` in the output.
-        media: folder with pictures of the frames, VIDEO_ID/NUMBER.jpg, .png or .webp; None: no pictures.
+        media: pictures, videos or a table with thumbnails (`media.open_media`); None: the thumbnails of the feature
+            table, if it has some.
         compare: location of a second output, to compare with.
         class_: whose ESVs: `label` or `predicted`; None: the label where there are labels.
         features: location of the feature table; None: that of run.json, if it is trusted.
@@ -57,8 +60,8 @@ def report(
         The location of the file.
 
     Raises:
-        SpecError: the file's name does not end in .html, the libraries of figures are not installed, no ESVs are kept
-            of the class, or the outputs cannot be compared.
+        SpecError: the file's name does not end in .html, the libraries of figures or of the media are not installed, no
+            ESVs are kept of the class, or the outputs cannot be compared.
         DataError: there is no output, no unit is committed yet, a table or the media cannot be read, or the file cannot
             be written.
         JobError: a file of an output is of another job, or of other rows than the plan says.
@@ -81,8 +84,9 @@ def content_of(
     features: str | None = None,
 ) -> Report:
     """Return what a report says; arguments and errors as for `report`."""
-    if media is not None:
-        _check_media(media)
+    found = open_media(media, output, features)
+    if found is not None:
+        check_installed()
     analyzed = open_output(output, class_, features)
     comparison = None if compare is None else compared(analyzed, compare)
     variations, unread = variations_of(analyzed)
@@ -97,7 +101,10 @@ def content_of(
         notes = [*_left_out(analyzed, [each.facet.name for _, each in parts], len(picked)), *unread]
     videos = read_videos(output, analyzed.units, [(each.video_id, each.n_elements) for each in picked])
     shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
-    shown, comparison, missing = _with_pictures(media, shown, comparison)
+    missing: list[str] = []
+    if found is not None:
+        with closing(found):
+            shown, comparison, missing = _with_pictures(found, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
         notice=_notice(analyzed, verification),
@@ -136,28 +143,14 @@ def _check_file(out: str, outputs: Sequence[str]) -> None:
     storage.check_writable(folder or "/", _DOING, [name])
 
 
-def _check_media(media: str) -> None:
-    """Check that there may be pictures, before anything is read.
-
-    Raises:
-        DataError: the folder is empty or absent, or the storage refuses.
-        SpecError: Pillow is not installed.
-    """
-    thumbnails(media, [], 0)
-    if not storage.list_names(media, "list the pictures"):
-        raise DataError(f"--media: {media}: expected folders VIDEO_ID with pictures of the frames, found nothing")
-
-
 def _with_pictures(
-    media: str | None, shown: Sequence[ShownVideo], comparison: ComparisonPart | None
+    media: Media, shown: Sequence[ShownVideo], comparison: ComparisonPart | None
 ) -> tuple[list[ShownVideo], ComparisonPart | None, list[str]]:
     """Return videos with pictures of their frames, and notes on missing ones.
 
     Raises:
-        DataError: the media cannot be read.
+        SpecError: the package that decodes videos is not installed.
     """
-    if media is None:
-        return list(shown), comparison, []
     changed = [] if comparison is None else list(comparison.changed)
     pictures, notes = thumbnails(media, [each.video for each in (*shown, *changed)], _MOST_PICTURES)
     pictured = [replace(each, thumbnails=of_one) for each, of_one in zip((*shown, *changed), pictures, strict=True)]

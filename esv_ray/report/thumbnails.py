@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 
-from esv_ray.errors import EsvError, SpecError
+from esv_ray.errors import DataError, SpecError
+from esv_ray.media import Media
+from esv_ray.parallel import in_parallel
 from esv_ray.report.drawings import shown_classes
-from esv_ray.show.media import pictures_of
 from esv_ray.show.text import shortened
 from esv_ray.show.video import AttributedVideo
 
@@ -32,24 +33,23 @@ def pictured(video: AttributedVideo) -> list[int]:
 
 
 def thumbnails(
-    media: str, videos: Sequence[AttributedVideo], most_bytes: int
+    media: Media, videos: Sequence[AttributedVideo], most_bytes: int
 ) -> tuple[list[list[str | None]], list[str]]:
     """Return a data URL per video and element, or None, and notes on those that are missing.
 
     Args:
-        media: folder with pictures of the frames (`show.media`).
+        media: where the pictures are.
         videos: whose pictures are wanted.
         most_bytes: of all data URLs; videos after that have none.
 
     Raises:
-        SpecError: Pillow is not installed.
+        SpecError: the pictures are in videos, and the package that decodes them is not installed.
     """
-    _check_pillow()
     made: list[list[str | None]] = []
     notes: list[str] = []
     left = most_bytes
-    for video in videos:
-        urls, note = _of_video(media, video)
+    found = in_parallel(lambda video: _of_video(media, video), videos, threads=media.at_once)
+    for video, (urls, note) in zip(videos, found, strict=True):
         size = sum(len(url) for url in urls if url)
         if size > left:
             notes.append(f"pictures of {len(videos) - len(made)} videos are left out: the report would be too large")
@@ -61,12 +61,12 @@ def thumbnails(
     return made, notes
 
 
-def _of_video(media: str, video: AttributedVideo) -> tuple[list[str | None], str]:
+def _of_video(media: Media, video: AttributedVideo) -> tuple[list[str | None], str]:
     """Return the data URLs of a video's elements, and a note on those that are missing."""
     wanted = pictured(video)
     try:
-        found = pictures_of(media, video, wanted)
-    except EsvError as error:
+        found = media.pictures(video.video_id, [int(video.frame_index[place]) for place in wanted])
+    except DataError as error:
         return [], shortened(str(error), 3 * _MOST_TEXT)
     urls: list[str | None] = [None] * video.n
     unreadable = missing = 0
@@ -108,8 +108,13 @@ def thumbnail(data: bytes) -> str | None:
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _check_pillow() -> None:
+def check_installed() -> None:
+    """Refuse pictures where Pillow is not installed.
+
+    Raises:
+        SpecError: it is not.
+    """
     try:
         import PIL  # noqa: F401
     except ImportError:
-        raise SpecError("--media needs pillow, which is not installed: pip install 'esv-ray[figures]'") from None
+        raise SpecError("thumbnails need pillow, which is not installed: pip install 'esv-ray[figures]'") from None

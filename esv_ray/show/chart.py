@@ -14,7 +14,7 @@ from esv_ray.show.video import AttributedVideo, FloatArray
 if TYPE_CHECKING:
     import altair
 
-_LEAST_WIDTH, _ELEMENT_WIDTH, _MOST_WIDTH = 360, 44, 1100
+_LEAST_WIDTH, _ELEMENT_WIDTH, _MOST_WIDTH = 440, 44, 1100
 _PANEL_HEIGHT = 130
 _MOST_NAME = 80
 _MOST_ID = 60

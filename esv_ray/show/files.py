@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from esv_ray import storage
-from esv_ray.errors import SpecError
+from esv_ray.errors import DataError, SpecError
 from esv_ray.show.chart import check_figures, picture_of, video_chart
 from esv_ray.show.html import values_table
-from esv_ray.show.media import thumbnails_of
 from esv_ray.show.page import figure_page
 from esv_ray.show.theme import DARK, LIGHT
 from esv_ray.show.video import AttributedVideo
 
 KINDS = ("png", "svg", "html")
+_STARTS = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG", "image/webp": b"RIFF"}
 
 
 def check_picture(url: str) -> str:
@@ -29,30 +31,41 @@ def check_picture(url: str) -> str:
     return kind
 
 
-def write_picture(video: AttributedVideo, url: str, *, media: str | None = None) -> list[str]:
+def write_picture(video: AttributedVideo, url: str, *, pictures: Sequence[bytes | None] = ()) -> None:
     """Write a video's figure; an existing file is replaced.
 
     Args:
         video: the video.
         url: ends in .png, .svg or .html.
-        media: folder with pictures of the frames (`media.thumbnails_of`), or None.
-
-    Returns:
-        Notes: elements without a picture.
+        pictures: JPEG, PNG or WebP file of each element's frame, or None; none at all: no row of pictures.
 
     Raises:
         SpecError: as `check_picture`.
-        DataError: the media cannot be read, or the file cannot be written.
+        DataError: a picture is none, or the file cannot be written.
     """
     kind = check_picture(url)
-    pictures, notes = ([], []) if media is None else thumbnails_of(media, video)
-    page = kind == "html"
-    data = _page(video, pictures) if page else picture_of(video_chart(video, thumbnails=pictures), kind)
+    urls = [
+        None if picture is None else _data_url(picture, int(frame))
+        for picture, frame in zip(pictures, video.frame_index, strict=bool(pictures))
+    ]
+    data = _page(video, urls) if kind == "html" else picture_of(video_chart(video, thumbnails=urls), kind)
     storage.replace(url, data, "write the picture")
-    return notes
 
 
-def _page(video: AttributedVideo, pictures: list[str | None]) -> bytes:
+def _data_url(picture: bytes, frame: int) -> str:
+    """Return a picture as a data URL.
+
+    Raises:
+        DataError: it is of another kind.
+    """
+    for kind, start in _STARTS.items():
+        if picture.startswith(start):
+            return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+    got = f"bytes that begin with {picture[:8].hex(' ')}" if picture else "nothing that can be read"
+    raise DataError(f"picture of frame {frame}: expected a JPEG, PNG or WebP file, got {got}; check --media")
+
+
+def _page(video: AttributedVideo, pictures: Sequence[str | None]) -> bytes:
     """Return a page with the figure and its values."""
     light, dark = (picture_of(video_chart(video, thumbnails=pictures, theme=theme), "svg") for theme in (LIGHT, DARK))
     values = f'<details><summary>Values</summary><div class="figure">{values_table(video)}</div></details>'

@@ -23,6 +23,7 @@ from esv_ray.storage.location import (
     without_links,
 )
 from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
+from esv_ray.storage.patterns import is_pattern
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
@@ -52,6 +53,7 @@ __all__ = [
     "is_hidden",
     "is_local",
     "is_of",
+    "is_pattern",
     "is_taken",
     "join",
     "kind_of",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from esv_ray.errors import SpecError
 from esv_ray.job.environment import SUBMISSION
-from esv_ray.spec import JobSpec
+from esv_ray.spec_kinds import WorkSpec
 from esv_ray.spec_yaml import write_plain
 
 LONGEST_NAME = 36  # Kubernetes allows 47 characters for the name of a RayJob
@@ -32,7 +32,7 @@ class Submission:
         output: location of its tables.
         started, ended: seconds since 1970; None: not yet.
         message: the scheduler's message.
-        exit_code: of `esv attribute`; None while it runs, or if it is not known.
+        exit_code: of its command; None while it runs, or if it is not known.
     """
 
     id: str
@@ -67,8 +67,8 @@ def driver_environment(submission: str) -> dict[str, str]:
     return {SUBMISSION: submission, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "PYTHONUNBUFFERED": "1"}
 
 
-def spec_text(spec: JobSpec) -> str:
-    """Return a spec as YAML that `load_spec` reads."""
+def spec_text(spec: WorkSpec) -> str:
+    """Return a spec as YAML that `load_work` reads."""
     return write_plain(spec.model_dump(mode="json"))
 
 

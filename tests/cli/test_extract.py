@@ -13,6 +13,7 @@ import pytest
 from esv_ray.cli.progress import _extract_text
 from esv_ray.job.progress import Progress
 from esv_ray.job.work import RowCounts
+from esv_ray.media import open_media
 from tests.support import command
 from tests.support.videos import write_video
 
@@ -69,6 +70,15 @@ def test_from_clips_to_attributions(clips: Path, tmp_path: Path, run: Run) -> No
     done = run("attribute", "--features", str(table), "--model", model, "--output", str(tmp_path / "esv"),
                "--set", "cluster.actors=0")  # fmt: skip
     assert "4 videos: 4 ok" in done.stdout, done.stderr
+    media = open_media(None, str(tmp_path / "esv"))
+    assert media is not None
+    assert [picture is not None for picture in media.pictures("two", [1, 2, 3, 5, 7])] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     refused = run("analyze", str(table))
     assert refused.returncode == 2
     assert "expected the output of an attribution, found one of 'extraction'" in refused.stderr
@@ -106,8 +116,8 @@ def test_a_table_is_verified(clips: Path, tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--backbone", "pooled"], "Missing option '--output'"),
-        (["--out", "table"], "Missing option '--backbone'"),
+        (["--backbone", "pooled"], "expected a SPEC, or --backbone and --output; missing --output"),
+        (["--out", "table"], "expected a SPEC, or --backbone and --output; missing --backbone"),
         (
             ["--backbone", "pooled", "--out", "t", "--fps", "3", "--all"],
             "expected one of --frames, --fps and",
@@ -130,6 +140,24 @@ def test_invalid_requests_are_one_line(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "t").exists()
+
+
+def test_options_override_a_spec(clips: Path, tmp_path: Path, run: Run) -> None:
+    """A rate replaces a number of frames, and --set comes last."""
+    spec, table = tmp_path / "extract.yaml", tmp_path / "table"
+    spec.write_text(f"videos: {clips}/one.mp4\nbackbone: none\noutput: {tmp_path}/other\nframes: 4\ndtype: float16\n")
+    given = ["--backbone", "pooled", "--fps", "10", "--out", str(table), "--size", "32", "--actors", "5"]
+    done = run("extract", str(spec), *given, "--set", "cluster.actors=0")
+    assert (done.returncode, done.stderr) == (0, "")
+    (frames,) = pq.read_table(table / "features").column("frame_index").to_pylist()
+    assert frames == [0, 2, 5, 7]
+    written = json.loads((table / "run.json").read_text())["spec"]
+    assert (written["frames"], written["fps"], written["size"], written["dtype"]) == (None, 10, [32, 32], "float16")
+    assert not (tmp_path / "other").exists()
+    spec.write_text("features: f\nmodel: m\noutput: o\n")
+    refused = run("extract", str(spec))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "expected a spec of esv extract, got one of esv attribute; run esv attribute" in refused.stderr
 
 
 def test_progress_says_what_the_limit_is() -> None:

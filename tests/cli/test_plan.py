@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.command import HERE
+from tests.support.videos import write_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,9 +60,10 @@ def keys_of(content: object, above: str = "") -> set[str]:
     )
 
 
-def documented_keys() -> set[str]:
+def documented_keys(*, extraction: bool = False) -> set[str]:
     page = (ROOT / "esv_ray" / "docs" / "reference" / "plan-json.md").read_text()
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    part = page.split("## Plan of an extraction")[extraction]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
@@ -88,6 +90,47 @@ def test_json_has_the_documented_keys(esv, bundle: str, tmp_path: Path) -> None:
     nested = keys_of(content)
     leaves = {name for name in nested if not any(other.startswith(f"{name}.") for other in nested)}
     assert leaves == documented_keys()
+
+
+@pytest.mark.parametrize(
+    "rate", [["frames: 3", "thumbnails: true"], pytest.param(["fps: 5"], marks=pytest.mark.slow)], ids=["frames", "fps"]
+)
+def test_an_extraction(esv, rate: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The page and the JSON, before, and after all is done; nothing is written, and files that are missing are told."""
+    (tmp_path / "clips").mkdir()
+    for number in range(3):
+        write_video(tmp_path / "clips" / f"{number}.mp4", frames=10)
+    (tmp_path / "clips" / "bad.mp4").write_bytes(b"no video")
+    rows = [f"clips/{name}.mp4" for name in ("0", "1", "2", "bad", "none")]
+    (tmp_path / "clips.csv").write_text("\n".join(["path", *rows, ""]))
+    spec, out = tmp_path / "extract.yaml", tmp_path / "table"
+    text = [f"videos: {tmp_path}/clips.csv", "backbone: pooled", f"output: {out}", *rate, "cluster: {actors: 0}"]
+    spec.write_text("\n".join([*text, "max_failed: 0.5"]))
+    code, stdout, err = esv("plan", str(spec))
+    assert (code, err) == (0, "")
+    for part in ("5 videos in 5 files, ", "2 units; backbone pooled, D = 384, no labels", "tried here   ",
+                 "create-only", "time         about ", "with 1 actor on cpu", "1 of 5 files looked at cannot be read",
+                 "of 4 videos tried failed: "):  # fmt: skip
+        assert part in stdout, part
+    assert files_below(out) == []
+    code, stdout, _ = esv("plan", str(spec), "--json", "--actors", "1")
+    content = json.loads(stdout)
+    nested = keys_of(content)
+    assert {name for name in nested if not any(other.startswith(f"{name}.") for other in nested)} == documented_keys(
+        extraction=True
+    )
+    assert content["input"]["most_elements"] == (3 if "frames: 3" in rate else None)
+    assert content["tried"]["elements"] == (3 if "frames: 3" in rate else 2)
+    assert content["time"]["seconds"] > 0
+    assert content["time"]["actors"] == 1
+    assert esv("extract", str(spec))[0] == 0
+    done = json.loads(esv("plan", str(spec), "--json")[1])
+    assert done["done"] == {"planned": True, "units": 2, "videos": 5, "failed": 2, "units_left": 0, "videos_left": 0}
+    assert done["time"]["seconds"] == 0
+    assert "nothing is left to do" in esv("plan", str(spec))[1]
+    for wrong in (["--read-lengths"], ["--check-ids"], ["--features", "x"], ["--set", "backbone=other"]):
+        code, stdout, err = esv("plan", str(spec), *wrong)
+        assert (code, stdout, err.count("\n")) == (2, "", 1), err
 
 
 def test_an_empty_table_and_ids_with_control_characters(esv, bundle: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esv_ray.decoding import Decoder, Evenly, Every, Fps, Request, ShortSide, Stretch, VideoFrame, pyav
-from esv_ray.decoding.selection import Shown, Span, at_rate, evenly, ranks_at_rate, span_of
+from esv_ray.decoding import At, Decoder, Evenly, Every, Fps, Numbered, Request, ShortSide, Stretch, VideoFrame, pyav
+from esv_ray.decoding.selection import Grid, Shown, Span, evenly, ranks_at, shown_at, span_of
 from esv_ray.errors import DataError, SpecError
 from esv_ray.input.frames import sample_frames
 from tests.decoding.conftest import decoded
@@ -34,6 +34,8 @@ ASKED: list[tuple[Request, dict[str, Any]]] = [
     (Fps(0.09), {}),
     (Fps(40), {"start": 11.0, "end": 11.5}),
     (Every(), {"start": 10.4, "end": 10.9}),
+    (Numbered((290, 3, 291, 400)), {}),
+    (At((11.61, 1.0, 1.01, 400.0)), {}),
 ]
 
 
@@ -61,6 +63,10 @@ def test_requests_are_checked() -> None:
         lambda: Fps(0),
         lambda: Fps(float("nan")),
         lambda: Evenly(0),
+        lambda: Numbered(()),
+        lambda: Numbered((3, -1)),
+        lambda: At(()),
+        lambda: At((float("inf"),)),
         lambda: Stretch(0, 5),
         lambda: ShortSide(8, (9, 8)),
         lambda: span_of(2, 1),
@@ -80,7 +86,7 @@ def test_frames_at_a_rate(gaps: list[int], rate: float, end: float | None) -> No
     times = [Fraction(int(stamp), 1000) for stamp in stamps]
     inside = [time for time in times if not span.is_after(time)]
     frames = [(Shown(rank, time), None) for rank, time in enumerate(inside)]
-    given_ones = [shown.index for shown, _ in at_rate(frames, rate, span)]
+    given_ones = [shown.index for shown, _ in shown_at(frames, Grid(rate, span), span)]
     last = 2 * inside[-1] - inside[-2] - 3 * span.tolerance if len(inside) > 1 else None
     limit = min(each for each in (last, span.end, Fraction(200)) if each is not None) - span.tolerance
     expected, k = set(), 0
@@ -89,7 +95,7 @@ def test_frames_at_a_rate(gaps: list[int], rate: float, end: float | None) -> No
         k += 1
     assert given_ones == sorted(expected)
     assert given_ones == list(
-        ranks_at_rate(stamps[: len(inside)], lambda stamp: Fraction(int(stamp), 1000), rate, span)
+        ranks_at(stamps[: len(inside)], lambda stamp: Fraction(int(stamp), 1000), Grid(rate, span), span)
     )
 
 
@@ -102,6 +108,24 @@ def test_a_rate_of_the_video_gives_each_frame(decoder: Decoder, folder: Path) ->
     assert [frame.index for frame in frames] == list(range(0, 60, 3))
     frames, _ = decoded(decoder, path, Fps(1000))
     assert [frame.index for frame in frames] == list(range(60))
+
+
+def test_frames_by_number_and_by_time(decoder: Decoder, folder: Path) -> None:
+    """The frames that another request gave are found again, by what it said of them; nothing after them is decoded."""
+    stamps = [0, 3, 4, 9, 15, 16, 30, 41, 50, 80]
+    path = write_video(folder / "again.mkv", frames=10, stamps=stamps, base=Fraction(1, 50))
+    every, _ = decoded(decoder, path)
+    for chosen in ([0], [9], [2, 5, 7], list(range(10))):
+        some = [every[number] for number in chosen]
+        for request in (Numbered(tuple(chosen[::-1])), At(tuple(frame.time for frame in some))):
+            frames, _ = decoded(decoder, path, request)
+            assert_same(frames, some)
+    between, summary = decoded(decoder, path, At((0.07, 0.079, 0.25, 0.299)))
+    assert [frame.index for frame in between] == [1, 3]
+    assert summary.shown < 10
+    assert [frame.index for frame in decoded(decoder, path, Numbered((8, 100)))[0]] == [8]
+    with pytest.raises(DataError, match="expected frames"):
+        decoded(decoder, path, Numbered((100,)))
 
 
 def test_parts_of_a_file_share_no_frame_and_miss_none(decoder: Decoder, folder: Path) -> None:
@@ -123,7 +147,7 @@ def test_parts_of_a_file_share_no_frame_and_miss_none(decoder: Decoder, folder: 
 def test_a_part_without_frames_is_an_error(decoder: Decoder, folder: Path) -> None:
     path = write_video(folder / "short.mp4")
     with pytest.raises(
-        DataError, match=r"frames from 5\.0 seconds to 6\.0, got none; the last frame read is at 0\.440"
+        DataError, match=r"frames from 5\.0 seconds to 6\.0, got none; the last frame read is number 11 at 0\.440"
     ):
         decoded(decoder, path, start=5, end=6)
 

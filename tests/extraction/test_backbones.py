@@ -46,6 +46,16 @@ def test_a_module_of_the_user_gets_prepared_images(clips: Path, run: Extract, tm
     assert found["b"].shape == (5, 12)
 
 
+def test_a_module_that_takes_views_of_its_input(clips: Path, run: Extract, tmp_path: Path) -> None:
+    """Images lie with their channels last, unless the module cannot take that."""
+    run(clips / "b.mp4", f"backbone={HOME}:views", "frames=3", code=CODE)
+    with open_decoder(isolated=False).open(str(clips / "b.mp4")) as video:
+        images = np.stack([frame.image for frame in video.frames(Evenly(3), resize=Stretch(16, 16))])
+    np.testing.assert_allclose(table_of(tmp_path / "table")["b"], images.mean(axis=(1, 2)) / 255, atol=1e-5)
+    assert open_backbone(spec_of(f"{HOME}:views"))._channels_last is False  # type: ignore[attr-defined]
+    assert open_backbone(spec_of(f"{HOME}:convolution"))._channels_last is True  # type: ignore[attr-defined]
+
+
 def test_the_order_of_channels_is_the_backbone_s(clips: Path, run: Extract, tmp_path: Path) -> None:
     common = (f"backbone={HOME}:seen", "frames=2")
     other = "arguments={color: BGR, mean: [0.0, 0.5, 1.0]}"

@@ -445,7 +445,10 @@ def test_refused(outputs: dict[str, Path], tmp_path: Path) -> None:
         report(a, str(tmp_path / "r.pdf"))
     with pytest.raises(SpecError, match="would be a file of the output"):
         report(a, f"{a}/videos/r.html")
-    with pytest.raises(DataError, match="expected folders VIDEO_ID with pictures of the frames, found nothing"):
+    with pytest.raises(
+        DataError,
+        match=r"expected pictures VIDEO_ID/NUMBER\.jpg, videos VIDEO_ID\.mp4, or a table of .*, found nothing",
+    ):
         report(a, str(tmp_path / "r.html"), media=str(tmp_path / "nothing"))
     with pytest.raises(DataError, match=r"found no run\.json"):
         report(a, str(tmp_path / "r.html"), compare=str(tmp_path / "none"))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esv_ray.media import Media, open_media
 from esv_ray.report.thumbnails import SIDE, pictured, thumbnail, thumbnails
 from tests.support import reports
 from tests.support.pictures import png
@@ -36,6 +37,12 @@ def bomb(side: int) -> bytes:
     """A PNG of a few bytes that claims many pixels."""
     header = struct.pack(">II", side, side) + b"\x08\x00\x00\x00\x00"
     return png(1, 0).replace(png(1, 0)[12:33], b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)))
+
+
+def media_at(folder: Path) -> Media:
+    media = open_media(str(folder), "no output")
+    assert media is not None
+    return media
 
 
 def folder_of(root: Path, name: str, pictures: dict[int, bytes]) -> None:
@@ -73,7 +80,7 @@ def test_hostile_pictures_give_none(data: bytes) -> None:
 def test_a_video_with_missing_and_damaged_pictures(tmp_path: Path) -> None:
     video = reports.video("folder/v", 4)
     folder_of(tmp_path, "folder/v", {0: png(20, 1), 3: bomb(100_000), 6: b"", 12: png(20, 2)})
-    (urls, none), notes = thumbnails(str(tmp_path), [video, reports.video("\x1b[31mabsent", 4)], MOST)
+    (urls, none), notes = thumbnails(media_at(tmp_path), [video, reports.video("\x1b[31mabsent", 4)], MOST)
     assert [url is not None for url in urls] == [True, False, False, False]
     assert none == []
     assert "1 frames have no picture" in notes[0]
@@ -85,7 +92,8 @@ def test_a_video_with_missing_and_damaged_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../secret", "/etc", "..", "a/../../b"])
 def test_ids_lead_nowhere_else(tmp_path: Path, name: str) -> None:
     folder_of(tmp_path, "secret", {0: png(4, 1)})
-    (urls,), notes = thumbnails(str(tmp_path / "media"), [reports.video(name, 2)], MOST)
+    (tmp_path / "media" / "a").mkdir(parents=True)
+    (urls,), notes = thumbnails(media_at(tmp_path / "media"), [reports.video(name, 2)], MOST)
     assert urls == []
     assert len(notes) == 1
 
@@ -94,9 +102,9 @@ def test_the_total_is_bounded(tmp_path: Path) -> None:
     videos = [reports.video(f"v{number}", 4) for number in range(5)]
     for video in videos:
         folder_of(tmp_path, video.video_id, {frame: png(50, frame) for frame in video.frame_index.tolist()})
-    whole, _ = thumbnails(str(tmp_path), videos, MOST)
+    whole, _ = thumbnails(media_at(tmp_path), videos, MOST)
     size = sum(len(url) for urls in whole for url in urls if url)
-    some, notes = thumbnails(str(tmp_path), videos, size // 2)
+    some, notes = thumbnails(media_at(tmp_path), videos, size // 2)
     assert some == [*whole[:2], [], [], []]
     assert notes == ["pictures of 3 videos are left out: the report would be too large"]
 

@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from esv_ray.errors import IncompleteError, JobError, SpecError
+from esv_ray.spec_kinds import load_work
 from esv_ray.submit import polling
 from esv_ray.submit.kubernetes import jobs as kubernetes
+from esv_ray.submit.kubernetes.manifests import entrypoint
 from esv_ray.submit.submission import Submission
 from tests.support import preloaded
 from tests.support.preloaded import Process
@@ -122,6 +124,47 @@ def now(state: Path, **status: str) -> None:
 
 JOB = ["--features", "s3://b/f", "--model", "s3://b/m", "--output", "/nowhere/esv/trn"]
 THERE = ["--kubernetes", "--namespace", "video"]
+
+
+def test_the_script_of_each_kind_of_work() -> None:
+    job = load_work({"features": "s3://b/f", "model": "s3://b/m", "output": "s3://b/o"})
+    extraction = load_work({"videos": "s3://b/v", "backbone": "pooled", "output": "s3://b/o"})
+    for given in ("python /opt/esv/jobs/attribute.py /etc/esv/job.yaml", "python mine.py"):
+        assert entrypoint(given, job) == given.split()
+    assert entrypoint("python /x/attribute.py J", extraction) == ["python", "/x/extract.py", "J"]
+    with pytest.raises(SpecError, match=r"expected the script jobs/attribute\.py, in whose place"):
+        entrypoint("python mine.py", extraction)
+
+
+@pytest.mark.slow
+def test_an_extraction(state: Path, disk: str, tmp_path: Path) -> None:
+    """Its own script runs in the place of attribution's; places that pods cannot reach are refused."""
+    spec = tmp_path / "extract.yaml"
+    spec.write_text(
+        "videos: s3://b/clips.csv\nbackbone: a.b:c\ncode: [a]\nweights: s3://b/w.pt\noutput: s3://b/table\n"
+    )
+    objects = list(yaml.safe_load_all(ask("render", str(spec), "--retry-failed")))
+    rayjob = next(it for it in objects if it["kind"] == "RayJob")
+    assert rayjob["spec"]["entrypoint"] == "python /opt/esv/jobs/extract.py /etc/esv/job.yaml --retry-failed"
+    assert rayjob["metadata"]["name"] == "esv-table-1"
+    (stored,) = (it["data"]["job.yaml"] for it in objects if it["kind"] == "ConfigMap")
+    assert load_work(yaml.safe_load(stored)) == load_work(
+        str(spec), ["cluster.address=auto", "cluster.actors=32", "cluster.gpus_per_actor=0"]
+    )
+    for given, expected in (
+        (["--set", "labels=/here/labels.csv"], "labels /here/labels.csv: a path, but the overlay's pods mount no"),
+        (["--set", "videos=memory://v"], "videos memory://v: exists in the memory of one process only"),
+        (["--partitions"], "--partitions is for jobs of esv attribute, not of esv extract"),
+    ):
+        refused = esv("submit", str(spec), *THERE, "--dry-run", *given)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert expected in refused.stderr
+    kustomization = yaml.safe_load((Path(disk) / "kustomization.yaml").read_text())
+    patch = [{"op": "replace", "path": "/spec/entrypoint", "value": "python mine.py"}]
+    kustomization["patches"] = [{"target": {"kind": "RayJob"}, "patch": yaml.safe_dump(patch)}]
+    (Path(disk) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    own = esv("render", str(spec), "--overlay", disk)
+    assert own.stderr.endswith("in whose place jobs/extract.py runs, got 'python mine.py'\n")
 
 
 def test_submit_status_logs_stop_submit_again(state: Path, disk: str) -> None:

@@ -20,12 +20,15 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from esv_ray.errors import SpecError
+from esv_ray.extraction.verifying import verify_table
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
+from esv_ray.spec_extract import load_extract_spec
 from esv_ray.submit.polling import UnreachableError
 from esv_ray.submit.ray_jobs import client as ray_client
 from esv_ray.submit.ray_jobs import jobs as ray_jobs
@@ -40,6 +43,7 @@ from tests.support.jobs import all_of, run
 from tests.support.model_bundles import edit
 from tests.support.preloaded import Process
 from tests.support.processes import wait_until
+from tests.support.videos import write_video
 
 pytestmark = pytest.mark.xdist_group("clusters")
 
@@ -379,6 +383,58 @@ def test_the_check_of_the_head_tells_what_is_wrong(
     assert objection.startswith("on the cluster: ")
     assert expected in objection
     assert not (tmp_path / "o").exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"videos": "{none}"}, "none was not found"),
+        ({"backbone": "tests.support.backbones:none"}, "consent to run code"),
+        ({"weights": "{none}"}, "weights: the backbone pooled takes none"),
+    ],
+    ids=["videos", "backbone", "weights"],
+)
+def test_the_check_of_an_extraction_tells_what_is_wrong(
+    change: dict[str, Any],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_video(tmp_path / "v.mp4", frames=2)
+    filled = {key: str(tmp_path / "none") if value == "{none}" else value for key, value in change.items()}
+    spec = load_extract_spec(
+        {"videos": str(tmp_path), "backbone": "pooled", "output": str(tmp_path / "o"), **filled}, []
+    )
+    monkeypatch.setenv(preflight.SPEC, preflight.packed(spec))
+    with pytest.raises(SystemExit):
+        preflight.main()
+    (line,) = capsys.readouterr().out.splitlines()
+    (objection,) = preflight.objections(json.loads(line.removeprefix(preflight.MARK)), preflight.versions())
+    assert objection.startswith("on the cluster: ")
+    assert expected in objection
+    assert not (tmp_path / "o").exists(), "nothing is left behind"
+
+
+@pytest.mark.slow
+def test_an_extraction_is_submitted_as_a_job_is(head: Head, tmp_path: Path) -> None:
+    """Its status, its log and its table; a second submission has nothing left to do."""
+    (tmp_path / "clips").mkdir()
+    for number in range(6):
+        write_video(tmp_path / "clips" / f"{number}.mp4", frames=6)
+    spec, table = tmp_path / "extract.yaml", tmp_path / "table"
+    text = f"videos: {tmp_path}/clips\nbackbone: pooled\noutput: {table}\nframes: 3\ncompute: {{unit: 2}}\n"
+    spec.write_text(text)
+    assert "esv-table-1 SUCCEEDED" in head.ask("submit", str(spec), "--wait")
+    assert "6 of 6 videos (0 failed" in head.ask("status", "table")
+    assert "6 videos: 6 ok" in head.ask("logs", "table")
+    assert pq.read_table(table / "features").num_rows == 6
+    assert verify_table(str(table)).problems == ()
+    assert "esv-table-2 SUCCEEDED" in head.ask("submit", str(spec), "--wait", "--set", "max_failed=0.5")
+    assert "3 of 3 units resumed" in head.ask("logs", "table")
+    refused = head.esv("submit", str(spec), "--partitions")
+    assert refused.returncode == 2
+    assert "--partitions is for jobs of esv attribute, not of esv extract" in refused.stderr
 
 
 @pytest.mark.slow

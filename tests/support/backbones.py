@@ -71,6 +71,18 @@ def seen(**preprocessing: Any) -> Any:
     return Seen(), {"size": 16, **preprocessing}
 
 
+class Views(nn.Module):
+    """Takes a view of its input, for which the channels must come before the pixels in memory, too."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.view(len(images), -1).view(len(images), 3, -1).mean(dim=2)
+
+
+@esv_ray.factory
+def views() -> Any:
+    return Views(), {"size": 16}
+
+
 @esv_ray.factory
 def motion() -> Any:
     return Motion(), {"size": 16}

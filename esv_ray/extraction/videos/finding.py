@@ -102,7 +102,7 @@ def _of_files(videos: str) -> Iterable[_Found]:
     for file in files:
         below = file.below or (storage.path_below(root, file.url) if root is not None else None)
         below = below or file.url.rpartition("/")[2]
-        yield _Found(Clip(_stem(below), file.url), below, file.url)
+        yield _Found(Clip(stem_of(below), file.url), below, file.url)
 
 
 def _is_video(below: str) -> bool:
@@ -110,7 +110,7 @@ def _is_video(below: str) -> bool:
     return parts[-1].rpartition(".")[2].lower() in SUFFIXES and not any(part.startswith(".") for part in parts)
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
     """Return a path without its suffix."""
     folder, slash, name = path.rpartition("/")
     before, dot, _ = name.rpartition(".")
@@ -120,7 +120,7 @@ def _stem(path: str) -> str:
 def _of_list(rows: Sequence[Listed]) -> Iterable[_Found]:
     for row in rows:
         name = row.path.rpartition("/")[2]
-        clip = Clip(row.video_id or _stem(name), row.path, None, row.start, row.end)
+        clip = Clip(row.video_id or stem_of(name), row.path, None, row.start, row.end)
         yield _Found(clip, name, row.place, row.label)
 
 

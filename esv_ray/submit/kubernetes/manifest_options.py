@@ -10,7 +10,7 @@ from typing import Any
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
-from esv_ray.spec import JobSpec
+from esv_ray.spec_kinds import WorkSpec, kind_of
 from esv_ray.spec_values import digits
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -80,7 +80,7 @@ def _templates(rayjob: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield rayjob["submitterPodTemplate"]
 
 
-def check_locations(spec: JobSpec, cluster: dict[str, Any]) -> None:
+def check_locations(spec: WorkSpec, cluster: dict[str, Any]) -> None:
     """Check that pods can reach a job's locations: paths of this machine are refused.
 
     Args:
@@ -91,8 +91,10 @@ def check_locations(spec: JobSpec, cluster: dict[str, Any]) -> None:
         SpecError: a location is a path, and no persistent volume is mounted there.
     """
     groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
-    for key in ("features", "model", "output"):
+    for key in (*kind_of(spec).reads, "output"):
         url = getattr(spec, key)
+        if url is None:
+            continue
         if storage.in_this_process(url):
             raise SpecError(f"{key} {url}: exists in the memory of one process only; use object storage on Kubernetes")
         if "://" in url or all(_is_mounted(url, group["template"]["spec"]) for group in groups):

@@ -15,7 +15,7 @@ from typing import Any
 
 from esv_ray.errors import JobError, SpecError
 from esv_ray.job.resources import ActorShape, capacity
-from esv_ray.spec import JobSpec
+from esv_ray.spec_kinds import ATTRIBUTION, WorkSpec, kind_of
 from esv_ray.spec_yaml import write_plain
 from esv_ray.submit.kubernetes.manifest_options import (
     check_cron,
@@ -96,7 +96,7 @@ def overlay_folder(overlay: str) -> Path:
 
 
 def render(
-    spec: JobSpec,
+    spec: WorkSpec,
     submission: str,
     name: str,
     *,
@@ -114,7 +114,7 @@ def render(
         overlay: a name of `overlays`, or a folder of the user's own.
         namespace: in which it runs; None: that of the overlay or of kubectl's context.
         image: replaces the overlay's image.
-        arguments: further ones of `esv attribute`.
+        arguments: further ones of the job's command.
 
     Raises:
         SpecError: the overlay is missing or incomplete, or the image, namespace or locations are invalid.
@@ -125,7 +125,7 @@ def render(
     groups = rayjob["spec"]["rayClusterSpec"].get("workerGroupSpecs", [])
     spec = _for_workers(spec, groups)
     config["data"] = {"job.yaml": spec_text(spec)}
-    rayjob["spec"]["entrypoint"] = shlex.join([*shlex.split(rayjob["spec"]["entrypoint"]), *arguments])
+    rayjob["spec"]["entrypoint"] = shlex.join([*entrypoint(rayjob["spec"]["entrypoint"], spec), *arguments])
     rayjob["spec"]["runtimeEnvYAML"] = _with_submission(rayjob["spec"].get("runtimeEnvYAML", ""), submission)
     for item in (rayjob, config):
         item["metadata"].setdefault("labels", {})[NAME_LABEL] = name
@@ -204,7 +204,25 @@ def _find(objects: Sequence[Object], kind: str, name: str, overlay: str) -> Obje
     return matches[0]
 
 
-def _for_workers(spec: JobSpec, groups: Sequence[Mapping[str, Any]]) -> JobSpec:
+def entrypoint(text: str, spec: WorkSpec) -> list[str]:
+    """Return the words of an overlay's entry point, which is written for attribution, for another kind of work.
+
+    Raises:
+        SpecError: it does not name the script of attribution.
+    """
+    words, script = shlex.split(text), f"/{ATTRIBUTION.command}.py"
+    if kind_of(spec) is ATTRIBUTION:
+        return words
+    if not any(word.endswith(script) for word in words):
+        raise SpecError(
+            f"overlay: entrypoint: expected the script jobs{script}, in whose place jobs/{kind_of(spec).command}.py "
+            f"runs, got {text!r:.200}"
+        )
+    own = f"/{kind_of(spec).command}.py"
+    return [word.removesuffix(script) + own if word.endswith(script) else word for word in words]
+
+
+def _for_workers(spec: WorkSpec, groups: Sequence[Mapping[str, Any]]) -> WorkSpec:
     """Return the spec with what the driver cannot see before workers start: the most actors, and whether they use GPUs.
 
     Raises:

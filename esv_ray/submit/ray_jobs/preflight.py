@@ -18,11 +18,12 @@ from importlib.metadata import version
 from typing import Any
 
 from esv_ray import storage
-from esv_ray.errors import DataError, EsvError, SpecError, one_line
+from esv_ray.errors import EsvError, SpecError, one_line
 from esv_ray.job.environment import SUBMISSION
 from esv_ray.output.layout import SUBMISSIONS
-from esv_ray.spec import JobSpec, load_spec
+from esv_ray.spec_kinds import WorkSpec, load_work
 from esv_ray.spec_yaml import read_plain
+from esv_ray.submit.ray_jobs.checks import Needed, check_plan, check_reached
 from esv_ray.submit.submission import spec_text
 
 MARK = "ESV_PREFLIGHT "
@@ -42,7 +43,7 @@ def spec_location(output: str, submission: str) -> str:
     return storage.join(output, SUBMISSIONS, f"{submission}.yaml")
 
 
-def packed(spec: JobSpec) -> str:
+def packed(spec: WorkSpec) -> str:
     """Return a spec as a text for `main`'s environment, in whose values Ray would replace ``$NAME``.
 
     Raises:
@@ -61,9 +62,9 @@ def main() -> None:
     """Check the cluster that this runs on, and print a report."""
     report: dict[str, Any] = {"versions": versions(), "problem": None, "nodes": []}
     try:
-        spec = load_spec(read_plain(zlib.decompress(base64.b64decode(os.environ[SPEC]))))
-        file = _check_head(spec, partitions=PARTITIONS in os.environ)
-        report["nodes"] = _check_nodes(spec, file)
+        spec = load_work(read_plain(zlib.decompress(base64.b64decode(os.environ[SPEC]))))
+        needed = check_plan(spec, partitions=PARTITIONS in os.environ)
+        report["nodes"] = _check_nodes(spec, needed)
         if not list(_node_objections(report["nodes"], report["versions"])):
             location = spec_location(spec.output, os.environ[SUBMISSION])
             storage.replace(location, spec_text(spec).encode(), "store the spec")
@@ -75,25 +76,7 @@ def main() -> None:
     sys.exit(0)
 
 
-def _check_head(spec: JobSpec, *, partitions: bool) -> str | None:
-    """Check that the job could start here.
-
-    Returns:
-        One of the job's files; None for a job over partitions, whose files are not listed.
-
-    Raises:
-        EsvError: it could not.
-    """
-    from esv_ray.attribution.partitions import check_partitions
-    from esv_ray.attribution.planning import check_job
-
-    if partitions:
-        check_partitions(spec)
-        return None
-    return check_job(spec).manifest.files[0].url
-
-
-def _check_nodes(spec: JobSpec, file: str | None) -> list[dict[str, Any]]:
+def _check_nodes(spec: WorkSpec, needed: Sequence[Needed]) -> list[dict[str, Any]]:
     """Return a report of every node, or of some if there are very many: its versions, and its problem if it has one."""
     from esv_ray.job.on_ray.runtime import ray_runtime
 
@@ -107,22 +90,16 @@ def _check_nodes(spec: JobSpec, file: str | None) -> list[dict[str, Any]]:
         for node in nodes:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = check.options(num_cpus=0, scheduling_strategy=strategy, max_retries=0)
-            pending[task.remote(spec, file)] = node
+            pending[task.remote(needed)] = node
         done, late = ray.wait(list(pending), num_returns=len(pending), timeout=_NODE_TIMEOUT_S)
         reports = [_answer(pending[ref], ray.get, ref) for ref in done]
         return reports + [_with_node(pending[ref], {}, f"no answer in {_NODE_TIMEOUT_S:g} s") for ref in late]
 
 
-def node_report(spec: JobSpec, file: str | None) -> dict[str, Any]:
-    """Return this node's versions, and why it cannot reach the storage, if it cannot."""
+def node_report(needed: Sequence[Needed]) -> dict[str, Any]:
+    """Return this node's versions, and which of some locations it cannot reach."""
     try:
-        storage.read_bytes(storage.join(spec.model, "model.json"), "read the model", most=2**24)
-        if file is None:
-            storage.list_folder(spec.features, "list the partitions")
-        elif not storage.exists(file):
-            raise DataError(
-                f"{file}: expected a file of the features, found none here; is the location shared by all nodes?"
-            )
+        check_reached(needed)
     except EsvError as error:
         return {"versions": versions(), "problem": one_line(error)}
     return {"versions": versions(), "problem": None}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.errors import JobError, SpecError
-from esv_ray.spec import JobSpec
+from esv_ray.spec_kinds import WorkSpec, kind_of
 from esv_ray.submit.polling import poll
 from esv_ray.submit.ray_jobs import preflight
 from esv_ray.submit.ray_jobs.client import client_errors
@@ -27,21 +27,21 @@ _FRESH_CLUSTER_S = 60.0  # during which a cluster that has just started accepts 
 
 def submit(
     client: JobSubmissionClient,
-    spec: JobSpec,
+    spec: WorkSpec,
     name: str,
     *,
     arguments: Sequence[str] = (),
     working_dir: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Submission:
-    """Check the cluster, and run `esv attribute` there.
+    """Check the cluster, and run the command of the job's kind there: `esv attribute` or `esv extract`.
 
     Args:
         client: of the cluster.
         spec: the job; it uses the cluster that it runs on.
         name: of the job.
-        arguments: further ones of `esv attribute`.
-        working_dir: a folder with code that the model needs and the cluster's image lacks.
+        arguments: further ones of the command.
+        working_dir: a folder with code that the job needs and the cluster's image lacks.
         report: called with a line about the current step.
 
     Raises:
@@ -57,7 +57,7 @@ def submit(
     report("checking the cluster")
     _preflight(client, spec, submission, environment, partitions="--partitions" in arguments)
     location = preflight.spec_location(spec.output, submission)
-    command = shlex.join(["python", "-m", "esv_ray", "attribute", location, *arguments])
+    command = shlex.join(["python", "-m", "esv_ray", kind_of(spec).command, location, *arguments])
     _start(client, command, submission, environment, {"esv_name": name, "esv_output": spec.output})
     return poll(lambda: find(client, submission), submission)
 
@@ -88,7 +88,7 @@ def _start(
 
 
 def _preflight(
-    client: JobSubmissionClient, spec: JobSpec, submission: str, environment: dict[str, Any], *, partitions: bool
+    client: JobSubmissionClient, spec: WorkSpec, submission: str, environment: dict[str, Any], *, partitions: bool
 ) -> None:
     """Run the check of the cluster as a Ray job.
 

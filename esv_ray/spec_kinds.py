@@ -1,0 +1,87 @@
+"""The kinds of work that a spec may describe. `esv plan`, `esv submit` and `esv render` serve all of them.
+
+A further kind is one more entry of `KINDS`, what the check of a cluster looks at (`submit.ray_jobs.checks`), and a
+forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from esv_ray.errors import SpecError
+from esv_ray.spec import JobSpec, Source, load_spec
+from esv_ray.spec_extract import ExtractSpec, load_extract_spec
+from esv_ray.spec_text import read_yaml
+
+WorkSpec = JobSpec | ExtractSpec
+"""The spec of any kind of work: all have `output`, `code`, `max_failed`, `compute.threads` and `cluster`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work.
+
+    Attributes:
+        command: that runs it: ``esv COMMAND SPEC``.
+        spec: class of its specs.
+        load: loads one, as `spec.load_spec`.
+        marks: keys that only its specs have; none: every spec without the marks of others.
+        reads: keys of the locations that it reads, null where there is none.
+        has_partitions: whether its input may be a folder of partitions.
+    """
+
+    command: str
+    spec: type[WorkSpec]
+    load: Callable[..., WorkSpec]
+    marks: frozenset[str]
+    reads: tuple[str, ...]
+    has_partitions: bool = False
+
+
+ATTRIBUTION = Kind("attribute", JobSpec, load_spec, frozenset(), ("features", "model"), has_partitions=True)
+EXTRACTION = Kind(
+    "extract",
+    ExtractSpec,
+    load_extract_spec,
+    frozenset({"videos", "backbone"}),
+    ("videos", "weights", "labels", "classes"),
+)
+KINDS = (EXTRACTION, ATTRIBUTION)
+
+
+def kind_of(spec: WorkSpec) -> Kind:
+    """Return the kind of a spec."""
+    return next(kind for kind in KINDS if isinstance(spec, kind.spec))
+
+
+def kind_in(source: Source, overrides: Iterable[str] = ()) -> Kind:
+    """Return the kind of work that a YAML file or a mapping, with overrides ``key=value``, describes.
+
+    Raises:
+        SpecError: the file is not a YAML mapping.
+        DataError: the file cannot be read.
+    """
+    values = read_yaml(source) if isinstance(source, str) else source or {}
+    keys = {*values, *(override.partition("=")[0].strip().partition(".")[0] for override in overrides)}
+    return next(kind for kind in KINDS if kind.marks & keys or not kind.marks)
+
+
+def load_work(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> WorkSpec:
+    """Load and validate the spec of any kind of work; arguments and errors as for `spec.load_spec`."""
+    listed = list(overrides)
+    return kind_in(source, listed).load(source, listed, code=code)
+
+
+def check_kind(source: str, expected: Kind) -> None:
+    """Refuse a file with the spec of another kind of work.
+
+    Raises:
+        SpecError: names the command that takes it.
+    """
+    found = kind_in(source)
+    if found is not expected:
+        raise SpecError(
+            f"{source}: expected a spec of esv {expected.command}, got one of esv {found.command}; run esv "
+            f"{found.command} {source}"
+        )
