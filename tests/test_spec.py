@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from esv_ray.errors import DataError, EsvError, SpecError
-from esv_ray.spec import (
-    ComputeSpec,
-    EstimatorSpec,
-    JobSpec,
-    TrainSpec,
-    fingerprint,
-    job_keys,
-    load_spec,
-    load_train_spec,
-    top_k,
-)
+from esv_ray.spec import ComputeSpec, EstimatorSpec, JobSpec, fingerprint, job_keys, load_spec, top_k
+from esv_ray.spec_train import TrainSpec, load_train_spec
 from tests.support.specs import SECTIONS, at
 
 NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}

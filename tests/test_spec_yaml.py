@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esv_ray.errors import SpecError
-from esv_ray.spec import JobSpec, TrainSpec, fingerprint, job_keys, load_spec, load_train_spec
+from esv_ray.spec import JobSpec, fingerprint, job_keys, load_spec
+from esv_ray.spec_train import TrainSpec, load_train_spec
 from esv_ray.spec_yaml import read_plain, read_value, write_plain, write_text
 from esv_ray.submit.kubernetes.manifest_yaml import read_objects
 from esv_ray.submit.ray_jobs.preflight import packed
