@@ -21,11 +21,10 @@ from esv_ray.output.layout import CALIBRATION, HEADS, HISTORY, LOGITS, TRAINING,
 from esv_ray.spec_train import TrainSpec
 from esv_ray.training.calibration import Bins, binned
 from esv_ray.training.data import TrainData, places_of_f
-from esv_ray.training.planning import training_folder
+from esv_ray.training.planning import ACCURACY_FILE, CALIBRATION_FILE, HISTORY_FILE, training_folder
 from esv_ray.training.run_file import HeadUnit, TrainingPlan
 from esv_ray.training.tables import CALIBRATION_SCHEMA, SCHEMAS, calibration_rows
 
-ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE = "accuracy.parquet", "history.parquet", "calibration.parquet"
 _ACCURACY_SCHEMA = pa.schema(
     [
         pa.field("scale", pa.int32()),

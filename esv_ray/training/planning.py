@@ -10,7 +10,6 @@ from importlib.metadata import version
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, SpecError, StorageError, one_line
-from esv_ray.input.files import UNFINISHED
 from esv_ray.machine import gpus
 from esv_ray.models.saving import check_free
 from esv_ray.output.committed import failed_rows
@@ -22,7 +21,11 @@ from esv_ray.training.run_file import FILE, HeadUnit, TrainingPlan, Written
 
 # Increased when the same spec gives other heads or files; an older training is then not resumed.
 RESULTS_VERSION = 1
-_OWN_NAMES = frozenset({*TRAINING_FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, UNFINISHED})
+ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE = "accuracy.parquet", "history.parquet", "calibration.parquet"
+"""Tables at the end of a training, in the folder of those of its units."""
+_FIGURES = frozenset(f"calibration.{suffix}" for suffix in ("svg", "png", "html"))
+_OWN_NAMES = frozenset({*TRAINING_FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS}) | _FIGURES
+_OWN_NAMES |= {ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE}
 
 
 @dataclass(frozen=True, eq=False)
