@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from esv_ray.spec import ClusterSpec, Columns, Frozen, Labels, Source, load_as, section
+from esv_ray import storage
+from esv_ray.errors import SpecError
+from esv_ray.spec import ClusterSpec, Columns, Frozen, JobSpec, Labels, Source, load_as, section
 from esv_ray.spec_columns import OWN_NAMES
+from esv_ray.spec_text import read_yaml
 from esv_ray.spec_values import (
     Location,
     Number,
@@ -181,9 +184,38 @@ class TrainSpec(Frozen):
         return tuple(range(self.seed, self.seed + self.seeds))
 
 
-def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
-    """Load and validate a training spec; arguments and errors as for `spec.load_spec`."""
-    return load_as(TrainSpec, source, overrides)
+def load_train_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> TrainSpec:
+    """Load and validate a training spec; arguments and errors as for `spec.load_spec`.
+
+    Args:
+        source, overrides: as for `spec.load_spec`.
+        code: must be empty: a training runs no code of other packages.
+    """
+    if tuple(code):
+        raise SpecError(f"--code: a training runs no code of packages, got {', '.join(code)}; leave the option out")
+    spec = load_as(TrainSpec, source, overrides)
+    places = {
+        key: storage.absolute(value)
+        for key in ("features", "validation", "classes", "output")
+        if isinstance(value := getattr(spec, key), str)
+    }
+    return spec.model_copy(update=places)
+
+
+def is_training(source: str | None, overrides: Iterable[str] = ()) -> bool:
+    """Return whether a YAML file, with overrides ``key=value``, is the spec of a training: it has a key of its own.
+
+    Raises:
+        SpecError: the file is not a YAML mapping.
+        DataError: the file cannot be read.
+    """
+    values = {} if source is None else read_yaml(source)
+    keys = {*values, *(override.partition("=")[0].strip().partition(".")[0] for override in overrides)}
+    return bool(keys & MARKS)
+
+
+MARKS = frozenset(TrainSpec.model_fields) - frozenset(JobSpec.model_fields)
+"""Keys that only the spec of a training has."""
 
 
 def train_keys(spec: TrainSpec) -> dict[str, object]:

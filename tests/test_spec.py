@@ -728,9 +728,9 @@ def test_a_fingerprint_is_a_hash_of_the_keys_in_any_order() -> None:
 
 def test_a_training_spec() -> None:
     spec = load_train_spec(
-        {"features": "f", "output": "o"}, ["validation=v.parquet", "hidden=64", "learning_rate=1e-4"]
+        {"features": "/f", "output": "/o"}, ["validation=/v.parquet", "hidden=64", "learning_rate=1e-4"]
     )
-    assert spec == TrainSpec(features="f", output="o", validation="v.parquet", hidden=64, learning_rate=1e-4)
+    assert spec == TrainSpec(features="/f", output="/o", validation="/v.parquet", hidden=64, learning_rate=1e-4)
     assert load_train_spec({"features": "f", "output": "o"}).validation == 0.1
 
 

@@ -321,8 +321,9 @@ def test_texts_that_were_something_else(path: Path) -> None:
 def test_the_share_of_a_validation(path: Path) -> None:
     assert training(path, "validation: 1e-1\n").validation == 0.1
     assert load_train_spec(str(path), ["validation=5e-1"]).validation == 0.5
-    assert training(path, "validation: 0.1.parquet\n").validation == "0.1.parquet"
-    assert training(path, "validation: ./1e-1\n").validation == "./1e-1"
+    assert training(path, "validation: /d/0.1.parquet\n").validation == "/d/0.1.parquet"
+    assert training(path, "validation: 0.1.parquet\n").validation == f"{Path.cwd()}/0.1.parquet"
+    assert training(path, "validation: ./1e-1\n").validation == f"{Path.cwd()}/1e-1"
     for text in ("'1e-1'", "10%", "'0,1'", "1_0"):
         assert "a share such as 0.1, without quotes" in refusal(path, f"validation: {text}\n", train=True)
     for text in ("true", "[0.1]", "null", "''", "' '", ".nan", "1e0", "0e0"):

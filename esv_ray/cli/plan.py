@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esv_ray.cli.options import JobArguments, job_options, read_job
+from esv_ray.cli.options import JobArguments, job_options, location_overrides, read_job
 from esv_ray.cli.types import Count, LocalPath
 
 
@@ -37,11 +37,15 @@ def plan(
     Takes SPEC and the options that set its keys, as esv attribute does. Reads the footers of the feature table and
     loads the model. Writes nothing except a small object in the output's location, which is removed.
 
+    If SPEC is a training (it has a key such as n_max or epochs), reads its tables once, and prints the number of
+    examples and heads, and the memory that an actor takes.
+
     \b
     Examples:
       esv plan job.yaml
       esv plan --features data/ --model models/trn --output esv/ --set frames=16 --json
       esv plan job.yaml --bench gpu.json --actors 8
+      esv plan train.yaml
 
     \b
     Exit codes:
@@ -49,6 +53,14 @@ def plan(
       1  with --check-ids: an id occurs in several files, so the job would end incomplete
       2  the request is invalid
     """
+    from esv_ray.spec_train import is_training
+
+    if is_training(job.spec, job.overrides):
+        for option, given in (("--read-lengths", read_lengths), ("--check-ids", check_ids), ("--bench", bench)):
+            if given:
+                raise click.UsageError(f"{option} is for jobs of esv attribute, not for trainings")
+        _plan_training(job, as_json)
+        return
     spec = read_job(job)
     from esv_ray.bench.report import read_timings
     from esv_ray.cli.plan_page import show
@@ -63,3 +75,19 @@ def plan(
         show(estimate)
     if estimate.repeated_ids is not None and estimate.repeated_ids.across_files:
         context.exit(1)
+
+
+def _plan_training(job: JobArguments, as_json: bool) -> None:
+    from esv_ray.cli.plan_training import show_training
+    from esv_ray.forecast.training import as_json as forecast_json
+    from esv_ray.forecast.training import forecast_training
+    from esv_ray.spec_train import load_train_spec
+
+    if job.model is not None:
+        raise click.UsageError("--model is for jobs of esv attribute; a training makes a model")
+    locations = location_overrides(job.spec, {"features": job.features, "output": job.output}, job.overrides)
+    forecast = forecast_training(load_train_spec(job.spec, [*locations, *job.overrides], code=job.code))
+    if as_json:
+        click.echo(json.dumps(forecast_json(forecast), indent=1))
+    else:
+        show_training(forecast)

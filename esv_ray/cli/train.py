@@ -134,9 +134,10 @@ def _draw(result: TrainResult) -> None:
     from esv_ray import storage
     from esv_ray.analysis.figures.calibration import chart
     from esv_ray.analysis.figures.files import figure_files
+    from esv_ray.training.planning import training_folder
 
     assert result.trained is not None, "there is a model"
-    url = storage.join(result.job.output, "calibration")
+    url = storage.join(training_folder(result.output), "calibration")
     for suffix, data in figure_files(chart, result.trained.calibration).items():
         storage.replace(f"{url}.{suffix}", data, "write a figure")
     click.echo(f"figure: {url}.svg, .png, .html")

@@ -17,11 +17,11 @@ from esv_ray.models.bundle import training_of
 from esv_ray.models.saving import exists_bundle, save_heads
 from esv_ray.models.weights import head_from_state, tensors_of
 from esv_ray.output.files import read_output
-from esv_ray.output.layout import CALIBRATION, HEADS, HISTORY, LOGITS, TRAINING, WEIGHTS, table_url
+from esv_ray.output.layout import CALIBRATION, HEADS, HISTORY, LOGITS, WEIGHTS, table_url
 from esv_ray.spec_train import TrainSpec
 from esv_ray.training.calibration import Bins, binned
 from esv_ray.training.data import TrainData, places_of_f
-from esv_ray.training.planning import ACCURACY_FILE, CALIBRATION_FILE, HISTORY_FILE, training_folder
+from esv_ray.training.planning import ACCURACY_FILE, BESIDE, CALIBRATION_FILE, HISTORY_FILE, training_folder
 from esv_ray.training.run_file import HeadUnit, TrainingPlan
 from esv_ray.training.tables import CALIBRATION_SCHEMA, SCHEMAS, calibration_rows
 
@@ -215,7 +215,7 @@ def _save(spec: TrainSpec, plan: TrainingPlan, folder: str, kept: Mapping[int, H
         **({"seeds": {scale: unit.seed for scale, unit in kept.items()}} if spec.seeds > 1 else {}),
     }
     classes = None if written.classes is None else tuple(written.classes)
-    save_heads(spec.output, heads, counts / counts.sum(), classes=classes, training=summary, beside=(TRAINING,))
+    save_heads(spec.output, heads, counts / counts.sum(), classes=classes, training=summary, beside=BESIDE)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,6 +1,6 @@
 """The labeled videos of a feature table: where each lies, its length and its label, without the features.
 
-One pass over the table checks every row and keeps 28 bytes of each; the features are read again where they are
+One pass over the table checks every row and keeps a few numbers of each; the features are read again where they are
 used (`windows`).
 """
 
@@ -30,7 +30,9 @@ Int64Array = npt.NDArray[np.int64]
 UInt64Array = npt.NDArray[np.uint64]
 
 ITEM_BYTES = 4  # of a number of the features in memory
-_PIECE_BYTES, _MOST_ROWS = 2**25, 1024  # of a piece: features in memory, and rows
+PIECE_BYTES, _MOST_ROWS = 2**25, 1024  # of a piece: features in memory, and rows
+INDEX_BYTES = 4 * 8
+"""Bytes of each video in `LabeledRows`."""
 _HASH_BYTES = 8  # two of 10^7 ids have equal hashes with probability 3e-6; the second would be left out
 _SHOWN = 5
 
@@ -140,14 +142,14 @@ def read_index(url: str, request: VideoRequest, other: UInt64Array | None = None
 
 
 def _rows_of_piece(footers: Sequence[Footer]) -> int:
-    """Return the rows of a piece, so that its features take about `_PIECE_BYTES`."""
+    """Return the rows of a piece, so that its features take about `PIECE_BYTES`."""
     widths = [
         group.chunks["features"].values * ITEM_BYTES / max(1, group.rows)
         for footer in footers
         for group in footer.groups
         if "features" in group.chunks
     ]
-    return max(1, min(_MOST_ROWS, int(_PIECE_BYTES / max(1.0, *widths, 1.0))))
+    return max(1, min(_MOST_ROWS, int(PIECE_BYTES / max(1.0, *widths, 1.0))))
 
 
 def _index_piece(number: int, rows: FeatureRows, left_out: Counter[str]) -> tuple[npt.NDArray[np.generic], ...]:

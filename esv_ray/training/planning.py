@@ -24,8 +24,34 @@ RESULTS_VERSION = 1
 ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE = "accuracy.parquet", "history.parquet", "calibration.parquet"
 """Tables at the end of a training, in the folder of those of its units."""
 _FIGURES = frozenset(f"calibration.{suffix}" for suffix in ("svg", "png", "html"))
-_OWN_NAMES = frozenset({*TRAINING_FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS}) | _FIGURES
+BESIDE = (TRAINING, PROGRESS, SUBMISSIONS)
+"""Names that the folder of the bundle holds before the bundle is written."""
+_OWN_NAMES = frozenset({*TRAINING_FOLDERS, SUCCESS, ASIDE}) | _FIGURES
 _OWN_NAMES |= {ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE}
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedTraining:
+    """A training that could start, or go on.
+
+    Attributes:
+        spec: the training.
+        data: indexes of the videos.
+        plan: that of its output, or the one that a run would write.
+        planned: whether it is on storage.
+        failed: the failed rows of each committed head, by the unit's number: (0,) or ().
+    """
+
+    spec: TrainSpec
+    data: TrainData
+    plan: TrainingPlan
+    planned: bool
+    failed: Mapping[int, tuple[int, ...]]
+
+    @property
+    def pending(self) -> tuple[HeadUnit, ...]:
+        """Heads that are not committed, in plan order."""
+        return tuple(unit for unit in self.plan.units if unit.index not in self.failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,42 +84,53 @@ def private_locations(spec: TrainSpec) -> list[str]:
     return [url for url in (*tables, spec.output) if storage.in_this_process(url)]
 
 
+def check_training(spec: TrainSpec) -> CheckedTraining:
+    """Check a training against its tables, which are read once, and its output; write nothing.
+
+    Args:
+        spec: the training.
+
+    Raises:
+        EsvError: the request is wrong, or another output is in the way.
+    """
+    _check_places(spec)
+    folder = training_folder(spec.output)
+    written = FILE.read(folder)
+    if written is None:
+        check_free(spec.output, beside=BESIDE)
+        storage.check_writable(spec.output, "write the model bundle")
+        storage.check_vacant(folder, _OWN_NAMES)
+    data = read_train_data(spec)
+    keys = json.loads(json.dumps({**train_keys(spec), "data": data.checksum(), "results_version": RESULTS_VERSION}))
+    if written is not None:
+        FILE.check_same(folder, written.keys, keys)
+        plan = TrainingPlan(written)
+        return CheckedTraining(spec, data, plan, True, failed_rows(folder, plan, TRAINING_FOLDERS))
+    plan = TrainingPlan(_written(spec, data, keys))
+    return CheckedTraining(spec, data, plan, False, _adoptable(folder, plan))
+
+
 def plan_training(spec: TrainSpec, *, retry_failed: bool) -> PlannedTraining:
     """Check a training, load or commit its plan, and list its pending heads.
 
-    Reads the feature tables once. Writes run.json, and removes _SUCCESS if heads are pending.
+    Writes run.json, and removes _SUCCESS if heads are pending.
 
     Args:
         spec: the training.
         retry_failed: whether failed heads are trained again.
 
     Raises:
-        EsvError: the request is wrong or another output is in the way; nothing is written then.
+        EsvError: as `check_training`; nothing is written then.
     """
-    _check_places(spec)
-    folder = training_folder(spec.output)
-    written = FILE.read(folder)
-    if written is None:
-        check_free(spec.output, beside=(TRAINING,))
-        storage.check_writable(spec.output, "write the model bundle")
-        storage.check_vacant(folder, _OWN_NAMES)
-    data = read_train_data(spec)
-    keys = json.loads(json.dumps({**train_keys(spec), "data": data.checksum(), "results_version": RESULTS_VERSION}))
-    if written is None:
-        written = _written(spec, data, keys)
-        _check_adoptable(folder, TrainingPlan(written))
-        if not FILE.commit(folder, written):  # another driver was first
-            existing = FILE.read(folder)
-            assert existing is not None, "a create-only put was refused, so it is there"
-            written = existing
-    FILE.check_same(folder, written.keys, keys)
-    plan = TrainingPlan(written)
-    failed = failed_rows(folder, plan, TRAINING_FOLDERS)
+    checked, folder = check_training(spec), training_folder(spec.output)
+    if not checked.planned and not FILE.commit(folder, checked.plan.written):  # another driver was first
+        checked = check_training(spec)
+    failed = checked.failed
     retried = {index: rows for index, rows in failed.items() if rows} if retry_failed else {}
-    pending = tuple(unit for unit in plan.units if unit.index not in failed or unit.index in retried)
+    pending = tuple(unit for unit in checked.plan.units if unit.index not in failed or unit.index in retried)
     if pending:
         remove_success(folder)
-    return PlannedTraining(spec, plan, data, pending, retried)
+    return PlannedTraining(spec, checked.plan, checked.data, pending, retried)
 
 
 def _check_places(spec: TrainSpec) -> None:
@@ -131,10 +168,14 @@ def _written(spec: TrainSpec, data: TrainData, keys: dict[str, object]) -> Writt
     )
 
 
-def _check_adoptable(folder: str, plan: TrainingPlan) -> None:
-    """Check tables without a run.json, which was removed: all must be of this training, which then resumes."""
+def _adoptable(folder: str, plan: TrainingPlan) -> Mapping[int, tuple[int, ...]]:
+    """Look at tables without a run.json, which was removed: all must be of this training, which then resumes.
+
+    Returns:
+        The failed rows of each committed head, by the unit's number.
+    """
     try:
-        failed_rows(folder, plan, TRAINING_FOLDERS)
+        return failed_rows(folder, plan, TRAINING_FOLDERS)
     except StorageError:
         raise
     except (JobError, DataError) as error:

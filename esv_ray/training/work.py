@@ -80,8 +80,8 @@ class TrainingWork:
 
     @property
     def output(self) -> str:
-        """Location of the tables of the training, in the folder of the bundle."""
-        return training_folder(self.spec.output)
+        """Location of the bundle, in whose folder `training` the tables are."""
+        return self.spec.output
 
     @property
     def cluster(self) -> ClusterSpec:
@@ -184,7 +184,7 @@ def train(spec: TrainSpec, report: Report = lambda progress: None, *, retry_fail
     # The settings of a workplace in this process end with the job.
     with torch_settings() if work.in_process else nullcontext():
         result = run_work(work, report, retry_failed=retry_failed)
-    written = FILE.read(work.output)
+    written = FILE.read(training_folder(spec.output))
     assert written is not None, "the job has written its plan"
     trained = read_trained(spec.output) if result.exit_code == 0 else None
     return TrainResult(result, spec.output, written, trained)

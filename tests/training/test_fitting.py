@@ -26,11 +26,11 @@ def fitted(table: pa.Table, folder: Path, *, scale: int = 1, fits: bool | None =
     pq.write_table(table, path, row_group_size=20)
     spec = TrainSpec(features=str(path), output="none", **{"n_max": scale, "validation": 0.2, "dropout": 0.0, **keys})
     data = read_train_data(spec)
-    windows = [Windows(rows, spec.shuffle_buffer) for rows in (data.training, data.held)]
-    for window in windows if fits is not None else ():
-        window.fits = fits  # type: ignore[misc]
+    training, validation = (Windows(rows, spec.shuffle_buffer) for rows in (data.training, data.held))
+    if fits is not None:
+        training.fits = validation.fits = fits
     weights = None if data.weights is None else torch.tensor(data.weights)
-    return fit_head(FitTask(spec, scale, spec.seed, *windows, data.n_classes, weights))
+    return fit_head(FitTask(spec, scale, spec.seed, training, validation, data.n_classes, weights))
 
 
 def bits(head: FittedHead) -> list[bytes]:
@@ -54,8 +54,15 @@ def test_a_linear_head_reaches_the_optimum_that_newton_finds(tmp_path: Path) -> 
     pq.write_table(noisy(40, seed=1), held)
     folder = tmp_path / "tables"
     folder.mkdir()
-    keys = {"hidden_layers": 0, "epochs": 250, "patience": 250, "batch": 120, "learning_rate": 0.1, "weight_decay": 0}
-    head = fitted(table, folder, validation=str(held), schedule="cosine", **keys)
+    keys: dict[str, Any] = {
+        "hidden_layers": 0,
+        "epochs": 250,
+        "patience": 250,
+        "batch": 120,
+        "learning_rate": 0.1,
+        "weight_decay": 0,
+    }
+    head = fitted(table, folder, validation=str(held), schedule="cosine", weight_decay=0, **keys)
     inputs, labels = frames_of(table)
     weight, bias = (
         torch.zeros((2, 4), dtype=torch.float64, requires_grad=True),
@@ -77,7 +84,7 @@ def test_a_linear_head_reaches_the_optimum_that_newton_finds(tmp_path: Path) -> 
 
 def test_a_weight_of_two_is_that_of_a_video_given_twice(tmp_path: Path) -> None:
     """Whole batches of videos of one frame: nothing is random but the order, which does not change the sum."""
-    keys = {"hidden": 8, "epochs": 20, "patience": 20, "batch": 1000, "learning_rate": 0.01}
+    keys: dict[str, Any] = {"hidden": 8, "epochs": 20, "patience": 20, "batch": 1000, "learning_rate": 0.01}
     held = tmp_path / "held.parquet"
     pq.write_table(noisy(40, seed=1), held)
     folder = tmp_path / "tables"
@@ -104,7 +111,7 @@ def test_balanced_weights_are_inverse_to_the_number_of_videos(tmp_path: Path) ->
 @pytest.mark.parametrize("buffer", [500, 2000])
 def test_streaming_gives_the_bits_of_memory(tmp_path: Path, buffer: int) -> None:
     table = separable([2 + number % 4 for number in range(100)])
-    keys = {"scale": 2, "hidden": 8, "epochs": 3, "batch": 16, "dropout": 0.2, "shuffle_buffer": buffer}
+    keys: dict[str, Any] = {"scale": 2, "hidden": 8, "epochs": 3, "batch": 16, "dropout": 0.2, "shuffle_buffer": buffer}
     kept, streamed = (fitted(table, tmp_path, fits=fits, **keys) for fits in (True, False))
     assert bits(kept) == bits(streamed)
     assert kept.history == streamed.history
@@ -115,17 +122,17 @@ def test_streaming_gives_the_bits_of_memory(tmp_path: Path, buffer: int) -> None
 
 def test_bfloat16_is_close_to_float32(tmp_path: Path) -> None:
     table = separable([3] * 90, noise=1.0)
-    keys = {"hidden": 16, "epochs": 8, "batch": 16, "learning_rate": 0.01}
+    keys: dict[str, Any] = {"hidden": 16, "epochs": 8, "batch": 16, "learning_rate": 0.01}
     full, mixed = (fitted(table, tmp_path, precision=name, **keys) for name in ("float32", "bfloat16"))
     assert bits(full) == bits(fitted(table, tmp_path, precision="auto", **keys)), "auto: float32 on a CPU"
     assert bits(full) != bits(mixed)
-    assert mixed.head.linears[0].weight.dtype == torch.float32
+    assert {weight.dtype for weight in mixed.head.state_dict().values()} == {torch.float32}
     assert mixed.best.validation_loss == pytest.approx(full.best.validation_loss, abs=0.05)
 
 
 def test_widths_of_the_hidden_layers(tmp_path: Path) -> None:
     head = fitted(separable([2] * 60), tmp_path, hidden=[12, 5], epochs=1).head
-    assert [tuple(linear.weight.shape) for linear in head.linears] == [(12, 4), (5, 12), (3, 5)]  # type: ignore[union-attr]
+    assert [tuple(weight.shape) for weight, _ in head.layers()] == [(12, 4), (5, 12), (3, 5)]
 
 
 def rates(**keys: Any) -> list[float]:
@@ -148,7 +155,7 @@ def test_schedules() -> None:
 
 
 def test_the_learning_rate_of_each_epoch_is_recorded(tmp_path: Path) -> None:
-    keys = {"epochs": 4, "schedule": "step", "step_epochs": 2, "learning_rate": 0.02, "hidden": 4}
+    keys: dict[str, Any] = {"epochs": 4, "schedule": "step", "step_epochs": 2, "learning_rate": 0.02, "hidden": 4}
     found = [epoch.learning_rate for epoch in fitted(separable([2] * 60), tmp_path, **keys).history]
     assert found == pytest.approx([0.02, 0.02, 0.002, 0.002])
 

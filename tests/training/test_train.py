@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
@@ -489,7 +490,7 @@ def test_a_training_table_is_not_its_own_validation_table(study: Study, monkeypa
     spellings = [path, path.name, f"./{path.name}", f"file://{path}", path.parent / "folder" / ".." / path.name]
     for validation in map(str, [*spellings, link, hard, folder, linked, f"{path.parent}/table-*.parquet"]):
         text = study.refusal(separable(LENGTHS), features=str(path), validation=validation)
-        spelled = validation.removeprefix("file://")
+        spelled = storage.absolute(validation)
         assert text.startswith(f"{spelled}: expected a validation table that shares no file with {path}"), text
         assert "validation=0.1" in text
     text = study.refusal(separable(LENGTHS), features=str(path), validation=str(copy))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from esv_ray.errors import DataError
+from esv_ray.input.videos import VideoRequest
 from esv_ray.training import index
 from esv_ray.training.index import read_index
 from esv_ray.training.windows import Videos, Windows
@@ -46,7 +47,7 @@ def expected(longer: int) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize("buffer", [1, 300, 1000, 10**6])
 @pytest.mark.parametrize("s", [1, 5])
 def test_every_video_is_in_one_window(table: str, buffer: int, s: int) -> None:
-    rows = read_index(table, index.VideoRequest()).rows
+    rows = read_index(table, VideoRequest()).rows
     windows = Windows(rows, buffer)
     in_order = [(places, content(window)) for places, window in windows.in_order(s)]
     assert [video for _, window in in_order for video in window] == expected(s)
@@ -62,9 +63,9 @@ def test_every_video_is_in_one_window(table: str, buffer: int, s: int) -> None:
 
 
 def test_from_memory_and_from_the_table_windows_are_the_same(table: str) -> None:
-    rows = read_index(table, index.VideoRequest()).rows
+    rows = read_index(table, VideoRequest()).rows
     streamed, kept = (Windows(rows, 1000) for _ in range(2))
-    kept.fits = True  # type: ignore[misc]
+    kept.fits = True
     for s in (1, 4):
         passes = [
             [content(window) for window in windows.shuffled(s, torch.Generator().manual_seed(3))]
@@ -77,7 +78,7 @@ def test_from_memory_and_from_the_table_windows_are_the_same(table: str) -> None
 
 
 def test_a_table_that_changed_is_refused(table: str, tmp_path: Path) -> None:
-    windows = Windows(read_index(table, index.VideoRequest()).rows, 300)
+    windows = Windows(read_index(table, VideoRequest()).rows, 300)
     pq.write_table(separable([3] * 30), tmp_path / "1.parquet")
     with pytest.raises(DataError, match=r"1\.parquet.*changed since"):
         list(windows.in_order(1))
@@ -90,7 +91,7 @@ def test_rows_that_break_the_contract_keep_the_others_in_place(tmp_path: Path) -
     rows[7]["label"] = None
     path = tmp_path / "broken.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=separable(LENGTHS).schema), path)
-    found = read_index(str(path), index.VideoRequest())
+    found = read_index(str(path), VideoRequest())
     assert found.left_out.total() == 5
     usable = [row for number, row in enumerate(rows) if number not in (0, 5, 6, 7, 40)]
     videos = [video for _, window in Windows(found.rows, 10**6).in_order(1) for video in content(window)]
