@@ -38,20 +38,15 @@ def show_result(
     )
     for line in _failed_lines(result, folder):
         click.echo(f"  {printable(line)}")
+    if counts.failed > result.max_failed * counts.rows:
+        click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
     for line in problem_lines(result):
         click.echo(line, err=True)
     click.echo(f"tables: {printable(result.output)}")
 
 
-def problem_lines(result: JobResult, noun: str = "video") -> Iterator[str]:
-    """Yield what is wrong with the end of a job, one line each.
-
-    Args:
-        result: of the job.
-        noun: what a row is.
-    """
-    if result.counts.failed > result.max_failed * result.counts.rows:
-        yield f"more than max_failed = {result.max_failed:g} of the {noun}s failed"
+def problem_lines(result: JobResult) -> Iterator[str]:
+    """Yield what is wrong with the end of a job, one line each."""
     for unit, reason in list(result.quarantined.items())[:_LISTED]:
         yield f"unit {unit} could not be committed: {printable(reason)}"
     for unit in result.missing[:_LISTED]:

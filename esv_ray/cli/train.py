@@ -11,6 +11,7 @@ from rich.table import Table
 from esv_ray.cli.options import location_overrides, output_option, set_option
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath
 from esv_ray.errors import count_of
+from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def show_training(result: TrainResult) -> None:
         Console().print(_table(result))
     for note in result.notes:
         click.echo(note)
+    for head, reason in result.job.failed:
+        click.echo(f"failed: {head}: {printable(reason)}", err=True)
     for line in problem_lines(result.job):
         click.echo(line, err=True)
     resumed = f"; {result.job.resumed_units} of {result.job.units} heads resumed" if result.job.resumed_units else ""

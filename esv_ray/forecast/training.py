@@ -83,7 +83,7 @@ class TrainingForecast:
     @property
     def reading_bytes(self) -> int:
         """Bytes for reading and checking a piece of a table, and of the indexes of all videos."""
-        return 4 * PIECE_BYTES + INDEX_BYTES * (self.training.videos + self.validation.videos)
+        return 6 * PIECE_BYTES + INDEX_BYTES * (self.training.videos + self.validation.videos)
 
     @property
     def batch_bytes(self) -> int:

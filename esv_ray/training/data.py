@@ -75,12 +75,13 @@ def read_train_data(spec: TrainSpec) -> TrainData:
     if isinstance(spec.validation, str):
         _check_other_files(spec.features, spec.validation, spec.columns)
     request = _request(spec, classes)
-    index = _labeled(spec.features, request)
+    by_table = isinstance(spec.validation, str)
+    index = _labeled(spec.features, request, contents=by_table)
     left_out = index.left_out
     notes += _left_out(spec.features, left_out)
     if isinstance(spec.validation, str):
         training = index.rows
-        other = _labeled(spec.validation, request, index.ids)
+        other = _labeled(spec.validation, request, index.ids, contents=True)
         held = other.rows
         notes += _left_out(spec.validation, other.left_out)
         left_out += other.left_out
@@ -152,9 +153,11 @@ def _request(spec: TrainSpec, classes: tuple[str, ...] | None) -> VideoRequest:
     )
 
 
-def _labeled(url: str, request: VideoRequest, other: UInt64Array | None = None) -> TableIndex:
+def _labeled(
+    url: str, request: VideoRequest, other: UInt64Array | None = None, *, contents: bool = False
+) -> TableIndex:
     """Index the usable videos of a table that have a label."""
-    index = read_index(url, request, other)
+    index = read_index(url, request, other, contents=contents)
     if not len(index.rows):
         raise DataError(
             f"{url}: expected videos with labels to train on, found none in {index.left_out.total()} rows "

@@ -86,7 +86,8 @@ class TableIndex:
     Attributes:
         rows: its labeled videos, in the order of the table.
         left_out: number of other rows, by reason.
-        ids, content: (V,) hashes of the ids; and of features and labels.
+        ids: (V,) hashes of the ids.
+        content: (V,) hashes of features and labels; 0 if they are not asked for.
         shared: number of videos whose ids another table has, and the first of these ids.
     """
 
@@ -97,7 +98,9 @@ class TableIndex:
     shared: tuple[int, tuple[str, ...]] = (0, ())
 
 
-def read_index(url: str, request: VideoRequest, other: UInt64Array | None = None) -> TableIndex:
+def read_index(
+    url: str, request: VideoRequest, other: UInt64Array | None = None, *, contents: bool = False
+) -> TableIndex:
     """Read a table once, and index its videos that have a label.
 
     Of several rows with one id the first counts, also if they are in several files.
@@ -106,6 +109,7 @@ def read_index(url: str, request: VideoRequest, other: UInt64Array | None = None
         url: the table.
         request: what is known of it.
         other: hashes of the ids of another table, whose ids are looked for in this one.
+        contents: whether `TableIndex.content` is computed.
 
     Raises:
         DataError: the table is unreadable, not a feature table, or of another D; or labels are names of classes that
@@ -128,7 +132,10 @@ def read_index(url: str, request: VideoRequest, other: UInt64Array | None = None
         raise DataError(f"{url}: expected videos, got a table without rows")
     reader = UnitReader(contract, budget)
     left_out: Counter[str] = Counter()
-    parts = [_index_piece(number, read_rows(piece, reader), left_out) for number, piece in enumerate(pieces)]
+    parts = [
+        _index_piece(number, read_rows(piece, reader), left_out, contents=contents)
+        for number, piece in enumerate(pieces)
+    ]
     piece, row, lengths, labels, ids, content = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     kept = np.sort(np.unique(ids, return_index=True)[1])
     if len(kept) < len(ids):
@@ -152,7 +159,9 @@ def _rows_of_piece(footers: Sequence[Footer]) -> int:
     return max(1, min(_MOST_ROWS, int(PIECE_BYTES / max(1.0, *widths, 1.0))))
 
 
-def _index_piece(number: int, rows: FeatureRows, left_out: Counter[str]) -> tuple[npt.NDArray[np.generic], ...]:
+def _index_piece(
+    number: int, rows: FeatureRows, left_out: Counter[str], *, contents: bool
+) -> tuple[npt.NDArray[np.generic], ...]:
     """Return piece, row, length, label (-1: none), hash of the id and of the content of each valid row of a piece."""
     left_out.update(rows.faults.values())
     valid = rows.valid
@@ -160,7 +169,7 @@ def _index_piece(number: int, rows: FeatureRows, left_out: Counter[str]) -> tupl
     labels = np.where(rows.labelled[valid], rows.labels[valid], -1).astype(np.int64)
     ids = np.fromiter((_hash(rows.ids[row].encode()) for row in valid.tolist()), np.uint64, len(valid))
     content = np.zeros(len(valid), np.uint64)
-    for length in np.unique(lengths):
+    for length in np.unique(lengths) if contents else ():
         alike = np.flatnonzero(lengths == length)
         frames = rows.features(valid[alike], np.broadcast_to(np.arange(length), (len(alike), length)))
         content[alike] = [_hash(video.tobytes(), label) for video, label in zip(frames, labels[alike], strict=True)]

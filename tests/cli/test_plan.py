@@ -59,9 +59,10 @@ def keys_of(content: object, above: str = "") -> set[str]:
     )
 
 
-def documented_keys() -> set[str]:
+def documented_keys(*, training: bool = False) -> set[str]:
     page = (ROOT / "esv_ray" / "docs" / "reference" / "plan-json.md").read_text()
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    of_jobs, _, of_trainings = page.partition("\n## Plan of a training\n")
+    rows = [line.split("|")[1] for line in (of_trainings if training else of_jobs).splitlines() if line[:3] == "| `"]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 

@@ -54,14 +54,7 @@ def test_a_linear_head_reaches_the_optimum_that_newton_finds(tmp_path: Path) -> 
     pq.write_table(noisy(40, seed=1), held)
     folder = tmp_path / "tables"
     folder.mkdir()
-    keys: dict[str, Any] = {
-        "hidden_layers": 0,
-        "epochs": 250,
-        "patience": 250,
-        "batch": 120,
-        "learning_rate": 0.1,
-        "weight_decay": 0,
-    }
+    keys: dict[str, Any] = {"hidden_layers": 0, "epochs": 250, "patience": 250, "batch": 120, "learning_rate": 0.1}
     head = fitted(table, folder, validation=str(held), schedule="cosine", weight_decay=0, **keys)
     inputs, labels = frames_of(table)
     weight, bias = (

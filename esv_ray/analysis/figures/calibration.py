@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import altair
 
 _PERFECT = "perfect"
+_NO_BAND: Row = {"low": None, "high": None}
 
 
 def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
@@ -64,14 +65,20 @@ def measured(rows: Sequence[Row], scale: int | None) -> Row:
 
 def _by_scale(by_scale: Sequence[Row], look: Look) -> Any:
     names = {"accuracy": "accuracy", "ece": "calibration error (ECE)"}
-    points = [{"x": row["x"], "y": row[key], "series": name} for row in by_scale for key, name in names.items()]
+    points = [
+        _NO_BAND | {"x": row["x"], "y": row[key], "series": name} for row in by_scale for key, name in names.items()
+    ]
     axes = Axes("scale s of the head", "share", y_format="~%", height=220, domain=(0.0, 1.0))
     return lines(points, axes, look, names=list(names.values()), small=True)
 
 
 def _reliability(whole: Sequence[Row], look: Look) -> Any:
-    points = [{"x": row["confidence"], "y": row["accuracy"], "series": "F"} for row in whole if has(row, "accuracy")]
-    ends = [{"x": end, "y": end, "series": _PERFECT} for end in (0.0, 1.0)]
+    points = [
+        _NO_BAND | {"x": row["confidence"], "y": row["accuracy"], "series": "F"}
+        for row in whole
+        if has(row, "confidence", "accuracy")
+    ]
+    ends = [_NO_BAND | {"x": end, "y": end, "series": _PERFECT} for end in (0.0, 1.0)]
     axes = Axes(
         "confidence", "accuracy", y_format="~%", x_format="~%", height=220, domain=(0.0, 1.0), x_ticks=(0.0, 0.5, 1.0)
     )
