@@ -161,6 +161,10 @@ class ClusterSpec(Frozen):
             )
         return address
 
+    def on(self, address: str) -> Self:
+        """Return the same on a Ray cluster."""
+        return self.model_copy(update={"address": address})
+
 
 ClassChoice = int | str
 # Sorted, each once: the order has no meaning and must not change the fingerprint of the job.
@@ -235,6 +239,11 @@ class JobSpec(Frozen):
         if "all" in many:
             return (*numbers, "all") if numbers else "all"
         return numbers
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of an actor."""
+        return self.compute.threads
 
     @property
     def frame_numbers(self) -> tuple[int, ...]:

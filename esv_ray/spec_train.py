@@ -55,6 +55,11 @@ class TrainClusterSpec(ClusterSpec):
             return {**values, "actors": "auto"}
         return values
 
+    def on(self, address: str) -> Self:
+        """Return the same on a Ray cluster, with as many actors as it holds unless their number is given."""
+        actors = {} if "actors" in self.model_fields_set else {"actors": "auto"}
+        return self.model_copy(update={"address": address, **actors})
+
 
 def _bytes(value: object) -> object:
     """Read a number of bytes."""

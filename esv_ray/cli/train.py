@@ -104,6 +104,8 @@ def show_training(result: TrainResult) -> None:
         click.echo(note)
     for head, reason in result.job.failed:
         click.echo(f"failed: {head}: {printable(reason)}", err=True)
+    if result.job.failed:
+        click.echo("remove the cause, then run the same command with --retry-failed", err=True)
     for line in problem_lines(result.job):
         click.echo(line, err=True)
     resumed = f"; {result.job.resumed_units} of {result.job.units} heads resumed" if result.job.resumed_units else ""

@@ -48,7 +48,7 @@ class FittedHead:
     """A trained head, at its best validation loss.
 
     Attributes:
-        head: on the CPU, in eval mode.
+        head: on the device of the training, in eval mode.
         history: all epochs.
         best: the epoch that was kept.
     """
@@ -117,7 +117,7 @@ def fit_head(task: FitTask) -> FittedHead:
             f"{history[-1].validation_loss} after every epoch; lower learning_rate, or scale the features"
         )
     fit.head.load_state_dict(best_state)
-    return FittedHead(fit.head.cpu().eval(), tuple(history), best)
+    return FittedHead(fit.head.eval(), tuple(history), best)
 
 
 class DivergedError(DataError):

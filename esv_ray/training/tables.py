@@ -98,7 +98,7 @@ def tables_of_head(
         }
         for epoch in fitted.history
     ]
-    state = {key: tensor.contiguous() for key, tensor in fitted.head.state_dict().items()}
+    state = {key: tensor.cpu().contiguous() for key, tensor in fitted.head.state_dict().items()}
     return {
         HEADS: _table(unit, HEADS, [row]),
         HISTORY: _table(unit, HISTORY, history),

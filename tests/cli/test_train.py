@@ -119,7 +119,7 @@ def test_the_chart_says_what_the_tables_say(esv, spec: Path, tmp_path: Path) -> 
     of_f = next(row for row in accuracy if row["kept"] and row["scale"] is None)
     for look in (Look(), Look(width=NARROW)):
         text = json.dumps(chart(table, look).to_dict())
-        assert f"F: accuracy {100 * of_f['accuracy']:.1f} %, calibration error (ECE) {100 * of_f['ece']:.1f} %" in text
+        assert f"F: accuracy {100 * of_f['accuracy']:.1f} %, ECE {100 * of_f['ece']:.1f} %" in text
         best = max(row["accuracy"] for row in accuracy if row["kept"] and row["scale"] is not None)
         assert f"is the most accurate, {100 * best:.1f} %" in text
     assert "No data" in json.dumps(chart(table.slice(0, 0), Look()).to_dict())

@@ -266,6 +266,11 @@ def test_where_a_training_runs() -> None:
 
     assert (cluster(), cluster(actors="auto"), cluster(actors=3)) == (0, "auto", 3)
     assert (cluster(address="auto"), cluster(address="auto", actors=0)) == ("auto", 0)
+    submitted = [load_train_spec({"features": "f", "output": "o", "cluster": keys}).cluster.on("auto")
+                 for keys in ({}, {"stall_timeout": 9}, {"actors": 0}, {"actors": 3})]  # fmt: skip
+    assert [(each.address, each.actors) for each in submitted] == [
+        ("auto", actors) for actors in ("auto", "auto", 0, 3)
+    ]
 
 
 def test_weights_of_torch_are_reproducible_whatever_is_drawn_meanwhile(

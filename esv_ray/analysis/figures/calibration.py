@@ -43,14 +43,17 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         panels.append(headed(_by_scale(by_scale, look), look, finding, width=look.column))
     if whole:
         of_f = measured(whole, None)
-        finding = f"F: accuracy {100 * of_f['accuracy']:.1f} %, calibration error (ECE) {100 * of_f['ece']:.1f} %"
+        finding = f"F: accuracy {100 * of_f['accuracy']:.1f} %, ECE {100 * of_f['ece']:.1f} %"
         findings.append(finding)
         panels.append(headed(_reliability(whole, look), look, finding, width=look.column))
     return figure(
         grid(panels, look),
         look,
-        title="Accuracy of the heads, and reliability of F's probabilities, on validation videos",
-        notes=["Below the line “perfect”, predictions are less often correct than their confidence says."],
+        title="Accuracy of the heads, and calibration of F, on validation videos",
+        notes=[
+            "ECE: expected calibration error, the mean difference between confidence and accuracy. Below the line "
+            "“perfect”, predictions are less often correct than their confidence says."
+        ],
         summary=". ".join(findings),
     )
 
