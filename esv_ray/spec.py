@@ -1,6 +1,6 @@
-"""Specs of jobs and trainings: YAML in, frozen and validated specs out.
+"""Specs of jobs: YAML in, frozen and validated specs out. `spec_train` and `spec_extract` have those of other work.
 
-Only `load_spec` and `load_train_spec` build specs; later code does not check them again.
+Only `load_spec` and its like build specs; later code does not check them again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from esv_ray.spec_values import (
     Location,
     Number,
     Positive,
-    ShareOrLocation,
     Text,
-    Truth,
     Whole,
     bytes_or_auto,
     digits,
@@ -163,6 +161,10 @@ class ClusterSpec(Frozen):
             )
         return address
 
+    def on(self, address: str) -> Self:
+        """Return the same on a Ray cluster."""
+        return self.model_copy(update={"address": address})
+
 
 ClassChoice = int | str
 # Sorted, each once: the order has no meaning and must not change the fingerprint of the job.
@@ -239,6 +241,11 @@ class JobSpec(Frozen):
         return numbers
 
     @property
+    def threads(self) -> int:
+        """Torch threads of an actor."""
+        return self.compute.threads
+
+    @property
     def frame_numbers(self) -> tuple[int, ...]:
         """Numbers of frames at which each video is attributed, ascending; without `all`."""
         return () if self.frames == "all" else tuple(n for n in self.frames if n != "all")
@@ -287,57 +294,6 @@ def top_k(choice: str) -> int | None:
     return k if k else None
 
 
-class TrainSpec(Frozen):
-    """A training of multi-scale MLP heads.
-
-    Attributes:
-        features: feature table with labels.
-        columns: names of the columns of both feature tables that differ from their own.
-        feature_dim: D; required if `features` are flat lists of T * D numbers, whose type does not say it.
-        output: where the model bundle goes.
-        validation: another feature table, or the share of the training videos to hold out.
-        unlabelled: labels that mark videos without a label; training skips those videos.
-        classes: CSV (header name,id) with the class names; null: no names.
-        n_classes: C; null: as many as `classes` names, else the largest label plus one.
-        n_max: scale of the longest head.
-        hidden: width of each hidden layer.
-        hidden_layers, batch_norm, input_relu, dropout: of the heads, as in the paper's models.
-        epochs: most passes over the training videos.
-        patience: epochs without a better validation loss after which a head's training stops.
-        batch, learning_rate, weight_decay: of AdamW.
-        seed: fixes split, initial weights and the subsequences drawn.
-        threads: torch threads.
-    """
-
-    features: Location
-    columns: Columns = OWN_NAMES
-    feature_dim: Positive | None = None
-    output: Location
-    validation: ShareOrLocation = 0.1
-    unlabelled: Labels = ()
-    classes: Location | None = None
-    n_classes: Positive | None = None
-    n_max: Positive = 8
-    hidden: Positive = 256
-    hidden_layers: Annotated[Whole, Field(ge=0)] = 1
-    batch_norm: Truth = False
-    input_relu: Truth = False
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    epochs: Positive = 100
-    patience: Positive = 10
-    batch: Positive = 128
-    learning_rate: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    seed: Whole = 0
-    threads: Positive = 1
-
-    @model_validator(mode="after")
-    def _check_batch(self) -> Self:
-        if self.batch_norm and self.batch == 1:
-            raise ValueError("batch: expected at least 2 with batch_norm, for which one row has no variance, got 1")
-        return self
-
-
 _Spec = TypeVar("_Spec", bound=Frozen)
 Source = str | Mapping[str, Any] | None
 
@@ -357,11 +313,6 @@ def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Ite
     spec = load_as(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
     return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
-
-
-def load_train_spec(source: Source = None, overrides: Iterable[str] = ()) -> TrainSpec:
-    """Load and validate a training spec; arguments and errors as for `load_spec`."""
-    return load_as(TrainSpec, source, overrides)
 
 
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:

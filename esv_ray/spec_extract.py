@@ -98,6 +98,11 @@ class ExtractSpec(Frozen):
         return self
 
     @property
+    def threads(self) -> int:
+        """Torch threads of an actor."""
+        return self.compute.threads
+
+    @property
     def decoders(self) -> int:
         """Threads of an actor that decode videos."""
         decoders = self.compute.decoders

@@ -13,9 +13,10 @@ from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec, Source, load_spec
 from esv_ray.spec_extract import ExtractSpec, load_extract_spec
 from esv_ray.spec_text import read_yaml
+from esv_ray.spec_train import MARKS, TrainSpec, load_train_spec
 
-WorkSpec = JobSpec | ExtractSpec
-"""The spec of any kind of work: all have `output`, `code`, `max_failed`, `compute.threads` and `cluster`."""
+WorkSpec = JobSpec | ExtractSpec | TrainSpec
+"""The spec of any kind of work: all have `output`, `threads` and `cluster`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Kind:
         spec: class of its specs.
         load: loads one, as `spec.load_spec`.
         marks: keys that only its specs have; none: every spec without the marks of others.
-        reads: keys of the locations that it reads, null where there is none.
+        reads: keys of the locations that it reads; values that are no text are none.
         has_partitions: whether its input may be a folder of partitions.
     """
 
@@ -47,7 +48,8 @@ EXTRACTION = Kind(
     frozenset({"videos", "backbone"}),
     ("videos", "weights", "labels", "classes"),
 )
-KINDS = (EXTRACTION, ATTRIBUTION)
+TRAINING = Kind("train", TrainSpec, load_train_spec, MARKS, ("features", "validation", "classes"))
+KINDS = (EXTRACTION, TRAINING, ATTRIBUTION)
 
 
 def kind_of(spec: WorkSpec) -> Kind:

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 import esv_ray
 from esv_ray.cli import cli
-from esv_ray.spec import JobSpec, TrainSpec
+from esv_ray.spec import JobSpec
 from esv_ray.spec_extract import ExtractSpec
+from esv_ray.spec_train import TrainSpec
 from tests.support import cli_reference, python_reference
 from tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, inline_commands, links, page_name, shell_lines
 

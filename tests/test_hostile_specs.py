@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esv_ray.errors import EsvError, SpecError
-from esv_ray.spec import JobSpec, fingerprint, job_keys, load_spec, load_train_spec
+from esv_ray.spec import JobSpec, fingerprint, job_keys, load_spec
+from esv_ray.spec_train import load_train_spec
 
 GOOD = {"features": "f", "model": "m", "output": "o"}
 KEYS = [

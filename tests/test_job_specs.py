@@ -19,11 +19,12 @@ from esv_ray.core.games.modules import Average
 from esv_ray.extraction.work import extract
 from esv_ray.models.bundle import load_model
 from esv_ray.models.saving import save_average, save_heads
-from esv_ray.models.train import train
 from esv_ray.output.verify.output import verify_output
-from esv_ray.spec import JobSpec, load_spec, load_train_spec
+from esv_ray.spec import JobSpec, load_spec
 from esv_ray.spec_extract import FRAMES, ExtractSpec, load_extract_spec
 from esv_ray.spec_kinds import EXTRACTION, kind_in
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.s3_server import S3Server, client
 from tests.support.videos import write_video

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from esv_ray.errors import DataError, EsvError, SpecError
-from esv_ray.spec import (
-    ComputeSpec,
-    EstimatorSpec,
-    JobSpec,
-    TrainSpec,
-    fingerprint,
-    job_keys,
-    load_spec,
-    load_train_spec,
-    top_k,
-)
+from esv_ray.spec import ComputeSpec, EstimatorSpec, JobSpec, fingerprint, job_keys, load_spec, top_k
+from esv_ray.spec_train import TrainSpec, load_train_spec
 from tests.support.specs import SECTIONS, at
 
 NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}
@@ -737,9 +728,9 @@ def test_a_fingerprint_is_a_hash_of_the_keys_in_any_order() -> None:
 
 def test_a_training_spec() -> None:
     spec = load_train_spec(
-        {"features": "f", "output": "o"}, ["validation=v.parquet", "hidden=64", "learning_rate=1e-4"]
+        {"features": "/f", "output": "/o"}, ["validation=/v.parquet", "hidden=64", "learning_rate=1e-4"]
     )
-    assert spec == TrainSpec(features="f", output="o", validation="v.parquet", hidden=64, learning_rate=1e-4)
+    assert spec == TrainSpec(features="/f", output="/o", validation="/v.parquet", hidden=64, learning_rate=1e-4)
     assert load_train_spec({"features": "f", "output": "o"}).validation == 0.1
 
 

@@ -9,17 +9,26 @@ import pytest
 from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec
 from esv_ray.spec_extract import ExtractSpec
-from esv_ray.spec_kinds import ATTRIBUTION, EXTRACTION, KINDS, check_kind, kind_in, kind_of, load_work
+from esv_ray.spec_kinds import ATTRIBUTION, EXTRACTION, KINDS, TRAINING, Kind, check_kind, kind_in, kind_of, load_work
+from esv_ray.spec_train import TrainSpec
 from esv_ray.spec_yaml import read_plain, read_value, write_value
 from esv_ray.submit.submission import spec_text
 
 JOB = {"features": "/f", "model": "/m", "output": "/o"}
 EXTRACT = {"videos": "/v", "backbone": "a.b:c", "output": "/o", "arguments": {"width": 3, "name": "1e3"}, "fps": 2.5,
            "code": ["a"], "size": [3, 4], "cluster": {"actors": 2}}  # fmt: skip
+TRAIN = {"features": "/f", "output": "/o", "preset": "play-fair", "epochs": 3, "validation": 0.2}
+WIDTHS = {"features": "/f", "output": "/o", "hidden": [64, 32], "cluster": {"actors": 2}}
+SPECS = (
+    (JOB, ATTRIBUTION, JobSpec),
+    (EXTRACT, EXTRACTION, ExtractSpec),
+    (TRAIN, TRAINING, TrainSpec),
+    (WIDTHS, TRAINING, TrainSpec),
+)
 
 
 def test_each_kind_is_known_by_its_keys(tmp_path: Path) -> None:
-    for values, kind, spec in ((JOB, ATTRIBUTION, JobSpec), (EXTRACT, EXTRACTION, ExtractSpec)):
+    for values, kind, spec in SPECS:
         loaded = load_work(values)
         assert kind_of(loaded) is kind_in(values) is kind
         assert isinstance(loaded, spec)
@@ -27,10 +36,10 @@ def test_each_kind_is_known_by_its_keys(tmp_path: Path) -> None:
         file = tmp_path / f"{kind.command}.yaml"
         file.write_text(spec_text(loaded))
         check_kind(str(file), kind)
-        (other,) = (each for each in KINDS if each is not kind)
-        with pytest.raises(SpecError, match=rf"of esv {kind.command}; run esv {kind.command} ") as caught:
-            check_kind(str(file), other)
-        assert "\n" not in str(caught.value)
+        for other in (each for each in KINDS if each is not kind):
+            with pytest.raises(SpecError, match=rf"of esv {kind.command}; run esv {kind.command} ") as caught:
+                check_kind(str(file), other)
+            assert "\n" not in str(caught.value)
 
 
 def test_overrides_count_too() -> None:
@@ -41,12 +50,12 @@ def test_overrides_count_too() -> None:
     assert loaded.code == ("mine",)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.command)
-def test_what_every_kind_has(kind: object) -> None:
-    assert kind in KINDS
-    loaded = load_work(EXTRACT if kind is EXTRACTION else JOB)
-    assert loaded.output == "/o"
-    assert loaded.compute.threads == 1
+@pytest.mark.parametrize(("values", "kind"), [(values, kind) for values, kind, _ in SPECS])
+def test_what_every_kind_has(values: dict[str, object], kind: Kind) -> None:
+    assert {kind for _, kind, _ in SPECS} == set(KINDS)
+    loaded = load_work(values)
+    assert (loaded.output, loaded.threads, kind_of(loaded)) == ("/o", 1, kind)
+    assert loaded.cluster.on("auto").address == "auto"
     assert set(kind_of(loaded).reads) <= set(type(loaded).model_fields)
 
 

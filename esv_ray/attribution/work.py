@@ -86,6 +86,11 @@ class AttributionWork:
         return self.spec.max_failed
 
     @property
+    def noun(self) -> str:
+        """What a row is."""
+        return "video"
+
+    @property
     def in_process(self) -> bool:
         """Whether all units run in this process."""
         return runs_here(self.spec)

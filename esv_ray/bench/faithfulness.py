@@ -40,8 +40,8 @@ from esv_ray.input.frames import sample_frames
 from esv_ray.input.videos import read_videos
 from esv_ray.machine import spare_memory
 from esv_ray.models.bundle import load_model
-from esv_ray.models.train import train
-from esv_ray.spec import load_train_spec
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

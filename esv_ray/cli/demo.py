@@ -100,8 +100,8 @@ def _train(home: Path) -> None:
     from esv_ray.cli.progress import train_progress
     from esv_ray.cli.train import show_training
     from esv_ray.models.saving import exists_bundle
-    from esv_ray.models.train import train
-    from esv_ray.spec import load_train_spec
+    from esv_ray.spec_train import load_train_spec
+    from esv_ray.training.work import train
 
     data, model = home / "data", str(home / "model")
     if exists_bundle(model):

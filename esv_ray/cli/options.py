@@ -278,8 +278,10 @@ def read_work(job: JobArguments) -> WorkSpec:
     kind = kind_in(job.spec, job.overrides)
     if kind is ATTRIBUTION:
         return read_job(job)
-    for option, url in (("--features", job.features), ("--model", job.model)):
-        if url is not None:
-            raise click.UsageError(f"{option} is for jobs of esv attribute; this one is of esv {kind.command}")
-    overrides = location_overrides(job.spec or "", {"output": job.output}, job.overrides)
+    locations = {"output": job.output}
+    for key, url in (("features", job.features), ("model", job.model)):
+        if url is not None and key not in kind.reads:
+            raise click.UsageError(f"--{key} is for jobs of esv attribute; this one is of esv {kind.command}")
+        locations |= {key: url} if key in kind.reads else {}
+    overrides = location_overrides(job.spec or "", locations, job.overrides)
     return kind.load(job.spec, [*overrides, *job.overrides], code=job.code)

@@ -40,15 +40,21 @@ def show_result(
         click.echo(f"  {printable(line)}")
     if counts.failed > result.max_failed * counts.rows:
         click.echo(f"more than max_failed = {result.max_failed:g} of the videos failed", err=True)
-    for unit, reason in list(result.quarantined.items())[:_LISTED]:
-        click.echo(f"unit {unit} could not be committed: {printable(reason)}", err=True)
-    for unit in result.missing[:_LISTED]:
-        click.echo(f"unit {unit} is missing", err=True)
-    if result.units_left:
-        click.echo(f"{printable(result.problem)}; {_RESUME}", err=True)
-    if result.repeated:
-        click.echo(printable(result.repeated), err=True)
+    for line in problem_lines(result):
+        click.echo(line, err=True)
     click.echo(f"tables: {printable(result.output)}")
+
+
+def problem_lines(result: JobResult) -> Iterator[str]:
+    """Yield what is wrong with the end of a job, one line each."""
+    for unit, reason in list(result.quarantined.items())[:_LISTED]:
+        yield f"unit {unit} could not be committed: {printable(reason)}"
+    for unit in result.missing[:_LISTED]:
+        yield f"unit {unit} is missing"
+    if result.units_left:
+        yield f"{printable(result.problem)}; {_RESUME}"
+    if result.repeated:
+        yield printable(result.repeated)
 
 
 def _failed_lines(result: JobResult, folder: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from esv_ray.cli.types import Count, LocalPath
 
 if TYPE_CHECKING:
     from esv_ray.spec_extract import ExtractSpec
+    from esv_ray.spec_train import TrainSpec
 
 
 @click.command(short_help="Estimate time, memory and storage of a job.")
@@ -44,12 +45,16 @@ def plan(
     If SPEC is an extraction (it has the key `videos`), finds the videos, loads the backbone, and extracts a few videos
     for about 8 s, without keeping their features.
 
+    If SPEC is a training (it has a key such as n_max or epochs), reads its tables once, and prints the number of
+    examples and heads, and the memory that an actor takes.
+
     \b
     Examples:
       esv plan job.yaml
       esv plan --features data/ --model models/trn --output esv/ --set frames=16 --json
       esv plan job.yaml --bench gpu.json --actors 8
       esv plan extract.yaml
+      esv plan train.yaml
 
     \b
     Exit codes:
@@ -58,13 +63,21 @@ def plan(
       2  the request is invalid
     """
     from esv_ray.spec_extract import ExtractSpec
+    from esv_ray.spec_kinds import ATTRIBUTION, kind_of
+    from esv_ray.spec_train import TrainSpec
 
     spec = read_work(job)
-    if isinstance(spec, ExtractSpec):
+    if kind_of(spec) is not ATTRIBUTION:
         for option, given in (("--read-lengths", read_lengths), ("--check-ids", check_ids), ("--bench", bench)):
             if given:
-                raise click.UsageError(f"{option} is for jobs of esv attribute")
+                raise click.UsageError(f"{option} is for jobs of esv attribute, not of esv {kind_of(spec).command}")
+    if isinstance(spec, ExtractSpec):
         _plan_extraction(spec, actors, as_json)
+        return
+    if isinstance(spec, TrainSpec):
+        if actors is not None:
+            raise click.UsageError("--actors has no effect: the plan of a training is that of one actor")
+        _plan_training(spec, as_json)
         return
     from esv_ray.bench.report import read_timings
     from esv_ray.cli.plan_page import show
@@ -91,3 +104,15 @@ def _plan_extraction(spec: ExtractSpec, actors: int | None, as_json: bool) -> No
         click.echo(json.dumps(forecast_json(estimate), indent=1))
     else:
         show_extraction(estimate)
+
+
+def _plan_training(spec: TrainSpec, as_json: bool) -> None:
+    from esv_ray.cli.plan_training import show_training
+    from esv_ray.forecast.training import as_json as forecast_json
+    from esv_ray.forecast.training import forecast_training
+
+    forecast = forecast_training(spec)
+    if as_json:
+        click.echo(json.dumps(forecast_json(forecast), indent=1))
+    else:
+        show_training(forecast)

@@ -17,7 +17,6 @@ from esv_ray.errors import count_of
 if TYPE_CHECKING:
     from esv_ray.input.sources.outcome import ImportProgress
     from esv_ray.job.progress import Progress as JobProgress
-    from esv_ray.models.train import TrainProgress
 
 _EVERY_S = 10.0
 
@@ -47,11 +46,11 @@ def extract_progress() -> Iterator[Callable[[JobProgress], None]]:
 
 
 @contextmanager
-def train_progress() -> Iterator[Callable[[TrainProgress], None]]:
+def train_progress() -> Iterator[Callable[[JobProgress], None]]:
     """Show the progress of a training; yields a callback for `train`."""
 
-    def extent(now: TrainProgress) -> tuple[int, int | None]:
-        return (now.scale - 1) * now.epochs + now.epoch, now.n_max * now.epochs
+    def extent(now: JobProgress) -> tuple[int, int | None]:
+        return now.resumed + now.counts.rows, now.total or None
 
     with _progress(_train_text, _train_text, extent) as report:
         yield report
@@ -166,5 +165,9 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{remainder:02d}"
 
 
-def _train_text(now: TrainProgress) -> str:
-    return f"head {now.scale}/{now.n_max}, epoch {now.epoch}, validation loss {now.validation_loss:.3f}"
+def _train_text(now: JobProgress) -> str:
+    if not now.total:
+        return now.stage or "planning"
+    state = f"waiting for {now.waiting_for}" if now.waiting_for else now.stage or now.silence or "starting"
+    failed = f", {now.counts.failed} failed" if now.counts.failed else ""
+    return f"{now.resumed + now.counts.rows}/{now.total} heads{failed}, {state}"

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError
+from esv_ray.errors import DataError
 from esv_ray.extraction.units import VideoUnit, units_of
 from esv_ray.extraction.videos.clip import clips_checksum, read_clips
-from esv_ray.output.layout import EXTRACTED, FEATURES, RUN, THUMBNAILS
-from esv_ray.output.manifest import checksum_of
+from esv_ray.output.layout import EXTRACTED, FEATURES, THUMBNAILS
+from esv_ray.output.plan_file import PlanFile
 from esv_ray.spec import fingerprint
 
 WORK = "extraction"
 CLIPS = "_clips"
 """Folder of the file that lists the videos of the plan."""
 _DOING = "read the plan of the extraction"
-_MOST_BYTES = 2**24
 
 
 class Written(BaseModel):
@@ -59,6 +57,9 @@ class Written(BaseModel):
     checksum: str = ""
 
 
+_FILE = PlanFile(Written, WORK, "an extraction", "--out")
+
+
 @dataclass(frozen=True)
 class ExtractionPlan:
     """The plan of an extraction (`output.layout.Plan`).
@@ -88,37 +89,13 @@ def clips_url(output: str, checksum: str) -> str:
 
 
 def read_run(output: str) -> Written | None:
-    """Read the run.json of an extraction; return None if there is none.
-
-    Raises:
-        JobError: it is of other work.
-        DataError: it is damaged, or the storage refuses.
-    """
-    url = storage.join(output, RUN)
-    if not storage.exists(url):
-        return None
-    data = storage.read_bytes(url, _DOING, most=_MOST_BYTES)
-    try:
-        raw = json.loads(data)
-        if isinstance(raw, dict) and raw.get("work") != WORK:
-            raise JobError(f"{output}: expected an extraction, found the output of other work; use another --out")
-        if raw["checksum"] != checksum_of(raw):
-            raise ValueError("its checksum does not match its content, so it was changed after it was written")
-        return Written.model_validate(raw)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        reason = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(
-            f"{url}: expected the plan of an extraction, got something else ({' '.join(reason.split())[:200]}); move "
-            "it away, then run the same command again: what is committed is kept"
-        ) from None
+    """Read the run.json of an extraction; return None if there is none; errors as `PlanFile.read`."""
+    return _FILE.read(output)
 
 
 def commit_run(output: str, written: Written) -> bool:
     """Create run.json; return False if another driver was first."""
-    content = json.loads(written.model_dump_json(exclude={"checksum"}))
-    data = json.dumps({**content, "checksum": checksum_of(content)}, indent=1, sort_keys=True) + "\n"
-    return storage.commit_new(storage.join(output, RUN), data.encode(), "write the plan", check=True)
+    return _FILE.commit(output, written)
 
 
 def plan_of(output: str, written: Written) -> ExtractionPlan:
@@ -135,13 +112,5 @@ def plan_of(output: str, written: Written) -> ExtractionPlan:
 
 
 def check_same(output: str, written: Written, keys: Mapping[str, object]) -> None:
-    """Refuse to continue an extraction with other settings.
-
-    Raises:
-        JobError: names the keys that differ.
-    """
-    before = written.keys
-    differ = [key for key in sorted({*before, *keys}) if before.get(key) != keys.get(key)]
-    if differ:
-        shown = "; ".join(f"{key}: expected {before.get(key)!r:.60}, got {keys.get(key)!r:.60}" for key in differ)
-        raise JobError(f"{output} holds another extraction; {shown}. Use another --out, or the same options to resume")
+    """Refuse to continue an extraction with other settings; errors as `PlanFile.check_same`."""
+    _FILE.check_same(output, written.keys, keys)

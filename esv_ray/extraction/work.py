@@ -101,6 +101,11 @@ class ExtractionWork:
         return self.spec.max_failed
 
     @property
+    def noun(self) -> str:
+        """What a row is."""
+        return "video"
+
+    @property
     def in_process(self) -> bool:
         """Whether all units run in this process: on request, or if no other one can see a location."""
         return self.spec.cluster.actors == 0 or bool(private_locations(self.spec))

@@ -1,4 +1,4 @@
-"""All videos of a feature table in memory, for training and convergence."""
+"""All videos of a feature table in memory, for convergence and priors; what a reader of videos knows of a table."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_videos(url: str, request: VideoRequest = _ANY, budget: int | None = Non
     """
     budget = host_memory() if budget is None else budget
     footers = read_footers(list_files(url, request.columns))
-    dim = _feature_dim(url, footers, request, budget)
+    dim = feature_dim_of_table(url, footers, request, budget)
     if request.classes is None:
         check_label_names(footers, budget, url, request.names_advice)
     videos: dict[str, Video] = {}
@@ -101,8 +101,14 @@ def read_videos(url: str, request: VideoRequest = _ANY, budget: int | None = Non
     return list(videos.values()), faults
 
 
-def _feature_dim(url: str, footers: Sequence[Footer], request: VideoRequest, budget: int) -> int:
+def feature_dim_of_table(url: str, footers: Sequence[Footer], request: VideoRequest, budget: int) -> int:
     """Return D as it is requested, or as the table says.
+
+    Args:
+        url: the table.
+        footers: of its files.
+        request: what is known of it.
+        budget: bytes that decoding a row group may take.
 
     Raises:
         DataError: nothing says it, or the table says another.

@@ -30,6 +30,7 @@ class Progress:
         silence: which actors make no progress, in words; None if all do.
         stage: the long step that is under way, in words; empty if there is none.
         silent_actors: number of actors without progress.
+        noun: what a row is: "video".
         seconds: time since the first unit was assigned.
         read_s, compute_s, commit_s: seconds of all actors together.
     """
@@ -50,6 +51,7 @@ class Progress:
     silence: str | None = None
     stage: str = ""
     silent_actors: int = 0
+    noun: str = "video"
     seconds: float = 0.0
     read_s: float = 0.0
     compute_s: float = 0.0

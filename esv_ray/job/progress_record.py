@@ -81,6 +81,7 @@ class ProgressRecord:
         waiting_for: what the cluster lacks for an actor, which actors are silent, or the long step that they take.
         videos_per_second: rate of this run.
         left_s: seconds until the job is done at this rate.
+        noun: what the rows are that are counted as videos: "video", or "head" in a training.
     """
 
     state: str
@@ -97,6 +98,7 @@ class ProgressRecord:
     seconds: SecondsRecord = SecondsRecord()
     videos_per_second: float = 0.0
     left_s: float | None = None
+    noun: str = "video"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def progress_record(now: Progress, state: str, begun: str, given_up: Mapping[str
         SecondsRecord(*(round(value, 3) for value in (now.seconds, now.read_s, now.compute_s, now.commit_s))),
         round(now.rate, 3),
         None if now.left_s is None else round(now.left_s, 1),
+        now.noun,
     )
 
 
@@ -211,6 +214,7 @@ def _record_of(content: Mapping[str, Any]) -> ProgressRecord | PartitionsRecord:
         SecondsRecord(**_fields(content, "seconds", SecondsRecord)),
         _number(content.get("videos_per_second")) or 0.0,
         _number(content.get("left_s")),
+        _text(content, "noun") or "video",
     )
 
 

@@ -92,7 +92,9 @@ class Run:
         sizes = {unit.index: len(self.plan.retried.get(unit.index, range(unit.rows))) for unit in ordered}
         self.scheduler = Scheduler(sizes, self.work.cluster.stall_timeout, random)
         rows = sum(unit.rows for unit in self.plan.units)
-        self.progress = Progress(rows, rows - sum(sizes.values()), len(self.plan.units), self.resumed_units)
+        self.progress = Progress(
+            rows, rows - sum(sizes.values()), len(self.plan.units), self.resumed_units, noun=self.work.noun
+        )
 
     @property
     def resumed_units(self) -> int:

@@ -264,6 +264,10 @@ class Work(Protocol):
         """Largest share of failed rows of a successful job."""
 
     @property
+    def noun(self) -> str:
+        """What a row is, in one word: "video"."""
+
+    @property
     def in_process(self) -> bool:
         """Whether all units run in this process, without Ray."""
 

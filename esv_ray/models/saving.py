@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import safetensors.torch
@@ -33,6 +33,7 @@ def save_heads(
     classes: tuple[str, ...] | None = None,
     training: Mapping[str, Any] | None = None,
     extraction: Mapping[str, Any] | None = None,
+    beside: Collection[str] = (),
 ) -> None:
     """Write a bundle of MLP heads; model.json last.
 
@@ -46,6 +47,7 @@ def save_heads(
         classes: C names, or None.
         training: how it was trained; informative only.
         extraction: what frames must be like before features are extracted from them; informative only.
+        beside: names that the folder may hold already.
 
     Raises:
         ModelError: a bundle exists already.
@@ -71,7 +73,7 @@ def save_heads(
     states = {files[s]: heads[s].state_dict() for s in files}
     if projection is not None:
         states[PROJECTION_FILE] = projection.state_dict()
-    _save(url, manifest, states, prior, classes, {"training": training, "extraction": extraction})
+    _save(url, manifest, states, prior, classes, {"training": training, "extraction": extraction}, beside)
 
 
 def save_average(
@@ -144,8 +146,12 @@ def exists_bundle(url: str) -> bool:
     return storage.exists(storage.join(url, "model.json"))
 
 
-def check_free(url: str) -> None:
+def check_free(url: str, beside: Collection[str] = ()) -> None:
     """Check that a folder is free for a new bundle: empty, or with the remains of an interrupted write.
+
+    Args:
+        url: the folder.
+        beside: further names that it may hold.
 
     Raises:
         ModelError: it contains a bundle.
@@ -155,7 +161,7 @@ def check_free(url: str) -> None:
         raise ModelError(f"{url}: there is a model bundle already; {_ANOTHER}")
     names = storage.list_names(url, "look into the output")
     weights = [name for name in names if WEIGHTS_FILE.fullmatch(name)]
-    storage.check_vacant(url, [*weights, *TABLE_FILES] if weights else [])  # weights are written first
+    storage.check_vacant(url, [*beside, *([*weights, *TABLE_FILES] if weights else [])])  # weights are written first
 
 
 def check_destination(url: str) -> None:
@@ -176,6 +182,7 @@ def _save(
     prior: Tensor,
     classes: tuple[str, ...] | None,
     informative: Mapping[str, Mapping[str, Any] | None],
+    beside: Collection[str] = (),
 ) -> None:
     files = {
         name: safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
@@ -189,7 +196,7 @@ def _save(
     if exists_bundle(url):
         _check_same(url, files)
         return
-    check_free(url)
+    check_free(url, beside)
     for name, data in files.items():
         storage.replace(storage.join(url, name), data, "write the model")
 

@@ -148,14 +148,16 @@ def _publish_success(output: str, total: UnitCounts, units: int, folders: Sequen
 
 
 def _first_failed(urls: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return (video_id, reason) of the first failed videos of some videos tables."""
+    """Return (id, reason) of the first failed rows of some marks: (video_id, reason) of videos tables."""
     named: dict[tuple[str, str], None] = {}  # once, although a video may fail at several lengths
     for url in urls:
         if len(named) >= _NAMED:
             break
         doing = "read the videos table"
         with storage.locating(url, doing), storage.reader(url, doing) as file, parquet_errors(url):
-            table = pq.read_table(file, columns=["video_id", "status", "reason"])
+            parquet = pq.ParquetFile(file)
+            first = parquet.schema_arrow.names[0]  # the ids: of every kind of work
+            table = parquet.read(columns=[first, "status", "reason"])
         rows = [row for row in table.to_pylist() if row["status"] == "failed"]
-        named |= dict.fromkeys((row["video_id"], row["reason"]) for row in rows)
+        named |= dict.fromkeys((row[first], row["reason"]) for row in rows)
     return tuple(named)[:_NAMED]

@@ -23,6 +23,11 @@ FOLDERS = (VIDEOS, ATTRIBUTIONS, *FURTHER)
 EXTRACTED, FEATURES, THUMBNAILS = "_videos", "features", "_thumbnails"
 EXTRACTION_FOLDERS = (EXTRACTED, FEATURES, THUMBNAILS)
 """All tables of an extraction, whose output is a feature table: its readers skip names with an underscore."""
+HEADS, HISTORY, CALIBRATION, LOGITS, WEIGHTS = "_heads", "_history", "_calibration", "_logits", "_weights"
+TRAINING_FOLDERS = (HEADS, HISTORY, CALIBRATION, LOGITS, WEIGHTS)
+"""All tables of a training, in the folder `TRAINING` of its model bundle."""
+TRAINING = "training"
+"""Folder of a model bundle with the tables of its training."""
 ANALYSIS = "analysis"
 """Tables of an analysis (`esv analyze`), which are no part of the job."""
 VARIATIONS_FOLDER = "variations"

@@ -149,7 +149,7 @@ def unit_files(tables: UnitTables, rows: int, origin: Origin, folders: Sequence[
     origin_fields = {"job": origin.job, "input": origin.input, "covers": origin.covers}
     files = {folder: _serialized(table, origin_fields) for folder, table in tables.items() if folder != mark}
     checksums = {folder: hashlib.sha256(data).hexdigest() for folder, data in files.items()}
-    ids = hash_ids(videos.column("video_id").to_pylist())
+    ids = hash_ids(videos.column(0).to_pylist())  # the first column of every mark
     footer = UnitFooter(counts, origin, tuple(failed.tolist()), checksums, ids)
     content = {**origin_fields, "counts": counts.asdict(), "failed": footer.failed, "checksums": checksums}
     content["ids"] = base64.b64encode(ids).decode()

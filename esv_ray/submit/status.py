@@ -116,9 +116,10 @@ def _job_lines(status: JobStatus, record: ProgressRecord, now: float) -> Iterato
     videos, units, actors = record.videos, record.units, record.actors
     remaining = f", about {_span(record.left_s)} left" if record.left_s and status.running else ""
     yield (
-        f"{_state(status, record)}: {videos.done:.0f} of {videos.total:.0f} videos ({videos.failed:.0f} failed, "
-        f"{videos.resumed:.0f} from earlier attempts), {units.done:.0f} of {units.total:.0f} units, "
-        f"{record.videos_per_second:g} videos/s{remaining}"
+        f"{_state(status, record)}: {videos.done:.0f} of {videos.total:.0f} {record.noun}s "
+        f"({videos.failed:.0f} failed, {videos.resumed:.0f} from earlier attempts), "
+        f"{units.done:.0f} of {units.total:.0f} units, "
+        f"{record.videos_per_second:g} {record.noun}s/s{remaining}"
     )
     if status.running:
         yield f"{actors.ready:.0f} actors, {actors.busy:.0f} busy, {actors.starting:.0f} starting"

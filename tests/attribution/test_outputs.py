@@ -30,7 +30,8 @@ from esv_ray.output import finish
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.manifest import checksum_of
 from esv_ray.output.verify.output import verify_output
-from esv_ray.spec import JobSpec, fingerprint, load_spec, load_train_spec
+from esv_ray.spec import JobSpec, fingerprint, load_spec
+from esv_ray.spec_train import load_train_spec
 from esv_ray.submit.status import read_status, status_lines
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import files_of
@@ -331,7 +332,7 @@ def test_what_a_submission_and_a_repair_leave_may_be_there(
 
 
 def test_a_bundle_goes_into_no_other_things(features: str, tmp_path: Path) -> None:
-    from esv_ray.models.train import train
+    from esv_ray.training.work import train
 
     out = tmp_path / "notes"
     out.mkdir()

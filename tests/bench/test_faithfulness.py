@@ -17,8 +17,8 @@ from esv_ray.bench.faithfulness import METHODS, ORDERS, key_auc, measure, read_c
 from esv_ray.bench.made_up import KeyEvents, World, key_event_videos, order_videos, write_made_up
 from esv_ray.bench.measured import Measured
 from esv_ray.models.bundle import load_model
-from esv_ray.models.train import train
-from esv_ray.spec import load_train_spec
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 
 WORLD = World(feature_dim=24, n_classes=4, events=6)
 ORDER_WORLD = World(feature_dim=32, n_classes=6, events=6)

@@ -162,8 +162,11 @@ def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-u
     assert code == 0
     assert "F (all scales)" in stdout
     assert "1 of 4 classes have no training video, so that their prior is 0 and no head learns them: 3\n" in stdout
-    code, _, err = esv("train", *places, *options)
-    assert (code, "there is a model bundle already" in err) == (2, True)
+    code, again, _ = esv("train", *places, *options)
+    assert (code, "; 2 of 2 heads resumed; model: " in again) == (0, True)
+    assert again.splitlines()[:6] == stdout.splitlines()[:6]
+    code, _, err = esv("train", *places, *options, "--set", "epochs=2")
+    assert (code, "holds another training; epochs: expected 3, got 2" in err) == (2, True)
 
 
 def test_train_shows_the_rows_that_are_left_out(esv, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

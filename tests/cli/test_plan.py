@@ -60,9 +60,10 @@ def keys_of(content: object, above: str = "") -> set[str]:
     )
 
 
-def documented_keys(*, extraction: bool = False) -> set[str]:
+def documented_keys(*, of: str = "") -> set[str]:
     page = (ROOT / "esv_ray" / "docs" / "reference" / "plan-json.md").read_text()
-    part = page.split("## Plan of an extraction")[extraction]
+    parts = re.split(r"^## Plan of an? (\w+)$", page, flags=re.MULTILINE)
+    part = dict(zip(["", *parts[1::2]], parts[::2], strict=True))[of]
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
@@ -117,7 +118,7 @@ def test_an_extraction(esv, rate: list[str], tmp_path: Path) -> None:  # type: i
     content = json.loads(stdout)
     nested = keys_of(content)
     assert {name for name in nested if not any(other.startswith(f"{name}.") for other in nested)} == documented_keys(
-        extraction=True
+        of="extraction"
     )
     assert content["input"]["most_elements"] == (3 if "frames: 3" in rate else None)
     assert content["tried"]["elements"] == (3 if "frames: 3" in rate else 2)

@@ -41,7 +41,7 @@ def test_before_a_demo_is_trained(esv: Esv, read_only: str) -> None:
 
 
 def test_before_a_model_is_trained(esv: Esv, features: str, read_only: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esv_ray.models.train.read_train_data", None)  # nothing may call it
+    monkeypatch.setattr("esv_ray.training.planning.read_train_data", None)  # nothing may call it
     refused(esv("train", "--features", features, "--output", read_only), read_only)
 
 

@@ -33,8 +33,8 @@ from esv_ray.core.scales import Scales, equal_scales
 from esv_ray.errors import SpecError
 from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.models.bundle import load_model
-from esv_ray.models.train import train
-from esv_ray.spec import load_train_spec
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 from tests.conftest import make_heads, make_model, make_prior
 from tests.support.oracle import Game, marginals_by_scale, module_game, multiscale_game
 from tests.support.plans import lattice_from_subsequences, plan_algorithm1, plan_exact, plan_from_lattices

@@ -51,6 +51,7 @@ class Squares:
     numbers: int = 40
     rows: int = 8
     threads: int = 1
+    noun: str = "number"
     max_failed: float = 0.2
     retried: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     pending: Sequence[Numbers] = ()

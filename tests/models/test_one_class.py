@@ -18,8 +18,8 @@ from esv_ray.core.games.modules import Average
 from esv_ray.core.games.pooled import CosinePooling
 from esv_ray.errors import DataError, ModelError
 from esv_ray.models.saving import save_average, save_heads, save_pooled
-from esv_ray.models.train import train
-from esv_ray.spec import load_train_spec
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 from tests.conftest import make_heads, make_table
 from tests.support.model_bundles import python_bundle, refusal
 

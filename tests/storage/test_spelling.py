@@ -10,7 +10,8 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import SpecError
 from esv_ray.models.bundle import load_model
-from esv_ray.spec import load_spec, load_train_spec
+from esv_ray.spec import load_spec
+from esv_ray.spec_train import load_train_spec
 
 TAKEN = [
     ("file:///a%20b/c", "/a b/c"),

@@ -132,6 +132,8 @@ def test_the_script_of_each_kind_of_work() -> None:
     for given in ("python /opt/esv/jobs/attribute.py /etc/esv/job.yaml", "python mine.py"):
         assert entrypoint(given, job) == given.split()
     assert entrypoint("python /x/attribute.py J", extraction) == ["python", "/x/extract.py", "J"]
+    training = load_work({"features": "s3://b/f", "output": "s3://b/o", "epochs": 3})
+    assert entrypoint("python /x/attribute.py J", training) == ["python", "/x/train.py", "J"]
     with pytest.raises(SpecError, match=r"expected the script jobs/attribute\.py, in whose place"):
         entrypoint("python mine.py", extraction)
 

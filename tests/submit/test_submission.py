@@ -26,6 +26,7 @@ import yaml
 
 from esv_ray.errors import SpecError
 from esv_ray.extraction.verifying import verify_table
+from esv_ray.models.bundle import load_model
 from esv_ray.output.verify.output import verify_output
 from esv_ray.spec import load_spec
 from esv_ray.spec_extract import load_extract_spec
@@ -36,6 +37,7 @@ from esv_ray.submit.ray_jobs import logs as ray_logs
 from esv_ray.submit.ray_jobs import preflight
 from esv_ray.submit.status import read_status, status_lines
 from esv_ray.submit.submission import Submission, check_name, exit_code, name_of, parse_id
+from tests.conftest import make_table
 from tests.support import preloaded
 from tests.support.bundles import python_bundle
 from tests.support.head import PROGRAMS, free_port, ray_head
@@ -435,6 +437,17 @@ def test_an_extraction_is_submitted_as_a_job_is(head: Head, tmp_path: Path) -> N
     refused = head.esv("submit", str(spec), "--partitions")
     assert refused.returncode == 2
     assert "--partitions is for jobs of esv attribute, not of esv extract" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_training_is_submitted_as_a_job_is(head: Head, tmp_path: Path) -> None:
+    pq.write_table(make_table([4] * 30), tmp_path / "f.parquet")
+    spec, model = tmp_path / "train.yaml", tmp_path / "model"
+    spec.write_text(f"features: {tmp_path}/f.parquet\noutput: {model}\nn_max: 2\nhidden: 4\nepochs: 2\n")
+    assert "esv-model-1 SUCCEEDED" in head.ask("submit", str(spec), "--wait")
+    assert "trained on 27 videos" in head.ask("logs", "model")
+    assert "2 of 2 heads" in head.ask("status", "model")
+    assert load_model(str(model)).n_max == 2
 
 
 @pytest.mark.slow

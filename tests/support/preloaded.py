@@ -34,7 +34,7 @@ _MODULES = (
     "esv_ray.cli",
     "esv_ray.attribution.work",
     "esv_ray.output.verify.output",
-    "esv_ray.models.train",
+    "esv_ray.training.work",
     "esv_ray.analysis.database",
     "s3fs",
     "tests.support.job_factories",

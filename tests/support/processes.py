@@ -47,7 +47,7 @@ class Command:
             new_interpreter: whether the test is about the start itself: imports, locales, variables of Python.
         """
         self.mark = uuid4().hex
-        self.resumes = arguments[0] in ("attribute", "demo") or arguments[:2] == ("import", "features")
+        self.resumes = arguments[0] in ("attribute", "demo", "train") or arguments[:2] == ("import", "features")
         whole = {**os.environ, **(environment or {}), MARK: self.mark}
         limit = [] if open_files is None else ["prlimit", f"--nofile={open_files}:{open_files}"]
         self.process: subprocess.Popen[str] | Process = (

@@ -93,7 +93,7 @@ def check_locations(spec: WorkSpec, cluster: dict[str, Any]) -> None:
     groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
     for key in (*kind_of(spec).reads, "output"):
         url = getattr(spec, key)
-        if url is None:
+        if not isinstance(url, str):
             continue
         if storage.in_this_process(url):
             raise SpecError(f"{key} {url}: exists in the memory of one process only; use object storage on Kubernetes")

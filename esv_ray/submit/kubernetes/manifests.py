@@ -229,20 +229,20 @@ def _for_workers(spec: WorkSpec, groups: Sequence[Mapping[str, Any]]) -> WorkSpe
         SpecError: no worker can hold an actor.
     """
     nodes = [worker_pods(group, f"overlay: workerGroupSpecs[{index}]") for index, group in enumerate(groups)]
-    cluster: dict[str, Any] = {"address": "auto"}
-    share = spec.cluster.gpus_per_actor
+    placed, cluster = spec.cluster.on("auto"), dict[str, Any]()
+    share = placed.gpus_per_actor
     if share == "auto":
         share = cluster["gpus_per_actor"] = 1.0 if any(node["GPU"] for node, _ in nodes) else 0.0
-    shape = ActorShape(spec.compute.threads, share)
+    shape = ActorShape(spec.threads, share)
     actors = sum(capacity([node], shape) * most for node, most in nodes)
     if not actors:
         raise SpecError(
             f"overlay: no worker group fits an actor of {shape}; lower compute.threads, or raise the resources of a "
             "worker group"
         )
-    if spec.cluster.actors == "auto":
+    if placed.actors == "auto":
         cluster["actors"] = actors
-    return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
+    return spec.model_copy(update={"cluster": placed.model_copy(update=cluster)})
 
 
 def _with_submission(text: str, submission: str) -> str:

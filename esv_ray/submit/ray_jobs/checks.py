@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.input.files import list_files
 from esv_ray.spec import JobSpec
 from esv_ray.spec_extract import ExtractSpec
 from esv_ray.spec_kinds import WorkSpec, kind_of
+from esv_ray.spec_train import TrainSpec
 
 _MOST_BYTES = 2**24
 
@@ -65,7 +67,20 @@ def _extraction(spec: WorkSpec) -> Sequence[Needed]:
     return [*weights, Needed(video, "read the videos")]
 
 
-_CHECKS: Mapping[str, Callable[[WorkSpec], Sequence[Needed]]] = {"attribute": _attribution, "extract": _extraction}
+def _training(spec: WorkSpec) -> Sequence[Needed]:
+    from esv_ray.training.planning import check_training
+
+    assert isinstance(spec, TrainSpec)
+    check_training(spec)
+    tables = [url for url in (spec.features, spec.validation) if isinstance(url, str)]
+    return [Needed(list_files(url, spec.columns)[0].url, "read the features") for url in tables]
+
+
+_CHECKS: Mapping[str, Callable[[WorkSpec], Sequence[Needed]]] = {
+    "attribute": _attribution,
+    "extract": _extraction,
+    "train": _training,
+}
 """By the command of a kind of work."""
 
 

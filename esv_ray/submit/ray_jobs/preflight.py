@@ -80,7 +80,7 @@ def _check_nodes(spec: WorkSpec, needed: Sequence[Needed]) -> list[dict[str, Any
     """Return a report of every node, or of some if there are very many: its versions, and its problem if it has one."""
     from esv_ray.job.on_ray.runtime import ray_runtime
 
-    with ray_runtime(spec.cluster, spec.compute.threads):
+    with ray_runtime(spec.cluster, spec.threads):
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

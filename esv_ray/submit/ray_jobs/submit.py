@@ -47,7 +47,7 @@ def submit(
     Raises:
         SpecError: the job runs already, another job has its name, or the cluster cannot run it; nothing was started.
     """
-    spec = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "auto"})})
+    spec = spec.model_copy(update={"cluster": spec.cluster.on("auto")})
     attempts = [submission for submission in submissions(client) if submission.name == name]
     submission = next_id(attempts, spec.output, name)
     environment: dict[str, Any] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,96 +11,29 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
-from esv_ray.models.train import TrainProgress, TrainResult, train
-from esv_ray.spec import load_train_spec
+from esv_ray.spec_train import load_train_spec
+from esv_ray.training.work import train
 from tests.conftest import make_table
 from tests.input.test_flat_features import flattened
-
-LENGTHS = [3 + index % 4 for index in range(60)]
-
-
-def separable(
-    lengths: Sequence[int], labels: Sequence[int | None] | None = None, *, noise: float = 0.3, seed: int = 0
-) -> pa.Table:
-    """Videos whose frames lie about a point of their class; the 3 classes in turn unless told."""
-    rng = np.random.default_rng(seed)
-    centers = 2 * np.random.default_rng(9).standard_normal((3, 4))
-    given = [index % 3 for index in range(len(lengths))] if labels is None else labels
-    frames = [
-        (centers[(label or 0) % 3] + noise * rng.standard_normal((length, 4))).astype(np.float32)
-        for label, length in zip(given, lengths, strict=True)
-    ]
-    return pa.table(
-        {
-            "video_id": [f"v{index}" for index in range(len(lengths))],
-            "features": pa.array([list(video) for video in frames], pa.list_(pa.list_(pa.float32()))),
-            "label": pa.array(given, pa.int64()),
-        }
-    )
-
-
-class Study:
-    """Trainings in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.numbers = itertools.count()
-
-    def write(self, table: pa.Table) -> str:
-        path = self.folder / f"table-{next(self.numbers)}.parquet"
-        pq.write_table(table, path)
-        return str(path)
-
-    def keys(self, table: pa.Table, **keys: Any) -> dict[str, Any]:
-        output = str(self.folder / f"model-{next(self.numbers)}")
-        small = {"n_max": 3, "hidden": 16, "epochs": 12, "batch": 16, "learning_rate": 0.01}
-        return {"features": self.write(table), "output": output, **small, **keys}
-
-    def train(self, table: pa.Table, reports: list[TrainProgress] | None = None, **keys: Any) -> TrainResult:
-        report = (lambda progress: None) if reports is None else reports.append
-        return train(load_train_spec(self.keys(table, **keys)), report)
-
-    def refusal(self, table: pa.Table, kind: type[EsvError] = DataError, **keys: Any) -> str:
-        """The message, one line, with which a training is refused, no bundle having been written."""
-        spec_keys = self.keys(table, **keys)
-        with pytest.raises(EsvError) as caught:
-            train(load_train_spec(spec_keys))
-        text = str(caught.value)
-        assert text.splitlines() == [text], text
-        assert type(caught.value) is kind, repr(caught.value)
-        assert not Path(spec_keys["output"]).exists()
-        return text
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    return Study(tmp_path)
-
-
-def files(url: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(url).iterdir()}
-
-
-def heads(url: str) -> list[bytes]:
-    return [data for name, data in sorted(files(url).items()) if name.startswith("head-")]
-
+from tests.support.training import LENGTHS, Study, files, heads, history, separable
 
 # --- what is trained
 
 
 def test_classes_that_are_easy_to_tell_apart_are_learnt(study: Study) -> None:
-    reports: list[TrainProgress] = []
-    result = study.train(separable(LENGTHS), reports)
+    result = study.train(separable(LENGTHS))
     assert result.accuracy_f > 0.95
     assert result.accuracy.keys() == result.epochs.keys() == {1, 2, 3}
     assert all(accuracy is not None and accuracy > 0.95 for accuracy in result.accuracy.values())
     assert (result.videos, result.validation_videos, result.left_out) == (54, 6, 0)
-    assert [(report.scale, report.epoch) for report in reports] == [(s, e) for s in (1, 2, 3) for e in range(1, 13)]
-    assert {(report.n_max, report.epochs) for report in reports} == {(3, 12)}
-    assert reports[11].validation_loss < reports[0].validation_loss
+    epochs = history(result)
+    assert [(row["scale"], row["epoch"]) for row in epochs] == [(s, e) for s in (1, 2, 3) for e in range(1, 13)]
+    assert epochs[11]["validation_loss"] < epochs[0]["validation_loss"]
+    assert epochs[11]["training_loss"] < epochs[0]["training_loss"]
 
     model = load_model(result.output)
     assert (model.n_max, model.n_classes, model.feature_dim, model.classes) == (3, 3, 4, None)
@@ -134,18 +65,18 @@ def test_every_kind_of_head_is_trained(study: Study, shape: dict[str, Any]) -> N
 
 def test_the_head_that_is_kept_is_the_best_one(study: Study) -> None:
     """Its accuracy and epoch are those of the least validation loss."""
-    reports: list[TrainProgress] = []
-    result = study.train(separable(LENGTHS, noise=3), reports, epochs=40)
+    result = study.train(separable(LENGTHS, noise=3), epochs=40)
     for s, best in result.epochs.items():
-        losses = [report.validation_loss for report in reports if report.scale == s]
-        assert losses.index(min(losses)) + 1 == best
+        epochs = [row for row in history(result) if row["scale"] == s]
+        losses = [row["validation_loss"] for row in epochs]
+        assert losses.index(min(losses)) + 1 == best < 40
+        assert result.accuracy[s] == epochs[best - 1]["accuracy"]
 
 
 def test_training_stops_when_it_gets_no_better(study: Study) -> None:
-    reports: list[TrainProgress] = []
-    result = study.train(separable(LENGTHS, noise=5), reports, epochs=200, patience=3)
+    result = study.train(separable(LENGTHS, noise=5), epochs=200, patience=3)
     for s, best in result.epochs.items():
-        last = max(report.epoch for report in reports if report.scale == s)
+        last = max(row["epoch"] for row in history(result) if row["scale"] == s)
         assert last == best + 3 < 200
 
 
@@ -275,36 +206,12 @@ def test_a_head_does_not_depend_on_the_longest(study: Study) -> None:
     assert heads(two.output) == heads(three.output)[:2]
 
 
-@pytest.mark.slow
 def test_random_numbers_and_threads_are_given_back(study: Study) -> None:
     torch.manual_seed(77)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    seen: set[int] = set()
-
-    def look(progress: TrainProgress) -> None:
-        seen.add(torch.get_num_threads())
-        if progress.scale == 2:
-            raise KeyboardInterrupt
-
     study.train(separable(LENGTHS), epochs=2, threads=threads + 1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.get_num_threads() == threads
-    with pytest.raises(KeyboardInterrupt):
-        train(load_train_spec(study.keys(separable(LENGTHS), epochs=2, threads=threads + 1)), look)
-    assert seen == {threads + 1}
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
-
-
-def test_an_interrupted_training_writes_nothing(study: Study) -> None:
-    def stop(progress: TrainProgress) -> None:
-        if progress.scale == 3:
-            raise KeyboardInterrupt
-
-    keys = study.keys(separable(LENGTHS), epochs=1)
-    with pytest.raises(KeyboardInterrupt):
-        train(load_train_spec(keys), stop)
-    assert not Path(keys["output"]).exists()
 
 
 # --- what is refused
@@ -364,7 +271,7 @@ def test_a_validation_table_of_other_features_is_refused(study: Study) -> None:
 
 def test_one_video_cannot_be_split(study: Study) -> None:
     text = study.refusal(separable([4]))
-    assert "holds out all of the 1 labelled videos" in text
+    assert "holds out all of the 1 labeled videos" in text
 
 
 @pytest.mark.parametrize(
@@ -414,10 +321,13 @@ def test_batch_norm_with_batches_of_one_is_told(study: Study) -> None:
         train(load_train_spec(keys))
 
 
-def test_a_training_that_diverges_is_told(study: Study) -> None:
-    keys = study.keys(separable(LENGTHS), learning_rate=1e30)
-    with pytest.raises(EsvError, match="learning_rate"):
-        train(load_train_spec(keys))
+def test_a_head_that_diverges_is_a_failed_one(study: Study) -> None:
+    result = study.train(separable(LENGTHS), learning_rate=1e30)
+    assert (result.job.exit_code, result.job.counts.failed, result.trained) == (1, 3, None)
+    reasons = dict(result.job.failed)
+    assert reasons.keys() == {"f^1, seed 0", "f^2, seed 0", "f^3, seed 0"}
+    assert all("diverged" in reason and "lower learning_rate" in reason for reason in reasons.values())
+    assert not (Path(result.output) / "model.json").exists()
 
 
 def test_broken_class_names_are_named(study: Study) -> None:
@@ -580,7 +490,7 @@ def test_a_training_table_is_not_its_own_validation_table(study: Study, monkeypa
     spellings = [path, path.name, f"./{path.name}", f"file://{path}", path.parent / "folder" / ".." / path.name]
     for validation in map(str, [*spellings, link, hard, folder, linked, f"{path.parent}/table-*.parquet"]):
         text = study.refusal(separable(LENGTHS), features=str(path), validation=validation)
-        spelled = validation.removeprefix("file://")
+        spelled = storage.absolute(validation)
         assert text.startswith(f"{spelled}: expected a validation table that shares no file with {path}"), text
         assert "validation=0.1" in text
     text = study.refusal(separable(LENGTHS), features=str(path), validation=str(copy))
