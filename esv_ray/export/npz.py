@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +16,7 @@ from esv_ray.analysis.sql import select
 from esv_ray.errors import DataError, count_of
 from esv_ray.export.columns import Columns
 from esv_ray.export.request import Request
+from esv_ray.export.sequences import out_of_order, runs_of
 from esv_ray.export.source import Source, check_place, open_source, publish, split
 
 OF_A_SEQUENCE = ("video_id", "label", "predicted", "n_frames", "n_elements", "exact", "evaluations", "scores")
@@ -53,7 +53,7 @@ def write(request: Request) -> list[str]:
         with keys.open("w") as file:
             _add_sequences(columns, source, counts["longest"] or 1, file)
         with keys.open() as file:
-            _add_rows(columns, source, request.output, file)
+            _add_rows(columns, source, file)
         made = Path(place) / "made.npz"
         columns.write_npz(made, [*OF_A_SEQUENCE, FIRST, *OF_A_ROW, METHODS, NAMES, PRIOR])
         publish(request, {request.path: made})
@@ -87,7 +87,7 @@ def _no_rows(source: Source) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _add_rows(columns: Columns, source: Source, output: str, keys: IO[str]) -> None:
+def _add_rows(columns: Columns, source: Source, keys: IO[str]) -> None:
     """Add the arrays of rows, and where the rows of each sequence begin.
 
     Raises:
@@ -95,11 +95,11 @@ def _add_rows(columns: Columns, source: Source, output: str, keys: IO[str]) -> N
     """
     methods: dict[str, int] = {"esv": 0}
     columns.append(FIRST, np.zeros(1, np.int64))
-    runs = _Runs(columns, keys, output)
+    ends = _Ends(columns, keys, source)
     for name in OF_A_ROW:
         columns.append(name, np.zeros(0, "i1" if name == "method" else "f4" if name in ("esv", "stderr") else "i4"))
     for batch in select(source.opened, _ROWS).batches:
-        runs.add(batch.column("video_id"), batch.column("n_elements").to_numpy(False))
+        ends.add(batch)
         names = batch.column("method").to_pylist()
         codes = [methods.setdefault(name, len(methods)) for name in names]
         columns.append("method", np.array(codes, np.int8))
@@ -107,31 +107,25 @@ def _add_rows(columns: Columns, source: Source, output: str, keys: IO[str]) -> N
             columns.append(name, batch.column(name).to_numpy(False).astype(np.int32))
         for name in ("esv", "stderr"):
             columns.append(name, pc.fill_null(batch.column(name), np.nan).to_numpy(False).astype(np.float32))
-    runs.end()
+    ends.end()
     columns.append(METHODS, np.array(list(methods)))
 
 
-class _Runs:
+class _Ends:
     """Finds where the rows of each sequence end, in rows that stream."""
 
-    def __init__(self, columns: Columns, keys: IO[str], output: str) -> None:
-        self._columns, self._output = columns, output
+    def __init__(self, columns: Columns, keys: IO[str], source: Source) -> None:
+        self._columns, self._source = columns, source
         self._keys: Iterator[tuple[str, int]] = (tuple(json.loads(line)) for line in keys)
         self._current: tuple[str, int] | None = None
         self._rows = 0
 
-    def add(self, ids: pa.Array, lengths: npt.NDArray[np.int32]) -> None:
-        """Add the keys of a batch of rows."""
-        if not len(ids):
-            return
-        codes = ids.dictionary_encode()
-        numbers = codes.indices.to_numpy(False)
-        starts = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(lengths) != 0)) + 1
-        for start, stop in zip([0, *starts], [*starts, len(ids)], strict=True):
-            key = (codes.dictionary[int(numbers[start])].as_py(), int(lengths[start]))
-            if key != self._current:
-                self._advance(key)
-            self._rows += int(stop - start)
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a batch of rows."""
+        for run in runs_of(batch):
+            if run.key != self._current:
+                self._advance(run.key)
+            self._rows += run.stop - run.start
 
     def end(self) -> None:
         """End the last sequence, and those without rows after it."""
@@ -145,9 +139,6 @@ class _Runs:
                 break
             ends.append(self._rows)  # a sequence of which no class is kept
         else:
-            raise DataError(
-                f"{self._output}: expected the ESVs of each video together, in the order of the videos, found those of "
-                f"{key[0]!r:.100} elsewhere; see esv verify {self._output}"
-            )
+            raise out_of_order(self._source, key)
         self._columns.append(FIRST, np.array(ends, np.int64))
         self._current = key

@@ -35,6 +35,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "csv": Format("esv_ray.export.csv_files", "esv-csv", frozenset({"exact_text"})),
         "npz": Format("esv_ray.export.npz", "esv.npz"),
         "play-fair": Format("esv_ray.export.play_fair", "esv.pkl"),
+        "fiftyone": Format("esv_ray.export.fiftyone", "esv-fiftyone", frozenset({"elements", "videos"})),
     }
 )
 _OPTIONS = {"video_id": "VIDEO_ID", "elements": "--elements", "videos": "--videos", "media": "--media"}

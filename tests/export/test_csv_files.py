@@ -44,7 +44,7 @@ def test_the_files_hold_the_tables(plain: Out, tmp_path: Path) -> None:
                 if isinstance(value, float):
                     assert np.float32(row[name]) == np.float32(value)
                 elif isinstance(value, list):
-                    np.testing.assert_array_equal(np.float32(json.loads(row[name])), np.float32(value))
+                    np.testing.assert_array_equal(np.array(json.loads(row[name]), np.float32), np.array(value, np.float32))
                 else:
                     assert row[name] == text(value)
     assert [row["name"] for row in read(tmp_path / "csv" / "classes.csv")] == list(NAMES)
@@ -78,7 +78,7 @@ def test_the_output_itself_is_no_place(plain: Out) -> None:
 def test_options_of_other_formats(plain: Out, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"--exact-text goes with --to csv, not with npz; leave it out"):
         write("npz", plain.folder, tmp_path / "x.npz", exact_text=True)
-    with pytest.raises(SpecError, match="format: expected one of csv, npz, play-fair.*got 'xls'"):
+    with pytest.raises(SpecError, match=r"format: expected one of csv, npz, play-fair.*got 'xls'"):
         write("xls", plain.folder, tmp_path / "x")
 
 

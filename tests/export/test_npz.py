@@ -22,14 +22,14 @@ def test_the_arrays_hold_the_tables(plain: Out, tmp_path: Path) -> None:
         for name in ("predicted", "n_frames", "n_elements", "exact", "evaluations"):
             assert arrays[name].tolist() == [row[name] for row in rows]
         assert arrays["label"].tolist() == [-1 if row["label"] is None else row["label"] for row in rows]
-        np.testing.assert_array_equal(arrays["scores"], np.float32([row["scores"] for row in rows]))
+        np.testing.assert_array_equal(arrays["scores"], np.array([row["scores"] for row in rows], np.float32))
         assert arrays["class_name"].tolist() == list(NAMES)
         assert arrays["prior"].sum() == pytest.approx(1)
         expected = plain.rows("attributions")
         for name in ("class", "element", "frame_index"):
             assert arrays[name].tolist() == [row[name] for row in expected]
-        np.testing.assert_array_equal(arrays["esv"], np.float32([row["esv"] for row in expected]))
-        stderr = np.float32([np.nan if row["stderr"] is None else row["stderr"] for row in expected])
+        np.testing.assert_array_equal(arrays["esv"], np.array([row["esv"] for row in expected], np.float32))
+        stderr = np.array([np.nan if row["stderr"] is None else row["stderr"] for row in expected], np.float32)
         np.testing.assert_array_equal(arrays["stderr"], stderr)
         assert arrays["methods"][arrays["method"]].tolist() == [row["method"] for row in expected]
         first = arrays["first"]
