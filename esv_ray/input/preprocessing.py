@@ -33,13 +33,24 @@ def check_same_preprocessing(footers: Sequence[Footer], expected: Mapping[str, A
         return
     for footer in footers:
         found = footer.preprocessing or {}
-        for key in KEYS:
-            if key in expected and key in found and not _agree(key, expected[key], found[key]):
-                raise DataError(
-                    f"{footer.file.url}: expected features of frames with {key} {json.dumps(expected[key]):.80}, as "
-                    f"the model {model} says, got {json.dumps(found[key]):.80}; extract them again with a backbone "
-                    "that prepares frames in this way, or correct `extraction` in the model's model.json"
-                )
+        key = first_difference(expected, found)
+        if key is not None:
+            raise DataError(
+                f"{footer.file.url}: expected features of frames with {key} {json.dumps(expected[key]):.80}, as the "
+                f"model {model} says, got {json.dumps(found[key]):.80}; extract them again with a backbone that "
+                "prepares frames in this way, or correct `extraction` in the model's model.json"
+            )
+
+
+def first_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Return the first key that both record, and in which they differ; None if they agree.
+
+    Args:
+        expected: what a model says (`extraction` of its bundle).
+        found: what a feature table, or a backbone, says.
+    """
+    both = (key for key in KEYS if key in expected and key in found)
+    return next((key for key in both if not _agree(key, expected[key], found[key])), None)
 
 
 def _agree(key: str, expected: object, found: object) -> bool:

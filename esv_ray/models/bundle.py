@@ -101,6 +101,11 @@ def extraction_of(url: str) -> Mapping[str, Any] | None:
     return _read_manifest(url)[0].extraction
 
 
+def training_of(url: str) -> Mapping[str, Any] | None:
+    """Return what a bundle says of its training (`BundleManifest.training`); errors as for `extraction_of`."""
+    return _read_manifest(url)[0].training
+
+
 def _read_manifest(url: str) -> tuple[BundleManifest, hashlib._Hash]:
     _check_no_file(url)
     manifest_url = storage.join(url, "model.json")

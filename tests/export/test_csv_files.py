@@ -44,7 +44,8 @@ def test_the_files_hold_the_tables(plain: Out, tmp_path: Path) -> None:
                 if isinstance(value, float):
                     assert np.float32(row[name]) == np.float32(value)
                 elif isinstance(value, list):
-                    np.testing.assert_array_equal(np.array(json.loads(row[name]), np.float32), np.array(value, np.float32))
+                    got = np.array(json.loads(row[name]), np.float32)
+                    np.testing.assert_array_equal(got, np.array(value, np.float32))
                 else:
                     assert row[name] == text(value)
     assert [row["name"] for row in read(tmp_path / "csv" / "classes.csv")] == list(NAMES)
