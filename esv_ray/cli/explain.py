@@ -39,7 +39,8 @@ class ExplainArguments:
         names = [name for name, given in asked.items() if given is not None]
         if len(names) > 1:
             raise click.UsageError(f"expected one of --frames, --fps and --all, got {' and '.join(names)}")
-        values = {"backbone": self.backbone, "weights": self.weights, "arguments": self.arguments or None}
+        values: dict[str, Any] = {"backbone": self.backbone, "weights": self.weights}
+        values |= {"arguments": self.arguments or None}
         values |= {"frames": "all" if self.all_frames else self.frames, "fps": self.fps}
         return {name: value for name, value in values.items() if value is not None}
 
