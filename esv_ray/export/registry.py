@@ -36,9 +36,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "npz": Format("esv_ray.export.npz", "esv.npz"),
         "play-fair": Format("esv_ray.export.play_fair", "esv.pkl"),
         "fiftyone": Format("esv_ray.export.fiftyone", "esv-fiftyone", frozenset({"elements", "videos"})),
+        "rerun": Format("esv_ray.export.rerun_recording", "esv.rrd", frozenset({"video_id", "elements", "videos"})),
     }
 )
-_OPTIONS = {"video_id": "VIDEO_ID", "elements": "--elements", "videos": "--videos", "media": "--media"}
+_OPTIONS = {"video_id": "VIDEO_ID", "elements": "--elements", "videos": "--videos"}
 _OPTIONS |= {"exact_text": "--exact-text"}
 
 

@@ -16,7 +16,6 @@ class Request:
         video_id: the video, for formats of one video.
         elements: number of elements, of an output with several; None: the longest of each video.
         videos: folder, glob, file or list of the videos; None: those that the feature table was extracted from.
-        media: folder with pictures of the frames, or None.
         exact_text: whether CSV files hold texts unchanged.
         memory: bytes for queries; None: 80 % of this machine's.
     """
@@ -27,6 +26,5 @@ class Request:
     video_id: str | None = None
     elements: int | None = None
     videos: str | None = None
-    media: str | None = None
     exact_text: bool = False
     memory: int | None = None
