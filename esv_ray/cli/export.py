@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from esv_ray.cli.options import output_option
-from esv_ray.cli.results import memory_option
-from esv_ray.cli.types import LOCATION, NAME, Count
+from esv_ray.cli.types import LOCATION, NAME, Count, Size
 from esv_ray.export.registry import FORMATS
 from esv_ray.export.registry import export as write_export
 
@@ -32,7 +31,7 @@ from esv_ray.export.registry import export as write_export
     help="fiftyone, rerun: the video files, as for esv extract (default: those that esv extract read).",
 )
 @click.option("--exact-text", is_flag=True, help="csv: leave ids and names that look like formulas as they are.")
-@memory_option
+@click.option("--memory", type=Size(), metavar="SIZE", help="Memory for reading the tables (default: 1GB).")
 def export(
     output: str,
     video_id: str | None,

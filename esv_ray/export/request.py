@@ -17,7 +17,7 @@ class Request:
         elements: number of elements, of an output with several; None: the longest of each video.
         videos: folder, glob, file or list of the videos; None: those that the feature table was extracted from.
         exact_text: whether CSV files hold texts unchanged.
-        memory: bytes for queries; None: 80 % of this machine's.
+        memory: bytes for reading the tables; None: 1 GB.
     """
 
     output: str

@@ -14,6 +14,8 @@ from esv_ray.output.layout import check_apart
 from esv_ray.output.manifest import Manifest, existing_manifest
 
 DOING = "write the export"
+MEMORY = 10**9
+"""Bytes for reading the tables by default: rows stream, and DuckDB keeps what it has read up to this."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def open_source(request: Request) -> Source:
     Raises:
         DataError: there is no output, or no unit is committed yet.
     """
-    return Source(existing_manifest(request.output), open_outputs({"": request.output}, memory=request.memory))
+    return Source(
+        existing_manifest(request.output), open_outputs({"": request.output}, memory=request.memory or MEMORY)
+    )
 
 
 def check_place(request: Request, folder: str, names: Collection[str]) -> None:
