@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,15 @@ def test_what_is_wrong(made: Path, clip: str, options: dict[str, Any], kind: typ
         explain_clips(request_of(made, clip, **options))
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SpecError, match=r"pip install 'esv-ray\[video\]'"):
+        explain_clips(request_of(made, "clips/a.mp4"))
+    monkeypatch.setitem(sys.modules, "altair", None)
+    with pytest.raises(SpecError, match=r"pip install 'esv-ray\[figures\]'"):
+        check_file("clip.html", 1)
 
 
 def test_frames_prepared_otherwise_than_the_model_says(made: Path, tmp_path: Path) -> None:

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esv_ray import storage
 from esv_ray.errors import DataError, SpecError
-from tests.analysis.test_database import copy_to
 from tests.export.conftest import IDS, NAMES, Out, write
-from tests.support.s3_server import S3Server, client
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -81,15 +78,3 @@ def test_options_of_other_formats(plain: Out, tmp_path: Path) -> None:
         write("npz", plain.folder, tmp_path / "x.npz", exact_text=True)
     with pytest.raises(SpecError, match=r"format: expected one of csv, npz, play-fair.*got 'xls'"):
         write("xls", plain.folder, tmp_path / "x")
-
-
-@pytest.mark.slow
-def test_a_store(plain: Out, s3: S3Server, tmp_path: Path) -> None:
-    source, place = f"s3://{s3.bucket}/export/out", f"s3://{s3.bucket}/export/csv"
-    copy_to(client(s3), plain.folder, source)
-    write("csv", source, place, exact_text=True)
-    write("csv", plain.folder, tmp_path / "csv", exact_text=True)
-    for file in (tmp_path / "csv").iterdir():
-        assert storage.read_bytes(f"{place}/{file.name}", "read") == file.read_bytes()
-    with pytest.raises(DataError, match="expected no file there"):
-        write("csv", source, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,9 @@ def test_what_is_wrong(filmed: Path, plain: Out, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"expected a frame 18, which the output names, got 9 frames; check"):
             write("rerun", filmed / "out", tmp_path / "v.rrd", video_id="a", videos=str(folder))
     assert not (tmp_path / "v.rrd").exists()
+
+
+def test_a_missing_package_is_named(plain: Out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(SpecError, match=r"recordings need rerun-sdk, .*pip install 'esv-ray\[rerun\]'"):
+        write("rerun", plain.folder, tmp_path / "v.rrd", video_id=IDS[3])

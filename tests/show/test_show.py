@@ -324,6 +324,6 @@ def test_pictures_take_their_own_height(output: Path) -> None:
 
     def ticks(root: ElementTree.Element) -> list[str]:
         labels = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
-        return [text for text in labels if re.fullmatch("[−-]?[0-9]+[.][0-9]+", text)]
+        return [text for text in labels if re.fullmatch("[\u2212-]?[0-9]+[.][0-9]+", text)]
 
     assert ticks(with_pictures) == ticks(plain)
