@@ -20,6 +20,7 @@ from esv_ray.export.source import check_place, open_source, publish
 from esv_ray.output.layout import VIDEOS
 
 CLASSES = "classes"
+_ROWS = 500  # that become text together: a row of videos has a score of each class
 
 
 def write(request: Request) -> list[str]:
@@ -66,7 +67,8 @@ class _Guard:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows."""
-        for batch in self._rows.batches:
+        whole = self._rows.batches
+        for batch in (each.slice(start, _ROWS) for each in whole for start in range(0, each.num_rows, _ROWS)):
             if self._exact:
                 yield batch
                 continue
