@@ -14,6 +14,7 @@ from esv_ray.estimator import Estimator
 from esv_ray.extraction.run_file import read_run
 from esv_ray.extraction.videos.clip import Clip
 from esv_ray.extraction.videos.finding import find_videos
+from esv_ray.models.bundle import extraction_of as frames_of
 from esv_ray.models.bundle import training_of
 from esv_ray.spec import EstimatorSpec, Frozen, load_as, section
 from esv_ray.spec_extract import ExtractSpec, load_extract_spec
@@ -22,6 +23,7 @@ MOST_CLIPS = 100
 """More are a job: their features and pictures are in memory together."""
 _NOWHERE = "memory://esv-explain"  # nothing is written there
 _OF_A_BACKBONE = ("backbone", "arguments", "weights", "size", "clip", "stride", "dtype", "decoder")
+_IN_A_BUNDLE = ("backbone", "size", "clip", "stride")
 _ESTIMATOR = "estimator."
 
 
@@ -101,7 +103,7 @@ def estimator_of(request: ClipRequest) -> Estimator:
 
 
 def _recorded(request: ClipRequest) -> dict[str, Any]:
-    """Return what a feature table records of its extraction: that of the request, or the one the model learned from."""
+    """Return what says how features are made: the table of the request, the model, or the table it learned from."""
     if request.table is not None:
         written = read_run(storage.absolute(request.table))
         if written is None:
@@ -110,6 +112,9 @@ def _recorded(request: ClipRequest) -> dict[str, Any]:
                 "run.json; give --backbone"
             )
     else:
+        said = frames_of(request.model) or {}
+        if isinstance(said.get("backbone"), str):
+            return {key: said[key] for key in _IN_A_BUNDLE if said.get(key) is not None}
         written = _of_training(request.model)
     if written is None:
         raise SpecError(

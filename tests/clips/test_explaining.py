@@ -149,6 +149,18 @@ def test_what_is_wrong(made: Path, clip: str, options: dict[str, Any], kind: typ
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_may_name_its_backbone(made: Path, tmp_path: Path) -> None:
+    model = str(tmp_path / "model")
+    save_heads(model, make_heads(feature_dim=DIM), make_prior(3))
+    content = json.loads(Path(model, "model.json").read_text())
+    said = {"backbone": "pooled", "size": [64, 72], "dim": DIM}
+    Path(model, "model.json").write_text(json.dumps({**content, "extraction": said}))
+    spec = extraction_of(ClipRequest((str(made / "clips"),), model))
+    assert (spec.backbone, spec.size) == ("pooled", (64, 72))
+    spec = extraction_of(ClipRequest((str(made / "clips"),), model, options={"backbone": "onnx:a.onnx"}))
+    assert (spec.backbone, spec.size) == ("onnx:a.onnx", None)
+
+
 def test_a_missing_package_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(SpecError, match=r"pip install 'esv-ray\[video\]'"):
