@@ -96,6 +96,28 @@ def test_querying_and_comparing(
     assert capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_reading_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands of the page on the demo's output, and its Python."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pq.read_table(ROOT / "jobs" / "demo" / "test.parquet").slice(0, 12), "test.parquet")
+    save_model(tmp_path / "model", feature_dim=12, n_classes=9)
+    assert esv_ray.run(
+        esv_ray.load_spec({"features": "test.parquet", "model": "model", "output": "esv-demo/esv"}, HERE)
+    ).exit_code == 0  # fmt: skip
+    lines = [line for line in shell_lines((DOCS / "howto/export.md").read_text()) if "esv-demo" in line]
+    assert len(lines) == 2
+    for line in lines:
+        code, out, _ = run(*shlex.split(line)[1:], monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 0
+        assert "written: " in out
+    space = run_blocks("howto/export.md")
+    rows = pq.read_table("esv-demo/esv/attributions").to_pylist()
+    first = [row for row in rows if row["video_id"] == rows[0]["video_id"]]
+    for class_id, values in zip(space["classes"], space["esv"], strict=True):
+        assert values.tolist() == [row["esv"] for row in first if row["class"] == class_id]
+
+
 def test_a_table_of_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_blocks("howto/own-data.md")

@@ -15,6 +15,8 @@ from esv_ray.cli.bench import bench
 from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
 from esv_ray.cli.demo import demo
+from esv_ray.cli.explain import explain
+from esv_ray.cli.export import export
 from esv_ray.cli.extract import extract
 from esv_ray.cli.imports import import_
 from esv_ray.cli.jobs import jobs, logs, status, stop
@@ -52,7 +54,9 @@ for command in (
     sanity,
     compare,
     show,
+    explain,
     report,
+    export,
     sql,
     submit,
     render,

@@ -33,14 +33,24 @@ def check_same_preprocessing(footers: Sequence[Footer], expected: Mapping[str, A
         return
     for footer in footers:
         found = footer.preprocessing or {}
-        both = [key for key in KEYS if key in expected and key in found]
-        differ = [key for key in both if not _agree(key, expected[key], found[key])]
+        differ = differing_keys(expected, found)
         if differ:
             raise DataError(
                 f"{footer.file.url}: expected features of frames with {_listed(differ, expected)}, as the model "
                 f"{model} says, got {_listed(differ, found)}; extract them again with a backbone that prepares frames "
                 "in this way, or correct `extraction` in the model's model.json"
             )
+
+
+def differing_keys(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return the keys that both record, and in which they differ.
+
+    Args:
+        expected: what a model says (`extraction` of its bundle).
+        found: what a feature table, or a backbone, says.
+    """
+    both = (key for key in KEYS if key in expected and key in found)
+    return [key for key in both if not _agree(key, expected[key], found[key])]
 
 
 def _listed(keys: Sequence[str], values: Mapping[str, Any]) -> str:

@@ -102,7 +102,7 @@ def extraction_of(url: str) -> Mapping[str, Any] | None:
 
 
 def training_of(url: str) -> Mapping[str, Any] | None:
-    """Return what a bundle says of its training (`BundleManifest.training`); errors as `extraction_of`."""
+    """Return what a bundle says of its training (`BundleManifest.training`); errors as for `extraction_of`."""
     return _read_manifest(url)[0].training
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from torch import Tensor
 
@@ -130,11 +132,11 @@ class Explanation:
         """
         from esv_ray.show.chart import video_chart
 
-        return video_chart(self._video([self._class_id(each) for each in classes] or [self.predicted]))
+        return video_chart(attributed_video(self, [self._class_id(each) for each in classes] or [self.predicted]))
 
     def __repr__(self) -> str:
         """Describe the sequence and the predicted class in at most ten lines."""
-        shown = self._class(self.predicted)
+        shown = _class(self, self.predicted)
         order = shown.esv.argsort()[::-1]
         how = "exact" if self.exact else f"sampled in {self.iterations} iterations"
         lines = [
@@ -152,58 +154,78 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Return a small picture of the ESVs of the predicted class, for notebooks."""
-        return bars_html(self._video([self.predicted]))
-
-    def _class(self, class_id: int) -> ClassEsvs:
-        return ClassEsvs(
-            class_id,
-            self.classes[class_id] if self.classes else None,
-            float(self.scores[class_id]),
-            float(self.prior[class_id]),
-            self.esv[:, class_id].cpu().numpy(),
-            None if self.stderr is None else self.stderr[:, class_id].cpu().numpy(),
-        )
-
-    def _video(self, classes: list[int]) -> AttributedVideo:
-        return AttributedVideo(
-            video_id=self.video_id,
-            frame_index=np.arange(len(self.esv)),
-            label=None,
-            predicted=self.predicted,
-            classes=[self._class(each) for each in dict.fromkeys(classes)],
-            in_logits=self.output == "logit",
-            exact=self.exact,
-            evaluations=self.evaluations,
-        )
+        return bars_html(attributed_video(self, [self.predicted]))
 
     def _class_id(self, given: object) -> int:
-        """Return the id of a class that is given by id or by name.
+        return class_id_of(given, self.classes, self.esv.shape[1])
 
-        Raises:
-            SpecError: there is no such class, or several have the name.
-        """
-        n_classes = self.esv.shape[1]
-        if isinstance(given, str):
-            return self._class_named(given)
-        value: Any = given.item() if isinstance(given, Tensor | np.ndarray) and _size(given) == 1 else given
-        if isinstance(value, SupportsIndex) and not isinstance(value, bool | np.bool_ | Tensor | np.ndarray):
-            class_id = index(value)
-            if 0 <= class_id < n_classes:
-                return class_id
-        raise SpecError(f"class: expected a class name or a number from 0 to {n_classes - 1}, got {given!r:.80}")
 
-    def _class_named(self, name: str) -> int:
-        if self.classes is None:
-            raise SpecError(f"class: expected a number, since the model has no class names, got {name!r:.80}")
-        ids = [class_id for class_id, each in enumerate(self.classes) if each == name]
-        if len(ids) == 1:
-            return ids[0]
-        if ids:
-            raise SpecError(f"class: {len(ids)} classes have the name {name!r:.80}: {ids[:5]}; give the number")
-        import difflib
+def attributed_video(
+    explanation: Explanation, classes: Sequence[int], frame_index: npt.NDArray[np.integer[Any]] | None = None
+) -> AttributedVideo:
+    """Return what is shown of a sequence.
 
-        near = difflib.get_close_matches(name, self.classes, n=1)
-        raise SpecError(f"class: there is no class {name!r:.80}" + (f"; did you mean {near[0]!r:.80}?" if near else ""))
+    Args:
+        explanation: of the sequence.
+        classes: ids of the classes to show.
+        frame_index: (n,) frame number of each element; None: its position.
+    """
+    return AttributedVideo(
+        video_id=explanation.video_id,
+        frame_index=np.arange(len(explanation.esv)) if frame_index is None else frame_index,
+        label=None,
+        predicted=explanation.predicted,
+        classes=[_class(explanation, each) for each in dict.fromkeys(classes)],
+        in_logits=explanation.output == "logit",
+        exact=explanation.exact,
+        evaluations=explanation.evaluations,
+    )
+
+
+def class_id_of(given: object, names: Sequence[str] | None, n_classes: int) -> int:
+    """Return the id of a class that is given by id or by name.
+
+    Args:
+        given: a name, a whole number of any library, or an array of one element.
+        names: of the classes by id, or None.
+        n_classes: number of classes.
+
+    Raises:
+        SpecError: there is no such class, or several have the name.
+    """
+    if isinstance(given, str):
+        return _class_named(given, names)
+    value: Any = given.item() if isinstance(given, Tensor | np.ndarray) and _size(given) == 1 else given
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool | np.bool_ | Tensor | np.ndarray):
+        class_id = index(value)
+        if 0 <= class_id < n_classes:
+            return class_id
+    raise SpecError(f"class: expected a class name or a number from 0 to {n_classes - 1}, got {given!r:.80}")
+
+
+def _class_named(name: str, names: Sequence[str] | None) -> int:
+    if names is None:
+        raise SpecError(f"class: expected a number, since the model has no class names, got {name!r:.80}")
+    ids = [class_id for class_id, each in enumerate(names) if each == name]
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise SpecError(f"class: {len(ids)} classes have the name {name!r:.80}: {ids[:5]}; give the number")
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=1)
+    raise SpecError(f"class: there is no class {name!r:.80}" + (f"; did you mean {near[0]!r:.80}?" if near else ""))
+
+
+def _class(explanation: Explanation, class_id: int) -> ClassEsvs:
+    return ClassEsvs(
+        class_id,
+        explanation.classes[class_id] if explanation.classes else None,
+        float(explanation.scores[class_id]),
+        float(explanation.prior[class_id]),
+        explanation.esv[:, class_id].cpu().numpy(),
+        None if explanation.stderr is None else explanation.stderr[:, class_id].cpu().numpy(),
+    )
 
 
 def _size(array: Any) -> int:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.analysis.analyzed import Analyzed
+from esv_ray.analysis.csv_text import guarded_csv
 from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
@@ -22,7 +23,6 @@ from esv_ray.analysis.figures.writing import most_misled
 from esv_ray.analysis.tables import MEMORY, Made
 from esv_ray.output.layout import ANALYSIS
 from esv_ray.report.content import Figure, Section
-from esv_ray.report.csv_text import guarded_csv
 from esv_ray.report.facts import SUMMARY
 from esv_ray.report.pictures import figure_of
 from esv_ray.show.text import printable

@@ -52,6 +52,8 @@ def video_chart(
     import altair
 
     titles = video.short_titles(_MOST_NAME)
+    # Vega-Lite gives charts with a common scale one height, and the row of pictures is lower.
+    domain = _domain(video) if any(thumbnails) else None
     panels = [
         _panel(
             video,
@@ -60,6 +62,7 @@ def video_chart(
             title=titles[each.class_id] + video.roles(each),
             subtitle=each.equation(video.unit),
             theme=theme,
+            domain=domain,
         )
         for each in video.classes
     ]
@@ -78,6 +81,7 @@ def video_chart(
                     f"most misleading: frame {video.frame_index[worst]}",
                 ],
                 theme=theme,
+                domain=domain,
             )
         )
     if any(thumbnails):
@@ -87,7 +91,9 @@ def video_chart(
     subtitle = [f"{video.n} elements; {video.outcome}{lines}", legend]
     heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": subtitle, "offset": 18}
     chart = altair.vconcat(*panels, title=altair.TitleParams(**heading), spacing=18)
-    return chart.configure(**vega_config(theme)).resolve_scale(x="shared", y="shared")
+    return chart.configure(**vega_config(theme)).resolve_scale(
+        x="shared", y="shared" if domain is None else "independent"
+    )
 
 
 def picture_of(chart: altair.TopLevelMixin, kind: str) -> bytes:
@@ -121,6 +127,17 @@ def _width(video: AttributedVideo) -> int:
     return max(_LEAST_WIDTH, min(_MOST_WIDTH, _ELEMENT_WIDTH * video.n))
 
 
+def _domain(video: AttributedVideo) -> tuple[float, float]:
+    """Return the least and the largest value that any panel of a video shows; 0 is between them."""
+    shown = [(each.esv, each.stderr) for each in video.classes]
+    if video.difference is not None:
+        shown.append((video.difference, video.difference_stderr))
+    spreads = [(values, 0.0 if stderr is None else stderr) for values, stderr in shown]
+    low = min(float((values - spread).min(initial=0.0)) for values, spread in spreads)
+    high = max(float((values + spread).max(initial=0.0)) for values, spread in spreads)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
 def _panel(
     video: AttributedVideo,
     values: FloatArray,
@@ -129,6 +146,7 @@ def _panel(
     title: str,
     subtitle: str | list[str],
     theme: Theme,
+    domain: tuple[float, float] | None,
 ) -> altair.LayerChart:
     """Return bars of values of the elements, with standard errors."""
     import altair
@@ -141,6 +159,7 @@ def _panel(
         width=_width(video),
         numbered=video.n <= _MOST_WIDTH // _ELEMENT_WIDTH,  # otherwise there is no room for the frames
         theme=theme,
+        domain=domain,
     )
     return chart.properties(title=altair.TitleParams(text=title, subtitle=subtitle, fontSize=13))
 
@@ -154,6 +173,7 @@ def element_bars(
     width: int,
     numbered: bool,
     theme: Theme,
+    domain: tuple[float, float] | None = None,
 ) -> altair.LayerChart:
     """Return a bar per element: ESVs, or differences of ESVs.
 
@@ -165,6 +185,7 @@ def element_bars(
         width: of the plot, in pixels.
         numbered: whether the frame numbers stand above the bars.
         theme: colors.
+        domain: values between which the axis reaches at least; None: those of the data.
     """
     import altair
 
@@ -183,7 +204,12 @@ def element_bars(
         )
     )
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
-        y=altair.Y("value:Q", title=title, axis=altair.Axis(tickCount=5, format="~g")),
+        y=altair.Y(
+            "value:Q",
+            title=title,
+            axis=altair.Axis(tickCount=5, format="~g"),
+            scale=altair.Undefined if domain is None else altair.Scale(domain=list(domain), nice=True),
+        ),
         color=altair.condition("datum.supports", altair.value(theme.supporting), altair.value(theme.distracting)),
         tooltip=[
             altair.Tooltip("element:O"),

@@ -5,7 +5,7 @@ the environment of the store's client and are never part of a URL. Transient fau
 (`transport.faults`); every other fault becomes a `DataError` that says what was being done and where.
 """
 
-from esv_ray.storage.commit import commit_new, move, remove, replace, replace_from
+from esv_ray.storage.commit import commit_from, commit_new, move, remove, replace, replace_from
 from esv_ray.storage.escaped_files import EscapedFiles, fault_in, file_path, plain_path, unescaped
 from esv_ray.storage.inside import check_outside
 from esv_ray.storage.kinds import kind_of
@@ -42,6 +42,7 @@ __all__ = [
     "check_outside",
     "check_vacant",
     "check_writable",
+    "commit_from",
     "commit_new",
     "creates_only",
     "exists",

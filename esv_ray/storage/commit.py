@@ -31,7 +31,7 @@ from typing import BinaryIO
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
-from esv_ray.storage.local_files import make_folder, replace_file, sibling, sync_folder, write_synced
+from esv_ray.storage.local_files import Write, make_folder, replace_file, sibling, sync_folder, write_synced
 from esv_ray.storage.location import absolute, is_local, open_location
 from esv_ray.storage.objects import content, exists, is_there, read_bytes
 from esv_ray.storage.transport import requests
@@ -121,6 +121,54 @@ def replace_from(url: str, file: Path, doing: str) -> None:
     attempt(url, doing, lambda: _overwrite_from(fs, path, file))
 
 
+def commit_from(url: str, file: Path, doing: str) -> bool:
+    """Create one object whole from a file of this machine, in pieces, or leave the existing one.
+
+    Args:
+        url: its location.
+        file: its content.
+        doing: what is being done, for the error.
+
+    Returns:
+        True if this call created the object, or a retry finds it with this size, because the answer to an earlier try
+        may have been lost; False if it existed already.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    fs, path = open_location(url)
+    size, tried = file.stat().st_size, 0
+
+    def publish() -> bool:
+        nonlocal tried
+        tried += 1
+        published = _publish_from(fs, path, file)
+        return published or (tried > 1 and requests.info(fs, path)["size"] == size)
+
+    return attempt(url, doing, publish)
+
+
+def _publish_from(fs: AbstractFileSystem, path: str, file: Path) -> bool:
+    """Create an object from a file; return False if it exists."""
+    if is_local(fs):
+        limits = RequestLimits(takes=file.stat().st_size)
+        try:
+            return requests.in_time(lambda: _link_new(Path(path), lambda target: _copy(file, target)), limits)
+        except UnconditionalError:
+            if is_there(fs, path):
+                return False
+            _overwrite_from(fs, path, file)
+            return True
+    if is_there(fs, path):
+        return False
+    with _writing(fs):
+        try:
+            requests.put(fs, file, path, mode="create")
+        except FileExistsError:
+            return False
+    return True
+
+
 def remove(url: str, doing: str) -> None:
     """Remove one object, if it exists.
 
@@ -181,7 +229,8 @@ def create_once(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         UnconditionalError: the store has no create-only write.
     """
     if is_local(fs):
-        return requests.in_time(lambda: _link_new(Path(path), data), RequestLimits(takes=len(data)))
+        limits = RequestLimits(takes=len(data))
+        return requests.in_time(lambda: _link_new(Path(path), lambda file: file.write(data)), limits)
     if getattr(fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:  # which checks, then writes
         raise UnconditionalError
     try:
@@ -250,11 +299,11 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
                 requests.rm(fs, path)
 
 
-def _link_new(path: Path, data: bytes) -> bool:
+def _link_new(path: Path, write: Write) -> bool:
     make_folder(path.parent)
     temporary = sibling(path)
     try:
-        write_synced(temporary, lambda file: file.write(data))
+        write_synced(temporary, write)
         try:
             os.link(temporary, path)
         except FileExistsError:

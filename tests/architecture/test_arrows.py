@@ -31,7 +31,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 @pytest.mark.slow
 def test_explaining_imports_no_ray() -> None:
-    code = "import esv_ray, sys; esv_ray.explain; esv_ray.load_model; esv_ray.load_spec; print('ray' in sys.modules)"
+    names = "esv_ray.explain; esv_ray.load_model; esv_ray.load_spec"
+    code = f"import esv_ray, sys; {names}; import esv_ray.clips.explaining; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -63,5 +64,6 @@ def test_every_package_has_its_tests() -> None:
     assert rooms == {
         "storage", "core", "models", "input", "output", "job", "attribution", "forecast", "submit", "analysis", "bench",
         "cli", "unpickling", "show", "report", "decoding", "extraction", "media", "training",
+        "export", "clips",
     }  # fmt: skip
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)

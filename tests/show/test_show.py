@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
+from esv_ray.show.chart import picture_of, video_chart
 from esv_ray.show.listing import list_videos, listing_lines
 from esv_ray.show.read import read_video
 from esv_ray.show.terminal import encodable, video_lines
@@ -311,3 +313,20 @@ def test_wrong_media(output: Path, tmp_path: Path) -> None:
         fake.exception
     )
     assert not out.exists()
+
+
+def test_pictures_take_their_own_height(output: Path) -> None:
+    """The panels keep one scale of values, and no gap opens below the row of pictures."""
+    video = read_video(str(output), wrong_and_right(output)[0]["video_id"])
+    url = f"data:image/png;base64,{base64.b64encode(png(8, 100)).decode()}"
+    plain, with_pictures = (
+        ElementTree.fromstring(picture_of(video_chart(video, thumbnails=urls), "svg")) for urls in ([], [url] * video.n)
+    )
+    side = 44 - 2
+    assert float(with_pictures.attrib["height"]) - float(plain.attrib["height"]) == pytest.approx(side + 18, abs=3)
+
+    def ticks(root: ElementTree.Element) -> list[str]:
+        labels = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+        return [text for text in labels if re.fullmatch("[\u2212-]?[0-9]+[.][0-9]+", text)]
+
+    assert ticks(with_pictures) == ticks(plain)

@@ -64,6 +64,18 @@ def test_commit_new_publishes_once(any_place: str, data: bytes) -> None:
     assert everything(any_place) == ["deep/down/object"]
 
 
+@pytest.mark.parametrize("data", [b"", b"first", MANY], ids=["nothing", "little", "much"])
+def test_commit_from_publishes_a_file_once(any_place: str, tmp_path: Path, data: bytes) -> None:
+    url, file, other = f"{any_place}/deep/object", tmp_path / "file", tmp_path / "other"
+    file.write_bytes(data)
+    other.write_bytes(b"second")
+    assert storage.commit_from(url, file, "write") is True
+    assert storage.commit_from(url, other, "write") is False
+    assert storage.commit_from(url, file, "write") is False
+    assert storage.read_bytes(url, "read") == data
+    assert everything(any_place) == ["deep/object"]
+
+
 def test_replace_overwrites(any_place: str) -> None:
     url = f"{any_place}/deep/object"
     for data in (b"first", MANY, b"", b"last"):

@@ -101,9 +101,10 @@ def pipe(fs: AbstractFileSystem, path: str, data: bytes, mode: str = "overwrite"
     _ask(fs, "pipe_file", (path, data), RequestLimits(takes=len(data)), options)
 
 
-def put(fs: AbstractFileSystem, file: Path, path: str) -> None:
+def put(fs: AbstractFileSystem, file: Path, path: str, mode: str = "overwrite") -> None:
     """Write an object whole from a file of this machine, which is not read into memory at once."""
-    _ask(fs, "put_file", (str(file), path), RequestLimits(takes=file.stat().st_size))
+    options = {} if mode == "overwrite" else {"mode": mode}
+    _ask(fs, "put_file", (str(file), path), RequestLimits(takes=file.stat().st_size), options)
 
 
 def rm(fs: AbstractFileSystem, path: str) -> None:

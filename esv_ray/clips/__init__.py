@@ -1,0 +1,1 @@
+"""From a few video files to their pictures, in this process: decode, backbone, ESVs, figure."""
