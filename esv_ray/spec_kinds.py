@@ -48,6 +48,7 @@ EXTRACTION = Kind(
     ("videos", "weights", "labels", "classes"),
 )
 KINDS = (EXTRACTION, ATTRIBUTION)
+"""The first whose marks a spec has is its kind; one without marks comes last."""
 
 
 def kind_of(spec: WorkSpec) -> Kind:
