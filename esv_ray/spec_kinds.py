@@ -50,6 +50,7 @@ EXTRACTION = Kind(
 )
 TRAINING = Kind("train", TrainSpec, load_train_spec, MARKS, ("features", "validation", "classes"))
 KINDS = (EXTRACTION, TRAINING, ATTRIBUTION)
+"""The first whose marks a spec has is its kind; one without marks comes last."""
 
 
 def kind_of(spec: WorkSpec) -> Kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import isfinite
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,9 @@ from esv_ray.output.files import parquet_errors, read_output
 from esv_ray.output.layout import FEATURES, THUMBNAILS, table_url
 
 _DOING = "read the feature table"
+_TIMES = pa.schema(
+    [("video_id", pa.string()), ("frame_index", pa.list_(pa.int32())), ("frame_time", pa.list_(pa.float64()))]
+)
 
 
 class ExtractedTable:
@@ -58,13 +62,15 @@ class ExtractedTable:
         if unit is None:
             return {}
         url = table_url(self.output, FEATURES, unit)
-        names = ["video_id", "frame_index", "frame_time"]
+        names = _TIMES.names
         with storage.locating(url, _DOING), storage.reader(url, _DOING) as file, parquet_errors(url):
             table = pq.ParquetFile(file).read(names)
             if table.schema.names != names:
                 raise DataError(f"{url}: expected the columns {names}, got {table.schema.names}")
-            rows = _of_video(table, video_id).to_pylist()
-        return dict(zip(rows[0]["frame_index"], rows[0]["frame_time"], strict=True)) if rows else {}
+            rows = _of_video(table.cast(_TIMES), video_id).to_pylist()
+        frames, times = (rows[0][name] or [] if rows else [] for name in names[1:])
+        pairs = zip(frames, times, strict=False)  # an extraction writes as many of both, all finite
+        return {frame: time for frame, time in pairs if frame is not None and time is not None and isfinite(time)}
 
 
 def extracted_table(location: str) -> ExtractedTable | None:

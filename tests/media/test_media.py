@@ -12,6 +12,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -139,6 +141,7 @@ def test_two_videos_of_one_id_are_named(tmp_path: Path) -> None:
         at(tmp_path).pictures("v", [0])
 
 
+@pytest.mark.slow
 def test_a_list_a_glob_and_a_file_name_videos(videos: Path, tmp_path: Path) -> None:
     listed = tmp_path / "clips.csv"
     listed.write_text(f"video_id,path,start\n../any id,{videos}/one.mp4,0.2\n")
@@ -166,6 +169,7 @@ def test_thumbnails_of_a_table(table: str, videos: Path, tmp_path: Path) -> None
         at(plain)
 
 
+@pytest.mark.slow
 def test_frames_are_found_by_their_times_in_a_copy_of_another_rate(table: str, videos: Path, tmp_path: Path) -> None:
     """The copy shows half of the frames, each for twice as long."""
     extracted = extracted_table(table)
@@ -185,6 +189,37 @@ def test_frames_are_found_by_their_times_in_a_copy_of_another_rate(table: str, v
             DataError, match=r"expected frames of the numbers 18 to 18, got none; the last frame read is"
         ):
             by_number.pictures(str(copy), "one", [18])
+
+
+def test_a_table_that_somebody_changed(videos: Path, tmp_path: Path) -> None:
+    """Whatever stands in its place, there are times, or none, or an error of one line."""
+    output = str(tmp_path / "table")
+    extract(load_extract_spec(None, [f"videos={videos}/one.mp4", "backbone=pooled", f"output={output}", "frames=3",
+                                     "thumbnails=true", "cluster.actors=0"]))  # fmt: skip
+    (features,), (pictures,) = ((tmp_path / "table" / name).iterdir() for name in ("features", "_thumbnails"))
+    for index, times, expected in (
+        ([3, 10, 16], [0.12, None, float("nan")], {3: 0.12}),
+        ([3, None], [0.12], {3: 0.12}),
+        (None, [0.12], {}),
+    ):
+        pq.write_table(pa.table({"video_id": ["one"], "frame_index": pa.array([index], pa.list_(pa.int32())),
+                                 "frame_time": pa.array([times], pa.list_(pa.float64()))}), features)  # fmt: skip
+        changed = extracted_table(output)
+        assert changed is not None
+        assert changed.times_of("one") == expected
+        assert changed.times_of("other") == {}
+    changed = extracted_table(output)
+    assert changed is not None
+    for columns in ({"video_id": ["one"]}, {"video_id": ["one"], "frame_index": ["x"], "frame_time": [1.0]}):
+        pq.write_table(pa.table(columns), features)
+        with pytest.raises(DataError) as caught:
+            changed.times_of("one")
+        assert "\n" not in str(caught.value)
+    for content in (b"", b"PAR1" * 20, features.read_bytes()):
+        pictures.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            at(output).pictures("one", [3])
+        assert "\n" not in str(caught.value)
 
 
 def test_a_video_that_ended_before_a_time_has_no_picture_of_it(videos: Path) -> None:
