@@ -20,7 +20,7 @@ from esv_ray.report.content import ComparisonPart, Report, ShownVideo
 from esv_ray.report.facts import facts_of, problems_of
 from esv_ray.report.page import page
 from esv_ray.report.sections import findings_of, sections_of
-from esv_ray.report.selection import FACET, chosen_videos
+from esv_ray.report.selection import FACET, REASONS, chosen_videos
 from esv_ray.report.thumbnails import thumbnails
 from esv_ray.report.variations import variations_of
 from esv_ray.show.chart import check_figures
@@ -91,23 +91,27 @@ def content_of(
         verification = verify_output(output, features)
         facts = facts_of(analyzed, verification, summary)
         parts = [*((analyzed, each) for each in made), *variations]
-        findings = largest(findings_of(parts), FINDINGS)
+        found, findings_note = findings_of(parts)
         sections = sections_of(output, parts if analyzed.census.ok else [])
         picked = chosen_videos(ranked.table)
         notes = [*_left_out(analyzed, [each.facet.name for _, each in parts], len(picked)), *unread]
     videos = read_videos(output, analyzed.units, [(each.video_id, each.n_elements) for each in picked])
-    shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
+    shown = [
+        ShownVideo(video, tuple(each.places), places=each.places) for video, each in zip(videos, picked, strict=True)
+    ]
     shown, comparison, missing = _with_pictures(media, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
         notice=_notice(analyzed, verification),
         facts=facts,
-        findings=findings,
+        findings=largest(found, FINDINGS),
+        findings_note=findings_note,
         sections=sections,
         videos=shown,
         notes=[*notes, *missing],
         comparison=comparison,
         version=version("esv-ray"),
+        rankings=REASONS,
     )
 
 

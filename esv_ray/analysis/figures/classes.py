@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from esv_ray.analysis.figures.layout import figure, headed
-from esv_ray.analysis.figures.look import Look, vega
+from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows, total
 from esv_ray.analysis.figures.wording import percent, signed
@@ -60,7 +60,6 @@ def _left_out(rows: Sequence[Row]) -> str:
 
 def _panel(rows: Sequence[Row], look: Look) -> Any:
     """Return the bars of one length."""
-    alt = vega()
     shown = [*rows[: _MOST // 2], *rows[-_MOST // 2 :]] if len(rows) > _MOST else rows
     texts = [_texts(row, look) for row in shown]
     values = [
@@ -68,17 +67,19 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
         | {"sum": row["prior"] + row["support"], "remark": _remark(row)}
         for row in shown
     ]  # fmt: skip
-    ranked = ranking(values, texts, look, title="class", right=0 if look.narrow else 76)
+    told = {name: (name, ".3f") for name in ("prior", "support")} | {
+        "distract": ("distract", "+.3f"),
+        "score": (f"mean {look.unit}", ".3f"),
+        "remark": ("correct", ""),
+    }
+    ranked = ranking(values, texts, look, title="class", told=told, right=0 if look.narrow else 76)
     base = ranked.base()
     theme = look.theme
     x = ranked.x("prior", f"{look.unit} (prior, and score)")
-    tooltip = [alt.Tooltip(f"{name}:Q", format=".4f") for name in _VALUES]
     layers = [
-        base.mark_rect(color=theme.supporting).encode(
-            x=x, x2="sum:Q", y=ranked.y("top"), y2="bottom:Q", tooltip=tooltip
-        ),
+        base.mark_rect(color=theme.supporting).encode(x=x, x2="sum:Q", y=ranked.y("top"), y2="bottom:Q"),
         base.mark_rect(color=theme.distracting).encode(
-            x="sum:Q", x2="score:Q", y=ranked.y("inner_top"), y2="inner_bottom:Q", tooltip=tooltip
+            x="sum:Q", x2="score:Q", y=ranked.y("inner_top"), y2="inner_bottom:Q"
         ),
         base.mark_rule(color=theme.ink, strokeWidth=2).encode(x="score:Q", y=ranked.y("top"), y2="bottom:Q"),
     ]

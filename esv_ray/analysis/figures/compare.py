@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
-from esv_ray.analysis.figures.ranking import ranking
+from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
 from esv_ray.analysis.figures.wording import percent
 from esv_ray.errors import count_of
@@ -92,8 +92,10 @@ def _dots(row: Row, measures: Mapping[str, str], look: Look, *, share: bool = Fa
         for name in known
     ]
     title = "output" if share else "measure"
-    ranked = ranking(values, [[measures[name]] for name in known], look, title=title, right=54)
     axis, domain = "share of labelled videos" if share else "mean over videos", _domain(values, share)
+    form = ".1%" if share else ".2f"
+    told = {"value": (axis, form), "low": (INTERVAL[0], form), "high": (INTERVAL[1], form)}
+    ranked = ranking(values, [[measures[name]] for name in known], look, title=title, told=told, right=54)
     theme, value = look.theme, vega().value
     layers = [
         ranked.base("low", "high")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,12 @@ from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
 from esv_ray.analysis.figures.wording import balanced
 from esv_ray.show.chart import HALO
+from esv_ray.show.text import printable
 
 _LINE, _BAR, _GAP = 13, 12, 6
 _AXIS = 26  # of the vertical axis's title
+INTERVAL = ("95 % interval from", "to")
+"""Names of the ends of an interval."""
 _MOST_NAMES = 0.42  # of the width, where names stand beside the bars
 
 
@@ -21,7 +24,8 @@ class Ranking:
     """Rows with their places in pixels.
 
     Attributes:
-        rows: each with `middle`, `top`, `bottom` (of the bar), `inner_top`, `inner_bottom` (of a thin bar inside it).
+        rows: each with `middle`, `top`, `bottom` (of the bar), `inner_top`, `inner_bottom` (of a thin bar inside it),
+            and `told`, what its marks say.
         names: where each line of the texts stands.
         width, height: of the plot, which holds the texts.
         extent: pixels to the left of the plot, as those of a panel above it.
@@ -77,7 +81,8 @@ class Ranking:
 
     def base(self, *names: str) -> Any:
         """Return a chart, without marks, of the rows that have some values."""
-        return vega().Chart(vega().Data(values=tuple(row for row in self.rows if has(row, *names))))
+        rows = tuple(row for row in self.rows if has(row, *names))
+        return vega().Chart(vega().Data(values=rows)).encode(description="told:N")
 
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""
@@ -105,7 +110,14 @@ class Ranking:
 
 
 def ranking(
-    rows: Sequence[Row], texts: Sequence[Sequence[str]], look: Look, *, title: str, right: int = 0, extent: int = 0
+    rows: Sequence[Row],
+    texts: Sequence[Sequence[str]],
+    look: Look,
+    *,
+    title: str,
+    told: Mapping[str, tuple[str, str]],
+    right: int = 0,
+    extent: int = 0,
 ) -> Ranking:
     """Return the places of rows and of their texts: beside the bars, or above them in a narrow figure.
 
@@ -114,6 +126,7 @@ def ranking(
         texts: of each row, in parts, each of which begins a line.
         look: width.
         title: what the rows are.
+        told: by column, the name of a value and its format: what a mark says of its row, after the row's text.
         right: pixels to the right of the plot that something else takes.
         extent: pixels to the left of the plot, as those of a panel above it.
     """
@@ -134,6 +147,7 @@ def ranking(
         placed.append(
             row
             | {
+                "told": "; ".join([printable(" ".join(parts)), *_told(row, told)]),
                 "middle": middle,
                 "top": middle - _BAR / 2,
                 "bottom": middle + _BAR / 2,
@@ -145,3 +159,10 @@ def ranking(
     left = 0 if look.narrow else round(min(longest, room)) + 8
     width = max(left + 80, look.inner - right - _AXIS - extent)
     return Ranking(placed, names, width, max(1, round(at)), look, extent, left, title)
+
+
+def _told(row: Row, names: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """Yield the values of a row in words; those that it has not are left out."""
+    for column, (name, form) in names.items():
+        if row.get(column) is not None:
+            yield f"{name}: {format(row[column], form)}"
