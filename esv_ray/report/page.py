@@ -9,6 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.figures.recolor import colors_of, variable
 from esv_ray.analysis.figures.wording import ordinal
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
@@ -131,7 +132,7 @@ def _section(section: Section) -> str:
     anchor = _anchor(section.name)
     reading = f'<p class="reading"><b>How to read it.</b> {prose(section.reading)}</p>' if section.reading else ""
     count = section.table.num_rows
-    rows = f"{count:,} rows" if count == section.rows else f"first {count:,} of {section.rows:,} rows"
+    rows = counted(count, "row") if count == section.rows else f"first {count:,} of {section.rows:,} rows"
     table = table_html(section.table, f"{section.title}: {rows}")
     part = "" if section.csv_rows == section.rows else f"first {section.csv_rows:,} rows"
     link = csv_link(section.name, section.csv, part)

@@ -18,7 +18,7 @@ from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
 from esv_ray.analysis.figures.registry import CHARTS
-from esv_ray.analysis.figures.writing import most_misled
+from esv_ray.analysis.figures.writing import left_out_of, most_misled
 from esv_ray.analysis.tables import MEMORY, Made
 from esv_ray.output.layout import ANALYSIS
 from esv_ray.report.content import Figure, Section
@@ -225,6 +225,7 @@ def _figure(analyzed: Analyzed, name: str, table: pa.Table, videos_of: Mapping[i
     if name not in CHARTS or not table.num_rows:
         return None
     table, note = of_few_lengths(name, table, videos_of)
+    note = " ".join(filter(None, (note, left_out_of(name, table, analyzed))))
     figure = figure_of(name, table, names=analyzed.names, unit="logit" if analyzed.in_logits else "probability")
     own = _LEFT_OUT.search(figure.notes)
     if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number

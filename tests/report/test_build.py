@@ -373,6 +373,23 @@ def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: P
     )
 
 
+def test_figures_say_which_videos_they_leave_out(features: str, bundle: str, tmp_path: Path) -> None:
+    """ESVs of the predicted class alone: those of the label are known where it is predicted."""
+    run(features, bundle, tmp_path / "out", "frames=3", "classes=[top:1]")
+    content = content_of(str(tmp_path / "out"), class_="label")
+    analyzed = open_output(str(tmp_path / "out"), "label")
+    (main,) = (
+        n for n, videos in analyzed.census.videos_of.items() if videos == max(analyzed.census.videos_of.values())
+    )
+    missing = analyzed.without[main]
+    assert missing > 1
+    notes = {section.name: section.figure.notes for section in content.sections if section.figure is not None}
+    for name in ("support", "positions", "pairs", "classes", "profiles"):
+        told = re.search(r"Without ([0-9]+) videos that have no ESVs of their label\.", notes[name])
+        assert told is not None, name
+        assert missing <= int(told[1]) <= sum(analyzed.without.values())
+
+
 def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
     save_heads(str(tmp_path / "m"), make_heads(), make_prior(3), classes=("walking", "walking", "running"))
     pq.write_table(make_table([4] * 30), tmp_path / "f.parquet")

@@ -32,9 +32,9 @@ def of_main_length(table: pa.Table, analyzed: Analyzed | None = None) -> tuple[i
     return n, table.filter(pc.equal(table.column("n_elements"), n))
 
 
-def without_esvs(analyzed: Analyzed, n: int) -> str:
-    """Return a note on the videos of a length that a page leaves out, for want of ESVs; "" if there are none."""
-    count = analyzed.without.get(n, 0)
+def without_esvs(analyzed: Analyzed, *lengths: int) -> str:
+    """Return a note on the videos of some lengths that are left out, for want of ESVs; "" if there are none."""
+    count = sum(analyzed.without.get(n, 0) for n in lengths)
     if not count:
         return ""
     of = "their label" if analyzed.explained == "label" else "their predicted class"

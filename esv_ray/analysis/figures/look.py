@@ -23,6 +23,7 @@ class Look:
         theme: colors.
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
+        note: what the figure leaves out; "" if nothing.
         brief: whether headings of panels leave out what they show: a page says it beside the figure.
     """
 
@@ -31,6 +32,7 @@ class Look:
     width: int = WIDE
     unit: str = "probability"
     brief: bool = False
+    note: str = ""
 
     def heading(self, finding: str) -> str:
         """Return the heading of a panel.

@@ -16,6 +16,7 @@ _LINE, _BAR, _GAP = 13, 12, 6
 _AXIS = 26  # of the vertical axis's title
 INTERVAL = ("95 % interval from", "to")
 """Names of the ends of an interval."""
+_MOST_TICKS = 6  # of whole numbers: of more, ticks are some of them
 _MOST_NAMES = 0.42  # of the width, where names stand beside the bars
 
 
@@ -71,12 +72,9 @@ class Ranking:
         alt = vega()
         ends = {"domain": list(domain), "nice": False} if domain else {"zero": True}
         scale = alt.Scale(range=[self.left, self.width], **ends)
-        axis = alt.Axis(
-            orient="top",
-            format="d" if whole else "~%" if share else "~g",
-            tickCount=5,
-            **({"tickMinStep": 1} if whole else {}),
-        )
+        most = max(domain[1] if domain else 0, *(row.get(field) or 0 for row in self.rows), 0)
+        few = {"values": list(range(int(most) + 1))} if whole and most <= _MOST_TICKS else {}
+        axis = alt.Axis(orient="top", format="d" if whole else "~%" if share else "~g", tickCount=5, **few)
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
     def base(self, *names: str) -> Any:

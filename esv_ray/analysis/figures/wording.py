@@ -78,8 +78,9 @@ def percent(share: float) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Return a value with its sign, without a negative zero."""
-    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+    """Return a value with its sign, which is none of a hyphen, and without a negative zero."""
+    text = f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def wrapped(text: str, pixels: float, size: float = 11, bold: bool = False) -> list[str]:
