@@ -22,6 +22,7 @@ from tests.support.slow import slow_tuples_unless
 
 pytestmark = pytest.mark.xdist_group("browser")
 FACETS = ("support", "positions", "classes")
+UNKNOWN = "\N{EN DASH}"
 
 
 def save(tmp_path: Path, report: Report) -> Path:
@@ -131,9 +132,9 @@ def test_numbers_are_sorted_as_numbers(browser: Browser, tmp_path: Path) -> None
             for expected in (known[::-1], known):
                 frame.get_by_role("button", name=name).click()
                 cells = frame.locator(f"tbody td:nth-child({column})").all_inner_texts()
-                shown = [float(cell.replace(",", "").replace("\N{MINUS SIGN}", "-")) for cell in cells if cell != "–"]
+                shown = [float(cell.replace(",", "").replace("\N{MINUS SIGN}", "-")) for cell in cells if cell != UNKNOWN]
                 assert shown == pytest.approx(expected, rel=1e-3)
-                assert [cell == "–" for cell in cells] == [False] * len(known) + [True] * (len(cells) - len(known))
+                assert [cell == UNKNOWN for cell in cells] == [False] * len(known) + [True] * (len(cells) - len(known))
 
 
 def test_a_number_finds_the_class_of_this_number(browser: Browser, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_convergence() -> None:
 def test_compare() -> None:
     assert made.marks(svg("compare"), "symbol") == made.marks(svg("compare"), "rule") == 2 + 3
     texts = made.texts(svg("compare"))
-    assert "B - A: +5.0 points (+1.0 to +9.0, paired by video)" in texts
+    assert "B \N{MINUS SIGN} A: +5.0 points (+1.0 to +9.0, paired by video)" in texts
     assert "6 elements: accuracy 61 % in A and 66 % in B; mean rank correlation within a video 0.77" in svg("compare")
     unlabelled = tables()["compare"]
     for name in unlabelled.column_names:
