@@ -132,8 +132,8 @@ def test_numbers_are_sorted_as_numbers(browser: Browser, tmp_path: Path) -> None
             for expected in (known[::-1], known):
                 frame.get_by_role("button", name=name).click()
                 cells = frame.locator(f"tbody td:nth-child({column})").all_inner_texts()
-                shown = [float(cell.replace(",", "").replace("\N{MINUS SIGN}", "-")) for cell in cells if cell != UNKNOWN]
-                assert shown == pytest.approx(expected, rel=1e-3)
+                told = [cell.replace(",", "").replace("\N{MINUS SIGN}", "-") for cell in cells if cell != UNKNOWN]
+                assert [*map(float, told)] == pytest.approx(expected, rel=1e-3)
                 assert [cell == UNKNOWN for cell in cells] == [False] * len(known) + [True] * (len(cells) - len(known))
 
 
