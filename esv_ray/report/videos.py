@@ -102,7 +102,8 @@ def _panels(shown: ShownVideo) -> str:
 
 def _caption(video: AttributedVideo, each: ClassEsvs) -> str:
     role, title = text_of(_role(video, each)), text_of(_title(video, each))
-    equation = prose(each.equation(video.unit).replace(" - ", " \N{MINUS SIGN}\N{NO-BREAK SPACE}"))
+    equation = prose(each.equation(video.unit).replace(" - ", " \N{MINUS SIGN} "))
+    equation = equation.replace("\N{MINUS SIGN} ", "\N{MINUS SIGN}\N{NO-BREAK SPACE}")  # a sign stays with its number
     return f"<figcaption>{role} <b><bdi>{title}</bdi></b><small>{equation}</small></figcaption>"
 
 

@@ -112,11 +112,11 @@ def test_against_brute_force(folder: Path) -> None:
 
 def test_equal_values_share_their_places(folder: Path) -> None:
     """Whatever the order of elements with equal values: all equal, and equal in pairs."""
-    for name, values in {"equal": lambda element: 0 * element, "pairs": lambda element: element // 2 % 3}.items():
+    for name, together in {"equal": 100, "pairs": 2}.items():
         shutil.copytree(folder / "out", folder / name)
         for path in (folder / name / "attributions").iterdir():
             table = pq.read_table(path)
-            esv = pa.array(values(table.column("element").to_numpy()).astype(np.float32))
+            esv = pa.array((table.column("element").to_numpy() // together % 3).astype(np.float32))
             pq.write_table(table.set_column(table.column_names.index("esv"), "esv", esv), path)
         expected = by_hand(folder, name)
         rows = analyze(str(folder / name), ["moments"])["moments"].to_pylist()

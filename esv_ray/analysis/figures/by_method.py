@@ -10,7 +10,7 @@ from esv_ray.analysis.figures.layout import grid, headed
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import Row, has
-from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.analysis.figures.wording import method_name, method_place, minus
 from esv_ray.errors import count_of
 
 _VALUE = "mean over videos"
@@ -50,7 +50,7 @@ def bars(
     alt = vega()
     kept = [(row, text) for row, text in zip(rows, texts, strict=True) if has(row, name)]
     values = [
-        {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "text": f"{row[name]:.3f}"}
+        {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "text": minus(f"{row[name]:.3f}")}
         | ({} if reference is None else {"reference": row[reference]})
         for row, _ in kept
     ]

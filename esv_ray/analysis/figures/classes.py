@@ -17,7 +17,7 @@ from esv_ray.errors import count_of
 if TYPE_CHECKING:
     import altair
 
-_MOST = 200
+_MOST, _MOST_BRIEF = 200, 40  # classes of a figure that stands alone, and of one that must fit on a page of paper
 _VALUES = ("prior", "score", "support", "distract")
 
 
@@ -39,7 +39,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             f"{count_of(n, 'element')}, {videos:,} video{'' if videos == 1 else 's'}: score minus prior is from "
             f"{signed(worst['score'] - worst['prior'])} to {signed(best['score'] - best['prior'])}"
         )
-        panels.append(headed(_panel(of_length, look), look, look.heading(findings[-1]), _left_out(of_length)))
+        panels.append(headed(_panel(of_length, look), look, look.heading(findings[-1]), _left_out(of_length, look)))
     reading = (
         "Wide bar: from the prior up by what supporting elements add. Narrow bar: down from there by what distracting "
         "elements take. Black line: the mean score where it ends. Sorted by score minus prior."
@@ -53,14 +53,20 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
-def _left_out(rows: Sequence[Row]) -> str:
+def _most(look: Look) -> int:
+    return _MOST_BRIEF if look.brief else _MOST
+
+
+def _left_out(rows: Sequence[Row], look: Look) -> str:
     """Return a note on classes for which there is no room."""
-    return f"{_MOST} of {len(rows)} classes: the first and the last {_MOST // 2}." if len(rows) > _MOST else ""
+    most = _most(look)
+    return f"{most} of {len(rows)} classes: the first and the last {most // 2}." if len(rows) > most else ""
 
 
 def _panel(rows: Sequence[Row], look: Look) -> Any:
     """Return the bars of one length."""
-    shown = [*rows[: _MOST // 2], *rows[-_MOST // 2 :]] if len(rows) > _MOST else rows
+    most = _most(look)
+    shown = [*rows[: most // 2], *rows[-most // 2 :]] if len(rows) > most else rows
     texts = [_texts(row, look) for row in shown]
     values = [
         {name: row[name] for name in _VALUES}

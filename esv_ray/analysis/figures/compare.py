@@ -11,7 +11,7 @@ from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
-from esv_ray.analysis.figures.wording import percent, signed
+from esv_ray.analysis.figures.wording import minus, percent, signed
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _dots(row: Row, measures: Mapping[str, str], look: Look, *, share: bool = Fa
             "value": row[name],
             "low": row[f"{name}_low"],
             "high": row[f"{name}_high"],
-            "text": f"{100 * row[name]:.1f} %" if share else f"{row[name]:.2f}",
+            "text": f"{100 * row[name]:.1f} %" if share else minus(f"{row[name]:.2f}"),
         }
         for name in known
     ]

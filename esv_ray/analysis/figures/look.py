@@ -24,7 +24,8 @@ class Look:
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
         note: what the figure leaves out; "" if nothing.
-        brief: whether headings of panels leave out what they show: a page says it beside the figure.
+        brief: whether headings of panels leave out what they show, and rankings most rows: a page says it beside the
+            figure, and has the table.
     """
 
     names: Sequence[str] | None = None

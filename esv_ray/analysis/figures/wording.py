@@ -79,8 +79,12 @@ def percent(share: float) -> str:
 
 def signed(value: float, digits: int = 2) -> str:
     """Return a value with its sign, which is none of a hyphen, and without a negative zero."""
-    text = f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}")
+
+
+def minus(number: str) -> str:
+    """Return a number whose sign is none of a hyphen."""
+    return number.replace("-", "\N{MINUS SIGN}")
 
 
 def wrapped(text: str, pixels: float, size: float = 11, bold: bool = False) -> list[str]:
