@@ -13,6 +13,7 @@ import duckdb
 from esv_ray.analysis.database import add_classes, add_tables, connect, reading
 from esv_ray.analysis.moments import lacks_moments
 from esv_ray.errors import DataError, SpecError, count_of
+from esv_ray.input.files import list_files
 from esv_ray.output.committed import committed_units, read_footers_of
 from esv_ray.output.layout import VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
@@ -129,11 +130,13 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
 
     Raises:
         DataError: there is no output, no unit is committed yet, a table cannot be read, or it holds videos several
-            times.
+            times; the feature table that the user gives does not exist.
         JobError: a file is of another job, or of other rows than the plan says.
         SpecError: the output has no labels, or its job keeps no ESVs of that class.
     """
     manifest = existing_manifest(output)
+    if features is not None:
+        list_files(features)  # refuses a location without Parquet files
     units = committed_units(output, manifest.units, manifest.folders)
     if not units:
         raise DataError(

@@ -96,6 +96,15 @@ class Comparison:
         return self.a.analyzed.output == self.b.analyzed.output
 
     @property
+    def drawn(self) -> dict[str, pa.Table]:
+        """The tables that have figures; of two methods of one output, whose predictions are equal, no accuracies."""
+        compare = self.compare
+        for place, field in enumerate(compare.schema):
+            if self.of_one and field.name.startswith("accuracy"):
+                compare = compare.set_column(place, field, pa.nulls(compare.num_rows, field.type))
+        return {"compare": compare, "correlations": self.correlations}
+
+    @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
         return {

@@ -19,7 +19,7 @@ from esv_ray.errors import SpecError, short_text
 
 FORMATS = ("csv", "json", "parquet")
 DOING = "write the result"
-_SPECIAL = re.compile(r'[",\r\n]|^\s|\s$')
+_SPECIAL = re.compile(r'[",;\t\r\n]|^\s|\s$')  # also what separates cells where the comma is a decimal point
 
 
 def write_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: str, file: BinaryIO) -> int:

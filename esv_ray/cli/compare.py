@@ -95,7 +95,7 @@ def compare(
         if folder is not None:
             check_out_folder(folder, outputs, option)
     if b is None and method_b is None:
-        tables = {"agreement": agreement(outputs[0], class_)}
+        tables = drawn = {"agreement": agreement(outputs[0], class_)}
         content: dict[str, object] = {
             "output": outputs[0],
             "tables": {name: table.to_pylist() for name, table in tables.items()},
@@ -110,9 +110,10 @@ def compare(
             class_=class_,
             changes=changes,
         )
-        tables, content, lines, first = result.tables, _content(result), comparison_lines(result), result.a.analyzed
+        tables, drawn, content = result.tables, result.drawn, _content(result)
+        lines, first = comparison_lines(result), result.a.analyzed
     # Files first: who reads the page may stop reading at any line.
-    written = _write(tables, first, out, kind or "parquet", figures)
+    written = _write(tables, drawn, first, out, kind or "parquet", figures)
     _print(content, lines, as_json=as_json)
     for line in written:
         click.echo(line, err=True)
@@ -149,12 +150,18 @@ def _content(result: Comparison) -> dict[str, object]:
 
 
 def _write(
-    tables: Mapping[str, pa.Table], first: Analyzed, out: str | None, kind: str, figures: str | None
+    tables: Mapping[str, pa.Table],
+    drawn: Mapping[str, pa.Table],
+    first: Analyzed,
+    out: str | None,
+    kind: str,
+    figures: str | None,
 ) -> list[str]:
     """Write tables and figures to the folders that are asked for; return what was written, in words.
 
     Args:
-        tables: by name; `agreement` of two outputs has no figure: both have the same method.
+        tables: by name.
+        drawn: those that have figures; `agreement` of two outputs has none: both have the same method.
         first: the first output.
         out: folder for the tables, or None.
         kind: format of the tables.
@@ -171,6 +178,5 @@ def _write(
         lines.append(f"wrote {count_of(len(tables), 'table')} to {folder}")
     if figures is not None:
         folder = storage.absolute(figures)
-        shown = [(name, table) for name, table in tables.items() if name != "agreement" or len(tables) == 1]
-        lines.append(f"wrote {count_of(len(write_figures_of(shown, first, folder)), 'figure')} to {folder}")
+        lines.append(f"wrote {count_of(len(write_figures_of(drawn.items(), first, folder)), 'figure')} to {folder}")
     return lines

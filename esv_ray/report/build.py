@@ -22,7 +22,7 @@ from esv_ray.report.content import ComparisonPart, Report, ShownVideo
 from esv_ray.report.facts import facts_of, problems_of
 from esv_ray.report.page import page
 from esv_ray.report.sections import findings_of, sections_of
-from esv_ray.report.selection import FACET, chosen_videos
+from esv_ray.report.selection import FACET, REASONS, chosen_videos
 from esv_ray.report.thumbnails import check_installed, thumbnails
 from esv_ray.report.variations import variations_of
 from esv_ray.show.chart import check_figures
@@ -84,8 +84,8 @@ def content_of(
     features: str | None = None,
 ) -> Report:
     """Return what a report says; arguments and errors as for `report`."""
-    found = open_media(media, output, features)
-    if found is not None:
+    pictures = open_media(media, output, features)
+    if pictures is not None:
         check_installed()
     analyzed = open_output(output, class_, features)
     comparison = None if compare is None else compared(analyzed, compare)
@@ -95,26 +95,30 @@ def content_of(
         verification = verify_output(output, features)
         facts = facts_of(analyzed, verification, summary)
         parts = [*((analyzed, each) for each in made), *variations]
-        findings = largest(findings_of(parts), FINDINGS)
+        found, findings_note = findings_of(parts)
         sections = sections_of(output, parts if analyzed.census.ok else [])
         picked = chosen_videos(ranked.table)
         notes = [*_left_out(analyzed, [each.facet.name for _, each in parts], len(picked)), *unread]
     videos = read_videos(output, analyzed.units, [(each.video_id, each.n_elements) for each in picked])
-    shown = [ShownVideo(video, each.reasons) for video, each in zip(videos, picked, strict=True)]
+    shown = [
+        ShownVideo(video, tuple(each.places), places=each.places) for video, each in zip(videos, picked, strict=True)
+    ]
     missing: list[str] = []
-    if found is not None:
-        with closing(found):
-            shown, comparison, missing = _with_pictures(found, shown, comparison)
+    if pictures is not None:
+        with closing(pictures):
+            shown, comparison, missing = _with_pictures(pictures, shown, comparison)
     return Report(
         title=f"Element Shapley Values of {_name(output)}",
         notice=_notice(analyzed, verification),
         facts=facts,
-        findings=findings,
+        findings=largest(found, FINDINGS),
+        findings_note=findings_note,
         sections=sections,
         videos=shown,
         notes=[*notes, *missing],
         comparison=comparison,
         version=version("esv-ray"),
+        rankings=REASONS,
     )
 
 

@@ -5,7 +5,7 @@ All texts are data: the page escapes them. Figures are the only markup; they com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -60,6 +60,7 @@ class Section:
         sentences: what the table says.
         reading: one line on how to read the figure.
         figure: None for a table without a figure.
+        main: its main columns, which the page shows where there is no figure, or None.
         table: rows that the page shows, with classes as names; the first `table.num_rows` of `rows`.
         rows: number of rows of the whole table.
         csv: its first rows as a CSV file, guarded against formulas.
@@ -77,6 +78,7 @@ class Section:
     csv: bytes
     csv_rows: int
     location: str
+    main: pa.Table | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class ShownVideo:
     Attributes:
         video: its ESVs, for label and predicted class as far as they are kept.
         reasons: why it was chosen, such as `most misled`; the page groups by the first.
+        places: its place in the rankings of the reasons, from 1; empty where they are no rankings.
         thumbnails: data URL of a small picture per element, or None; empty without pictures.
         before: the same video in the output that this one is compared with, or None.
     """
@@ -94,6 +97,7 @@ class ShownVideo:
     reasons: Sequence[str]
     thumbnails: Sequence[str | None] = ()
     before: AttributedVideo | None = None
+    places: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +128,13 @@ class Report:
         notice: what a reader must know first, such as that the output is unfinished; "" if nothing.
         facts: the first screen.
         findings: at most three, the largest effect first; `facet` names the section that each links to.
+        findings_note: how many are clear of chance; "" if nothing could be compared.
         sections: facets, the paper's figures first.
         videos: chosen videos.
         notes: what is left out, and why.
         comparison: with a second output, or None.
         version: of esv_ray.
+        rankings: reasons of the videos in their order; empty: in that of the videos.
     """
 
     title: str
@@ -140,3 +146,5 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
     comparison: ComparisonPart | None = None
     version: str = ""
+    rankings: Sequence[str] = ()
+    findings_note: str = ""

@@ -49,7 +49,7 @@ def facts_of(analyzed: Analyzed, verification: Verification, summary: pa.Table) 
     return [
         *_explained(analyzed, rows),
         _whole(analyzed, verification),
-        _checked(verification),
+        _checked(verification, exact=any(row["exact_share"] for row in rows)),
         *_by_reason(analyzed),
         *_accuracy(analyzed, rows),
     ]
@@ -63,11 +63,21 @@ def _explained(analyzed: Analyzed, rows: Sequence[dict[str, object]]) -> Iterato
     yield Fact("Data", f"{_place(spec['features'])}, {counted(manifest.rows, 'video')}")
     if analyzed.census.videos_of:
         yield Fact("Elements per video", _lengths(analyzed.census.videos_of))
-    kind = f"{estimator['kind']}"
+    kind, asked = f"{estimator['kind']}", _asked(estimator)
     # "exact: 54 exact" would say it twice.
-    yield Fact("Estimator", f"{kind}; {exactness_of(list(rows), kind).removesuffix('.')}" if rows else kind)
+    yield Fact("Estimator", f"{asked}; {exactness_of(list(rows), kind).removesuffix('.')}" if rows else asked)
     unit = "logits" if analyzed.in_logits else "probabilities"
     yield Fact("Class explained", f"{class_in_words(analyzed)}; ESVs are parts of {unit}")
+
+
+def _asked(estimator: Mapping[str, Any]) -> str:
+    """Return the estimator that was asked for; one that may sample with its numbers."""
+    if estimator["kind"] == "exact":
+        return "exact"
+    return (
+        f"{estimator['kind']}, m = {estimator['m']:,}, {counted(estimator['iterations'], 'iteration')}, "
+        f"seed {estimator['seed']}"
+    )
 
 
 def _lengths(videos_of: Mapping[int, int]) -> str:
@@ -98,12 +108,19 @@ def problems_of(verification: Verification) -> list[str]:
     return [each for each in verification.problems if not each.endswith("run the job again to resume")]
 
 
-def _checked(verification: Verification) -> Fact:
-    """Return what `esv verify` says; a note says what it could not check."""
+def _checked(verification: Verification, *, exact: bool) -> Fact:
+    """Return what `esv verify` says; a note says what it could not check.
+
+    Args:
+        verification: its result.
+        exact: whether there are exact ESVs, whose sums it compared with the scores. The gap is then the largest of all
+            units; that of the line on the estimator is the one that the job recorded.
+    """
     problems = problems_of(verification)
     if not problems:
         notes = "".join(f" ({printable(note)})" for note in verification.notes[:1])
-        return Fact("Verified", f"esv verify found no problems{notes}", "warning" if notes else "good")
+        sums = f"; the stored exact ESVs add up to the scores within {verification.worst_gap:.1e}" if exact else ""
+        return Fact("Verified", f"esv verify found no problems{sums}{notes}", "warning" if notes else "good")
     first = shortened(problems[0], _MOST_REASON)
     if len(problems) == 1:
         return Fact("Verified", f"1 problem: {first}", "bad")

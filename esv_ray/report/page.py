@@ -7,12 +7,13 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path
 
+from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.figures.recolor import colors_of, variable
+from esv_ray.analysis.figures.wording import ordinal
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
-from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of
+from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of, with_minus
 from esv_ray.report.videos import KEY, video_html
 from esv_ray.show.theme import css_variables
 
@@ -59,10 +60,10 @@ def _body(report: Report) -> Iterator[str]:
         yield from _comparison(report.comparison)
     if report.videos:
         yield '<section class="part" id="videos" aria-labelledby="videos-h"><h2 id="videos-h">Videos</h2>'
-        yield from _videos(report.videos)
+        yield from _videos(report.videos, report.rankings)
         yield "</section>"
     if report.notes:
-        items = "".join(f"<li>{text_of(note)}</li>" for note in report.notes)
+        items = "".join(f"<li>{prose(note)}</li>" for note in report.notes)
         yield '<section class="part" id="notes" aria-labelledby="notes-h"><h2 id="notes-h">Notes</h2>'
         yield f'<ul class="notes">{items}</ul></section>'
     yield f"<footer>Made by esv report, esv_ray {text_of(report.version)}</footer></main></div>"
@@ -95,9 +96,10 @@ def _first(report: Report) -> Iterator[str]:
     if report.notice:
         yield f'<p class="notice" role="note"><b>{_STATES["warning"]}</b> {prose(report.notice)}</p>'
     yield f'<dl class="facts">{"".join(map(_fact, report.facts))}</dl>'
-    if report.findings:
+    if report.findings or report.findings_note:
         named = {section.name: section for section in report.sections}
-        yield '<h2 id="findings">Findings</h2><ol class="findings">'
+        yield '<h2 id="findings">Findings</h2>'
+        yield '<ol class="findings">' if report.findings else ""
         for finding in report.findings:
             section = named.get(finding.facet)
             link = (
@@ -109,7 +111,8 @@ def _first(report: Report) -> Iterator[str]:
                 )
             )
             yield f"<li><p>{prose(finding.sentence)}</p>{link}</li>"
-        yield "</ol>"
+        yield "</ol>" if report.findings else ""
+        yield listed([report.findings_note], "reading")
     yield "</section>"
 
 
@@ -129,16 +132,17 @@ def _section(section: Section) -> str:
     anchor = _anchor(section.name)
     reading = f'<p class="reading"><b>How to read it.</b> {prose(section.reading)}</p>' if section.reading else ""
     count = section.table.num_rows
-    rows = f"{count:,} rows" if count == section.rows else f"first {count:,} of {section.rows:,} rows"
+    rows = counted(count, "row") if count == section.rows else f"first {count:,} of {section.rows:,} rows"
     table = table_html(section.table, f"{section.title}: {rows}")
     part = "" if section.csv_rows == section.rows else f"first {section.csv_rows:,} rows"
     link = csv_link(section.name, section.csv, part)
     where = f'<p class="where">Whole table: <code>{text_of(section.location)}</code></p>' if section.location else ""
     tools = f'<div class="tools"><details><summary>Table, {rows}</summary>{table}{where}</details>{link}</div>'
     says = listed(section.sentences, "says")
+    main = "" if section.main is None else f'<div class="measures">{table_html(section.main, section.title)}</div>'
     return (
         f'<section class="facet" id="{anchor}" aria-labelledby="{anchor}-h"><h3 id="{anchor}-h">'
-        f"{text_of(section.title)}</h3>{says}{_figure(section.figure, reading)}{tools}</section>"
+        f"{text_of(section.title)}</h3>{says}{_figure(section.figure, reading)}{main}{tools}</section>"
     )
 
 
@@ -146,8 +150,8 @@ def _figure(figure: Figure | None, reading: str) -> str:
     """Return a figure for pages and one for phones, of which a screen shows one."""
     if figure is None:
         return reading
-    caption = f"<figcaption><b>{text_of(figure.title)}.</b> {prose(figure.notes)}</figcaption>" if figure.title else ""
-    alt = text_of(figure.alt)
+    caption = f"<figcaption><b>{prose(figure.title)}.</b> {prose(figure.notes)}</figcaption>" if figure.title else ""
+    alt = text_of(with_minus(figure.alt))
     drawn = ""
     for kind, svg in (("wide", figure.wide), ("narrow", figure.narrow)):
         named = svg.decode().replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
@@ -170,12 +174,33 @@ def _comparison(part: ComparisonPart) -> Iterator[str]:
     yield "</section>"
 
 
-def _videos(videos: Sequence[ShownVideo]) -> Iterator[str]:
+def _videos(videos: Sequence[ShownVideo], rankings: Sequence[str]) -> Iterator[str]:
+    """Yield the videos by ranking, each once; a ranking says which of its videos stand above."""
     yield KEY
-    numbered = enumerate(videos)
-    for reason, group in groupby(numbered, key=lambda each: each[1].reasons[0] if each[1].reasons else ""):
-        shown = "".join(video_html(each, f"video-{number}", 4) for number, each in group)
-        yield f'<div class="group"><h3>{text_of(reason[:1].upper() + reason[1:]) or "Chosen"}</h3>{shown}</div>'
+    groups: dict[str, list[int]] = {reason: [] for reason in rankings}
+    for number, each in enumerate(videos):
+        groups.setdefault(each.reasons[0] if each.reasons else "", []).append(number)
+    for reason, numbers in groups.items():
+        shown = "".join(video_html(videos[number], f"video-{number}", 4) for number in numbers)
+        above = _above(videos, reason)
+        if shown or above:
+            heading = text_of(reason[:1].upper() + reason[1:]) or "Chosen"
+            yield f'<div class="group"><h3>{heading}</h3>{above}{shown}</div>'
+
+
+def _above(videos: Sequence[ShownVideo], reason: str) -> str:
+    """Return links to the videos of a ranking that stand in an earlier one; "" if there are none."""
+    numbered = [
+        (each.places.get(reason, 0), number) for number, each in enumerate(videos) if reason in each.reasons[1:]
+    ]
+    if not numbered:
+        return ""
+    links = []
+    for place, number in sorted(numbered):
+        each = videos[number]
+        link = f'<a href="#video-{number}"><bdi>{text_of(each.video.video_id)}</bdi></a>'
+        links.append(f"{f'{ordinal(place)} ' if place else ''}{link} ({text_of(each.reasons[0])})")
+    return f'<p class="earlier">Shown above: {", ".join(links)}.</p>'
 
 
 def _anchor(name: str) -> str:

@@ -12,6 +12,7 @@ from esv_ray.analysis.figures.look import NARROW, WIDE, Look, vega
 from esv_ray.analysis.figures.recolor import hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.report.content import Figure
+from esv_ray.report.tables import with_minus
 from esv_ray.show.chart import picture_of
 from esv_ray.show.theme import LIGHT
 
@@ -47,8 +48,22 @@ _LAYOUT = {
     "sum",
     "inner_top",
     "inner_bottom",
+    "left",
+    "right",
+    "reversed",
+    "strong",
+    "zero",
 }
-_RANKED = {"class", "method", "label → predicted class"}  # whose values are places in a ranking
+_NAMELESS = {"group", "series"}  # whose values say what they are
+_WORDS = {"chance": "by chance"}
+_RANKED = {
+    "class",
+    "label → predicted class",
+    "measure",
+    "method",
+    "method, what becomes of elements",
+    "output",
+}  # whose values are places in a ranking
 
 
 def figure_of(facet: str, table: pa.Table, *, names: Sequence[str] | None = None, unit: str = "probability") -> Figure:
@@ -142,15 +157,17 @@ def _emptied(svg: ElementTree.Element) -> None:
 
 
 def _tipped(mark: ElementTree.Element) -> None:
-    """Keep the description of a mark as its tooltip, without what only places it."""
-    told = []
+    """Keep the description of a mark as its tooltip: what it is of first, without what only places it."""
+    told: list[str] = []
     for part in mark.get("aria-label", "").split("; "):
         name, _, value = part.partition(": ")
         placed = name in _RANKED and re.fullmatch(r"[0-9.]+", value)
-        if value and name not in _LAYOUT and not placed and part not in told:
-            told.append(part)
+        if name in _NAMELESS or (name and not value):
+            told.insert(0, value or name)
+        elif value and value != "null" and name not in _LAYOUT and not placed and part not in told:
+            told.append(f"{_WORDS.get(name, name)}: {value}")
     if told and mark.tag in (f"{_SVG}path", f"{_SVG}line"):
-        mark.set("data-tip", _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.4g}", "; ".join(told)))
+        mark.set("data-tip", _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.4g}", with_minus("; ".join(told))))
 
 
 def _slimmed(element: ElementTree.Element) -> None:
@@ -182,7 +199,7 @@ def _named_apart(element: ElementTree.Element, names: Mapping[str, str]) -> None
     for key, value in list(element.attrib.items()):
         if key == "id":
             element.set(key, names[value])
-        elif "url(#" in value:
+        elif key != "data-tip" and "url(#" in value:
             element.set(key, _REFERENCE.sub(lambda found: f"url(#{names[found[1]]})", value))
         elif key.endswith("href") and value.startswith("#"):
             element.set(key, f"#{names[value[1:]]}")

@@ -46,6 +46,16 @@
     });
   }
 
+  // Whether a cell is a number or names a class by it: "1", "class 1", "walking (1)".
+  const isNumber = (cell, number) => cell === number || cell === `class ${number}` || cell.endsWith(`(${number})`);
+
+  // A number finds the cells that are it, if there are any: else "1" would find every id and name with a 1 in it.
+  function tester(word, texts) {
+    const exactly = (cells) => cells.some((cell) => isNumber(cell, word));
+    if (/^[0-9]+$/.test(word) && texts.some(exactly)) return exactly;
+    return (cells) => cells.some((cell) => cell.includes(word));
+  }
+
   let filters = 0;
   function filter(label, items, texts, kind, place) {
     const field = made("input");
@@ -55,14 +65,15 @@
     field.id = name.htmlFor = `filter-${++filters}`;
     field.addEventListener("input", () => {
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const tests = words.map((word) => tester(word, texts));
       let count = 0;
       items.forEach((item, at) => {
-        item.hidden = !words.every((word) => texts[at].includes(word));
+        item.hidden = !tests.every((test) => test(texts[at]));
         count += !item.hidden;
       });
       shown.textContent = words.length ? `${count} of ${items.length} ${kind}` : "";
-      document.querySelectorAll(".group").forEach((group) => {
-        group.hidden = !group.querySelector(".video:not([hidden])");
+      document.querySelectorAll("#videos .group").forEach((group) => {
+        group.hidden = words.length > 0 && !group.querySelector(".video:not([hidden])");
       });
     });
     const bar = made("div", "filter");
@@ -75,7 +86,7 @@
     const columns = heads.flatMap((head, column) => (head.classList.contains("n") ? [] : [column]));
     if (!columns.length || table.tBodies[0].rows.length < 8) return;
     const rows = Array.from(table.tBodies[0].rows);
-    const texts = rows.map((row) => columns.map((column) => cellText(row, column)).join(" ").toLowerCase());
+    const texts = rows.map((row) => columns.map((column) => cellText(row, column).toLowerCase()));
     const byClass = heads.some((head) => /class|label|name/.test(head.textContent));
     const frame = table.parentElement;
     filter(byClass ? "Filter by class" : "Filter rows", rows, texts, "rows", (bar) => frame.before(bar));
@@ -114,6 +125,8 @@
     const readout = made("p", "readout", count > 1 ? "Point at an element, or move the slider with the arrow keys." : "");
     Object.assign(field, { type: "range", min: 0, max: count - 1, step: 1, value: 0 });
     field.setAttribute("aria-label", `element of ${video.querySelector(".id").textContent}`);
+    const speak = (told) => field.setAttribute("aria-valuetext", told.map((pair) => pair.join(" ")).join(", "));
+    speak(values(video, 0));
     const show = (place) => {
       field.value = place;
       video.classList.add("stepping");
@@ -130,7 +143,7 @@
           return part;
         }),
       );
-      field.setAttribute("aria-valuetext", told.map((pair) => pair.join(" ")).join(", "));
+      speak(told);
       pictures.forEach((item) => {
         item.classList.toggle("at", Number(item.value) === place);
         const picture = item.querySelector("img");
@@ -174,7 +187,8 @@
   const videos = Array.from(document.querySelectorAll("#videos .video"));
   document.querySelectorAll(".video").forEach(steps);
   if (videos.length > 3) {
-    const texts = videos.map((video) => video.querySelector("header").textContent.toLowerCase());
+    const parts = "header > *, figcaption bdi";
+    const texts = videos.map((video) => Array.from(video.querySelectorAll(parts), (part) => part.textContent.toLowerCase()));
     const place = (bar) => document.querySelector("#videos .key").before(bar);
     filter("Filter by class or id", videos, texts, "videos", place);
   }

@@ -19,7 +19,7 @@ from esv_ray.analysis.database import connect
 from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
 from esv_ray.analysis.figures.registry import CHARTS
-from esv_ray.analysis.figures.writing import most_misled
+from esv_ray.analysis.figures.writing import left_out_of, most_misled
 from esv_ray.analysis.tables import MEMORY, Made
 from esv_ray.output.layout import ANALYSIS
 from esv_ray.report.content import Figure, Section
@@ -53,6 +53,18 @@ MOST_ROWS = 400
 """Most rows of a table in the page."""
 MOST_CSV = 60_000
 """Most bytes of a table as CSV in the page."""
+_MAIN = {
+    "summary": [
+        "n_elements",
+        "videos",
+        "accuracy",
+        "mean_prior",
+        "support",
+        "distract",
+        "mean_score",
+        "supporting_share",
+    ]
+}  # columns of the tables without a figure, which the page shows in its place
 _LENGTHS = 3  # of a figure
 _PANEL_PER_CLASS = ("pairs", "profiles", "interactions")  # whose figures have a panel for each of several classes
 _LEFT_OUT = re.compile(r"([0-9]+) of [0-9]+ lengths: those with most videos\.")
@@ -77,16 +89,28 @@ def sections_of(output: str, parts: Iterable[tuple[Analyzed, Made]]) -> list[Sec
     return sorted(sections, key=lambda section: places.index(section.name))
 
 
-def findings_of(parts: Iterable[tuple[Analyzed, Made]]) -> list[Finding]:
-    """Return what the tables found, in their order; those without a figure are left out."""
+def findings_of(parts: Iterable[tuple[Analyzed, Made]]) -> tuple[list[Finding], str]:
+    """Return what the tables found, in their order, and a sentence on how many are clear of chance.
+
+    Those without a figure are left out. The largest are shown, so the intervals hold for all of these tables together.
+    """
+    telling = [
+        (analyzed, made.table, made.facet.finding)
+        for analyzed, made in parts
+        if made.facet.finding is not None and made.facet.name in CHARTS
+    ]
+    telling = [each for each in telling if each[2](each[1], each[0]) is not None]
     found = []
-    for analyzed, made in parts:
-        if made.facet.finding is None or made.facet.name not in CHARTS:
-            continue
-        finding = made.facet.finding(made.table, analyzed)
+    for analyzed, table, finding_of in telling:
+        finding = finding_of(table, analyzed, len(telling))
         if finding is not None:
-            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(made.table, analyzed)}"))
-    return found
+            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(table, analyzed)}"))
+    clear = sum(finding.effect > 0 for finding in found)
+    note = (
+        f"Of {counted(len(found), 'table')} that can be compared with chance, {clear or 'none'} "
+        f"{'is' if clear <= 1 else 'are'} clear of it. The intervals hold for all of them together."
+    )
+    return found, note if found else ""
 
 
 def _of_which(table: pa.Table, analyzed: Analyzed) -> str:
@@ -153,6 +177,7 @@ def section_of(
         SpecError: the libraries of figures are not installed.
     """
     table, rows = data
+    main = table.select(_MAIN[name]) if name in _MAIN and table.num_rows else None
     csv, csv_rows = guarded_csv(_with_names(table, analyzed), MOST_CSV)
     return Section(
         name=name,
@@ -165,6 +190,7 @@ def section_of(
         csv=csv,
         csv_rows=csv_rows,
         location=location,
+        main=main,
     )
 
 
@@ -199,6 +225,7 @@ def _figure(analyzed: Analyzed, name: str, table: pa.Table, videos_of: Mapping[i
     if name not in CHARTS or not table.num_rows:
         return None
     table, note = of_few_lengths(name, table, videos_of)
+    note = " ".join(filter(None, (note, left_out_of(name, table, analyzed))))
     figure = figure_of(name, table, names=analyzed.names, unit="logit" if analyzed.in_logits else "probability")
     own = _LEFT_OUT.search(figure.notes)
     if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number

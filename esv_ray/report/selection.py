@@ -6,7 +6,8 @@ output: each batch leaves its first videos only, so memory does not grow with th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -86,12 +87,12 @@ class Chosen:
     Attributes:
         video_id: the video.
         n_elements: its length.
-        reasons: rankings among whose first it is, in the order of `REASONS`.
+        places: its place, from 1, in the rankings among whose first it is, in the order of `REASONS`.
     """
 
     video_id: str
     n_elements: int
-    reasons: Sequence[str]
+    places: Mapping[str, int]
 
 
 def chosen_videos(table: pa.Table) -> list[Chosen]:
@@ -100,7 +101,10 @@ def chosen_videos(table: pa.Table) -> list[Chosen]:
     Args:
         table: of `FACET`.
     """
-    reasons: dict[tuple[str, int], list[str]] = {}
+    places: dict[tuple[str, int], dict[str, int]] = {}
+    ranked: Counter[str] = Counter()
     for row in table.to_pylist():
-        reasons.setdefault((row["video_id"], row["n_elements"]), []).append(REASONS[row["ranking"]])
-    return [Chosen(video_id, n, found) for (video_id, n), found in reasons.items()]
+        reason = REASONS[row["ranking"]]
+        ranked[reason] += 1
+        places.setdefault((row["video_id"], row["n_elements"]), {})[reason] = ranked[reason]
+    return [Chosen(video_id, n, found) for (video_id, n), found in places.items()]

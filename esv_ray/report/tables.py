@@ -14,6 +14,7 @@ from esv_ray.show.text import printable
 
 _SAFE = " ,.-_+:;/()[]{}=*!$@?~^|"  # what a data URL holds as it is
 _POWER = re.compile(r"\b[0-9]\.[0-9]+e-[0-9]+\b")
+_NEGATIVE = re.compile(r"(?:(?<=^)|(?<=[\s(])|(?<=\.\.))-(?=[0-9]*\.?[0-9])")
 _SEPARATED = 10_000  # integers from here on have separators of thousands
 
 
@@ -69,8 +70,14 @@ def size(count: int) -> str:
 
 
 def prose(text: str) -> str:
-    """Return a sentence as HTML, whose percent signs stay with their numbers, and numbers on their line."""
-    return _POWER.sub(r'<span class="whole">\g<0></span>', text_of(text).replace(" %", "\N{NO-BREAK SPACE}%"))
+    """Return a sentence as HTML: minus signs are none of hyphens, percent signs and numbers stay on their line."""
+    told = text_of(with_minus(text)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return _POWER.sub(r'<span class="whole">\g<0></span>', told)
+
+
+def with_minus(text: str) -> str:
+    """Return a sentence whose negative numbers have a minus sign; hyphens in words, names and ranges stay."""
+    return _NEGATIVE.sub("\N{MINUS SIGN}", text)
 
 
 def listed(items: Sequence[str], kind: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from esv_ray.analysis.figures.wording import ordinal
 from esv_ray.report.content import ShownVideo
 from esv_ray.report.drawings import bars_svg, esv_scale, shown_classes, waterfall_svg
-from esv_ray.report.tables import text_of
+from esv_ray.report.tables import prose, text_of, with_minus
 from esv_ray.report.thumbnails import MOST_ALIGNED, pictured
 from esv_ray.show.geometry import Scale
 from esv_ray.show.html import values_table
@@ -43,13 +44,22 @@ def video_html(shown: ShownVideo, anchor: str, level: int) -> str:
         panels = f'<div class="panels two">{sides}</div>'
         values = _values(video, SIDES[0]) + _values(shown.before, SIDES[1])
     verdict = _verdict(video) if shown.before is None else ""  # else each side has its own
-    others = ", ".join(shown.reasons[1:])
-    also = f'<p class="why">also {text_of(others)}</p>' if others else ""
+    why = _why(shown)
+    also = f'<p class="why">{text_of(why)}</p>' if why else ""
     return (
         f'<article class="video" data-n="{video.n}" aria-labelledby="{anchor}"><header>'
         f'<h{level} class="id" id="{anchor}"><bdi>{text_of(video.video_id)}</bdi></h{level}>{verdict}'
         f"{also}</header>{panels}<details><summary>Values</summary>{values}</details></article>"
     )
+
+
+def _why(shown: ShownVideo) -> str:
+    """Return the places of a video in rankings; without them the reasons that its group does not say."""
+    first, *others = (
+        f"{ordinal(shown.places[reason])} {reason}" if reason in shown.places else reason for reason in shown.reasons
+    )
+    also = f"also {', '.join(others)}" if others else ""
+    return "; ".join(filter(None, (first if shown.places else "", also)))
 
 
 def _values(video: AttributedVideo, side: str) -> str:
@@ -92,7 +102,8 @@ def _panels(shown: ShownVideo) -> str:
 
 def _caption(video: AttributedVideo, each: ClassEsvs) -> str:
     role, title = text_of(_role(video, each)), text_of(_title(video, each))
-    equation = text_of(each.equation(video.unit)).replace(" - ", " \N{MINUS SIGN} ")
+    equation = prose(each.equation(video.unit).replace(" - ", " \N{MINUS SIGN} "))
+    equation = equation.replace("\N{MINUS SIGN} ", "\N{MINUS SIGN}\N{NO-BREAK SPACE}")  # a sign stays with its number
     return f"<figcaption>{role} <b><bdi>{title}</bdi></b><small>{equation}</small></figcaption>"
 
 
@@ -100,7 +111,7 @@ def _bars(video: AttributedVideo, scale: Scale, film: str, *, half: bool = False
     """Return the bars of each class; pictures stand below the first."""
     parts = []
     for each in shown_classes(video):
-        drawn = bars_svg(video, each, scale, _bars_alt(video, each), half=half)
+        drawn = bars_svg(video, each, scale, with_minus(_bars_alt(video, each)), half=half)
         across = "" if half else " across"
         parts.append(f'<figure class="panel{across}">{_caption(video, each)}{drawn}{film}</figure>')
         film = ""
@@ -120,7 +131,7 @@ def _bars_alt(video: AttributedVideo, each: ClassEsvs) -> str:
 
 
 def _waterfall(video: AttributedVideo, each: ClassEsvs, *, half: bool) -> str:
-    words = f"from prior {each.prior:.3f} to score {each.score:.3f}"
+    words = with_minus(f"from prior {each.prior:.3f} to score {each.score:.3f}")
     alt = f"Waterfall for {_title(video, each)} in time order, {words}"
     drawn = waterfall_svg(video, each, alt, half=half)
     caption = f"{text_of(_role(video, each))} <b>in time order</b><small>{words}</small>"

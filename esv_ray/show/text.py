@@ -39,6 +39,11 @@ def shortened(text: str, most: int) -> str:
     return _cut(printable(text), most, 0.5)
 
 
+def quoted(name: str) -> str:
+    """Return a name for a sentence, in quotation marks: names of classes are phrases, and would not stand out."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
 def distinct(texts: Sequence[str], most: int, classes: Iterable[str] = ()) -> list[str]:
     """Return texts as `shortened` does, but so that different ones look different.
 

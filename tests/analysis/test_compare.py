@@ -15,10 +15,12 @@ import pytest
 from esv_ray.analysis.compare import agreement, compare
 from esv_ray.analysis.compare_sums import make_keys, overall_spearman
 from esv_ray.analysis.comparison import Comparison
+from esv_ray.analysis.figures.registry import draw
 from esv_ray.analysis.statistics import mean_of, newcombe, wilson
 from esv_ray.core.correlation import order_keys
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
+from esv_ray.show.chart import picture_of
 from tests.analysis.test_database import copy_to
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support import compare_oracle
@@ -211,6 +213,8 @@ def test_methods_of_one_output(job: Job) -> None:
     output = job("all", "model-0", "methods=[esv,random]")
     result = check(output, output, methods=("esv", "random"))
     assert result.of_one
+    assert result.drawn["compare"].column("accuracy_a").null_count == result.compare.num_rows
+    assert "accuracy" not in picture_of(draw("compare", result.drawn["compare"]), "svg").decode().lower()
     for row, of_pair in zip(agreement(str(output)).to_pylist(), result.agreement.to_pylist(), strict=True):
         assert row == pytest.approx(of_pair, abs=1e-6)
     with pytest.raises(

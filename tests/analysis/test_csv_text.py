@@ -43,6 +43,18 @@ def test_any_text(texts: list[str]) -> None:
             assert row[0] == text
 
 
+@pytest.mark.parametrize("before", ["a;", "a; ", 'a;"', "a;'\"", "a;b; "])
+@pytest.mark.parametrize("sign", SIGNS)
+def test_no_cell_is_a_formula_where_semicolons_separate(sign: str, before: str) -> None:
+    """Where the comma is a decimal point, spreadsheets separate by semicolons or tabs; quotation marks do not help."""
+    data, _ = guarded_csv(pa.table({"name": [f"{before}{sign}1+1", "plain; text"], "value": [-1.5, 2.0]}), 1000)
+    for delimiter in ";\t":
+        for row in csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter):
+            for cell in row:
+                assert not cell.strip(" \"'").startswith(SIGNS) or cell.strip(' "').startswith("'")
+    assert '"plain; text"' in data.decode()
+
+
 def test_the_first_rows_of_a_large_table() -> None:
     table = pa.table({"value": range(100_000), "class": ["a class of some length"] * 100_000})
     data, rows = guarded_csv(table, 20_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import replace
 from typing import Any
@@ -32,10 +33,10 @@ def analyzed(
     return Analyzed("out", manifest, (), 0, (), Census(0, 0, 0, 0, 0, {}, {}), explained, {})
 
 
-def found(name: str, rows: list[dict[str, Any]], of: Analyzed | None = None) -> Finding | None:
+def found(name: str, rows: list[dict[str, Any]], of: Analyzed | None = None, tables: int = 1) -> Finding | None:
     facet = FACETS[name].finding
     assert facet is not None
-    return facet(pa.Table.from_pylist(rows), of or analyzed())
+    return facet(pa.Table.from_pylist(rows), of or analyzed(), tables)
 
 
 def of(name: str, rows: list[dict[str, Any]], context: Analyzed | None = None) -> Finding:
@@ -223,7 +224,7 @@ def test_needed() -> None:
     assert finding.sentence.startswith("1.3 of 4 elements are enough on average to reach 90 % of the score")
     assert finding.sentence.endswith(
         "If all contributed alike, 4 would be needed. "
-        "dog needs most: 1.5 (95 % interval 1.45 to 1.55, corrected for 2 comparisons)."
+        "“dog” needs most: 1.5 (95 % interval 1.45 to 1.55, corrected for 2 comparisons)."
     )
     unnamed = of("needed", [*needed(None, [0, 700, 300, 0, 0]), *parts], analyzed(names=False))
     assert ". Class 1 needs most: 1.5 " in unnamed.sentence
@@ -273,7 +274,7 @@ def test_confusions() -> None:
 
     rows = [row(0, 1, 30), row(0, 2, 28), row(0, 3, 32), row(2, 3, 40)]
     finding = of("confusions", rows)
-    assert finding.sentence.startswith("40 of the 40 misclassified videos of cow are taken for hen (95 % interval")
+    assert finding.sentence.startswith("40 of the 40 misclassified videos of “cow” are taken for “hen” (95 % interval")
     low = float(exact_ends(40, 40, 6)[0])  # two classes, each taken for one of three others
     assert finding.effect == pytest.approx((low - 1 / 3) / (2 / 3))
     few = [row(index, 3, 3) for index in range(3)] + [row(index, (index + 1) % 3, 2) for index in range(3)]
@@ -291,7 +292,7 @@ def test_classes() -> None:
 
     rows = [row(0, 60, 100), row(1, 10, 100), row(2, 0, 1)]
     finding = of("classes", rows)
-    assert finding.sentence.startswith("dog is recognized in 10 % of its 100 videos (95 % interval 4.1 ")
+    assert finding.sentence.startswith("“dog” is recognized in 10 % of its 100 videos (95 % interval 4.1 ")
     low, high = map(float, exact_ends(10, 100, 3))
     assert f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons)" in finding.sentence
     many = [row(each, 50, 100) for each in range(3)] + [row(3, 39, 100)]
@@ -333,7 +334,7 @@ def test_interactions_and_marginals() -> None:
 
     def length(scale: int, mean: float, half: float | None = 0.01) -> dict[str, Any]:
         ends = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
-        return {"n_elements": 2, "scale": scale, "count": 9, "mean": mean, **ends}
+        return {"n_elements": 2, "scale": scale, "count": 9, "videos": 9, "mean": mean, **ends}
 
     first = of("marginals", [length(1, 0.3), length(2, -0.1)])
     assert first.sentence.startswith("An element alone brings 75 % of what elements add over all 2 lengths")
@@ -346,8 +347,11 @@ def test_moments() -> None:
     row = {"n_elements": 4, "method": "esv", "videos": 9, "pointing": 0.8, "pointing_low": 0.7, "pointing_high": 0.9,
            "by_chance": 0.2}  # fmt: skip
     finding = of("moments", [row])
-    assert finding.sentence.endswith("in 80 % of videos (95 % interval 70.0 to 90.0 %); by chance in 20 %.")
-    assert finding.effect == pytest.approx(0.625)
+    low, high = map(float, exact_ends(7.2, 9, 1))
+    assert finding.sentence.endswith(
+        f"in 80 % of videos (95 % interval {100 * low:.1f} to {100 * high:.1f} %); by chance in 20 %."
+    )
+    assert finding.effect == pytest.approx((low - 0.2) / 0.8)
     assert found("moments", [row | {"method": "occlusion"}]) is None
 
 
@@ -390,6 +394,48 @@ def test_agreement() -> None:
     assert "occlusion rank the elements of a video in opposite orders" in of("agreement", rows[1:2]).sentence
     assert found("agreement", rows[2:]) is None
     assert of("agreement", [row("esv", "occlusion", 0.05)]).effect == 0
+
+
+def test_the_largest_of_several_tables_holds_for_all_of_them() -> None:
+    """Findings of any table: more tables compared, a wider interval, a smaller effect, and a sentence that says so."""
+    ends = {"low": 0.30, "high": 0.40}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "support": support({6: 20, 7: 20}, 8),
+        "positions": positions([0.2, 0.2, 0.1, 0.5], 100),
+        "confusions": [{"label": 0, "predicted": 1, "n_elements": 4, "videos": 30},
+                       {"label": 0, "predicted": 2, "n_elements": 4, "videos": 10}],
+        "classes": [{"class": each, "name": None, "n_elements": 4, "videos": 100, "labelled": 100, "accuracy": share}
+                    for each, share in enumerate((0.9, 0.4))],
+        "pairs": [{"class": None, "n_elements": 2, "element_i": i, "element_j": 1 - i, "videos": 100,
+                   "share": (0.3, 0.7)[i], "low": 0.0, "high": 1.0} for i in range(2)],
+        "profiles": [{"class": None, "n_elements": 2, "place": place, "count": 9, "videos": 9, "mean": mean,
+                      "low": mean - 0.01, "high": mean + 0.01} for place, mean in ((0, 0.05), (5, 0.2))],
+        "marginals": [{"n_elements": 2, "scale": scale, "count": 9, "videos": 9, "mean": mean, "low": mean - 0.01,
+                       "high": mean + 0.01} for scale, mean in ((1, 0.3), (2, 0.1))],
+        "interactions": [{"class": None, "n_elements": 2, "element_i": 0, "element_j": 1, "videos": 9, "mean": 0.35,
+                          **ends}],
+        "discards": [{"n_elements": 5, "method": "esv", "order": order, "discarded": 2, "videos": 9, "score": score,
+                      **ends} for order, score in (("descending", 0.35), ("random", 0.8))],
+        "areas": [{"n_elements": 5, "method": method, "videos": 9, "deletion_auc": area, "deletion_auc_low": 0.3,
+                   "deletion_auc_high": 0.4} for method, area in (("esv", 0.35), ("random", 0.8))],
+        "replacements": [{"n_elements": 5, "method": "esv", "replaced_by": "mean", "videos": 9, "deletion_auc": 0.35,
+                          "random_auc": 0.8, "deletion_auc_low": 0.3, "deletion_auc_high": 0.4}],
+        "agreement": [{"n_elements": 4, "method_a": "esv", "method_b": "occlusion", "videos": 9, "spearman": 0.35,
+                       "spearman_low": 0.3, "spearman_high": 0.4}],
+        "needed": [{"class": None, "n_elements": 4, "elements": k, "videos": videos, "share": videos / 40}
+                   for k, videos in enumerate((0, 20, 20, 0, 0))],
+        "order": [{"class": None, "n_elements": 4, "videos": 9, "score": 0.5, "shuffled_score": 0.15,
+                   "difference": 0.35, **ends}],
+        "moments": [{"n_elements": 4, "method": "esv", "videos": 40, "pointing": 0.8, "by_chance": 0.2}],
+    }  # fmt: skip
+    assert set(rows) == set(WITH)
+    for name, of_table in rows.items():
+        alone, among = found(name, of_table, tables=1), found(name, of_table, tables=12)
+        assert alone is not None, name
+        assert among is not None, name
+        assert 0 < among.effect < alone.effect, name
+        assert re.search(r"corrected for [0-9]+ comparisons", among.sentence), name
+        assert found(name, of_table, tables=10**9).effect < among.effect, name  # type: ignore[union-attr]
 
 
 def test_numbers_have_separators_of_thousands() -> None:

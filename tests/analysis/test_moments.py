@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def by_hand(folder: Path) -> dict[tuple[int, str], dict[str, float]]:
+def by_hand(folder: Path, output: str = "out") -> dict[tuple[int, str], dict[str, float]]:
     """Measures of each method by their definitions, over pairs of elements."""
     table = pq.read_table(folder / "features").to_pylist()
     moments = {row["video_id"]: (row["key_start"], row["key_end"]) for row in table}
     labels = {row["video_id"]: row["label"] for row in table}
     values: dict[tuple[str, str, int], list[tuple[int, float]]] = {}
-    for row in pq.read_table(folder / "out" / "attributions").to_pylist():
+    for row in pq.read_table(folder / output / "attributions").to_pylist():
         if row["class"] == labels[row["video_id"]]:
             key = row["video_id"], row["method"], row["n_elements"]
             values.setdefault(key, []).append((row["frame_index"], row["esv"]))
@@ -74,9 +75,15 @@ def by_hand(folder: Path) -> dict[tuple[int, str], dict[str, float]]:
         if not 0 < inside.sum() < n:
             continue
         pairs = [(a > b) + 0.5 * (a == b) for a in esv[inside] for b in esv[~inside]]
-        top = np.argsort(-esv, kind="stable")[: inside.sum()]
-        hits = inside[top].sum()
-        measures = float(inside[esv.argmax()]), float(np.mean(pairs)), hits / (2 * inside.sum() - hits), inside.mean()
+        last = np.sort(esv)[::-1][inside.sum() - 1]  # equal ones share the last places
+        places = (inside.sum() - (esv > last).sum()) / (esv == last).sum()
+        hits = inside[esv > last].sum() + places * inside[esv == last].sum()
+        measures = (
+            float(inside[esv == esv.max()].mean()),
+            float(np.mean(pairs)),
+            hits / (2 * inside.sum() - hits),
+            inside.mean(),
+        )
         found.setdefault((n, method), []).append(measures)
     names = ("pointing", "auc", "iou", "by_chance")
     return {
@@ -101,6 +108,22 @@ def test_against_brute_force(folder: Path) -> None:
                 assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 1
         hits = round(row["pointing"] * row["videos"])
         assert (row["pointing_low"], row["pointing_high"]) == pytest.approx(wilson(hits, row["videos"]))
+
+
+def test_equal_values_share_their_places(folder: Path) -> None:
+    """Whatever the order of elements with equal values: all equal, and equal in pairs."""
+    for name, together in {"equal": 100, "pairs": 2}.items():
+        shutil.copytree(folder / "out", folder / name)
+        for path in (folder / name / "attributions").iterdir():
+            table = pq.read_table(path)
+            esv = pa.array((table.column("element").to_numpy() // together % 3).astype(np.float32))
+            pq.write_table(table.set_column(table.column_names.index("esv"), "esv", esv), path)
+        expected = by_hand(folder, name)
+        rows = analyze(str(folder / name), ["moments"])["moments"].to_pylist()
+        assert len(rows) == len(expected) > 3
+        for row in rows:
+            for measure, value in expected[row["n_elements"], row["method"]].items():
+                assert row[measure] == pytest.approx(value, abs=1e-9), (name, measure)
 
 
 @pytest.mark.slow

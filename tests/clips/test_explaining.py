@@ -175,7 +175,7 @@ def test_frames_prepared_otherwise_than_the_model_says(made: Path, tmp_path: Pat
     save_heads(model, make_heads(feature_dim=DIM), make_prior(3))
     content = json.loads(Path(model, "model.json").read_text())
     Path(model, "model.json").write_text(json.dumps({**content, "extraction": {"color": "BGR"}}))
-    with pytest.raises(ModelError, match=r"expected features of frames with color 'BGR', got color 'RGB' from the backbone"):
+    with pytest.raises(ModelError, match=r"frames with color 'BGR', got color 'RGB' from the backbone"):
         explain_clips(ClipRequest((str(made / "clips"),), model, options={"backbone": "pooled"}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from esv_ray.analysis.analyzed import open_output
 from esv_ray.analysis.compare import compare
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.analysis.tables import analyze
+from esv_ray.analysis.tables import analyze, tables_of_facets
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.models.saving import save_heads
@@ -25,7 +27,7 @@ from esv_ray.report.build import content_of, report
 from esv_ray.report.content import Fact, Report
 from esv_ray.report.facts import _lengths
 from esv_ray.report.page import page
-from esv_ray.report.sections import MOST_ROWS, READING, of_few_lengths
+from esv_ray.report.sections import MOST_ROWS, READING, findings_of, of_few_lengths
 from esv_ray.report.videos import video_html
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.facet_tables import HOSTILE
@@ -113,14 +115,44 @@ def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: R
 
 
 @pytest.mark.slow
-def test_findings(compared: Report) -> None:
-    """At most three, the largest first, one per facet, each with a figure."""
-    assert 1 <= len(compared.findings) <= 3
-    sizes = [finding.effect for finding in compared.findings]
+def test_findings(tmp_path: Path) -> None:
+    """At most three, the largest first, one per facet, each with a figure; how many tables were compared is said."""
+    write_output(str(tmp_path / "out"), Shape(300, 6, 5, tables=("discards", "replacements")))
+    content = content_of(str(tmp_path / "out"))
+    assert len(content.findings) == 3
+    sizes = [finding.effect for finding in content.findings]
     assert sizes == sorted(sizes, reverse=True)
-    assert len({finding.facet for finding in compared.findings}) == len(sizes)
-    drawn = {section.name for section in compared.sections if section.figure is not None}
-    assert {finding.facet for finding in compared.findings} <= drawn
+    assert len({finding.facet for finding in content.findings}) == len(sizes)
+    drawn = {section.name for section in content.sections if section.figure is not None}
+    assert {finding.facet for finding in content.findings} <= drawn
+    told = re.fullmatch(r"Of ([0-9]+) tables that can be compared with chance, ([0-9]+) are .*", content.findings_note)
+    assert told is not None
+    assert 3 <= int(told[2]) <= int(told[1]) <= len(drawn)
+    assert f"corrected for {told[1]} comparisons" in " ".join(each.sentence for each in content.findings)
+
+
+def test_no_finding_of_few_videos(compared: Report) -> None:
+    """What random features of 40 videos show is by chance, and the report says so."""
+    assert compared.findings == []
+    assert re.fullmatch(
+        r"Of [5-9] tables that can be compared with chance, none is clear of it\. The intervals hold .*",
+        compared.findings_note,
+    )
+    assert compared.findings_note in Tags(page(compared)).text
+
+
+def test_findings_say_which_videos_they_are_of(features: str, bundle: str, tmp_path: Path) -> None:
+    """Of several lengths a finding is of the main one."""
+    run(features, bundle, tmp_path / "out", "frames=[2,3]", "short=skip")
+    analyzed = open_output(str(tmp_path / "out"))
+    videos = analyzed.census.videos_of
+    assert len(videos) == 2
+    main = max(videos, key=lambda n: (videos[n], n))
+    with tables_of_facets(analyzed, [FACETS["support"], FACETS["positions"]]) as made:
+        found, _ = findings_of([(analyzed, each) for each in made])
+    assert len(found) == 2
+    for finding in found:
+        assert finding.sentence.endswith(f" This is of the {videos[main]} sequences with {main} elements.")
 
 
 @pytest.mark.slow
@@ -262,7 +294,12 @@ def test_rows_of_few_lengths() -> None:
 
 
 def test_verified_and_complete(compared: Report) -> None:
-    assert fact(compared, "Verified") == Fact("Verified", "esv verify found no problems", "good")
+    verified = fact(compared, "Verified")
+    assert verified.state == "good"
+    assert re.fullmatch(
+        r"esv verify found no problems; the stored exact ESVs add up to the scores within [0-9.]+e-[0-9]+",
+        verified.text,
+    )
     assert fact(compared, "Complete").state == "good"
     assert compared.notice == ""
     assert any("need a job with tables" in note for note in compared.notes)
@@ -317,7 +354,9 @@ def test_many_problems_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: Path) -> None:
     """Nothing is said twice; large numbers have separators; of many lengths the range."""
-    assert fact(compared, "Estimator").text.startswith("adjusted; 40 exact (largest efficiency gap ")
+    assert fact(compared, "Estimator").text.startswith(
+        "adjusted, m = 4, 4 iterations, seed 5; 40 sequences exact (largest efficiency gap "
+    )
     assert fact(compared, "Elements per video").text == "4"
     exact = fact(content_of(str(outputs["a"])), "Estimator").text
     assert exact.count("exact") == 1
@@ -332,6 +371,23 @@ def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: P
     assert _lengths({n: 20 - n for n in range(2, 20)}) == (
         "2 to 19 (18 lengths); findings are of the most frequent, 2 (18 videos)"
     )
+
+
+def test_figures_say_which_videos_they_leave_out(features: str, bundle: str, tmp_path: Path) -> None:
+    """ESVs of the predicted class alone: those of the label are known where it is predicted."""
+    run(features, bundle, tmp_path / "out", "frames=3", "classes=[top:1]")
+    content = content_of(str(tmp_path / "out"), class_="label")
+    analyzed = open_output(str(tmp_path / "out"), "label")
+    (main,) = (
+        n for n, videos in analyzed.census.videos_of.items() if videos == max(analyzed.census.videos_of.values())
+    )
+    missing = analyzed.without[main]
+    assert missing > 1
+    notes = {section.name: section.figure.notes for section in content.sections if section.figure is not None}
+    for name in ("support", "positions", "pairs", "classes", "profiles"):
+        told = re.search(r"Without ([0-9]+) videos that have no ESVs of their label\.", notes[name])
+        assert told is not None, name
+        assert missing <= int(told[1]) <= sum(analyzed.without.values())
 
 
 def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -452,6 +508,8 @@ def test_refused(outputs: dict[str, Path], tmp_path: Path) -> None:
         report(a, str(tmp_path / "r.html"), media=str(tmp_path / "nothing"))
     with pytest.raises(DataError, match=r"found no run\.json"):
         report(a, str(tmp_path / "r.html"), compare=str(tmp_path / "none"))
+    with pytest.raises(DataError, match=r"nothing\.parquet was not found; check the location"):
+        report(a, str(tmp_path / "r.html"), features=str(tmp_path / "nothing.parquet"))
     with pytest.raises(SpecError, match="expected two outputs"):
         report(a, str(tmp_path / "r.html"), compare=a)
     (tmp_path / "folder.html").mkdir()

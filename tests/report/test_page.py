@@ -22,6 +22,7 @@ from tests.support.slow import slow_tuples_unless
 
 pytestmark = pytest.mark.xdist_group("browser")
 FACETS = ("support", "positions", "classes")
+UNKNOWN = "\N{EN DASH}"
 
 
 def save(tmp_path: Path, report: Report) -> Path:
@@ -114,6 +115,99 @@ def test_tables_sort_by_keyboard(report: Opened) -> None:
     assert section.locator("[aria-sort]").count() == 1
 
 
+def with_table(tmp_path: Path, table: pa.Table) -> Path:
+    """A report of one table, which is on the page."""
+    section = replace(reports.section("support"), name="odd", figure=None, main=table)
+    return save(tmp_path, replace(reports.report(["support"]), sections=[section]))
+
+
+def test_numbers_are_sorted_as_numbers(browser: Browser, tmp_path: Path) -> None:
+    """Separators, minus signs and powers; what is unknown comes last in either direction."""
+    numbers = [9.0, 24_777.0, -0.5, None, 100.0, 1e-9, -1e-7, 0.0, 1e12]
+    table = pa.table({"value": numbers, "count": [9, 10_000, 2, 1_000_000, 100, -30, 5, 0, 11]})
+    with opened(browser, with_table(tmp_path, table)) as report:
+        frame = report.page.locator("#facet-odd .measures")
+        for name, column in (("value", 1), ("count", 2)):
+            known = sorted(value for value in table.column(name).to_pylist() if value is not None)
+            for expected in (known[::-1], known):
+                frame.get_by_role("button", name=name).click()
+                cells = frame.locator(f"tbody td:nth-child({column})").all_inner_texts()
+                told = [cell.replace(",", "").replace("\N{MINUS SIGN}", "-") for cell in cells if cell != UNKNOWN]
+                assert [*map(float, told)] == pytest.approx(expected, rel=1e-3)
+                assert [cell == UNKNOWN for cell in cells] == [False] * len(known) + [True] * (len(cells) - len(known))
+
+
+def test_a_number_finds_the_class_of_this_number(browser: Browser, tmp_path: Path) -> None:
+    """Not each class with the digit in it; without such a class, each text that has it."""
+    classes = [*map(str, range(20)), "pushing 21 things", "walking (2)", "class 3"]
+    table = pa.table({"class": classes, "share": [0.1] * len(classes)})
+    with opened(browser, with_table(tmp_path, table)) as report:
+        frame = report.page.locator("#facet-odd .measures")
+        field, rows = frame.get_by_label("Filter by class"), frame.locator("tbody tr:visible td:first-child")
+        for typed, found in {"1": ["1"], "2": ["2", "walking (2)"], "3": ["3", "class 3"], "21": ["pushing 21 things"],
+                             "WALK 2": ["walking (2)"], "99": []}.items():  # fmt: skip
+            field.fill(typed)
+            assert rows.all_inner_texts() == found
+
+
+def test_a_table_without_a_figure_is_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    """On screens and on paper; a table that only lies behind a figure is not printed."""
+    table = pa.table({"n_elements": [4, 8], "accuracy": [0.5, 0.25]})
+    with opened(browser, with_table(tmp_path, table), width=700) as report:
+        report.page.emulate_media(media="print")
+        section = report.page.locator("#facet-odd")
+        assert section.locator("td:visible").all_inner_texts() == ["4", "0.5", "8", "0.25"]
+        assert section.locator("details, .save").locator("visible=true").count() == 0
+        frame = section.locator(".measures .scroll")
+        assert frame.evaluate(
+            "frame => frame.scrollWidth <= frame.clientWidth && frame.scrollHeight <= frame.clientHeight"
+        )
+
+
+def test_sentences_do_not_break_over_pages(browser: Browser, file: Path) -> None:
+    with opened(browser, file) as report:
+        report.page.emulate_media(media="print")
+        texts = report.page.locator("main p:visible, main li:visible, main figcaption:visible, .facts > div")
+        assert texts.count() > 30
+        assert set(texts.evaluate_all("all => all.map(each => getComputedStyle(each).breakInside)")) == {"avoid"}
+        assert report.page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+
+
+def test_a_ranking_says_which_of_its_videos_stand_above(browser: Browser, tmp_path: Path) -> None:
+    """With links to them; also where all of them do. A filter that hides a video hides its ranking."""
+    videos = [
+        ShownVideo(reports.video("a"), ["most misled", "worst"], places={"most misled": 1, "worst": 1}),
+        ShownVideo(reports.video("b"), ["best"], places={"best": 1}),
+        ShownVideo(reports.video("c"), ["best", "most distracted"], places={"best": 2, "most distracted": 2}),
+        ShownVideo(reports.video("d"), ["worst", "most distracted"], places={"worst": 2, "most distracted": 1}),
+    ]
+    rankings = ["most misled", "best", "worst", "most distracted", "most evenly supported"]
+    content = replace(reports.report(["support"], videos), rankings=rankings)
+    with opened(browser, save(tmp_path, content)) as report:
+        groups = report.page.locator("#videos .group")
+        assert groups.locator("h3").all_inner_texts() == ["Most misled", "Best", "Worst", "Most distracted"]
+        assert report.page.locator(".earlier").all_inner_texts() == [
+            "Shown above: 1st a (most misled).",
+            "Shown above: 1st d (worst), 2nd c (best).",
+        ]
+        assert groups.nth(2).locator("h4").all_inner_texts() == ["d"]
+        for link, name in zip(report.page.locator(".earlier a").all(), "adc", strict=True):
+            assert report.page.locator(str(link.get_attribute("href"))).inner_text() == name
+        assert report.page.locator(".why").all_inner_texts() == [
+            "1st most misled; also 1st worst",
+            "1st best",
+            "2nd best; also 2nd most distracted",
+            "2nd worst; also 1st most distracted",
+        ]
+        field = report.page.get_by_label("Filter by class or id")
+        field.fill("pushing")
+        assert groups.locator("h3:visible").count() == 3, "classes are found, too"
+        field.fill("nothing has this")
+        assert groups.locator("h3:visible").count() == 0
+        field.fill("")
+        assert groups.locator("h3:visible").count() == 4
+
+
 def test_tables_filter_by_class_name(report: Opened) -> None:
     section = report.page.locator("#facet-classes")
     section.locator("summary").click()
@@ -137,6 +231,7 @@ def test_videos_filter_by_id(report: Opened) -> None:
 def test_elements_are_stepped_through_by_keyboard(report: Opened) -> None:
     article = report.page.locator("article[aria-labelledby=video-0]")
     slider = article.get_by_role("slider")
+    assert slider.get_attribute("aria-valuetext").startswith("element 0, frame 0"), "also before it has the focus"  # type: ignore[union-attr]
     slider.focus()
     for _ in range(3):
         report.page.keyboard.press("ArrowRight")

@@ -85,9 +85,25 @@ def test_other_colors_are_refused() -> None:
 def test_tooltips_say_what_marks_show() -> None:
     tips = re.findall(r'data-tip="([^"]+)"', reports.figure("positions").wide.decode())
     assert len(tips) >= reports.N
-    assert tips[0].startswith("element (0: the first of the sequence): 0; share of videos: ")
+    assert tips[0].startswith("most supporting element; element (0: the first of the sequence): 0; share of videos: ")
     assert not re.search(r"[0-9]\.[0-9]{5}", "".join(tips))
     assert "data-tip" not in reports.figure("positions").narrow.decode()
+
+
+def test_tooltips_say_what_they_are_of() -> None:
+    """Rows of a ranking begin with their names, however they are wrapped; nothing is said that only places a mark."""
+    tips = re.findall(r'data-tip="([^"]+)"', reports.figure("confusions").wide.decode())
+    names = [f"{reports.NAMES[row['label']]} → {reports.NAMES[row['predicted']]}" for row in
+             reports.tables()["confusions"].to_pylist()]  # fmt: skip
+    assert len(tips) == len(set(tips)) > 3
+    assert all(tip.partition("; videos: ")[0] in names for tip in tips)
+    tips = re.findall(r'data-tip="([^"]+)"', figure_of("profiles", drawing.tables()["profiles"]).wide.decode())
+    assert len(tips) > 10
+    assert all(re.fullmatch(r"place in the sequence: [0-9]+%; mean ESV: \N{MINUS SIGN}?[-0-9.e]+", tip) for tip in tips)
+    for facet in ("classes", "needed", "areas", "order", "compare", "agreement", "pairs", "marginals", "correlations"):
+        tips = re.findall(r'data-tip="([^"]+)"', figure_of(facet, drawing.tables()[facet]).wide.decode())
+        assert tips, facet
+        assert not re.search(r"(true|false|null|strong|inner|p25|value):?", "".join(tips)), facet
 
 
 def test_panels_do_not_repeat_what_the_page_says() -> None:

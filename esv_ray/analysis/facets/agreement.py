@@ -61,7 +61,7 @@ def page(table: pa.Table, analyzed: Analyzed | None = None) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the method whose values are most like the ESVs; ranks that have nothing in common correlate at 0."""
     if not table.num_rows:
         return None
@@ -73,7 +73,7 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
         and "random" not in (row["method_a"], row["method_b"])
         and row["spearman"] is not None
     ]
-    compared = len(rows)
+    compared = len(rows) * tables
     found = []
     ends = means_of_several(rows, "spearman", compared, "spearman_low", "spearman_high")
     for row, (low, high) in zip(rows, ends, strict=True):

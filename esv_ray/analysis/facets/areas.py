@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name
@@ -91,7 +91,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the deletion area of the ESVs beside that of values at random, where the job has such values."""
     if not table.num_rows:
         return None
@@ -100,10 +100,11 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     esv, random = of_method.get("esv"), of_method.get("random")
     if esv is None or random is None:
         return None
-    low, high = esv["deletion_auc_low"], esv["deletion_auc_high"]
+    ((low, high),) = means_of_several([esv], "deletion_auc", tables, "deletion_auc_low", "deletion_auc_high")
     sentence = (
         f"The area under the score is {plain(esv['deletion_auc'])} if the elements with the largest ESVs are taken "
-        f"away first{within(low, high, 3)}, and {plain(random['deletion_auc'])} in the order of random values."
+        f"away first{within(low, high, 3, compared=tables)}, and {plain(random['deletion_auc'])} in the order of "
+        "random values."
     )
     return Finding(FACET.name, sentence, effect(low, high, random["deletion_auc"]))
 

@@ -123,7 +123,7 @@ def _score(row: Row) -> str:
     return f"{row['score_low']:.3f}..{row['score_high']:.3f}"
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the class whose accuracy differs most from that of all classes together."""
     if not table.num_rows or analyzed.explained != "label":
         return None
@@ -132,13 +132,14 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     if len(rows) < 2:
         return None
     overall = sum(row["accuracy"] * row["labelled"] for row in rows) / sum(row["labelled"] for row in rows)
-    ends = shares_of_several(rows, "accuracy", "labelled", len(rows))
+    compared = len(rows) * tables
+    ends = shares_of_several(rows, "accuracy", "labelled", compared)
     sizes = [effect(low, high, overall) for low, high in ends]
     top = max(range(len(rows)), key=sizes.__getitem__)
     row = rows[top]
     sentence = (
         f"{short_name(row['class'], analyzed, first=True)} is recognized in {percent(row['accuracy'])} of its "
-        f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=len(rows))}; all classes together "
+        f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=compared)}; all classes together "
         f"in {by_chance(overall)}."
     )
     return Finding(FACET.name, sentence, sizes[top])

@@ -66,7 +66,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the class whose videos are most often taken for one other class, compared with an even mix."""
     others = len(analyzed.empty_values) - 1
     if not table.num_rows or others < 2:
@@ -79,7 +79,7 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     rows = [row for row in rows if wrong[row["label"]] >= _FEWEST]
     if not rows:
         return None
-    compared = others * len({row["label"] for row in rows})  # those that never happen have no row
+    compared = tables * others * len({row["label"] for row in rows})  # those that never happen have no row
     lows, highs = exact_ends([row["videos"] for row in rows], [wrong[row["label"]] for row in rows], compared)
     sizes = [effect(low, 1.0, 1 / others) for low in lows.tolist()]
     top = max(range(len(rows)), key=sizes.__getitem__)

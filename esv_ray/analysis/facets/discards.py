@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import RANKED, method_name, method_place, order_name, order_place
@@ -49,7 +49,7 @@ def _name(method: str, order: str) -> str:
     return f"{method_name(method)}, {order_name(order)}" if order in RANKED else order_name(order)
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the score without the half of the elements with the largest ESVs, beside that without half at random."""
     if not table.num_rows:
         return None
@@ -61,11 +61,12 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     chosen, random = at_half.get("descending"), at_half.get("random")
     if chosen is None or random is None:
         return None
+    ((low, high),) = means_of_several([chosen], "score", tables)
     sentence = (
         f"Without the {half} of {n} elements with the largest ESVs the mean score is {plain(chosen['score'])}"
-        f"{within(chosen['low'], chosen['high'], 3)}; without {half} at random it is {plain(random['score'])}."
+        f"{within(low, high, 3, compared=tables)}; without {half} at random it is {plain(random['score'])}."
     )
-    return Finding(FACET.name, sentence, effect(chosen["low"], chosen["high"], random["score"]))
+    return Finding(FACET.name, sentence, effect(low, high, random["score"]))
 
 
 FACET = Facet(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -77,6 +78,20 @@ class Page:
     note: str = ""
 
 
+class Found(Protocol):
+    """What a table says in one sentence, with the size of the effect."""
+
+    def __call__(self, table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
+        """Return the finding; None for a table without rows, or where there is nothing to compare with chance.
+
+        Args:
+            table: of the facet.
+            analyzed: the output.
+            tables: number of tables among whose findings the largest are looked for. Intervals hold for all of these
+                tables together, and for all that is compared in each (Bonferroni).
+        """
+
+
 @dataclass(frozen=True)
 class Facet:
     """One table of an analysis.
@@ -93,8 +108,7 @@ class Facet:
             out of the table.
         shares: intervals to add.
         page: what is printed, given the table, or with `rows` the result of `query`.
-        finding: what the table says in one sentence, with the size of the effect; none for a table without rows, or
-            where chance gives the same. None: no value by chance is known to compare with.
+        finding: what the table says in one sentence (`Found`). None: no value by chance is known to compare with.
         labelled: whether it needs labels.
         marked: whether it needs the key moments of the feature table (`analysis.moments`).
         several_methods: whether it needs values of more than one method.
@@ -110,7 +124,7 @@ class Facet:
     values: tuple[Values, ...] = ()
     rows: str | None = None
     shares: tuple[Share, ...] = ()
-    finding: Callable[[pa.Table, Analyzed], Finding | None] | None = None
+    finding: Found | None = None
     labelled: bool = False
     marked: bool = False
     reads_if_there: tuple[str, ...] = ()

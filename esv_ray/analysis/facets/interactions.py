@@ -14,13 +14,13 @@ from esv_ray.analysis.facets.words import (
     joined,
     of_main_length,
     other_lengths,
-    place_name,
     short_name,
     signed,
     span,
     within,
     without_esvs,
 )
+from esv_ray.analysis.figures.wording import place_name
 
 _SHOWN = 5
 _LARGEST = 2.0  # of an interaction in probability: the difference of two changes of at most 1
@@ -77,18 +77,18 @@ def _mean(rows: list[dict[str, float]]) -> str:
     return signed(sum(row["mean"] for row in rows) / len(rows) if rows else None, 4)
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the pair, over all classes, whose interaction is farthest from 0; logits have no largest value."""
     if not table.num_rows or analyzed.in_logits:
         return None
     n, of_length = of_main_length(table, analyzed)
     rows = of_length.filter(pc.is_null(of_length.column("class"))).to_pylist()
-    found = []
-    for row, (low, high) in zip(rows, means_of_several(rows, "mean", len(rows)), strict=True):
+    found, compared = [], len(rows) * tables
+    for row, (low, high) in zip(rows, means_of_several(rows, "mean", compared), strict=True):
         sentence = (
             f"{capitalized(place_name(row['element_i'], n))} and {place_name(row['element_j'], n)} say "
             f"{'more' if row['mean'] > 0 else 'less'} together "
-            f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=len(rows))}."
+            f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=compared)}."
         )
         found.append(Finding(FACET.name, sentence, effect(low, high, 0.0, least=-_LARGEST, most=_LARGEST)))
     return max(found, key=lambda each: each.effect, default=None)

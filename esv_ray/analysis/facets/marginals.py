@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bin_of, percentile
 from esv_ray.analysis.facets.words import (
     Row,
@@ -67,20 +67,23 @@ def _total(rows: list[Row]) -> float:
     return float(sum(abs(row["mean"]) for row in rows))
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return how much an element alone has of the sum of the absolute means, compared with one of n lengths."""
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     first, total = of_length[0], _total(of_length)
-    if not total or first["low"] is None or first["scale"] != 1:
+    if not total or first["scale"] != 1:
         return None
-    low, high = sorted(min(1.0, abs(first[name]) / total) for name in ("low", "high"))
-    low = 0.0 if first["low"] * first["high"] < 0 else low
+    ((least, most),) = means_of_several([first], "mean", tables)
+    if least is None or most is None:
+        return None
+    low, high = sorted(min(1.0, abs(end) / total) for end in (least, most))
+    low = 0.0 if least < 0 < most else low
     sentence = (
         f"An element alone brings {percent(abs(first['mean']) / total)} of what elements add over all {n} lengths"
-        f"{within_percent(low, high)}; if all lengths did the same, {by_chance(1 / n)}."
+        f"{within_percent(low, high, compared=tables)}; if all lengths did the same, {by_chance(1 / n)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, 1 / n))
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import (
     by_chance,
@@ -61,7 +61,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return how often the element with the largest ESV is in the marked moment, compared with chance."""
     if not table.num_rows:
         return None
@@ -69,12 +69,12 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     row = next((row for row in rows.to_pylist() if row["method"] == "esv"), None)
     if row is None:
         return None
-    ends = row["pointing_low"], row["pointing_high"]
+    ((low, high),) = shares_of_several([row], "pointing", "videos", tables)
     sentence = (
         f"The element with the largest ESV is in the marked key moment in {percent(row['pointing'])} of videos"
-        f"{within_percent(*ends)}; by chance in {by_chance(row['by_chance'])}."
+        f"{within_percent(low, high, compared=tables)}; by chance in {by_chance(row['by_chance'])}."
     )
-    return Finding(FACET.name, sentence, effect(*ends, row["by_chance"]))
+    return Finding(FACET.name, sentence, effect(low, high, row["by_chance"]))
 
 
 FACET = Facet(
@@ -93,14 +93,15 @@ FACET = Facet(
               FROM attributions JOIN explained USING (video_id, n_elements, class) JOIN moments USING (video_id)
             ), placed AS (
               SELECT *, sum(inside) OVER sequence AS keys,
-                row_number() OVER (sequence ORDER BY value DESC, element) AS place,
+                rank() OVER (sequence ORDER BY value DESC) AS place, count(*) OVER equal AS tied,
                 value = max(value) OVER sequence AS largest,
-                rank() OVER (sequence ORDER BY value)
-                  + (count(*) OVER (PARTITION BY video_id, n_elements, method, value) - 1) / 2 AS midrank
-              FROM marked WINDOW sequence AS (PARTITION BY video_id, n_elements, method)
+                rank() OVER (sequence ORDER BY value) + (count(*) OVER equal - 1) / 2 AS midrank
+              FROM marked WINDOW sequence AS (PARTITION BY video_id, n_elements, method),
+                equal AS (PARTITION BY video_id, n_elements, method, value)
             ), counted AS (
               SELECT video_id, n_elements, method, any_value(keys) AS k, avg(inside) FILTER (largest) AS pointing,
-                sum(midrank) FILTER (inside = 1) AS ranks, sum(inside) FILTER (place <= keys) AS hits
+                sum(midrank) FILTER (inside = 1) AS ranks,
+                sum(inside * greatest(0, least(1, (keys + 1 - place) / tied))) AS hits
               FROM placed GROUP BY ALL
             )
             SELECT video_id, n_elements, method, [
@@ -122,7 +123,7 @@ FACET = Facet(
   equal values, the share of them that is.
 - auc: share of the pairs of an element inside and one outside in which the one inside has the larger value; equal
   values count one half.
-- iou: elements inside among the k with the largest values (of equal ones the first), where k are inside: intersection
-  over union.
+- iou: elements inside among the k with the largest values, where k are inside: intersection over union. If elements
+  with equal values share the last places, each counts as the share of them that has a place (fuzzy sets).
 - by_chance: share of the elements that are inside.
 """

@@ -114,13 +114,13 @@ def _typical(rows: list[Row]) -> int:
     raise AssertionError("half of the videos are below the last row")
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return how many elements the videos need. If all contributed alike, they would need 90 % of them, rounded up."""
     if not table.num_rows:
         return None
     n, of_length = of_main_length(table, analyzed)
     groups = _groups(of_length)
-    mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 0, n)
+    mean, low, high = mean_with_interval([(row["elements"], row["videos"]) for row in groups[None]], 0, n, tables)
     alike = (9 * n + 9) // 10
     classes = [each for each in groups if each is not None]
     alone = groups[None][0]
@@ -130,28 +130,30 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     sentence = (
         f"{plain(mean, 1)} of {counted(n, 'element')} {'is' if n == 1 else 'are'} enough on average to reach "
         f"90 % of the score"
-        f"{within(low, high)}.{none}" + (f" If all contributed alike, {alike} would be needed." if n > 1 else "")
+        f"{within(low, high, compared=tables)}.{none}"
+        + (f" If all contributed alike, {alike} would be needed." if n > 1 else "")
     )
     known = _known(classes, groups)
-    found = _neediest(known, groups, n, mean)
+    compared = len(known) * tables
+    found = _neediest(known, groups, n, mean, compared)
     if found is not None:
         most, least, largest = found
         sentence += (
             f" {short_name(most, analyzed, first=True)} needs most: {plain(_mean(groups[most]), 1)}"
-            f"{within(least, largest, compared=len(known))}."
+            f"{within(least, largest, compared=compared)}."
         )
     return Finding(FACET.name, sentence, effect(low, high, alike, least=0, most=n))
 
 
 def _neediest(
-    classes: Sequence[int], groups: Mapping[int | None, list[Row]], n: int, mean: float
+    classes: Sequence[int], groups: Mapping[int | None, list[Row]], n: int, mean: float, compared: int
 ) -> tuple[int, float, float] | None:
     """Return the class that needs most, with its interval among all classes; None if it holds the mean of all."""
     if len(classes) < 2:
         return None
     most = max(classes, key=lambda each: _mean(groups[each]))
     counts = [(row["elements"], row["videos"]) for row in groups[most]]
-    _, low, high = mean_with_interval(counts, 0, n, len(classes))
+    _, low, high = mean_with_interval(counts, 0, n, compared)
     return None if low is None or high is None or low <= mean else (most, low, high)
 
 

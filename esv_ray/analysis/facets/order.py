@@ -6,9 +6,8 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect
+from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.words import (
-    Row,
     class_name,
     joined,
     of_main_length,
@@ -74,23 +73,25 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return what the order of the elements is worth, over all classes; by chance, nothing."""
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analyzed)
     row = rows.to_pylist()[0]  # all classes first
+    ((low, high),) = means_of_several([row], "difference", tables)
     does = "lower" if row["difference"] >= 0 else "raise"
     sentence = (
         f"Random orders of the {n} elements {does} the mean score from {plain(row['score'])} to "
-        f"{plain(row['shuffled_score'])}; difference {signed(-row['difference'])}{_interval(row)}."
+        f"{plain(row['shuffled_score'])}; difference {signed(-row['difference'])}{_fall(low, high, tables)}."
     )
-    size = effect(row["low"], row["high"], 0.0, least=row["score"] - 1, most=row["score"])
+    size = effect(low, high, 0.0, least=row["score"] - 1, most=row["score"])
     return Finding(FACET.name, sentence, size)
 
 
-def _interval(row: Row) -> str:
-    return within(None, None) if row["low"] is None else within(-row["high"], -row["low"], 3)
+def _fall(low: float | None, high: float | None, compared: int) -> str:
+    """Return the interval of the change of the score, which is the difference with the other sign."""
+    return "" if low is None or high is None else within(-high, -low, 3, compared=compared)
 
 
 FACET = Facet(

@@ -18,11 +18,11 @@ from esv_ray.analysis.facets.words import (
     of_main_length,
     other_lengths,
     percent,
-    place_name,
     span,
     within_percent,
     without_esvs,
 )
+from esv_ray.analysis.figures.wording import place_name
 
 PER_CLASS = 32
 """Most elements of a sequence whose pairs are counted per class."""
@@ -78,7 +78,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def _once(table: pa.Table) -> pa.Table:
+def _once(table: pa.Table, tables: int = 1) -> pa.Table:
     """Return each pair once, in the order that more videos have, with intervals that hold for all pairs together.
 
     Equal ESVs count for neither order.
@@ -90,7 +90,9 @@ def _once(table: pa.Table) -> pa.Table:
     before = pc.less(forth.column("element_i"), forth.column("element_j")).to_numpy()
     once = forth.filter(pa.array((share > opposite) | ((share == opposite) & before)))
     shares, videos = (once.column(name).to_numpy() for name in ("share", "videos"))
-    for name, ends in zip(("low", "high"), exact_ends(np.rint(shares * videos), videos, once.num_rows), strict=True):
+    for name, ends in zip(
+        ("low", "high"), exact_ends(np.rint(shares * videos), videos, once.num_rows * tables), strict=True
+    ):
         once = once.set_column(once.column_names.index(name), name, pa.array(ends, mask=np.isnan(ends)))
     return once
 
@@ -122,14 +124,14 @@ def _sentence(row: Row, n: int, compared: int) -> str:
     return f"{sentence}." if _is_clear(row) else f"{sentence}: no pair of elements is clear of chance."
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the pair, over all classes, with the clearest order."""
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analyzed)
-    once = _once(rows)
+    once = _once(rows, tables)
     top = _clearest_of_all(once)
-    return Finding(FACET.name, _sentence(top, n, once.num_rows), effect(top["low"], 1.0, 0.5))
+    return Finding(FACET.name, _sentence(top, n, once.num_rows * tables), effect(top["low"], 1.0, 0.5))
 
 
 FACET = Facet(

@@ -17,11 +17,11 @@ from esv_ray.analysis.facets.words import (
     of_main_length,
     other_lengths,
     percent,
-    place_name,
     span,
     within_percent,
     without_esvs,
 )
+from esv_ray.analysis.figures.wording import place_name
 
 _SHOWN = 16
 _KINDS = ("most_supporting", "most_distracting")
@@ -78,16 +78,16 @@ def _tied(row: Row) -> list[str]:
     ]
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the element whose share of most supporting or most distracting ones is most above that by chance."""
     if not table.num_rows:
         return None
     n, of_length = of_main_length(table, analyzed)
-    return _found(of_length.to_pylist(), n)
+    return _found(of_length.to_pylist(), n, tables)
 
 
-def _found(rows: list[Row], n: int) -> Finding:
-    compared = len(_KINDS) * len(rows)
+def _found(rows: list[Row], n: int, tables: int = 1) -> Finding:
+    compared = len(_KINDS) * len(rows) * tables
     found = [
         Finding(
             FACET.name,

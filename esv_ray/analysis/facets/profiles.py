@@ -64,7 +64,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the tenth with the largest part of the absolute mean ESVs, compared with its part of the elements."""
     if not table.num_rows:
         return None
@@ -75,7 +75,7 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
     if not total or len(of_length) < 2:
         return None
     found = []
-    compared = len(of_length)
+    compared = len(of_length) * tables
     ends = means_of_several(of_length, "mean", compared)
     for row, count, (least, most) in zip(of_length, elements, ends, strict=True):
         share, chance = abs(row["mean"]) * count / total, count / n

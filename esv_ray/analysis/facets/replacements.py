@@ -100,7 +100,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return the deletion area of the ESVs with something in the elements' place, beside that in random order."""
     if not table.num_rows:
         return None
@@ -110,7 +110,7 @@ def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
         for row in of_length.to_pylist()
         if row["method"] == "esv" and row["replaced_by"] in _INSTEAD and row["random_auc"] is not None
     ]
-    compared = len(rows)
+    compared = len(rows) * tables
     columns = ("deletion_auc_low", "deletion_auc_high")
     found = []
     for row, (low, high) in zip(rows, means_of_several(rows, "deletion_auc", compared, *columns), strict=True):

@@ -7,7 +7,17 @@ import pyarrow as pa
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.measures import MEASURES, bin_of, error_of, measure, percentile
-from esv_ray.analysis.facets.words import Row, counted, more, percent, plain, signed
+from esv_ray.analysis.facets.words import (
+    Row,
+    class_in_words,
+    counted,
+    joined,
+    more,
+    of_main_length,
+    percent,
+    plain,
+    signed,
+)
 
 _SHOWN = 12
 _MEDIANS = {"efficiency gap": "median_sampled_gap", "standard error of an ESV": "median_stderr"}
@@ -49,11 +59,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     if not rows:
         return Page(["No video has ESVs."])
     of = "score" if not analyzed.in_logits else "logit"
-    sentences = [
-        f"Means for the {'label' if analyzed.explained == 'label' else 'predicted class'}: {of} = prior + support + "
-        "distract. Support is the sum of the ESVs above 0, distract that of the others; share is the fraction of "
-        "elements above 0."
-    ]
+    sentences = [_contributions(table, analyzed)]
     sentences += [accuracy_of(row) for row in rows[:1] if len(rows) == 1 and row["labelled"]]
     missing = sum(row["videos"] - row["explained"] for row in rows)
     if missing:
@@ -75,7 +81,28 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
             )
             for row in rows[:_SHOWN]
         ],
-        note=more(_SHOWN, len(rows), "lengths"),
+        note=joined(
+            [
+                f"Means: {of} = prior + support + distract. Support is the sum of the ESVs above 0, distract that of "
+                "the others; share is the fraction of elements above 0.",
+                more(_SHOWN, len(rows), "lengths"),
+            ]
+        ),
+    )
+
+
+def _contributions(table: pa.Table, analyzed: Analyzed) -> str:
+    """Return how the elements lead from the prior to the score, at the length that most videos have."""
+    n, rows = of_main_length(table, analyzed)
+    (row,) = rows.to_pylist()
+    if row["mean_score"] is None:
+        return f"No ESVs of {class_in_words(analyzed)}."
+    of = "logit" if analyzed.in_logits else "score"
+    return (
+        f"With {counted(n, 'element')}, the mean {of} of {class_in_words(analyzed)} goes from "
+        f"{plain(row['mean_prior'])}, the prior, to {plain(row['mean_score'])}: elements with ESVs above 0 "
+        f"({percent(row['supporting_share'])} of them) add {plain(row['support'])}, the others take "
+        f"{plain(abs(row['distract']))} away."
     )
 
 
@@ -98,8 +125,8 @@ def exactness_of(rows: list[Row], kind: str = "") -> str:
     sampled = sum(row["videos"] for row in rows) - exact
     gaps = [row["largest_exact_gap"] for row in rows if row["largest_exact_gap"] is not None]
     if kind == "exact" and not sampled:
-        return f"largest efficiency gap {max(gaps):.1e}." if gaps else f"{counted(exact, 'sequence')}."
-    texts = [f"{exact:,} exact" + (f" (largest efficiency gap {max(gaps):.1e})" if gaps else "")]
+        return counted(exact, "sequence") + (f" (largest efficiency gap {max(gaps):.1e})." if gaps else ".")
+    texts = [f"{counted(exact, 'sequence')} exact" + (f" (largest efficiency gap {max(gaps):.1e})" if gaps else "")]
     if not exact:
         texts = []
     if sampled:
@@ -113,7 +140,7 @@ def exactness_of(rows: list[Row], kind: str = "") -> str:
             if last[column] is not None
         ]
         at = f" at {last['n_elements']} elements" if len(rows) > 1 else ""
-        texts.append(f"{sampled:,} sampled" + (f" ({', '.join(values)}{at})" if values else ""))
+        texts.append(f"{counted(sampled, 'sequence')} sampled" + (f" ({', '.join(values)}{at})" if values else ""))
     return ", ".join(texts) + "."
 
 

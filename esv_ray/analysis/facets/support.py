@@ -58,18 +58,18 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
     )
 
 
-def finding(table: pa.Table, analyzed: Analyzed) -> Finding | None:
+def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | None:
     """Return how many elements of a video support the class, or do not; by chance it would be half of them."""
     if not table.num_rows:
         return None
     n, rows = of_main_length(table, analyzed)
-    mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n)
+    mean, low, high = mean_with_interval([(row["supporting"], row["videos"]) for row in rows.to_pylist()], 0, n, tables)
     raises = 2 * mean > n
     shown, ends = (mean, (low, high)) if raises else (n - mean, _rest(n, low, high))
     does = ("raise" if raises else "lower") + ("s" if n == 1 else "")
     sentence = (
         f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analyzed)} of "
-        f"{class_in_words(analyzed)}{within(*ends)}."
+        f"{class_in_words(analyzed)}{within(*ends, compared=tables)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.analysis.analyzed import Analyzed
-from esv_ray.show.text import ClassText, distinct
+from esv_ray.show.text import ClassText, distinct, quoted
 
 _IN_SENTENCE = 44  # cells of a name
 Row = dict[str, Any]
@@ -32,9 +32,9 @@ def of_main_length(table: pa.Table, analyzed: Analyzed | None = None) -> tuple[i
     return n, table.filter(pc.equal(table.column("n_elements"), n))
 
 
-def without_esvs(analyzed: Analyzed, n: int) -> str:
-    """Return a note on the videos of a length that a page leaves out, for want of ESVs; "" if there are none."""
-    count = analyzed.without.get(n, 0)
+def without_esvs(analyzed: Analyzed, *lengths: int) -> str:
+    """Return a note on the videos of some lengths that are left out, for want of ESVs; "" if there are none."""
+    count = sum(analyzed.without.get(n, 0) for n in lengths)
     if not count:
         return ""
     of = "their label" if analyzed.explained == "label" else "their predicted class"
@@ -65,7 +65,9 @@ def class_text(class_id: int, names: Sequence[str] | None) -> ClassText:
 
 
 def short_name(class_id: int | None, analyzed: Analyzed, *, first: bool = False) -> str:
-    """Return the name of a class for a sentence; with its id if another one looks the same.
+    """Return the name of a class for a sentence, in quotation marks; with its id if another one looks the same.
+
+    A class without a name is called by its id: `class 8`.
 
     Args:
         class_id: None: all classes.
@@ -77,7 +79,7 @@ def short_name(class_id: int | None, analyzed: Analyzed, *, first: bool = False)
         return f"{'Class' if first else 'class'} {name}"  # without a name, a lone number would be no subject
     if class_id is None:
         return name.capitalize() if first else name
-    return distinct([name], _IN_SENTENCE, analyzed.names or ())[0]
+    return quoted(distinct([name], _IN_SENTENCE, analyzed.names or ())[0])
 
 
 def _is_named(class_id: int | None, analyzed: Analyzed) -> bool:
@@ -104,23 +106,6 @@ def span(low: float | None, high: float | None, *, shares: bool = False) -> str:
     if low is None or high is None:
         return "-"
     return f"{100 * low:.1f}..{100 * high:.1f}" if shares else f"{low:+.4f}..{high:+.4f}"
-
-
-def place_name(element: int, n: int) -> str:
-    """Return an element of n in words. Elements are numbered from 0 as in all tables, so its place is said beside it.
-
-    For example `element 3 (the 4th of 8)`, `element 7 (the last of 8)`.
-    """
-    if n <= 1:
-        return "the only element"
-    place = {0: "first", n - 1: "last"}.get(element) or _ordinal(element + 1)
-    return f"element {element} (the {place} of {n})"
-
-
-def _ordinal(number: int) -> str:
-    """Return 2nd, 3rd, 4th, 11th."""
-    ends = {1: "st", 2: "nd", 3: "rd"}
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
 
 
 def capitalized(text: str) -> str:

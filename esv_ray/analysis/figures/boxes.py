@@ -7,6 +7,7 @@ from typing import Any
 
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
+from esv_ray.analysis.figures.wording import signed
 
 PERCENTILES = ("p5", "p25", "p50", "p75", "p95")
 READING = "Thick: the middle half of the values; thin: 5 to 95 %; white line: median; diamond: mean."
@@ -23,13 +24,17 @@ def boxes(rows: Sequence[Row], look: Look, *, key: str, x: str, y: str) -> Any:
         x, y: titles of the axes.
     """
     alt = vega()
-    kept = [{"key": int(row[key])} | row for row in rows if has(row, "mean", *PERCENTILES)]
+    kept = [
+        row | {"key": int(row[key]), "told": f"{x}: {int(row[key])}; {_values(row)}"}
+        for row in rows
+        if has(row, "mean", *PERCENTILES)
+    ]
     width = look.plot_width()
     step = width / max(1, len(kept))
     thick = max(2.0, min(22.0, 0.6 * step))
     base = alt.Chart(alt.Data(values=tuple(kept))).encode(
         x=alt.X("key:O", title=x, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4, ticks=False)),
-        tooltip=["key:O", *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", *PERCENTILES))],
+        description="told:N",
     )
     values = alt.Y("p5:Q", title=y, axis=alt.Axis(format="~g", tickCount=6))
     color = look.theme.supporting
@@ -45,3 +50,9 @@ def boxes(rows: Sequence[Row], look: Look, *, key: str, x: str, y: str) -> Any:
         ).encode(y="mean:Q"),
     ]  # fmt: skip
     return alt.layer(*layers).properties(width=width, height=_HEIGHT)
+
+
+def _values(row: Row) -> str:
+    """Return the percentiles of a box in words."""
+    mean, p5, p25, p50, p75, p95 = (signed(row[name], 4) for name in ("mean", *PERCENTILES))
+    return f"mean: {mean}; median: {p50}; middle half: {p25} to {p75}; 5 to 95 %: {p5} to {p95}"

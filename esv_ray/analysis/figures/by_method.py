@@ -8,10 +8,12 @@ from typing import Any
 
 from esv_ray.analysis.figures.layout import grid, headed
 from esv_ray.analysis.figures.look import Look, vega
-from esv_ray.analysis.figures.ranking import ranking
+from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import Row, has
-from esv_ray.analysis.figures.wording import method_name, method_place
+from esv_ray.analysis.figures.wording import method_name, method_place, minus
 from esv_ray.errors import count_of
+
+_VALUE = "mean over videos"
 
 
 def measure_panels(rows: Sequence[Row], measures: Mapping[str, str], n: int, look: Look) -> list[Any]:
@@ -48,13 +50,15 @@ def bars(
     alt = vega()
     kept = [(row, text) for row, text in zip(rows, texts, strict=True) if has(row, name)]
     values = [
-        {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "text": f"{row[name]:.3f}"}
+        {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "text": minus(f"{row[name]:.3f}")}
         | ({} if reference is None else {"reference": row[reference]})
         for row, _ in kept
     ]
-    ranked = ranking(values, [[text] for _, text in kept], look, title=title, right=46)
+    told = {"value": (_VALUE, ".3f"), "low": (INTERVAL[0], ".3f"), "high": (INTERVAL[1], ".3f")}
+    told |= {"reference": ("the same in random order", ".3f")}
+    ranked = ranking(values, [[text] for _, text in kept], look, title=title, told=told, right=46)
     base = ranked.base()
-    x = ranked.x("value", "mean over videos")
+    x = ranked.x("value", _VALUE)
     layers = [
         base.mark_rect(color=look.theme.supporting).encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
         ranked.base("low", "high")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from esv_ray.analysis.figures.layout import figure, headed
-from esv_ray.analysis.figures.look import Look, vega
+from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.ranking import ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows, total
 from esv_ray.analysis.figures.wording import percent, signed
@@ -17,7 +17,7 @@ from esv_ray.errors import count_of
 if TYPE_CHECKING:
     import altair
 
-_MOST = 200
+_MOST, _MOST_BRIEF = 200, 40  # classes of a figure that stands alone, and of one that must fit on a page of paper
 _VALUES = ("prior", "score", "support", "distract")
 
 
@@ -39,7 +39,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             f"{count_of(n, 'element')}, {videos:,} video{'' if videos == 1 else 's'}: score minus prior is from "
             f"{signed(worst['score'] - worst['prior'])} to {signed(best['score'] - best['prior'])}"
         )
-        panels.append(headed(_panel(of_length, look), look, look.heading(findings[-1]), _left_out(of_length)))
+        panels.append(headed(_panel(of_length, look), look, look.heading(findings[-1]), _left_out(of_length, look)))
     reading = (
         "Wide bar: from the prior up by what supporting elements add. Narrow bar: down from there by what distracting "
         "elements take. Black line: the mean score where it ends. Sorted by score minus prior."
@@ -53,32 +53,39 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
-def _left_out(rows: Sequence[Row]) -> str:
+def _most(look: Look) -> int:
+    return _MOST_BRIEF if look.brief else _MOST
+
+
+def _left_out(rows: Sequence[Row], look: Look) -> str:
     """Return a note on classes for which there is no room."""
-    return f"{_MOST} of {len(rows)} classes: the first and the last {_MOST // 2}." if len(rows) > _MOST else ""
+    most = _most(look)
+    return f"{most} of {len(rows)} classes: the first and the last {most // 2}." if len(rows) > most else ""
 
 
 def _panel(rows: Sequence[Row], look: Look) -> Any:
     """Return the bars of one length."""
-    alt = vega()
-    shown = [*rows[: _MOST // 2], *rows[-_MOST // 2 :]] if len(rows) > _MOST else rows
+    most = _most(look)
+    shown = [*rows[: most // 2], *rows[-most // 2 :]] if len(rows) > most else rows
     texts = [_texts(row, look) for row in shown]
     values = [
         {name: row[name] for name in _VALUES}
         | {"sum": row["prior"] + row["support"], "remark": _remark(row)}
         for row in shown
     ]  # fmt: skip
-    ranked = ranking(values, texts, look, title="class", right=0 if look.narrow else 76)
+    told = {name: (name, ".3f") for name in ("prior", "support")} | {
+        "distract": ("distract", "+.3f"),
+        "score": (f"mean {look.unit}", ".3f"),
+        "remark": ("correct", ""),
+    }
+    ranked = ranking(values, texts, look, title="class", told=told, right=0 if look.narrow else 76)
     base = ranked.base()
     theme = look.theme
     x = ranked.x("prior", f"{look.unit} (prior, and score)")
-    tooltip = [alt.Tooltip(f"{name}:Q", format=".4f") for name in _VALUES]
     layers = [
-        base.mark_rect(color=theme.supporting).encode(
-            x=x, x2="sum:Q", y=ranked.y("top"), y2="bottom:Q", tooltip=tooltip
-        ),
+        base.mark_rect(color=theme.supporting).encode(x=x, x2="sum:Q", y=ranked.y("top"), y2="bottom:Q"),
         base.mark_rect(color=theme.distracting).encode(
-            x="sum:Q", x2="score:Q", y=ranked.y("inner_top"), y2="inner_bottom:Q", tooltip=tooltip
+            x="sum:Q", x2="score:Q", y=ranked.y("inner_top"), y2="inner_bottom:Q"
         ),
         base.mark_rule(color=theme.ink, strokeWidth=2).encode(x="score:Q", y=ranked.y("top"), y2="bottom:Q"),
     ]

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
-from esv_ray.analysis.figures.ranking import ranking
+from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
-from esv_ray.analysis.figures.wording import percent
+from esv_ray.analysis.figures.wording import minus, percent, signed
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -47,10 +47,13 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
             )
             if panel is not None
         ]
+    accuracies = any(has(row, *_ACCURACIES) for row in shown)
     return figure(
         panels,
         look,
-        title="Accuracy of A and B, and how alike their values are",
+        title="Accuracy of A and B, and how alike their values are"
+        if accuracies
+        else "How alike the values of A and B are",
         notes=[
             "Dot: share or mean over videos; line: 95 % interval. Near 1, both find the same elements important.",
             note,
@@ -73,8 +76,10 @@ def _difference(row: Row) -> str:
     if not has(row, "accuracy_difference"):
         return ""
     low, high = row["accuracy_difference_low"], row["accuracy_difference_high"]
-    interval = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f}, paired by video)"
-    return f"B - A: {100 * row['accuracy_difference']:+.1f} points{interval}"
+    interval = (
+        "" if low is None or high is None else f" ({signed(100 * low, 1)} to {signed(100 * high, 1)}, paired by video)"
+    )
+    return f"B \N{MINUS SIGN} A: {signed(100 * row['accuracy_difference'], 1)} points{interval}"
 
 
 def _dots(row: Row, measures: Mapping[str, str], look: Look, *, share: bool = False) -> Any:
@@ -87,13 +92,15 @@ def _dots(row: Row, measures: Mapping[str, str], look: Look, *, share: bool = Fa
             "value": row[name],
             "low": row[f"{name}_low"],
             "high": row[f"{name}_high"],
-            "text": f"{100 * row[name]:.1f} %" if share else f"{row[name]:.2f}",
+            "text": f"{100 * row[name]:.1f} %" if share else minus(f"{row[name]:.2f}"),
         }
         for name in known
     ]
     title = "output" if share else "measure"
-    ranked = ranking(values, [[measures[name]] for name in known], look, title=title, right=54)
     axis, domain = "share of labelled videos" if share else "mean over videos", _domain(values, share)
+    form = ".1%" if share else ".2f"
+    told = {"value": (axis, form), "low": (INTERVAL[0], form), "high": (INTERVAL[1], form)}
+    ranked = ranking(values, [[measures[name]] for name in known], look, title=title, told=told, right=54)
     theme, value = look.theme, vega().value
     layers = [
         ranked.base("low", "high")

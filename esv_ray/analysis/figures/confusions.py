@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import altair
 
 _MOST = 20
+_TOLD = {"videos": ("videos", ",d"), "difference": ("mean difference at the most misleading element", "+.3f")}
 _DIFFERENCE = "mean_difference_at_most_misleading_element"
 
 
@@ -39,7 +40,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         wrong_videos = f"{count_of(n, 'element')}: {videos:,} video{'' if videos == 1 else 's'} misclassified"
         findings.append(
             f"{wrong_videos}; most often "
-            f"{look.class_name(first['label'])} as {look.class_name(first['predicted'])} ({first['videos']:,})"
+            f"{look.class_quoted(first['label'])} as {look.class_quoted(first['predicted'])} ({first['videos']:,})"
         )
         shown = of_length[:_MOST]
         left_out = f"The first {_MOST} of {len(of_length):,} pairs." if len(of_length) > _MOST else ""
@@ -61,14 +62,12 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
     """Return the bars of one length."""
     alt = vega()
     texts = [[look.class_name(row["label"]), f"→ {look.class_name(row['predicted'])}"] for row in rows]
-    values = [{"videos": row["videos"], "remark": _remark(row)} for row in rows]
-    ranked = ranking(values, texts, look, title="label → predicted class", right=70)
+    values = [{"videos": row["videos"], "difference": row[_DIFFERENCE], "remark": _remark(row)} for row in rows]
+    ranked = ranking(values, texts, look, title="label → predicted class", told=_TOLD, right=70)
     base = ranked.base()
     x = ranked.x("videos", "videos", whole=True)
     layers = [
-        base.mark_rect(color=look.theme.distracting).encode(
-            x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q", tooltip=["videos:Q"]
-        ),
+        base.mark_rect(color=look.theme.distracting).encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
         base.mark_text(align="left", dx=5, fontSize=11, color=look.theme.ink).encode(
             x="videos:Q", y=ranked.y("middle"), text="remark:N"
         ),

@@ -37,7 +37,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     for n in lengths:
         for video in _most_misled(table, n, _MOST_VIDEOS // len(lengths)):
             worst = min((row for row in video if has(row, "difference")), key=lambda row: float(row["difference"]))
-            label, predicted = (look.class_name(video[0][name]) for name in ("label", "predicted"))
+            label, predicted = (look.class_quoted(video[0][name]) for name in ("label", "predicted"))
             name = printable(video[0]["video_id"])
             words = (
                 f"label: {label}; predicted: {predicted}; most misleading: element {worst['element']}, frame "

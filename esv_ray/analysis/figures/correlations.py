@@ -65,6 +65,7 @@ def _histogram(rows: Sequence[Row], look: Look, *, small: bool) -> Any:
     videos, theme = total(rows, "videos"), look.theme
     bars = [
         {"lower": row["lower"], "upper": row["upper"], "share": row["videos"] / videos, "reversed": row["upper"] <= 0}
+        | {"told": f"rank correlation: {row['lower']:.1f} to {row['upper']:.1f}; videos: {row['videos']:,}"}
         | {"left": row["lower"] + _GAP, "right": row["upper"] - _GAP}
         for row in rows
         if row["videos"]
@@ -80,7 +81,7 @@ def _histogram(rows: Sequence[Row], look: Look, *, small: bool) -> Any:
             y=alt.Y("share:Q", title="share of videos", axis=alt.Axis(format="~%", tickCount=5)),
             y2=alt.datum(0),
             color=alt.Color("reversed:N", scale=scale, legend=None),
-            tooltip=["lower:Q", "upper:Q", alt.Tooltip("share:Q", format=".1%")],
+            description="told:N",
         )
     )
     zero = alt.Chart(alt.Data(values=({"zero": 0},))).mark_rule(color=theme.ink, strokeDash=[4, 3]).encode(x="zero:Q")

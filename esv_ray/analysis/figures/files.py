@@ -22,7 +22,7 @@ _MOST_ROWS = 500
 
 
 def figure_files(
-    chart: Chart, table: pa.Table, *, names: Sequence[str] | None = None, unit: str = "probability"
+    chart: Chart, table: pa.Table, *, names: Sequence[str] | None = None, unit: str = "probability", note: str = ""
 ) -> dict[str, bytes]:
     """Return a figure as files by suffix: ``svg``, ``png``, and ``html``, a page that needs no network.
 
@@ -31,6 +31,7 @@ def figure_files(
         table: the facet's table.
         names: class names by id, or None.
         unit: of scores and ESVs: `probability` or `logit`.
+        note: what the figure leaves out; "" if nothing.
 
     Raises:
         DataError: the table is not the facet's.
@@ -40,7 +41,7 @@ def figure_files(
     from altair.utils.schemapi import debug_mode
 
     with debug_mode(False):  # its checks of every part of a chart take a third of the time; tests make them
-        wide, narrow = (chart(table, Look(names, LIGHT, width, unit)) for width in (WIDE, NARROW))
+        wide, narrow = (chart(table, Look(names, LIGHT, width, unit, note=note)) for width in (WIDE, NARROW))
     # Vega draws each width once: a figure of many panels takes it seconds. Its own PNG is the same, byte by byte.
     drawn = [picture_of(each, "svg") for each in (wide, narrow)]
     dark = [darkened(svg) for svg in drawn]

@@ -30,7 +30,7 @@ def figure(panels: Sequence[Any], look: Look, *, title: str, notes: Sequence[str
     alt = vega()
     shown = list(panels) or [_no_data(look)]
     summary = summary if panels else "The table has no values to draw."
-    text = " ".join(note for note in notes if note)
+    text = " ".join(note for note in (*notes, look.note) if note)
     chart = alt.concat(
         *shown,
         columns=1,

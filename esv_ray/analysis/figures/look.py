@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esv_ray.show.chart import check_figures
-from esv_ray.show.text import printable
+from esv_ray.show.text import printable, quoted
 from esv_ray.show.theme import LIGHT, Theme
 
 WIDE, NARROW = 760, 328
@@ -23,7 +23,9 @@ class Look:
         theme: colors.
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
-        brief: whether headings of panels leave out what they show: a page says it beside the figure.
+        note: what the figure leaves out; "" if nothing.
+        brief: whether headings of panels leave out what they show, and rankings most rows: a page says it beside the
+            figure, and has the table.
     """
 
     names: Sequence[str] | None = None
@@ -31,6 +33,7 @@ class Look:
     width: int = WIDE
     unit: str = "probability"
     brief: bool = False
+    note: str = ""
 
     def heading(self, finding: str) -> str:
         """Return the heading of a panel.
@@ -80,6 +83,11 @@ class Look:
             return "all classes"
         name = self.names[class_id] if self.names is not None and 0 <= class_id < len(self.names) else ""
         return printable(name).strip() or f"class {class_id}"
+
+    def class_quoted(self, class_id: int | None) -> str:
+        """Return a class in words for a sentence: a name is in quotation marks."""
+        known = class_id is not None and self.names is not None and 0 <= class_id < len(self.names)
+        return quoted(self.class_name(class_id)) if known else self.class_name(class_id)
 
 
 def vega() -> Any:

@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.boxes import PERCENTILES, READING, boxes
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import by_length, has, read_rows
+from esv_ray.analysis.figures.wording import signed
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         of_length.sort(key=lambda row: int(row["scale"]))
         first, last = of_length[0], of_length[-1]
         findings.append(
-            f"{count_of(n, 'element')}: the mean contribution is {first['mean']:+.3f} at scale {first['scale']} and "
-            f"{last['mean']:+.3f} at scale {last['scale']}"
+            f"{count_of(n, 'element')}: the mean contribution is {signed(first['mean'], 3)} at scale "
+            f"{first['scale']} and {signed(last['mean'], 3)} at scale {last['scale']}"
         )
         x = "scale (length of the subsequence with the element)"
         panel = boxes(of_length, look, key="scale", x=x, y=f"change of {look.unit}")

@@ -70,7 +70,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         side: of the plot, in pixels.
     """
     alt = vega()
-    kept = [row for row in rows if has(row, "value")]
+    kept = [row | {"told": _told(row, cells)} for row in rows if has(row, "value")]
     keys = list(cells.keys or sorted({row[at] for row in kept for at in "ij"}))
     step = side / max(1, len(keys))
     low, middle, high = cells.domain
@@ -95,7 +95,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
     layers = [
         base.mark_rect(stroke=look.theme.background, strokeWidth=1 if step > 8 else 0).encode(
             color=alt.Color("value:Q", scale=scale, legend=bar),
-            tooltip=["i:O", "j:O", alt.Tooltip("value:Q", format=cells.format)],
+            description="told:N",
         )
     ]
     dots = [row for row in kept if row.get("sure") is False]
@@ -108,6 +108,12 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         mark = base.mark_circle(size=min(14.0, step), opacity=1, yOffset=_below(step))
         layers.append(mark.encode(x="j:O", y="i:O", color=ink))
     return alt.layer(*layers).properties(width=side, height=side)
+
+
+def _told(row: Row, cells: Cells) -> str:
+    """Return what a cell says."""
+    value = format(row["value"], cells.format.replace("~", ""))
+    return f"{cells.y}: {row['i']}; {'and' if cells.x == cells.y else cells.x}: {row['j']}; {cells.value}: {value}"
 
 
 def _below(step: float) -> float:

@@ -106,9 +106,14 @@ def _classes(rows: Sequence[Row]) -> list[Row]:
 def _ranked(classes: Sequence[Row], n: int, look: Look) -> Any:
     """Return a row per class: those that need fewest, and those that need most."""
     shown = [*classes[: _MOST // 2], *classes[-_MOST // 2 :]] if len(classes) > _MOST else classes
-    ranked = ranking(
-        shown, [[look.class_name(row["class"])] for row in shown], look, title="class", right=44, extent=EXTENT
-    )
+    told = {
+        "mean": ("mean", ".1f"),
+        "low": ("a quarter of the videos needs at most", "d"),
+        "high": ("three quarters need at most", "d"),
+        "remark": ("videos", ""),
+    }
+    texts = [[look.class_name(row["class"])] for row in shown]
+    ranked = ranking(shown, texts, look, title="class", told=told, right=44, extent=EXTENT)
     base = ranked.base()
     x = ranked.x("low", "elements", whole=True, domain=(0, n))
     theme = look.theme

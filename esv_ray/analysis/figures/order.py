@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
-from esv_ray.analysis.figures.ranking import ranking
+from esv_ray.analysis.figures.ranking import INTERVAL, ranking
 from esv_ray.analysis.figures.rows import FEW, Row, by_length, has, read_rows
 from esv_ray.errors import count_of
 
@@ -65,7 +65,14 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
         {"difference": row["difference"], "low": row["low"], "high": row["high"], "remark": f"{row['videos'] or 0:,}"}
         for row in rows
     ]
-    ranked = ranking(values, [[look.class_name(row["class"])] for row in rows], look, title="class", right=44)
+    told = {
+        "difference": ("score minus shuffled score", "+.3f"),
+        "low": (INTERVAL[0], "+.3f"),
+        "high": (INTERVAL[1], "+.3f"),
+        "remark": ("videos", ""),
+    }
+    texts = [[look.class_name(row["class"])] for row in rows]
+    ranked = ranking(values, texts, look, title="class", told=told, right=44)
     base, theme = ranked.base(), look.theme
     x = ranked.x("difference", f"score minus shuffled score ({look.unit})")
     layers = [

@@ -37,7 +37,7 @@ def pair_panels(
         shape: titles, format and domain for some cells.
     """
     lengths, note = frequent_lengths(table, _MOST_LENGTHS, "videos")
-    panels: list[Any] = []
+    groups: list[list[Any]] = []
     findings = []
     for n in lengths:
         small: list[Any] = []
@@ -52,8 +52,10 @@ def pair_panels(
         for each in clearest_classes(table, n, strength, _MOST_CLASSES):
             panel = _panel(cells(of_class(table, n, each)), n, shape, look)
             small.append(headed(panel, look, look.class_name(each), count_of(n, "element"), width=look.column))
-        panels += grid(small, look)
-    return panels, findings, note
+        groups.append(small)
+    if all(len(small) <= 1 for small in groups):  # a matrix per length: they stand side by side
+        groups = [[panel for small in groups for panel in small]]
+    return [row for small in groups for row in grid(small, look)], findings, note
 
 
 def _panel(rows: Sequence[Row], n: int, shape: Callable[[Sequence[Row]], Cells], look: Look) -> Any:

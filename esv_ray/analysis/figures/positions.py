@@ -11,7 +11,7 @@ from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars, i
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, has, read_rows
-from esv_ray.analysis.figures.wording import percent
+from esv_ray.analysis.figures.wording import percent, place_name
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     for n, of_length in lengths:
         best = max(of_length, key=lambda row: float(row["most_supporting"]))
         findings.append(
-            f"{count_of(n, 'element')}: the most supporting one is most often element {best['element']} "
-            f"({percent(best['most_supporting'])} of videos)"
+            f"{count_of(n, 'element')}: the most supporting one is most often {place_name(best['element'], n)}, in "
+            f"{percent(best['most_supporting'])} of videos"
         )
         panels.append(headed(_panel(of_length, n, look), look, look.heading(findings[-1])))
     return figure(

@@ -11,6 +11,7 @@ from esv_ray.analysis.figures.layout import figure, grid, headed
 from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import FEW, Row, by_length, has, read_rows
+from esv_ray.analysis.figures.wording import signed
 from esv_ray.analysis.statistics import for_several
 from esv_ray.errors import count_of
 
@@ -36,7 +37,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         if whole:
             top = max(whole, key=lambda row: float(row["mean"]))
             findings.append(
-                f"{count_of(n, 'element')}: the mean ESV is highest, {top['mean']:+.3f}, at {_tenth(top)} of the "
+                f"{count_of(n, 'element')}: the mean ESV is highest, {signed(top['mean'], 3)}, at {_tenth(top)} of the "
                 "sequence"
             )
             panels.append(headed(_panel(whole, look), look, look.heading(findings[-1])))

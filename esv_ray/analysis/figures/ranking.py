@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,13 @@ from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
 from esv_ray.analysis.figures.wording import balanced
 from esv_ray.show.chart import HALO
+from esv_ray.show.text import printable
 
 _LINE, _BAR, _GAP = 13, 12, 6
 _AXIS = 26  # of the vertical axis's title
+INTERVAL = ("95 % interval from", "to")
+"""Names of the ends of an interval."""
+_MOST_TICKS = 6  # of whole numbers: of more, ticks are some of them
 _MOST_NAMES = 0.42  # of the width, where names stand beside the bars
 
 
@@ -21,7 +25,8 @@ class Ranking:
     """Rows with their places in pixels.
 
     Attributes:
-        rows: each with `middle`, `top`, `bottom` (of the bar), `inner_top`, `inner_bottom` (of a thin bar inside it).
+        rows: each with `middle`, `top`, `bottom` (of the bar), `inner_top`, `inner_bottom` (of a thin bar inside it),
+            and `told`, what its marks say.
         names: where each line of the texts stands.
         width, height: of the plot, which holds the texts.
         extent: pixels to the left of the plot, as those of a panel above it.
@@ -67,17 +72,15 @@ class Ranking:
         alt = vega()
         ends = {"domain": list(domain), "nice": False} if domain else {"zero": True}
         scale = alt.Scale(range=[self.left, self.width], **ends)
-        axis = alt.Axis(
-            orient="top",
-            format="d" if whole else "~%" if share else "~g",
-            tickCount=5,
-            **({"tickMinStep": 1} if whole else {}),
-        )
+        most = max(domain[1] if domain else 0, *(row.get(field) or 0 for row in self.rows), 0)
+        few = {"values": list(range(int(most) + 1))} if whole and most <= _MOST_TICKS else {}
+        axis = alt.Axis(orient="top", format="d" if whole else "~%" if share else "~g", tickCount=5, **few)
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
     def base(self, *names: str) -> Any:
         """Return a chart, without marks, of the rows that have some values."""
-        return vega().Chart(vega().Data(values=tuple(row for row in self.rows if has(row, *names))))
+        rows = tuple(row for row in self.rows if has(row, *names))
+        return vega().Chart(vega().Data(values=rows)).encode(description="told:N")
 
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""
@@ -105,7 +108,14 @@ class Ranking:
 
 
 def ranking(
-    rows: Sequence[Row], texts: Sequence[Sequence[str]], look: Look, *, title: str, right: int = 0, extent: int = 0
+    rows: Sequence[Row],
+    texts: Sequence[Sequence[str]],
+    look: Look,
+    *,
+    title: str,
+    told: Mapping[str, tuple[str, str]],
+    right: int = 0,
+    extent: int = 0,
 ) -> Ranking:
     """Return the places of rows and of their texts: beside the bars, or above them in a narrow figure.
 
@@ -114,6 +124,7 @@ def ranking(
         texts: of each row, in parts, each of which begins a line.
         look: width.
         title: what the rows are.
+        told: by column, the name of a value and its format: what a mark says of its row, after the row's text.
         right: pixels to the right of the plot that something else takes.
         extent: pixels to the left of the plot, as those of a panel above it.
     """
@@ -134,6 +145,7 @@ def ranking(
         placed.append(
             row
             | {
+                "told": "; ".join([printable(" ".join(parts)), *_told(row, told)]),
                 "middle": middle,
                 "top": middle - _BAR / 2,
                 "bottom": middle + _BAR / 2,
@@ -145,3 +157,10 @@ def ranking(
     left = 0 if look.narrow else round(min(longest, room)) + 8
     width = max(left + 80, look.inner - right - _AXIS - extent)
     return Ranking(placed, names, width, max(1, round(at)), look, extent, left, title)
+
+
+def _told(row: Row, names: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """Yield the values of a row in words; those that it has not are left out."""
+    for column, (name, form) in names.items():
+        if row.get(column) is not None:
+            yield f"{name}: {format(row[column], form)}"

@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import by_length, has, read_rows
+from esv_ray.analysis.figures.wording import signed
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         points = [{**row, "x": row["layers_randomised"], "y": row["spearman"]} for row in of_length]
         last = of_length[-1]
         findings.append(
-            f"{count_of(n, 'element')}: the rank correlation is {last['spearman']:+.2f} with "
+            f"{count_of(n, 'element')}: the rank correlation is {signed(last['spearman'])} with "
             f"{last['layers_randomised']} layers initialized again"
         )
         lowest = min(0.0, *(row["spearman"] for row in of_length), *(row["low"] or 0.0 for row in of_length))

@@ -10,6 +10,7 @@ from esv_ray.analysis.figures.boxes import PERCENTILES, READING, boxes
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import by_length, has, read_rows
+from esv_ray.analysis.figures.wording import signed
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     for n, of_length in lengths:
         of_length.sort(key=lambda row: int(row["offset"]))
         middle = ", ".join(
-            f"{row['p25']:+.3f} to {row['p75']:+.3f} at offset {row['offset']}" for row in (of_length[0], of_length[-1])
+            f"{signed(row['p25'], 3)} to {signed(row['p75'], 3)} at offset {row['offset']}"
+            for row in (of_length[0], of_length[-1])
         )
         findings.append(f"{count_of(n, 'element')}: the middle half of the changes is {middle}")
         x = "offset of the neighbor (frames of the feature table)"

@@ -54,6 +54,23 @@ def order_place(order: str) -> tuple[int, str]:
     return (ORDERS.index(order) if order in ORDERS else len(ORDERS), order)
 
 
+def place_name(element: int, n: int) -> str:
+    """Return an element of n in words. Elements are numbered from 0 as in all tables, so its place is said beside it.
+
+    For example `element 3 (the 4th of 8)`, `element 7 (the last of 8)`.
+    """
+    if n <= 1:
+        return "the only element"
+    place = {0: "first", n - 1: "last"}.get(element) or ordinal(element + 1)
+    return f"element {element} (the {place} of {n})"
+
+
+def ordinal(number: int) -> str:
+    """Return 2nd, 3rd, 4th, 11th."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
+
+
 def percent(share: float) -> str:
     """Return a share in percent: two digits where it is small."""
     value = 100 * share
@@ -61,8 +78,13 @@ def percent(share: float) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Return a value with its sign, without a negative zero."""
-    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+    """Return a value with its sign, which is none of a hyphen, and without a negative zero."""
+    return minus(f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}")
+
+
+def minus(number: str) -> str:
+    """Return a number whose sign is none of a hyphen."""
+    return number.replace("-", "\N{MINUS SIGN}")
 
 
 def wrapped(text: str, pixels: float, size: float = 11, bold: bool = False) -> list[str]:

@@ -10,6 +10,8 @@ import pyarrow as pa
 from esv_ray import storage
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.database import connect
+from esv_ray.analysis.facets.registry import FACETS
+from esv_ray.analysis.facets.words import without_esvs
 from esv_ray.analysis.figures.files import figure_files
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.analysis.tables import MEMORY, Made
@@ -61,10 +63,27 @@ def write_figures_of(tables: Iterable[tuple[str, pa.Table]], analyzed: Analyzed,
         if name not in CHARTS or not table.num_rows:
             continue
         url = storage.join(folder, name)
-        for suffix, data in figure_files(CHARTS[name], table, names=analyzed.names, unit=unit).items():
+        files = figure_files(
+            CHARTS[name], table, names=analyzed.names, unit=unit, note=left_out_of(name, table, analyzed)
+        )
+        for suffix, data in files.items():
             storage.replace(f"{url}.{suffix}", data, "write a figure")
         written.append(url)
     return written
+
+
+def left_out_of(name: str, table: pa.Table, analyzed: Analyzed) -> str:
+    """Return a note on the videos that a figure leaves out, for want of ESVs of the class explained; "" if none.
+
+    Args:
+        name: of the table; other tables than those of the ESVs of that class leave out none.
+        table: its rows.
+        analyzed: the output.
+    """
+    facet = FACETS.get(name)
+    if facet is None or not {"sequences", "explained"} & set(facet.uses):
+        return ""
+    return without_esvs(analyzed, *table.column("n_elements").unique().to_pylist())
 
 
 def most_misled(file: Path) -> pa.Table:

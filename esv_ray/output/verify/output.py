@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
+from esv_ray.input.files import list_files
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import check_table, list_tables, strays_of
 from esv_ray.output.layout import ASIDE, FOLDERS, RUN, SUCCESS, VIDEOS
@@ -57,8 +58,10 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         features: location of the feature table; None: that of run.json, if it is trusted (`check_near`).
 
     Raises:
-        DataError: there is no output, or the storage refuses.
+        DataError: there is no output, the feature table that the user gives does not exist, or the storage refuses.
     """
+    if features is not None:
+        list_files(features)  # refuses a location without Parquet files
     try:
         manifest = existing_manifest(output)
     except BrokenManifestError as error:
