@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from esv_ray.cli.factory_arguments import parse_arguments
-from esv_ray.cli.options import check_code, option_group, output_option, retry_failed_option, set_option
+from esv_ray.cli.options import check_code, option_group, output_option, parse_size, retry_failed_option, set_option
 from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Real
-from esv_ray.errors import SpecError
 from esv_ray.signals import resumes
 
 
@@ -63,16 +62,6 @@ class ExtractArguments:
         return {**values, "cluster": cluster} if cluster else values
 
 
-def _parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse ``224`` or ``HEIGHTxWIDTH``."""
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 for side in sides):
-        raise SpecError(f"--size: expected pixels such as 224, or HEIGHTxWIDTH such as 224x320, got {value!r:.60}")
-    return tuple(int(side) for side in sides)
-
-
 _options = option_group(
     ExtractArguments,
     "request",
@@ -82,7 +71,7 @@ _options = option_group(
         type=NAME,
         metavar="NAME",
         required=True,
-        help="pooled (built in, without weights), package.module:function, or onnx:FILE.",
+        help="pooled (built in, without weights), pixels (the images), package.module:function, or onnx:FILE.",
     ),
     output_option("Folder of the feature table.", required=True),
     click.option(
@@ -114,7 +103,7 @@ _options = option_group(
     click.option(
         "--size",
         metavar="PIXELS",
-        callback=_parse_size,
+        callback=parse_size,
         help="Size of the images, PIXELS or HEIGHTxWIDTH (default: the backbone's).",
     ),
     click.option("--clip", type=Count(min=1), metavar="K", help="Frames of an element, for backbones of clips."),
@@ -160,6 +149,7 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
       esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
       esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
       esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
+      esv extract clips/ --backbone pixels --size 224 --frames 8 --output images/
 
     \b
     Exit codes:

@@ -23,6 +23,7 @@ from esv_ray.errors import ModelError
 from esv_ray.estimator import Estimator
 
 _PLANS_BYTES = 512 * 2**20  # of a process
+_LEAST_CHUNK = 2**20  # bytes of a chunk: below it, one image is a chunk
 
 
 class DeviceMemory:
@@ -37,6 +38,14 @@ class DeviceMemory:
         self.device = device
         self.workspace = Workspace(device, dtype, working_set)
         self.max_batch: dict[int, int] = {}
+
+    def shrink(self, n: int, batch: int) -> None:
+        """Make batches of n elements, or chunks of one video, half as large, and free what is kept only for speed."""
+        if batch > 1:
+            self.max_batch[n] = batch // 2
+        else:
+            self.workspace.working_set //= 2
+        self.free()
 
     def free(self) -> None:
         """Free all memory that is kept only for speed."""
@@ -86,13 +95,14 @@ class Engine:
         self.estimator = estimator
         self.extras = extras
         # Looked up once: the properties search the module on every access.
-        self._device, self._dtype = model.device, model.dtype
+        self._device, self._dtype, self._elements = model.device, model.dtype, model.element_dtype
         self._own_generators = own_generators(model.scorer) if model.runs_user_code else {}
         self._generators: dict[str, object] = {}
         self._batch = batch
         self._build = build
         if memory is None:
-            working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
+            usual = default_working_set(self._device, threads, images=model.shape is not None)
+            working_set = max(2**16, min(usual, memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
         self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, extras)
@@ -228,14 +238,17 @@ class Engine:
                 try:
                     result = self._attribute(plan, features(indices), [video_ids[index] for index in indices])
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if len(indices) == 1 or not is_out_of_memory(error):
+                    if not is_out_of_memory(error) or not self._can_shrink(len(indices)):
                         raise
                 if result is None:  # outside the handler, where the error and what it refers to are freed
-                    self._memory.max_batch[n] = len(indices) // 2
-                    self._memory.free()
+                    self._memory.shrink(n, len(indices))
                     continue
                 yield indices, self._with_iterations(result)
                 start += len(indices)
+
+    def _can_shrink(self, batch: int) -> bool:
+        """Return whether less can be computed at a time: fewer videos, or fewer subsequences of images."""
+        return batch > 1 or (self.model.shape is not None and self._memory.workspace.working_set > _LEAST_CHUNK)
 
     def _with_iterations(self, result: Attribution) -> Attribution:
         """Record the iterations of a sampled result, and drop standard errors from too few subsequences."""
@@ -278,7 +291,7 @@ class Engine:
 
     def _applied(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         """Apply a plan to features (B, n, D) of videos with these names."""
-        features = to_device(features, self._device).to(self._dtype)
+        features = to_device(features, self._device).to(self._elements)
         labels = plan.relabelling([derive_key(self.estimator.seed, "relabel", video_id) for video_id in video_ids])
         relabelling = None
         if labels is not None:

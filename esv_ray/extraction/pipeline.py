@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from esv_ray.decoding import Decoder, Evenly, Every, Fps, Request, VideoSummary
 from esv_ray.errors import DataError, JobError, SpecError, StorageError, one_line
+from esv_ray.extraction.backbones.backbone import Features
 from esv_ray.extraction.elements import Batch, batches, nearly_repeated
 from esv_ray.extraction.tables import Extracted, Failed
 from esv_ray.extraction.thumbnails import thumbnails
@@ -196,13 +197,13 @@ def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | Non
     if to.failure is not None:
         return
 
-    def encode() -> npt.NDArray[np.float32]:
+    def encode() -> Features:
         return place.backbone.encode(batch.images, batch.before)
 
     values = encode() if compute is None else compute.submit(encode).result()
     place.heartbeat.beat()
     with np.errstate(over="ignore"):  # reported below
-        features = values.astype(place.spec.dtype)
+        features = values.astype(place.backbone.info.dtype(place.spec.dtype), copy=False)
     if not np.isfinite(features).all():
         beyond = bool(np.isfinite(values).all())
         to.failure = (

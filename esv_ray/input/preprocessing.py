@@ -10,7 +10,7 @@ from typing import Any
 from esv_ray.errors import DataError
 from esv_ray.input.parquet.footers import Footer
 
-KEYS = ("color", "mean", "std", "size")
+KEYS = ("color", "mean", "std", "size", "short_side")
 """What both a table and a model may record."""
 _LEVELS = 255  # mean and std of a model may count for values 0..255
 _TOLERANCE = 0.005  # configurations round them
