@@ -23,7 +23,6 @@ from esv_ray.errors import ModelError
 from esv_ray.estimator import Estimator
 
 _PLANS_BYTES = 512 * 2**20  # of a process
-_LEAST_CHUNK = 2**20  # bytes of a chunk: below it, one image is a chunk
 
 
 class DeviceMemory:
@@ -248,7 +247,9 @@ class Engine:
 
     def _can_shrink(self, batch: int) -> bool:
         """Return whether less can be computed at a time: fewer videos, or fewer subsequences of images."""
-        return batch > 1 or (self.model.shape is not None and self._memory.workspace.working_set > _LEAST_CHUNK)
+        sizes = self.budget.model
+        least = sizes.widths[0] * sizes.itemsize  # below it, every chunk is one subsequence
+        return batch > 1 or (sizes.images and self._memory.workspace.working_set > least)
 
     def _with_iterations(self, result: Attribution) -> Attribution:
         """Record the iterations of a sampled result, and drop standard errors from too few subsequences."""

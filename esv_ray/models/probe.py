@@ -133,7 +133,7 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
     try:
         out, first = _repeated(model, module, features)
         if rows:
-            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s, features.dtype)
+            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s, model.dtype)
     except _NotTakenError:
         if needed:
             raise
@@ -168,7 +168,7 @@ def _why(device: torch.device, moved: Sequence[str]) -> str:
 
 
 def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
-    """Compare logits (N, C) with those of smaller batches, for features of `dtype`."""
+    """Compare logits (N, C) with those of smaller batches, for weights of `dtype`."""
     gap, largest = float((out - alone).abs().max()), float(out.abs().max())
     # Other batch sizes use other kernels, which round differently, but by far less than half of the digits.
     # A module may return a wider dtype than it computes in.
