@@ -21,9 +21,9 @@ def passes_of(model: VideoModel, by_length: tuple[LengthEstimate, ...]) -> Passe
     """
     if model.shape is None or not isinstance(model.scorer, VariableLength):
         return None
-    works = [length.work for length in by_length if length.work.fits]
+    works = [length.work for length in by_length if length.work.stages]
     work = max(works, key=lambda work: work.videos * work.evaluations, default=None)
-    if work is None:
+    if work is None or work.kind is None:
         return None
     adjusted = {m: plan_cost(Estimator("adjusted", m, 1), "adjusted", work.n, None).evaluations for m in _SMALL}
     fewer = {m: count for m, count in adjusted.items() if count < work.evaluations}

@@ -116,8 +116,8 @@ def test_a_torch_module_takes_images(bundles: dict[str, str]) -> None:
     images = images_of(4, SHAPE, 5)
     expected = explain(bundles["of_images"], images, code=[CODE])
     one = explain(MeanImage(3), images, prior=PRIOR)
-    two, _ = explain(MeanImage(3), np.stack([images, images[::-1]]), prior=PRIOR)
-    three, four = explain(bundles["of_images"], [images, list(images[:3])], code=[CODE])
+    two = explain(MeanImage(3), list(np.stack([images, images[::-1]])), prior=PRIOR)[0]
+    three, four = explain(bundles["of_images"], [images, images[:3]], code=[CODE])
     for each in (one, two, three):
         assert torch.equal(each.esv, expected.esv)
     assert four.esv.shape == (3, 3)

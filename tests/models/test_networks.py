@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from esv_ray.cli import cli
+from esv_ray.core.games.modules import PlacedNetwork
 from esv_ray.errors import DataError, EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
@@ -102,6 +103,7 @@ def test_logits_of_all_tubelets_are_the_networks_own_to_the_bit(networks: Any) -
     images = images_of("videomae")
     model = load_model(str(bundle))
     own = own_logits("videomae", network, images, [0, 1, 2, 3])
+    assert isinstance(model.scorer, PlacedNetwork)
     assert torch.equal(model.scorer.module(images.flatten(1)[None])[0], own)
 
 

@@ -165,7 +165,9 @@ class MeanImage(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # (N, s, H, W, 3) uint8, or (N, s, k, H, W, 3)
         if images.ndim == 6:
             images = images.float().mean(dim=2)
-        quarters = images.float().unflatten(2, (2, -1)).unflatten(4, (2, -1)).mean(dim=(3, 5)) / 255  # (N, s, 2, 2, 3)
+        count, s, height, width, _ = images.shape
+        cells = images.float().view(count, s, 2, height // 2, 2, width // 2, 3)
+        quarters = cells.mean(dim=(3, 5)) / 255  # (N, s, 2, 2, 3)
         weights = 1 / (1 + torch.arange(images.shape[1], device=images.device, dtype=torch.float32))
         out: Tensor = self.linear((quarters.flatten(2) * weights[:, None]).sum(dim=1) / weights.sum())
         return out
