@@ -144,7 +144,8 @@ def _of_labels(url: str, n_classes: int, classes: Sequence[str] | None) -> tuple
 def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
     """Return the mean over videos of the model's probabilities of the full sequence.
 
-    A multi-scale model gets min(T, n_max) frames, evenly sampled; any other model all T frames of a video.
+    A multi-scale model gets min(T, n_max) frames, evenly sampled; any other model all T frames of a video, or as many
+    as it takes.
 
     Args:
         url: a feature table; it needs no labels.
@@ -174,7 +175,8 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
             if length < shortest:
                 left_out[f"fewer than {shortest} frames"] += 1
                 continue
-            n = min(length, model.n_max or length) if isinstance(model.scorer, MultiScale) else length
+            most = model.n_max if isinstance(model.scorer, MultiScale) else model.scorer.longest
+            n = min(length, most or length)
             places = sample_frames(np.array([length]), n)
             features = torch.from_numpy(np.array(rows.features(np.array([row]), places)[0]))
             total += _probabilities(model, features).double()

@@ -258,6 +258,17 @@ def test_the_prior_may_be_the_mean_output_over_images(table: str, tmp_path: Path
     assert torch.allclose(prior.float(), torch.stack(scores).mean(dim=0), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_same_bits_on_two_actors(bundles: dict[str, str], tmp_path: Path) -> None:
+    url = str(tmp_path / "images.parquet")
+    pq.write_table(image_table([4, 6, 3, 5, 6, 2, 7, 4]), url, row_group_size=2)
+    options = ["frames=[2, 5]", "classes=all", "estimator.m=4", "estimator.iterations=2", "compute.unit=2"]
+    for name, actors in (("one", 0), ("two", 2)):
+        run(url, bundles["of_images"], tmp_path / name, *options, f"code=[{CODE}]", f"cluster.actors={actors}")
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+    assert rows(tmp_path / "one", "videos") == rows(tmp_path / "two", "videos")
+
+
 def test_recompute(table: str, bundles: dict[str, str], tmp_path: Path) -> None:
     run(table, bundles["of_images"], tmp_path / "out", "frames=3", "estimator.m=2", f"code=[{CODE}]")
     found = recompute(str(tmp_path / "out"), 4, code=[CODE])

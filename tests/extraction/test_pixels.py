@@ -14,6 +14,7 @@ from esv_ray.attribution.work import run_job
 from esv_ray.cli import cli
 from esv_ray.decoding import Evenly, ShortSide, open_decoder
 from esv_ray.errors import DataError, SpecError
+from esv_ray.extraction import pipeline
 from esv_ray.extraction.tables import written
 from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.input.sources.table_writer import GROUP_BYTES
@@ -76,6 +77,16 @@ def test_row_groups_of_images_are_small() -> None:
     table = image_table([8] * 4, (64, 64, 3)).append_column("frame_index", [[list(range(8))] * 4])
     made = written(FEATURES, UnitTable(table, np.arange(4)), {})
     assert made.group_rows == GROUP_BYTES // (8 * 8 * 64 * 64 * 3)
+
+
+def test_a_video_of_too_many_images_fails_alone(
+    clips: Path, run: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MOST_IMAGE_BYTES", 20 * 16 * 16 * 3)
+    run(clips, "backbone=pixels", "size=16", "frames=all", "compute.batch=4")
+    reasons = {row["video_id"]: row["reason"] for row in rows(tmp_path / "table", "_videos")}
+    assert reasons["a"] is None
+    assert "features of more than 15360 bytes; ask for fewer frames" in reasons["c/a"]
 
 
 @pytest.mark.parametrize(

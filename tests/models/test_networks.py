@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
@@ -21,6 +23,9 @@ from esv_ray.errors import DataError, EsvError, ModelError, SpecError
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explain import explain
 from esv_ray.models.networks import opening
+from tests.support.image_tables import image_table
+from tests.support.image_tables import images_of as random_images
+from tests.support.jobs import run
 from tests.support.networks import FRAMES, MEAN, NAMES, SHAPES, SIDE, STD, own_logits, save_network
 from tests.support.oracle import Array, Game, esv_by_orders
 
@@ -157,6 +162,62 @@ def test_what_an_import_says_and_writes(networks: Any, tmp_path: Path) -> None:
         safetensors.torch.load_file(path) for path in (folder / "model.safetensors", bundle / "weights.safetensors")
     )
     assert given.keys() == kept.keys()
+
+
+@pytest.mark.slow
+def test_the_preparation_is_part_of_the_hash(networks: Any, tmp_path: Path) -> None:
+    bundle = shutil.copytree(networks["timesformer"][2], tmp_path / "bundle")
+    manifest = json.loads((bundle / "model.json").read_text())
+    manifest["extraction"]["mean"] = [0.0, 0.0, 0.0]
+    (bundle / "model.json").write_text(json.dumps(manifest))
+    one, other = (load_model(str(each)) for each in (networks["timesformer"][2], bundle))
+    assert one.digest != other.digest
+    images = images_of("timesformer")
+    assert not torch.equal(explain(one, images).scores, explain(other, images).scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_job_and_its_prior(networks: Any, tmp_path: Path, family: str) -> None:
+    """The prior is the mean output over the videos; long ones are sampled to what the network takes."""
+    folder, network, _ = networks[family]
+    table, bundle, out = (str(tmp_path / name) for name in ("images.parquet", "bundle", "out"))
+    pq.write_table(image_table([4, 3, 6], SHAPES[family]), table)
+    arguments = [
+        "import",
+        "model",
+        "--from",
+        "huggingface",
+        "--prior",
+        f"model:{table}",
+        "--output",
+        bundle,
+        str(folder),
+    ]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    videos = [torch.from_numpy(random_images(length, SHAPES[family], seed)) for seed, length in enumerate([4, 3, 6])]
+    if family == "videomae":
+        videos[2] = videos[2][[0, 2, 3, 5]]  # floor((i + 1/2) 6 / 4)
+        shorter = torch.zeros(4, *SHAPES[family], dtype=torch.uint8)
+        shorter[[0, 2, 3]] = videos[1]  # floor((i + 1/2) 4 / 3)
+        wholes = [(videos[0], [0, 1, 2, 3]), (shorter, [0, 2, 3]), (videos[2], [0, 1, 2, 3])]
+    else:
+        wholes = [(video, list(range(len(video)))) for video in videos]
+    scores = [own_logits(family, network, video, kept).softmax(dim=0) for video, kept in wholes]
+    assert torch.allclose(load_model(bundle).prior.float(), torch.stack(scores).mean(dim=0), atol=1e-5)
+    run(table, bundle, out, "frames=4", "short=all", "estimator.kind=exact")
+    (found,) = [
+        row
+        for row in pq.read_table(next((tmp_path / "out" / "videos").glob("*"))).to_pylist()
+        if row["video_id"] == "v0"
+    ]
+    assert np.allclose(found["scores"], scores[0], atol=1e-5)
+    with (
+        pytest.raises(SpecError, match="takes sequences of at most 4 elements")
+        if family == "videomae"
+        else nullcontext()
+    ):
+        run(table, bundle, str(tmp_path / "longer"), "frames=5")
 
 
 @pytest.mark.slow
