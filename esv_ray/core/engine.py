@@ -11,47 +11,19 @@ from torch import Tensor
 
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.budget import Budget
+from esv_ray.core.device_memory import DeviceMemory
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.generators import generator_states, moved_generators, own_generators
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.memory import Sizes, default_batch
-from esv_ray.core.plan import BuildPlan, Plan, build_plan, clear_plans, plan_for
+from esv_ray.core.plan import BuildPlan, Plan, build_plan, plan_for
 from esv_ray.core.recipe import MIN_ITERATIONS_TO_STOP, MIN_ROWS_FOR_ERRORS
 from esv_ray.core.transfer import is_out_of_memory, to_device
-from esv_ray.core.workspace import Workspace, default_working_set
+from esv_ray.core.workspace import default_working_set
 from esv_ray.errors import ModelError
 from esv_ray.estimator import Estimator
 
 _PLANS_BYTES = 512 * 2**20  # of a process
-
-
-class DeviceMemory:
-    """Buffers on the model's device, and the batch sizes that fit there; shared by the stages of an engine.
-
-    Attributes:
-        workspace: buffers of the attributions.
-        max_batch: n -> the batch size left after the device ran out of memory.
-    """
-
-    def __init__(self, device: torch.device, dtype: torch.dtype, working_set: int) -> None:
-        self.device = device
-        self.workspace = Workspace(device, dtype, working_set)
-        self.max_batch: dict[int, int] = {}
-
-    def shrink(self, n: int, batch: int) -> None:
-        """Make batches of n elements, or chunks of one video, half as large, and free what is kept only for speed."""
-        if batch > 1:
-            self.max_batch[n] = batch // 2
-        else:
-            self.workspace.working_set //= 2
-        self.free()
-
-    def free(self) -> None:
-        """Free all memory that is kept only for speed."""
-        self.workspace.clear()
-        clear_plans()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 class Engine:

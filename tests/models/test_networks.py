@@ -243,9 +243,16 @@ def test_nothing_is_fetched(networks: Any, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    folder, _, bundle = networks["timesformer"]
+    folder = shutil.copytree(networks["timesformer"][0], tmp_path / "folder")
+    # The library would fetch kernels and quantizers that a configuration names.
+    config = json.loads((folder / "config.json").read_text())
+    hostile = {"attn_implementation": "somebody/kernels", "quantization_config": {"quant_method": "bitsandbytes"}}
+    (folder / "config.json").write_text(json.dumps({**config, **hostile}))
     assert imported(folder, tmp_path / "bundle").exit_code == 0
-    load_model(str(bundle))
+    manifest = json.loads((tmp_path / "bundle" / "model.json").read_text())
+    manifest["config"] |= hostile
+    (tmp_path / "bundle" / "model.json").write_text(json.dumps(manifest))
+    load_model(str(tmp_path / "bundle"))
 
 
 @pytest.mark.slow
@@ -274,7 +281,16 @@ def test_weights_of_other_networks(networks: Any, tmp_path: Path) -> None:
         ("videomae", {"num_channels": 1}, "num_channels: expected 3, got 1"),
         ("videomae", {"hidden_size": 2**30}, "hidden_size: expected a whole number from 1 to"),
         ("videomae", {"hidden_size": "many"}, "expected that of a VideoMAEForVideoClassification"),
-        ("videomae", {"image_size": 4096, "patch_size": 1}, "patches of an image"),
+        ("videomae", {"image_size": 4096, "patch_size": 1}, "patches of all frames"),
+        (
+            "videomae",
+            {"num_hidden_layers": 200},
+            "expected at least 1,638,400 numbers, as the configuration says, got 66",
+        ),
+        ("videomae", {"num_attention_heads": 5}, "weights: cannot be loaded"),
+        ("videomae", {"hidden_act": "unknown"}, "weights: cannot be loaded"),
+        ("videomae", {"id2label": None, "num_labels": "many"}, "not in the network: classifier.bias"),
+        ("timesformer", {"image_size": [32, 32]}, "config"),
         ("timesformer", {"image_size": 64}, "size: expected [64, 64], as the network has it, got (32, 32)"),
     ],
 )

@@ -38,7 +38,27 @@ _MOST = {
     "num_hidden_layers": 256,
     "num_attention_heads": 256,
 }
-_MOST_PATCHES = 2**17
+_MOST_PLACES = 2**24  # patches times hidden size: the library fills this table of VideoMAE in a loop
+_KEYS = frozenset(
+    (
+        *_MOST,
+        "attention_probs_dropout_prob",
+        "attention_type",
+        "drop_path_rate",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "layer_norm_eps",
+        "model_type",
+        "num_channels",
+        "num_labels",
+        "qkv_bias",
+        "qv_bias",
+        "use_mean_pooling",
+    )
+)
+"""Of a configuration that are used. Others may name code or kernels that the library would fetch."""
+_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the library raises where a configuration and weights cannot be used."""
 
 
 class _Family(NamedTuple):
@@ -78,6 +98,11 @@ def check_installed() -> None:
         raise SpecError(_NO_TRANSFORMERS)
 
 
+def used_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a configuration that make a network; the others are left out."""
+    return {key: value for key, value in config.items() if key in _KEYS}
+
+
 def network_of(config: Mapping[str, Any], state: Mapping[str, Tensor], preparation: Preparation) -> Network:
     """Build a network, on the CPU in float32, in eval mode.
 
@@ -101,10 +126,10 @@ def network_of(config: Mapping[str, Any], state: Mapping[str, Tensor], preparati
     import transformers
 
     try:
-        made: Any = getattr(transformers, family.config)(**config)
+        made: Any = getattr(transformers, family.config)(**used_keys(config))
     except Exception as error:  # the library checks types in many ways
         raise ModelError(f"config: expected that of a {family.network}, got {short_text(error, 200)}") from None
-    _check_sizes(made)
+    _check_sizes(made, sum(tensor.numel() for tensor in state.values()))
     shape = family.element_shape(made)
     if shape[-3:-1] != preparation.size:
         raise ModelError(
@@ -139,16 +164,23 @@ def model_of_network(manifest: BundleManifest, state: Mapping[str, Tensor], prio
     return placed_model(network, prior, feature_dim=prod(network.shape), longest=network.longest)
 
 
-def _check_sizes(config: Any) -> None:
-    """Refuse sizes that no network has, before memory is allocated for them."""
+def _check_sizes(config: Any, given: int) -> None:
+    """Refuse sizes that no network has, or not one with so many weights, before memory is allocated for them."""
     for name, most in _MOST.items():
         value = getattr(config, name, 1)
         if not all(type(side) is int and 1 <= side <= most for side in (value if isinstance(value, list) else [value])):
             raise ModelError(f"config: {name}: expected a whole number from 1 to {most}, got {value!r:.60}")
     sides = [size if isinstance(size, list) else [size] * 2 for size in (config.image_size, config.patch_size)]
     patches = prod(side // patch for side, patch in zip(*sides, strict=True)) * config.num_frames
-    if not 1 <= patches <= _MOST_PATCHES:
-        raise ModelError(f"config: expected at most {_MOST_PATCHES} patches of an image in each frame, got {patches}")
+    if not 1 <= patches * config.hidden_size <= _MOST_PLACES:
+        raise ModelError(
+            f"config: expected patches of all frames, {patches}, times hidden_size, {config.hidden_size}, from 1 to "
+            f"{_MOST_PLACES}"
+        )
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    least = layers * (4 * hidden**2 + 2 * hidden * config.intermediate_size)
+    if given < least:
+        raise ModelError(f"weights: expected at least {least:,} numbers, as the configuration says, got {given:,}")
     if config.num_channels != 3:
         raise ModelError(f"config: num_channels: expected 3, got {config.num_channels!r:.60}")
 
@@ -171,7 +203,7 @@ def _loaded(name: str, config: Any, state: Mapping[str, Tensor]) -> Any:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except _FAULTS as error:
             shapes = _other_shapes(name, config, state)
             raise ModelError(f"weights: cannot be loaded into a {name}: {shapes or short_text(error, 200)}") from None
     faults = {"missing": found["missing_keys"], "not in the network": found["unexpected_keys"]}
@@ -185,8 +217,11 @@ def _other_shapes(name: str, config: Any, state: Mapping[str, Tensor]) -> str:
     """Return the tensors that have other shapes than in the network, in words; nothing if there are none."""
     import transformers
 
-    with torch.device("meta"):
-        own = getattr(transformers, name)(config).state_dict()
+    try:
+        with torch.device("meta"):
+            own = getattr(transformers, name)(config).state_dict()
+    except _FAULTS:
+        return ""
     differ = [
         f"{re.sub('[^ -~]', '?', key)[:100]} {tuple(tensor.shape)}, in the network {tuple(own[key].shape)}"
         for key, tensor in state.items()

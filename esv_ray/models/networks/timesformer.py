@@ -42,4 +42,9 @@ def element_shape(config: Any) -> tuple[int, ...]:
             f"config: attention_type: expected {' or '.join(_ATTENTION)}, got {config.attention_type!r:.60}, whose "
             "logits are of single frames"
         )
+    if type(config.image_size) is not int or type(config.patch_size) is not int:
+        raise ModelError(
+            f"config: image_size and patch_size: expected one number each, got {config.image_size!r:.60} and "
+            f"{config.patch_size!r:.60}"
+        )
     return config.image_size, config.image_size, 3

@@ -19,7 +19,7 @@ from esv_ray.errors import ModelError
 from esv_ray.input.images import shown_elements
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import in_file
-from esv_ray.models.networks.opening import FAMILIES, check_installed, network_of
+from esv_ray.models.networks.opening import FAMILIES, check_installed, network_of, used_keys
 from esv_ray.models.networks.preparation import Preparation
 from esv_ray.models.saving import save_network
 from esv_ray.models.sources.imported import Imported, Row
@@ -32,7 +32,6 @@ _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 _MOST_JSON = 10_000_000
 _MOST_PARTS = 256
-_NOT_KEPT = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "torch_dtype")
 _UNNAMED = "LABEL_"  # of the library, for classes without a name
 
 
@@ -57,9 +56,10 @@ def read_huggingface(folder: str) -> Imported:
         _check_family(config)
     preparation, rows = _preparation(folder, names)
     state = _weights(folder, names)
-    labels, kept = _labels(config), {key: value for key, value in config.items() if key not in _NOT_KEPT}
-    n_classes = len(labels) if labels else int(config.get("num_labels", 2))
-    kept["num_labels"] = n_classes
+    labels = _labels(config)
+    given = config.get("num_labels", 2)  # the library's default
+    n_classes = len(labels) if labels else given if type(given) is int else 0
+    kept = {**used_keys(config), "num_labels": n_classes}
     with in_file(folder):
         network = network_of(kept, state, preparation)
     dim = prod(network.shape)
