@@ -51,6 +51,7 @@ def test_the_elements_are_the_decoded_images(clips: Path, run: Extract, tmp_path
     assert pixels.total_uncompressed_size < 1.2 * pixels.num_values
 
 
+@pytest.mark.slow
 def test_clips_to_esvs(clips: Path, run: Extract, tmp_path: Path) -> None:
     run(clips, "backbone=pixels", "size=16", "frames=8", "clip=2", "stride=2", "arguments.short_side=20")
     table, model, out = tmp_path / "table", tmp_path / "model", tmp_path / "out"

@@ -17,7 +17,8 @@ from esv_ray.input.parquet.opening import read_footers
 from esv_ray.spec import load_spec
 from tests.conftest import make_table
 
-RECORDED = {"color": "RGB", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": [224, 224]}
+RECORDED = {"color": "RGB", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": [224, 224],
+            "short_side": 256}  # fmt: skip
 
 
 def write(folder: Path, recorded: bytes | None) -> str:
@@ -45,6 +46,7 @@ def attribute(bundle: str, extraction: Any, features: str, output: Path) -> int:
         {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},  # of values 0..255, as mmaction2 has them
         {"size": 224, "mean": [0.485, 0.456, 0.406]},
         {"size": "large", "layout": "NCHW"},
+        {"size": [224, 224], "short_side": 256},
     ],
 )
 def test_equal_or_unknown_preprocessing_is_accepted(bundle: str, tmp_path: Path, extraction: Any) -> None:
@@ -60,6 +62,7 @@ def test_equal_or_unknown_preprocessing_is_accepted(bundle: str, tmp_path: Path,
         ({"std": [1.0, 1.0, 1.0]}, r"with std \[1.0, 1.0, 1.0\]"),
         ({"size": [224, 288]}, r"with size \[224, 288\], .*got \[224, 224\]"),
         ({"size": 256}, r"with size 256"),
+        ({"short_side": 224}, r"with short_side 224, .*got 256"),
     ],
 )
 def test_other_preprocessing_is_refused_in_one_line(bundle: str, tmp_path: Path, extraction: Any, message: str) -> None:
