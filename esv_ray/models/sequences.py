@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,8 @@ def check_sequence(index: int, sequence: Array, model: VideoModel, budget: int) 
 
 
 def _check_images(index: int, got: tuple[int, ...], kind: str, shape: tuple[int, ...]) -> None:
-    """Raise DataError unless a sequence is at least one uint8 image (n, *shape)."""
-    if got[1:] != shape or not got[0] or not kind.endswith("uint8"):
+    """Raise DataError unless a sequence is at least one uint8 image (n, *shape), or (n, D) as tables hold them."""
+    if got[1:] not in (shape, (prod(shape),)) or not got[0] or not kind.endswith("uint8"):
         raise DataError(
             f"sequence {index}: the model takes uint8 images (n, {', '.join(map(str, shape))}) with n >= 1, got {kind} "
             f"{got}; decode them with esv extract --backbone pixels, not normalized"

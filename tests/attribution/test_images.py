@@ -121,6 +121,8 @@ def test_a_torch_module_takes_images(bundles: dict[str, str]) -> None:
     for each in (one, two, three):
         assert torch.equal(each.esv, expected.esv)
     assert four.esv.shape == (3, 3)
+    flat = explain(bundles["of_images"], images.reshape(4, -1), code=[CODE])  # as a table holds them
+    assert torch.equal(flat.esv, expected.esv)
 
 
 def test_further_tables_and_methods(table: str, bundles: dict[str, str], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _SQUARES_OVERFLOW = 2.0**40  # numbers whose squares may sum to infinity in floa
 # Logarithm of the least attention weight relative to a sequence's largest, so that sums stay normal float32 numbers.
 # Elements below it count as equal, which matters only in subsequences where all elements are.
 _LEAST_LOG_WEIGHT = -75.0
-_ENCODED_BYTES = 2**22  # of images that are encoded together: 27 of 224 x 224
+_ENCODED_BYTES = 2**21  # of images that are encoded together: 13 of 224 x 224
 
 
 class Pooling(Protocol):
